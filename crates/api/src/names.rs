@@ -1,0 +1,99 @@
+//! Names that the operator, the chart, the collector and the CLI agree on.
+
+use tsujiban_core::id::GroupId;
+
+/// The API group of all kinds.
+pub const GROUP: &str = "tsujiban.dev";
+/// The field manager of everything the operator applies.
+pub const FIELD_MANAGER: &str = "tsujiban-operator";
+/// The namespace into which the chart is installed unless told otherwise.
+pub const SYSTEM_NAMESPACE: &str = "tsujiban-system";
+
+/// Label of every generated object: the group id.
+pub const LABEL_TENANT: &str = "tsujiban.dev/tenant";
+/// Label of every generated object: the UID of the Tenant for which it was made.
+pub const LABEL_TENANT_UID: &str = "tsujiban.dev/tenant-uid";
+/// Label of generated credentials: the Device's name.
+pub const LABEL_DEVICE: &str = "tsujiban.dev/device";
+/// Label that says who keeps an object; policies refuse changes by others.
+pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+pub const MANAGED_BY: &str = "tsujiban-operator";
+/// Label of the collector's pods, which the network policies select.
+pub const LABEL_COMPONENT: &str = "app.kubernetes.io/component";
+pub const COMPONENT_COLLECTOR: &str = "collector";
+
+/// Annotation of a tenant namespace: the incarnation under which the services keep the group's data.
+pub const ANNOTATION_INCARNATION: &str = "tsujiban.dev/incarnation";
+/// Annotation of a Job made by hand (`tsujiban backup now`): do not wait for a place in the window.
+pub const ANNOTATION_IMMEDIATE: &str = "tsujiban.dev/immediate";
+
+/// Finalizer of Tenants and Devices.
+pub const FINALIZER: &str = "tsujiban.dev/operator";
+/// The type of a Secret with a device's credentials: keys `username` and `password`, or `username` and `ssh-privatekey`.
+pub const CREDENTIALS_TYPE: &str = "tsujiban.dev/device-credentials";
+
+/// The one CronJob that backs up a group's devices.
+pub const CRONJOB: &str = "device-backup";
+/// The ServiceAccount of the collector's pods, in the group's namespace.
+pub const COLLECTOR: &str = "collector";
+/// The ConfigMap with the internal CA's certificates (key `ca.crt`) in the group's namespace.
+pub const CA_CONFIGMAP: &str = "tsujiban-ca";
+/// ResourceQuota and LimitRange of the group's namespace.
+pub const QUOTA: &str = "tenant";
+pub const LIMITS: &str = "tenant";
+
+/// NetworkPolicies of the group's namespace.
+pub const POLICY_DENY_ALL: &str = "deny-all";
+pub const POLICY_DNS: &str = "dns";
+pub const POLICY_COLLECTOR: &str = "collector";
+
+/// ClusterRoles of the chart that the operator binds in a group's namespace, and the RoleBindings' names.
+pub const ROLE_OWNER: &str = "tsujiban-tenant-owner";
+pub const ROLE_COLLECTOR: &str = "tsujiban-collector";
+pub const ROLE_OPERATOR: &str = "tsujiban-operator-tenant";
+
+/// The operator's ServiceAccount in the system namespace.
+pub const OPERATOR: &str = "tsujiban-operator";
+/// The backup service: name of its Service and ServiceAccount in the system namespace.
+pub const BACKUP: &str = "tsujiban-backup";
+/// The prefix of the ServiceAccounts of staff in the system namespace: `staff-<name>`.
+pub const STAFF_PREFIX: &str = "staff-";
+/// The audience of tokens for the backup service.
+pub const BACKUP_AUDIENCE: &str = "backup.tsujiban.dev";
+/// The port on which the services answer gRPC over TLS.
+pub const GRPC_PORT: u16 = 8443;
+
+/// Secrets in the system namespace that the operator makes.
+pub const SECRET_MASTER_KEY: &str = "tsujiban-master-key";
+pub const SECRET_EPOCH_KEYS: &str = "tsujiban-epoch-keys";
+pub const SECRET_CA: &str = "tsujiban-ca";
+/// The serving certificate of the backup service (keys `tls.crt`, `tls.key`, `ca.crt`).
+pub const SECRET_BACKUP_TLS: &str = "tsujiban-backup-tls";
+
+/// The namespace of a group.
+pub fn namespace(group: &GroupId) -> String {
+    format!("tn-{group}")
+}
+
+/// The group to which a namespace belongs by its name. The name alone proves nothing; the caller checks the labels.
+pub fn group_of_namespace(namespace: &str) -> Option<GroupId> {
+    namespace.strip_prefix("tn-")?.parse().ok()
+}
+
+/// The Secret with the key pair that is generated for a device without credentials of its own.
+pub fn generated_credentials(device: &str) -> String {
+    format!("device-{device}-ssh")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_leads_back_to_its_group() {
+        let group: GroupId = "acme".parse().unwrap();
+        assert_eq!(group_of_namespace(&namespace(&group)), Some(group));
+        assert_eq!(group_of_namespace("kube-system"), None);
+        assert_eq!(group_of_namespace("tn-X"), None);
+    }
+}

@@ -1,0 +1,36 @@
+//! Site: a place where devices stand.
+
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+/// A place where a group's devices stand.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "tsujiban.dev",
+    version = "v1alpha1",
+    kind = "Site",
+    doc = "A place where the devices of a group stand.",
+    namespaced,
+    derive = "PartialEq",
+    category = "tsujiban",
+    printcolumn(name = "Name", type_ = "string", json_path = ".spec.displayName"),
+    printcolumn(name = "Address", type_ = "string", json_path = ".spec.address", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([a-z0-9-]{0,50}[a-z0-9])?$')")
+        .message("the name of a Site must be 1 to 52 characters a-z, 0-9 and '-', starting and ending with a letter or digit")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct SiteSpec {
+    /// The site's name as people read it, 1 to 128 characters.
+    #[schemars(length(min = 1, max = 128))]
+    #[x_kube(validation = Rule::new("self.trim() == self && self != ''").message("displayName must not be empty or begin or end with a space"))]
+    pub display_name: String,
+    /// The postal address, at most 256 characters.
+    #[schemars(length(max = 256))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Whom to ask at the site, at most 256 characters.
+    #[schemars(length(max = 256))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contact: Option<String>,
+}

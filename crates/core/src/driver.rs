@@ -1,0 +1,83 @@
+//! What is known about each family of devices: when its config is whole, which lines change by themselves, what is secret.
+//!
+//! How to talk to a device is the collector's; this module only looks at text.
+
+mod frr;
+
+use serde::{Deserialize, Serialize};
+
+/// A family of devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Driver {
+    /// FRRouting behind `vtysh`.
+    Frr,
+}
+
+/// Why a fetched text is not a whole config.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Defect {
+    #[error("the text holds control characters, so it is not a config")]
+    NotText,
+    #[error("the config has no beginning: line {expected:?} is missing")]
+    NoBeginning { expected: &'static str },
+    #[error("the config has no end: its last line is not {expected:?}")]
+    NoEnd { expected: &'static str },
+}
+
+/// What to show instead of a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Redaction {
+    /// The line holds no secret.
+    Plain,
+    /// The line with its secrets replaced.
+    Hidden(String),
+}
+
+/// What stands where a secret stood.
+pub const REDACTED: &str = "<redacted>";
+
+impl Driver {
+    pub const ALL: [Self; 1] = [Self::Frr];
+
+    /// The name under which the driver is stored and declared.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Frr => "Frr",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|driver| driver.as_str() == name)
+    }
+
+    /// Checks that a text, cleaned by [`clean`](Self::clean), is a whole config.
+    pub fn check_whole(self, text: &[u8]) -> Result<(), Defect> {
+        if text.iter().any(|b| (*b < 0x20 && !b"\t\n".contains(b)) || *b == 0x7f) {
+            return Err(Defect::NotText);
+        }
+        match self {
+            Self::Frr => frr::check_whole(text),
+        }
+    }
+
+    /// What the device sent, as it is kept: without carriage returns and without what the device says around its config.
+    pub fn clean(self, sent: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Frr => frr::clean(sent),
+        }
+    }
+
+    /// Whether a line changes by itself, so that a difference in it is no change of the config.
+    pub fn is_volatile(self, line: &[u8]) -> bool {
+        match self {
+            Self::Frr => frr::is_volatile(line),
+        }
+    }
+
+    /// Hides the secrets of a line. A line that is not known but has a secret-like word is hidden from that word on.
+    pub fn redact(self, line: &str) -> Redaction {
+        match self {
+            Self::Frr => frr::redact(line),
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The domain of Tsujiban without any I/O: what the commitments say, and the decisions that keep them.
+//!
+//! Nothing here knows tokio, kube, tonic or a database. Time, randomness and data arrive as arguments.
+
+pub mod address;
+pub mod clock;
+pub mod commitments;
+pub mod config;
+pub mod driver;
+pub mod id;
+pub mod outcome;
+pub mod retention;
+pub mod schedule;

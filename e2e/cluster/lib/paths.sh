@@ -1,0 +1,28 @@
+# Where things are: the checkout, the cache of binaries, a cluster's state. Sourced after output.sh.
+# shellcheck shell=bash disable=SC2034
+
+cluster_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+checkout=$(cd "$cluster_dir/../.." && pwd)
+cache=${TSUJIBAN_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/tsujiban}
+# shellcheck source=../pins
+. "$cluster_dir/pins"
+
+# The binaries' folder changes its name with anything that decides what is in it.
+pins_hash=$(cd "$cluster_dir" && cat lib/binaries go/go.mod go/go.sum go/coredns/main.go calico/go.mod calico/go.sum \
+  images/pause.c images/*.Dockerfile | sha256sum | cut -c1-12)
+binaries=$cache/cluster-$pins_hash
+bin=$binaries/bin
+
+tools=$cache/tools
+buf=$tools/buf-$BUF_VERSION/buf
+cargo_deny=$tools/cargo-deny-$CARGO_DENY_VERSION/bin/cargo-deny
+
+default_state=$checkout/target/cluster
+
+# read_cluster STATE: sets name, subnet, node_ip and host_ip of the cluster whose state this is; fails if there is none.
+read_cluster() {
+  [ -r "$1/cluster" ] || return 1
+  read -r name subnet <"$1/cluster" || return 1
+  [ -n "$subnet" ] || return 1
+  node_ip=$subnet.1 host_ip=$subnet.254
+}
