@@ -7,7 +7,7 @@ cgroup_mount=/sys/fs/cgroup
 cgroup_roots() {
   if [ -e $cgroup_mount/cgroup.controllers ]; then echo $cgroup_mount; return; fi
   local root
-  for root in $cgroup_mount/*/; do
+  for root in "$cgroup_mount"/*/; do
     if [ -e "$root/cgroup.procs" ] && [ ! -L "${root%/}" ]; then echo "${root%/}"; fi
   done
 }
@@ -23,7 +23,9 @@ cgroup_make() {
     mkdir -p "$root/$1/node"
     if [ "$root" != $cgroup_mount ]; then   # version 1: empty until filled, and no process may enter before that
       for file in cpuset.cpus cpuset.mems; do
-        if [ -e "$root/$1/$file" ]; then cat "$root/$file" | tee "$root/$1/$file" >"$root/$1/node/$file"; fi
+        [ -e "$root/$1/$file" ] || continue
+        cat "$root/$file" >"$root/$1/$file"
+        cat "$root/$file" >"$root/$1/node/$file"
       done
     else
       for controller in cpu cpuset memory pids io hugetlb; do   # version 2: what pods are limited by, handed down

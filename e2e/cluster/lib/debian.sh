@@ -3,11 +3,10 @@
 
 policy=/usr/sbin/policy-rc.d
 
+# apt_missing PACKAGE...: a removed package may leave its configuration, and then dpkg still knows it.
 apt_missing() {
-  local package
-  for package in "$@"; do
-    [ -e "/var/lib/dpkg/info/$package.list" ] || [ -e "/var/lib/dpkg/info/$package:amd64.list" ] || echo "$package"
-  done
+  dpkg-query --show --showformat '${Package} ${db:Status-Status}\n' "$@" 2>/dev/null |
+    awk -v wanted="$*" '$2 == "installed" {have[$1]} END {n = split(wanted, p, " "); for (i = 1; i <= n; i++) if (!(p[i] in have)) print p[i]}'
 }
 
 # apt_install LOG PACKAGE...: no package may start a daemon on this machine: sshd and frr run in routers only.

@@ -19,7 +19,6 @@ oci_build() {
   for argument in "$@"; do arguments+=(--build-arg "$argument"); done
   rm -rf "$archive.tmp"
   mkdir -p "$archive.tmp"
-  # shellcheck disable=SC2016
   TMPDIR=$archive.tmp unshare --mount --propagation private -- bash -euc '
     mount -t tmpfs tmpfs /run
     mount -t tmpfs tmpfs /var/lib

@@ -1,5 +1,5 @@
 # The options that every command on a cluster takes. Sourced after paths.sh.
-# shellcheck shell=bash disable=SC2034
+# shellcheck shell=bash
 
 # take_options NAMES "$@": takes the options named in NAMES ("--state --name") from the front of the arguments,
 # sets option_state and so on, and leaves the rest in `arguments`.
@@ -38,3 +38,6 @@ running_cluster() {
 inside() {
   KUBECONFIG=$state/kubeconfig PATH=$bin:$PATH nsenter --target "$init" --mount --net --pid -- "$@"
 }
+
+# inside_for_long CMD...: the same for what stays: it belongs to the cluster's cgroup, not to the caller's.
+inside_for_long() { (cgroup_enter "$name" && inside "$@"); }

@@ -1,10 +1,9 @@
 # Where things are: the checkout, the cache of binaries, a cluster's state. Sourced after output.sh.
-# shellcheck shell=bash disable=SC2034
+# shellcheck shell=bash
 
 cluster_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 checkout=$(cd "$cluster_dir/../.." && pwd)
 cache=${TSUJIBAN_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/tsujiban}
-# shellcheck source=../pins
 . "$cluster_dir/pins"
 
 # The binaries' folder changes its name with anything that decides what is in it.

@@ -1,5 +1,5 @@
 # Making and removing one router. Sourced by router; needs state, router, files and the cluster's `inside`.
-# shellcheck shell=bash disable=SC2154
+# shellcheck shell=bash
 
 vtysh() {
   local pid
@@ -12,7 +12,6 @@ router_listens() { inside nsenter --net="/run/netns/$router" ss -Hltn "sport = :
 
 # The link: no subnet, one address at the router, routed to by the node. The router's way to anywhere is the node.
 router_link() {
-  # shellcheck disable=SC2016
   inside bash -euc '
     router=$1 address=$2 node_ip=$3
     ip netns add "$router"
@@ -122,8 +121,7 @@ router_up() {
   router_sshd "$user" "${option_authorized_key-}"
   router_config
   router_link "$address"
-  # shellcheck disable=SC2016
-  inside bash -c 'state=$1 cluster_dir=$2; . "$2/node/component.sh"; component_start "router-$3" "$2/node/router" "$1" "$3"' \
+  inside_for_long bash -c 'state=$1 cluster_dir=$2; . "$2/node/component.sh"; component_start "router-$3" "$2/node/router" "$1" "$3"' \
     start "$state" "$cluster_dir" "$router"
   for i in $(seq 200); do
     if [ -e "$state/components/router-$router/ended" ]; then break; fi
@@ -136,7 +134,6 @@ router_up() {
 router_down() {
   local i
   # whatever stands in its network namespace, which nothing else ever enters
-  # shellcheck disable=SC2016
   inside bash -c '
     for i in $(seq 40); do
       pids=$(ip netns pids "$1" 2>/dev/null) && [ -n "$pids" ] || break

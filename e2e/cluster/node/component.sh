@@ -22,12 +22,14 @@ fail() {
   exit 1
 }
 
-# component_await NAME SECONDS WHAT CMD...: waits until CMD succeeds; fails when the component ends or the time is over.
+# component_await NAME SECONDS WHAT CMD...: waits until CMD succeeds. Fails when the time is over, and at once when any component
+# has ended: the first one that did, for the others may only have missed it.
 component_await() {
-  local part=$1 deadline=$((SECONDS + $2)) what=$3
+  local part=$1 deadline=$((SECONDS + $2)) what=$3 ended
   shift 3
   until "$@" >/dev/null 2>&1; do
-    if [ -e "$state/components/$part/ended" ]; then fail "$part" "$part $(cat "$state/components/$part/ended")"; fi
+    ended=$(cd "$state/components" && find . -name ended -printf '%T@ %h\n' | sort -n | sed -n '1s/.* \.\///p')
+    if [ -n "$ended" ]; then fail "$ended" "$ended $(cat "$state/components/$ended/ended")"; fi
     if [ $SECONDS -ge $deadline ]; then fail "$part" "$part: $what: not within its time"; fi
     sleep 0.1
   done

@@ -32,6 +32,8 @@ pki_all() {
   cd "$state/pki" || return 1
   pki_ca ca
   pki_ca s3-ca
+  pki_ca front-proxy-ca
+  pki_certificate front-proxy-ca front-proxy /CN=front-proxy DNS:front-proxy
   openssl ecparam -name prime256v1 -genkey -noout -out sa.key
   openssl ec -in sa.key -pubout -out sa.pub 2>/dev/null
   pki_certificate ca apiserver /CN=kube-apiserver "DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc,DNS:kubernetes.default.svc.cluster.local,DNS:localhost,IP:127.0.0.1,IP:10.96.0.1,IP:$node_ip"
