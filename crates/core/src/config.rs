@@ -32,7 +32,8 @@ pub fn diff(driver: Driver, old: (&str, &[u8]), new: (&str, &[u8]), secrets: Sec
         if shown.is_empty() {
             shown = format!("--- {}\n+++ {}\n", old.0, new.0);
         }
-        shown.push_str(&format!("{}\n", hunk.header()));
+        shown.push_str(&hunk.header().to_string());
+        shown.push('\n');
         for change in hunk.iter_changes() {
             let sign = match change.tag() {
                 ChangeTag::Equal => ' ',

@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn freshness_follows_the_window_in_its_time_zone() {
         let plan = Plan::new("0 2 * * *", "Asia/Tokyo", 30).unwrap();
-        let grace = Duration::from_secs(900);
+        let grace = Duration::from_mins(15);
         let old = at("2026-01-01T00:00:00Z");
         // 02:00 JST of the 11th is 17:00Z of the 10th; with window and grace it is closed at 17:45Z.
         let yesterday = Some(at("2026-02-09T17:10:00Z"));

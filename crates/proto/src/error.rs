@@ -1,5 +1,7 @@
 //! Errors on the wire: a small set of kinds, each with a stable reason and a message that says what to do.
 
+use std::collections::HashMap;
+
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -81,7 +83,7 @@ impl ServiceError {
 
 impl From<ServiceError> for Status {
     fn from(error: ServiceError) -> Self {
-        let details = ErrorDetails::with_error_info(error.reason, DOMAIN, [] as [(String, String); 0]);
+        let details = ErrorDetails::with_error_info(error.reason, DOMAIN, HashMap::<String, String>::new());
         Self::with_error_details(error.kind.code(), error.message, details)
     }
 }

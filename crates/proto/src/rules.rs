@@ -32,9 +32,10 @@ impl Rules {
             for method in service.methods() {
                 let path = format!("/{}/{}", service.full_name(), method.name());
                 let options = method.options();
-                let rule = option.as_ref().filter(|option| options.has_extension(option)).and_then(|option| {
-                    options.get_extension(option).as_message().and_then(|message| message.transcode_to::<Rule>().ok())
-                });
+                let rule = option
+                    .as_ref()
+                    .filter(|option| options.has_extension(option))
+                    .and_then(|option| options.get_extension(option).as_message().and_then(|message| message.transcode_to::<Rule>().ok()));
                 let rule = rule.ok_or_else(|| InvalidContract::NoRule(path.clone()))?;
                 let known = rule.workloads.iter().all(|w| Workload::try_from(*w).is_ok_and(|w| w != Workload::Unspecified));
                 if rule.function.is_empty() || rule.operation() == Operation::Unspecified || !known {

@@ -83,9 +83,8 @@ const HARMLESS: &[&str] = &[
     "no neighbor * send-community",
 ];
 
-const SECRET_LIKE: [&str; 14] = [
-    "password", "passwd", "passphrase", "secret", "key", "psk", "token", "community", "credential", "auth", "md5", "sha", "hash", "pin",
-];
+const SECRET_LIKE: [&str; 14] =
+    ["password", "passwd", "passphrase", "secret", "key", "psk", "token", "community", "credential", "auth", "md5", "sha", "hash", "pin"];
 
 const WRITTEN_AS: [&str; 5] = ["0", "7", "8", "clear", "md5"];
 
@@ -209,8 +208,14 @@ mod tests {
             (" area-password clear abc", " area-password clear <redacted>"),
             (" ip rip authentication string abc", " ip rip authentication string <redacted>"),
             ("  key-string abc", "  key-string <redacted>"),
-            (" ipv6 ospf6 authentication key-id 1 hash-algo md5 key abc", " ipv6 ospf6 authentication key-id 1 hash-algo md5 key <redacted>"),
-            (" area 0 virtual-link 192.0.2.1 message-digest-key 1 md5 abc", " area 0 virtual-link 192.0.2.1 message-digest-key 1 md5 <redacted>"),
+            (
+                " ipv6 ospf6 authentication key-id 1 hash-algo md5 key abc",
+                " ipv6 ospf6 authentication key-id 1 hash-algo md5 key <redacted>",
+            ),
+            (
+                " area 0 virtual-link 192.0.2.1 message-digest-key 1 md5 abc",
+                " area 0 virtual-link 192.0.2.1 message-digest-key 1 md5 <redacted>",
+            ),
             ("snmp-server community public ro", "snmp-server community <redacted>"),
         ] {
             assert_eq!(shown(line), shows);
@@ -219,7 +224,15 @@ mod tests {
 
     #[test]
     fn unknown_lines_with_a_secret_like_word_are_hidden() {
-        for line in [" vendor-secret abc", "tacacs shared-secret 7 abc", " psk abc", "api-token abc", " description the password is abc", "! password: abc", "key 1 abc secret abc"] {
+        for line in [
+            " vendor-secret abc",
+            "tacacs shared-secret 7 abc",
+            " psk abc",
+            "api-token abc",
+            " description the password is abc",
+            "! password: abc",
+            "key 1 abc secret abc",
+        ] {
             assert!(!shown(line).contains("abc") || line.starts_with("key 1"), "{line} -> {}", shown(line));
         }
         assert!(!shown("key 1 secret abc").contains("abc"));
@@ -227,7 +240,18 @@ mod tests {
 
     #[test]
     fn ordinary_lines_are_shown() {
-        for line in ["hostname tokyo-1", "interface eth0", " description to Osaka", "service password-encryption", "key chain lan", " key 1", " neighbor 192.0.2.1 send-community both", " ip ospf authentication message-digest", "end", "!"] {
+        for line in [
+            "hostname tokyo-1",
+            "interface eth0",
+            " description to Osaka",
+            "service password-encryption",
+            "key chain lan",
+            " key 1",
+            " neighbor 192.0.2.1 send-community both",
+            " ip ospf authentication message-digest",
+            "end",
+            "!",
+        ] {
             assert_eq!(redact(line), Redaction::Plain, "{line}");
         }
     }

@@ -1,0 +1,131 @@
+//! The cluster and the tools that the tests use.
+
+use std::env;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::LazyLock;
+
+use anyhow::{Context, Result, bail, ensure};
+use kube::Client;
+use serde_json::Value;
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// Tests that break something that all share (S3, the operator, a CRD) hold this alone; all others hold it together.
+static SHARED: LazyLock<RwLock<()>> = LazyLock::new(RwLock::default);
+
+/// A cluster with Tsujiban in it.
+pub struct Stage {
+    pub client: Client,
+    pub checkout: PathBuf,
+    /// The state folder of our own cluster: logs, etcd's files, routers.
+    pub state: PathBuf,
+    cli: PathBuf,
+}
+
+/// What a command answered.
+#[derive(Debug)]
+pub struct Answer {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Result<Value> {
+        serde_json::from_str(&self.out).with_context(|| format!("not JSON: {} {}", self.out, self.err))
+    }
+
+    /// The answer of a command that must succeed.
+    pub fn ok(self) -> Result<Self> {
+        ensure!(self.code == 0, "exit code {}: {}{}", self.code, self.out, self.err);
+        Ok(self)
+    }
+}
+
+impl Stage {
+    /// Finds the cluster by the environment that `make test-e2e` sets.
+    pub async fn find() -> Result<Self> {
+        let path = |name: &str| env::var(name).map(PathBuf::from).with_context(|| format!("{name} is not set; run `make test-e2e`"));
+        let (state, cli) = (path("TSUJIBAN_CLUSTER_STATE")?, path("TSUJIBAN_CLI")?);
+        let checkout = PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().context("checkout")?.to_owned();
+        let client = Client::try_default().await.context("no cluster answers; run `make test-e2e`")?;
+        client.apiserver_version().await.context("the cluster does not answer; run `make test-e2e`")?;
+        Ok(Self { client, checkout, state, cli })
+    }
+
+    pub async fn together() -> RwLockReadGuard<'static, ()> {
+        SHARED.read().await
+    }
+
+    pub async fn alone() -> RwLockWriteGuard<'static, ()> {
+        SHARED.write().await
+    }
+
+    /// Runs `tsujiban` as the staff member that the tests' release has.
+    #[allow(clippy::unused_async)] // so that all that waits reads alike
+    pub async fn tsujiban(&self, arguments: &[&str]) -> Result<Answer> {
+        run(Command::new(&self.cli).args(["--staff", "tests", "--output", "json"]).args(arguments))
+    }
+
+    #[allow(clippy::unused_async)] // as above
+    pub async fn kubectl(&self, arguments: &[&str]) -> Result<Answer> {
+        run(Command::new("kubectl").args(arguments))
+    }
+
+    /// Starts, stops, pauses or resumes a program of our cluster, such as `s3`.
+    #[allow(clippy::unused_async)] // as above
+    pub async fn component(&self, verb: &str, name: &str) -> Result<()> {
+        let command = self.checkout.join("e2e/cluster/component");
+        run(Command::new(command).arg("--state").arg(&self.state).args([verb, name]))?.ok()?;
+        Ok(())
+    }
+
+    /// Deletes a cluster-scoped object, to be put back as it was.
+    pub async fn take_away(&self, kind: &str, name: &str) -> Result<Taken<'_>> {
+        let mut object = self.kubectl(&["get", kind, name, "-o", "json"]).await?.ok()?.json()?;
+        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.retain(|key, _| ["name", "labels", "annotations"].contains(&key.as_str()));
+        }
+        self.kubectl(&["delete", kind, name]).await?.ok()?;
+        Ok(Taken { stage: self, object })
+    }
+
+    /// The snapshots of a group, newest first.
+    pub async fn snapshots(&self, group: &str) -> Result<Vec<Value>> {
+        let answer = self.tsujiban(&["snapshots", "list", group]).await?.ok()?.json()?;
+        match answer {
+            Value::Array(list) => Ok(list),
+            Value::Object(mut map) => match map.remove("snapshots") {
+                Some(Value::Array(list)) => Ok(list),
+                other => bail!("no list of snapshots: {other:?}"),
+            },
+            other => bail!("no list of snapshots: {other}"),
+        }
+    }
+}
+
+/// An object that was taken away.
+#[must_use = "put it back"]
+pub struct Taken<'a> {
+    stage: &'a Stage,
+    object: Value,
+}
+
+impl Taken<'_> {
+    pub async fn put_back(self) -> Result<()> {
+        let file = tempfile::NamedTempFile::new()?;
+        std::fs::write(file.path(), self.object.to_string())?;
+        self.stage.kubectl(&["create", "-f", &file.path().to_string_lossy()]).await?.ok()?;
+        Ok(())
+    }
+}
+
+fn run(command: &mut Command) -> Result<Answer> {
+    let program = command.get_program().to_owned();
+    let output = tokio::task::block_in_place(|| command.output()).with_context(|| format!("{}", program.display()))?;
+    Ok(Answer {
+        code: output.status.code().unwrap_or(-1),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}

@@ -1,0 +1,45 @@
+//! What goes wrong with one router is named rightly and does not touch the others.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use tsujiban_e2e::manifests::{Group, password_secret};
+use tsujiban_e2e::router::{Login, Router};
+use tsujiban_e2e::stage::Stage;
+
+const ANOTHER_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHhQvEgCFjBB3sVYwQ8pM0rYMqjLzq0cUlL8nS1cTn5Q";
+
+/// C7, C13: wrong host key, wrong password, unreachable, not declared: the right reason each, and the good router is backed up.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_fault_has_its_reason_and_the_good_router_is_backed_up() -> Result<()> {
+    let stage = Stage::find().await?;
+    let _together = Stage::together().await;
+    let group = Group::create(&stage, "faults", 71).await?;
+    group.device("good", "FLT-1", json!({"host": "172.20.71.11"})).await?;
+    let _good = Router::up(&stage, "flt-good", "172.20.71.11", &Login::Key(&group.public_key("good").await?))?;
+    let guarded = Router::up(&stage, "flt-pw", "172.20.71.12", &Login::Password("right password"))?;
+    password_secret(&stage, &group.namespace, "wrong", "wrong password").await?;
+
+    let with_password = |key: &str| json!({"host": "172.20.71.12", "credentialsSecretRef": {"name": "wrong"}, "hostKey": key});
+    let devices: [(&str, Value, &str); 4] = [
+        ("wrong-host-key", with_password(ANOTHER_KEY), "HostKeyMismatch"),
+        ("wrong-password", with_password(&guarded.host_key), "Auth"),
+        ("unreachable", json!({"host": "172.20.71.99"}), "Timeout"),
+        // the name resolves to the apiserver, inside the service network
+        ("forbidden", json!({"host": "kubernetes.default.svc.cluster.local"}), "AddressNotAllowed"),
+    ];
+    for (name, connection, _) in &devices {
+        group.device(name, &format!("FLT-{name}"), connection.clone()).await?;
+    }
+    group.public_key("unreachable").await?;
+    group.public_key("forbidden").await?;
+
+    group.back_up().await?;
+    group.attempt("good", "Changed").await?;
+    for (name, _, reason) in &devices {
+        let device = group.attempt(name, reason).await?;
+        let message = device.status.and_then(|s| s.last_attempt).and_then(|a| a.message).unwrap_or_default();
+        assert!(!message.is_empty() && !message.contains("wrong password"), "{name}: {message:?}");
+    }
+    assert_eq!(stage.snapshots("faults").await?.len(), 1);
+    group.erase().await
+}

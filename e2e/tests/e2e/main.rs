@@ -1,0 +1,10 @@
+//! One behaviour a file, on a real cluster. Run by `make test-e2e`.
+
+mod bad_manifests;
+mod collection;
+mod erasure;
+mod faults;
+mod isolation;
+mod kept_secret;
+mod outages;
+mod reconcile;
