@@ -12,8 +12,22 @@ pub use site::{Site, SiteSpec};
 pub use tenant::{Tenant, TenantSpec, TenantStatus};
 
 use kube::CustomResourceExt;
+use serde_json::Value;
 
-/// The CRDs, by file name.
-pub fn crds() -> [(&'static str, k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition); 3] {
-    [("tenants.yaml", Tenant::crd()), ("sites.yaml", Site::crd()), ("devices.yaml", Device::crd())]
+/// The CRDs, by file name, as they are installed.
+pub fn crds() -> Result<[(&'static str, Value); 3], serde_json::Error> {
+    let installed = |crd| serde_json::to_value(crd).map(without_rust_formats);
+    Ok([("tenants.yaml", installed(Tenant::crd())?), ("sites.yaml", installed(Site::crd())?), ("devices.yaml", installed(Device::crd())?)])
+}
+
+/// Drops the formats that only Rust knows: the apiserver warns whoever applies a schema with one of them.
+fn without_rust_formats(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let rust = |key: &str, value: &Value| key == "format" && value.as_str().is_some_and(|format| format.starts_with("uint"));
+            fields.into_iter().filter(|(key, value)| !rust(key, value)).map(|(key, value)| (key, without_rust_formats(value))).collect()
+        }
+        Value::Array(items) => items.into_iter().map(without_rust_formats).collect(),
+        other => other,
+    }
 }

@@ -16,7 +16,7 @@ fn main() -> Outcome {
 }
 
 fn each_file(folder: &Path, act: fn(&Path, &str) -> Outcome) -> Outcome {
-    for (file, crd) in tsujiban_api::crds() {
+    for (file, crd) in tsujiban_api::crds()? {
         act(&folder.join(file), &serde_saphyr::to_string(&crd)?)?;
     }
     Ok(())
