@@ -6,4 +6,5 @@ pub mod manifests;
 pub mod pod;
 pub mod router;
 pub mod stage;
+pub mod strange;
 pub mod wait;

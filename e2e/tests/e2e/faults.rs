@@ -2,9 +2,11 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use tsujiban_e2e::manifests::{Group, password_secret};
+use tsujiban_e2e::manifests::{Group, SOON, password_secret};
 use tsujiban_e2e::router::{Login, Router};
 use tsujiban_e2e::stage::Stage;
+use tsujiban_e2e::strange::Strange;
+use tsujiban_e2e::wait::until;
 
 const ANOTHER_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHhQvEgCFjBB3sVYwQ8pM0rYMqjLzq0cUlL8nS1cTn5Q";
 
@@ -41,5 +43,41 @@ async fn each_fault_has_its_reason_and_the_good_router_is_backed_up() -> Result<
         assert!(!message.is_empty() && !message.contains("wrong password"), "{name}: {message:?}");
     }
     assert_eq!(stage.snapshots("faults").await?.len(), 1);
+    group.erase().await
+}
+
+/// Pagers that never end, cut streams, junk and configs without an end are failures with a reason; 5 MB are no problem.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_a_whole_config_is_not_stored() -> Result<()> {
+    let stage = Stage::find().await?;
+    let _together = Stage::together().await;
+    let group = Group::create(&stage, "strange", 72).await?;
+    let cases: [(&str, &[&str]); 6] = [
+        ("endless-pager", &["Protocol", "Truncated", "Timeout"]),
+        ("cut-stream", &["Truncated"]),
+        ("silent", &["Timeout"]),
+        ("large", &["Changed"]),
+        ("junk", &["Protocol"]),
+        ("no-end", &["Truncated"]),
+    ];
+    let mut routers = Vec::new();
+    for (n, (behaviour, _)) in cases.iter().enumerate() {
+        let host = format!("172.20.72.{}", 11 + n);
+        group.device(behaviour, &format!("STR-{behaviour}"), json!({"host": host})).await?;
+        group.public_key(behaviour).await?;
+        routers.push(Strange::up(&stage, &host, behaviour)?);
+    }
+    group.back_up().await?;
+    for (device, results) in &cases {
+        let found = until(&format!("{device} has an attempt"), SOON, || async {
+            Ok(group.devices().get(device).await?.status.and_then(|s| s.last_attempt))
+        })
+        .await?;
+        assert!(results.contains(&found.result.as_str()), "{device}: {found:?}");
+    }
+    let stored = stage.snapshots("strange").await?;
+    assert_eq!(stored.len(), 1, "{stored:?}");
+    assert!(stored[0]["bytes"].as_u64().is_some_and(|bytes| bytes > 4_900_000), "{stored:?}");
+    drop(routers);
     group.erase().await
 }
