@@ -127,8 +127,8 @@ pub struct Owner {
 /// Upper bounds of a group's namespace. The defaults carry one collector and a few hundred devices.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("quantity(self.cpu).isGreaterThan(quantity('0'))").message("quota.cpu must be above 0"))]
-#[x_kube(validation = Rule::new("!quantity(self.memory).isLessThan(quantity('256Mi'))").message("quota.memory must be at least 256Mi, which the collector needs"))]
+#[x_kube(validation = Rule::new("!isQuantity(self.cpu) || quantity(self.cpu).isGreaterThan(quantity('0'))").message("quota.cpu must be above 0"))]
+#[x_kube(validation = Rule::new("!isQuantity(self.memory) || !quantity(self.memory).isLessThan(quantity('256Mi'))").message("quota.memory must be at least 256Mi, which the collector needs"))]
 pub struct Quota {
     /// CPU over all pods, in cores, as a Kubernetes quantity.
     #[schemars(length(min = 1, max = 20))]

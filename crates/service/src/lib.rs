@@ -1,1 +1,14 @@
+//! What every gRPC server of Tsujiban shares: who is calling, whether they may, TLS with reload, health, metrics, shutdown.
+//!
+//! Nothing of one service lives here. [`telemetry`] and [`shutdown`] know nothing of servers, so that every binary can use them.
 
+pub mod access;
+pub mod caller;
+pub mod health;
+pub mod identity;
+pub mod server;
+pub mod shutdown;
+pub mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
+pub mod tls;

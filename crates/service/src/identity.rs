@@ -1,0 +1,129 @@
+//! Who a token belongs to, and what they may do: asked of the apiserver, which alone knows.
+
+mod apiserver;
+mod cache;
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use tsujiban_api::names;
+use tsujiban_core::id::GroupId;
+use tsujiban_proto::error::{Kind, ServiceError};
+
+pub use self::apiserver::KubeAuthenticator;
+
+/// Answers who a token belongs to and what they may do. Whatever goes wrong is a refusal.
+#[async_trait]
+pub trait Authenticator: Send + Sync + 'static {
+    /// The identity behind a bearer token.
+    async fn authenticate(&self, token: &str) -> Result<Identity, ServiceError>;
+
+    /// Whether the identity has the verb on the virtual resource `function`.
+    async fn allowed(&self, identity: &Identity, function: &str, verb: &str) -> Result<bool, ServiceError>;
+}
+
+/// Whoever showed a token: who that is to us, and the user as the apiserver knows them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    pub principal: Principal,
+    pub user: User,
+}
+
+/// A user as the apiserver knows them. All of it goes into the question what they may do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct User {
+    pub username: String,
+    pub uid: Option<String>,
+    pub groups: Vec<String>,
+    pub extra: BTreeMap<String, Vec<String>>,
+}
+
+/// Who somebody is to us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Principal {
+    Operator,
+    Collector { group: GroupId },
+    Staff { name: String },
+}
+
+impl Principal {
+    /// Reads a user name `system:serviceaccount:<namespace>:<name>`. `None` for whoever is neither operator, collector nor staff.
+    ///
+    /// A namespace `tn-<group>` is taken at its name: a policy in the cluster lets nobody but the operator create one.
+    pub fn of(username: &str, system_namespace: &str) -> Option<Self> {
+        let mut parts = username.strip_prefix("system:serviceaccount:")?.split(':');
+        let (namespace, name) = (parts.next()?, parts.next()?);
+        if parts.next().is_some() {
+            return None;
+        }
+        if namespace == system_namespace {
+            if name == names::OPERATOR {
+                return Some(Self::Operator);
+            }
+            let name = name.strip_prefix(names::STAFF_PREFIX).filter(|name| !name.is_empty())?;
+            return Some(Self::Staff { name: name.to_owned() });
+        }
+        let group = names::group_of_namespace(namespace).filter(|_| name == names::COLLECTOR)?;
+        Some(Self::Collector { group })
+    }
+}
+
+impl Identity {
+    /// Classifies a user. Fails with [`Kind::Denied`] for whoever has no business here.
+    pub fn of(user: User, system_namespace: &str) -> Result<Self, ServiceError> {
+        match Principal::of(&user.username, system_namespace) {
+            Some(principal) => Ok(Self { principal, user }),
+            None => Err(ServiceError::new(
+                Kind::Denied,
+                "UNKNOWN_CALLER",
+                format!(
+                    "{:?} may not call this service; call as a ServiceAccount staff-<name> of namespace {system_namespace}",
+                    user.username.chars().take(200).collect::<String>()
+                ),
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(username: &str) -> Option<Principal> {
+        Principal::of(username, "tsujiban-system")
+    }
+
+    #[test]
+    fn the_three_who_call() {
+        assert_eq!(of("system:serviceaccount:tsujiban-system:tsujiban-operator"), Some(Principal::Operator));
+        assert_eq!(of("system:serviceaccount:tn-acme:collector"), Some(Principal::Collector { group: "acme".parse().unwrap() }));
+        assert_eq!(of("system:serviceaccount:tsujiban-system:staff-hanako"), Some(Principal::Staff { name: "hanako".into() }));
+    }
+
+    /// C7: nobody becomes a collector, the operator or staff by a name that merely looks like one.
+    #[test]
+    fn nobody_else() {
+        for username in [
+            "",
+            "admin",
+            "tsujiban-operator",
+            "system:serviceaccount:default:tsujiban-operator",
+            "system:serviceaccount:tn-acme:tsujiban-operator",
+            "system:serviceaccount:tn-acme:staff-hanako",
+            "system:serviceaccount:tn-acme:default",
+            "system:serviceaccount:tn-acme:collector:x",
+            "system:serviceaccount:tn-acme",
+            "system:serviceaccount:tn-:collector",
+            "system:serviceaccount:tn-A:collector",
+            "system:serviceaccount:acme:collector",
+            "system:serviceaccount:tsujiban-system:collector",
+            "system:serviceaccount:tsujiban-system:staff-",
+            "system:serviceaccount:tsujiban-system:default",
+            "xsystem:serviceaccount:tsujiban-system:tsujiban-operator",
+        ] {
+            assert_eq!(of(username), None, "{username}");
+        }
+        let user = User { username: "admin".into(), ..User::default() };
+        assert_eq!(Identity::of(user, "tsujiban-system").unwrap_err().kind, Kind::Denied);
+    }
+}

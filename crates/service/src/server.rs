@@ -1,0 +1,102 @@
+//! A server from its first byte to its last: TLS and gRPC on one port, health and metrics on ports of their own.
+
+pub(crate) mod grpc;
+mod handshake;
+mod metrics;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use prometheus::Registry;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use crate::access::{Access, InvalidAccess};
+use crate::health::Health;
+use crate::identity::Authenticator;
+use crate::telemetry::TelemetryArgs;
+use crate::tls::{Certificate, TlsError};
+
+/// The largest message that is read or written, in bytes. Larger things are streamed.
+pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Where a server listens and what it shows.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ServerArgs {
+    /// Where gRPC is answered, over TLS.
+    #[arg(long, env = "TSUJIBAN_LISTEN", default_value = "0.0.0.0:8443")]
+    pub listen: SocketAddr,
+    /// Where probes are answered: gRPC health without TLS, service "" for alive and "readiness" for ready.
+    #[arg(long, env = "TSUJIBAN_HEALTH_LISTEN", default_value = "0.0.0.0:8081")]
+    pub health_listen: SocketAddr,
+    /// Where metrics are shown: HTTP, /metrics.
+    #[arg(long, env = "TSUJIBAN_METRICS_LISTEN", default_value = "0.0.0.0:9090")]
+    pub metrics_listen: SocketAddr,
+    /// The folder with the serving certificate: tls.crt and tls.key. Read again when they change.
+    #[arg(long, env = "TSUJIBAN_TLS_DIR", default_value = "/etc/tsujiban/tls")]
+    pub tls_dir: PathBuf,
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
+}
+
+/// A server that cannot start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error("access to the methods cannot be guarded")]
+    Access(#[from] InvalidAccess),
+    #[error("TLS cannot be served")]
+    Tls(#[from] TlsError),
+    #[error("cannot listen on {address}; another program may hold the port")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("the gRPC server stopped")]
+    Grpc(#[source] tonic::transport::Error),
+}
+
+/// Serves `routes` until `shutdown` is cancelled, then lets running calls end for up to 25 seconds.
+///
+/// Every call goes through the access layer first. Before there is a certificate, only health and metrics are answered.
+pub async fn serve(
+    args: &ServerArgs,
+    routes: Routes,
+    authenticator: Arc<dyn Authenticator>,
+    registry: Registry,
+    health: Health,
+    shutdown: CancellationToken,
+) -> Result<(), ServeError> {
+    let access = Access::new(authenticator, &registry)?;
+    let certificate = Certificate::new(&args.tls_dir, &registry)?;
+
+    // probes and metrics are answered to the very end, so that a drain can be watched
+    let side = CancellationToken::new();
+    let _end_of_side = side.clone().drop_guard();
+    let health_listener = listen(args.health_listen).await?;
+    let health_service = health.service().await;
+    tokio::spawn(
+        tonic::transport::Server::builder()
+            .add_service(health_service)
+            .serve_with_incoming_shutdown(TcpListenerStream::new(health_listener), side.clone().cancelled_owned()),
+    );
+    tokio::spawn(metrics::serve(listen(args.metrics_listen).await?, registry, side));
+
+    certificate.wait(&shutdown).await;
+    let listener = listen(args.listen).await?;
+    let following = certificate.clone();
+    let stop = shutdown.clone();
+    tokio::spawn(async move { following.follow(stop).await });
+    health.set_accepting(true).await;
+    tracing::info!(listen = %args.listen, health = %args.health_listen, metrics = %args.metrics_listen, "serving");
+    let (unready, stop) = (health.clone(), shutdown.clone());
+    tokio::spawn(async move {
+        stop.cancelled().await;
+        unready.set_accepting(false).await;
+    });
+    grpc::serve(listener, &certificate, access, routes, shutdown).await
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })
+}
