@@ -1,0 +1,121 @@
+//! A simulated router: an SSH server in this process.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use russh::keys::{PrivateKey, PublicKey};
+use russh::server::{Auth, ChannelOpenHandle, Config, Handle, Handler, Msg, Session, VerifiedPublicKey, run_stream};
+use russh::{Channel, ChannelId, Preferred};
+use tokio::net::TcpListener;
+use tokio::time::sleep;
+
+use crate::script::{Act, Script};
+
+/// Who may log in.
+#[derive(Debug, Clone)]
+pub enum Login {
+    Key(PublicKey),
+    Password(String),
+}
+
+#[derive(Debug, Clone)]
+pub struct Router {
+    pub name: String,
+    pub host_keys: Vec<PrivateKey>,
+    pub login: Login,
+    pub script: Script,
+    pub preferred: Preferred,
+    /// How many logins were tried.
+    pub logins: Arc<AtomicUsize>,
+}
+
+impl Router {
+    /// Serves on a free local port until the test ends.
+    pub async fn listen(&self) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let config = Arc::new(Config {
+            keys: self.host_keys.clone(),
+            preferred: self.preferred.clone(),
+            auth_rejection_time: Duration::from_millis(10),
+            ..Config::default()
+        });
+        let router = self.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (config, router) = (Arc::clone(&config), router.clone());
+                tokio::spawn(async move {
+                    if let Ok(session) = run_stream(config, stream, Served { router, typed: Vec::new() }).await {
+                        let _ = session.await;
+                    }
+                });
+            }
+        });
+        address
+    }
+}
+
+struct Served {
+    router: Router,
+    typed: Vec<u8>,
+}
+
+impl Served {
+    fn judge(&self, right: bool) -> Auth {
+        self.router.logins.fetch_add(1, Ordering::Relaxed);
+        if right { Auth::Accept } else { Auth::reject() }
+    }
+}
+
+impl Handler for Served {
+    type Error = russh::Error;
+
+    async fn auth_password(&mut self, _: &str, password: &str) -> Result<Auth, russh::Error> {
+        Ok(self.judge(matches!(&self.router.login, Login::Password(right) if right == password)))
+    }
+
+    async fn auth_publickey(&mut self, _: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, russh::Error> {
+        let key = key.public_key.key_data();
+        Ok(self.judge(matches!(&self.router.login, Login::Key(right) if right.key_data() == key)))
+    }
+
+    async fn channel_open_session(&mut self, _: Channel<Msg>, reply: ChannelOpenHandle, _: &mut Session) -> Result<(), russh::Error> {
+        reply.accept().await;
+        Ok(())
+    }
+
+    async fn shell_request(&mut self, channel: ChannelId, session: &mut Session) -> Result<(), russh::Error> {
+        session.channel_success(channel)?;
+        play(session.handle(), channel, self.router.script.greeting(&self.router.name));
+        Ok(())
+    }
+
+    async fn data(&mut self, channel: ChannelId, data: &[u8], session: &mut Session) -> Result<(), russh::Error> {
+        self.typed.extend_from_slice(data);
+        while let Some(at) = self.typed.iter().position(|b| *b == b'\n') {
+            let line: Vec<u8> = self.typed.drain(..=at).collect();
+            let line = String::from_utf8_lossy(&line);
+            play(session.handle(), channel, self.router.script.answer(&self.router.name, line.trim()));
+        }
+        Ok(())
+    }
+}
+
+fn play(session: Handle, channel: ChannelId, acts: Vec<Act>) {
+    tokio::spawn(async move {
+        for act in acts {
+            match act {
+                Act::Say(text) => {
+                    let _ = session.data(channel, text).await;
+                }
+                Act::Wait(time) => sleep(time).await,
+                Act::Close => {
+                    let _ = session.close(channel).await;
+                }
+                Act::Repeat(text) => while session.data(channel, text.clone()).await.is_ok() {},
+            }
+        }
+    });
+}
