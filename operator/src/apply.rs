@@ -1,0 +1,177 @@
+//! Reads what is there, compares it with what is wanted, and writes only what differs.
+//!
+//! Writing is server-side apply under one field manager. Where that cannot repair an object, since another manager added to a
+//! list of ours, the object is replaced.
+
+mod covers;
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::batch::v1::CronJob;
+use k8s_openapi::api::core::v1::{ConfigMap, LimitRange, Namespace, ResourceQuota, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tsujiban_api::names::FIELD_MANAGER;
+
+pub use covers::covers;
+
+/// What could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    #[error("cannot {verb} {what}")]
+    Api {
+        verb: &'static str,
+        what: String,
+        #[source]
+        source: Box<kube::Error>,
+    },
+    #[error("cannot encode {what}")]
+    Encode {
+        what: String,
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+impl ApplyError {
+    /// The apiserver's answer, when it answered.
+    pub fn status(&self) -> Option<&kube::core::Status> {
+        match self {
+            Self::Api { source, .. } => match &**source {
+                kube::Error::Api(status) => Some(status),
+                _ => None,
+            },
+            Self::Encode { .. } => None,
+        }
+    }
+
+    /// Whether the apiserver refused since the namespace is going away.
+    pub fn is_terminating(&self) -> bool {
+        self.status().is_some_and(|status| {
+            let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
+            status.is_forbidden() && causes.iter().any(|cause| cause.reason == "NamespaceTerminating")
+        })
+    }
+}
+
+/// Makes an error that says what was tried on what.
+pub fn failed<K: Resource<DynamicType = ()>>(verb: &'static str, namespace: Option<&str>, name: &str) -> impl FnOnce(kube::Error) -> ApplyError {
+    let kind = K::kind(&());
+    let what = match namespace {
+        Some(namespace) => format!("{kind} {namespace}/{name}"),
+        None => format!("{kind} {name}"),
+    };
+    move |source| ApplyError::Api { verb, what, source: Box::new(source) }
+}
+
+/// A kind that the operator generates.
+pub trait Generated: Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static {
+    /// Whether the live object needs no write.
+    fn is_as_desired(desired: &Value, live: &Value) -> bool {
+        covers(desired, live)
+    }
+
+    /// Whether the live object has to be deleted before the desired one can be written.
+    fn must_be_recreated(_desired: &Self, _live: &Self) -> bool {
+        false
+    }
+}
+
+impl Generated for Namespace {}
+impl Generated for ConfigMap {}
+impl Generated for CronJob {}
+impl Generated for LimitRange {}
+impl Generated for ResourceQuota {}
+impl Generated for ServiceAccount {}
+
+impl Generated for NetworkPolicy {
+    /// A policy's spec must be exactly what is wanted: one more label in a selector can switch the whole policy off.
+    fn is_as_desired(desired: &Value, live: &Value) -> bool {
+        covers(desired, live) && desired.get("spec") == live.get("spec")
+    }
+}
+
+impl Generated for RoleBinding {
+    /// The role of a binding cannot be changed.
+    fn must_be_recreated(desired: &Self, live: &Self) -> bool {
+        desired.role_ref.name != live.role_ref.name || desired.role_ref.kind != live.role_ref.kind
+    }
+}
+
+/// Writes `desired` when `live` differs from it. Answers what is there then, and whether something was written.
+pub async fn write<K: Generated>(api: &Api<K>, desired: &K, live: Option<&K>) -> Result<(K, bool), ApplyError> {
+    let name = desired.name_any();
+    let namespace = desired.namespace();
+    let mut wanted = encode(desired, &name)?;
+    if let Some(live) = live {
+        if K::is_as_desired(&wanted, &encode(live, &name)?) {
+            return Ok((live.clone(), false));
+        }
+        if K::must_be_recreated(desired, live) {
+            delete(api, live).await?;
+        } else if let (Some(uid), Some(metadata)) = (live.uid(), wanted.get_mut("metadata").and_then(Value::as_object_mut)) {
+            metadata.insert("uid".to_owned(), Value::String(uid)); // or an object of another life would be written
+        }
+    }
+    let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    let applied =
+        api.patch(&name, &parameters, &Patch::Apply(&wanted)).await.map_err(failed::<K>("apply", namespace.as_deref(), &name))?;
+    if K::is_as_desired(&wanted, &encode(&applied, &name)?) {
+        return Ok((applied, true));
+    }
+    let mut whole = desired.clone();
+    whole.meta_mut().uid = applied.uid();
+    whole.meta_mut().resource_version = applied.resource_version();
+    let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    let replaced =
+        api.replace(&name, &parameters, &whole).await.map_err(failed::<K>("replace", namespace.as_deref(), &name))?;
+    Ok((replaced, true))
+}
+
+/// Reads one object and writes it when it differs.
+pub async fn ensure<K: Generated>(api: &Api<K>, desired: &K) -> Result<(K, bool), ApplyError> {
+    let name = desired.name_any();
+    let live = api.get_opt(&name).await.map_err(failed::<K>("read", desired.namespace().as_deref(), &name))?;
+    write(api, desired, live.as_ref()).await
+}
+
+/// Makes the objects of one kind that carry the labels `ours` in a namespace be exactly `desired`: writes what is missing or
+/// differs, deletes what is no longer wanted. One request when nothing has to change.
+pub async fn sync<K>(client: &Client, namespace: &str, ours: &str, desired: Vec<K>) -> Result<(), ApplyError>
+where
+    K: Generated + Resource<Scope = NamespaceResourceScope>,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    let found = api.list(&ListParams::default().labels(ours)).await.map_err(failed::<K>("list", Some(namespace), ours))?;
+    let mut live: BTreeMap<String, K> = found.items.into_iter().map(|object| (object.name_any(), object)).collect();
+    for object in &desired {
+        write(&api, object, live.remove(&object.name_any()).as_ref()).await?;
+    }
+    for orphan in live.values() {
+        delete(&api, orphan).await?;
+    }
+    Ok(())
+}
+
+/// Deletes exactly this object, never another one of the same name. What is gone already is deleted.
+pub async fn delete<K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug>(api: &Api<K>, object: &K) -> Result<(), ApplyError> {
+    let preconditions = Preconditions { uid: object.uid(), resource_version: None };
+    let name = object.name_any();
+    match api.delete(&name, &DeleteParams::background().preconditions(preconditions)).await {
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        Err(error) => Err(failed::<K>("delete", object.namespace().as_deref(), &name)(error)),
+        Ok(_) => Ok(()),
+    }
+}
+
+fn encode<K: Generated>(object: &K, name: &str) -> Result<Value, ApplyError> {
+    serde_json::to_value(object).map_err(|source| ApplyError::Encode { what: format!("{} {name}", K::kind(&())), source })
+}

@@ -1,0 +1,207 @@
+//! What the backup service knows of each device: polled, kept in memory, and from there written into the Devices' status.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+use kube::runtime::reflector::ObjectRef;
+use tokio::sync::mpsc;
+use tsujiban_api::{Device, names};
+use tsujiban_core::outcome::Reason;
+use tsujiban_proto::backup::v1::Attempt;
+use tsujiban_proto::time::from_wire;
+
+use crate::context::Context;
+use crate::errors::chain;
+
+const EVERY: Duration = Duration::from_secs(10);
+/// The longest message that a Device's status takes, in characters.
+const MESSAGE: usize = 512;
+
+/// How the last attempt of a device ended, and what is stored of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    pub time: Timestamp,
+    pub outcome: Outcome,
+    pub message: String,
+    pub newest: Option<Stored>,
+    pub observed_host_key: Option<String>,
+    pub pinned_host_key: Option<String>,
+    pub model: Option<String>,
+    pub firmware: Option<String>,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Changed,
+    Unchanged,
+    Failed(Reason),
+}
+
+impl Outcome {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Changed => "Changed",
+            Self::Unchanged => "Unchanged",
+            Self::Failed(reason) => reason.as_str(),
+        }
+    }
+}
+
+/// The newest stored snapshot of a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    pub id: String,
+    pub taken_at: Timestamp,
+    pub seen_at: Timestamp,
+    pub bytes: i64,
+    pub shrunk: bool,
+}
+
+impl Record {
+    /// From the wire; `None` when the service sent something that is not understood.
+    pub fn from_wire(attempt: &Attempt) -> Option<Self> {
+        let outcome = match attempt.reason().known() {
+            Some(reason) => Outcome::Failed(reason),
+            None if attempt.changed => Outcome::Changed,
+            None => Outcome::Unchanged,
+        };
+        let newest = attempt.newest.as_ref().and_then(|snapshot| {
+            Some(Stored {
+                id: snapshot.id.clone(),
+                taken_at: from_wire(snapshot.taken_at.as_ref()?)?,
+                seen_at: from_wire(snapshot.seen_at.as_ref()?)?,
+                bytes: i64::try_from(snapshot.bytes).ok()?,
+                shrunk: snapshot.shrunk,
+            })
+        });
+        Some(Self {
+            time: from_wire(attempt.time.as_ref()?)?,
+            outcome,
+            message: attempt.message.chars().take(MESSAGE).collect(),
+            newest,
+            observed_host_key: given(&attempt.observed_host_key),
+            pinned_host_key: given(&attempt.pinned_host_key),
+            model: given(&attempt.model),
+            firmware: given(&attempt.firmware),
+        })
+    }
+}
+
+fn given(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// The records, by group and serial number.
+#[derive(Debug, Default)]
+pub struct Book(Mutex<HashMap<(String, String), Arc<Record>>>);
+
+impl Book {
+    pub fn get(&self, group: &str, serial: &str) -> Option<Arc<Record>> {
+        self.entries().get(&(group.to_owned(), serial.to_owned())).cloned()
+    }
+
+    /// Keeps a record. Answers whether it says something new.
+    pub fn put(&self, group: &str, serial: &str, record: Record) -> bool {
+        let mut entries = self.entries();
+        let key = (group.to_owned(), serial.to_owned());
+        if entries.get(&key).is_some_and(|known| **known == record) {
+            return false;
+        }
+        entries.insert(key, Arc::new(record));
+        true
+    }
+
+    /// Forgets a device, once its data is erased.
+    pub fn forget(&self, group: &str, serial: &str) {
+        self.entries().remove(&(group.to_owned(), serial.to_owned()));
+    }
+
+    fn entries(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), Arc<Record>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Polls the service for ever. A cursor that is lost, as after a restart, costs one reading of everything and no write.
+pub async fn poll(context: Arc<Context>, to_devices: mpsc::UnboundedSender<ObjectRef<Device>>) {
+    let mut cursor = 0;
+    let mut ticks = tokio::time::interval(EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        loop {
+            match page(&context, cursor, &to_devices).await {
+                Ok(next) if next != cursor => cursor = next,
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::debug!(error = chain(&error), "the outcomes of attempts could not be read");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+async fn page(
+    context: &Context,
+    cursor: u64,
+    to_devices: &mpsc::UnboundedSender<ObjectRef<Device>>,
+) -> Result<u64, crate::backup_client::BackupError> {
+    let answer = context.backup.attempts(cursor).await?;
+    let mut news: HashSet<(String, String)> = HashSet::new();
+    for attempt in &answer.attempts {
+        let Some(device) = &attempt.device else { continue };
+        match Record::from_wire(attempt) {
+            Some(record) if context.book.put(&device.group, &device.serial, record) => {
+                news.insert((device.group.clone(), device.serial.clone()));
+            }
+            Some(_) => {}
+            None => tracing::warn!(group = device.group, "the backup service sent an attempt that is not understood"),
+        }
+    }
+    if !news.is_empty() {
+        for device in context.devices.state() {
+            let group = device.namespace().as_deref().and_then(names::group_of_namespace);
+            let key = group.map(|group| (group.to_string(), device.spec.serial_number.clone()));
+            if key.is_some_and(|key| news.contains(&key)) {
+                let _closed = to_devices.send(ObjectRef::from_obj(&*device)); // fails only while the process ends
+            }
+        }
+    }
+    // a service that lost its catalogue counts from the beginning again
+    Ok(if answer.cursor < cursor { 0 } else { answer.cursor })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tsujiban_proto::backup::v1 as wire;
+
+    fn attempt(reason: wire::Reason, changed: bool) -> Attempt {
+        let time = Some(tsujiban_proto::time::to_wire(Timestamp::from_second(10).unwrap()));
+        let newest = Some(wire::Snapshot { id: "1".into(), taken_at: time, seen_at: time, bytes: 5, ..wire::Snapshot::default() });
+        Attempt { time, reason: reason.into(), changed, newest, message: "x".repeat(600), ..Attempt::default() }
+    }
+
+    #[test]
+    fn the_wire_is_read() {
+        let record = Record::from_wire(&attempt(wire::Reason::Unspecified, true)).unwrap();
+        assert_eq!((record.outcome.as_str(), record.message.len(), record.observed_host_key), ("Changed", 512, None));
+        assert_eq!(Record::from_wire(&attempt(wire::Reason::Timeout, false)).unwrap().outcome, Outcome::Failed(Reason::Timeout));
+        assert_eq!(Record::from_wire(&Attempt::default()), None);
+    }
+
+    #[test]
+    fn only_news_is_news() {
+        let book = Book::default();
+        let record = Record::from_wire(&attempt(wire::Reason::Unspecified, false)).unwrap();
+        assert!(book.put("acme", "S1", record.clone()));
+        assert!(!book.put("acme", "S1", record.clone()));
+        assert!(book.put("borealis", "S1", record));
+        book.forget("acme", "S1");
+        assert!(book.get("acme", "S1").is_none() && book.get("borealis", "S1").is_some());
+    }
+}

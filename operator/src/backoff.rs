@@ -1,0 +1,59 @@
+//! How long to wait after an error, for each object on its own.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+const FIRST: Duration = Duration::from_secs(5);
+const MOST: Duration = Duration::from_secs(300);
+
+/// How many errors each object has had in a row.
+#[derive(Debug, Default)]
+pub struct Backoff(Mutex<HashMap<String, u32>>);
+
+impl Backoff {
+    /// Notes an error and answers how long to wait: 5 s, then twice as long each time, at most 5 minutes.
+    pub fn failed(&self, object: &str) -> Duration {
+        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = failures.entry(object.to_owned()).or_default();
+        let wait = FIRST.saturating_mul(2_u32.saturating_pow(*count)).min(MOST);
+        *count = count.saturating_add(1);
+        wait
+    }
+
+    /// Notes that all went well.
+    pub fn succeeded(&self, object: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(object);
+    }
+}
+
+/// Spreads a time by up to a fifth in either direction, always the same way for the same name, so that a thousand objects that
+/// were read together are not read together for ever.
+pub fn spread(base: Duration, name: &str) -> Duration {
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    let per_mille = u32::try_from((hash >> 17) % 401).unwrap_or(200);
+    base.saturating_mul(800 + per_mille) / 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_to_five_minutes_and_start_again() {
+        let backoff = Backoff::default();
+        let waits: Vec<u64> = (0..8).map(|_| backoff.failed("a").as_secs()).collect();
+        assert_eq!(waits, [5, 10, 20, 40, 80, 160, 300, 300]);
+        assert_eq!(backoff.failed("b").as_secs(), 5);
+        backoff.succeeded("a");
+        assert_eq!(backoff.failed("a").as_secs(), 5);
+    }
+
+    #[test]
+    fn spread_stays_near() {
+        for name in ["acme", "borealis", "x"] {
+            let wait = spread(Duration::from_secs(60), name).as_secs();
+            assert!((48..=72).contains(&wait), "{name}: {wait}");
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The backup service, as the operator calls it.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tonic::metadata::MetadataValue;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::{Request, Response, Status};
+use tsujiban_core::id::{GroupId, IncarnationId, InvalidId, SerialNumber};
+use tsujiban_proto::backup::v1::backup_service_client::BackupServiceClient;
+use tsujiban_proto::backup::v1::{ListAttemptsRequest, ListAttemptsResponse};
+use tsujiban_proto::error::{Kind, ServiceError};
+use tsujiban_proto::lifecycle::v1::lifecycle_service_client::LifecycleServiceClient;
+use tsujiban_proto::lifecycle::v1::{DetachRequest, EraseRequest, PrepareRequest, ReportRequest, ReportResponse};
+
+const DEADLINE: Duration = Duration::from_secs(10);
+const CONNECT: Duration = Duration::from_secs(3);
+
+/// Why a call came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    #[error("the internal CA is not made yet")]
+    NoCa,
+    #[error("the address of the backup service is not usable: {0}")]
+    Endpoint(#[source] tonic::transport::Error),
+    #[error("cannot read the token for the backup service from {path}")]
+    Token {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the token for the backup service is not a token")]
+    TokenText,
+    #[error(transparent)]
+    Service(ServiceError),
+    #[error("the backup service answered an incarnation that is none")]
+    Answer(#[from] InvalidId),
+}
+
+impl BackupError {
+    /// Whether the service said no, and will say no again until something changes.
+    pub fn refusal(&self) -> Option<&str> {
+        match self {
+            Self::Service(error) if matches!(error.kind, Kind::Precondition | Kind::Invalid | Kind::Denied) => Some(&error.message),
+            _ => None,
+        }
+    }
+}
+
+/// Calls the backup service with the operator's token, over TLS by the internal CA. Connects when it is first needed, and again
+/// when the CA's certificates have changed.
+#[derive(Debug)]
+pub struct BackupClient {
+    endpoint: String,
+    token_file: PathBuf,
+    ca_bundle: watch::Receiver<Option<String>>,
+    connected: Mutex<Option<(Option<String>, Channel)>>,
+}
+
+impl BackupClient {
+    pub fn new(endpoint: String, token_file: PathBuf, ca_bundle: watch::Receiver<Option<String>>) -> Self {
+        Self { endpoint, token_file, ca_bundle, connected: Mutex::new(None) }
+    }
+
+    /// Makes the service ready for a group and answers its incarnation: the living one when there is one, else a new one.
+    pub async fn prepare(&self, group: &GroupId, expected: Option<&IncarnationId>) -> Result<IncarnationId, BackupError> {
+        let message = PrepareRequest {
+            group: group.to_string(),
+            expected_incarnation: expected.map(ToString::to_string).unwrap_or_default(),
+        };
+        let answer = answered(self.lifecycle()?.prepare(self.request(message).await?).await)?;
+        Ok(answer.incarnation.parse()?)
+    }
+
+    /// Notes that the group's Tenant has gone and its data is kept.
+    pub async fn detach(&self, group: &GroupId, incarnation: &IncarnationId) -> Result<(), BackupError> {
+        let message = DetachRequest { group: group.to_string(), incarnation: incarnation.to_string() };
+        answered(self.lifecycle()?.detach(self.request(message).await?).await).map(|_| ())
+    }
+
+    /// Erases all data of a group, or of one of its devices, at once and for ever.
+    pub async fn erase(&self, group: &GroupId, incarnation: &IncarnationId, device: Option<&SerialNumber>) -> Result<(), BackupError> {
+        let message = EraseRequest {
+            group: group.to_string(),
+            incarnation: incarnation.to_string(),
+            device_serial: device.map(ToString::to_string).unwrap_or_default(),
+        };
+        answered(self.lifecycle()?.erase(self.request(message).await?).await).map(|_| ())
+    }
+
+    /// What the service holds of all groups.
+    pub async fn report(&self) -> Result<ReportResponse, BackupError> {
+        answered(self.lifecycle()?.report(self.request(ReportRequest::default()).await?).await)
+    }
+
+    /// The outcomes of attempts after a cursor.
+    pub async fn attempts(&self, cursor: u64) -> Result<ListAttemptsResponse, BackupError> {
+        let message = ListAttemptsRequest { cursor, limit: 0 };
+        let mut client = BackupServiceClient::new(self.channel()?).max_decoding_message_size(16 << 20);
+        answered(client.list_attempts(self.request(message).await?).await)
+    }
+
+    fn lifecycle(&self) -> Result<LifecycleServiceClient<Channel>, BackupError> {
+        Ok(LifecycleServiceClient::new(self.channel()?).max_decoding_message_size(16 << 20))
+    }
+
+    async fn request<T>(&self, message: T) -> Result<Request<T>, BackupError> {
+        let unreadable = |source| BackupError::Token { path: self.token_file.clone(), source };
+        let token = tokio::fs::read_to_string(&self.token_file).await.map_err(unreadable)?;
+        let mut bearer: MetadataValue<_> = format!("Bearer {}", token.trim()).parse().map_err(|_| BackupError::TokenText)?;
+        bearer.set_sensitive(true);
+        let mut request = Request::new(message);
+        request.set_timeout(DEADLINE);
+        request.metadata_mut().insert("authorization", bearer);
+        Ok(request)
+    }
+
+    fn channel(&self) -> Result<Channel, BackupError> {
+        let encrypted = self.endpoint.starts_with("https://");
+        let bundle = if encrypted { Some(self.ca_bundle.borrow().clone().ok_or(BackupError::NoCa)?) } else { None };
+        let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, channel)) = &*connected
+            && *known == bundle
+        {
+            return Ok(channel.clone());
+        }
+        let mut endpoint = Endpoint::from_shared(self.endpoint.clone()).map_err(BackupError::Endpoint)?;
+        if let Some(pem) = &bundle {
+            let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
+            endpoint = endpoint.tls_config(tls).map_err(BackupError::Endpoint)?;
+        }
+        let channel = endpoint.connect_timeout(CONNECT).timeout(DEADLINE).connect_lazy();
+        *connected = Some((bundle, channel.clone()));
+        Ok(channel)
+    }
+}
+
+fn answered<T>(answer: Result<Response<T>, Status>) -> Result<T, BackupError> {
+    answer.map(Response::into_inner).map_err(|status| BackupError::Service(ServiceError::from(&status)))
+}

@@ -1,0 +1,112 @@
+//! The controller of Devices: credentials, host keys, freshness, and the end of a device's data.
+
+mod credentials;
+pub mod delete;
+pub mod dereference;
+pub mod keypair;
+pub mod status;
+pub mod validate;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::runtime::controller::Action;
+use kube::runtime::events::EventType;
+use kube::{Api, Resource, ResourceExt};
+use tsujiban_api::device::condition;
+use tsujiban_api::{Device, names};
+
+use crate::apply::ApplyError;
+use crate::backoff::spread;
+use crate::condition::{find, is_true};
+use crate::context::Context;
+use crate::finalizer;
+use crate::reconcile::{Failure, Step, name, observed};
+
+pub const KIND: &str = "Device";
+/// How often a Device is looked at again. What it depends on is not watched, so one that is not ready is looked at more often.
+const RESYNC: Duration = Duration::from_secs(300);
+const RESYNC_NOT_READY: Duration = Duration::from_secs(20);
+
+/// Why a Device could not be reconciled.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    #[error(transparent)]
+    Identity(validate::NotADevice),
+    #[error(transparent)]
+    Finalizer(ApplyError),
+    #[error(transparent)]
+    Dereference(ApplyError),
+    #[error(transparent)]
+    Credentials(credentials::CredentialsError),
+    #[error(transparent)]
+    Status(ApplyError),
+    #[error(transparent)]
+    Delete(delete::DeleteError),
+}
+
+impl Step for DeviceError {
+    fn step(&self) -> &'static str {
+        match self {
+            Self::Identity(_) => "identity",
+            Self::Finalizer(_) => "finalizer",
+            Self::Dereference(_) => "dereference",
+            Self::Credentials(_) => "credentials",
+            Self::Status(_) => "status",
+            Self::Delete(_) => "delete",
+        }
+    }
+}
+
+pub async fn reconcile(device: Arc<Device>, context: Arc<Context>) -> Result<Action, Failure<DeviceError>> {
+    observed(&context, KIND, &name(device.as_ref()), run(&device, &context)).await
+}
+
+async fn run(device: &Device, context: &Context) -> Result<Action, DeviceError> {
+    let id = validate::identity(device).map_err(DeviceError::Identity)?;
+    let api: Api<Device> = Api::namespaced(context.client.clone(), &id.namespace);
+    if device.metadata.deletion_timestamp.is_some() {
+        if finalizer::is_set(device) {
+            delete::clean_up(context, &api, device, &id).await.map_err(DeviceError::Delete)?;
+            context.wake_tenant(id.group.as_str());
+        }
+        return Ok(Action::await_change());
+    }
+    let Some(tenant) = context.tenants.get(&kube::runtime::reflector::ObjectRef::new(id.group.as_str())) else {
+        return Ok(Action::requeue(spread(RESYNC, &id.namespace))); // retained without a Tenant: everything stays as it is
+    };
+    if !finalizer::is_set(device) {
+        finalizer::add(&api, device).await.map_err(DeviceError::Finalizer)?;
+        return Ok(Action::requeue(RESYNC_NOT_READY)); // the change comes back as an event
+    }
+    let found = dereference::dereference(context, device, &id, tenant).await.map_err(DeviceError::Dereference)?;
+    let generated = credentials::settle(context, device, &id, &found).await.map_err(DeviceError::Credentials)?;
+    let view = validate::View { device, id: &id, found: &found, generated: generated.as_ref(), now: context.clock.now() };
+    let status = status::status(&view, &context.forbidden);
+    let written = status::write(&api, device, &status).await.map_err(DeviceError::Status)?;
+    if written {
+        context.wake_tenant(id.group.as_str());
+        announce(device, &status, context).await;
+    }
+    let ready = is_true(&status.conditions, condition::READY);
+    Ok(Action::requeue(spread(if ready { RESYNC } else { RESYNC_NOT_READY }, &name(device))))
+}
+
+/// Tells people when a Device stopped being ready. A conflict of serial numbers goes to the log too, for the platform staff: the
+/// group itself must not learn from it who else has the number.
+async fn announce(device: &Device, status: &tsujiban_api::DeviceStatus, context: &Context) {
+    let before = device.status.as_ref().and_then(|status| find(&status.conditions, condition::READY));
+    let Some(now) = find(&status.conditions, condition::READY) else { return };
+    if now.status == "True" || before.is_some_and(|before| before.reason == now.reason) {
+        return;
+    }
+    if now.reason == status::reason::SERIAL_CONFLICT {
+        tracing::warn!(device = name(device), serial = device.spec.serial_number, "two Devices have the same serial number; the younger one is not backed up");
+    }
+    context.event(&device.object_ref(&()), EventType::Warning, &now.reason, now.message.clone()).await;
+}
+
+/// The namespace of the device's group.
+pub fn namespace_of(id: &validate::Identity) -> String {
+    names::namespace(&id.group)
+}

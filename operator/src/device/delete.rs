@@ -1,0 +1,144 @@
+//! What happens when a Device goes. Its data is erased at once when that was meant, and kept when the Device only went along with
+//! something else.
+
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+use tsujiban_api::tenant::DeletionPolicy;
+use tsujiban_api::{Device, Tenant, names};
+use tsujiban_core::id::IncarnationId;
+
+use super::credentials;
+use super::validate::Identity;
+use crate::apply::{ApplyError, failed};
+use crate::backup_client::BackupError;
+use crate::context::Context;
+use crate::tenant::claim::{incarnation, is_terminating};
+use crate::tenant::dereference::live_namespace;
+use crate::{crds, finalizer};
+
+/// Why a Device could not be let go yet.
+#[derive(Debug, thiserror::Error)]
+pub enum DeleteError {
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    #[error("the device's data could not be erased")]
+    Erase(#[source] BackupError),
+}
+
+/// The group's Tenant, read live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    Absent,
+    /// It stands, and the namespace was made for it.
+    Alive,
+    /// It stands, but the namespace was made for an earlier one.
+    Stranger,
+    Leaving(DeletionPolicy),
+}
+
+/// The namespace of the device, read live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    Standing,
+    /// Going away, or gone already.
+    Terminating,
+}
+
+/// All that decides about a Device that is being deleted, read live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Evidence {
+    pub owner: Owner,
+    pub place: Place,
+    pub crds_stand: bool,
+    /// Whether another Device of the same group has the same serial number: the data is that one's too.
+    pub is_shared: bool,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Erase the device's data, then release.
+    Erase,
+    /// Release; the data stays, or goes with the whole group.
+    Release,
+}
+
+/// Decides. Only a Device that is deleted by itself was meant.
+pub fn decide(evidence: Evidence) -> Decision {
+    match evidence {
+        Evidence { owner: Owner::Alive, place: Place::Standing, crds_stand: true, is_shared: false } => Decision::Erase,
+        _ => Decision::Release,
+    }
+}
+
+/// Does what is decided for a Device that is being deleted.
+pub async fn clean_up(context: &Context, api: &Api<Device>, cached: &Device, id: &Identity) -> Result<(), DeleteError> {
+    let name = id.name.as_str();
+    let live = api.get_opt(name).await.map_err(failed::<Device>("read", Some(&id.namespace), name))?;
+    let Some(device) = live.filter(|live| live.uid() == cached.uid()) else { return Ok(()) };
+    let (evidence, incarnation) = gather(context, &device, id).await?;
+    let decision = decide(evidence);
+    tracing::info!(namespace = id.namespace, device = name, ?evidence, ?decision, "a device is being deleted");
+    if decision == Decision::Erase {
+        // without an incarnation the group was never prepared, so that nothing of the device was ever stored
+        if let Some(incarnation) = incarnation {
+            context.backup.erase(&id.group, &incarnation, Some(&id.serial)).await.map_err(DeleteError::Erase)?;
+        }
+        credentials::remove(context, id).await?;
+        context.book.forget(id.group.as_str(), id.serial.as_str());
+    }
+    finalizer::release(api, &device).await?;
+    Ok(())
+}
+
+async fn gather(context: &Context, device: &Device, id: &Identity) -> Result<(Evidence, Option<IncarnationId>), ApplyError> {
+    let tenants: Api<Tenant> = Api::all(context.client.clone());
+    let group = id.group.as_str();
+    let tenant = tenants.get_opt(group).await.map_err(failed::<Tenant>("read", None, group))?;
+    let namespace = live_namespace(&context.client, &id.group).await?;
+    let made_for = namespace.as_ref().and_then(|namespace| namespace.labels().get(names::LABEL_TENANT_UID).cloned());
+    let owner = match &tenant {
+        None => Owner::Absent,
+        Some(tenant) if tenant.metadata.deletion_timestamp.is_some() => Owner::Leaving(tenant.spec.deletion_policy),
+        Some(tenant) if tenant.uid() == made_for => Owner::Alive,
+        Some(_) => Owner::Stranger,
+    };
+    let place = if namespace.as_ref().is_some_and(|namespace| !is_terminating(namespace)) { Place::Standing } else { Place::Terminating };
+    let evidence = Evidence { owner, place, crds_stand: crds::stand(&context.client).await?, is_shared: is_shared(context, device, id).await? };
+    Ok((evidence, namespace.as_ref().and_then(incarnation)))
+}
+
+/// Reads, live, whether another Device of the group has the serial number.
+async fn is_shared(context: &Context, device: &Device, id: &Identity) -> Result<bool, ApplyError> {
+    let api: Api<Device> = Api::namespaced(context.client.clone(), &id.namespace);
+    let selector = ListParams::default().fields(&format!("spec.serialNumber={}", id.serial));
+    let same = api.list_metadata(&selector).await.map_err(failed::<Device>("list", Some(&id.namespace), id.serial.as_str()))?;
+    Ok(same.items.iter().any(|other| other.uid() != device.uid()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// C24: a device's data goes with the Device, and with nothing less than its own deletion.
+    #[test]
+    fn every_combination() {
+        let owners =
+            [Owner::Absent, Owner::Alive, Owner::Stranger, Owner::Leaving(DeletionPolicy::Retain), Owner::Leaving(DeletionPolicy::Erase)];
+        let mut erased = Vec::new();
+        for owner in owners {
+            for place in [Place::Standing, Place::Terminating] {
+                for crds_stand in [true, false] {
+                    for is_shared in [false, true] {
+                        let evidence = Evidence { owner, place, crds_stand, is_shared };
+                        if decide(evidence) == Decision::Erase {
+                            erased.push(evidence);
+                        }
+                    }
+                }
+            }
+        }
+        let meant = Evidence { owner: Owner::Alive, place: Place::Standing, crds_stand: true, is_shared: false };
+        assert_eq!(erased, [meant]);
+    }
+}

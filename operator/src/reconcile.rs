@@ -1,0 +1,77 @@
+//! What every reconcile goes through: a deadline, metrics, a log line when it fails, and back-off for each object.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kube::ResourceExt;
+use kube::runtime::controller::Action;
+
+use crate::context::Context;
+use crate::errors::chain;
+
+/// A reconcile that takes longer is given up and tried again: some request hangs.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// An error of a reconcile that knows at which step it happened.
+pub trait Step: std::error::Error {
+    fn step(&self) -> &'static str;
+}
+
+/// Why a reconcile did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure<E: Step + 'static> {
+    #[error("reconcile failed at step {}", .0.step())]
+    Step(#[source] E),
+    #[error("reconcile took longer than 60 s and was given up; a request to the apiserver or the backup service hangs")]
+    Deadline,
+}
+
+impl<E: Step + 'static> Failure<E> {
+    fn step(&self) -> &'static str {
+        match self {
+            Self::Step(error) => error.step(),
+            Self::Deadline => "deadline",
+        }
+    }
+}
+
+/// Runs one reconcile.
+pub async fn observed<E: Step + 'static>(
+    context: &Context,
+    kind: &'static str,
+    object: &str,
+    work: impl Future<Output = Result<Action, E>>,
+) -> Result<Action, Failure<E>> {
+    context.metrics.started(kind);
+    let start = Instant::now();
+    let result = match tokio::time::timeout(DEADLINE, work).await {
+        Ok(result) => result.map_err(Failure::Step),
+        Err(_) => Err(Failure::Deadline),
+    };
+    context.metrics.finished(kind, start.elapsed(), result.as_ref().err().map(Failure::step));
+    if result.is_ok() {
+        context.backoff.succeeded(&key(kind, object));
+    }
+    result
+}
+
+/// What happens after an error: wait, longer each time.
+pub fn after_error<K: ResourceExt, E: Step + 'static>(kind: &'static str, object: &Arc<K>, failure: &Failure<E>, context: &Context) -> Action {
+    let name = name(object.as_ref());
+    let wait = context.backoff.failed(&key(kind, &name));
+    tracing::warn!(kind, name, step = failure.step(), error = chain(failure), retry_seconds = wait.as_secs(), "reconcile failed");
+    Action::requeue(wait)
+}
+
+/// Namespace and name.
+pub fn name<K: ResourceExt>(object: &K) -> String {
+    match object.namespace() {
+        Some(namespace) => format!("{namespace}/{}", object.name_any()),
+        None => object.name_any(),
+    }
+}
+
+fn key(kind: &str, object: &str) -> String {
+    format!("{kind} {object}")
+}

@@ -1,0 +1,303 @@
+//! The controller of Tenants: one group each, in one namespace of its own.
+
+mod apply;
+pub mod build;
+pub mod claim;
+pub mod delete;
+pub mod dereference;
+pub mod freshness;
+pub mod quantity;
+pub mod status;
+pub mod validate;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::runtime::controller::Action;
+use kube::runtime::events::EventType;
+use kube::{Api, Resource, ResourceExt};
+use tsujiban_api::names::{LABEL_MANAGED_BY, LABEL_TENANT, LABEL_TENANT_UID, MANAGED_BY};
+use tsujiban_api::{Tenant, names};
+use tsujiban_core::id::{GroupId, IncarnationId};
+use tsujiban_proto::lifecycle::v1::GroupState;
+
+use crate::apply::ApplyError;
+use crate::backoff::spread;
+use crate::backup_client::BackupError;
+use crate::condition::{Verdict, is_true};
+use crate::context::Context;
+use crate::errors::chain;
+use crate::finalizer;
+use crate::pki::Keys;
+use crate::reconcile::{Failure, Step, observed};
+
+pub use claim::incarnation;
+
+pub const KIND: &str = "Tenant";
+/// How often everything of a Tenant is read again, also when nothing is known to have changed.
+const RESYNC: Duration = Duration::from_secs(60);
+/// How often a namespace that is going away is looked at.
+const WAIT: Duration = Duration::from_secs(2);
+
+/// Why a Tenant could not be reconciled.
+#[derive(Debug, thiserror::Error)]
+pub enum TenantError {
+    #[error(transparent)]
+    Identity(validate::Invalid),
+    #[error(transparent)]
+    Finalizer(ApplyError),
+    #[error(transparent)]
+    Dereference(dereference::DereferenceError),
+    #[error(transparent)]
+    Namespace(ApplyError),
+    #[error(transparent)]
+    Isolation(ApplyError),
+    #[error("the group could not be prepared in the backup service")]
+    Keys(#[source] BackupError),
+    #[error(transparent)]
+    Annotate(ApplyError),
+    #[error(transparent)]
+    Schedule(ApplyError),
+    #[error(transparent)]
+    Status(ApplyError),
+    #[error(transparent)]
+    Delete(delete::DeleteError),
+}
+
+impl Step for TenantError {
+    fn step(&self) -> &'static str {
+        match self {
+            Self::Identity(_) => "identity",
+            Self::Finalizer(_) => "finalizer",
+            Self::Dereference(_) => "dereference",
+            Self::Namespace(_) => "namespace",
+            Self::Isolation(_) => "isolation",
+            Self::Keys(_) => "keys",
+            Self::Annotate(_) => "annotate",
+            Self::Schedule(_) => "schedule",
+            Self::Status(_) => "status",
+            Self::Delete(_) => "delete",
+        }
+    }
+}
+
+pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Action, Failure<TenantError>> {
+    let name = tenant.name_any();
+    observed(&context, KIND, &name, run(&tenant, &context)).await
+}
+
+async fn run(tenant: &Tenant, context: &Context) -> Result<Action, TenantError> {
+    let id = validate::identity(tenant).map_err(TenantError::Identity)?;
+    if tenant.metadata.deletion_timestamp.is_some() {
+        return leave(tenant, context, &id).await;
+    }
+    if !finalizer::is_set(tenant) {
+        let api: Api<Tenant> = Api::all(context.client.clone());
+        finalizer::add(&api, tenant).await.map_err(TenantError::Finalizer)?;
+        return Ok(Action::requeue(WAIT)); // the change comes back as an event
+    }
+    let mut outcome = survey(tenant, context, &id);
+    let built = match validate::validate(&id, &tenant.spec, &context.forbidden) {
+        Ok(valid) => {
+            outcome.suspended = valid.suspended;
+            outcome.schedule = Some(valid.plan.own(id.group.as_str()).0);
+            build_up(tenant, context, valid, &mut outcome).await
+        }
+        Err(wrong) => {
+            outcome.invalid = Some(validate::sentences(&wrong));
+            outcome.fresh = None;
+            Ok(())
+        }
+    };
+    let status = status::status(tenant, &outcome, context.clock.now());
+    let written = status::write(&context.client, tenant, &status).await.map_err(TenantError::Status)?;
+    if written {
+        announce(tenant, &status, context).await;
+    }
+    built?;
+    Ok(Action::requeue(spread(RESYNC, id.group.as_str())))
+}
+
+/// What is known about the group's devices without asking anybody.
+fn survey(tenant: &Tenant, context: &Context, id: &validate::Identity) -> status::Outcome {
+    let namespace = names::namespace(&id.group);
+    let devices: Vec<_> = context.devices.state().into_iter().filter(|device| device.namespace().as_deref() == Some(&namespace)).collect();
+    let fleet = freshness::Fleet::of(&devices);
+    let age = fleet.oldest.filter(|_| !tenant.spec.suspended).map(|oldest| context.clock.now().duration_since(oldest).as_secs_f64());
+    context.metrics.backup_age(id.group.as_str(), age);
+    let canary = context.facts.borrow().as_ref().and_then(|facts| facts.canary_failure.clone());
+    status::Outcome {
+        devices: fleet.devices,
+        fresh: Some(fleet.verdict(tenant.spec.suspended, canary.as_deref())),
+        ..status::Outcome::default()
+    }
+}
+
+/// Builds and applies, step by step, and notes how far it came.
+async fn build_up(
+    tenant: &Tenant,
+    context: &Context,
+    valid: validate::ValidTenant,
+    outcome: &mut status::Outcome,
+) -> Result<(), TenantError> {
+    let (client, id, suspended) = (&context.client, valid.id.clone(), valid.suspended);
+    let found = match dereference::dereference(client, &id.group).await {
+        Ok(found) => found,
+        Err(error) => {
+            outcome.namespace = Some(Verdict::fails("NotRead", chain(&error)));
+            return Err(TenantError::Dereference(error));
+        }
+    };
+    let held = match apply::hold(client, &id, found.namespace.as_ref()).await {
+        Ok(apply::Holding::Held { incarnation }) => incarnation,
+        Ok(refused) => {
+            outcome.namespace = Some(refusal(&id, &refused));
+            return Ok(());
+        }
+        Err(error) => return Err(noted(&mut outcome.namespace, error, TenantError::Namespace)),
+    };
+    let namespace = names::namespace(&id.group);
+    outcome.namespace = Some(Verdict::holds("Held", format!("namespace {namespace} is the group's")));
+    let blueprint = build::Blueprint {
+        tenant: valid,
+        platform: context.platform.clone(),
+        apiserver: found.apiserver,
+        ca_bundle: context.ca_bundle.borrow().clone(),
+    };
+    let cron_jobs = match apply::isolate(client, &id, build::build(&blueprint)).await {
+        Ok(cron_jobs) => cron_jobs,
+        Err(error) => return Err(noted(&mut outcome.isolation, error, TenantError::Isolation)),
+    };
+    outcome.isolation = Some(Verdict::holds("Isolated", "rights, network policies, quota and limits are as they must be"));
+    let keys = prepare(tenant, context, &id, held, outcome).await;
+    if let Err(error) = apply::schedule(client, &id, cron_jobs, suspended).await {
+        return Err(noted(&mut outcome.scheduled, error, TenantError::Schedule));
+    }
+    outcome.scheduled = Some(scheduled(&blueprint.tenant, outcome.schedule.as_deref().unwrap_or_default()));
+    keys
+}
+
+/// Has the services make the group's keys, and notes under which incarnation.
+async fn prepare(
+    tenant: &Tenant,
+    context: &Context,
+    id: &validate::Identity,
+    annotated: Option<IncarnationId>,
+    outcome: &mut status::Outcome,
+) -> Result<(), TenantError> {
+    let keys = context.keys.borrow().clone();
+    if let Keys::Missing(why) = keys {
+        outcome.keys = Some(Verdict::fails("MasterKeyMissing", why));
+        outcome.incarnation = annotated;
+        return Ok(());
+    }
+    let noted_before = tenant.status.as_ref().and_then(|status| status.incarnation.as_ref()).and_then(|text| text.parse().ok());
+    let expected: Option<IncarnationId> = annotated.clone().or(noted_before);
+    let prepared = Verdict::holds("Prepared", "the services keep the group's data under its incarnation, sealed with its keys");
+    let reported = context.facts.borrow().clone();
+    if let (Some(annotated), Some(facts)) = (&annotated, reported)
+        && facts.state(&id.group, annotated) == Some(GroupState::Living)
+    {
+        outcome.incarnation = Some(annotated.clone());
+        outcome.keys = Some(prepared);
+        return Ok(());
+    }
+    match context.backup.prepare(&id.group, expected.as_ref()).await {
+        Ok(incarnation) => {
+            outcome.incarnation = Some(incarnation.clone());
+            if annotated.as_ref() != Some(&incarnation)
+                && let Err(error) = apply::annotate(&context.client, id, &incarnation).await
+            {
+                return Err(noted(&mut outcome.keys, error, TenantError::Annotate));
+            }
+            outcome.keys = Some(prepared);
+            Ok(())
+        }
+        Err(error) => {
+            outcome.incarnation = annotated;
+            if let Some(message) = error.refusal() {
+                outcome.keys = Some(Verdict::fails("Refused", message));
+            } else if is_true(conditions(tenant), tsujiban_api::tenant::condition::KEYS_READY) && outcome.incarnation.is_some() {
+                outcome.keys = Some(prepared); // the keys are there; that the service is away now, its own alert tells
+            } else {
+                let message = format!("the backup service does not answer, trying again: {}", chain(&error));
+                outcome.keys = Some(Verdict::fails("BackupUnavailable", message));
+            }
+            Err(TenantError::Keys(error))
+        }
+    }
+}
+
+fn conditions(tenant: &Tenant) -> &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition] {
+    tenant.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default()
+}
+
+fn scheduled(tenant: &validate::ValidTenant, schedule: &str) -> Verdict {
+    if tenant.suspended {
+        return Verdict::fails("Suspended", "the group is suspended: nothing is backed up until spec.suspended is false again");
+    }
+    Verdict::holds("Scheduled", format!("the devices are backed up at \"{schedule}\" {}", tenant.plan.time_zone()))
+}
+
+fn refusal(id: &validate::Identity, holding: &apply::Holding) -> Verdict {
+    let namespace = names::namespace(&id.group);
+    match holding {
+        apply::Holding::Taken(why) => Verdict::fails(
+            "NamespaceTaken",
+            format!("namespace {namespace} exists and {why}; it is left alone: delete it, or choose another name for the Tenant"),
+        ),
+        apply::Holding::Held { .. } | apply::Holding::Terminating => {
+            Verdict::fails("NamespaceTerminating", format!("namespace {namespace} is going away and will be made again when it has gone"))
+        }
+    }
+}
+
+/// Notes an error in the condition of its aspect, and makes it the error of its step.
+fn noted(aspect: &mut Option<Verdict>, error: ApplyError, step: impl FnOnce(ApplyError) -> TenantError) -> TenantError {
+    let reason = if error.is_terminating() { "NamespaceTerminating" } else { "ApplyFailed" };
+    *aspect = Some(Verdict::fails(reason, chain(&error)));
+    step(error)
+}
+
+/// Lets a Tenant go that is being deleted.
+async fn leave(tenant: &Tenant, context: &Context, id: &validate::Identity) -> Result<Action, TenantError> {
+    if !finalizer::is_set(tenant) {
+        return Ok(Action::await_change());
+    }
+    let (leaving, result) = match delete::clean_up(context, tenant, id).await {
+        Ok(delete::Progress::Released) => return Ok(Action::await_change()),
+        Ok(delete::Progress::Waiting) => {
+            (Verdict::fails("Erasing", "the group's data is erased; waiting for its namespace to go"), Ok(Action::requeue(WAIT)))
+        }
+        Err(error) => (Verdict::fails("ErasePending", chain(&error)), Err(TenantError::Delete(error))),
+    };
+    let devices = tenant.status.as_ref().and_then(|status| status.devices).unwrap_or_default();
+    let outcome = status::Outcome { leaving: Some(leaving), devices, ..status::Outcome::default() };
+    let status = status::status(tenant, &outcome, context.clock.now());
+    status::write(&context.client, tenant, &status).await.map_err(TenantError::Status)?;
+    result
+}
+
+/// Tells people when a Tenant became ready, or stopped being it.
+async fn announce(tenant: &Tenant, status: &tsujiban_api::TenantStatus, context: &Context) {
+    let ready = tsujiban_api::tenant::condition::READY;
+    let (was, is) = (is_true(conditions(tenant), ready), is_true(&status.conditions, ready));
+    if was == is {
+        return;
+    }
+    let Some(condition) = crate::condition::find(&status.conditions, ready) else { return };
+    let type_ = if is { EventType::Normal } else { EventType::Warning };
+    context.event(&tenant.object_ref(&()), type_, &condition.reason, condition.message.clone()).await;
+}
+
+/// Whether a namespace was made by the operator for this group, in whichever life of its Tenant.
+pub fn belongs_to_group(namespace: &Namespace, group: &GroupId) -> bool {
+    let label = |key: &str| namespace.labels().get(key).map(String::as_str);
+    label(LABEL_MANAGED_BY) == Some(MANAGED_BY) && label(LABEL_TENANT) == Some(group.as_str())
+}
+
+/// Whether a namespace was made by the operator for this very Tenant.
+pub fn belongs_to(namespace: &Namespace, id: &validate::Identity) -> bool {
+    belongs_to_group(namespace, &id.group) && namespace.labels().get(LABEL_TENANT_UID) == Some(&id.uid)
+}

@@ -1,0 +1,169 @@
+//! What happens when a Tenant goes. Nothing is erased by accident: only when the Tenant says so, and while the CRDs stand.
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::runtime::events::EventType;
+use kube::{Api, Resource, ResourceExt};
+use tsujiban_api::Tenant;
+use tsujiban_api::tenant::DeletionPolicy;
+use tsujiban_core::id::IncarnationId;
+
+use super::apply::close;
+use super::claim::{incarnation, is_terminating};
+use super::dereference::live_namespace;
+use super::validate::Identity;
+use super::belongs_to;
+use crate::apply::{ApplyError, delete, failed};
+use crate::backup_client::BackupError;
+use crate::context::Context;
+use crate::errors::chain;
+use crate::{crds, finalizer};
+
+/// Why a Tenant could not be let go yet.
+#[derive(Debug, thiserror::Error)]
+pub enum DeleteError {
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    #[error("the group's data could not be erased")]
+    Erase(#[source] BackupError),
+}
+
+/// The namespace of the group, read live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    Absent,
+    Standing,
+    Terminating,
+    /// It is not this Tenant's.
+    Foreign,
+}
+
+/// All that decides about a Tenant that is being deleted, read live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Evidence {
+    pub policy: DeletionPolicy,
+    pub crds_stand: bool,
+    pub place: Place,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Erase the group's data, then delete the namespace if it is there, and release when it has gone.
+    Erase,
+    /// Close the namespace, keep everything in it, release.
+    Close,
+    /// Touch nothing, release.
+    Release,
+}
+
+/// Decides.
+pub fn decide(evidence: Evidence) -> Decision {
+    match (evidence.policy, evidence.crds_stand, evidence.place) {
+        (_, _, Place::Foreign) => Decision::Release,
+        (DeletionPolicy::Erase, true, Place::Absent | Place::Standing | Place::Terminating) => Decision::Erase,
+        (_, _, Place::Standing) => Decision::Close,
+        (_, _, Place::Absent | Place::Terminating) => Decision::Release,
+    }
+}
+
+/// How far the deletion has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    Released,
+    /// The namespace is going; look again soon.
+    Waiting,
+}
+
+/// Does what is decided for a Tenant that is being deleted.
+pub async fn clean_up(context: &Context, cached: &Tenant, id: &Identity) -> Result<Progress, DeleteError> {
+    let api: Api<Tenant> = Api::all(context.client.clone());
+    let name = id.group.as_str();
+    let live = api.get_opt(name).await.map_err(failed::<Tenant>("read", None, name))?;
+    let Some(tenant) = live.filter(|live| live.uid() == cached.uid()) else {
+        return Ok(Progress::Released); // gone
+    };
+    let namespace = live_namespace(&context.client, &id.group).await?;
+    let place = place(namespace.as_ref(), id);
+    let evidence = Evidence { policy: tenant.spec.deletion_policy, crds_stand: crds::stand(&context.client).await?, place };
+    let decision = decide(evidence);
+    tracing::info!(group = %id.group, ?evidence, ?decision, "a tenant is being deleted");
+    let noted = tenant.status.as_ref().and_then(|status| status.incarnation.as_ref()).and_then(|text| text.parse::<IncarnationId>().ok());
+    let incarnation = namespace.as_ref().filter(|_| place != Place::Foreign).and_then(incarnation).or(noted);
+    match decision {
+        Decision::Erase => {
+            if let Some(incarnation) = &incarnation {
+                context.backup.erase(&id.group, incarnation, None).await.map_err(DeleteError::Erase)?;
+            }
+            if let Some(namespace) = namespace {
+                if !is_terminating(&namespace) {
+                    delete(&Api::<Namespace>::all(context.client.clone()), &namespace).await?;
+                }
+                return Ok(Progress::Waiting);
+            }
+            tracing::info!(group = %id.group, ?incarnation, "the group and everything of it is erased");
+        }
+        Decision::Close => {
+            match close(&context.client, id, &context.platform.system_namespace).await {
+                Err(error) if error.is_terminating() => {}
+                other => other?,
+            }
+            detach(context, &tenant, id, incarnation.as_ref()).await;
+        }
+        Decision::Release => detach(context, &tenant, id, incarnation.as_ref()).await,
+    }
+    finalizer::release(&api, &tenant).await?;
+    context.metrics.backup_age(name, None);
+    Ok(Progress::Released)
+}
+
+fn place(namespace: Option<&Namespace>, id: &Identity) -> Place {
+    match namespace {
+        None => Place::Absent,
+        Some(namespace) if !belongs_to(namespace, id) => Place::Foreign,
+        Some(namespace) if is_terminating(namespace) => Place::Terminating,
+        Some(_) => Place::Standing,
+    }
+}
+
+/// Tells the service that the group is retained. Best effort: a service that is away must not keep a Tenant from going, and the
+/// next report notes it (see [`retained`](crate::retained)).
+async fn detach(context: &Context, tenant: &Tenant, id: &Identity, incarnation: Option<&IncarnationId>) {
+    let Some(incarnation) = incarnation else { return };
+    if let Err(error) = context.backup.detach(&id.group, incarnation).await {
+        tracing::warn!(group = %id.group, error = chain(&error), "the group could not be noted as retained; the next report will");
+    }
+    let note = format!("group {} is retained: namespace, keys and backups stay, and a Tenant of the same name finds them again", id.group);
+    context.event(&tenant.object_ref(&()), EventType::Normal, "Retained", note).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// C25: a group is erased when its Tenant says so, and only while nothing else explains its going.
+    #[test]
+    fn every_combination() {
+        use DeletionPolicy::{Erase, Retain};
+        let table = [
+            (Erase, true, Place::Standing, Decision::Erase),
+            (Erase, true, Place::Terminating, Decision::Erase),
+            (Erase, true, Place::Absent, Decision::Erase),
+            (Erase, true, Place::Foreign, Decision::Release),
+            (Erase, false, Place::Standing, Decision::Close),
+            (Erase, false, Place::Terminating, Decision::Release),
+            (Erase, false, Place::Absent, Decision::Release),
+            (Erase, false, Place::Foreign, Decision::Release),
+            (Retain, true, Place::Standing, Decision::Close),
+            (Retain, true, Place::Terminating, Decision::Release),
+            (Retain, true, Place::Absent, Decision::Release),
+            (Retain, true, Place::Foreign, Decision::Release),
+            (Retain, false, Place::Standing, Decision::Close),
+            (Retain, false, Place::Terminating, Decision::Release),
+            (Retain, false, Place::Absent, Decision::Release),
+            (Retain, false, Place::Foreign, Decision::Release),
+        ];
+        for (policy, crds_stand, place, decision) in table {
+            assert_eq!(decide(Evidence { policy, crds_stand, place }), decision, "{policy:?} {crds_stand} {place:?}");
+        }
+    }
+}
