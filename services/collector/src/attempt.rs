@@ -17,7 +17,7 @@ use crate::hostkey::{Expected, NotAKey, openssh};
 use crate::network::{self, Network};
 use crate::outcome::{Failure, Finished, Outcome, Step, chain};
 use crate::plan::Limits;
-use crate::shell::Shell;
+use crate::shell::{Places, Shell};
 use crate::ssh::{Connect, Session, Shown};
 use crate::target::Target;
 
@@ -28,6 +28,7 @@ pub struct Context<N> {
     pub cluster: Cluster,
     pub backup: Backup,
     pub limits: Limits,
+    pub places: Places,
 }
 
 /// Why the device's host key is not settled.
@@ -133,7 +134,7 @@ impl<N: Network> Context<N> {
             self.pin(target, shown).await?;
         }
         let fetched = async {
-            let mut shell = Shell::open(session.handle(), idle).await?;
+            let mut shell = Shell::open(session.handle(), idle, &self.places).await?;
             Ok(driver::fetch(target.driver, &mut shell).await?)
         };
         let fetched = fetched.await;

@@ -18,8 +18,10 @@ use tsujiban_collector::backup::Backup;
 use tsujiban_collector::cluster::Cluster;
 use tsujiban_collector::collection;
 use tsujiban_collector::network::SystemNetwork;
+use tsujiban_collector::outcome::chain;
 use tsujiban_collector::random::Random;
 use tsujiban_collector::settings::Settings;
+use tsujiban_collector::shell::Places;
 use tsujiban_collector::summary::Summary;
 use tsujiban_collector::target::Target;
 
@@ -40,8 +42,9 @@ async fn main() -> ExitCode {
     match collect(&settings).await {
         Ok(code) => code,
         Err(cause) => {
-            let text = format!("{}: nothing was backed up: {cause:#}\n", settings.group);
-            error!(error = format!("{cause:#}"), "nothing was backed up");
+            let cause = chain(cause.as_ref());
+            let text = format!("{}: nothing was backed up: {cause}\n", settings.group);
+            error!(error = cause, "nothing was backed up");
             say(&settings, &text, &text).await;
             ExitCode::FAILURE
         }
@@ -75,12 +78,24 @@ async fn collect(settings: &Settings) -> anyhow::Result<ExitCode> {
 
 /// What there is to back up, and everything needed for it.
 async fn prepare(settings: &Settings, random: Arc<Random>) -> anyhow::Result<(Context<SystemNetwork>, Vec<Target>)> {
-    let client = kube::Client::try_default().await.context("the apiserver's address or the pod's token is not known")?;
+    // outside a cluster a kubeconfig serves; its errors quote the file and with it secrets, so only the pod's are shown
+    let config = match kube::Config::incluster() {
+        Ok(config) => config,
+        Err(cause) => kube::Config::infer().await.or(Err(cause)).context("the apiserver's address or the pod's token is not known")?,
+    };
+    let client = kube::Client::try_from(config).context("the apiserver's address or the pod's token cannot be used")?;
     let cluster = Cluster::new(client, &settings.namespace);
     let targets = cluster.targets().await?;
     let backup =
         Backup::connect(&settings.backup_endpoint, &settings.ca_file, &settings.token_file, settings.group.clone(), random).await?;
-    let context = Context { network: SystemNetwork, networks: settings.networks(), cluster, backup, limits: settings.limits() };
+    let context = Context {
+        network: SystemNetwork,
+        networks: settings.networks(),
+        cluster,
+        backup,
+        limits: settings.limits(),
+        places: Places::default(),
+    };
     collection::check(&context, &settings.backup_endpoint, &targets).await?;
     Ok((context, targets))
 }

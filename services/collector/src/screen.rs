@@ -45,6 +45,10 @@ impl Screen {
         Ok(())
     }
 
+    pub fn len(&self) -> usize {
+        self.text.len()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.text.is_empty()
     }

@@ -1,9 +1,11 @@
 //! A device's interactive shell: one command at a time, each answered by text and the prompt.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use russh::client::{Handle, Handler, Msg};
 use russh::{Channel, ChannelMsg, Pty};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tsujiban_core::outcome::Reason;
 
@@ -17,6 +19,22 @@ const PAGER_SETTLES: Duration = Duration::from_secs(1);
 /// So wide that no line of a config is wrapped.
 const COLUMNS: u32 = 511;
 const ROWS: u32 = 24;
+
+/// A longer text takes a place among the large ones.
+const LARGE: usize = 1 << 20;
+/// So many large texts of 16 MiB, with their copies, fit into the 256 MiB of a collector's pod beside all the small ones.
+const LARGE_AT_ONCE: usize = 2;
+
+/// The places for large texts, shared by all shells, so that a few devices that print without end do not use up the memory
+/// that the others need.
+#[derive(Debug, Clone)]
+pub struct Places(Arc<Semaphore>);
+
+impl Default for Places {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(LARGE_AT_ONCE)))
+    }
+}
 
 /// Why a command has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -69,11 +87,13 @@ pub struct Shell {
     channel: Channel<Msg>,
     screen: Screen,
     idle: Duration,
+    places: Places,
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl Shell {
     /// Opens a shell and learns its prompt, whatever banner stands above it.
-    pub async fn open<H: Handler>(session: &Handle<H>, idle: Duration) -> Result<Self, ShellError> {
+    pub async fn open<H: Handler>(session: &Handle<H>, idle: Duration, places: &Places) -> Result<Self, ShellError> {
         let open = async {
             let channel = session.channel_open_session().await?;
             // a device without terminals may ignore this: it then echoes, which the screen takes off
@@ -82,7 +102,7 @@ impl Shell {
             Ok(channel)
         };
         let channel = timeout(idle, open).await.map_err(|_| ShellError::NoPrompt(idle))?.map_err(ShellError::NoShell)?;
-        let mut shell = Self { channel, screen: Screen::default(), idle };
+        let mut shell = Self { channel, screen: Screen::default(), idle, places: places.clone(), place: None };
         match shell.until_prompt().await {
             Stop::Prompt => {
                 shell.screen.learn();
@@ -128,6 +148,10 @@ impl Shell {
                 Ok(Some(ChannelMsg::Data { data })) => {
                     if let Err(error) = self.screen.push(&data) {
                         return Stop::TooLong(error);
+                    }
+                    if self.place.is_none() && self.screen.len() > LARGE {
+                        // the device is held back meanwhile, and its silence does not count
+                        self.place = Arc::clone(&self.places.0).acquire_owned().await.ok();
                     }
                 }
                 Ok(None | Some(ChannelMsg::Eof | ChannelMsg::Close | ChannelMsg::ExitStatus { .. } | ChannelMsg::ExitSignal { .. })) => {

@@ -18,6 +18,9 @@ use crate::credentials::{Credentials, Proof};
 use crate::hostkey::{Expected, Verdict, fingerprint};
 use crate::outcome::Step;
 
+const WINDOW: u32 = 512 << 10;
+const BUFFERED_PACKETS: usize = 8;
+
 /// Why there is no session.
 #[derive(Debug, thiserror::Error)]
 pub enum SshError {
@@ -115,6 +118,9 @@ impl Session {
             client_id: SshId::Standard("SSH-2.0-tsujiban".into()),
             preferred: algorithms::preferred(connect.algorithms, expected.key()),
             inactivity_timeout: Some(connect.most),
+            // what arrives while nobody reads stays small, however many devices talk at once
+            window_size: WINDOW,
+            channel_buffer_size: BUFFERED_PACKETS,
             ..Config::default()
         };
         let proof = &connect.credentials.proof;

@@ -39,12 +39,19 @@ async fn a_password_goes_to_a_given_or_pinned_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_config_of_five_megabytes() {
+async fn more_configs_of_five_megabytes_than_fit_at_once() {
     let mut world = World::new();
-    let large = config("tokyo-1").replace(" description uplink\n", &" description a long line in a large config\n".repeat(120_000));
-    assert!(large.len() > 5_000_000);
-    world.add_script("tokyo-1", Script::Whole(large.clone())).await;
-    assert_eq!(world.run().await["tokyo-1"].outcome, Outcome::Changed { bytes: u64::try_from(large.len()).unwrap() + 2 });
+    let large = |name| config(name).replace(" description uplink\n", &" description a long line in a large config\n".repeat(120_000));
+    let devices = ["tokyo-1", "tokyo-2", "tokyo-3", "tokyo-4"];
+    for name in devices {
+        world.add_script(name, Script::Whole(large(name))).await;
+    }
+    let finished = world.run().await;
+    for name in devices {
+        let bytes = u64::try_from(large(name).len()).unwrap() + 2;
+        assert!(bytes > 5_000_000);
+        assert_eq!(finished[name].outcome, Outcome::Changed { bytes });
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

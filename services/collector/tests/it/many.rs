@@ -33,7 +33,8 @@ async fn two_hundred_devices_of_which_every_tenth_is_dead() {
             assert!(changed(&finished, name), "{device:?}");
         }
     }
-    assert_eq!((finished.len(), world.backup.held().stored.len(), world.backup.held().attempts.len()), (200, 180, 20));
+    let held = world.backup.held();
+    assert_eq!((finished.len(), held.stored.len(), held.attempts.len()), (200, 180, 20));
     assert!(took < Duration::from_mins(2), "20 dead devices of 8 s each must not be waited for one after the other: {took:?}");
 }
 

@@ -24,6 +24,7 @@ use tsujiban_collector::network::Network;
 use tsujiban_collector::outcome::{Finished, Outcome};
 use tsujiban_collector::plan::Limits;
 use tsujiban_collector::random::Random;
+use tsujiban_collector::shell::Places;
 use tsujiban_core::address::{DeviceNetworks, Forbidden};
 use tsujiban_core::outcome::Reason;
 
@@ -83,7 +84,7 @@ impl World {
             apiserver: Apiserver::default(),
             backup: Fake::default(),
             limits: Limits {
-                window: Duration::from_secs(600),
+                window: Duration::from_mins(10),
                 immediate: true,
                 max_concurrent: 8,
                 device: Duration::from_secs(20),
@@ -91,7 +92,7 @@ impl World {
             },
             folder: TempDir::new().unwrap(),
         };
-        world.backup.held().token = TOKEN.to_owned();
+        TOKEN.clone_into(&mut world.backup.held().token);
         world
     }
 
@@ -132,10 +133,10 @@ impl World {
             "spec": { "siteRef": { "name": "tokyo" }, "serialNumber": format!("SN-{name}"), "driver": "Frr", "connection": { "host": host } },
         }));
         let pem = login_key().to_openssh(LineEnding::LF).unwrap();
-        self.secret(&format!("device-{name}-ssh"), json!({ "username": "tsujiban", "ssh-privatekey": pem.as_str() }));
+        self.secret(&format!("device-{name}-ssh"), &json!({ "username": "tsujiban", "ssh-privatekey": pem.as_str() }));
     }
 
-    pub fn secret(&mut self, name: &str, data: Value) {
+    pub fn secret(&mut self, name: &str, data: &Value) {
         // k8s carries Secret data in base64
         let data: BTreeMap<String, Value> = data
             .as_object()
@@ -154,7 +155,7 @@ impl World {
 
     /// Gives the newest Device a password as its credentials.
     pub fn password(&mut self, password: &str) {
-        self.secret("login", json!({ "username": "tsujiban", "password": password }));
+        self.secret("login", &json!({ "username": "tsujiban", "password": password }));
         self.connection("credentialsSecretRef", json!({ "name": "login" }));
     }
 
@@ -179,13 +180,14 @@ impl World {
             cluster: Cluster::new(self.apiserver.clone().client(), "tn-acme"),
             backup: Backup::connect(&endpoint, &ca_file, &token_file, "acme".parse().unwrap(), random).await.unwrap(),
             limits: self.limits,
+            places: Places::default(),
         }
     }
 
     /// The collector's token is renewed, as the kubelet does.
     pub fn rotate(&self, token: &str) {
         std::fs::write(self.folder.path().join("token"), token).unwrap();
-        self.backup.held().token = token.to_owned();
+        token.clone_into(&mut self.backup.held().token);
     }
 
     pub async fn run(&self) -> BTreeMap<String, Finished> {
