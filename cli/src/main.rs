@@ -1,1 +1,94 @@
-fn main() {}
+//! `tsujiban`, for the people who run the platform.
+
+mod args;
+mod backup;
+mod cluster;
+mod failure;
+mod groups;
+mod hostkeys;
+mod output;
+mod progress;
+mod service;
+mod snapshots;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use tsujiban_core::clock::SystemClock;
+use uuid::Uuid;
+
+use crate::args::{Backup, Cli, Command, Groups, Hostkeys, Snapshots};
+use crate::cluster::Cluster;
+use crate::failure::{Failure, explain};
+use crate::output::{Answer, Verdict};
+use crate::service::Service;
+
+#[global_allocator]
+static ALLOC: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let outcome = run(Cli::parse()).await.and_then(|answer| {
+        let mut out = io::stdout().lock();
+        match out.write_all(answer.text.as_bytes()).and_then(|()| out.flush()) {
+            // a reader such as `head` has seen enough
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+            _ => Ok(answer.verdict),
+        }
+    });
+    match outcome {
+        Ok(verdict) => verdict.exit_code().into(),
+        Err(failure) => {
+            // nothing is left to say it to when standard error is closed
+            let _ = writeln!(io::stderr(), "error: {}", explain(&failure));
+            ExitCode::from(Verdict::Failed.exit_code())
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<Answer, Failure> {
+    let outer = cli.output;
+    let cluster = async || Cluster::of(cli.global.context.as_deref(), &cli.global.system_namespace).await;
+    let service = async |cluster: &Cluster| Service::connect(cluster, cli.global.staff.as_ref(), SystemClock).await;
+    match cli.command {
+        Command::Version => Ok(Answer { text: concat!("tsujiban ", env!("CARGO_PKG_VERSION"), "\n").to_owned(), verdict: Verdict::Good }),
+        Command::Backup(Backup::Now { group, no_wait, output }) => {
+            let random = Uuid::now_v7().simple().to_string();
+            let suffix = random.get(24..).unwrap_or(&random);
+            backup::now::now(&cluster().await?, &group, !no_wait, suffix, output.or(outer)).await
+        }
+        Command::Backup(Backup::Rebuild { output }) => backup::rebuild(&service(&cluster().await?).await?, output.or(outer)).await,
+        Command::Snapshots(command) => snapshots(&service(&cluster().await?).await?, command, outer).await,
+        Command::Groups(Groups::List { retained, output }) => {
+            groups::list(&service(&cluster().await?).await?, retained, output.or(outer)).await
+        }
+        Command::Groups(Groups::Erase { group, incarnation, yes, output }) => {
+            groups::erase(&service(&cluster().await?).await?, &group, &incarnation, yes, output.or(outer)).await
+        }
+        Command::Hostkeys(Hostkeys::Show { group, device, output }) => {
+            let cluster = cluster().await?;
+            hostkeys::show(&cluster, &service(&cluster).await?, &group, &device, output.or(outer)).await
+        }
+        Command::Hostkeys(Hostkeys::Replace { group, device, expected, new, output }) => {
+            let cluster = cluster().await?;
+            hostkeys::replace(&cluster, &service(&cluster).await?, &group, &device, (expected, new), output.or(outer)).await
+        }
+    }
+}
+
+async fn snapshots(service: &Service, command: Snapshots, outer: args::Output) -> Result<Answer, Failure> {
+    match command {
+        Snapshots::List { group, device, output } => snapshots::list(service, &group, device.as_deref(), output.or(outer)).await,
+        Snapshots::Show { group, id, reveal, output } => snapshots::show(service, &group, &id, reveal, output.or(outer)).await,
+        Snapshots::Diff { group, old: Some(old), new: Some(new), reveal, output, .. } => {
+            snapshots::diff(service, &group, (&old, &new), reveal, output.or(outer)).await
+        }
+        Snapshots::Diff { group, device, reveal, output, .. } => {
+            snapshots::diff_newest(service, &group, &device.unwrap_or_default(), reveal, output.or(outer)).await
+        }
+        Snapshots::Verify { group, id, output, .. } => snapshots::verify(service, &group, id.as_ref(), output.or(outer)).await,
+        Snapshots::Restore { group, id, output, force } => snapshots::restore::restore(service, &group, &id, &output, force).await,
+        Snapshots::Acknowledge { group, id, output } => snapshots::acknowledge(service, &group, &id, output.or(outer)).await,
+    }
+}

@@ -56,7 +56,7 @@ impl KubeAuthenticator {
         let status = self.ask(&review).await?.status.unwrap_or_default();
         let audiences = status.audiences.unwrap_or_default();
         // an apiserver that knows no audiences answers none, and a token for its own audience could be replayed: both are refused
-        if status.authenticated != Some(true) {
+        if status.authenticated != Some(true) || audiences != [self.audience.clone()] {
             return Err(ServiceError::new(
                 Kind::Unauthenticated,
                 "BAD_TOKEN",

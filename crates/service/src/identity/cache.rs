@@ -58,7 +58,7 @@ impl Cache {
 
 fn is_fresh(confirmed: Timestamp, now: Timestamp) -> bool {
     let age = now.duration_since(confirmed);
-    !age.is_negative() && age <= LIFETIME
+    !age.is_negative() && age < LIFETIME
 }
 
 #[cfg(test)]

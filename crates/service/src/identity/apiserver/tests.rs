@@ -26,7 +26,9 @@ fn authenticator() -> (KubeAuthenticator, Apiserver, Arc<ManualClock>) {
 
 /// Takes the next request, answers it with `status`, and gives its path and its spec.
 async fn answer(apiserver: &mut Apiserver, status: Value) -> (String, Value) {
-    let (request, send) = pin!(apiserver.next_request()).await.expect("a request");
+    // a question that is not asked fails the test rather than stopping it
+    let asked = timeout(DEADLINE, pin!(apiserver.next_request())).await.expect("no question was asked");
+    let (request, send) = asked.expect("a request");
     let path = request.uri().path().to_owned();
     let mut review: Value = serde_json::from_slice(&request.into_body().collect().await.unwrap().to_bytes()).unwrap();
     let spec = review["spec"].clone();

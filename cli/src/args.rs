@@ -1,0 +1,277 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use tsujiban_api::names;
+use tsujiban_core::id::{GroupId, IncarnationId, SnapshotId};
+
+use crate::output::Format;
+use crate::service::StaffName;
+
+/// Look after the groups whose devices Tsujiban backs up.
+#[derive(Debug, Parser)]
+#[command(name = "tsujiban", version, after_help = "Exit codes: 0 done, 1 error, 2 wrong usage, 3 a snapshot is damaged.")]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(flatten)]
+    pub output: Output,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Where the cluster is and who is asking.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Who you are: the name of your entry in the chart value `staff`.
+    #[arg(long, global = true, env = "TSUJIBAN_STAFF", value_name = "NAME")]
+    pub staff: Option<StaffName>,
+    /// The namespace into which Tsujiban is installed.
+    #[arg(long, global = true, env = "TSUJIBAN_NAMESPACE", default_value = names::SYSTEM_NAMESPACE, value_name = "NAMESPACE")]
+    pub system_namespace: String,
+    /// The context of the kubeconfig to use, instead of the current one.
+    #[arg(long, global = true, value_name = "CONTEXT")]
+    pub context: Option<String>,
+}
+
+/// How the answer is written. Not an option of `restore`, whose `--output` is a file.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Output {
+    /// How the answer is written.
+    #[arg(long = "output", value_enum, value_name = "FORMAT")]
+    format: Option<Format>,
+}
+
+impl Output {
+    /// This option if it is given, else the one before the command, else a table.
+    pub fn or(self, outer: Self) -> Format {
+        self.format.or(outer.format).unwrap_or_default()
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Stored configs of devices.
+    #[command(subcommand)]
+    Snapshots(Snapshots),
+    /// Taking backups.
+    #[command(subcommand)]
+    Backup(Backup),
+    /// What is kept of each group.
+    #[command(subcommand)]
+    Groups(Groups),
+    /// The host keys by which devices are known.
+    #[command(subcommand)]
+    Hostkeys(Hostkeys),
+    /// Print the version.
+    Version,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Snapshots {
+    /// List the snapshots of a group, newest first.
+    List {
+        group: GroupId,
+        /// Only of this device: its name or serial number.
+        #[arg(long)]
+        device: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Print a config. Its secrets are hidden.
+    Show {
+        group: GroupId,
+        id: SnapshotId,
+        /// Show the secrets too. Needs the right to reveal.
+        #[arg(long)]
+        reveal: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Compare two configs. Their secrets are hidden.
+    Diff {
+        group: GroupId,
+        #[arg(requires = "new", required_unless_present = "device", conflicts_with = "device")]
+        old: Option<SnapshotId>,
+        new: Option<SnapshotId>,
+        /// Compare the two newest snapshots of this device: its name or serial number.
+        #[arg(long)]
+        device: Option<String>,
+        /// Show the secrets too. Needs the right to reveal.
+        #[arg(long)]
+        reveal: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Read snapshots back from the storage and check them. Exit code 3: one is damaged.
+    Verify {
+        group: GroupId,
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        id: Option<SnapshotId>,
+        /// All snapshots of the group.
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Write a whole config to a file that only you can read. Needs the right to reveal.
+    Restore {
+        group: GroupId,
+        id: SnapshotId,
+        /// The file to write.
+        #[arg(long, value_name = "FILE")]
+        output: PathBuf,
+        /// Replace the file if it exists.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Confirm that a snapshot flagged as shrunk is what the device should have.
+    Acknowledge {
+        group: GroupId,
+        id: SnapshotId,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Backup {
+    /// Back up a group's devices at once, with a Job from its CronJob.
+    Now {
+        group: GroupId,
+        /// Do not wait until it ends.
+        #[arg(long)]
+        no_wait: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Rebuild the catalogue of snapshots from the storage.
+    Rebuild {
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Groups {
+    /// List the groups of which something is kept.
+    List {
+        /// Only groups whose Tenant has gone and whose data is kept.
+        #[arg(long)]
+        retained: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Erase all data of a retained group, for ever. Its Tenant has to be gone.
+    Erase {
+        group: GroupId,
+        /// Which life of the group to erase, as `groups list --retained` shows it.
+        #[arg(long, value_name = "ID")]
+        incarnation: IncarnationId,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Hostkeys {
+    /// Show the pinned host key of a device and the one it showed last.
+    Show {
+        group: GroupId,
+        /// The device's name or serial number.
+        device: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Replace the pinned host key, after the device was exchanged or its key renewed.
+    Replace {
+        group: GroupId,
+        /// The device's name or serial number.
+        device: String,
+        /// The key that is pinned now.
+        #[arg(long, value_name = "KEY")]
+        expected: String,
+        /// The new key, such as "ssh-ed25519 AAAA..."; empty to pin the next one that the device shows.
+        #[arg(long, value_name = "KEY")]
+        new: String,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    const ID: &str = "00112233445566778899aabbccddeeff";
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_format_stands_before_or_behind_the_command() {
+        for (line, wanted) in [
+            ("tsujiban snapshots list acme", Format::Table),
+            ("tsujiban --output json snapshots list acme", Format::Json),
+            ("tsujiban snapshots list acme --output json", Format::Json),
+            ("tsujiban --output json snapshots list acme --output table", Format::Table),
+        ] {
+            let cli = parse(line).unwrap();
+            let Command::Snapshots(Snapshots::List { output, .. }) = cli.command else { panic!("{line}") };
+            assert_eq!(output.or(cli.output), wanted, "{line}");
+        }
+    }
+
+    #[test]
+    fn restore_writes_to_a_file() {
+        let cli = parse(&format!("tsujiban --output json snapshots restore acme {ID} --output core.conf")).unwrap();
+        let Command::Snapshots(Snapshots::Restore { output, force, .. }) = cli.command else { panic!("not restore") };
+        assert_eq!((output, force), (PathBuf::from("core.conf"), false));
+    }
+
+    #[test]
+    fn global_options_stand_anywhere() {
+        let cli = parse("tsujiban groups list --staff hanako --system-namespace guard --context tokyo").unwrap();
+        assert_eq!(cli.global.staff.map(|name| name.to_string()).as_deref(), Some("hanako"));
+        assert_eq!((cli.global.system_namespace.as_str(), cli.global.context.as_deref()), ("guard", Some("tokyo")));
+    }
+
+    #[test]
+    fn what_is_missing_or_contradicts_itself_is_wrong_usage() {
+        for line in [
+            "tsujiban".to_owned(),
+            "tsujiban snapshots list".to_owned(),
+            "tsujiban snapshots list ACME".to_owned(),
+            "tsujiban snapshots show acme ../etc".to_owned(),
+            "tsujiban snapshots diff acme".to_owned(),
+            format!("tsujiban snapshots diff acme {ID}"),
+            format!("tsujiban snapshots diff acme {ID} {ID} --device core-1"),
+            "tsujiban snapshots verify acme".to_owned(),
+            format!("tsujiban snapshots verify acme {ID} --all"),
+            format!("tsujiban snapshots restore acme {ID}"),
+            "tsujiban groups erase acme --yes".to_owned(),
+            "tsujiban groups list --staff not/a/name".to_owned(),
+        ] {
+            assert_eq!(parse(&line).err().map(|error| error.exit_code()), Some(2), "{line}");
+        }
+        for line in [
+            "tsujiban snapshots diff acme --device core-1".to_owned(),
+            format!("tsujiban snapshots diff acme {ID} {ID}"),
+            "tsujiban snapshots verify acme --all".to_owned(),
+        ] {
+            assert!(parse(&line).is_ok(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! `tsujiban backup now`: a Job from the group's CronJob, and what came of it.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{ListParams, PostParams};
+use serde::Serialize;
+use tokio::time::sleep;
+use tsujiban_api::{Device, Tenant, names};
+use tsujiban_core::id::GroupId;
+
+use super::job::from_cron_job;
+use super::outcome::{Attempt, JobState, all_reported, attempts, job_state, pod_state, summary, table};
+use crate::cluster::{Cluster, ClusterError, Right, ask};
+use crate::failure::Failure;
+use crate::output::{Answer, Format, Verdict, escape_text};
+use crate::progress::Progress;
+
+/// How often the Job is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// How much longer than its deadline a Job is waited for. Kubernetes ends it at the deadline.
+const GRACE: Duration = Duration::from_mins(2);
+/// The deadline of a Job that names none: the longest window.
+const NO_DEADLINE: Duration = Duration::from_hours(12);
+/// How long the operator has to write the devices' results into their status.
+const REPORTING: Duration = Duration::from_secs(30);
+
+/// Why no backup ran.
+#[derive(Debug, thiserror::Error)]
+pub enum NowError {
+    #[error("there is no group {0}; the groups: kubectl get tenants")]
+    NoGroup(GroupId),
+    #[error(
+        "group {0} is suspended, so its devices are not talked to; resume it first: kubectl patch tenant {0} --type merge -p '{{\"spec\":{{\"suspended\":false}}}}'"
+    )]
+    Suspended(GroupId),
+    #[error("group {0} is being deleted, so nothing of it is backed up any more")]
+    Deleting(GroupId),
+    #[error("group {0} has no CronJob {cron_job} yet; the operator makes it, and says what keeps it: kubectl describe tenant {0}", cron_job = names::CRONJOB)]
+    NoCronJob(GroupId),
+    #[error("Job {namespace}/{job} was deleted while it was waited for; run the command again")]
+    Gone { namespace: String, job: String },
+    #[error("Job {namespace}/{job} has not ended by its deadline; look at it with: kubectl -n {namespace} describe job {job}")]
+    Endless { namespace: String, job: String },
+}
+
+/// What came of a backup.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Outcome {
+    namespace: String,
+    job: String,
+    /// `None`: it was not waited for.
+    succeeded: Option<bool>,
+    /// Why the Job failed.
+    failure: Option<String>,
+    summary: Option<String>,
+    devices: Vec<Attempt>,
+}
+
+/// The group's objects in the cluster.
+struct Place<'a> {
+    cluster: &'a Cluster,
+    namespace: String,
+}
+
+/// Backs a group up. `suffix` makes the Job's name one of its own.
+pub async fn now(cluster: &Cluster, group: &GroupId, wait: bool, suffix: &str, format: Format) -> Result<Answer, Failure> {
+    refuse_unready(cluster, group).await?;
+    let place = Place { cluster, namespace: names::namespace(group) };
+    let cron_jobs: Api<CronJob> = place.api();
+    let cron_job = ask(place.right("get", "cronjobs"), cron_jobs.get_opt(names::CRONJOB)).await?;
+    let job = from_cron_job(cron_job.ok_or_else(|| NowError::NoCronJob(group.clone()))?, suffix);
+    let jobs: Api<Job> = place.api();
+    let job = ask(place.right("create", "jobs"), jobs.create(&PostParams::default(), &job)).await?;
+    let name = job.metadata.name.clone().unwrap_or_default();
+    let mut outcome =
+        Outcome { namespace: place.namespace.clone(), job: name, succeeded: None, failure: None, summary: None, devices: Vec::new() };
+    if wait {
+        place.finish(&job, &mut outcome).await?;
+    }
+    let verdict = if outcome.failure.is_some() { Verdict::Failed } else { Verdict::Good };
+    Ok(Answer::new(format, &outcome, text)?.with(verdict))
+}
+
+async fn refuse_unready(cluster: &Cluster, group: &GroupId) -> Result<(), Failure> {
+    let tenants: Api<Tenant> = Api::all(cluster.client.clone());
+    let tenant = ask(Right::new("get", "tenants", ""), tenants.get_opt(group.as_str())).await?;
+    let tenant = tenant.ok_or_else(|| NowError::NoGroup(group.clone()))?;
+    if tenant.metadata.deletion_timestamp.is_some() {
+        return Err(NowError::Deleting(group.clone()).into());
+    }
+    if tenant.spec.suspended {
+        return Err(NowError::Suspended(group.clone()).into());
+    }
+    Ok(())
+}
+
+impl Place<'_> {
+    fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.cluster.client.clone(), &self.namespace)
+    }
+
+    fn right(&self, verb: &'static str, resource: &'static str) -> Right {
+        Right::new(verb, resource, &self.namespace)
+    }
+
+    /// Waits for the Job, then gathers what it says and what the devices say.
+    async fn finish(&self, job: &Job, outcome: &mut Outcome) -> Result<(), Failure> {
+        let mut progress = Progress::on_stderr();
+        let end = self.wait(job, &outcome.job, &mut progress).await?;
+        outcome.summary = summary(&self.pods(&outcome.job).await?);
+        outcome.succeeded = Some(end == JobState::Succeeded);
+        if let JobState::Failed(reason) = end {
+            outcome.failure = Some(reason);
+        }
+        progress.say("waiting for the devices' results");
+        let start = job.metadata.creation_timestamp.as_ref().map(|time| time.0);
+        let devices: Api<Device> = self.api();
+        let deadline = Instant::now() + if outcome.failure.is_none() { REPORTING } else { Duration::ZERO };
+        loop {
+            let listed = ask(self.right("list", "devices"), devices.list(&ListParams::default())).await?;
+            outcome.devices = attempts(listed.items, start);
+            if all_reported(&outcome.devices) || Instant::now() >= deadline {
+                return Ok(());
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    async fn wait(&self, job: &Job, name: &str, progress: &mut Progress) -> Result<JobState, Failure> {
+        let jobs: Api<Job> = self.api();
+        let limit = job.spec.as_ref().and_then(|spec| spec.active_deadline_seconds).and_then(|seconds| u64::try_from(seconds).ok());
+        let (begin, limit) = (Instant::now(), limit.map_or(NO_DEADLINE, Duration::from_secs) + GRACE);
+        while begin.elapsed() < limit {
+            let job = ask(self.right("get", "jobs"), jobs.get_opt(name)).await?;
+            let gone = || NowError::Gone { namespace: self.namespace.clone(), job: name.to_owned() };
+            match job_state(&job.ok_or_else(gone)?) {
+                JobState::Waiting | JobState::Running => {}
+                ended => return Ok(ended),
+            }
+            let doing = pod_state(&self.pods(name).await?);
+            progress.say(&format!("{name}: {doing} ({} s)", begin.elapsed().as_secs()));
+            sleep(LOOK).await;
+        }
+        Err(NowError::Endless { namespace: self.namespace.clone(), job: name.to_owned() }.into())
+    }
+
+    async fn pods(&self, job: &str) -> Result<Vec<Pod>, ClusterError> {
+        let pods: Api<Pod> = self.api();
+        let of_job = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
+        Ok(ask(self.right("list", "pods"), pods.list(&of_job)).await?.items)
+    }
+}
+
+fn text(outcome: &Outcome) -> String {
+    let Outcome { namespace, job, .. } = outcome;
+    let mut text = match (outcome.succeeded, &outcome.failure) {
+        (None, _) => return format!("Job {namespace}/{job} is started. Follow it with: kubectl -n {namespace} logs -f job/{job}\n"),
+        (Some(_), None) => String::new(),
+        (Some(_), Some(reason)) => {
+            format!("Job {namespace}/{job} FAILED: {}. Look at it with: kubectl -n {namespace} logs job/{job}\n", escape_text(reason))
+        }
+    };
+    if let Some(summary) = &outcome.summary {
+        text.push_str(&escape_text(summary));
+        text.push_str("\n\n");
+    }
+    text + &match outcome.devices.as_slice() {
+        [] => format!("The group has no devices. Declare some in namespace {namespace}.\n"),
+        devices => table(devices),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,62 @@
+//! Text that cannot drive a terminal. What devices, customers and servers wrote is shown, never obeyed.
+
+/// One line: every control character is written out, line breaks included.
+pub fn escape_line(text: &str) -> String {
+    escape(text, |_| false)
+}
+
+/// Several lines: line breaks and tabs stay, every other control character is written out.
+pub fn escape_text(text: &str) -> String {
+    escape(text, |c| matches!(c, '\n' | '\t'))
+}
+
+/// JSON with the control characters written out that JSON itself would let through. They stand in strings only.
+pub fn escape_json(json: &str) -> String {
+    replace(json, |c| c == '\n', |c| format!("\\u{:04x}", u32::from(c)))
+}
+
+fn escape(text: &str, stays: impl Fn(char) -> bool) -> String {
+    replace(text, stays, |c| c.escape_default().to_string())
+}
+
+fn replace(text: &str, stays: impl Fn(char) -> bool, write_out: impl Fn(char) -> String) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if stays(c) || !is_control(c) {
+            safe.push(c);
+        } else {
+            safe.push_str(&write_out(c));
+        }
+    }
+    safe
+}
+
+/// Control characters, and those that change the direction of what follows or break lines unseen.
+fn is_control(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_gets_no_orders() {
+        assert_eq!(escape_line("a\x1b[2Jb\r\n\u{9b}c\u{7f}"), "a\\u{1b}[2Jb\\r\\n\\u{9b}c\\u{7f}");
+        assert_eq!(escape_line("abc\u{202e}fed"), "abc\\u{202e}fed");
+        assert_eq!(escape_text("one\n\ttwo\x07"), "one\n\ttwo\\u{7}");
+    }
+
+    #[test]
+    fn json_stays_json() {
+        let json = serde_json::to_string_pretty(&["\x1b[2J\u{9b}\u{7f}\n"]).unwrap();
+        let safe = escape_json(&json);
+        assert!(!safe.contains(|c: char| c != '\n' && is_control(c)), "{safe}");
+        assert_eq!(serde_json::from_str::<Vec<String>>(&safe).unwrap(), ["\x1b[2J\u{9b}\u{7f}\n"]);
+    }
+
+    #[test]
+    fn words_stay_as_they_are() {
+        assert_eq!(escape_line("東京本社 café C:\\x"), "東京本社 café C:\\x");
+    }
+}

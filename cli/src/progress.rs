@@ -1,0 +1,113 @@
+//! How far long work is, on standard error: one line that changes on a terminal, a line now and then elsewhere.
+
+use std::io::{self, IsTerminal, Stderr, Write};
+use std::time::{Duration, Instant};
+
+use unicode_width::UnicodeWidthChar;
+
+use crate::output::escape_line;
+
+/// The time between lines where a line cannot be changed.
+const PAUSE: Duration = Duration::from_secs(5);
+/// How wide a terminal is at least.
+const COLUMNS: usize = 79;
+
+/// Says how far long work is. What is dropped leaves no half line behind.
+#[derive(Debug)]
+pub struct Progress<W: Write = Stderr> {
+    out: W,
+    terminal: bool,
+    said: Instant,
+    line: String,
+}
+
+impl Progress {
+    pub fn on_stderr() -> Self {
+        Self::new(io::stderr(), io::stderr().is_terminal(), Instant::now())
+    }
+}
+
+impl<W: Write> Progress<W> {
+    fn new(out: W, terminal: bool, now: Instant) -> Self {
+        Self { out, terminal, said: now, line: String::new() }
+    }
+
+    /// Says what is going on now.
+    pub fn say(&mut self, text: &str) {
+        self.say_at(text, Instant::now());
+    }
+
+    /// Says something that stays.
+    pub fn note(&mut self, text: &str) {
+        self.clear();
+        // nobody is told when standard error is closed
+        let _ = writeln!(self.out, "{}", escape_line(text));
+    }
+
+    fn say_at(&mut self, text: &str, now: Instant) {
+        let text = if self.terminal { shortened(&escape_line(text)) } else { escape_line(text) };
+        if self.line == text || (!self.terminal && now.duration_since(self.said) < PAUSE) {
+            return;
+        }
+        if self.terminal {
+            let _ = write!(self.out, "\r\x1b[K{text}").and_then(|()| self.out.flush());
+        } else {
+            let _ = writeln!(self.out, "{text}");
+        }
+        (self.said, self.line) = (now, text);
+    }
+
+    fn clear(&mut self) {
+        if self.terminal && !self.line.is_empty() {
+            let _ = write!(self.out, "\r\x1b[K").and_then(|()| self.out.flush());
+        }
+        self.line.clear();
+    }
+}
+
+impl<W: Write> Drop for Progress<W> {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// As much of a line as fits: a line that wraps could not be taken back.
+fn shortened(line: &str) -> String {
+    let mut width = 0;
+    let fits = |c: &char| {
+        width += c.width().unwrap_or_default();
+        width <= COLUMNS
+    };
+    line.chars().take_while(fits).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(terminal: bool, words: &[(u64, &str)]) -> String {
+        let (mut out, start) = (Vec::new(), Instant::now());
+        let mut progress = Progress::new(&mut out, terminal, start);
+        for (second, text) in words {
+            progress.say_at(text, start + Duration::from_secs(*second));
+        }
+        drop(progress);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_terminal_shows_one_line_that_goes_away() {
+        assert_eq!(said(true, &[(0, "one"), (0, "one"), (1, "two\n")]), "\r\x1b[Kone\r\x1b[Ktwo\\n\r\x1b[K");
+    }
+
+    #[test]
+    fn a_line_does_not_wrap() {
+        assert_eq!(shortened(&"東".repeat(60)), "東".repeat(39));
+    }
+
+    #[test]
+    fn a_log_gets_a_line_every_few_seconds() {
+        assert_eq!(said(false, &[(0, "one"), (4, "two"), (5, "three"), (6, "four"), (20, "three"), (21, "five")]), "three\nfive\n");
+        assert_eq!(said(false, &[(5, "one"), (10, "two")]), "one\ntwo\n");
+    }
+}

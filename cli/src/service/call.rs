@@ -1,0 +1,57 @@
+//! What goes wrong with a call.
+
+use std::error::Error;
+
+use tonic::Status;
+use tsujiban_proto::error::{Kind, ServiceError};
+
+/// An error that the service answered, or that the way to it made. The service's messages say what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct CallError {
+    pub kind: Kind,
+    message: String,
+}
+
+impl From<Status> for CallError {
+    fn from(status: Status) -> Self {
+        let ServiceError { kind, message, .. } = ServiceError::from(&status);
+        let way = causes(&status);
+        let message = match (kind, way.is_empty()) {
+            (_, false) => format!("the connection to the backup service broke; run the command again ({message}: {way})"),
+            (Kind::Timeout, true) => format!("the backup service took too long; run the command again ({message})"),
+            (_, true) if message.is_empty() => format!("the backup service answered {} without a reason; look at its log", status.code()),
+            (_, true) => message,
+        };
+        Self { kind, message }
+    }
+}
+
+/// The errors behind a status that the service did not send.
+fn causes(status: &Status) -> String {
+    let mut texts = Vec::new();
+    let mut source = status.source();
+    while let Some(error) = source {
+        texts.push(error.to_string());
+        source = error.source();
+    }
+    texts.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_services_words_are_passed_on() {
+        let error = ServiceError::new(Kind::Denied, "MISSING_RIGHT", "hanako has no right to reveal snapshots; ask for it");
+        let error = CallError::from(Status::from(error));
+        assert_eq!((error.kind, error.to_string().as_str()), (Kind::Denied, "hanako has no right to reveal snapshots; ask for it"));
+    }
+
+    #[test]
+    fn a_broken_connection_is_no_answer_of_the_service() {
+        let error = CallError::from(Status::from_error(Box::new(std::io::Error::other("reset by peer"))));
+        assert!(error.to_string().contains("run the command again") && error.to_string().contains("reset by peer"), "{error}");
+    }
+}
