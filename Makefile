@@ -42,7 +42,7 @@ images: build ## build the images and load them into the cluster
 
 .PHONY: deploy
 deploy: images ## build, load and install into the running cluster: the inner loop
-	@RESTART=1 e2e/deploy
+	@e2e/deploy
 
 .PHONY: test
 test: test-unit test-e2e ## every test

@@ -18,9 +18,10 @@ pub const LABEL_DEVICE: &str = "tsujiban.dev/device";
 /// Label that says who keeps an object; policies refuse changes by others.
 pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub const MANAGED_BY: &str = "tsujiban-operator";
-/// Label of the collector's pods, which the network policies select.
+/// Label of our pods, which the network policies select.
 pub const LABEL_COMPONENT: &str = "app.kubernetes.io/component";
 pub const COMPONENT_COLLECTOR: &str = "collector";
+pub const COMPONENT_BACKUP: &str = "backup";
 
 /// Annotation of a tenant namespace: the incarnation under which the services keep the group's data.
 pub const ANNOTATION_INCARNATION: &str = "tsujiban.dev/incarnation";
