@@ -1,20 +1,19 @@
 //! Reads what is there, compares it with what is wanted, and writes only what differs.
 //!
 //! Writing is server-side apply under one field manager. Where that cannot repair an object, since another manager added to a
-//! list of ours, the object is replaced.
+//! list of ours, the list is replaced.
 
 mod covers;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::{ConfigMap, LimitRange, Namespace, ResourceQuota, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::rbac::v1::RoleBinding;
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::{Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -63,7 +62,11 @@ impl ApplyError {
 }
 
 /// Makes an error that says what was tried on what.
-pub fn failed<K: Resource<DynamicType = ()>>(verb: &'static str, namespace: Option<&str>, name: &str) -> impl FnOnce(kube::Error) -> ApplyError {
+pub fn failed<K: Resource<DynamicType = ()>>(
+    verb: &'static str,
+    namespace: Option<&str>,
+    name: &str,
+) -> impl FnOnce(kube::Error) -> ApplyError {
     let kind = K::kind(&());
     let what = match namespace {
         Some(namespace) => format!("{kind} {namespace}/{name}"),
@@ -122,18 +125,14 @@ pub async fn write<K: Generated>(api: &Api<K>, desired: &K, live: Option<&K>) ->
         }
     }
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
-    let applied =
-        api.patch(&name, &parameters, &Patch::Apply(&wanted)).await.map_err(failed::<K>("apply", namespace.as_deref(), &name))?;
+    let applied = api.patch(&name, &parameters, &Patch::Apply(&wanted)).await.map_err(failed::<K>("apply", namespace.as_deref(), &name))?;
     if K::is_as_desired(&wanted, &encode(&applied, &name)?) {
         return Ok((applied, true));
     }
-    let mut whole = desired.clone();
-    whole.meta_mut().uid = applied.uid();
-    whole.meta_mut().resource_version = applied.resource_version();
-    let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-    let replaced =
-        api.replace(&name, &parameters, &whole).await.map_err(failed::<K>("replace", namespace.as_deref(), &name))?;
-    Ok((replaced, true))
+    // a merge patch, unlike an apply, replaces lists as a whole
+    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let merged = api.patch(&name, &parameters, &Patch::Merge(&wanted)).await;
+    Ok((merged.map_err(failed::<K>("repair", namespace.as_deref(), &name))?, true))
 }
 
 /// Reads one object and writes it when it differs.

@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
-use kube::runtime::reflector::ObjectRef;
-use tokio::sync::mpsc;
-use tsujiban_api::{Device, names};
+use tsujiban_api::names;
 use tsujiban_core::outcome::Reason;
 use tsujiban_proto::backup::v1::Attempt;
 use tsujiban_proto::time::from_wire;
 
+use crate::backup_client::BackupError;
 use crate::context::Context;
 use crate::errors::chain;
 
@@ -126,14 +125,14 @@ impl Book {
 }
 
 /// Polls the service for ever. A cursor that is lost, as after a restart, costs one reading of everything and no write.
-pub async fn poll(context: Arc<Context>, to_devices: mpsc::UnboundedSender<ObjectRef<Device>>) {
+pub async fn poll(context: Arc<Context>) {
     let mut cursor = 0;
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         loop {
-            match page(&context, cursor, &to_devices).await {
+            match page(&context, cursor).await {
                 Ok(next) if next != cursor => cursor = next,
                 Ok(_) => break,
                 Err(error) => {
@@ -145,21 +144,17 @@ pub async fn poll(context: Arc<Context>, to_devices: mpsc::UnboundedSender<Objec
     }
 }
 
-async fn page(
-    context: &Context,
-    cursor: u64,
-    to_devices: &mpsc::UnboundedSender<ObjectRef<Device>>,
-) -> Result<u64, crate::backup_client::BackupError> {
+async fn page(context: &Context, cursor: u64) -> Result<u64, BackupError> {
     let answer = context.backup.attempts(cursor).await?;
     let mut news: HashSet<(String, String)> = HashSet::new();
     for attempt in &answer.attempts {
         let Some(device) = &attempt.device else { continue };
-        match Record::from_wire(attempt) {
-            Some(record) if context.book.put(&device.group, &device.serial, record) => {
-                news.insert((device.group.clone(), device.serial.clone()));
-            }
-            Some(_) => {}
-            None => tracing::warn!(group = device.group, "the backup service sent an attempt that is not understood"),
+        let Some(record) = Record::from_wire(attempt) else {
+            tracing::warn!(group = device.group, "the backup service sent an attempt that is not understood");
+            continue;
+        };
+        if context.book.put(&device.group, &device.serial, record) {
+            news.insert((device.group.clone(), device.serial.clone()));
         }
     }
     if !news.is_empty() {
@@ -167,7 +162,7 @@ async fn page(
             let group = device.namespace().as_deref().and_then(names::group_of_namespace);
             let key = group.map(|group| (group.to_string(), device.spec.serial_number.clone()));
             if key.is_some_and(|key| news.contains(&key)) {
-                let _closed = to_devices.send(ObjectRef::from_obj(&*device)); // fails only while the process ends
+                context.wake_device(&device);
             }
         }
     }

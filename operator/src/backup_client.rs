@@ -15,6 +15,8 @@ use tsujiban_proto::error::{Kind, ServiceError};
 use tsujiban_proto::lifecycle::v1::lifecycle_service_client::LifecycleServiceClient;
 use tsujiban_proto::lifecycle::v1::{DetachRequest, EraseRequest, PrepareRequest, ReportRequest, ReportResponse};
 
+use crate::errors::chain;
+
 const DEADLINE: Duration = Duration::from_secs(10);
 const CONNECT: Duration = Duration::from_secs(3);
 
@@ -66,10 +68,8 @@ impl BackupClient {
 
     /// Makes the service ready for a group and answers its incarnation: the living one when there is one, else a new one.
     pub async fn prepare(&self, group: &GroupId, expected: Option<&IncarnationId>) -> Result<IncarnationId, BackupError> {
-        let message = PrepareRequest {
-            group: group.to_string(),
-            expected_incarnation: expected.map(ToString::to_string).unwrap_or_default(),
-        };
+        let message =
+            PrepareRequest { group: group.to_string(), expected_incarnation: expected.map(ToString::to_string).unwrap_or_default() };
         let answer = answered(self.lifecycle()?.prepare(self.request(message).await?).await)?;
         Ok(answer.incarnation.parse()?)
     }
@@ -138,5 +138,11 @@ impl BackupClient {
 }
 
 fn answered<T>(answer: Result<Response<T>, Status>) -> Result<T, BackupError> {
-    answer.map(Response::into_inner).map_err(|status| BackupError::Service(ServiceError::from(&status)))
+    answer.map(Response::into_inner).map_err(|status| {
+        let mut error = ServiceError::from(&status);
+        if let Some(cause) = std::error::Error::source(&status) {
+            error.message = chain(cause); // of a failed transport, the status itself says next to nothing
+        }
+        BackupError::Service(error)
+    })
 }

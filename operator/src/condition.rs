@@ -60,6 +60,7 @@ pub struct Conditions {
 impl Conditions {
     /// Starts from what the status says already. Conditions that are not set again stay as they are.
     pub fn from_previous(previous: &[Condition], generation: Option<i64>, now: Timestamp) -> Self {
+        let now = whole_second(now);
         let by_type = previous.iter().map(|condition| (condition.type_.clone(), condition.clone())).collect();
         Self { by_type, generation, now }
     }
@@ -98,6 +99,11 @@ impl Conditions {
     pub fn into_list(self) -> Vec<Condition> {
         self.by_type.into_values().collect()
     }
+}
+
+/// A point in time as Kubernetes keeps it. A status with finer times would never equal the one that is read back.
+pub fn whole_second(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
 /// The condition of a type.

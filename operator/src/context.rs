@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder};
 use kube::runtime::reflector::{ObjectRef, Store};
-use k8s_openapi::api::core::v1::ObjectReference;
 use tokio::sync::{mpsc, watch};
-use tsujiban_api::{Device, Tenant};
+use tsujiban_api::{Device, Tenant, names};
 use tsujiban_core::address::Forbidden;
 use tsujiban_core::clock::Clock;
+use tsujiban_core::id::GroupId;
 use tsujiban_sealing::Random;
 
 use crate::attempts::Book;
@@ -28,7 +29,7 @@ pub struct Context {
     pub platform: Platform,
     pub forbidden: Forbidden,
     pub backup: BackupClient,
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
     pub backoff: Backoff,
     pub recorder: Recorder,
     /// Caches. What is erased is never decided by them.
@@ -44,6 +45,8 @@ pub struct Context {
     pub keys: watch::Receiver<Keys>,
     /// Tenants to look at again.
     pub to_tenants: mpsc::UnboundedSender<ObjectRef<Tenant>>,
+    /// Devices to look at again.
+    pub to_devices: mpsc::UnboundedSender<ObjectRef<Device>>,
 }
 
 impl Context {
@@ -53,6 +56,17 @@ impl Context {
         if let Err(error) = self.recorder.publish(&event, about).await {
             tracing::debug!(error = %error, reason, "an event could not be published");
         }
+    }
+
+    /// The cached Devices of a group.
+    pub fn devices_of(&self, group: &GroupId) -> Vec<Arc<Device>> {
+        let namespace = names::namespace(group);
+        self.devices.state().into_iter().filter(|device| device.metadata.namespace.as_ref() == Some(&namespace)).collect()
+    }
+
+    /// Has a Device looked at again soon.
+    pub fn wake_device(&self, device: &Device) {
+        let _closed = self.to_devices.send(ObjectRef::from_obj(device)); // fails only while the process ends
     }
 
     /// Has a Tenant looked at again soon.

@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
-use kube::{Api, Resource, ResourceExt};
+use kube::{Api, Resource};
+use tsujiban_api::Device;
 use tsujiban_api::device::condition;
-use tsujiban_api::{Device, names};
 
 use crate::apply::ApplyError;
 use crate::backoff::spread;
@@ -25,7 +25,7 @@ use crate::reconcile::{Failure, Step, name, observed};
 
 pub const KIND: &str = "Device";
 /// How often a Device is looked at again. What it depends on is not watched, so one that is not ready is looked at more often.
-const RESYNC: Duration = Duration::from_secs(300);
+const RESYNC: Duration = Duration::from_mins(5);
 const RESYNC_NOT_READY: Duration = Duration::from_secs(20);
 
 /// Why a Device could not be reconciled.
@@ -69,9 +69,11 @@ async fn run(device: &Device, context: &Context) -> Result<Action, DeviceError> 
         if finalizer::is_set(device) {
             delete::clean_up(context, &api, device, &id).await.map_err(DeviceError::Delete)?;
             context.wake_tenant(id.group.as_str());
+            count_conflicts(context, device, false);
         }
         return Ok(Action::await_change());
     }
+    let _stopping = context.tenants.wait_until_ready().await; // fails only while the process ends
     let Some(tenant) = context.tenants.get(&kube::runtime::reflector::ObjectRef::new(id.group.as_str())) else {
         return Ok(Action::requeue(spread(RESYNC, &id.namespace))); // retained without a Tenant: everything stays as it is
     };
@@ -84,12 +86,24 @@ async fn run(device: &Device, context: &Context) -> Result<Action, DeviceError> 
     let view = validate::View { device, id: &id, found: &found, generated: generated.as_ref(), now: context.clock.now() };
     let status = status::status(&view, &context.forbidden);
     let written = status::write(&api, device, &status).await.map_err(DeviceError::Status)?;
+    count_conflicts(context, device, found.is_duplicate);
     if written {
         context.wake_tenant(id.group.as_str());
         announce(device, &status, context).await;
     }
-    let ready = is_true(&status.conditions, condition::READY);
-    Ok(Action::requeue(spread(if ready { RESYNC } else { RESYNC_NOT_READY }, &name(device))))
+    let is_judged = found.plan.is_some() || found.tenant.spec.suspended;
+    let settled = is_judged && is_true(&status.conditions, condition::READY);
+    Ok(Action::requeue(spread(if settled { RESYNC } else { RESYNC_NOT_READY }, &name(device))))
+}
+
+/// Counts the conflicts in the cache, which may not know yet what was just found out about this Device.
+fn count_conflicts(context: &Context, device: &Device, is_duplicate: bool) {
+    let in_conflict = |other: &Device| {
+        let conditions = other.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        find(conditions, condition::READY).is_some_and(|ready| ready.reason == status::reason::SERIAL_CONFLICT)
+    };
+    let others = context.devices.state().iter().filter(|other| other.metadata.uid != device.metadata.uid && in_conflict(other)).count();
+    context.metrics.serial_conflicts.set(i64::try_from(others + usize::from(is_duplicate)).unwrap_or(i64::MAX));
 }
 
 /// Tells people when a Device stopped being ready. A conflict of serial numbers goes to the log too, for the platform staff: the
@@ -101,12 +115,11 @@ async fn announce(device: &Device, status: &tsujiban_api::DeviceStatus, context:
         return;
     }
     if now.reason == status::reason::SERIAL_CONFLICT {
-        tracing::warn!(device = name(device), serial = device.spec.serial_number, "two Devices have the same serial number; the younger one is not backed up");
+        tracing::warn!(
+            device = name(device),
+            serial = device.spec.serial_number,
+            "two Devices have the same serial number; the younger one is not backed up"
+        );
     }
     context.event(&device.object_ref(&()), EventType::Warning, &now.reason, now.message.clone()).await;
-}
-
-/// The namespace of the device's group.
-pub fn namespace_of(id: &validate::Identity) -> String {
-    names::namespace(&id.group)
 }

@@ -60,7 +60,10 @@ impl Metrics {
             serial_conflicts: gauge("tsujiban_serial_number_conflicts", "Devices whose serial number another Device has already.")?,
             canary_passed: gauge("tsujiban_backup_canary_passed", "Whether the storage's newest canary passed, as last reported.")?,
             keys_ready: gauge("tsujiban_keys_ready", "Whether the master key and the epoch keys are there.")?,
-            backup_service_up: gauge("tsujiban_operator_backup_service_up", "Whether the backup service answered the operator's last report call.")?,
+            backup_service_up: gauge(
+                "tsujiban_operator_backup_service_up",
+                "Whether the backup service answered the operator's last report call.",
+            )?,
             certificate_expiry: registered(
                 &registry,
                 Gauge::new("tsujiban_serving_certificate_expiry_timestamp_seconds", "When the backup service's certificate expires.")?,

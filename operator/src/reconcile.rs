@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
+use tracing::Instrument as _;
 
 use crate::context::Context;
 use crate::errors::chain;
 
 /// A reconcile that takes longer is given up and tried again: some request hangs.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// An error of a reconcile that knows at which step it happened.
 pub trait Step: std::error::Error {
@@ -45,7 +46,8 @@ pub async fn observed<E: Step + 'static>(
 ) -> Result<Action, Failure<E>> {
     context.metrics.started(kind);
     let start = Instant::now();
-    let result = match tokio::time::timeout(DEADLINE, work).await {
+    let span = tracing::info_span!("reconcile", kind, object);
+    let result = match tokio::time::timeout(DEADLINE, work.instrument(span)).await {
         Ok(result) => result.map_err(Failure::Step),
         Err(_) => Err(Failure::Deadline),
     };
@@ -57,7 +59,12 @@ pub async fn observed<E: Step + 'static>(
 }
 
 /// What happens after an error: wait, longer each time.
-pub fn after_error<K: ResourceExt, E: Step + 'static>(kind: &'static str, object: &Arc<K>, failure: &Failure<E>, context: &Context) -> Action {
+pub fn after_error<K: ResourceExt, E: Step + 'static>(
+    kind: &'static str,
+    object: &Arc<K>,
+    failure: &Failure<E>,
+    context: &Context,
+) -> Action {
     let name = name(object.as_ref());
     let wait = context.backoff.failed(&key(kind, &name));
     tracing::warn!(kind, name, step = failure.step(), error = chain(failure), retry_seconds = wait.as_secs(), "reconcile failed");

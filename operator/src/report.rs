@@ -42,6 +42,11 @@ impl Facts {
         }
     }
 
+    /// Whether another report says the same at another time.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        (&self.groups, &self.canary_failure, &self.epochs_in_use) == (&other.groups, &other.canary_failure, &other.epochs_in_use)
+    }
+
     pub fn state(&self, group: &GroupId, incarnation: &IncarnationId) -> Option<GroupState> {
         self.groups.get(&(group.clone(), incarnation.clone())).copied()
     }
@@ -64,7 +69,11 @@ pub async fn poll(context: Arc<Context>, facts: watch::Sender<Option<Arc<Facts>>
         context.metrics.backup_service_up.set(1);
         let news = Arc::new(Facts::from_wire(&report, context.clock.now()));
         context.metrics.canary_passed.set(i64::from(report.canary.is_some_and(|canary| canary.passed)));
-        facts.send_replace(Some(Arc::clone(&news)));
+        facts.send_if_modified(|known| {
+            let is_news = known.as_ref().is_none_or(|known| !known.says_the_same(&news));
+            *known = Some(Arc::clone(&news));
+            is_news
+        });
         retained::settle(&context, &news).await;
     }
 }
@@ -77,7 +86,12 @@ mod tests {
     #[test]
     fn the_wire_is_read() {
         let incarnation = "0".repeat(32);
-        let known = GroupReport { group: "acme".into(), incarnation: incarnation.clone(), state: GroupState::Erased.into(), ..GroupReport::default() };
+        let known = GroupReport {
+            group: "acme".into(),
+            incarnation: incarnation.clone(),
+            state: GroupState::Erased.into(),
+            ..GroupReport::default()
+        };
         let strange = GroupReport { group: "../x".into(), ..known.clone() };
         let report = ReportResponse {
             groups: vec![known, strange],

@@ -35,7 +35,9 @@ pub fn settlement(state: GroupState, incarnation: &IncarnationId, annotated: Opt
 /// Settles every group of a report. What fails is tried again with the next one.
 pub async fn settle(context: &Context, facts: &Facts) {
     for ((group, incarnation), state) in &facts.groups {
-        if *state == GroupState::Retained || context.tenants.state().iter().any(|tenant| tenant.metadata.name.as_deref() == Some(group.as_str())) {
+        if *state == GroupState::Retained
+            || context.tenants.state().iter().any(|tenant| tenant.metadata.name.as_deref() == Some(group.as_str()))
+        {
             continue; // the cache says that there is a Tenant; whether there is none is read live
         }
         if let Err(error) = settle_one(context, group, incarnation, *state).await {

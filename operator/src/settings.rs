@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use tsujiban_api::names;
 use tsujiban_core::address::{Forbidden, network};
 use tsujiban_core::id::EnvironmentName;
+use tsujiban_service::telemetry::TelemetryArgs;
 
 /// Turns Tenants and Devices into isolated namespaces whose routers are backed up.
 #[derive(Debug, Clone, Parser)]
@@ -41,13 +42,8 @@ pub struct Settings {
     #[arg(long, env = "TSUJIBAN_LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
 
-    /// Where traces are sent (OTLP over gRPC); none are sent unless given.
-    #[arg(long, env = "TSUJIBAN_OTLP_ENDPOINT")]
-    pub otlp_endpoint: Option<String>,
-
-    /// What is logged, as a level or as tracing directives.
-    #[arg(long, env = "TSUJIBAN_LOG_LEVEL", default_value = "info")]
-    pub log_level: String,
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
 }
 
 impl Settings {
@@ -71,15 +67,23 @@ mod tests {
 
     #[test]
     fn ranges_are_a_comma_list() {
-        let settings =
-            Settings::parse_from(["operator", "--environment", "trial", "--collector-image", "c:1", "--forbidden-cidrs", "10.1.0.0/16,10.2.0.0/16"]);
+        let settings = Settings::parse_from([
+            "operator",
+            "--environment",
+            "trial",
+            "--collector-image",
+            "c:1",
+            "--forbidden-cidrs",
+            "10.1.0.0/16,10.2.0.0/16",
+        ]);
         assert_eq!(settings.forbidden_cidrs.len(), 2);
         assert_eq!(settings.backup_endpoint(), "https://tsujiban-backup.tsujiban-system.svc:8443");
     }
 
     #[test]
     fn a_range_that_is_none_is_refused() {
-        let refused = Settings::try_parse_from(["operator", "--environment", "trial", "--collector-image", "c:1", "--forbidden-cidrs", "pods"]);
+        let refused =
+            Settings::try_parse_from(["operator", "--environment", "trial", "--collector-image", "c:1", "--forbidden-cidrs", "pods"]);
         assert!(refused.unwrap_err().to_string().contains("is not a network"));
     }
 }

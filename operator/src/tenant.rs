@@ -25,7 +25,7 @@ use tsujiban_proto::lifecycle::v1::GroupState;
 use crate::apply::ApplyError;
 use crate::backoff::spread;
 use crate::backup_client::BackupError;
-use crate::condition::{Verdict, is_true};
+use crate::condition::{Verdict, find, is_true};
 use crate::context::Context;
 use crate::errors::chain;
 use crate::finalizer;
@@ -36,7 +36,7 @@ pub use claim::incarnation;
 
 pub const KIND: &str = "Tenant";
 /// How often everything of a Tenant is read again, also when nothing is known to have changed.
-const RESYNC: Duration = Duration::from_secs(60);
+const RESYNC: Duration = Duration::from_mins(1);
 /// How often a namespace that is going away is looked at.
 const WAIT: Duration = Duration::from_secs(2);
 
@@ -84,7 +84,7 @@ impl Step for TenantError {
 
 pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Action, Failure<TenantError>> {
     let name = tenant.name_any();
-    observed(&context, KIND, &name, run(&tenant, &context)).await
+    observed(&context, KIND, &name, Box::pin(run(&tenant, &context))).await
 }
 
 async fn run(tenant: &Tenant, context: &Context) -> Result<Action, TenantError> {
@@ -97,6 +97,7 @@ async fn run(tenant: &Tenant, context: &Context) -> Result<Action, TenantError> 
         finalizer::add(&api, tenant).await.map_err(TenantError::Finalizer)?;
         return Ok(Action::requeue(WAIT)); // the change comes back as an event
     }
+    let _stopping = context.devices.wait_until_ready().await; // fails only while the process ends
     let mut outcome = survey(tenant, context, &id);
     let built = match validate::validate(&id, &tenant.spec, &context.forbidden) {
         Ok(valid) => {
@@ -113,7 +114,7 @@ async fn run(tenant: &Tenant, context: &Context) -> Result<Action, TenantError> 
     let status = status::status(tenant, &outcome, context.clock.now());
     let written = status::write(&context.client, tenant, &status).await.map_err(TenantError::Status)?;
     if written {
-        announce(tenant, &status, context).await;
+        announce(tenant, &id, &status, context).await;
     }
     built?;
     Ok(Action::requeue(spread(RESYNC, id.group.as_str())))
@@ -121,9 +122,7 @@ async fn run(tenant: &Tenant, context: &Context) -> Result<Action, TenantError> 
 
 /// What is known about the group's devices without asking anybody.
 fn survey(tenant: &Tenant, context: &Context, id: &validate::Identity) -> status::Outcome {
-    let namespace = names::namespace(&id.group);
-    let devices: Vec<_> = context.devices.state().into_iter().filter(|device| device.namespace().as_deref() == Some(&namespace)).collect();
-    let fleet = freshness::Fleet::of(&devices);
+    let fleet = freshness::Fleet::of(&context.devices_of(&id.group));
     let age = fleet.oldest.filter(|_| !tenant.spec.suspended).map(|oldest| context.clock.now().duration_since(oldest).as_secs_f64());
     context.metrics.backup_age(id.group.as_str(), age);
     let canary = context.facts.borrow().as_ref().and_then(|facts| facts.canary_failure.clone());
@@ -221,7 +220,7 @@ async fn prepare(
             } else if is_true(conditions(tenant), tsujiban_api::tenant::condition::KEYS_READY) && outcome.incarnation.is_some() {
                 outcome.keys = Some(prepared); // the keys are there; that the service is away now, its own alert tells
             } else {
-                let message = format!("the backup service does not answer, trying again: {}", chain(&error));
+                let message = "the backup service does not answer; trying again, and the operator's log says what is wrong";
                 outcome.keys = Some(Verdict::fails("BackupUnavailable", message));
             }
             Err(TenantError::Keys(error))
@@ -279,14 +278,20 @@ async fn leave(tenant: &Tenant, context: &Context, id: &validate::Identity) -> R
     result
 }
 
-/// Tells people when a Tenant became ready, or stopped being it.
-async fn announce(tenant: &Tenant, status: &tsujiban_api::TenantStatus, context: &Context) {
+/// Tells people when a Tenant became ready, or stopped being it; has its Devices looked at when what they depend on changed.
+async fn announce(tenant: &Tenant, id: &validate::Identity, status: &tsujiban_api::TenantStatus, context: &Context) {
+    let since =
+        |list| find(list, tsujiban_api::tenant::condition::BACKUP_SCHEDULED).map(|condition| condition.last_transition_time.clone());
+    let observed = tenant.status.as_ref().and_then(|status| status.observed_generation);
+    if observed != status.observed_generation || since(conditions(tenant)) != since(&status.conditions) {
+        context.devices_of(&id.group).iter().for_each(|device| context.wake_device(device));
+    }
     let ready = tsujiban_api::tenant::condition::READY;
     let (was, is) = (is_true(conditions(tenant), ready), is_true(&status.conditions, ready));
     if was == is {
         return;
     }
-    let Some(condition) = crate::condition::find(&status.conditions, ready) else { return };
+    let Some(condition) = find(&status.conditions, ready) else { return };
     let type_ = if is { EventType::Normal } else { EventType::Warning };
     context.event(&tenant.object_ref(&()), type_, &condition.reason, condition.message.clone()).await;
 }

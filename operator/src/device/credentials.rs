@@ -45,7 +45,11 @@ pub async fn settle(context: &Context, device: &Device, id: &Identity, found: &F
     if secret.public_key.is_some() && secret.username.as_ref() != Some(wanted) {
         let patch = Patch::Merge(json!({ "data": { "username": ByteString(wanted.clone().into_bytes()) } }));
         let parameters = PatchParams::apply(FIELD_MANAGER);
-        api.patch_metadata(&secret.name, &parameters, &patch).await.map_err(failed::<Secret>("update", Some(&id.namespace), &secret.name))?;
+        api.patch_metadata(&secret.name, &parameters, &patch).await.map_err(failed::<Secret>(
+            "update",
+            Some(&id.namespace),
+            &secret.name,
+        ))?;
     }
     Ok(secret.public_key.clone())
 }
@@ -81,7 +85,8 @@ pub async fn remove(context: &Context, id: &Identity) -> Result<(), ApplyError> 
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &id.namespace);
     let found = api.get_metadata_opt(&name).await.map_err(failed::<Secret>("read", Some(&id.namespace), &name))?;
     let is_ours = |labels: &std::collections::BTreeMap<String, String>| {
-        labels.get(LABEL_MANAGED_BY).is_some_and(|by| by == MANAGED_BY) && labels.get(LABEL_DEVICE).is_some_and(|device| device == id.name.as_str())
+        labels.get(LABEL_MANAGED_BY).is_some_and(|by| by == MANAGED_BY)
+            && labels.get(LABEL_DEVICE).is_some_and(|device| device == id.name.as_str())
     };
     match found.filter(|secret| is_ours(secret.labels())) {
         Some(secret) => {

@@ -104,7 +104,8 @@ async fn gather(context: &Context, device: &Device, id: &Identity) -> Result<(Ev
         Some(_) => Owner::Stranger,
     };
     let place = if namespace.as_ref().is_some_and(|namespace| !is_terminating(namespace)) { Place::Standing } else { Place::Terminating };
-    let evidence = Evidence { owner, place, crds_stand: crds::stand(&context.client).await?, is_shared: is_shared(context, device, id).await? };
+    let evidence =
+        Evidence { owner, place, crds_stand: crds::stand(&context.client).await?, is_shared: is_shared(context, device, id).await? };
     Ok((evidence, namespace.as_ref().and_then(incarnation)))
 }
 

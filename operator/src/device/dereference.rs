@@ -140,7 +140,10 @@ mod tests {
         }))
         .unwrap();
         let shape = shape("c", &secret);
-        assert_eq!((shape.type_is_right, shape.is_ours, shape.keys.clone()), (true, false, vec!["password".to_owned(), "username".to_owned()]));
+        assert_eq!(
+            (shape.type_is_right, shape.is_ours, shape.keys.clone()),
+            (true, false, vec!["password".to_owned(), "username".to_owned()])
+        );
         assert!(!format!("{shape:?}").contains("hunter2"));
     }
 }

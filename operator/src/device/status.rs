@@ -15,10 +15,10 @@ use tsujiban_core::address::Forbidden;
 use super::validate::{View, credentials, obstacle};
 use crate::apply::{ApplyError, failed};
 use crate::attempts::{Record, Stored};
-use crate::condition::{Conditions, State, Verdict};
+use crate::condition::{Conditions, State, Verdict, whole_second};
 
 /// How long after the end of its window a backup may still come before it counts as missed.
-const GRACE: Duration = Duration::from_secs(15 * 60);
+const GRACE: Duration = Duration::from_mins(15);
 
 /// Reasons that others act upon.
 pub mod reason {
@@ -70,7 +70,9 @@ fn exemption(view: &View<'_>) -> Option<(&'static str, &'static str)> {
         Lifecycle::Retired => Some(("Retired", "the device is retired, so that no backup is expected")),
         Lifecycle::Active if !spec.backup.enabled => Some(("Disabled", "backup.enabled is false, so that no backup is expected")),
         Lifecycle::Active if view.found.is_duplicate => Some((reason::SERIAL_CONFLICT, "the device is not backed up; see condition Ready")),
-        Lifecycle::Active if view.found.tenant.spec.suspended => Some(("Suspended", "the group is suspended, so that no backup is expected")),
+        Lifecycle::Active if view.found.tenant.spec.suspended => {
+            Some(("Suspended", "the group is suspended, so that no backup is expected"))
+        }
         Lifecycle::Active => None,
     }
 }
@@ -133,7 +135,7 @@ fn fingerprint(key: &str) -> Option<String> {
 fn last_backup(newest: &Stored) -> LastBackup {
     LastBackup {
         snapshot_id: newest.id.clone(),
-        time: Time(newest.seen_at),
+        time: Time(whole_second(newest.seen_at)),
         bytes: newest.bytes,
         changed: newest.seen_at == newest.taken_at,
         complete: true, // nothing else is ever stored
@@ -143,7 +145,7 @@ fn last_backup(newest: &Stored) -> LastBackup {
 
 fn last_attempt(record: &Record) -> LastAttempt {
     let message = (!record.message.is_empty()).then(|| record.message.clone());
-    LastAttempt { time: Time(record.time), result: record.outcome.as_str().to_owned(), message }
+    LastAttempt { time: Time(whole_second(record.time)), result: record.outcome.as_str().to_owned(), message }
 }
 
 /// Writes the status when it differs from the one that is known.
@@ -152,7 +154,8 @@ pub async fn write(api: &Api<Device>, device: &Device, status: &DeviceStatus) ->
         return Ok(false);
     }
     let name = device.name_any();
-    let patch = json!({ "apiVersion": Device::api_version(&()), "kind": Device::kind(&()), "metadata": { "name": name }, "status": status });
+    let patch =
+        json!({ "apiVersion": Device::api_version(&()), "kind": Device::kind(&()), "metadata": { "name": name }, "status": status });
     let parameters = PatchParams::apply(names::FIELD_MANAGER).force();
     let patched = api.patch_status(&name, &parameters, &Patch::Apply(patch)).await;
     patched.map_err(failed::<Device>("write the status of", device.namespace().as_deref(), &name))?;

@@ -88,16 +88,25 @@ pub fn credentials(view: &View<'_>) -> Verdict {
     if view.device.spec.connection.credentials_secret_ref.is_none() {
         return match view.generated {
             Some(_) => Verdict::holds("Generated", "a key pair is generated: install status.publicKey on the device"),
-            None if *exists => Verdict::fails("SecretNameTaken", format!("Secret {name} exists and the operator did not make it: name it in connection.credentialsSecretRef, or delete it")),
+            None if *exists => Verdict::fails(
+                "SecretNameTaken",
+                format!("Secret {name} exists and the operator did not make it: name it in connection.credentialsSecretRef, or delete it"),
+            ),
             None => Verdict::fails("NotGenerated", "no key pair is generated for this device"),
         };
     }
     let has = |key: &str| keys.iter().any(|found| found == key);
     if !exists {
-        return Verdict::fails("SecretMissing", format!("Secret {name} does not exist in namespace {}: create it with type {}", view.id.namespace, names::CREDENTIALS_TYPE));
+        return Verdict::fails(
+            "SecretMissing",
+            format!("Secret {name} does not exist in namespace {}: create it with type {}", view.id.namespace, names::CREDENTIALS_TYPE),
+        );
     }
     if !type_is_right {
-        return Verdict::fails("SecretTypeWrong", format!("Secret {name} must be of type {}: create it anew, since a type cannot be changed", names::CREDENTIALS_TYPE));
+        return Verdict::fails(
+            "SecretTypeWrong",
+            format!("Secret {name} must be of type {}: create it anew, since a type cannot be changed", names::CREDENTIALS_TYPE),
+        );
     }
     if !has("username") || !(has("password") || has("ssh-privatekey")) {
         return Verdict::fails("SecretKeysMissing", format!("Secret {name} must hold username, and password or ssh-privatekey"));

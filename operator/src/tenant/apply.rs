@@ -26,7 +26,9 @@ const RIGHTS: (u32, Duration) = (50, Duration::from_millis(100));
 /// Whether the group's namespace is held.
 #[derive(Debug)]
 pub enum Holding {
-    Held { incarnation: Option<IncarnationId> },
+    Held {
+        incarnation: Option<IncarnationId>,
+    },
     /// It is going away, and will be made again when it has gone.
     Terminating,
     /// It is somebody else's. Says why.
@@ -124,7 +126,7 @@ pub async fn schedule(client: &Client, id: &Identity, cron_jobs: Vec<CronJob>, s
     let namespace = names::namespace(&id.group);
     let api: Api<CronJob> = Api::namespaced(client.clone(), &namespace);
     let found = api.get_opt(names::CRONJOB).await.map_err(failed::<CronJob>("read", Some(&namespace), names::CRONJOB))?;
-    let was_suspended = found.and_then(|job| job.spec).and_then(|spec| spec.suspend).unwrap_or(false);
+    let was_suspended = found.and_then(|job| job.spec.suspend).unwrap_or(false);
     if suspended || was_suspended {
         hold_jobs(client, &namespace, suspended).await?;
     }
@@ -136,9 +138,11 @@ async fn hold_jobs(client: &Client, namespace: &str, suspend: bool) -> Result<()
     let api: Api<Job> = Api::namespaced(client.clone(), namespace);
     let jobs = api.list(&ListParams::default()).await.map_err(failed::<Job>("list", Some(namespace), ""))?;
     for job in jobs {
-        let finished = job.status.iter().flat_map(|status| status.conditions.iter().flatten()).any(|condition| {
-            matches!(condition.type_.as_str(), "Complete" | "Failed") && condition.status == "True"
-        });
+        let finished = job
+            .status
+            .iter()
+            .flat_map(|status| status.conditions.iter().flatten())
+            .any(|condition| matches!(condition.type_.as_str(), "Complete" | "Failed") && condition.status == "True");
         let is_suspended = job.spec.as_ref().and_then(|spec| spec.suspend).unwrap_or(false);
         if finished || is_suspended == suspend {
             continue;
@@ -159,11 +163,13 @@ pub async fn close(client: &Client, id: &Identity, system_namespace: &str) -> Re
     sync(client, &namespace, &ours, build::closed_policies(id)).await?;
     let api: Api<CronJob> = Api::namespaced(client.clone(), &namespace);
     let found = api.get_opt(names::CRONJOB).await.map_err(failed::<CronJob>("read", Some(&namespace), names::CRONJOB))?;
-    if found.is_some_and(|job| job.spec.and_then(|spec| spec.suspend) != Some(true)) {
+    if found.is_some_and(|job| job.spec.suspend != Some(true)) {
         let patch = Patch::Merge(json!({ "spec": { "suspend": true } }));
-        api.patch(names::CRONJOB, &PatchParams::apply(names::FIELD_MANAGER), &patch)
-            .await
-            .map_err(failed::<CronJob>("suspend", Some(&namespace), names::CRONJOB))?;
+        api.patch(names::CRONJOB, &PatchParams::apply(names::FIELD_MANAGER), &patch).await.map_err(failed::<CronJob>(
+            "suspend",
+            Some(&namespace),
+            names::CRONJOB,
+        ))?;
     }
     hold_jobs(client, &namespace, true).await?;
     sync(client, &namespace, &ours, vec![binding]).await

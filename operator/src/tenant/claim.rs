@@ -39,7 +39,11 @@ pub fn claim(id: &Identity, live: Option<&Namespace>) -> Claim {
     if label(LABEL_TENANT_UID) == Some(id.uid.as_str()) {
         return Claim::Ours;
     }
-    if incarnation(live).is_some() { Claim::Retained } else { Claim::Taken("it was made for an earlier Tenant and holds no retained group") }
+    if incarnation(live).is_some() {
+        Claim::Retained
+    } else {
+        Claim::Taken("it was made for an earlier Tenant and holds no retained group")
+    }
 }
 
 /// The incarnation that the namespace's annotation names.

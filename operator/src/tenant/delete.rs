@@ -8,10 +8,10 @@ use tsujiban_api::tenant::DeletionPolicy;
 use tsujiban_core::id::IncarnationId;
 
 use super::apply::close;
+use super::belongs_to;
 use super::claim::{incarnation, is_terminating};
 use super::dereference::live_namespace;
 use super::validate::Identity;
-use super::belongs_to;
 use crate::apply::{ApplyError, delete, failed};
 use crate::backup_client::BackupError;
 use crate::context::Context;
@@ -59,10 +59,9 @@ pub enum Decision {
 /// Decides.
 pub fn decide(evidence: Evidence) -> Decision {
     match (evidence.policy, evidence.crds_stand, evidence.place) {
-        (_, _, Place::Foreign) => Decision::Release,
         (DeletionPolicy::Erase, true, Place::Absent | Place::Standing | Place::Terminating) => Decision::Erase,
         (_, _, Place::Standing) => Decision::Close,
-        (_, _, Place::Absent | Place::Terminating) => Decision::Release,
+        (_, _, Place::Absent | Place::Terminating | Place::Foreign) => Decision::Release,
     }
 }
 

@@ -85,7 +85,8 @@ pub async fn write(client: &Client, tenant: &Tenant, status: &TenantStatus) -> R
         return Ok(false);
     }
     let name = tenant.name_any();
-    let patch = json!({ "apiVersion": Tenant::api_version(&()), "kind": Tenant::kind(&()), "metadata": { "name": name }, "status": status });
+    let patch =
+        json!({ "apiVersion": Tenant::api_version(&()), "kind": Tenant::kind(&()), "metadata": { "name": name }, "status": status });
     let parameters = PatchParams::apply(names::FIELD_MANAGER).force();
     let api: Api<Tenant> = Api::all(client.clone());
     api.patch_status(&name, &parameters, &Patch::Apply(patch)).await.map_err(failed::<Tenant>("write the status of", None, &name))?;
@@ -130,7 +131,10 @@ mod tests {
         let outcome = Outcome { keys: Some(Verdict::fails("BackupUnavailable", "no answer")), ..good("0 2 * * *") };
         let status = status(&tenant(None), &outcome, at(1));
         let ready = find(&status.conditions, READY).unwrap();
-        assert_eq!((ready.status.as_str(), ready.reason.as_str(), ready.message.as_str()), ("False", "BackupUnavailable", "KeysReady: no answer"));
+        assert_eq!(
+            (ready.status.as_str(), ready.reason.as_str(), ready.message.as_str()),
+            ("False", "BackupUnavailable", "KeysReady: no answer")
+        );
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! The pod that collects a group's configs. What `tsujiban backup now` runs is this very spec.
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapProjection, ConfigMapVolumeSource, Container, DownwardAPIProjection, DownwardAPIVolumeFile, EnvVar, EnvVarSource,
-    KeyToPath, ObjectFieldSelector, PodSecurityContext, PodSpec, ProjectedVolumeSource, ResourceRequirements, SeccompProfile, SecurityContext,
-    ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
+    Capabilities, ConfigMapProjection, ConfigMapVolumeSource, Container, DownwardAPIProjection, DownwardAPIVolumeFile, EnvVar,
+    EnvVarSource, KeyToPath, ObjectFieldSelector, PodSecurityContext, PodSpec, ProjectedVolumeSource, ResourceRequirements, SeccompProfile,
+    SecurityContext, ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
 };
 use tsujiban_api::names::{ANNOTATION_IMMEDIATE, BACKUP_AUDIENCE, CA_CONFIGMAP, COLLECTOR, namespace};
 
@@ -81,7 +81,11 @@ fn environment(blueprint: &Blueprint, window_seconds: i64) -> Vec<EnvVar> {
         ..EnvVarSource::default()
     };
     let immediate = EnvVar { name: "TSUJIBAN_IMMEDIATE".to_owned(), value: None, value_from: Some(immediate) };
-    values.into_iter().map(|(name, value)| EnvVar { name: name.to_owned(), value: Some(value), value_from: None }).chain([immediate]).collect()
+    values
+        .into_iter()
+        .map(|(name, value)| EnvVar { name: name.to_owned(), value: Some(value), value_from: None })
+        .chain([immediate])
+        .collect()
 }
 
 fn list<T: ToString>(items: &[T]) -> String {
@@ -96,7 +100,7 @@ fn volumes() -> Vec<Volume> {
     let ca = ConfigMapVolumeSource { name: CA_CONFIGMAP.to_owned(), ..ConfigMapVolumeSource::default() };
     let root = ConfigMapProjection {
         name: "kube-root-ca.crt".to_owned(),
-        items: Some(vec![KeyToPath { key: "ca.crt".to_owned(), path: "ca.crt".to_owned(), mode: None }]),
+        items: Some(vec![KeyToPath { key: "ca.crt".to_owned(), path: "ca.crt".to_owned(), ..KeyToPath::default() }]),
         optional: None,
     };
     let own_namespace = DownwardAPIVolumeFile {
@@ -107,10 +111,7 @@ fn volumes() -> Vec<Volume> {
     let apiserver = vec![
         VolumeProjection { service_account_token: Some(token(None)), ..VolumeProjection::default() },
         VolumeProjection { config_map: Some(root), ..VolumeProjection::default() },
-        VolumeProjection {
-            downward_api: Some(DownwardAPIProjection { items: Some(vec![own_namespace]) }),
-            ..VolumeProjection::default()
-        },
+        VolumeProjection { downward_api: Some(DownwardAPIProjection { items: Some(vec![own_namespace]) }), ..VolumeProjection::default() },
     ];
     let backup = VolumeProjection { service_account_token: Some(token(Some(BACKUP_AUDIENCE))), ..VolumeProjection::default() };
     vec![
@@ -121,7 +122,7 @@ fn volumes() -> Vec<Volume> {
 }
 
 fn projected(name: &str, sources: Vec<VolumeProjection>) -> Volume {
-    let projected = ProjectedVolumeSource { sources: Some(sources), default_mode: None };
+    let projected = ProjectedVolumeSource { sources: Some(sources), ..ProjectedVolumeSource::default() };
     Volume { name: name.to_owned(), projected: Some(projected), ..Volume::default() }
 }
 
@@ -130,5 +131,6 @@ fn token(audience: Option<&str>) -> ServiceAccountTokenProjection {
         audience: audience.map(str::to_owned),
         expiration_seconds: Some(TOKEN_SECONDS),
         path: "token".to_owned(),
+        ..ServiceAccountTokenProjection::default()
     }
 }

@@ -27,7 +27,7 @@ pub fn cron_job(blueprint: &Blueprint) -> CronJob {
     };
     CronJob {
         metadata: labels::object(&tenant.id, CRONJOB),
-        spec: Some(CronJobSpec {
+        spec: CronJobSpec {
             schedule,
             time_zone: Some(tenant.plan.time_zone().to_owned()),
             suspend: Some(tenant.suspended),
@@ -37,7 +37,7 @@ pub fn cron_job(blueprint: &Blueprint) -> CronJob {
             successful_jobs_history_limit: Some(KEEP_FINISHED),
             failed_jobs_history_limit: Some(KEEP_FINISHED),
             job_template: JobTemplateSpec { metadata: Some(labels), spec: Some(job) },
-        }),
+        },
         status: None,
     }
 }

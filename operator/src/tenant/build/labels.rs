@@ -17,12 +17,7 @@ pub fn claim(id: &Identity) -> BTreeMap<String, String> {
 
 /// The metadata of a generated object in the group's namespace.
 pub fn object(id: &Identity, name: &str) -> ObjectMeta {
-    ObjectMeta {
-        name: Some(name.to_owned()),
-        namespace: Some(namespace(&id.group)),
-        labels: Some(claim(id)),
-        ..ObjectMeta::default()
-    }
+    ObjectMeta { name: Some(name.to_owned()), namespace: Some(namespace(&id.group)), labels: Some(claim(id)), ..ObjectMeta::default() }
 }
 
 /// A selector of everything that the operator generated for a group, in whichever life of its Tenant.

@@ -7,13 +7,14 @@ use k8s_openapi::api::networking::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use tsujiban_api::names::{BACKUP, COMPONENT_COLLECTOR, GRPC_PORT, LABEL_COMPONENT, POLICY_COLLECTOR, POLICY_DENY_ALL, POLICY_DNS};
+use tsujiban_api::names::{
+    COMPONENT_BACKUP, COMPONENT_COLLECTOR, GRPC_PORT, LABEL_COMPONENT, POLICY_COLLECTOR, POLICY_DENY_ALL, POLICY_DNS,
+};
 
 use super::{ApiserverAddress, Blueprint, labels};
 use crate::tenant::validate::Identity;
 
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
-const APP_NAME: &str = "app.kubernetes.io/name";
 
 /// The policies of a group.
 pub fn all(blueprint: &Blueprint) -> Vec<NetworkPolicy> {
@@ -66,7 +67,7 @@ fn policy(id: &Identity, name: &str, pods: LabelSelector, egress: Vec<NetworkPol
 fn collector(blueprint: &Blueprint) -> Vec<NetworkPolicyEgressRule> {
     let backup = NetworkPolicyPeer {
         namespace_selector: Some(label(NAMESPACE_NAME, &blueprint.platform.system_namespace)),
-        pod_selector: Some(label(APP_NAME, BACKUP)),
+        pod_selector: Some(label(LABEL_COMPONENT, COMPONENT_BACKUP)),
         ip_block: None,
     };
     let networks = &blueprint.tenant.networks;
@@ -74,10 +75,8 @@ fn collector(blueprint: &Blueprint) -> Vec<NetworkPolicyEgressRule> {
         let except: Vec<String> = networks.forbidden.inside(net).iter().map(ToString::to_string).collect();
         block(*net, (!except.is_empty()).then_some(except))
     });
-    let devices = NetworkPolicyEgressRule {
-        to: Some(devices.collect()),
-        ports: Some(networks.ports.iter().map(|port| tcp(*port)).collect()),
-    };
+    let devices =
+        NetworkPolicyEgressRule { to: Some(devices.collect()), ports: Some(networks.ports.iter().map(|port| tcp(*port)).collect()) };
     let backup = NetworkPolicyEgressRule { to: Some(vec![backup]), ports: Some(vec![tcp(GRPC_PORT)]) };
     blueprint.apiserver.iter().map(apiserver).chain([backup, devices]).collect()
 }
@@ -102,11 +101,8 @@ fn nowhere() -> NetworkPolicyEgressRule {
 
 /// A pod that is never there: nothing gives a pod this label. Were it given, it would open a way inside the namespace only.
 fn nobody() -> NetworkPolicyPeer {
-    let never = LabelSelectorRequirement {
-        key: "tsujiban.dev/none".to_owned(),
-        operator: "In".to_owned(),
-        values: Some(vec!["none".to_owned()]),
-    };
+    let never =
+        LabelSelectorRequirement { key: "tsujiban.dev/none".to_owned(), operator: "In".to_owned(), values: Some(vec!["none".to_owned()]) };
     let selector = LabelSelector { match_expressions: Some(vec![never]), match_labels: None };
     NetworkPolicyPeer { pod_selector: Some(selector), namespace_selector: None, ip_block: None }
 }

@@ -7,9 +7,5 @@ use super::labels;
 use crate::tenant::validate::Identity;
 
 pub fn collector(id: &Identity) -> ServiceAccount {
-    ServiceAccount {
-        metadata: labels::object(id, COLLECTOR),
-        automount_service_account_token: Some(false),
-        ..ServiceAccount::default()
-    }
+    ServiceAccount { metadata: labels::object(id, COLLECTOR), automount_service_account_token: Some(false), ..ServiceAccount::default() }
 }

@@ -1,0 +1,135 @@
+//! Which replica leads.
+//!
+//! One that cannot reach the apiserver must know by itself that it leads no more, before another one can: the holder gives up
+//! two thirds into the time to live, and a rival waits the whole of it, each by its own monotonic clock. Writes are
+//! conditional on the resourceVersion.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::{Lease as Object, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::api::{Api, PostParams};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tsujiban_core::clock::Clock;
+
+use crate::errors::chain;
+
+/// How long a lease holds that is not renewed.
+pub const TTL: Duration = Duration::from_secs(15);
+
+/// A claim to lead.
+pub struct Lease {
+    pub api: Api<Object>,
+    pub name: String,
+    /// Who claims; another name in each process.
+    pub identity: String,
+    pub ttl: Duration,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// What was seen of somebody else's lease: its version, and since when it has not changed by our clock.
+type Seen = Option<(Option<String>, Instant)>;
+
+impl Lease {
+    /// Claims the lease for ever, and says whenever it is gained or lost.
+    pub async fn run(&self, leads: watch::Sender<bool>) {
+        let mut seen: Seen = None;
+        let mut until: Option<Instant> = None;
+        loop {
+            let start = Instant::now();
+            let limit = start + self.ttl / 4;
+            match timeout_at(until.map_or(limit, |until| limit.min(until)), self.step(&mut seen)).await {
+                Ok(Ok(true)) => until = Some(start + self.ttl * 2 / 3),
+                Ok(Ok(false)) => until = None,
+                Ok(Err(error)) => tracing::warn!(error = chain(&error), "the lease could not be renewed"),
+                Err(_) => tracing::warn!("the lease could not be renewed in time"),
+            }
+            if until.is_some_and(|until| Instant::now() >= until) {
+                until = None;
+            }
+            leads.send_if_modified(|leads| std::mem::replace(leads, until.is_some()) != until.is_some());
+            let next = start + self.ttl / 6;
+            sleep_until(until.map_or(next, |until| next.min(until))).await;
+        }
+    }
+
+    /// Gives the lease up, so that the next one need not wait. Best effort.
+    pub async fn release(&self) {
+        let given_up = timeout(self.ttl / 4, async {
+            let Some(mut lease) = self.api.get_opt(&self.name).await? else { return Ok(()) };
+            if !self.is_mine(&lease) {
+                return Ok(());
+            }
+            if let Some(spec) = lease.spec.as_mut() {
+                spec.holder_identity = None;
+            }
+            self.api.replace(&self.name, &PostParams::default(), &lease).await.map(|_| ())
+        });
+        match given_up.await {
+            Ok(Ok(())) => tracing::info!("the lease is released"),
+            Ok(Err(error)) => tracing::warn!(error = chain(&error), "the lease could not be released; it runs out by itself"),
+            Err(_) => tracing::warn!("the lease could not be released in time; it runs out by itself"),
+        }
+    }
+
+    /// Takes or renews the lease if that is possible. Answers whether it is held.
+    async fn step(&self, seen: &mut Seen) -> Result<bool, kube::Error> {
+        let written = match self.api.get_opt(&self.name).await? {
+            None => self.api.create(&PostParams::default(), &self.claimed(None)).await,
+            Some(lease) if self.is_mine(&lease) || is_free(&lease) || self.has_run_out(&lease, seen) => {
+                self.api.replace(&self.name, &PostParams::default(), &self.claimed(Some(lease))).await
+            }
+            Some(_) => return Ok(false),
+        };
+        match written {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => Ok(false), // somebody was faster
+            Err(error) => Err(error),
+        }
+    }
+
+    fn is_mine(&self, lease: &Object) -> bool {
+        lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_ref()) == Some(&self.identity)
+    }
+
+    /// Whether somebody else's lease has not been renewed for its whole time to live while we watched.
+    fn has_run_out(&self, lease: &Object, seen: &mut Seen) -> bool {
+        let version = &lease.metadata.resource_version;
+        match seen {
+            Some((known, since)) if known == version => since.elapsed() >= self.ttl,
+            _ => {
+                *seen = Some((version.clone(), Instant::now()));
+                false
+            }
+        }
+    }
+
+    fn claimed(&self, previous: Option<Object>) -> Object {
+        let now = MicroTime(self.clock.now());
+        let mine = previous.as_ref().is_some_and(|lease| self.is_mine(lease));
+        let previous = previous.unwrap_or_default();
+        let spec = previous.spec.unwrap_or_default();
+        let transitions = spec.lease_transitions.unwrap_or(0);
+        Object {
+            metadata: ObjectMeta {
+                name: Some(self.name.clone()),
+                resource_version: previous.metadata.resource_version,
+                ..ObjectMeta::default()
+            },
+            spec: Some(LeaseSpec {
+                acquire_time: if mine { spec.acquire_time } else { Some(now.clone()) },
+                renew_time: Some(now),
+                holder_identity: Some(self.identity.clone()),
+                lease_duration_seconds: i32::try_from(self.ttl.as_secs()).ok(),
+                lease_transitions: Some(if mine { transitions } else { transitions.saturating_add(1) }),
+                ..LeaseSpec::default()
+            }),
+        }
+    }
+}
+
+fn is_free(lease: &Object) -> bool {
+    lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).is_none_or(str::is_empty)
+}

@@ -1,0 +1,25 @@
+//! The operator: turns Tenants and Devices into isolated namespaces whose routers are backed up.
+//!
+//! Every reconcile takes the same steps: dereference (read what it depends on), validate (pure), build (pure, cannot fail), apply
+//! (in a safe order; what does not differ is not written), status.
+
+pub mod apply;
+pub mod attempts;
+pub mod backoff;
+pub mod backup_client;
+pub mod condition;
+pub mod context;
+mod crds;
+pub mod device;
+pub mod errors;
+mod finalizer;
+pub mod http;
+pub mod lease;
+pub mod metrics;
+pub mod pki;
+pub mod reconcile;
+pub mod report;
+pub mod retained;
+pub mod run;
+pub mod settings;
+pub mod tenant;

@@ -1,0 +1,22 @@
+//! Keys and certificates that the operator keeps in the system namespace: the internal CA, the backup service's serving
+//! certificate, the master key and the epoch keys.
+
+pub mod authority;
+pub mod certificate;
+pub mod epochs;
+mod keeper;
+pub mod master;
+mod secrets;
+pub mod serving;
+
+pub use keeper::Keeper;
+
+/// Whether the keys are there without which the services cannot seal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Keys {
+    /// Nobody has looked yet.
+    Pending,
+    Ready,
+    /// They are gone, or not those with which the data is sealed. Says what to do; never answered by making new ones.
+    Missing(String),
+}

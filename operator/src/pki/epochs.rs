@@ -1,0 +1,133 @@
+//! Epoch keys: a new one each week. An old one is destroyed a day after the new one was made at the earliest, and only when the
+//! service says that it wraps with the new one and with the old one no more. Then copies of the key table from before open
+//! nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use tsujiban_core::id::KeyId;
+use tsujiban_sealing::{MasterKey, Random, SealedEpochKey, SealingError};
+
+const ROTATION: SignedDuration = SignedDuration::from_hours(7 * 24);
+const OVERLAP: SignedDuration = SignedDuration::from_hours(24);
+
+/// Epoch keys that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum EpochError {
+    #[error("entry {0} of Secret tsujiban-epoch-keys is not an epoch key; restore the Secret from a backup of the cluster")]
+    Unreadable(String),
+    #[error("Secret tsujiban-epoch-keys holds no epoch key; restore the Secret from a backup of the cluster")]
+    Empty,
+    #[error("an epoch key cannot be opened with the master key that is there; restore Secret tsujiban-master-key from its escrow copy")]
+    Foreign(#[source] SealingError),
+    #[error("an epoch key could not be made")]
+    Make(#[source] SealingError),
+    #[error("an epoch key could not be written down")]
+    Encode(#[from] serde_json::Error),
+}
+
+impl EpochError {
+    /// Whether only people can help.
+    pub fn is_loss(&self) -> bool {
+        matches!(self, Self::Unreadable(_) | Self::Empty | Self::Foreign(_))
+    }
+}
+
+/// What to do about the epoch keys.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    pub make: bool,
+    pub destroy: Vec<KeyId>,
+}
+
+/// Decides. `in_use` is what the service said just now; `None` when it did not say.
+pub fn plan(keys: &BTreeMap<KeyId, Timestamp>, in_use: Option<&BTreeSet<KeyId>>, now: Timestamp) -> Plan {
+    let Some((newest, made)) = keys.iter().max_by_key(|(id, made)| (**made, (*id).clone())) else {
+        return Plan { make: true, destroy: Vec::new() };
+    };
+    let age = now.duration_since(*made);
+    let in_use = in_use.filter(|in_use| age >= OVERLAP && in_use.contains(newest));
+    let destroy = in_use.map(|in_use| keys.keys().filter(|id| *id != newest && !in_use.contains(*id)).cloned().collect());
+    Plan { make: age >= ROTATION, destroy: destroy.unwrap_or_default() }
+}
+
+/// The Secret's data as it should be at `now`.
+pub fn settle(
+    there: Option<&BTreeMap<String, Vec<u8>>>,
+    master: &MasterKey,
+    in_use: Option<&BTreeSet<KeyId>>,
+    random: &dyn Random,
+    now: Timestamp,
+) -> Result<BTreeMap<String, Vec<u8>>, EpochError> {
+    let mut keys = BTreeMap::new();
+    for (name, bytes) in there.into_iter().flatten() {
+        let key: SealedEpochKey = serde_json::from_slice(bytes).map_err(|_| EpochError::Unreadable(name.clone()))?;
+        if key.id.as_str() != name {
+            return Err(EpochError::Unreadable(name.clone()));
+        }
+        key.open(master).map_err(EpochError::Foreign)?;
+        keys.insert(key.id, key.created);
+    }
+    if there.is_some() && keys.is_empty() {
+        return Err(EpochError::Empty); // a new key would open nothing of what is stored
+    }
+    let plan = plan(&keys, in_use, now);
+    let mut data = there.cloned().unwrap_or_default();
+    for id in &plan.destroy {
+        tracing::info!(epoch = %id, "an epoch key that nothing is wrapped with any more is destroyed");
+        data.remove(id.as_str());
+    }
+    if plan.make {
+        let key = SealedEpochKey::generate(master, random, now).map_err(EpochError::Make)?;
+        tracing::info!(epoch = %key.id, "a new epoch key is made");
+        data.insert(key.id.to_string(), serde_json::to_vec(&key)?);
+    }
+    Ok(data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tsujiban_sealing::SystemRandom;
+
+    fn id(digit: u8) -> KeyId {
+        KeyId::from_bytes([digit; 16])
+    }
+
+    fn hour(hour: i64) -> Timestamp {
+        Timestamp::from_second(1_000_000 + hour * 3600).unwrap()
+    }
+
+    fn set(digits: &[u8]) -> BTreeSet<KeyId> {
+        digits.iter().map(|digit| id(*digit)).collect()
+    }
+
+    #[test]
+    fn an_old_key_goes_only_when_nothing_needs_it() {
+        let keys: BTreeMap<_, _> = [(id(1), hour(0)), (id(2), hour(168))].into();
+        let destroyed = |in_use: Option<&BTreeSet<KeyId>>, at| plan(&keys, in_use, hour(at)).destroy;
+        assert_eq!(destroyed(Some(&set(&[2])), 168 + 24), [id(1)]);
+        assert!(destroyed(Some(&set(&[2])), 168 + 23).is_empty(), "both stay for a day");
+        assert!(destroyed(Some(&set(&[1, 2])), 168 + 48).is_empty(), "still in use");
+        assert!(destroyed(Some(&set(&[])), 168 + 48).is_empty(), "a service that knows of no key may have lost its key table");
+        assert!(destroyed(None, 168 + 48).is_empty(), "nobody said");
+    }
+
+    #[test]
+    fn a_new_key_each_week() {
+        assert!(plan(&BTreeMap::new(), None, hour(0)).make);
+        let keys: BTreeMap<_, _> = [(id(1), hour(0))].into();
+        assert_eq!(plan(&keys, None, hour(167)), Plan::default());
+        assert!(plan(&keys, None, hour(168)).make);
+    }
+
+    #[test]
+    fn keys_of_another_master_are_never_replaced() {
+        let random = SystemRandom::new();
+        let (first, other) = (MasterKey::generate(&random).unwrap(), MasterKey::generate(&random).unwrap());
+        let data = settle(None, &first, None, &random, hour(0)).unwrap();
+        assert_eq!(settle(Some(&data), &first, None, &random, hour(1)).unwrap(), data);
+        assert!(settle(Some(&data), &other, None, &random, hour(1)).unwrap_err().is_loss());
+        assert!(settle(Some(&BTreeMap::new()), &first, None, &random, hour(1)).unwrap_err().is_loss());
+    }
+}

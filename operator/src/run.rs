@@ -1,0 +1,219 @@
+//! What the leader does: two controllers and the tasks that feed them.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::batch::v1::CronJob;
+use k8s_openapi::api::core::v1::{LimitRange, Namespace, ResourceQuota, ServiceAccount};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use kube::core::PartialObjectMeta;
+use kube::runtime::PredicateConfig;
+use kube::runtime::controller::{self, Action, Controller};
+use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::{Predicate as _, WatchStreamExt, predicates, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::{UnboundedReceiverStream, WatchStream};
+use tsujiban_api::names::{FIELD_MANAGER, LABEL_TENANT};
+use tsujiban_api::{Device, Tenant};
+use tsujiban_core::clock::Clock;
+use tsujiban_sealing::Random;
+
+use crate::attempts::{self, Book};
+use crate::backoff::Backoff;
+use crate::backup_client::BackupClient;
+use crate::context::Context;
+use crate::metrics::Metrics;
+use crate::pki::{Keeper, Keys};
+use crate::reconcile::after_error;
+use crate::settings::Settings;
+use crate::tenant::build::Platform;
+use crate::tenant::dereference::{APISERVER, APISERVER_NAMESPACE};
+use crate::{device, report, tenant};
+
+/// A watch on a dead connection is noticed after this long.
+const WATCH_SECONDS: u32 = 60;
+const PAGE: u32 = 100;
+
+/// A task that should run for ever ended.
+#[derive(Debug, thiserror::Error)]
+#[error("task {0} ended by itself, which only a fault of the program explains")]
+pub struct Ended(&'static str);
+
+/// The world that the operator acts in.
+pub struct World {
+    pub client: Client,
+    pub clock: Arc<dyn Clock>,
+    pub random: Arc<dyn Random>,
+    pub metrics: Arc<Metrics>,
+}
+
+/// Leads until it is dropped. Returns only when something is broken.
+pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
+    let (facts_in, facts) = watch::channel(None);
+    let (bundle_in, ca_bundle) = watch::channel(None);
+    let (keys_in, keys) = watch::channel(Keys::Pending);
+    let (to_tenants, tenants_to_wake) = mpsc::unbounded_channel();
+    let (to_devices, devices_to_wake) = mpsc::unbounded_channel();
+    let (tenants, tenant_writer) = reflector::store();
+    let (devices, device_writer) = reflector::store();
+    let client = world.client.clone();
+    let keeper = Keeper {
+        client: client.clone(),
+        namespace: settings.namespace.clone(),
+        environment: settings.environment.clone(),
+        clock: Arc::clone(&world.clock),
+        random: Arc::clone(&world.random),
+        metrics: Arc::clone(&world.metrics),
+        facts: facts.clone(),
+        ca_bundle: bundle_in,
+        keys: keys_in,
+    };
+    let context = Arc::new(Context {
+        client: client.clone(),
+        clock: world.clock,
+        random: world.random,
+        platform: Platform {
+            system_namespace: settings.namespace.clone(),
+            collector_image: settings.collector_image.clone(),
+            backup_endpoint: settings.backup_endpoint(),
+        },
+        forbidden: settings.forbidden(),
+        backup: BackupClient::new(settings.backup_endpoint(), settings.backup_token_file.clone(), ca_bundle.clone()),
+        metrics: world.metrics,
+        backoff: Backoff::default(),
+        recorder: Recorder::new(client.clone(), Reporter::from(FIELD_MANAGER)),
+        tenants: tenants.clone(),
+        devices: devices.clone(),
+        book: Book::default(),
+        facts: facts.clone(),
+        ca_bundle: ca_bundle.clone(),
+        keys: keys.clone(),
+        to_tenants,
+        to_devices,
+    });
+
+    let everything = futures::stream::select_all([
+        WatchStream::from_changes(ca_bundle).map(|_| ()).boxed(),
+        WatchStream::from_changes(keys).map(|_| ()).boxed(),
+        WatchStream::from_changes(facts).map(|_| ()).boxed(),
+        apiserver_moves(&client).boxed(),
+    ]);
+    let tenant_stream = main_stream(Api::<Tenant>::all(client.clone()), tenant_writer);
+    let device_stream = main_stream(Api::<Device>::all(client.clone()), device_writer);
+
+    let mut tasks = JoinSet::new();
+    tasks.spawn(named("keys and certificates", keeper.run()));
+    tasks.spawn(named("report", report::poll(Arc::clone(&context), facts_in)));
+    tasks.spawn(named("attempts", attempts::poll(Arc::clone(&context))));
+    tasks.spawn(named("tenants", tenant_controller(tenant_stream, tenants, everything, tenants_to_wake, Arc::clone(&context))));
+    tasks.spawn(named("devices", device_controller(device_stream, devices, devices_to_wake, context)));
+    let ended = tasks.join_next().await.and_then(Result::ok).unwrap_or("unknown");
+    Err(Ended(ended)) // dropping the set stops the others
+}
+
+async fn named(name: &'static str, task: impl Future<Output = ()>) -> &'static str {
+    task.await;
+    name
+}
+
+fn watch_config() -> watcher::Config {
+    watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE).streaming_lists()
+}
+
+/// Watches one of our kinds into its store. Changes of status and of anything else that is not declared do not reconcile.
+fn main_stream<K>(api: Api<K>, writer: reflector::store::Writer<K>) -> impl Stream<Item = Result<K, watcher::Error>> + Send
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    watcher(api, watch_config())
+        .default_backoff()
+        .modify(|object| object.managed_fields_mut().clear()) // half of what an object weighs
+        .reflect(writer)
+        .applied_objects()
+        .predicate_filter(predicates::generation.combine(predicates::finalizers), PredicateConfig::default())
+}
+
+/// Watches what the operator generates, metadata only. An object leads to its Tenant by label, since none is owned by it.
+fn children<K>(client: &Client) -> impl Stream<Item = Result<PartialObjectMeta<K>, watcher::Error>> + Send + use<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    watcher(Api::<PartialObjectMeta<K>>::all(client.clone()), watch_config().labels(LABEL_TENANT))
+        .default_backoff()
+        .modify(|object| object.managed_fields_mut().clear())
+        .touched_objects()
+}
+
+#[allow(clippy::needless_pass_by_value)] // the shape that a controller's mapper has
+fn tenant_of<K>(object: PartialObjectMeta<K>) -> Option<ObjectRef<Tenant>> {
+    object.metadata.labels.as_ref().and_then(|labels| labels.get(LABEL_TENANT)).map(|name| ObjectRef::new(name))
+}
+
+/// Says whenever the apiserver answers at other addresses.
+fn apiserver_moves(client: &Client) -> impl Stream<Item = ()> + Send + use<> {
+    let api: Api<EndpointSlice> = Api::namespaced(client.clone(), APISERVER_NAMESPACE);
+    let config = watcher::Config::default().timeout(WATCH_SECONDS).fields(&format!("metadata.name={APISERVER}"));
+    watcher(api, config).default_backoff().touched_objects().filter_map(|slice| futures::future::ready(slice.is_ok().then_some(())))
+}
+
+async fn tenant_controller(
+    stream: impl Stream<Item = Result<Tenant, watcher::Error>> + Send + 'static,
+    store: Store<Tenant>,
+    everything: impl Stream<Item = ()> + Send + 'static,
+    wake: mpsc::UnboundedReceiver<ObjectRef<Tenant>>,
+    context: Arc<Context>,
+) {
+    let client = context.client.clone();
+    Controller::for_stream(stream, store)
+        .with_config(controller::Config::default().concurrency(4).debounce(Duration::from_millis(200)))
+        .watches_stream(children::<Namespace>(&client), tenant_of)
+        .watches_stream(children::<NetworkPolicy>(&client), tenant_of)
+        .watches_stream(children::<ResourceQuota>(&client), tenant_of)
+        .watches_stream(children::<LimitRange>(&client), tenant_of)
+        .watches_stream(children::<ServiceAccount>(&client), tenant_of)
+        .watches_stream(children::<RoleBinding>(&client), tenant_of)
+        .watches_stream(children::<CronJob>(&client), tenant_of)
+        .reconcile_all_on(everything)
+        .reconcile_on(UnboundedReceiverStream::new(wake))
+        .run(tenant::reconcile, |tenant, error, context| after_error(tenant::KIND, &tenant, error, &context), context)
+        .for_each(|result| {
+            log(&result);
+            futures::future::ready(())
+        })
+        .await;
+}
+
+async fn device_controller(
+    stream: impl Stream<Item = Result<Device, watcher::Error>> + Send + 'static,
+    store: Store<Device>,
+    wake: mpsc::UnboundedReceiver<ObjectRef<Device>>,
+    context: Arc<Context>,
+) {
+    Controller::for_stream(stream, store)
+        .with_config(controller::Config::default().concurrency(8).debounce(Duration::from_millis(300)))
+        .reconcile_on(UnboundedReceiverStream::new(wake))
+        .run(device::reconcile, |device, error, context| after_error(device::KIND, &device, error, &context), context)
+        .for_each(|result| {
+            log(&result);
+            futures::future::ready(())
+        })
+        .await;
+}
+
+/// Errors of reconciles are logged where the back-off is decided; an object that has gone meanwhile is none.
+fn log<K: Resource, E: std::error::Error + 'static>(result: &Result<(ObjectRef<K>, Action), controller::Error<E, watcher::Error>>)
+where
+    K::DynamicType: std::hash::Hash + Eq + Debug + Clone,
+{
+    if let Err(controller::Error::QueueError(error)) = result {
+        tracing::warn!(error = crate::errors::chain(error), "a watch was interrupted; it starts again by itself");
+    }
+}

@@ -1,0 +1,213 @@
+//! As much of an apiserver as the operator's reconciles talk to: objects in memory, and a list of what was written.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use kube::Client;
+use kube::client::Body;
+use serde_json::{Value, json};
+
+/// When every object of a test was created.
+pub const CREATED: &str = "2026-01-01T00:00:00Z";
+
+#[derive(Default)]
+pub struct Apiserver {
+    objects: Mutex<BTreeMap<String, Value>>,
+    writes: Mutex<Vec<String>>,
+    counter: AtomicU64,
+    /// While set, nothing is answered.
+    pub is_cut_off: AtomicBool,
+}
+
+impl Apiserver {
+    pub fn client(self: &Arc<Self>) -> Client {
+        let server = Arc::clone(self);
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let server = Arc::clone(&server);
+            async move {
+                if server.is_cut_off.load(Ordering::SeqCst) {
+                    std::future::pending::<()>().await;
+                }
+                let (parts, body) = request.into_parts();
+                let body = body.collect().await.unwrap().to_bytes();
+                let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+                let metadata_only =
+                    parts.headers.get("accept").is_some_and(|accept| accept.to_str().unwrap().contains("PartialObjectMetadata"));
+                let media = parts.headers.get("content-type").map(|media| media.to_str().unwrap().to_owned()).unwrap_or_default();
+                let (status, answer) = server.answer(&parts.method, parts.uri.path(), parts.uri.query().unwrap_or_default(), &media, body);
+                let answer = if metadata_only && status == StatusCode::OK { without_contents(&answer) } else { answer };
+                let response = Response::builder().status(status).body(Body::from(serde_json::to_vec(&answer).unwrap())).unwrap();
+                Ok::<_, Infallible>(response)
+            }
+        });
+        Client::new(service, "default")
+    }
+
+    /// Puts an object there, as somebody else would.
+    pub fn put(&self, path: &str, mut object: Value) {
+        self.complete(path, &mut object);
+        self.objects.lock().unwrap().insert(path.to_owned(), object);
+    }
+
+    pub fn get(&self, path: &str) -> Option<Value> {
+        self.objects.lock().unwrap().get(path).cloned()
+    }
+
+    pub fn remove(&self, path: &str) {
+        self.objects.lock().unwrap().remove(path);
+    }
+
+    /// Changes an object, as somebody else would.
+    pub fn edit(&self, path: &str, change: impl FnOnce(&mut Value)) {
+        change(self.objects.lock().unwrap().get_mut(path).unwrap());
+    }
+
+    /// The writes since this was asked last.
+    pub fn writes(&self) -> Vec<String> {
+        std::mem::take(&mut *self.writes.lock().unwrap())
+    }
+
+    fn complete(&self, path: &str, object: &mut Value) {
+        let number = self.counter.fetch_add(1, Ordering::SeqCst);
+        let metadata = &mut object["metadata"];
+        for (key, value) in [("uid", format!("uid-{number}")), ("creationTimestamp", CREATED.to_owned())] {
+            if metadata[key].is_null() {
+                metadata[key] = json!(value);
+            }
+        }
+        metadata["resourceVersion"] = json!(number.to_string());
+        metadata["name"] = json!(path.rsplit('/').next().unwrap());
+    }
+
+    fn answer(&self, method: &Method, path: &str, query: &str, media: &str, body: Value) -> (StatusCode, Value) {
+        let (path, is_status) = path.strip_suffix("/status").map_or((path, false), |path| (path, true));
+        if *method != Method::GET && !path.contains("/events") {
+            self.writes.lock().unwrap().push(format!("{method} {path}{}", if is_status { "/status" } else { "" }));
+        }
+        let there = self.get(path);
+        match *method {
+            Method::GET if is_collection(path) => (StatusCode::OK, self.list(path, query)),
+            Method::GET => there.map_or_else(not_found, |object| (StatusCode::OK, object)),
+            Method::POST => self.create(path, body),
+            Method::PATCH => self.patch(path, media, there, &body),
+            Method::PUT => match there {
+                None => not_found(),
+                Some(there) if there["metadata"]["resourceVersion"] != body["metadata"]["resourceVersion"] => {
+                    failure(StatusCode::CONFLICT, "Conflict")
+                }
+                Some(_) => self.store(path, body),
+            },
+            Method::DELETE => self.delete(path, there, &body),
+            _ => failure(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed"),
+        }
+    }
+
+    fn list(&self, path: &str, query: &str) -> Value {
+        let selector = |kind: &str| {
+            let pair = query.split('&').find_map(|pair| pair.strip_prefix(kind)).unwrap_or_default();
+            pair.replace("%3D", "=").replace("%2C", ",").replace("%2F", "/")
+        };
+        let labels = selector("labelSelector=");
+        let fields = selector("fieldSelector=");
+        let matches = |object: &Value| {
+            let has_labels = labels.split(',').filter(|part| !part.is_empty()).all(|part| {
+                let (key, value) = part.split_once('=').unwrap();
+                object["metadata"]["labels"][key] == json!(value)
+            });
+            let has_fields = fields.strip_prefix("spec.serialNumber=").is_none_or(|serial| object["spec"]["serialNumber"] == json!(serial));
+            has_labels && has_fields
+        };
+        let objects = self.objects.lock().unwrap();
+        let inside = objects.iter().filter(|(key, _)| key.rsplit_once('/').is_some_and(|(parent, _)| parent == path));
+        let items: Vec<Value> = inside.map(|(_, object)| object.clone()).filter(matches).collect();
+        json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": items})
+    }
+
+    fn create(&self, path: &str, mut body: Value) -> (StatusCode, Value) {
+        let path = format!("{path}/{}", body["metadata"]["name"].as_str().unwrap());
+        if self.get(&path).is_some() {
+            return failure(StatusCode::CONFLICT, "AlreadyExists");
+        }
+        self.complete(&path, &mut body);
+        self.objects.lock().unwrap().insert(path, body.clone());
+        (StatusCode::CREATED, body)
+    }
+
+    fn patch(&self, path: &str, media: &str, there: Option<Value>, body: &Value) -> (StatusCode, Value) {
+        let is_apply = media.contains("apply-patch");
+        let Some(mut object) = there.or_else(|| is_apply.then(|| json!({}))) else { return not_found() };
+        for guard in ["uid", "resourceVersion"] {
+            let (wanted, found) = (&body["metadata"][guard], &object["metadata"][guard]);
+            if !wanted.is_null() && wanted != found {
+                return failure(StatusCode::CONFLICT, "Conflict");
+            }
+        }
+        merge(&mut object, body);
+        let released = object["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty);
+        if released && !object["metadata"]["deletionTimestamp"].is_null() {
+            self.remove(path);
+            return (StatusCode::OK, object);
+        }
+        self.store(path, object)
+    }
+
+    fn store(&self, path: &str, mut object: Value) -> (StatusCode, Value) {
+        self.complete(path, &mut object);
+        self.objects.lock().unwrap().insert(path.to_owned(), object.clone());
+        (StatusCode::OK, object)
+    }
+
+    fn delete(&self, path: &str, there: Option<Value>, body: &Value) -> (StatusCode, Value) {
+        let Some(object) = there else { return not_found() };
+        let wanted = &body["preconditions"]["uid"];
+        if !wanted.is_null() && *wanted != object["metadata"]["uid"] {
+            return failure(StatusCode::CONFLICT, "Conflict");
+        }
+        self.remove(path);
+        (StatusCode::OK, json!({"kind": "Status", "apiVersion": "v1", "status": "Success"}))
+    }
+}
+
+/// `/api/v1/namespaces`, `/apis/group/v1/things`, `/.../namespaces/x/things`.
+fn is_collection(path: &str) -> bool {
+    let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    let rest = if parts[0] == "api" { &parts[2..] } else { &parts[3..] };
+    matches!(rest, [_] | ["namespaces", _, _])
+}
+
+fn merge(object: &mut Value, patch: &Value) {
+    match (object, patch) {
+        (Value::Object(object), Value::Object(patch)) => {
+            for (key, value) in patch {
+                if value.is_null() {
+                    object.remove(key);
+                } else {
+                    merge(object.entry(key.clone()).or_insert(Value::Null), value);
+                }
+            }
+        }
+        (object, patch) => *object = patch.clone(),
+    }
+}
+
+fn without_contents(answer: &Value) -> Value {
+    let strip = |object: &Value| json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"]});
+    match answer["items"].as_array() {
+        Some(items) => json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": answer["metadata"],
+            "items": items.iter().map(strip).collect::<Vec<_>>()}),
+        None => strip(&answer),
+    }
+}
+
+fn not_found() -> (StatusCode, Value) {
+    failure(StatusCode::NOT_FOUND, "NotFound")
+}
+
+fn failure(status: StatusCode, reason: &str) -> (StatusCode, Value) {
+    let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": reason, "message": reason, "code": status.as_u16()});
+    (status, body)
+}

@@ -1,0 +1,149 @@
+//! A Device's life.
+
+use serde_json::{Value, json};
+use tsujiban_operator::attempts::Record;
+use tsujiban_proto::backup::v1 as wire;
+use tsujiban_proto::time::to_wire;
+
+use crate::world::{CRDS, DEVICE, NAMESPACE, NOTHING, TENANT, World};
+
+const FIRST: &str = "00000000000000000000000000000001";
+const SECRET: &str = "/api/v1/namespaces/tn-acme/secrets/device-r1-ssh";
+const SITE: &str = "/apis/tsujiban.dev/v1alpha1/namespaces/tn-acme/sites/tokyo";
+const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
+
+fn device(serial: &str) -> Value {
+    json!({"apiVersion": "tsujiban.dev/v1alpha1", "kind": "Device", "metadata": {"namespace": "tn-acme", "generation": 1},
+        "spec": {"siteRef": {"name": "tokyo"}, "serialNumber": serial, "driver": "Frr", "connection": {"host": "172.20.1.11"}}})
+}
+
+async fn declared() -> World {
+    let mut world = World::new().await;
+    world.declare_tenant("u1", |_| ());
+    world.settle_tenant().await;
+    world.apiserver.put(SITE, json!({"metadata": {}, "spec": {"displayName": "Tokyo"}}));
+    world.apiserver.put(DEVICE, device("S1"));
+    for _ in 0..3 {
+        world.reconcile_device().await;
+    }
+    world.apiserver.writes();
+    world.backup.calls();
+    world
+}
+
+fn attempt(world: &World, reason: wire::Reason, pinned: &str) -> Record {
+    let time = Some(to_wire(tsujiban_core::clock::Clock::now(&*world.clock)));
+    let newest = Some(wire::Snapshot { id: FIRST.into(), taken_at: time, seen_at: time, bytes: 7, ..wire::Snapshot::default() });
+    let attempt = wire::Attempt {
+        time,
+        newest: newest.filter(|_| reason == wire::Reason::Unspecified),
+        changed: true,
+        reason: reason.into(),
+        observed_host_key: KEY.into(),
+        pinned_host_key: pinned.into(),
+        model: "FRRouting".into(),
+        ..wire::Attempt::default()
+    };
+    Record::from_wire(&attempt).unwrap()
+}
+
+/// C22: the private half stays in the Secret, and the key is made once.
+#[tokio::test]
+async fn a_key_pair_is_generated_once() {
+    let mut world = declared().await;
+    let secret = world.apiserver.get(SECRET).unwrap();
+    assert_eq!(secret["type"], json!("tsujiban.dev/device-credentials"));
+    let keys: Vec<&String> = secret["data"].as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["ssh-privatekey", "ssh-publickey", "username"]);
+    let device = world.apiserver.get(DEVICE).unwrap();
+    assert!(device["status"]["publicKey"].as_str().unwrap().ends_with(" tsujiban acme/r1"));
+    assert!(!device.to_string().contains("PRIVATE"));
+    assert_eq!(world.condition(DEVICE, "Ready"), "True Ready");
+    world.reconcile_device().await;
+    assert_eq!(world.apiserver.writes(), NOTHING);
+}
+
+#[tokio::test]
+async fn the_outcome_of_an_attempt_becomes_the_status_once() {
+    let mut world = declared().await;
+    world.context.book.put("acme", "S1", attempt(&world, wire::Reason::Unspecified, KEY));
+    world.reconcile_device().await;
+    let status = world.apiserver.get(DEVICE).unwrap()["status"].clone();
+    assert_eq!(
+        (&status["lastAttempt"]["result"], &status["lastBackup"]["bytes"], &status["model"]),
+        (&json!("Changed"), &json!(7), &json!("FRRouting"))
+    );
+    assert_eq!(world.condition(DEVICE, "HostKeyVerified"), "True Pinned");
+    assert_eq!(world.apiserver.writes(), [format!("PATCH {DEVICE}/status")]);
+    world.reconcile_device().await;
+    assert_eq!(world.apiserver.writes(), NOTHING);
+}
+
+#[tokio::test]
+async fn another_host_key_is_never_taken_silently() {
+    let mut world = declared().await;
+    world.context.book.put("acme", "S1", attempt(&world, wire::Reason::HostKeyUnconfirmed, ""));
+    world.reconcile_device().await;
+    assert_eq!(world.condition(DEVICE, "Ready"), "False HostKeyUnconfirmed");
+    let other = KEY.replace("JdD7", "JdD8");
+    world.context.book.put("acme", "S1", attempt(&world, wire::Reason::HostKeyMismatch, &other));
+    world.reconcile_device().await;
+    assert_eq!(world.condition(DEVICE, "HostKeyVerified"), "False HostKeyMismatch");
+    world.apiserver.edit(DEVICE, |device| device["spec"]["connection"]["hostKey"] = json!(KEY));
+    world.reconcile_device().await;
+    assert_eq!(world.condition(DEVICE, "HostKeyVerified"), "True Given");
+}
+
+/// C23: a device that missed a window shows, and one of which none is expected does not.
+#[tokio::test]
+async fn a_missed_window_shows() {
+    let mut world = declared().await;
+    world.context.book.put("acme", "S1", attempt(&world, wire::Reason::Unspecified, KEY));
+    world.reconcile_device().await;
+    assert_eq!(world.condition(DEVICE, "BackupFresh"), "True Fresh");
+    world.pass(48);
+    world.reconcile_device().await;
+    assert_eq!(world.condition(DEVICE, "BackupFresh"), "False Late");
+    world.reconcile_tenant().await.unwrap();
+    assert_eq!(world.condition(TENANT, "BackupFresh"), "False Late");
+    world.apiserver.edit(DEVICE, |device| device["spec"]["lifecycle"] = json!("Maintenance"));
+    world.reconcile_device().await;
+    assert_eq!(world.condition(DEVICE, "BackupFresh"), "Unknown Maintenance");
+    world.reconcile_tenant().await.unwrap();
+    assert_eq!(world.condition(TENANT, "BackupFresh"), "True NoDevices");
+}
+
+/// C24: a device that is deleted by itself loses its data at once, and its key.
+#[tokio::test]
+async fn a_device_that_is_deleted_is_erased() {
+    let mut world = declared().await;
+    world.delete(DEVICE);
+    world.reconcile_device().await;
+    assert_eq!(world.backup.calls(), [format!("erase acme {FIRST} S1")]);
+    assert!(world.apiserver.get(DEVICE).is_none() && world.apiserver.get(SECRET).is_none());
+}
+
+/// C24: a device that goes along with something else keeps its data.
+#[tokio::test]
+async fn a_device_that_goes_along_is_kept() {
+    type Happens = fn(&mut World);
+    let cases: [(&str, Happens); 6] = [
+        ("namespace terminating", |world| world.delete(NAMESPACE)),
+        ("namespace gone", |world| world.apiserver.remove(NAMESPACE)),
+        ("tenant gone", |world| world.apiserver.remove(TENANT)),
+        ("tenant leaving", |world| world.delete(TENANT)),
+        ("crd going", |world| world.delete(&format!("{CRDS}/devices.tsujiban.dev"))),
+        ("twin", |world| {
+            world.apiserver.put("/apis/tsujiban.dev/v1alpha1/namespaces/tn-acme/devices/r2", device("S1"));
+        }),
+    ];
+    for (case, happens) in cases {
+        let mut world = declared().await;
+        happens(&mut world);
+        world.delete(DEVICE);
+        world.reconcile_device().await;
+        assert_eq!(world.backup.calls(), NOTHING, "{case}");
+        assert!(world.apiserver.get(DEVICE).is_none(), "{case}");
+        assert!(world.apiserver.get(SECRET).is_some(), "{case}");
+    }
+}

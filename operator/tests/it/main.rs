@@ -1,0 +1,13 @@
+//! Conversations of the operator with the apiserver and the backup service, and what it builds. One binary.
+
+// a test that cannot go on must panic; clippy knows tests only inside #[test] functions, and this whole crate is tests
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod apiserver;
+mod backup;
+mod build;
+mod device;
+mod keys;
+mod lease;
+mod tenant;
+mod world;

@@ -1,0 +1,228 @@
+//! A Tenant's life.
+
+use serde_json::json;
+use tsujiban_operator::pki::Keys;
+use tsujiban_operator::retained;
+use tsujiban_proto::lifecycle::v1::GroupState;
+
+use crate::world::{CRDS, NAMESPACE, NOTHING, TENANT, World};
+
+const POLICIES: &str = "/apis/networking.k8s.io/v1/namespaces/tn-acme/networkpolicies";
+const BINDINGS: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/tn-acme/rolebindings";
+const CRONJOB: &str = "/apis/batch/v1/namespaces/tn-acme/cronjobs/device-backup";
+const FIRST: &str = "00000000000000000000000000000001";
+
+async fn ready() -> World {
+    let mut world = World::new().await;
+    world.declare_tenant("u1", |_| ());
+    world.settle_tenant().await;
+    assert_eq!(world.condition(TENANT, "Ready"), "True Ready");
+    world.apiserver.writes();
+    world.backup.calls();
+    world
+}
+
+/// C7: the doors are closed before anything can run, and the operator's own rights come before everything.
+#[tokio::test]
+async fn a_namespace_is_isolated_before_anything_can_run_in_it() {
+    let mut world = World::new().await;
+    world.declare_tenant("u1", |_| ());
+    world.settle_tenant().await;
+    let writes = world.apiserver.writes();
+    let at = |part: &str| writes.iter().position(|write| write.contains(part)).unwrap_or_else(|| panic!("{part} in {writes:#?}"));
+    let order = [
+        "PATCH /apis/tsujiban.dev",
+        "POST /api/v1/namespaces",
+        BINDINGS,
+        "networkpolicies/deny-all",
+        "resourcequotas",
+        "serviceaccounts",
+        CRONJOB,
+    ];
+    assert!(order.map(at).is_sorted(), "{writes:#?}");
+    assert_eq!(world.apiserver.get(NAMESPACE).unwrap()["metadata"]["annotations"]["tsujiban.dev/incarnation"], json!(FIRST));
+    assert_eq!(world.apiserver.get(TENANT).unwrap()["status"]["incarnation"], json!(FIRST));
+}
+
+#[tokio::test]
+async fn a_resync_without_a_change_writes_nothing() {
+    let mut world = ready().await;
+    world.pass(1);
+    for _ in 0..3 {
+        world.reconcile_tenant().await.unwrap();
+    }
+    assert_eq!(world.apiserver.writes(), NOTHING);
+}
+
+/// C7: what opens a door is undone, also where an apply alone would not undo it.
+#[tokio::test]
+async fn drift_is_repaired() {
+    let mut world = ready().await;
+    world.apiserver.remove(&format!("{POLICIES}/deny-all"));
+    world.apiserver.edit(&format!("{POLICIES}/collector"), |policy| policy["spec"]["egress"].as_array_mut().unwrap().push(json!({})));
+    world.apiserver.edit(&format!("{POLICIES}/dns"), |policy| policy["spec"]["podSelector"] = json!({"matchLabels": {"x": "y"}}));
+    world.apiserver.put(
+        &format!("{POLICIES}/stray"),
+        json!({"metadata": {"labels":
+        {"app.kubernetes.io/managed-by": "tsujiban-operator", "tsujiban.dev/tenant": "acme"}}, "spec": {"podSelector": {}}}),
+    );
+    world.reconcile_tenant().await.unwrap();
+    let mut writes = world.apiserver.writes();
+    writes.sort();
+    let expected =
+        ["DELETE {}/stray", "PATCH {}/collector", "PATCH {}/deny-all", "PATCH {}/dns"].map(|write| write.replace("{}", POLICIES));
+    assert_eq!(writes.iter().collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>());
+    assert_eq!(world.apiserver.get(&format!("{POLICIES}/dns")).unwrap()["spec"]["podSelector"], json!({}));
+    world.reconcile_tenant().await.unwrap();
+    assert_eq!(world.apiserver.writes(), NOTHING);
+}
+
+/// C7: a namespace that is somebody else's is never touched.
+#[tokio::test]
+async fn a_taken_namespace_is_left_alone() {
+    let mut world = World::new().await;
+    world.apiserver.put(NAMESPACE, json!({"metadata": {"labels": {"team": "other"}}}));
+    world.declare_tenant("u1", |_| ());
+    world.settle_tenant().await;
+    assert_eq!(world.condition(TENANT, "NamespaceReady"), "False NamespaceTaken");
+    let writes = world.apiserver.writes();
+    assert!(writes.iter().all(|write| write.contains("/tenants/acme")), "{writes:?}");
+    world.delete(TENANT);
+    world.reconcile_tenant().await.unwrap();
+    assert!(world.apiserver.get(TENANT).is_none() && world.apiserver.get(NAMESPACE).is_some());
+}
+
+#[tokio::test]
+async fn isolation_does_not_wait_for_keys() {
+    let mut world = World::new().await;
+    world.keys.send_replace(Keys::Missing("restore it".into()));
+    world.declare_tenant("u1", |_| ());
+    world.settle_tenant().await;
+    assert_eq!(world.condition(TENANT, "IsolationReady"), "True Isolated");
+    assert_eq!(world.condition(TENANT, "KeysReady"), "False MasterKeyMissing");
+    assert_eq!(world.backup.calls(), NOTHING);
+}
+
+#[tokio::test]
+async fn a_bad_spec_keeps_what_works() {
+    let mut world = ready().await;
+    world.apiserver.edit(TENANT, |tenant| tenant["spec"]["network"]["deviceCIDRs"] = json!(["10.0.0.0/8"]));
+    world.settle_tenant().await;
+    assert_eq!(world.condition(TENANT, "Ready"), "False InvalidSpec");
+    assert_eq!(world.condition(TENANT, "IsolationReady"), "True Isolated");
+    assert_eq!(world.apiserver.writes(), [format!("PATCH {TENANT}/status")]);
+}
+
+#[tokio::test]
+async fn a_suspended_group_is_closed_and_nothing_is_deleted() {
+    let mut world = ready().await;
+    let job = "/apis/batch/v1/namespaces/tn-acme/jobs/device-backup-1";
+    world.apiserver.put(job, json!({"metadata": {}, "spec": {"template": {}}}));
+    world.apiserver.edit(TENANT, |tenant| tenant["spec"]["suspended"] = json!(true));
+    world.settle_tenant().await;
+    assert_eq!(world.apiserver.get(CRONJOB).unwrap()["spec"]["suspend"], json!(true));
+    assert_eq!(world.apiserver.get(job).unwrap()["spec"]["suspend"], json!(true));
+    let egress = world.apiserver.get(&format!("{POLICIES}/collector")).unwrap()["spec"]["egress"].clone();
+    assert_eq!(egress, world.apiserver.get(&format!("{POLICIES}/deny-all")).unwrap()["spec"]["egress"]);
+    assert_eq!(world.condition(TENANT, "Ready"), "True Suspended");
+    assert!(world.apiserver.writes().iter().all(|write| !write.starts_with("DELETE")));
+    world.apiserver.edit(TENANT, |tenant| tenant["spec"]["suspended"] = json!(false));
+    world.settle_tenant().await;
+    assert_eq!(world.apiserver.get(job).unwrap()["spec"]["suspend"], json!(false));
+    assert_eq!(world.condition(TENANT, "Ready"), "True Ready");
+}
+
+/// C25: with Retain a group is only detached, and a Tenant of the same name finds everything again.
+#[tokio::test]
+async fn a_retained_group_comes_back() {
+    let mut world = ready().await;
+    world.delete(TENANT);
+    world.settle_tenant().await;
+    assert!(world.apiserver.get(TENANT).is_none());
+    assert_eq!(world.backup.calls(), [format!("detach acme {FIRST}")]);
+    assert_eq!(world.apiserver.get(CRONJOB).unwrap()["spec"]["suspend"], json!(true));
+    assert!(world.apiserver.get(&format!("{BINDINGS}/tsujiban-tenant-owner")).is_none());
+    assert!(world.apiserver.get(&format!("{BINDINGS}/tsujiban-operator-tenant")).is_some());
+
+    world.declare_tenant("u2", |_| ());
+    world.settle_tenant().await;
+    assert_eq!(world.condition(TENANT, "Ready"), "True Ready");
+    assert_eq!(world.backup.calls().first(), Some(&format!("prepare acme {FIRST}")));
+    assert_eq!(world.apiserver.get(NAMESPACE).unwrap()["metadata"]["labels"]["tsujiban.dev/tenant-uid"], json!("u2"));
+    assert_eq!(world.apiserver.get(CRONJOB).unwrap()["spec"]["suspend"], json!(false));
+}
+
+/// C25: with Erase the data is unreadable first, then the namespace goes, then the Tenant.
+#[tokio::test]
+async fn an_erased_group_leaves_nothing() {
+    let mut world = ready().await;
+    world.apiserver.edit(TENANT, |tenant| tenant["spec"]["deletionPolicy"] = json!("Erase"));
+    world.delete(TENANT);
+    world.reconcile_tenant().await.unwrap();
+    assert_eq!(world.backup.calls(), [format!("erase acme {FIRST}")]);
+    assert!(world.apiserver.get(NAMESPACE).is_none() && world.apiserver.get(TENANT).is_some());
+    world.settle_tenant().await;
+    assert!(world.apiserver.get(TENANT).is_none());
+}
+
+/// C25: a Tenant that goes with its CRD was not meant to be erased.
+#[tokio::test]
+async fn nothing_is_erased_while_a_crd_is_going() {
+    for crd in ["tenants", "devices"] {
+        let mut world = ready().await;
+        world.apiserver.edit(TENANT, |tenant| tenant["spec"]["deletionPolicy"] = json!("Erase"));
+        world.delete(&format!("{CRDS}/{crd}.tsujiban.dev"));
+        world.delete(TENANT);
+        world.settle_tenant().await;
+        assert!(world.apiserver.get(TENANT).is_none());
+        assert_eq!(world.backup.calls(), [format!("detach acme {FIRST}")]);
+        assert!(world.apiserver.get(NAMESPACE).is_some());
+    }
+}
+
+/// C25: when staff erase a retained group, its namespace goes too; while a Tenant stands, it stays.
+#[tokio::test]
+async fn staff_erase_a_retained_group() {
+    let mut world = ready().await;
+    world.backup.set("acme", FIRST, GroupState::Erased);
+    let facts = world.poll_report();
+    retained::settle(&world.context, &facts).await;
+    world.forget_tenant();
+    retained::settle(&world.context, &facts).await;
+    assert!(world.apiserver.get(NAMESPACE).is_some(), "what a cache does not know may be there");
+    world.apiserver.remove(TENANT);
+    world.sync();
+    retained::settle(&world.context, &facts).await;
+    assert!(world.apiserver.get(NAMESPACE).is_none());
+}
+
+#[tokio::test]
+async fn a_living_group_without_a_tenant_is_noted_as_retained() {
+    let mut world = ready().await;
+    world.apiserver.remove(TENANT);
+    world.sync();
+    let facts = world.poll_report();
+    retained::settle(&world.context, &facts).await;
+    assert_eq!(world.backup.calls(), [format!("detach acme {FIRST}")]);
+}
+
+#[tokio::test]
+async fn an_erased_id_is_refused_with_the_reason() {
+    let mut world = World::new().await;
+    world.backup.set("acme", FIRST, GroupState::Erased);
+    world.declare_tenant("u1", |_| ());
+    world.reconcile_tenant().await.unwrap();
+    assert!(world.reconcile_tenant().await.is_err());
+    assert_eq!(world.condition(TENANT, "KeysReady"), "False Refused");
+    assert_eq!(world.condition(TENANT, "IsolationReady"), "True Isolated");
+}
+
+/// Once the group is known to live, the service is not asked each time.
+#[tokio::test]
+async fn a_reported_group_is_not_prepared_again() {
+    let mut world = ready().await;
+    world.poll_report();
+    world.reconcile_tenant().await.unwrap();
+    assert_eq!(world.backup.calls(), NOTHING);
+    assert_eq!(world.condition(TENANT, "KeysReady"), "True Prepared");
+}

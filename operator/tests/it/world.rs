@@ -1,0 +1,202 @@
+//! The world of a test: an apiserver, a backup service, a clock, and the operator's context on top of them.
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use kube::runtime::events::Recorder;
+use kube::runtime::reflector::{self, store::Writer};
+use kube::runtime::{controller::Action, watcher};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+use tsujiban_api::{Device, Tenant};
+use tsujiban_core::address::Forbidden;
+use tsujiban_core::clock::{Clock, ManualClock};
+use tsujiban_operator::attempts::Book;
+use tsujiban_operator::backoff::Backoff;
+use tsujiban_operator::backup_client::BackupClient;
+use tsujiban_operator::context::Context;
+use tsujiban_operator::metrics::Metrics;
+use tsujiban_operator::pki::Keys;
+use tsujiban_operator::reconcile::Failure;
+use tsujiban_operator::report::Facts;
+use tsujiban_operator::tenant::TenantError;
+use tsujiban_operator::tenant::build::Platform;
+use tsujiban_operator::{device, tenant};
+use tsujiban_sealing::SystemRandom;
+
+use crate::apiserver::Apiserver;
+use crate::backup::Backup;
+
+/// No write, no call.
+pub const NOTHING: [&str; 0] = [];
+
+pub const TENANT: &str = "/apis/tsujiban.dev/v1alpha1/tenants/acme";
+pub const NAMESPACE: &str = "/api/v1/namespaces/tn-acme";
+pub const DEVICE: &str = "/apis/tsujiban.dev/v1alpha1/namespaces/tn-acme/devices/r1";
+pub const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+
+pub struct World {
+    pub apiserver: Arc<Apiserver>,
+    pub backup: Backup,
+    pub clock: Arc<ManualClock>,
+    pub context: Arc<Context>,
+    pub facts: watch::Sender<Option<Arc<Facts>>>,
+    pub keys: watch::Sender<Keys>,
+    tenants: Writer<Tenant>,
+    devices: Writer<Device>,
+    _bundle: watch::Sender<Option<String>>,
+    _token: tempfile::NamedTempFile,
+    _wakes: (mpsc::UnboundedReceiver<reflector::ObjectRef<Tenant>>, mpsc::UnboundedReceiver<reflector::ObjectRef<Device>>),
+}
+
+impl World {
+    pub async fn new() -> Self {
+        let apiserver = Arc::new(Apiserver::default());
+        let backup = Backup::default();
+        let endpoint = backup.serve().await;
+        let clock = Arc::new(ManualClock::new("2026-02-10T00:00:00.123456789Z".parse().unwrap()));
+        let client = apiserver.client();
+        let ((tenant_store, tenants), (device_store, devices)) = (reflector::store(), reflector::store());
+        let (facts_in, facts) = watch::channel(None);
+        let (keys_in, keys) = watch::channel(Keys::Ready);
+        let (bundle_in, bundle) = watch::channel(Some("-----BEGIN CERTIFICATE-----".to_owned()));
+        let (to_tenants, woken_tenants) = mpsc::unbounded_channel();
+        let (to_devices, woken_devices) = mpsc::unbounded_channel();
+        let mut token = tempfile::NamedTempFile::new().unwrap();
+        token.write_all(b"token").unwrap();
+        let context = Arc::new(Context {
+            client: client.clone(),
+            clock: clock.clone(),
+            random: Arc::new(SystemRandom::new()),
+            platform: Platform {
+                system_namespace: "tsujiban-system".into(),
+                collector_image: "tsujiban-collector:0.1.0".into(),
+                backup_endpoint: "https://tsujiban-backup.tsujiban-system.svc:8443".into(),
+            },
+            forbidden: Forbidden::new(["10.244.0.0/16".parse().unwrap()]),
+            backup: BackupClient::new(endpoint, token.path().to_owned(), bundle.clone()),
+            metrics: Arc::new(Metrics::new().unwrap()),
+            backoff: Backoff::default(),
+            recorder: Recorder::new(client, "tsujiban-operator".into()),
+            tenants: tenant_store,
+            devices: device_store,
+            book: Book::default(),
+            facts,
+            ca_bundle: bundle,
+            keys,
+            to_tenants,
+            to_devices,
+        });
+        let mut world = Self {
+            apiserver,
+            backup,
+            clock,
+            context,
+            facts: facts_in,
+            keys: keys_in,
+            tenants,
+            devices,
+            _bundle: bundle_in,
+            _token: token,
+            _wakes: (woken_tenants, woken_devices),
+        };
+        world.apiserver.put(
+            "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes",
+            json!({"addressType": "IPv4", "endpoints": [{"addresses": ["10.97.0.1"]}], "ports": [{"name": "https", "port": 6443}]}),
+        );
+        for name in ["tenants", "devices"] {
+            let spec = json!({"group": "tsujiban.dev", "scope": "Cluster", "names": {"kind": "K", "plural": name}, "versions": []});
+            world.apiserver.put(&format!("{CRDS}/{name}.tsujiban.dev"), json!({"metadata": {}, "spec": spec}));
+        }
+        world.sync();
+        world
+    }
+
+    /// Declares Tenant acme.
+    pub fn declare_tenant(&mut self, uid: &str, change: impl FnOnce(&mut Value)) {
+        let mut spec = json!({
+            "displayName": "Acme", "plan": "Prime", "contact": {"email": "a@example.co.jp"},
+            "owners": [{"kind": "User", "name": "yamada@example.co.jp"}],
+            "network": {"deviceCIDRs": ["172.20.1.0/24"]}, "quota": {"cpu": "2000m"},
+        });
+        change(&mut spec);
+        let metadata = json!({"uid": uid, "generation": 1});
+        self.apiserver.put(TENANT, json!({"apiVersion": "tsujiban.dev/v1alpha1", "kind": "Tenant", "metadata": metadata, "spec": spec}));
+        self.sync();
+    }
+
+    /// Marks an object as being deleted.
+    pub fn delete(&mut self, path: &str) {
+        self.apiserver.edit(path, |object| object["metadata"]["deletionTimestamp"] = json!("2026-02-10T00:00:00Z"));
+        self.sync();
+    }
+
+    /// Makes the caches know of no Tenant, as they do for a moment after one was declared.
+    pub fn forget_tenant(&mut self) {
+        refill(&mut self.tenants, None);
+    }
+
+    /// Brings the caches up to date with the apiserver.
+    pub fn sync(&mut self) {
+        refill(&mut self.tenants, self.apiserver.get(TENANT));
+        refill(&mut self.devices, self.apiserver.get(DEVICE));
+    }
+
+    /// Reconciles the Tenant as often as it takes to settle.
+    pub async fn settle_tenant(&mut self) {
+        for _ in 0..4 {
+            let _waiting = self.reconcile_tenant().await.unwrap();
+        }
+    }
+
+    pub async fn reconcile_tenant(&mut self) -> Result<Option<Action>, Failure<TenantError>> {
+        self.sync();
+        let Some(tenant) = self.context.tenants.state().first().cloned() else { return Ok(None) };
+        let result = tenant::reconcile(tenant, Arc::clone(&self.context)).await;
+        self.sync();
+        result.map(Some)
+    }
+
+    pub async fn reconcile_device(&mut self) {
+        self.sync();
+        if let Some(device) = self.context.devices.state().first().cloned() {
+            let _next = device::reconcile(device, Arc::clone(&self.context)).await.unwrap();
+        }
+        self.sync();
+    }
+
+    /// What the backup service reports, as if it had been polled now.
+    pub fn poll_report(&self) -> Facts {
+        let facts = Facts::from_wire(&self.backup.report_now(), self.clock.now());
+        self.facts.send_replace(Some(Arc::new(facts.clone())));
+        facts
+    }
+
+    /// Status and reason of a condition.
+    pub fn condition(&self, path: &str, type_: &str) -> String {
+        let object = self.apiserver.get(path).unwrap();
+        let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let found = conditions.iter().find(|condition| condition["type"] == json!(type_));
+        found.map_or_else(
+            || "absent".to_owned(),
+            |found| format!("{} {}", found["status"].as_str().unwrap(), found["reason"].as_str().unwrap()),
+        )
+    }
+
+    pub fn pass(&self, hours: i64) -> Timestamp {
+        self.clock.advance(SignedDuration::from_hours(hours));
+        self.clock.now()
+    }
+}
+
+fn refill<K>(writer: &mut Writer<K>, object: Option<Value>)
+where
+    K: kube::Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + 'static,
+{
+    writer.apply_watcher_event(&watcher::Event::Init);
+    if let Some(object) = object {
+        writer.apply_watcher_event(&watcher::Event::InitApply(serde_json::from_value(object).unwrap()));
+    }
+    writer.apply_watcher_event(&watcher::Event::InitDone);
+}

@@ -1,0 +1,108 @@
+//! Outcomes of attempts: noted for each device, read by the operator, which writes them into Device status.
+
+use std::collections::HashMap;
+
+use tsujiban_core::id::IncarnationId;
+use tsujiban_core::outcome::Reason;
+use tsujiban_sealing::Context;
+use tsujiban_service::caller::GroupScope;
+use uuid::Uuid;
+
+use crate::catalogue::{AttemptRow, NewAttempt, SnapshotRow};
+use crate::device::{Details, Device, Named, OpenGroup, open_device};
+use crate::error::{Error, Result};
+use crate::keys::KeyError;
+use crate::object::ObjectError;
+use crate::service::Backup;
+
+pub(crate) const MESSAGE: &str = "attempt message";
+
+/// An attempt that stored nothing.
+pub struct Failed {
+    pub device: Named,
+    pub idempotency_key: Uuid,
+    pub reason: Reason,
+    pub message: String,
+    /// Empty: the device showed none.
+    pub host_key: String,
+}
+
+/// The newest attempt of a device, as the operator reads it.
+pub struct Outcome {
+    pub row: AttemptRow,
+    pub group: tsujiban_core::id::GroupId,
+    pub details: Details,
+    pub message: String,
+    pub newest: Option<SnapshotRow>,
+}
+
+impl Backup {
+    /// Notes an attempt that stored nothing. A repeated call notes nothing again.
+    pub async fn record_attempt(&self, scope: &GroupScope, failed: Failed) -> Result<()> {
+        let group = self.living_group(scope).await?;
+        let key = failed.idempotency_key.to_string();
+        if self.catalogue.answered(group.incarnation(), &key).await?.is_some() {
+            return Ok(());
+        }
+        let device = self.device_for(&group, &failed.device).await?;
+        let device = self.change_device(&group, device, |details| {
+            if !failed.host_key.is_empty() {
+                details.observed_host_key.clone_from(&failed.host_key);
+            }
+        });
+        self.note_attempt(&group, &device.await?, Some(failed.reason), &failed.message, Some(key)).await
+    }
+
+    pub(crate) async fn note_attempt(
+        &self,
+        group: &OpenGroup,
+        device: &Device,
+        reason: Option<Reason>,
+        message: &str,
+        idempotency_key: Option<String>,
+    ) -> Result<()> {
+        let context = Context { class: MESSAGE, record: device.row.incarnation.as_str().as_bytes() };
+        let attempt = NewAttempt {
+            device: device.row.incarnation.clone(),
+            group: group.incarnation().clone(),
+            time: self.now(),
+            reason,
+            changed: false,
+            sealed: group.key.seal(context, message.as_bytes(), &self.random)?,
+            snapshot: None,
+            idempotency_key,
+        };
+        Ok(self.catalogue.record_attempt(&attempt).await?)
+    }
+
+    /// The newest attempts of all devices whose newest is after the cursor, oldest first, and the cursor to go on from.
+    pub async fn outcomes_after(&self, cursor: u64, limit: u32) -> Result<(Vec<Outcome>, u64)> {
+        let (mut outcomes, mut next) = (Vec::new(), cursor);
+        let mut groups: HashMap<IncarnationId, Option<OpenGroup>> = HashMap::new();
+        for row in self.catalogue.attempts_after(cursor, limit).await? {
+            next = next.max(row.cursor);
+            let Some(device) = self.catalogue.device(&row.device).await? else { continue };
+            if !groups.contains_key(&device.group) {
+                groups.insert(device.group.clone(), self.group_if_there(&device.group).await?);
+            }
+            // a device or group that is erased at this moment has no outcome
+            let Some(group) = groups.get(&device.group).and_then(Option::as_ref) else { continue };
+            let context = Context { class: MESSAGE, record: row.device.as_str().as_bytes() };
+            let message = String::from_utf8(group.key.open(context, &row.sealed)?.to_vec());
+            let message = message.map_err(|_| ObjectError::Contents("the message of an attempt cannot be read"))?;
+            let newest = self.catalogue.newest_snapshot(&row.device).await?;
+            let details = open_device(group, device)?.details;
+            outcomes.push(Outcome { row, group: group.row.group.clone(), details, message, newest });
+        }
+        Ok((outcomes, next))
+    }
+
+    async fn group_if_there(&self, incarnation: &IncarnationId) -> Result<Option<OpenGroup>> {
+        let Some(row) = self.catalogue.group(incarnation).await? else { return Ok(None) };
+        match self.open_group(row).await {
+            Ok(group) => Ok(Some(group)),
+            Err(Error::Key(KeyError::Destroyed)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}

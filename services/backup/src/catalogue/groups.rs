@@ -1,0 +1,165 @@
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Sqlite, Transaction};
+use tsujiban_core::id::{GroupId, IncarnationId, KeyId};
+
+use super::{Catalogue, CatalogueError, KeyRow, row};
+
+/// Where in its life an incarnation of a group is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupState {
+    Living,
+    /// Its Tenant has gone, its data is kept.
+    Retained,
+    Erased,
+}
+
+impl GroupState {
+    pub const ALL: [Self; 3] = [Self::Living, Self::Retained, Self::Erased];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Living => "living",
+            Self::Retained => "retained",
+            Self::Erased => "erased",
+        }
+    }
+}
+
+impl fmt::Display for GroupState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for GroupState {
+    type Err = ();
+    fn from_str(s: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|state| state.as_str() == s).ok_or(())
+    }
+}
+
+/// One incarnation of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupRow {
+    pub incarnation: IncarnationId,
+    pub group: GroupId,
+    pub state: GroupState,
+    pub key_id: KeyId,
+    pub prepared_at: Timestamp,
+    /// When it became retained or erased.
+    pub ended_at: Option<Timestamp>,
+    /// When its id may be used again, once it is erased.
+    pub id_free_at: Option<Timestamp>,
+}
+
+impl GroupRow {
+    fn read(row: &SqliteRow) -> Result<Self, CatalogueError> {
+        Ok(Self {
+            incarnation: row::parsed(row, "incarnation")?,
+            group: row::parsed(row, "group_id")?,
+            state: row::parsed(row, "state")?,
+            key_id: row::parsed(row, "key_id")?,
+            prepared_at: row::time(row, "prepared_at")?,
+            ended_at: row::time_or_none(row, "ended_at")?,
+            id_free_at: row::time_or_none(row, "id_free_at")?,
+        })
+    }
+
+    /// Inserts the row, or makes the row of the same incarnation equal to it.
+    pub(super) async fn put(&self, tx: &mut Transaction<'_, Sqlite>) -> Result<(), CatalogueError> {
+        sqlx::query(
+            "INSERT INTO groups (incarnation, group_id, state, key_id, prepared_at, ended_at, id_free_at) VALUES ($1, $2, $3, $4, $5, $6, $7)
+             ON CONFLICT (incarnation) DO UPDATE SET state = excluded.state, ended_at = excluded.ended_at, id_free_at = excluded.id_free_at",
+        )
+        .bind(self.incarnation.as_str())
+        .bind(self.group.as_str())
+        .bind(self.state.as_str())
+        .bind(self.key_id.as_str())
+        .bind(self.prepared_at.as_microsecond())
+        .bind(self.ended_at.map(Timestamp::as_microsecond))
+        .bind(self.id_free_at.map(Timestamp::as_microsecond))
+        .execute(&mut **tx)
+        .await?;
+        Ok(())
+    }
+}
+
+/// How much an incarnation of a group holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupUse {
+    pub devices: u64,
+    pub snapshots: u64,
+    /// Sealed objects in the storage, those of what was erased included.
+    pub stored_bytes: u64,
+}
+
+impl Catalogue {
+    /// The incarnation of a group that has data: living or retained.
+    pub async fn present_group(&self, group: &GroupId) -> Result<Option<GroupRow>, CatalogueError> {
+        let query = sqlx::query("SELECT * FROM groups WHERE group_id = $1 AND state <> 'erased'").bind(group.as_str());
+        query.fetch_optional(&self.readers).await?.as_ref().map(GroupRow::read).transpose()
+    }
+
+    pub async fn group(&self, incarnation: &IncarnationId) -> Result<Option<GroupRow>, CatalogueError> {
+        let query = sqlx::query("SELECT * FROM groups WHERE incarnation = $1").bind(incarnation.as_str());
+        query.fetch_optional(&self.readers).await?.as_ref().map(GroupRow::read).transpose()
+    }
+
+    /// All incarnations, or those of one group, oldest first.
+    pub async fn groups(&self, of: Option<&GroupId>) -> Result<Vec<GroupRow>, CatalogueError> {
+        let query = sqlx::query("SELECT * FROM groups WHERE $1 IS NULL OR group_id = $1 ORDER BY prepared_at, incarnation");
+        let rows = query.bind(of.map(GroupId::as_str)).fetch_all(&self.readers).await?;
+        rows.iter().map(GroupRow::read).collect()
+    }
+
+    /// Notes a new incarnation with its key.
+    pub async fn add_group(&self, group: &GroupRow, key: &KeyRow) -> Result<(), CatalogueError> {
+        let mut tx = self.write().await?;
+        group.put(&mut tx).await?;
+        key.put(&mut tx).await?;
+        super::keys::changed(&mut tx).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Changes the state of an incarnation that is there.
+    pub async fn update_group(&self, group: &GroupRow) -> Result<(), CatalogueError> {
+        let mut tx = self.write().await?;
+        group.put(&mut tx).await?;
+        super::keys::changed(&mut tx).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Forgets erased groups whose id is free again and of which nothing is left in the storage (C25).
+    pub async fn forget_erased_groups(&self, now: Timestamp) -> Result<(), CatalogueError> {
+        let mut tx = self.write().await?;
+        let forgotten = sqlx::query(
+            "DELETE FROM groups WHERE state = 'erased' AND id_free_at <= $1
+                 AND incarnation NOT IN (SELECT group_incarnation FROM leftovers)",
+        );
+        if forgotten.bind(now.as_microsecond()).execute(&mut *tx).await?.rows_affected() > 0 {
+            super::keys::changed(&mut tx).await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    pub async fn use_of_group(&self, incarnation: &IncarnationId) -> Result<GroupUse, CatalogueError> {
+        let row = sqlx::query(
+            "SELECT (SELECT COUNT(*) FROM devices WHERE group_incarnation = $1) AS devices,
+                    (SELECT COUNT(*) FROM snapshots WHERE group_incarnation = $1) AS snapshots,
+                    (SELECT COALESCE(SUM(stored_bytes), 0) FROM snapshots WHERE group_incarnation = $1)
+                  + (SELECT COALESCE(SUM(stored_bytes), 0) FROM leftovers WHERE group_incarnation = $1) AS stored_bytes",
+        )
+        .bind(incarnation.as_str())
+        .fetch_one(&self.readers)
+        .await?;
+        Ok(GroupUse {
+            devices: row::count(&row, "devices")?,
+            snapshots: row::count(&row, "snapshots")?,
+            stored_bytes: row::count(&row, "stored_bytes")?,
+        })
+    }
+}

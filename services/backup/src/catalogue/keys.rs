@@ -1,0 +1,152 @@
+use jiff::Timestamp;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Sqlite, Transaction};
+use tsujiban_core::id::{IncarnationId, KeyId};
+use tsujiban_sealing::WrappedKey;
+
+use super::{Catalogue, CatalogueError, GroupRow, Meta, row};
+
+/// One wrapping of a data key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyRow {
+    pub key_id: KeyId,
+    /// The group or device whose data the key seals.
+    pub subject: IncarnationId,
+    pub group: IncarnationId,
+    pub wrapped: WrappedKey,
+}
+
+/// How much of the key table the copy in the bucket has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyTableState {
+    pub generation: u64,
+    /// The generation that was copied last.
+    pub copied: u64,
+    pub copied_at: Option<Timestamp>,
+    /// The epoch key under which the copy is sealed.
+    pub copied_epoch: Option<KeyId>,
+}
+
+impl KeyRow {
+    fn read(row: &SqliteRow) -> Result<Self, CatalogueError> {
+        Ok(Self {
+            key_id: row::parsed(row, "key_id")?,
+            subject: row::parsed(row, "subject")?,
+            group: row::parsed(row, "group_incarnation")?,
+            wrapped: WrappedKey { epoch: row::parsed(row, "epoch")?, bytes: row::bytes(row, "wrapped")? },
+        })
+    }
+
+    pub(super) async fn put(&self, tx: &mut Transaction<'_, Sqlite>) -> Result<(), CatalogueError> {
+        sqlx::query(
+            "INSERT INTO keys (key_id, epoch, subject, group_incarnation, wrapped) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (key_id, epoch) DO UPDATE SET wrapped = excluded.wrapped, superseded_at = NULL",
+        )
+        .bind(self.key_id.as_str())
+        .bind(self.wrapped.epoch.as_str())
+        .bind(self.subject.as_str())
+        .bind(self.group.as_str())
+        .bind(&self.wrapped.bytes)
+        .execute(&mut **tx)
+        .await?;
+        Ok(())
+    }
+}
+
+/// Every change of groups or keys ends with this, so that the copy in the bucket is renewed.
+pub(super) async fn changed(tx: &mut Transaction<'_, Sqlite>) -> Result<(), CatalogueError> {
+    sqlx::query("UPDATE key_table SET generation = generation + 1").execute(&mut **tx).await?;
+    Ok(())
+}
+
+impl Catalogue {
+    /// The wrappings of a key, the current one first. Empty once the key is destroyed.
+    pub async fn wrappings(&self, key_id: &KeyId) -> Result<Vec<KeyRow>, CatalogueError> {
+        let query = sqlx::query("SELECT * FROM keys WHERE key_id = $1 ORDER BY superseded_at IS NOT NULL").bind(key_id.as_str());
+        query.fetch_all(&self.readers).await?.iter().map(KeyRow::read).collect()
+    }
+
+    /// The wrapping of the key that seals the data of a device or group.
+    pub async fn key_of(&self, subject: &IncarnationId) -> Result<Option<KeyId>, CatalogueError> {
+        let query = sqlx::query("SELECT key_id FROM keys WHERE subject = $1 LIMIT 1").bind(subject.as_str());
+        query.fetch_optional(&self.readers).await?.map(|row| row::parsed(&row, "key_id")).transpose()
+    }
+
+    /// The current wrapping of every key.
+    pub async fn key_table(&self) -> Result<Vec<KeyRow>, CatalogueError> {
+        let query = sqlx::query("SELECT * FROM keys WHERE superseded_at IS NULL ORDER BY key_id");
+        query.fetch_all(&self.readers).await?.iter().map(KeyRow::read).collect()
+    }
+
+    /// Some keys whose current wrapping is not by this epoch key.
+    pub async fn keys_not_under(&self, epoch: &KeyId, limit: u32) -> Result<Vec<KeyRow>, CatalogueError> {
+        let query = sqlx::query("SELECT * FROM keys WHERE superseded_at IS NULL AND epoch <> $1 ORDER BY key_id LIMIT $2");
+        query.bind(epoch.as_str()).bind(limit).fetch_all(&self.readers).await?.iter().map(KeyRow::read).collect()
+    }
+
+    /// Puts new wrappings beside the old ones. A key that was destroyed meanwhile stays destroyed.
+    pub async fn rewrap(&self, rows: &[KeyRow], now: Timestamp) -> Result<(), CatalogueError> {
+        let mut tx = self.write().await?;
+        for row in rows {
+            let old = sqlx::query("UPDATE keys SET superseded_at = $2 WHERE key_id = $1 AND superseded_at IS NULL");
+            let old = old.bind(row.key_id.as_str()).bind(now.as_microsecond()).execute(&mut *tx).await?;
+            if old.rows_affected() > 0 {
+                row.put(&mut tx).await?;
+            }
+        }
+        changed(&mut tx).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Destroys the wrappings that were superseded before a moment, and answers how many.
+    pub async fn drop_superseded(&self, before: Timestamp) -> Result<u64, CatalogueError> {
+        let query = sqlx::query("DELETE FROM keys WHERE superseded_at <= $1").bind(before.as_microsecond());
+        Ok(query.execute(&self.writer).await?.rows_affected())
+    }
+
+    /// The epoch keys that are still needed: for a wrapping, or for the copy in the bucket.
+    pub async fn epochs_in_use(&self) -> Result<Vec<KeyId>, CatalogueError> {
+        let query = sqlx::query(
+            "SELECT DISTINCT epoch FROM keys UNION SELECT copied_epoch FROM key_table WHERE copied_epoch IS NOT NULL ORDER BY 1",
+        );
+        query.fetch_all(&self.readers).await?.iter().map(|row| row::parsed(row, "epoch")).collect()
+    }
+
+    pub async fn key_table_state(&self) -> Result<KeyTableState, CatalogueError> {
+        let row = sqlx::query("SELECT * FROM key_table").fetch_one(&self.readers).await?;
+        Ok(KeyTableState {
+            generation: row::count(&row, "generation")?,
+            copied: row::count(&row, "copied")?,
+            copied_at: row::time_or_none(&row, "copied_at")?,
+            copied_epoch: row::parsed_or_none(&row, "copied_epoch")?,
+        })
+    }
+
+    /// Notes that a generation of the key table lies in the bucket.
+    pub async fn key_table_copied(&self, generation: u64, epoch: &KeyId, now: Timestamp) -> Result<(), CatalogueError> {
+        sqlx::query("UPDATE key_table SET copied = MAX(copied, $1), copied_at = $2, copied_epoch = $3")
+            .bind(row::integer(generation))
+            .bind(now.as_microsecond())
+            .bind(epoch.as_str())
+            .execute(&self.writer)
+            .await?;
+        Ok(())
+    }
+
+    /// Makes groups and keys what a copy from the bucket says. Keys that the copy does not have were destroyed, and are. A
+    /// rebuild of the rest is due from now on.
+    pub async fn restore_key_table(&self, generation: u64, groups: &[GroupRow], keys: &[KeyRow]) -> Result<(), CatalogueError> {
+        let mut tx = self.write().await?;
+        sqlx::query("DELETE FROM keys").execute(&mut *tx).await?;
+        for group in groups {
+            group.put(&mut tx).await?;
+        }
+        for key in keys {
+            key.put(&mut tx).await?;
+        }
+        sqlx::query("UPDATE key_table SET generation = $1, copied = $1").bind(row::integer(generation)).execute(&mut *tx).await?;
+        let due = sqlx::query("INSERT INTO meta (name, value) VALUES ($1, 'yes') ON CONFLICT DO NOTHING").bind(Meta::RebuildDue.name());
+        due.execute(&mut *tx).await?;
+        Ok(tx.commit().await?)
+    }
+}

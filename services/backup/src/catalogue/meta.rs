@@ -1,0 +1,48 @@
+use sqlx::Row;
+
+use super::{Catalogue, CatalogueError};
+
+/// Facts about the database as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meta {
+    /// The environment to which all data belongs (C12).
+    Environment,
+    /// The id of the master key under which all keys are wrapped.
+    MasterKey,
+    /// The result of the newest canary, as JSON.
+    Canary,
+    /// There when groups and keys were restored and the rebuild that has to follow is not done.
+    RebuildDue,
+}
+
+impl Meta {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Environment => "environment",
+            Self::MasterKey => "master key",
+            Self::Canary => "canary",
+            Self::RebuildDue => "rebuild due",
+        }
+    }
+}
+
+impl Catalogue {
+    pub async fn meta(&self, meta: Meta) -> Result<Option<String>, CatalogueError> {
+        let row = sqlx::query("SELECT value FROM meta WHERE name = $1").bind(meta.name()).fetch_optional(&self.readers).await?;
+        row.map(|row| Ok(row.try_get("value")?)).transpose()
+    }
+
+    pub async fn set_meta(&self, meta: Meta, value: &str) -> Result<(), CatalogueError> {
+        sqlx::query("INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value")
+            .bind(meta.name())
+            .bind(value)
+            .execute(&self.writer)
+            .await?;
+        Ok(())
+    }
+
+    pub async fn clear_meta(&self, meta: Meta) -> Result<(), CatalogueError> {
+        sqlx::query("DELETE FROM meta WHERE name = $1").bind(meta.name()).execute(&self.writer).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,87 @@
+//! What can go wrong, and what a caller is told of it.
+
+use tsujiban_proto::error::{Kind, ServiceError};
+use tsujiban_sealing::SealingError;
+
+use crate::catalogue::CatalogueError;
+use crate::keys::KeyError;
+use crate::object::ObjectError;
+use crate::store::StoreError;
+
+/// Why a call could not be answered.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A refusal; the caller reads it as it is.
+    #[error(transparent)]
+    Refused(#[from] ServiceError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+}
+
+impl From<SealingError> for Error {
+    fn from(error: SealingError) -> Self {
+        Self::Key(error.into())
+    }
+}
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    pub fn refuse(kind: Kind, reason: &str, message: impl Into<String>) -> Self {
+        Self::Refused(ServiceError::new(kind, reason, message))
+    }
+
+    /// The one answer for what is not there, never was, or was erased: nobody learns which.
+    pub fn no_snapshot(id: &str) -> Self {
+        let shown: String = id.chars().take(80).collect();
+        Self::refuse(Kind::NotFound, "NO_SNAPSHOT", format!("the group has no snapshot {shown:?}; list its snapshots for those there are"))
+    }
+}
+
+impl From<Error> for ServiceError {
+    fn from(error: Error) -> Self {
+        let (kind, reason) = match &error {
+            Error::Refused(refused) => return refused.clone(),
+            Error::Store(StoreError::NotFound { .. }) | Error::Object(_) => (Kind::DataLoss, "DAMAGED"),
+            Error::Store(_) => (Kind::Unavailable, "STORE"),
+            Error::Catalogue(CatalogueError::Gone) | Error::Key(KeyError::Destroyed) => (Kind::NotFound, "ERASED"),
+            Error::Catalogue(CatalogueError::Database(sqlx::Error::PoolTimedOut)) => (Kind::Unavailable, "CATALOGUE"),
+            Error::Catalogue(_) => (Kind::Internal, "CATALOGUE"),
+            Error::Key(_) => (Kind::Internal, "KEYS"),
+        };
+        let chain = chain(&error);
+        if kind == Kind::NotFound {
+            return Self::new(kind, reason, format!("{chain}; there is nothing to read any more"));
+        }
+        tracing::error!(reason, error = %chain, "a call failed");
+        let advice = match kind {
+            Kind::DataLoss => "verify the snapshot and tell the platform's staff",
+            Kind::Unavailable => "nothing was stored; try again later",
+            _ => "the service's log says more",
+        };
+        Self::new(kind, reason, format!("{chain}; {advice}"))
+    }
+}
+
+impl From<Error> for tonic::Status {
+    fn from(error: Error) -> Self {
+        ServiceError::from(error).into()
+    }
+}
+
+/// An error and what caused it, in one line.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,226 @@
+//! Taking configs in: a changed one becomes a new object, an unchanged one prolongs the life of the stored object.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use tsujiban_core::config::stable_lines;
+use tsujiban_core::driver::Driver;
+use tsujiban_core::id::SnapshotId;
+use tsujiban_core::outcome::Reason;
+use tsujiban_core::retention;
+use tsujiban_proto::error::Kind;
+use tsujiban_sealing::{Context, DataKey};
+use tsujiban_service::caller::GroupScope;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::attempt::MESSAGE;
+use crate::catalogue::{Answered, NewAttempt, SnapshotRow};
+use crate::device::{Details, Device, Named, OpenGroup};
+use crate::error::{Error, Result};
+use crate::object::{self, Header, Meta};
+use crate::service::Backup;
+use crate::store::{LockUntil, StoreError};
+
+const STABLE: &str = "stable config";
+
+/// A config as it was fetched, whole as far as its carrier goes.
+pub struct Fetched {
+    pub device: Named,
+    pub driver: Driver,
+    pub idempotency_key: Uuid,
+    pub host_key: String,
+    pub model: String,
+    pub firmware: String,
+    pub config: Zeroizing<Vec<u8>>,
+}
+
+/// What became of a config.
+pub struct Stored {
+    pub snapshot: SnapshotRow,
+    pub details: Details,
+    pub changed: bool,
+}
+
+impl Backup {
+    /// Stores a config. Answers when the storage holds it under its lock (C23), never before.
+    pub async fn take_in(&self, scope: &GroupScope, fetched: Fetched) -> Result<Stored> {
+        fetched.driver.check_whole(&fetched.config).map_err(|defect| {
+            Error::refuse(Kind::Invalid, "NOT_WHOLE", format!("the config is not whole, so it is not stored: {defect}; fetch it again"))
+        })?;
+        let group = self.living_group(scope).await?;
+        let key = fetched.idempotency_key.to_string();
+        if let Some(answered) = self.catalogue.answered(group.incarnation(), &key).await? {
+            return self.repeat(&group, &fetched.device, answered).await;
+        }
+        let device = self.device_for(&group, &fetched.device).await?;
+        let device = self.change_device(&group, device, |details| {
+            details.observed_host_key.clone_from(&fetched.host_key);
+            details.model.clone_from(&fetched.model);
+            details.firmware.clone_from(&fetched.firmware);
+        });
+        let device = device.await?;
+        let _turn = self.turn(&device.row.incarnation).await;
+        // the same call may have waited for its turn twice
+        if let Some(answered) = self.catalogue.answered(group.incarnation(), &key).await? {
+            return self.repeat(&group, &fetched.device, answered).await;
+        }
+        match self.store_or_see(&group, &device, &fetched).await {
+            Err(Error::Store(error)) => {
+                self.metrics.store_errors.with_label_values(&["put"]).inc();
+                let message = "the config was fetched, but the storage did not take it";
+                self.note_attempt(&group, &device, Some(Reason::Store), message, None).await?;
+                Err(error.into())
+            }
+            other => other,
+        }
+    }
+
+    async fn store_or_see(&self, group: &OpenGroup, device: &Device, fetched: &Fetched) -> Result<Stored> {
+        let key = self.data_key(&device.row.key_id).await?;
+        let stable_mac = stable_mac(&key, fetched.driver, &fetched.config);
+        let newest = self.catalogue.newest_snapshot(&device.row.incarnation).await?;
+        let newest_id = newest.as_ref().map(|newest| newest.id.clone());
+        if let Some(newest) = newest.filter(|newest| newest.stable_mac == stable_mac) {
+            match self.see_again(group, device, fetched, &newest).await {
+                Err(Error::Store(StoreError::NotFound { key })) => {
+                    tracing::error!(object = key, "a snapshot has vanished from the storage; storing the config anew");
+                }
+                other => return other,
+            }
+        }
+        let id = self.snapshot_id(newest_id.as_ref())?;
+        self.store_new(group, device, fetched, &key, (id, stable_mac)).await
+    }
+
+    async fn see_again(&self, group: &OpenGroup, device: &Device, fetched: &Fetched, newest: &SnapshotRow) -> Result<Stored> {
+        let attempt = self.succeeded(group, device, fetched, newest.id.clone(), false)?;
+        let lock = LockUntil::of_sighting(attempt.time);
+        let object = object::object_key(group.incarnation(), &device.row.incarnation, &newest.id);
+        if lock.time() > newest.locked_until {
+            self.store.set_lock(&object, &newest.version, lock).await?;
+        }
+        self.catalogue.record_sighting(&newest.id, lock.time(), &attempt).await?;
+        self.metrics.unchanged.inc();
+        self.stored(group, device, newest.id.clone(), false).await
+    }
+
+    async fn store_new(
+        &self,
+        group: &OpenGroup,
+        device: &Device,
+        fetched: &Fetched,
+        key: &DataKey,
+        (id, stable_mac): (SnapshotId, Vec<u8>),
+    ) -> Result<Stored> {
+        // an object whose key is in no copy would be lost with the database
+        self.copy_key_table().await?;
+        let attempt = self.succeeded(group, device, fetched, id.clone(), true)?;
+        let sealed = self.seal_snapshot(group, device, fetched, key, (&id, attempt.time))?;
+        let (bytes, stored_bytes) = (length(&fetched.config), length(&sealed));
+        let before = self.catalogue.trusted_size(&device.row.incarnation, &id).await?;
+        let lock = LockUntil::of_sighting(attempt.time);
+        let object = object::object_key(group.incarnation(), &device.row.incarnation, &id);
+        let timer = self.metrics.store_seconds.start_timer();
+        let version = self.store.put(&object, sealed, Some(lock)).await?;
+        timer.observe_duration();
+        let snapshot = SnapshotRow {
+            id,
+            device: device.row.incarnation.clone(),
+            group: group.incarnation().clone(),
+            version,
+            driver: fetched.driver,
+            taken_at: attempt.time,
+            seen_at: attempt.time,
+            sightings: 1,
+            locked_until: lock.time(),
+            bytes,
+            stored_bytes,
+            stable_mac,
+            shrunk: before.is_some_and(|before| retention::shrunk(before, bytes)),
+        };
+        self.catalogue.record_stored(&snapshot, &attempt).await?;
+        self.metrics.stored.inc();
+        self.stored(group, device, snapshot.id, true).await
+    }
+
+    fn seal_snapshot(
+        &self,
+        group: &OpenGroup,
+        device: &Device,
+        fetched: &Fetched,
+        key: &DataKey,
+        (id, taken_at): (&SnapshotId, Timestamp),
+    ) -> Result<Bytes> {
+        let header = Header {
+            environment: self.environment.clone(),
+            group: group.incarnation().clone(),
+            device: device.row.incarnation.clone(),
+            snapshot: id.clone(),
+            key: device.row.key_id.clone(),
+            taken_at,
+            bytes: 0,
+            sealed_bytes: 0,
+        };
+        let meta = Meta {
+            group: group.row.group.clone(),
+            serial: device.details.serial.clone(),
+            name: device.details.name.to_string(),
+            driver: fetched.driver,
+            host_key: fetched.host_key.clone(),
+            pinned_host_key: device.details.pinned_host_key.clone(),
+            model: fetched.model.clone(),
+            firmware: fetched.firmware.clone(),
+            sha256: object::sha256(&fetched.config),
+        };
+        Ok(object::seal(header, &meta, &fetched.config, key, &self.random)?)
+    }
+
+    /// What a call that stored or saw a snapshot leaves in the catalogue.
+    fn succeeded(&self, group: &OpenGroup, device: &Device, fetched: &Fetched, snapshot: SnapshotId, changed: bool) -> Result<NewAttempt> {
+        let context = Context { class: MESSAGE, record: device.row.incarnation.as_str().as_bytes() };
+        Ok(NewAttempt {
+            device: device.row.incarnation.clone(),
+            group: group.incarnation().clone(),
+            time: self.now(),
+            reason: None,
+            changed,
+            sealed: group.key.seal(context, b"", &self.random)?,
+            snapshot: Some(snapshot),
+            idempotency_key: Some(fetched.idempotency_key.to_string()),
+        })
+    }
+
+    async fn stored(&self, group: &OpenGroup, device: &Device, id: SnapshotId, changed: bool) -> Result<Stored> {
+        let snapshot = self.catalogue.snapshot(group.incarnation(), &id).await?.ok_or_else(|| Error::no_snapshot(id.as_str()))?;
+        Ok(Stored { snapshot, details: device.details.clone(), changed })
+    }
+
+    /// Answers a repeated call what the first one was answered.
+    async fn repeat(&self, group: &OpenGroup, named: &Named, answered: Answered) -> Result<Stored> {
+        let device = self.find_device(group, &named.serial).await?.filter(|device| device.row.incarnation == answered.device);
+        let (Some(device), Some(snapshot)) = (device, answered.snapshot) else {
+            let message = "the idempotency key belongs to another call; make a new one for each call";
+            return Err(Error::refuse(Kind::Invalid, "KEY_REUSED", message));
+        };
+        self.stored(group, &device, snapshot, answered.changed).await
+    }
+
+    /// A new id, ordered by time (UUID version 7), and after the device's newest even if the clock was set back.
+    fn snapshot_id(&self, after: Option<&SnapshotId>) -> Result<SnapshotId> {
+        let mut random = [0; 10];
+        self.random.fill(&mut random)?;
+        let newest = after.and_then(|id| id.as_str().get(..12)).and_then(|millis| u64::from_str_radix(millis, 16).ok());
+        let now = u64::try_from(self.now().as_millisecond()).unwrap_or_default();
+        let millis = now.max(newest.map_or(0, |newest| newest + 1));
+        Ok(SnapshotId::from_bytes(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid().into_bytes()))
+    }
+}
+
+/// Equal for configs that differ only in lines that change by themselves.
+pub(crate) fn stable_mac(key: &DataKey, driver: Driver, config: &[u8]) -> Vec<u8> {
+    key.mac_parts(STABLE, stable_lines(driver, config)).to_vec()
+}
+
+fn length(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}

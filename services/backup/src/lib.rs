@@ -1,0 +1,26 @@
+//! The backup service: takes configs of devices in, seals them, stores them under a lock, and lets them go when their time has
+//! come. It keeps the commitments C22 to C25 for configs, and proves every day that the storage keeps its part.
+
+pub mod attempt;
+pub mod canary;
+pub mod catalogue;
+pub mod device;
+pub mod envelope;
+pub mod error;
+pub mod expiry;
+pub mod export;
+pub mod hostkey;
+pub mod intake;
+pub mod jobs;
+pub mod keys;
+pub mod keytable;
+pub mod lifecycle;
+pub mod metrics;
+pub mod object;
+pub mod reading;
+pub mod rebuild;
+pub mod rpc;
+pub mod service;
+pub mod settings;
+pub mod start;
+pub mod store;

@@ -1,0 +1,165 @@
+//! The life of a group: prepared, detached, erased. What is erased is unreadable before the call answers.
+
+use jiff::Timestamp;
+use tsujiban_core::id::{GroupId, IncarnationId, SerialNumber};
+use tsujiban_core::retention;
+use tsujiban_proto::error::Kind;
+use tsujiban_service::caller::GroupScope;
+
+use crate::catalogue::{Erased, GroupRow, GroupState, GroupUse};
+use crate::error::{Error, Result};
+use crate::service::Backup;
+
+/// Who wants a whole group erased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Eraser {
+    /// On the intent recorded in a Tenant.
+    Operator,
+    /// Only what is retained.
+    Staff,
+}
+
+/// Why an incarnation is not the one that a caller means.
+enum Found {
+    Present(GroupRow),
+    Erased,
+}
+
+impl Backup {
+    /// The group's living incarnation, made when there is none; and whether it was made.
+    pub async fn prepare(&self, scope: &GroupScope, expected: Option<&IncarnationId>) -> Result<(IncarnationId, bool)> {
+        let id = scope.group();
+        if let Some(mut group) = self.catalogue.present_group(id).await? {
+            check_expected(id, expected, Some(&group.incarnation))?;
+            if group.state == GroupState::Retained {
+                (group.state, group.ended_at) = (GroupState::Living, None);
+                self.catalogue.update_group(&group).await?;
+            }
+            self.copy_key_table().await?;
+            return Ok((group.incarnation, false));
+        }
+        check_expected(id, expected, None)?;
+        let now = self.now();
+        let erased = self.catalogue.groups(Some(id)).await?;
+        if let Some(free_at) = erased.iter().filter_map(|group| group.id_free_at).max().filter(|free_at| *free_at > now) {
+            let message = format!("data of an erased group {id} has not expired; use the id again after {free_at}, or choose another one");
+            return Err(Error::refuse(Kind::Precondition, "ID_NOT_FREE", message));
+        }
+        let incarnation = IncarnationId::from_bytes(self.random_id()?);
+        let (_, key) = self.keyring.new_data_key(&incarnation, &incarnation, &self.random)?;
+        let group = GroupRow {
+            incarnation: incarnation.clone(),
+            group: id.clone(),
+            state: GroupState::Living,
+            key_id: key.key_id.clone(),
+            prepared_at: now,
+            ended_at: None,
+            id_free_at: None,
+        };
+        self.catalogue.add_group(&group, &key).await?;
+        // the incarnation becomes an annotation of the namespace: it must outlive this database
+        self.copy_key_table().await?;
+        Ok((incarnation, true))
+    }
+
+    /// Notes that the group's Tenant has gone and its data is kept.
+    pub async fn detach(&self, scope: &GroupScope, incarnation: &IncarnationId) -> Result<()> {
+        match self.incarnation(scope.group(), incarnation).await? {
+            Found::Present(group) if group.state == GroupState::Retained => Ok(()),
+            Found::Present(mut group) => {
+                (group.state, group.ended_at) = (GroupState::Retained, Some(self.now()));
+                Ok(self.catalogue.update_group(&group).await?)
+            }
+            Found::Erased => {
+                let message = format!("incarnation {incarnation} of group {} was erased; there is nothing to keep", scope.group());
+                Err(Error::refuse(Kind::Precondition, "ERASED", message))
+            }
+        }
+    }
+
+    /// Erases a device: its key is destroyed, so that no lock of an object can keep it readable.
+    pub async fn erase_device(&self, scope: &GroupScope, incarnation: Option<&IncarnationId>, serial: &SerialNumber) -> Result<Erased> {
+        let group = match incarnation {
+            Some(incarnation) => match self.incarnation(scope.group(), incarnation).await? {
+                Found::Present(group) => group,
+                Found::Erased => return self.erased(Erased::default()).await,
+            },
+            None => match self.catalogue.present_group(scope.group()).await? {
+                Some(group) => group,
+                None => return self.erased(Erased::default()).await,
+            },
+        };
+        let group = self.open_group(group).await?;
+        let Some(device) = self.find_device(&group, serial).await? else { return self.erased(Erased::default()).await };
+        let erased = self.catalogue.erase_device(&device.row.incarnation).await?;
+        tracing::info!(device = %device.row.incarnation, snapshots = erased.snapshots, "device erased");
+        self.erased(erased).await
+    }
+
+    /// Erases a whole group.
+    pub async fn erase_group(&self, scope: &GroupScope, incarnation: &IncarnationId, by: Eraser) -> Result<Erased> {
+        let mut group = match self.incarnation(scope.group(), incarnation).await? {
+            Found::Present(group) => group,
+            Found::Erased => return self.erased(Erased::default()).await,
+        };
+        if by == Eraser::Staff && group.state == GroupState::Living {
+            let message = format!("the Tenant of group {} lives; delete it with deletionPolicy Erase instead", scope.group());
+            return Err(Error::refuse(Kind::Precondition, "GROUP_LIVES", message));
+        }
+        let now = self.now();
+        // objects of devices that were erased before may be locked for longer than those of today
+        let last = self.catalogue.last_lock(incarnation).await?;
+        let free_at = last.into_iter().fold(retention::group_id_free_at(now), Timestamp::max);
+        (group.state, group.ended_at, group.id_free_at) = (GroupState::Erased, Some(now), Some(free_at));
+        let erased = self.catalogue.erase_group(&group).await?;
+        tracing::info!(group = %group.incarnation, snapshots = erased.snapshots, "group erased");
+        self.erased(Erased { last_object_until: last, ..erased }).await
+    }
+
+    /// An erasure is done when the bucket's copy of the key table has lost the key as well. When the storage is down the data
+    /// is unreadable here already, and the caller comes again for the rest.
+    async fn erased(&self, erased: Erased) -> Result<Erased> {
+        self.copy_key_table().await?;
+        Ok(erased)
+    }
+
+    /// What the service holds of one group, or of all.
+    pub async fn holdings(&self, of: Option<&GroupId>) -> Result<Vec<(GroupRow, GroupUse)>> {
+        let mut holdings = Vec::new();
+        for group in self.catalogue.groups(of).await? {
+            let held = self.catalogue.use_of_group(&group.incarnation).await?;
+            holdings.push((group, held));
+        }
+        Ok(holdings)
+    }
+
+    pub async fn epochs_in_use(&self) -> Result<Vec<tsujiban_core::id::KeyId>> {
+        Ok(self.catalogue.epochs_in_use().await?)
+    }
+
+    /// An incarnation of this very group, whatever became of it.
+    async fn incarnation(&self, group: &GroupId, incarnation: &IncarnationId) -> Result<Found> {
+        match self.catalogue.group(incarnation).await? {
+            Some(row) if row.group == *group && row.state == GroupState::Erased => Ok(Found::Erased),
+            Some(row) if row.group == *group => Ok(Found::Present(row)),
+            _ => {
+                let message = format!("group {group} has no incarnation {incarnation}; ask for a report of those there are");
+                Err(Error::refuse(Kind::NotFound, "NO_INCARNATION", message))
+            }
+        }
+    }
+}
+
+/// The namespace's annotation, if there is one, must name the incarnation that has the data.
+fn check_expected(group: &GroupId, expected: Option<&IncarnationId>, present: Option<&IncarnationId>) -> Result<()> {
+    let Some(expected) = expected else { return Ok(()) };
+    if present == Some(expected) {
+        return Ok(());
+    }
+    let there = present.map_or_else(|| "no incarnation with data".to_owned(), |present| format!("incarnation {present}"));
+    let message = format!(
+        "the namespace of group {group} names incarnation {expected}, but the backup service has {there}; \
+         restore the service's data, or remove the annotation tsujiban.dev/incarnation to go on without what it named"
+    );
+    Err(Error::refuse(Kind::Precondition, "OTHER_INCARNATION", message))
+}

@@ -1,0 +1,74 @@
+//! What is measured. No label names a group or a device.
+
+use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+/// The service's own metrics.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    pub stored: IntCounter,
+    pub unchanged: IntCounter,
+    /// By `operation`: what the storage did not do.
+    pub store_errors: IntCounterVec,
+    pub store_seconds: Histogram,
+    pub expired: IntCounter,
+    pub canary_ok: IntGauge,
+    pub canary_checked: Gauge,
+    pub expiry_overdue_seconds: Gauge,
+    pub key_copy_behind: IntGauge,
+    pub key_copy_timestamp: Gauge,
+}
+
+impl Metrics {
+    /// Fails when the registry has metrics of these names already.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let results = IntCounterVec::new(
+            Opts::new("tsujiban_backup_snapshots_total", "Configs taken in: stored as a new snapshot, or unchanged."),
+            &["result"],
+        )?;
+        let store_errors = IntCounterVec::new(
+            Opts::new("tsujiban_backup_store_errors_total", "Calls that the object storage did not answer as asked."),
+            &["operation"],
+        )?;
+        let buckets = vec![0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0];
+        let store_seconds = HistogramOpts::new("tsujiban_backup_store_seconds", "How long the storage took to store and lock an object.");
+        let metrics = Self {
+            stored: results.get_metric_with_label_values(&["stored"])?,
+            unchanged: results.get_metric_with_label_values(&["unchanged"])?,
+            store_errors,
+            store_seconds: Histogram::with_opts(store_seconds.buckets(buckets))?,
+            expired: IntCounter::new("tsujiban_backup_expired_objects_total", "Objects deleted for good after their time.")?,
+            canary_ok: IntGauge::new(
+                "tsujiban_backup_canary_ok",
+                "1 when the storage was last found to keep locked objects and to delete unlocked ones.",
+            )?,
+            canary_checked: Gauge::new("tsujiban_backup_canary_timestamp_seconds", "When that was last tried.")?,
+            expiry_overdue_seconds: Gauge::new(
+                "tsujiban_backup_expiry_overdue_seconds",
+                "For how long the oldest object that should have left the storage is overdue.",
+            )?,
+            key_copy_behind: IntGauge::new(
+                "tsujiban_backup_key_table_copy_behind",
+                "How many changes of the key table its copy in the bucket lacks.",
+            )?,
+            key_copy_timestamp: Gauge::new(
+                "tsujiban_backup_key_table_copy_timestamp_seconds",
+                "When the key table was last copied to the bucket.",
+            )?,
+        };
+        registry.register(Box::new(results))?;
+        registry.register(Box::new(metrics.store_errors.clone()))?;
+        registry.register(Box::new(metrics.store_seconds.clone()))?;
+        registry.register(Box::new(metrics.expired.clone()))?;
+        registry.register(Box::new(metrics.canary_ok.clone()))?;
+        registry.register(Box::new(metrics.canary_checked.clone()))?;
+        registry.register(Box::new(metrics.expiry_overdue_seconds.clone()))?;
+        registry.register(Box::new(metrics.key_copy_behind.clone()))?;
+        registry.register(Box::new(metrics.key_copy_timestamp.clone()))?;
+        Ok(metrics)
+    }
+}
+
+/// A moment as Prometheus wants it.
+pub fn seconds(time: jiff::Timestamp) -> f64 {
+    time.as_duration().as_secs_f64()
+}

@@ -1,0 +1,163 @@
+//! Reading snapshots: listing, opening, comparing, verifying.
+
+use std::collections::HashMap;
+
+use tsujiban_core::config::{self, Secrets};
+use tsujiban_core::id::{IncarnationId, SnapshotId};
+use tsujiban_proto::error::Kind;
+use tsujiban_service::caller::GroupScope;
+use zeroize::Zeroizing;
+
+use crate::catalogue::{CatalogueError, SnapshotRow};
+use crate::device::{Details, OpenGroup, open_device};
+use crate::error::{Error, Result};
+use crate::object::{self, Header, Meta, Opened};
+use crate::service::Backup;
+use crate::store::StoreError;
+
+/// A snapshot and the device it is of.
+pub struct Listed {
+    pub row: SnapshotRow,
+    pub details: Details,
+}
+
+/// One check of a snapshot.
+pub struct Check {
+    pub name: &'static str,
+    pub passed: bool,
+    pub detail: String,
+}
+
+impl Backup {
+    /// Snapshots of a group, newest first, older than `before`; of one device when its serial number or name is given.
+    pub async fn list(&self, scope: &GroupScope, device: &str, before: Option<&SnapshotId>, limit: u32) -> Result<Vec<Listed>> {
+        let group = self.group(scope).await?;
+        let only = match device {
+            "" => None,
+            device => Some(self.device_called(&group, device).await?),
+        };
+        let rows = self.catalogue.snapshots(group.incarnation(), only.as_ref(), before, limit).await?;
+        let mut known: HashMap<IncarnationId, Details> = HashMap::new();
+        let mut listed = Vec::with_capacity(rows.len());
+        for row in rows {
+            let details = match known.get(&row.device) {
+                Some(details) => details.clone(),
+                None => match self.details(&group, &row.device).await {
+                    // erased since the list was read
+                    Err(Error::Catalogue(CatalogueError::Gone)) => continue,
+                    details => details?,
+                },
+            };
+            known.entry(row.device.clone()).or_insert_with(|| details.clone());
+            listed.push(Listed { row, details });
+        }
+        Ok(listed)
+    }
+
+    /// The device with this serial number, else the one with this name.
+    async fn device_called(&self, group: &OpenGroup, called: &str) -> Result<IncarnationId> {
+        let macs = (group.serial_mac(called), group.name_mac(called));
+        let found = self.catalogue.devices(group.incarnation(), Some([&macs.0, &macs.1])).await?;
+        let by_serial = found.iter().find(|row| row.serial_mac == macs.0);
+        // a name that was used again may be noted for two devices; the one that was made later has it now
+        let chosen = by_serial.or(found.last()).map(|row| row.incarnation.clone());
+        chosen.ok_or_else(|| {
+            let shown: String = called.chars().take(80).collect();
+            let message = format!("group {} has no snapshots of a device {shown:?}; give its serial number or name", group.row.group);
+            Error::refuse(Kind::NotFound, "NO_DEVICE", message)
+        })
+    }
+
+    async fn details(&self, group: &OpenGroup, device: &IncarnationId) -> Result<Details> {
+        let row = self.catalogue.device(device).await?.ok_or(CatalogueError::Gone)?;
+        Ok(open_device(group, row)?.details)
+    }
+
+    /// A snapshot of the group, without its config.
+    pub async fn find(&self, scope: &GroupScope, id: &str) -> Result<Listed> {
+        let group = self.group(scope).await?;
+        let known = id.parse().map_err(|_| Error::no_snapshot(id))?;
+        let row = self.catalogue.snapshot(group.incarnation(), &known).await?.ok_or_else(|| Error::no_snapshot(id))?;
+        let details = self.details(&group, &row.device).await?;
+        Ok(Listed { row, details })
+    }
+
+    /// A snapshot's config. Revealed it is byte for byte what the device sent.
+    pub async fn config(&self, scope: &GroupScope, id: &str, secrets: Secrets) -> Result<(Listed, Zeroizing<Vec<u8>>)> {
+        let found = self.find(scope, id).await?;
+        let opened = self.open_snapshot(&found.row).await?;
+        let shown = match secrets {
+            Secrets::Revealed => opened.config,
+            Secrets::Hidden => Zeroizing::new(config::show(found.row.driver, &opened.config, secrets).into_bytes()),
+        };
+        Ok((found, shown))
+    }
+
+    /// A unified diff of two snapshots of one device.
+    pub async fn diff(&self, scope: &GroupScope, old: &str, new: &str, secrets: Secrets) -> Result<String> {
+        let (old, new) = (self.find(scope, old).await?, self.find(scope, new).await?);
+        if old.row.device != new.row.device {
+            let message = "the two snapshots are of different devices; compare two of the same device";
+            return Err(Error::refuse(Kind::Invalid, "DIFFERENT_DEVICES", message));
+        }
+        let (before, after) = (self.open_snapshot(&old.row).await?, self.open_snapshot(&new.row).await?);
+        let title = |listed: &Listed| format!("{} {} {}", listed.details.name, listed.row.id, listed.row.taken_at);
+        Ok(config::diff(new.row.driver, (&title(&old), &before.config), (&title(&new), &after.config), secrets))
+    }
+
+    /// Reads a snapshot back from the storage and checks all that was promised about it.
+    pub async fn verify(&self, scope: &GroupScope, id: &str) -> Result<(Listed, Vec<Check>)> {
+        let found = self.find(scope, id).await?;
+        let checks = vec![self.check_lock(&found.row).await?, self.check_contents(&found.row).await?];
+        Ok((found, checks))
+    }
+
+    /// Confirms that a snapshot flagged as shrunk is what the device should have.
+    pub async fn acknowledge(&self, scope: &GroupScope, id: &str) -> Result<Listed> {
+        let found = self.find(scope, id).await?;
+        self.catalogue.acknowledge(&found.row.id).await?;
+        self.find(scope, id).await
+    }
+
+    async fn check_lock(&self, row: &SnapshotRow) -> Result<Check> {
+        let object = object::object_key(&row.group, &row.device, &row.id);
+        let (passed, detail) = match self.store.head(&object, Some(&row.version)).await {
+            Ok(head) => match head.lock {
+                Some(lock) if lock.compliance && lock.until >= row.locked_until => (true, format!("locked until {}", lock.until)),
+                Some(lock) => {
+                    (false, format!("locked until {} instead of {}, compliance {}", lock.until, row.locked_until, lock.compliance))
+                }
+                None => (false, "the storage shows no lock".to_owned()),
+            },
+            Err(StoreError::NotFound { .. }) => (false, "the object is not in the storage".to_owned()),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Check { name: "lock", passed, detail })
+    }
+
+    async fn check_contents(&self, row: &SnapshotRow) -> Result<Check> {
+        let (passed, detail) = match self.open_snapshot(row).await {
+            Ok(opened) => match row.driver.check_whole(&opened.config) {
+                Ok(()) => (true, format!("{} bytes, sha256 {}", opened.config.len(), opened.meta.sha256)),
+                Err(defect) => (false, defect.to_string()),
+            },
+            Err(Error::Object(error)) => (false, error.to_string()),
+            Err(Error::Store(StoreError::NotFound { .. })) => (false, "the object is not in the storage".to_owned()),
+            Err(error) => return Err(error),
+        };
+        Ok(Check { name: "contents", passed, detail })
+    }
+
+    /// Reads a snapshot from the storage and opens it.
+    async fn open_snapshot(&self, row: &SnapshotRow) -> Result<Opened> {
+        let device = self.catalogue.device(&row.device).await?.ok_or(CatalogueError::Gone)?;
+        let key = self.data_key(&device.key_id).await?;
+        let object = self.store.get(&object::object_key(&row.group, &row.device, &row.id), Some(&row.version)).await?;
+        let opened = object::open(&object, &key)?;
+        let Opened { header: Header { group, device, snapshot, .. }, meta: Meta { driver, .. }, .. } = &opened;
+        if (group, device, snapshot, *driver) != (&row.group, &row.device, &row.id, row.driver) {
+            return Err(object::ObjectError::Contents("it is another snapshot than the catalogue says").into());
+        }
+        Ok(opened)
+    }
+}

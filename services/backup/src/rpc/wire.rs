@@ -1,0 +1,81 @@
+//! From the service's types to the wire.
+
+use jiff::Timestamp;
+use tsujiban_core::id::GroupId;
+use tsujiban_proto::backup::v1 as backup;
+use tsujiban_proto::lifecycle::v1 as lifecycle;
+use tsujiban_proto::time::to_wire;
+
+use crate::attempt::Outcome;
+use crate::canary::Canary;
+use crate::catalogue::{GroupRow, GroupState, GroupUse, SnapshotRow};
+use crate::device::Details;
+use crate::reading::Check;
+
+pub fn snapshot(group: &GroupId, row: &SnapshotRow, details: &Details) -> backup::Snapshot {
+    backup::Snapshot {
+        id: row.id.to_string(),
+        device: Some(device(group, details)),
+        taken_at: Some(to_wire(row.taken_at)),
+        seen_at: Some(to_wire(row.seen_at)),
+        sightings: row.sightings,
+        locked_until: Some(to_wire(row.locked_until)),
+        bytes: row.bytes,
+        stored_bytes: row.stored_bytes,
+        shrunk: row.shrunk,
+        driver: row.driver.as_str().to_owned(),
+    }
+}
+
+pub fn device(group: &GroupId, details: &Details) -> backup::DeviceRef {
+    backup::DeviceRef { group: group.to_string(), serial: details.serial.to_string(), name: details.name.to_string() }
+}
+
+pub fn attempt(outcome: &Outcome) -> backup::Attempt {
+    let Outcome { row, group, details, message, newest } = outcome;
+    let reason = row.reason.map_or(backup::Reason::Unspecified, backup::Reason::from);
+    backup::Attempt {
+        cursor: row.cursor,
+        device: Some(device(group, details)),
+        time: Some(to_wire(row.time)),
+        reason: reason.into(),
+        message: message.clone(),
+        changed: row.changed,
+        newest: newest.as_ref().map(|newest| snapshot(group, newest, details)),
+        observed_host_key: details.observed_host_key.clone(),
+        pinned_host_key: details.pinned_host_key.clone(),
+        model: details.model.clone(),
+        firmware: details.firmware.clone(),
+    }
+}
+
+pub fn check(check: Check) -> backup::Check {
+    backup::Check { name: check.name.to_owned(), passed: check.passed, detail: check.detail }
+}
+
+pub fn group(row: &GroupRow, held: GroupUse) -> lifecycle::GroupReport {
+    let state = match row.state {
+        GroupState::Living => lifecycle::GroupState::Living,
+        GroupState::Retained => lifecycle::GroupState::Retained,
+        GroupState::Erased => lifecycle::GroupState::Erased,
+    };
+    lifecycle::GroupReport {
+        group: row.group.to_string(),
+        incarnation: row.incarnation.to_string(),
+        state: state.into(),
+        prepared_at: Some(to_wire(row.prepared_at)),
+        ended_at: row.ended_at.map(to_wire),
+        id_free_at: row.id_free_at.map(to_wire),
+        devices: held.devices,
+        snapshots: held.snapshots,
+        stored_bytes: held.stored_bytes,
+    }
+}
+
+pub fn canary(canary: Canary) -> lifecycle::Canary {
+    lifecycle::Canary { checked_at: Some(to_wire(canary.checked_at)), passed: canary.passed, detail: canary.detail }
+}
+
+pub fn erased(snapshots: u64, last_object_until: Option<Timestamp>) -> lifecycle::EraseResponse {
+    lifecycle::EraseResponse { snapshots, last_object_until: last_object_until.map(to_wire) }
+}

@@ -1,0 +1,78 @@
+//! The service: what it is made of, and what several calls need.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::{Mutex, MutexGuard};
+use tsujiban_core::clock::Clock;
+use tsujiban_core::id::{EnvironmentName, IncarnationId, KeyId};
+use tsujiban_sealing::{DataKey, Random};
+
+use crate::catalogue::Catalogue;
+use crate::error::Result;
+use crate::keys::Keyring;
+use crate::metrics::Metrics;
+use crate::store::Objects;
+
+/// How many devices can be written at the same time without ever waiting for each other by chance.
+const TURNS: usize = 1024;
+
+/// What the service is made of. Whatever it knows of the world comes from here.
+#[derive(Clone)]
+pub struct Parts {
+    pub clock: Arc<dyn Clock>,
+    pub random: Arc<dyn Random>,
+    pub store: Arc<dyn Objects>,
+    pub catalogue: Catalogue,
+    pub keyring: Arc<Keyring>,
+    pub environment: EnvironmentName,
+    pub metrics: Metrics,
+}
+
+/// The service. [`start`](crate::start::start) makes it.
+pub struct Backup {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) store: Arc<dyn Objects>,
+    pub(crate) catalogue: Catalogue,
+    pub(crate) keyring: Arc<Keyring>,
+    pub(crate) environment: EnvironmentName,
+    pub(crate) metrics: Metrics,
+    turns: Vec<Mutex<()>>,
+    /// Held while the key table is copied to the bucket.
+    pub(crate) copying: Mutex<()>,
+}
+
+impl Backup {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { clock, random, store, catalogue, keyring, environment, metrics } = parts;
+        let turns = (0..TURNS).map(|_| Mutex::default()).collect();
+        Self { clock, random, store, catalogue, keyring, environment, metrics, turns, copying: Mutex::default() }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// 16 bytes that nobody can guess.
+    pub(crate) fn random_id(&self) -> Result<[u8; 16]> {
+        let mut id = [0; 16];
+        self.random.fill(&mut id)?;
+        Ok(id)
+    }
+
+    /// Opens a data key. There is no cache: a key that is destroyed is destroyed at once.
+    pub(crate) async fn data_key(&self, id: &KeyId) -> Result<DataKey> {
+        Ok(self.keyring.unwrap(&self.catalogue.wrappings(id).await?)?)
+    }
+
+    /// Waits until nobody else stores something of this device.
+    pub(crate) async fn turn(&self, device: &IncarnationId) -> Option<MutexGuard<'_, ()>> {
+        // ids are random, so their digits spread well
+        let digits = device.as_str().get(..4).and_then(|digits| usize::from_str_radix(digits, 16).ok()).unwrap_or_default();
+        match self.turns.get(digits % TURNS) {
+            Some(turn) => Some(turn.lock().await),
+            None => None,
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The object storage: what the service needs of it, and nothing else. [`S3`] talks to a real one, [`Memory`] keeps objects in
+//! the process and its locks by a [`Clock`](tsujiban_core::clock::Clock). Both pass the same contract tests.
+
+mod memory;
+mod s3;
+
+use std::fmt;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::{Timestamp, Unit};
+use tsujiban_core::retention;
+
+pub use memory::Memory;
+pub use s3::{InvalidS3, S3, S3Settings};
+
+/// Objects with versions, in a bucket with Object Lock.
+#[async_trait]
+pub trait Objects: Send + Sync + 'static {
+    /// What the bucket is. Asked once, at start.
+    async fn facts(&self) -> Result<BucketFacts, StoreError>;
+
+    /// Stores an object and answers its version when the storage has confirmed it. With a lock, nobody can delete the version
+    /// before that time (COMPLIANCE).
+    async fn put(&self, key: &str, body: Bytes, lock: Option<LockUntil>) -> Result<Version, StoreError>;
+
+    /// What the storage knows of a version; of the newest one for `None`.
+    async fn head(&self, key: &str, version: Option<&Version>) -> Result<Head, StoreError>;
+
+    /// The bytes of a version; of the newest one for `None`.
+    async fn get(&self, key: &str, version: Option<&Version>) -> Result<Bytes, StoreError>;
+
+    /// Moves the end of a version's lock. The storage refuses to move it nearer.
+    async fn set_lock(&self, key: &str, version: &Version, lock: LockUntil) -> Result<(), StoreError>;
+
+    /// The versions and delete markers of all keys with a prefix, ordered by key, a page at a time.
+    async fn list(&self, prefix: &str, from: Option<Cursor>) -> Result<Page, StoreError>;
+
+    /// Deletes a version for good. Refused while it is locked; a version that is not there counts as deleted.
+    async fn delete(&self, key: &str, version: &Version) -> Result<(), StoreError>;
+}
+
+/// Names one version of an object.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version(pub String);
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The end of a lock, in whole seconds: not every storage keeps more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LockUntil(Timestamp);
+
+impl LockUntil {
+    /// Rounded up, so that a lock never ends early.
+    pub fn at_least(time: Timestamp) -> Self {
+        let round = jiff::TimestampRound::new().smallest(Unit::Second).mode(jiff::RoundMode::Ceil);
+        Self(time.round(round).unwrap_or(time))
+    }
+
+    /// The lock of a snapshot that was seen at this moment (C23).
+    pub fn of_sighting(seen: Timestamp) -> Self {
+        Self::at_least(retention::retain_until(seen))
+    }
+
+    pub fn time(self) -> Timestamp {
+        self.0
+    }
+}
+
+/// What a bucket is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BucketFacts {
+    pub region: String,
+    pub object_lock: bool,
+}
+
+/// What the storage knows of a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    pub version: Version,
+    pub bytes: u64,
+    pub lock: Option<Lock>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lock {
+    /// Whether even the account's owner cannot lift it.
+    pub compliance: bool,
+    pub until: Timestamp,
+}
+
+/// Where a listing goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    pub key: String,
+    pub version: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    pub entries: Vec<Entry>,
+    pub next: Option<Cursor>,
+}
+
+/// A version in a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub key: String,
+    pub version: Version,
+    /// A delete marker holds nothing; it only hides the versions below it.
+    pub delete_marker: bool,
+}
+
+/// Why the storage did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    #[error("the storage has no object {key}")]
+    NotFound { key: String },
+    #[error("the storage refused {what} of {key}: {detail}")]
+    Refused { what: &'static str, key: String, detail: String },
+    #[error("the storage cannot be reached for {what} of {key}: {detail}")]
+    Unreachable { what: &'static str, key: String, detail: String },
+    #[error("the storage answered {what} of {key} with something that is not understood: {detail}")]
+    Odd { what: &'static str, key: String, detail: String },
+}
+
+/// All entries with a prefix, for listings that are known to be short.
+pub async fn list_all(store: &dyn Objects, prefix: &str) -> Result<Vec<Entry>, StoreError> {
+    let (mut entries, mut from) = (Vec::new(), None);
+    loop {
+        let page = store.list(prefix, from).await?;
+        entries.extend(page.entries);
+        from = page.next;
+        if from.is_none() {
+            return Ok(entries);
+        }
+    }
+}

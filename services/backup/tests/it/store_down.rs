@@ -1,0 +1,117 @@
+//! The storage fails, or the service dies between the storage and its catalogue: nothing is reported stored that is not.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::SignedDuration;
+use tonic::Code;
+use tsujiban_backup::store::{BucketFacts, Cursor, Head, LockUntil, Memory, Objects, Page, StoreError, Version, list_all};
+use tsujiban_proto::backup::v1::Reason;
+
+use crate::stage::{STAFF, Stage, World, config};
+
+#[tokio::test]
+async fn nothing_is_listed_while_the_storage_is_down_and_it_catches_up() {
+    let stage = Stage::prepared().await;
+    stage.world.memory.set_outage(Some("no route"));
+    let refused = stage.put("acme", "SN1", &config("one")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
+    assert!(refused.message().contains("no route"), "{}", refused.message());
+    assert!(stage.list("acme", "").await.unwrap().is_empty());
+    let attempts = stage.attempts(0).await;
+    assert_eq!((attempts[0].reason(), attempts[0].newest.as_ref()), (Reason::Store, None));
+    stage.world.memory.set_outage(None);
+    assert!(stage.put("acme", "SN1", &config("one")).await.unwrap().changed);
+
+    // a sighting is no sighting either before the storage has prolonged the lock
+    let seen_at = stage.list("acme", "").await.unwrap()[0].seen_at;
+    stage.advance(SignedDuration::from_hours(24));
+    stage.world.memory.set_outage(Some("no route"));
+    assert_eq!(stage.put("acme", "SN1", &config("one")).await.unwrap_err().code(), Code::Unavailable);
+    let listed = stage.list("acme", "").await.unwrap();
+    assert_eq!((listed[0].seen_at, listed[0].sightings), (seen_at, 1));
+    assert_eq!(stage.attempts(0).await[0].reason(), Reason::Store);
+}
+
+/// A storage that takes an object, and then the answer is lost, as when the service is killed at that moment.
+struct LosesAnswers {
+    inner: Arc<Memory>,
+    losing: AtomicBool,
+}
+
+#[async_trait]
+impl Objects for LosesAnswers {
+    async fn facts(&self) -> Result<BucketFacts, StoreError> {
+        self.inner.facts().await
+    }
+    async fn put(&self, key: &str, body: Bytes, lock: Option<LockUntil>) -> Result<Version, StoreError> {
+        let stored = self.inner.put(key, body, lock).await?;
+        if self.losing.load(Ordering::SeqCst) && lock.is_some() {
+            return Err(StoreError::Unreachable { what: "the storing", key: key.into(), detail: "the answer was lost".into() });
+        }
+        Ok(stored)
+    }
+    async fn head(&self, key: &str, version: Option<&Version>) -> Result<Head, StoreError> {
+        self.inner.head(key, version).await
+    }
+    async fn get(&self, key: &str, version: Option<&Version>) -> Result<Bytes, StoreError> {
+        self.inner.get(key, version).await
+    }
+    async fn set_lock(&self, key: &str, version: &Version, lock: LockUntil) -> Result<(), StoreError> {
+        self.inner.set_lock(key, version, lock).await
+    }
+    async fn list(&self, prefix: &str, from: Option<Cursor>) -> Result<Page, StoreError> {
+        self.inner.list(prefix, from).await
+    }
+    async fn delete(&self, key: &str, version: &Version) -> Result<(), StoreError> {
+        self.inner.delete(key, version).await
+    }
+}
+
+async fn stage_with_an_orphan() -> (Stage, Arc<LosesAnswers>) {
+    let world = World::new();
+    let store = Arc::new(LosesAnswers { inner: world.memory.clone(), losing: AtomicBool::new(true) });
+    let epoch = world.epoch();
+    let stage = world.try_start(vec![epoch], store.clone()).await.unwrap();
+    stage.prepare("acme").await.unwrap();
+    assert_eq!(stage.put("acme", "SN1", &config("one")).await.unwrap_err().code(), Code::Unavailable);
+    assert!(stage.list("acme", "").await.unwrap().is_empty());
+    assert_eq!(list_all(&*stage.world.memory, "v1/").await.unwrap().len(), 1);
+    store.losing.store(false, Ordering::SeqCst);
+    (stage, store)
+}
+
+#[tokio::test]
+async fn a_rebuild_adopts_what_was_stored_before_a_crash() {
+    let (stage, _) = stage_with_an_orphan().await;
+    assert_eq!(stage.backup.rebuild().await.unwrap().snapshots, 1);
+    let listed = stage.list("acme", "SN1").await.unwrap();
+    assert_eq!(stage.get(STAFF, "acme", &listed[0].id, true).await.unwrap(), config("one"));
+    assert!(!stage.put("acme", "SN1", &config("one")).await.unwrap().changed);
+}
+
+#[tokio::test]
+async fn the_next_collection_stores_again_and_the_orphan_goes_in_its_time() {
+    let (stage, _) = stage_with_an_orphan().await;
+    assert!(stage.put("acme", "SN1", &config("one")).await.unwrap().changed);
+    assert_eq!(list_all(&*stage.world.memory, "v1/").await.unwrap().len(), 2);
+    stage.advance(SignedDuration::from_hours(24 * 35));
+    stage.put("acme", "SN1", &config("one")).await.unwrap();
+    assert_eq!(stage.backup.sweep().await.unwrap(), 1);
+    assert_eq!(stage.list("acme", "").await.unwrap().len(), 1);
+    assert_eq!(list_all(&*stage.world.memory, "v1/").await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_snapshot_that_vanished_from_the_storage_is_stored_anew() {
+    let stage = Stage::prepared().await;
+    stage.put("acme", "SN1", &config("one")).await.unwrap();
+    stage.advance(SignedDuration::from_hours(24 * 36));
+    let object = &list_all(&*stage.world.memory, "v1/").await.unwrap()[0];
+    stage.world.memory.delete(&object.key, &object.version).await.unwrap();
+    assert!(stage.put("acme", "SN1", &config("one")).await.unwrap().changed);
+    stage.backup.rebuild().await.unwrap();
+    assert_eq!(stage.list("acme", "").await.unwrap().len(), 1, "what vanished is taken out of the catalogue");
+}
