@@ -68,7 +68,7 @@ impl Backup {
     async fn try_storage(&self, now: Timestamp) -> Result<(), Broken> {
         self.clean_up(now).await?;
         let name = hex::encode(self.random_id().map_err(|error| odd(&error))?);
-        
+        self.try_locked(&format!("{PREFIX}{name}-locked"), now).await?;
         self.try_unlocked(&format!("{PREFIX}{name}-unlocked")).await
     }
 

@@ -66,7 +66,6 @@ impl Backup {
         }
         match self.store_or_see(&group, &device, &fetched).await {
             Err(Error::Store(error)) => {
-                self.metrics.store_errors.with_label_values(&["put"]).inc();
                 let message = "the config was fetched, but the storage did not take it";
                 self.note_attempt(&group, &device, Some(Reason::Store), message, None).await?;
                 Err(error.into())
@@ -120,9 +119,7 @@ impl Backup {
         let before = self.catalogue.trusted_size(&device.row.incarnation, &id).await?;
         let lock = LockUntil::of_sighting(attempt.time);
         let object = object::object_key(group.incarnation(), &device.row.incarnation, &id);
-        let timer = self.metrics.store_seconds.start_timer();
         let version = self.store.put(&object, sealed, Some(lock)).await?;
-        timer.observe_duration();
         let snapshot = SnapshotRow {
             id,
             device: device.row.incarnation.clone(),

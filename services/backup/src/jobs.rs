@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{Error, chain};
+use crate::error::chain;
 use crate::keys::files;
 use crate::service::Backup;
 
@@ -22,17 +22,17 @@ pub async fn run(backup: Arc<Backup>, epoch_keys: PathBuf, stop: CancellationTok
         KEYS
     });
     let expiry = repeat(&stop, || async {
-        report("expiry", backup.expire().await);
+        report("expiry", backup.expire().await.map_err(|error| chain(&error)));
         HOUR
     });
     let sweep = repeat(&stop, || async {
-        report("sweep", backup.sweep().await);
+        report("sweep", backup.sweep().await.map_err(|error| chain(&error)));
         DAY
     });
     let canary = repeat(&stop, || async {
         let passed = backup.run_canary().await.map(|canary| canary.passed);
         let wait = if matches!(passed, Ok(true)) { DAY } else { HOUR };
-        report("canary", passed);
+        report("canary", passed.map_err(|error| chain(&error)));
         wait
     });
     futures::join!(keys, expiry, sweep, canary);
@@ -55,24 +55,8 @@ async fn follow_keys(backup: &Backup, dir: PathBuf) -> Result<(), String> {
     backup.rotate_keys(&mounted).await.map_err(|error| chain(&error))
 }
 
-trait Describe {
-    fn describe(&self) -> String;
-}
-
-impl Describe for Error {
-    fn describe(&self) -> String {
-        chain(self)
-    }
-}
-
-impl Describe for String {
-    fn describe(&self) -> String {
-        self.clone()
-    }
-}
-
-fn report<T>(job: &str, result: Result<T, impl Describe>) {
+fn report<T>(job: &str, result: Result<T, String>) {
     if let Err(error) = result {
-        tracing::error!(job, error = error.describe(), "a job failed; it is tried again");
+        tracing::error!(job, error, "a job failed; it is tried again");
     }
 }

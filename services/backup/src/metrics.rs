@@ -1,6 +1,6 @@
 //! What is measured. No label names a group or a device.
 
-use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 /// The service's own metrics.
 #[derive(Debug, Clone)]
@@ -9,7 +9,8 @@ pub struct Metrics {
     pub unchanged: IntCounter,
     /// By `operation`: what the storage did not do.
     pub store_errors: IntCounterVec,
-    pub store_seconds: Histogram,
+    /// By `operation`.
+    pub store_seconds: HistogramVec,
     pub expired: IntCounter,
     pub canary_ok: IntGauge,
     pub canary_checked: Gauge,
@@ -30,12 +31,12 @@ impl Metrics {
             &["operation"],
         )?;
         let buckets = vec![0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0];
-        let store_seconds = HistogramOpts::new("tsujiban_backup_store_seconds", "How long the storage took to store and lock an object.");
+        let store_seconds = HistogramOpts::new("tsujiban_backup_store_seconds", "How long the object storage took to answer.");
         let metrics = Self {
             stored: results.get_metric_with_label_values(&["stored"])?,
             unchanged: results.get_metric_with_label_values(&["unchanged"])?,
             store_errors,
-            store_seconds: Histogram::with_opts(store_seconds.buckets(buckets))?,
+            store_seconds: HistogramVec::new(store_seconds.buckets(buckets), &["operation"])?,
             expired: IntCounter::new("tsujiban_backup_expired_objects_total", "Objects deleted for good after their time.")?,
             canary_ok: IntGauge::new(
                 "tsujiban_backup_canary_ok",

@@ -12,7 +12,7 @@ use crate::catalogue::Catalogue;
 use crate::error::Result;
 use crate::keys::Keyring;
 use crate::metrics::Metrics;
-use crate::store::Objects;
+use crate::store::{Measured, Objects};
 
 /// How many devices can be written at the same time without ever waiting for each other by chance.
 const TURNS: usize = 1024;
@@ -46,6 +46,7 @@ pub struct Backup {
 impl Backup {
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts { clock, random, store, catalogue, keyring, environment, metrics } = parts;
+        let store = Arc::new(Measured::new(store, metrics.clone()));
         let turns = (0..TURNS).map(|_| Mutex::default()).collect();
         Self { clock, random, store, catalogue, keyring, environment, metrics, turns, copying: Mutex::default() }
     }

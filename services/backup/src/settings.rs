@@ -128,7 +128,7 @@ impl S3Args {
             region: self.region.clone(),
             bucket: self.bucket.clone(),
             path_style: self.path_style,
-            ca: self.ca_file.as_deref().map(read).transpose()?,
+            ca: self.ca_file.as_deref().filter(|file| !file.as_os_str().is_empty()).map(read).transpose()?,
         };
         Ok(S3::new(settings, &text("access-key")?, &text("secret-key")?)?)
     }

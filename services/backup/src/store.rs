@@ -1,6 +1,7 @@
 //! The object storage: what the service needs of it, and nothing else. [`S3`] talks to a real one, [`Memory`] keeps objects in
 //! the process and its locks by a [`Clock`](tsujiban_core::clock::Clock). Both pass the same contract tests.
 
+mod measured;
 mod memory;
 mod s3;
 
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use jiff::{Timestamp, Unit};
 use tsujiban_core::retention;
 
+pub use measured::Measured;
 pub use memory::Memory;
 pub use s3::{InvalidS3, S3, S3Settings};
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tsujiban_backup::store::{Objects, S3, S3Settings, StoreError, list_all};
+use tsujiban_service::testing::{Ca, SERVER_NAME};
 
 use crate::stage::REGION;
 
@@ -17,18 +18,32 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct Gateway {
     process: Child,
-    port: u16,
+    endpoint: String,
     _dir: TempDir,
 }
 
 impl Gateway {
     pub async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// Over https with a certificate of this authority.
+    pub async fn start_with_tls(ca: &Ca) -> Self {
+        Self::start_with(Some(ca)).await
+    }
+
+    async fn start_with(ca: Option<&Ca>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         for folder in ["objects", "versions"] {
             std::fs::create_dir(dir.path().join(folder)).unwrap();
         }
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        let process = Command::new(binary())
+        let mut command = Command::new(binary());
+        if let Some(ca) = ca {
+            ca.issue_into(dir.path());
+            command.arg("--cert").arg(dir.path().join("tls.crt")).arg("--key").arg(dir.path().join("tls.key"));
+        }
+        let process = command
             .args(["--access", ACCESS, "--secret", SECRET, "--region", REGION, "--port", &format!("127.0.0.1:{port}"), "--quiet"])
             .arg("posix")
             .arg("--versioning-dir")
@@ -38,7 +53,8 @@ impl Gateway {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let gateway = Self { process, port, _dir: dir };
+        let endpoint = if ca.is_some() { format!("https://{SERVER_NAME}:{port}") } else { format!("http://127.0.0.1:{port}") };
+        let gateway = Self { process, endpoint, _dir: dir };
         let deadline = std::time::Instant::now() + PATIENCE;
         while tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_err() {
             assert!(std::time::Instant::now() < deadline, "versitygw does not answer on port {port}");
@@ -61,7 +77,7 @@ impl Gateway {
             .behavior_version(aws_sdk_s3::config::BehaviorVersion::latest())
             .http_client(http)
             .region(aws_sdk_s3::config::Region::new(REGION))
-            .endpoint_url(self.endpoint())
+            .endpoint_url(&self.endpoint)
             .force_path_style(true)
             .credentials_provider(credentials)
             .build();
@@ -69,13 +85,13 @@ impl Gateway {
     }
 
     pub fn store(&self, bucket: &str, secret: &str) -> S3 {
-        let settings =
-            S3Settings { endpoint: Some(self.endpoint()), region: REGION.into(), bucket: bucket.into(), path_style: true, ca: None };
-        S3::new(settings, ACCESS, secret).unwrap()
+        self.store_trusting(bucket, secret, None)
     }
 
-    fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+    pub fn store_trusting(&self, bucket: &str, secret: &str, ca: Option<Vec<u8>>) -> S3 {
+        let settings =
+            S3Settings { endpoint: Some(self.endpoint.clone()), region: REGION.into(), bucket: bucket.into(), path_style: true, ca };
+        S3::new(settings, ACCESS, secret).unwrap()
     }
 }
 
@@ -121,4 +137,17 @@ async fn delete_markers_are_seen_and_taken_away() {
     store.delete("v1/a", &markers[0].version).await.unwrap();
     assert_eq!(store.get("v1/a", None).await.unwrap(), "kept");
     assert_eq!(versions[0].version, version);
+}
+
+/// C22: what is sent is encrypted, and only to a storage whose certificate is of the given authority.
+#[tokio::test]
+async fn only_a_storage_of_the_given_authority_is_trusted() {
+    let ca = Ca::new();
+    let gateway = Gateway::start_with_tls(&ca).await;
+    let trusting = gateway.store_trusting("nothing", SECRET, Some(ca.pem().into_bytes()));
+    assert!(matches!(trusting.facts().await, Err(StoreError::NotFound { .. })), "it is spoken to, and has no such bucket");
+    for other in [Some(Ca::new().pem().into_bytes()), None] {
+        let refused = gateway.store_trusting("nothing", SECRET, other).facts().await.unwrap_err();
+        assert!(matches!(refused, StoreError::Unreachable { .. }) && refused.to_string().contains("certificate"), "{refused}");
+    }
 }

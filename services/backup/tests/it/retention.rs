@@ -5,6 +5,7 @@ use tsujiban_backup::object::{ids_of_key, object_key};
 use tsujiban_backup::store::{LockUntil, Objects, list_all};
 use tsujiban_core::commitments::SNAPSHOTS;
 use tsujiban_core::id::{IncarnationId, SnapshotId};
+use tsujiban_core::retention::retain_until;
 use tsujiban_proto::time::from_wire;
 
 use crate::stage::{STAFF, Stage, config};
@@ -39,6 +40,12 @@ async fn always_thirty_five_days_and_never_none() {
             }
             let oldest = listed.iter().filter_map(|s| from_wire(&s.seen_at.unwrap())).min().unwrap();
             assert!(oldest > stage.now() - DAY * 36, "day {day}: {serial} keeps what was last seen {oldest}");
+        }
+        for entry in list_all(&*stage.world.memory, "v1/").await.unwrap() {
+            let id = ids_of_key(&entry.key).unwrap().snapshot.to_string();
+            let lock = stage.world.memory.head(&entry.key, Some(&entry.version)).await.unwrap().lock.unwrap();
+            let listed = stage.list("acme", "").await.unwrap().into_iter().find(|s| s.id == id).unwrap();
+            assert_eq!(Some(lock.until), from_wire(&listed.seen_at.unwrap()).map(retain_until), "day {day}");
         }
         stage.advance(DAY);
         stage.backup.expire().await.unwrap();
