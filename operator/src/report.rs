@@ -56,11 +56,13 @@ impl Facts {
 pub async fn poll(context: Arc<Context>, facts: watch::Sender<Option<Arc<Facts>>>) {
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut was_away = false;
     loop {
         ticks.tick().await;
         let report = match context.backup.report().await {
             Ok(report) => report,
             Err(error) => {
+                was_away = true;
                 context.metrics.backup_service_up.set(0);
                 tracing::warn!(error = chain(&error), "the backup service did not report; trying again in 30 s");
                 continue;
@@ -70,7 +72,8 @@ pub async fn poll(context: Arc<Context>, facts: watch::Sender<Option<Arc<Facts>>
         let news = Arc::new(Facts::from_wire(&report, context.clock.now()));
         context.metrics.canary_passed.set(i64::from(report.canary.is_some_and(|canary| canary.passed)));
         facts.send_if_modified(|known| {
-            let is_news = known.as_ref().is_none_or(|known| !known.says_the_same(&news));
+            // a service that is back is news, too: what waited for it need not wait longer
+            let is_news = std::mem::take(&mut was_away) || known.as_ref().is_none_or(|known| !known.says_the_same(&news));
             *known = Some(Arc::clone(&news));
             is_news
         });

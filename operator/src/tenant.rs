@@ -13,13 +13,11 @@ pub mod validate;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Namespace;
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
 use kube::{Api, Resource, ResourceExt};
-use tsujiban_api::names::{LABEL_MANAGED_BY, LABEL_TENANT, LABEL_TENANT_UID, MANAGED_BY};
 use tsujiban_api::{Tenant, names};
-use tsujiban_core::id::{GroupId, IncarnationId};
+use tsujiban_core::id::IncarnationId;
 use tsujiban_proto::lifecycle::v1::GroupState;
 
 use crate::apply::ApplyError;
@@ -32,7 +30,7 @@ use crate::finalizer;
 use crate::pki::Keys;
 use crate::reconcile::{Failure, Step, observed};
 
-pub use claim::incarnation;
+pub use claim::{belongs_to, belongs_to_group, incarnation};
 
 pub const KIND: &str = "Tenant";
 /// How often everything of a Tenant is read again, also when nothing is known to have changed.
@@ -294,15 +292,4 @@ async fn announce(tenant: &Tenant, id: &validate::Identity, status: &tsujiban_ap
     let Some(condition) = find(&status.conditions, ready) else { return };
     let type_ = if is { EventType::Normal } else { EventType::Warning };
     context.event(&tenant.object_ref(&()), type_, &condition.reason, condition.message.clone()).await;
-}
-
-/// Whether a namespace was made by the operator for this group, in whichever life of its Tenant.
-pub fn belongs_to_group(namespace: &Namespace, group: &GroupId) -> bool {
-    let label = |key: &str| namespace.labels().get(key).map(String::as_str);
-    label(LABEL_MANAGED_BY) == Some(MANAGED_BY) && label(LABEL_TENANT) == Some(group.as_str())
-}
-
-/// Whether a namespace was made by the operator for this very Tenant.
-pub fn belongs_to(namespace: &Namespace, id: &validate::Identity) -> bool {
-    belongs_to_group(namespace, &id.group) && namespace.labels().get(LABEL_TENANT_UID) == Some(&id.uid)
 }

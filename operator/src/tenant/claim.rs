@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt;
 use tsujiban_api::names::{ANNOTATION_INCARNATION, LABEL_MANAGED_BY, LABEL_TENANT, LABEL_TENANT_UID, MANAGED_BY};
-use tsujiban_core::id::IncarnationId;
+use tsujiban_core::id::{GroupId, IncarnationId};
 
 use super::validate::Identity;
 
@@ -55,6 +55,17 @@ pub fn incarnation(namespace: &Namespace) -> Option<IncarnationId> {
 pub fn is_terminating(namespace: &Namespace) -> bool {
     let phase = namespace.status.as_ref().and_then(|status| status.phase.as_deref());
     namespace.metadata.deletion_timestamp.is_some() || phase == Some("Terminating")
+}
+
+/// Whether a namespace was made by the operator for this group, in whichever life of its Tenant.
+pub fn belongs_to_group(namespace: &Namespace, group: &GroupId) -> bool {
+    let label = |key: &str| namespace.labels().get(key).map(String::as_str);
+    label(LABEL_MANAGED_BY) == Some(MANAGED_BY) && label(LABEL_TENANT) == Some(group.as_str())
+}
+
+/// Whether a namespace was made by the operator for this very Tenant.
+pub fn belongs_to(namespace: &Namespace, id: &Identity) -> bool {
+    belongs_to_group(namespace, &id.group) && namespace.labels().get(LABEL_TENANT_UID) == Some(&id.uid)
 }
 
 #[cfg(test)]

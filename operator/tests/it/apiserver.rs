@@ -146,7 +146,7 @@ impl Apiserver {
                 return failure(StatusCode::CONFLICT, "Conflict");
             }
         }
-        merge(&mut object, body);
+        merge(&mut object, body, is_apply);
         let released = object["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty);
         if released && !object["metadata"]["deletionTimestamp"].is_null() {
             self.remove(path);
@@ -179,15 +179,26 @@ fn is_collection(path: &str) -> bool {
     matches!(rest, [_] | ["namespaces", _, _])
 }
 
-fn merge(object: &mut Value, patch: &Value) {
+/// A merge patch, or an apply as far as it differs from one: selectors are replaced as a whole, and elements that others added to
+/// a list with keys, such as the environment of a container, stay.
+fn merge(object: &mut Value, patch: &Value, is_apply: bool) {
     match (object, patch) {
         (Value::Object(object), Value::Object(patch)) => {
             for (key, value) in patch {
                 if value.is_null() {
                     object.remove(key);
+                } else if is_apply && key == "podSelector" {
+                    object.insert(key.clone(), value.clone());
                 } else {
-                    merge(object.entry(key.clone()).or_insert(Value::Null), value);
+                    merge(object.entry(key.clone()).or_insert(Value::Null), value, is_apply);
                 }
+            }
+        }
+        (Value::Array(object), Value::Array(patch))
+            if is_apply && object.len() > patch.len() && patch.iter().any(|item| item["name"] == "collector") =>
+        {
+            for (item, applied) in object.iter_mut().zip(patch) {
+                merge(item, applied, is_apply);
             }
         }
         (object, patch) => *object = patch.clone(),
@@ -199,7 +210,7 @@ fn without_contents(answer: &Value) -> Value {
     match answer["items"].as_array() {
         Some(items) => json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": answer["metadata"],
             "items": items.iter().map(strip).collect::<Vec<_>>()}),
-        None => strip(&answer),
+        None => strip(answer),
     }
 }
 

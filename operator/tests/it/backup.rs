@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::codegen::BoxStream;
-use tonic::transport::Server;
+use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
 use tsujiban_proto::error::{Kind, ServiceError};
 use tsujiban_proto::lifecycle::v1::lifecycle_service_server::{LifecycleService, LifecycleServiceServer};
@@ -29,6 +29,16 @@ impl Backup {
         let server = Server::builder().add_service(LifecycleServiceServer::new(self.clone()));
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         format!("http://{address}")
+    }
+
+    /// Serves over TLS on a free port, and answers its address.
+    pub async fn serve_tls(&self, certificate: &[u8], key: &[u8]) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let tls = ServerTlsConfig::new().identity(Identity::from_pem(certificate, key));
+        let server = Server::builder().tls_config(tls).unwrap().add_service(LifecycleServiceServer::new(self.clone()));
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        format!("https://localhost:{port}")
     }
 
     /// The calls since this was asked last.
@@ -90,7 +100,8 @@ impl LifecycleService for Backup {
         Ok(Response::new(EraseResponse::default()))
     }
 
-    async fn report(&self, _request: Request<ReportRequest>) -> Result<Response<ReportResponse>, Status> {
+    async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportResponse>, Status> {
+        self.called(format!("report with {}", request.metadata().get("authorization").unwrap().to_str().unwrap()));
         Ok(Response::new(self.report_now()))
     }
 

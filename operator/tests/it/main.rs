@@ -6,6 +6,7 @@
 mod apiserver;
 mod backup;
 mod build;
+mod client;
 mod device;
 mod keys;
 mod lease;

@@ -66,12 +66,19 @@ async fn drift_is_repaired() {
         json!({"metadata": {"labels":
         {"app.kubernetes.io/managed-by": "tsujiban-operator", "tsujiban.dev/tenant": "acme"}}, "spec": {"podSelector": {}}}),
     );
+    let containers = "/spec/jobTemplate/spec/template/spec/containers";
+    let added = json!({"name": "added", "image": "somebody-elses"});
+    world.apiserver.edit(CRONJOB, |job| job.pointer_mut(containers).unwrap().as_array_mut().unwrap().push(added));
     world.reconcile_tenant().await.unwrap();
     let mut writes = world.apiserver.writes();
     writes.sort();
-    let expected =
+    let job = format!("PATCH {CRONJOB}");
+    let policies =
         ["DELETE {}/stray", "PATCH {}/collector", "PATCH {}/deny-all", "PATCH {}/dns"].map(|write| write.replace("{}", POLICIES));
-    assert_eq!(writes.iter().collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>());
+    let mut expected: Vec<String> = policies.into_iter().chain([job.clone(), job]).collect(); // the job: an apply, then the repair
+    expected.sort();
+    assert_eq!(writes, expected);
+    assert_eq!(world.apiserver.get(CRONJOB).unwrap().pointer(containers).unwrap().as_array().unwrap().len(), 1);
     assert_eq!(world.apiserver.get(&format!("{POLICIES}/dns")).unwrap()["spec"]["podSelector"], json!({}));
     world.reconcile_tenant().await.unwrap();
     assert_eq!(world.apiserver.writes(), NOTHING);

@@ -1,0 +1,35 @@
+//! The connection to the backup service.
+
+use std::io::Write as _;
+
+use tokio::sync::watch;
+use tsujiban_core::clock::{Clock as _, SystemClock};
+use tsujiban_operator::backup_client::BackupClient;
+use tsujiban_operator::pki::authority::Authority;
+use tsujiban_operator::pki::serving;
+
+use crate::backup::Backup;
+
+/// C22: the service is known by the internal CA and by nothing else, the caller by a token that is read anew for each call; a new
+/// bundle is taken up without a restart.
+#[tokio::test]
+async fn the_service_is_known_by_the_internal_ca() {
+    let now = SystemClock.now();
+    let (ours, other) = (Authority::make(now).unwrap(), Authority::make(now).unwrap());
+    let (data, _) = serving::settle(None, &ours, &serving::dns_names("tsujiban-system"), now).unwrap();
+    let backup = Backup::default();
+    let endpoint = backup.serve_tls(&data["tls.crt"], &data["tls.key"]).await;
+    let mut token = tempfile::NamedTempFile::new().unwrap();
+    writeln!(token, "first").unwrap();
+    let (bundle_in, bundle) = watch::channel(None);
+    let client = BackupClient::new(endpoint, token.path().to_owned(), bundle);
+
+    assert!(client.report().await.unwrap_err().to_string().contains("CA is not made yet"));
+    bundle_in.send_replace(Some(other.bundle));
+    assert!(client.report().await.unwrap_err().to_string().contains("certificate"));
+    bundle_in.send_replace(Some(ours.bundle));
+    client.report().await.unwrap();
+    std::fs::write(token.path(), "second").unwrap();
+    client.report().await.unwrap();
+    assert_eq!(backup.calls(), ["report with Bearer first", "report with Bearer second"]);
+}
