@@ -72,6 +72,11 @@ impl Stage {
         run(Command::new("kubectl").args(arguments))
     }
 
+    #[allow(clippy::unused_async)] // as above
+    pub async fn helm(&self, arguments: &[&str]) -> Result<Answer> {
+        run(Command::new("helm").args(arguments))
+    }
+
     /// Starts, stops, pauses or resumes a program of our cluster, such as `s3`.
     #[allow(clippy::unused_async)] // as above
     pub async fn component(&self, verb: &str, name: &str) -> Result<()> {

@@ -190,10 +190,13 @@ async fn prepare(
         return Ok(());
     }
     let noted_before = tenant.status.as_ref().and_then(|status| status.incarnation.as_ref()).and_then(|text| text.parse().ok());
+    // the report may be older than this Tenant: for one whose status does not say so yet, the services are asked to prepare
+    let known = noted_before.is_some() && noted_before == annotated;
     let expected: Option<IncarnationId> = annotated.clone().or(noted_before);
     let prepared = Verdict::holds("Prepared", "the services keep the group's data under its incarnation, sealed with its keys");
     let reported = context.facts.borrow().clone();
     if let (Some(annotated), Some(facts)) = (&annotated, reported)
+        && known
         && facts.state(&id.group, annotated) == Some(GroupState::Living)
     {
         outcome.incarnation = Some(annotated.clone());

@@ -8,3 +8,4 @@ mod isolation;
 mod kept_secret;
 mod outages;
 mod reconcile;
+mod release;

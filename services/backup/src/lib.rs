@@ -17,6 +17,7 @@ pub mod keytable;
 pub mod lifecycle;
 pub mod metrics;
 pub mod object;
+pub mod probe;
 pub mod reading;
 pub mod rebuild;
 pub mod rpc;

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tsujiban_api::names::BACKUP_AUDIENCE;
 use tsujiban_backup::service::Backup;
 use tsujiban_backup::settings::{Cli, Command, ServeArgs};
-use tsujiban_backup::{error, jobs, rpc, start};
+use tsujiban_backup::{error, jobs, probe, rpc, start};
 use tsujiban_core::clock::SystemClock;
 use tsujiban_service::health::Health;
 use tsujiban_service::identity::KubeAuthenticator;
@@ -27,6 +27,11 @@ const PAUSE: Duration = Duration::from_secs(2);
 async fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Serve(args) => serve(&args).await,
+        Command::Probe(args) => {
+            probe::probe(&args).await?;
+            println!("{} answers, and refuses a call without a token", args.endpoint);
+            Ok(())
+        }
     }
 }
 

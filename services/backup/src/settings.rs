@@ -15,6 +15,7 @@ use crate::catalogue::{Catalogue, CatalogueError};
 use crate::keys::files::{self, KeyFileError};
 use crate::keys::{KeyError, Keyring};
 use crate::metrics::Metrics;
+use crate::probe::ProbeArgs;
 use crate::service::Parts;
 use crate::store::{InvalidS3, S3, S3Settings};
 
@@ -32,6 +33,8 @@ pub struct Cli {
 pub enum Command {
     /// Runs the service until it is told to stop.
     Serve(Box<ServeArgs>),
+    /// Checks that a service answers over TLS and refuses a call without a token.
+    Probe(ProbeArgs),
 }
 
 #[derive(Debug, Clone, Args)]
