@@ -45,7 +45,7 @@ deploy: images ## build, load and install into the running cluster: the inner lo
 	@e2e/deploy
 
 .PHONY: test
-test: test-unit test-e2e ## every test
+test: test-unit test-e2e test-clean ## every test
 
 .PHONY: test-unit
 test-unit: ## the tests that need no cluster
@@ -56,6 +56,10 @@ test-unit: ## the tests that need no cluster
 .PHONY: test-e2e
 test-e2e: ## the tests on a real cluster
 	@e2e/test
+
+.PHONY: test-clean
+test-clean: ## demo and down, twice in a row, leave nothing behind
+	@e2e/clean
 
 .PHONY: lint
 lint: ## formatting, clippy, licences and bans, contracts, charts, drift of generated files
