@@ -36,5 +36,8 @@ quietly() { # WHAT COMMAND...
 use_tools() {
   PATH=$binaries:$("$cluster/path" bin):$PATH
   export PATH
-  if [ "$CLUSTER" = own ]; then export KUBECONFIG=$state/kubeconfig; fi
+  # what kubectl and helm remember goes with the cluster
+  if [ "$CLUSTER" = own ]; then
+    export KUBECONFIG=$state/kubeconfig KUBECACHEDIR=$state/kubectl HELM_CACHE_HOME=$state/helm/cache HELM_CONFIG_HOME=$state/helm/config HELM_DATA_HOME=$state/helm/data
+  fi
 }

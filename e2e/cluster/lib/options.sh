@@ -36,7 +36,7 @@ running_cluster() {
 
 # inside CMD...: runs CMD in the mount, network and pid namespaces of the cluster, with its kubeconfig.
 inside() {
-  KUBECONFIG=$state/kubeconfig PATH=$bin:$PATH nsenter --target "$init" --mount --net --pid -- "$@"
+  KUBECONFIG=$state/kubeconfig KUBECACHEDIR=$state/kubectl PATH=$bin:$PATH nsenter --target "$init" --mount --net --pid -- "$@"
 }
 
 # inside_for_long CMD...: the same for what stays: it belongs to the cluster's cgroup, not to the caller's.

@@ -5,7 +5,7 @@ vtysh() {
   local pid
   pid=$(inside ip netns pids "$router" | head -n 1)
   [ -n "$pid" ] || die_with_log "router $router" "$state/log/router-$router.log"
-  inside nsenter --target "$pid" --mount --net --uts -- vtysh -N "$router" "$@"
+  inside nsenter --target "$pid" --mount --net --uts -- env HOME="/run/routers/$router" vtysh -N "$router" "$@"
 }
 
 router_listens() { inside nsenter --net="/run/netns/$router" ss -Hltn "sport = :22" | grep -q .; }
