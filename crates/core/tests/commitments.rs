@@ -10,11 +10,20 @@ use tsujiban_core::commitments::TABLE;
 fn every_commitment_of_an_existing_part_is_named_by_a_test() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let folders = ["crates", "operator", "services", "cli", "e2e"];
-    let named: BTreeSet<String> =
-        folders.iter().flat_map(|folder| sources(&root.join(folder))).flat_map(|file| named_in(&fs::read_to_string(file).unwrap())).collect();
+    let named: BTreeSet<String> = folders
+        .iter()
+        .flat_map(|folder| sources(&root.join(folder)))
+        .flat_map(|file| named_in(&fs::read_to_string(file).unwrap()))
+        .collect();
     assert!(named.contains("C23"), "the search finds what is there");
     for commitment in TABLE.iter().filter(|c| c.kept_by.exists()) {
-        assert!(named.contains(commitment.id), "no test names {} ({}); put `/// {}: ...` above one", commitment.id, commitment.promise, commitment.id);
+        assert!(
+            named.contains(commitment.id),
+            "no test names {} ({}); put `/// {}: ...` above one",
+            commitment.id,
+            commitment.promise,
+            commitment.id
+        );
     }
 }
 
