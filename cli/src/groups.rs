@@ -67,7 +67,7 @@ pub async fn erase(service: &Service, group: &GroupId, incarnation: &Incarnation
             return Err(EraseError::NotConfirmed(group.clone()).into());
         }
     }
-    let request = EraseRequest { group: group.to_string(), incarnation: incarnation.to_string(), device_serial: String::new() };
+    let request = EraseRequest { group: group.to_string(), incarnation: incarnation.to_string(), ..EraseRequest::default() };
     let answer = service.lifecycle().erase(service.request(request).await?).await?.into_inner();
     let erased = Erased { group, incarnation, snapshots: answer.snapshots, last_object_until: time(answer.last_object_until) };
     Ok(Answer::new(format, &erased, |erased| {

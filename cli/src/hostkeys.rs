@@ -77,7 +77,8 @@ async fn find(cluster: &Cluster, group: &GroupId, device: &str) -> Result<Device
     let unknown = || DeviceError::Unknown { group: group.clone(), device: device.to_owned() };
     let found = found.ok_or_else(unknown)?;
     let name = found.metadata.name.unwrap_or_default();
-    Ok(DeviceRef { group: group.to_string(), serial: found.spec.serial_number, name })
+    let uid = found.metadata.uid.unwrap_or_default();
+    Ok(DeviceRef { group: group.to_string(), serial: found.spec.serial_number, name, uid })
 }
 
 fn text(keys: &HostKeys) -> String {

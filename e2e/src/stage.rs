@@ -67,6 +67,12 @@ impl Stage {
         run(Command::new(&self.cli).args(["--staff", "tests", "--output", "json"]).args(arguments))
     }
 
+    /// Runs `tsujiban` as a staff member of the tests' release, with output for people.
+    #[allow(clippy::unused_async)] // as above
+    pub async fn tsujiban_as(&self, staff: &str, arguments: &[&str]) -> Result<Answer> {
+        run(Command::new(&self.cli).args(["--staff", staff]).args(arguments))
+    }
+
     #[allow(clippy::unused_async)] // as above
     pub async fn kubectl(&self, arguments: &[&str]) -> Result<Answer> {
         run(Command::new("kubectl").args(arguments))

@@ -80,13 +80,25 @@ impl BackupClient {
         answered(self.lifecycle()?.detach(self.request(message).await?).await).map(|_| ())
     }
 
-    /// Erases all data of a group, or of one of its devices, at once and for ever.
-    pub async fn erase(&self, group: &GroupId, incarnation: &IncarnationId, device: Option<&SerialNumber>) -> Result<(), BackupError> {
-        let message = EraseRequest {
-            group: group.to_string(),
-            incarnation: incarnation.to_string(),
-            device_serial: device.map(ToString::to_string).unwrap_or_default(),
-        };
+    /// Erases all data of a group, at once and for ever.
+    pub async fn erase_group(&self, group: &GroupId, incarnation: &IncarnationId) -> Result<(), BackupError> {
+        let (group, incarnation) = (group.to_string(), incarnation.to_string());
+        self.erase(EraseRequest { group, incarnation, ..EraseRequest::default() }).await
+    }
+
+    /// Erases all data of a device, at once and for ever. For the Device resource with this uid nothing is stored any more.
+    pub async fn erase_device(
+        &self,
+        group: &GroupId,
+        incarnation: &IncarnationId,
+        serial: &SerialNumber,
+        uid: String,
+    ) -> Result<(), BackupError> {
+        let (group, incarnation) = (group.to_string(), incarnation.to_string());
+        self.erase(EraseRequest { group, incarnation, device_serial: serial.to_string(), device_uid: uid }).await
+    }
+
+    async fn erase(&self, message: EraseRequest) -> Result<(), BackupError> {
         answered(self.lifecycle()?.erase(self.request(message).await?).await).map(|_| ())
     }
 

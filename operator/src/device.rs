@@ -14,7 +14,7 @@ use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
 use kube::{Api, Resource};
 use tsujiban_api::Device;
-use tsujiban_api::device::condition;
+use tsujiban_api::device::{condition, reason};
 
 use crate::apply::ApplyError;
 use crate::backoff::spread;
@@ -100,7 +100,7 @@ async fn run(device: &Device, context: &Context) -> Result<Action, DeviceError> 
 fn count_conflicts(context: &Context, device: &Device, is_duplicate: bool) {
     let in_conflict = |other: &Device| {
         let conditions = other.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-        find(conditions, condition::READY).is_some_and(|ready| ready.reason == status::reason::SERIAL_CONFLICT)
+        find(conditions, condition::READY).is_some_and(|ready| ready.reason == reason::SERIAL_CONFLICT)
     };
     let others = context.devices.state().iter().filter(|other| other.metadata.uid != device.metadata.uid && in_conflict(other)).count();
     context.metrics.serial_conflicts.set(i64::try_from(others + usize::from(is_duplicate)).unwrap_or(i64::MAX));
@@ -114,7 +114,7 @@ async fn announce(device: &Device, status: &tsujiban_api::DeviceStatus, context:
     if now.status == "True" || before.is_some_and(|before| before.reason == now.reason) {
         return;
     }
-    if now.reason == status::reason::SERIAL_CONFLICT {
+    if now.reason == reason::SERIAL_CONFLICT {
         tracing::warn!(
             device = name(device),
             serial = device.spec.serial_number,

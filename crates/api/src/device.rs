@@ -232,3 +232,9 @@ pub mod condition {
     pub const HOST_KEY_VERIFIED: &str = "HostKeyVerified";
     pub const BACKUP_FRESH: &str = "BackupFresh";
 }
+
+/// Reasons of conditions that others act upon.
+pub mod reason {
+    /// Another Device has the serial number already. The collector leaves out Devices that are not ready for this reason.
+    pub const SERIAL_CONFLICT: &str = "SerialNumberConflict";
+}

@@ -8,6 +8,9 @@ use tonic_types::{ErrorDetails, StatusExt};
 /// The domain of the reasons in `google.rpc.ErrorInfo`.
 const DOMAIN: &str = "tsujiban.dev";
 
+/// The reason of a refusal to store anything for a Device that was erased.
+pub const DEVICE_ERASED: &str = "DEVICE_ERASED";
+
 /// What went wrong, as far as a caller has to know to act. Each kind is one gRPC code, and no other code is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {

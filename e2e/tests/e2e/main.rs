@@ -9,3 +9,4 @@ mod kept_secret;
 mod outages;
 mod reconcile;
 mod release;
+mod staff;

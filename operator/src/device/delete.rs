@@ -82,7 +82,9 @@ pub async fn clean_up(context: &Context, api: &Api<Device>, cached: &Device, id:
     if decision == Decision::Erase {
         // without an incarnation the group was never prepared, so that nothing of the device was ever stored
         if let Some(incarnation) = incarnation {
-            context.backup.erase(&id.group, &incarnation, Some(&id.serial)).await.map_err(DeleteError::Erase)?;
+            // a collector that listed the Device before it went is known by the uid, and stores nothing more
+            let uid = device.uid().unwrap_or_default();
+            context.backup.erase_device(&id.group, &incarnation, &id.serial, uid).await.map_err(DeleteError::Erase)?;
         }
         credentials::remove(context, id).await?;
         context.book.forget(id.group.as_str(), id.serial.as_str());

@@ -8,7 +8,7 @@ use kube::{Api, Resource, ResourceExt};
 use russh::keys::ssh_key::{HashAlg, PublicKey};
 use serde_json::json;
 use tsujiban_api::device::condition::{BACKUP_FRESH, CREDENTIALS_READY, HOST_KEY_VERIFIED, READY};
-use tsujiban_api::device::{LastAttempt, LastBackup, Lifecycle};
+use tsujiban_api::device::{LastAttempt, LastBackup, Lifecycle, reason};
 use tsujiban_api::{Device, DeviceStatus, names};
 use tsujiban_core::address::Forbidden;
 
@@ -19,12 +19,6 @@ use crate::condition::{Conditions, State, Verdict, whole_second};
 
 /// How long after the end of its window a backup may still come before it counts as missed.
 const GRACE: Duration = Duration::from_mins(15);
-
-/// Reasons that others act upon.
-pub mod reason {
-    /// The collector leaves out Devices that are not ready for this reason.
-    pub const SERIAL_CONFLICT: &str = "SerialNumberConflict";
-}
 
 /// The status that follows from the one before and what was found.
 pub fn status(view: &View<'_>, forbidden: &Forbidden) -> DeviceStatus {

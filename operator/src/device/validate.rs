@@ -4,12 +4,12 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
+use tsujiban_api::device::reason;
 use tsujiban_api::{Device, names};
 use tsujiban_core::address::{DeviceNetworks, Forbidden, Refused, network};
 use tsujiban_core::id::{DeviceName, GroupId, InvalidId, SerialNumber};
 
 use super::dereference::{Found, SecretShape};
-use super::status::reason;
 use crate::condition::Verdict;
 
 /// A Device that cannot be one.

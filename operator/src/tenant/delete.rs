@@ -91,7 +91,7 @@ pub async fn clean_up(context: &Context, cached: &Tenant, id: &Identity) -> Resu
     match decision {
         Decision::Erase => {
             if let Some(incarnation) = &incarnation {
-                context.backup.erase(&id.group, incarnation, None).await.map_err(DeleteError::Erase)?;
+                context.backup.erase_group(&id.group, incarnation).await.map_err(DeleteError::Erase)?;
             }
             if let Some(namespace) = namespace {
                 if !is_terminating(&namespace) {

@@ -6,10 +6,9 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use tsujiban_api::Device;
-use tsujiban_api::device::{Lifecycle, condition};
+use tsujiban_api::device::{Lifecycle, condition, reason};
 
 use crate::condition::{Verdict, find};
-use crate::device::status::reason;
 
 /// How many late devices a message names.
 const NAMED: usize = 5;

@@ -93,7 +93,8 @@ impl LifecycleService for Backup {
 
     async fn erase(&self, request: Request<EraseRequest>) -> Result<Response<EraseResponse>, Status> {
         let request = request.into_inner();
-        self.called(format!("erase {} {} {}", request.group, request.incarnation, request.device_serial).trim_end().to_owned());
+        let EraseRequest { group, incarnation, device_serial, device_uid } = &request;
+        self.called(format!("erase {group} {incarnation} {device_serial} {device_uid}").trim_end().to_owned());
         if request.device_serial.is_empty() {
             self.set(&request.group, &request.incarnation, GroupState::Erased);
         }

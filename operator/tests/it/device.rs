@@ -117,9 +117,10 @@ async fn a_missed_window_shows() {
 #[tokio::test]
 async fn a_device_that_is_deleted_is_erased() {
     let mut world = declared().await;
+    let uid = world.apiserver.get(DEVICE).unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
     world.delete(DEVICE);
     world.reconcile_device().await;
-    assert_eq!(world.backup.calls(), [format!("erase acme {FIRST} S1")]);
+    assert_eq!(world.backup.calls(), [format!("erase acme {FIRST} S1 {uid}")], "a collector that knows it is refused by its uid");
     assert!(world.apiserver.get(DEVICE).is_none() && world.apiserver.get(SECRET).is_none());
 }
 

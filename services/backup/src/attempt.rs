@@ -9,7 +9,7 @@ use tsujiban_service::caller::GroupScope;
 use uuid::Uuid;
 
 use crate::catalogue::{AttemptRow, NewAttempt, SnapshotRow};
-use crate::device::{Details, Device, Named, OpenGroup, open_device};
+use crate::device::{Declared, Details, Device, OpenGroup, open_device};
 use crate::error::{Error, Result};
 use crate::keys::KeyError;
 use crate::object::ObjectError;
@@ -19,7 +19,7 @@ pub(crate) const MESSAGE: &str = "attempt message";
 
 /// An attempt that stored nothing.
 pub struct Failed {
-    pub device: Named,
+    pub device: Declared,
     pub idempotency_key: Uuid,
     pub reason: Reason,
     pub message: String,
@@ -39,6 +39,11 @@ pub struct Outcome {
 impl Backup {
     /// Notes an attempt that stored nothing. A repeated call notes nothing again.
     pub async fn record_attempt(&self, scope: &GroupScope, failed: Failed) -> Result<()> {
+        let recorded = self.record_for(scope, &failed).await;
+        self.unless_ended(&failed.device.life, recorded).await
+    }
+
+    async fn record_for(&self, scope: &GroupScope, failed: &Failed) -> Result<()> {
         let group = self.living_group(scope).await?;
         let key = failed.idempotency_key.to_string();
         if self.catalogue.answered(group.incarnation(), &key).await?.is_some() {
@@ -65,6 +70,7 @@ impl Backup {
         let attempt = NewAttempt {
             device: device.row.incarnation.clone(),
             group: group.incarnation().clone(),
+            life: device.life.clone(),
             time: self.now(),
             reason,
             changed: false,

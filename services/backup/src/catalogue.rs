@@ -7,6 +7,7 @@ mod devices;
 mod erasure;
 mod groups;
 mod keys;
+mod lives;
 mod meta;
 mod row;
 mod snapshots;
@@ -42,6 +43,8 @@ pub enum CatalogueError {
     Corrupt { column: &'static str, value: String },
     #[error("what the row belongs to was erased")]
     Gone,
+    #[error("the Device was deleted and its data erased")]
+    LifeEnded,
 }
 
 impl From<sqlx::Error> for CatalogueError {

@@ -8,6 +8,7 @@ use tsujiban_service::caller::GroupScope;
 
 use crate::catalogue::{DeviceRow, GroupRow, GroupState};
 use crate::error::{Error, Result};
+use crate::life::Life;
 use crate::service::Backup;
 
 const DETAILS: &str = "device";
@@ -27,6 +28,13 @@ pub struct Named {
     pub name: DeviceName,
 }
 
+/// A device as a collector names it: as a Device resource declares it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Declared {
+    pub named: Named,
+    pub life: Life,
+}
+
 /// What is sealed of a device in the catalogue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Details {
@@ -43,6 +51,8 @@ pub struct Details {
 pub struct Device {
     pub row: DeviceRow,
     pub details: Details,
+    /// The Device for which something is written; `None` when it is not for one, as in a rebuild.
+    pub life: Option<Life>,
 }
 
 impl Details {
@@ -81,11 +91,15 @@ impl Backup {
 
     /// A group whose Tenant is there, so that data may be added.
     pub(crate) async fn living_group(&self, scope: &GroupScope) -> Result<OpenGroup> {
-        let group = self.group(scope).await?;
-        if group.row.state == GroupState::Living {
-            return Ok(group);
+        let Some(row) = self.catalogue.present_group(scope.group()).await? else {
+            let message =
+                format!("group {} is not prepared, or was erased; the operator prepares it when its Tenant is made", scope.group());
+            return Err(Error::refuse(Kind::Precondition, "GROUP_NOT_PREPARED", message));
+        };
+        if row.state == GroupState::Living {
+            return self.open_group(row).await;
         }
-        let message = format!("group {} is {}; its Tenant has to come back before anything is added", scope.group(), group.row.state);
+        let message = format!("group {} is {}; its Tenant has to come back before anything is added", scope.group(), row.state);
         Err(Error::refuse(Kind::Precondition, "GROUP_NOT_LIVING", message))
     }
 
@@ -103,9 +117,13 @@ impl Backup {
     }
 
     /// The device with this serial number, made when it is new to the group, with the name that it has now.
-    pub(crate) async fn device_for(&self, group: &OpenGroup, named: &Named) -> Result<Device> {
+    pub(crate) async fn device_for(&self, group: &OpenGroup, declared: &Declared) -> Result<Device> {
+        let Declared { named, life } = declared;
         loop {
             if let Some(device) = self.find_device(group, &named.serial).await? {
+                // asked after it was found: it is no other Device's that came after this one was erased
+                self.check_alive(life).await?;
+                let device = Device { life: Some(life.clone()), ..device };
                 if device.details.name == named.name {
                     return Ok(device);
                 }
@@ -115,8 +133,8 @@ impl Backup {
             let (_, key) = self.keyring.new_data_key(group.incarnation(), &incarnation, &self.random)?;
             let details = Details::new(named);
             let row = self.seal_device(group, incarnation, key.key_id.clone(), &details)?;
-            if self.catalogue.add_device(&row, Some(&key)).await? {
-                return Ok(Device { row, details });
+            if self.catalogue.add_device(&row, Some(&key), Some(life)).await? {
+                return Ok(Device { row, details, life: Some(life.clone()) });
             }
         }
     }
@@ -149,11 +167,12 @@ impl Backup {
                 return Ok(device);
             }
             let row = self.seal_device(group, device.row.incarnation.clone(), device.row.key_id.clone(), &details)?;
-            if self.catalogue.update_device(&row, &device.row.sealed).await? {
-                return Ok(Device { row, details });
+            let life = device.life;
+            if self.catalogue.update_device(&row, &device.row.sealed, life.as_ref()).await? {
+                return Ok(Device { row, details, life });
             }
-            let serial = &device.details.serial;
-            device = self.find_device(group, serial).await?.ok_or(crate::catalogue::CatalogueError::Gone)?;
+            let found = self.find_device(group, &device.details.serial).await?.ok_or(crate::catalogue::CatalogueError::Gone)?;
+            device = Device { life, ..found };
         }
     }
 
@@ -180,7 +199,7 @@ impl Backup {
 pub(crate) fn open_device(group: &OpenGroup, row: DeviceRow) -> Result<Device> {
     let plain = group.key.open(Context { class: DETAILS, record: row.incarnation.as_str().as_bytes() }, &row.sealed)?;
     let details = serde_json::from_slice(&plain).map_err(|_| crate::object::ObjectError::Contents("a device cannot be read"))?;
-    Ok(Device { row, details })
+    Ok(Device { row, details, life: None })
 }
 
 fn unknown_group(group: &GroupId) -> Error {

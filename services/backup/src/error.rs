@@ -1,6 +1,6 @@
 //! What can go wrong, and what a caller is told of it.
 
-use tsujiban_proto::error::{Kind, ServiceError};
+use tsujiban_proto::error::{DEVICE_ERASED, Kind, ServiceError};
 use tsujiban_sealing::SealingError;
 
 use crate::catalogue::CatalogueError;
@@ -48,6 +48,9 @@ impl From<Error> for ServiceError {
     fn from(error: Error) -> Self {
         let (kind, reason) = match &error {
             Error::Refused(refused) => return refused.clone(),
+            Error::Catalogue(ended @ CatalogueError::LifeEnded) => {
+                return Self::new(Kind::Precondition, DEVICE_ERASED, format!("{ended}; leave it out, and list the Devices again"));
+            }
             Error::Store(StoreError::NotFound { .. }) | Error::Object(_) => (Kind::DataLoss, "DAMAGED"),
             Error::Store(_) => (Kind::Unavailable, "STORE"),
             Error::Catalogue(CatalogueError::Gone) | Error::Key(KeyError::Destroyed) => (Kind::NotFound, "ERASED"),

@@ -8,6 +8,7 @@ use tsujiban_core::retention;
 
 use crate::catalogue::{Due, LeftoverRow};
 use crate::error::Result;
+use crate::life::REMEMBERED;
 use crate::metrics;
 use crate::object::{self, PREFIX, ids_of_key};
 use crate::service::Backup;
@@ -32,6 +33,7 @@ impl Backup {
         let done = Expiry { snapshots: self.expire_snapshots(now).await?, leftovers: self.expire_leftovers(now).await? };
         self.catalogue.forget_answers(now - ANSWERS).await?;
         self.catalogue.forget_erased_groups(now).await?;
+        self.catalogue.forget_ended(now - REMEMBERED).await?;
         self.measure_overdue(now).await?;
         self.metrics.expired.inc_by(done.snapshots + done.leftovers);
         if done != Expiry::default() {

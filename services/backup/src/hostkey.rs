@@ -4,7 +4,7 @@ use tsujiban_core::id::SerialNumber;
 use tsujiban_proto::error::Kind;
 use tsujiban_service::caller::GroupScope;
 
-use crate::device::{Details, Named};
+use crate::device::{Declared, Details};
 use crate::error::{Error, Result};
 use crate::service::Backup;
 
@@ -27,9 +27,9 @@ impl Backup {
     }
 
     /// Pins the key of a first contact. Pinning what is pinned succeeds.
-    pub async fn pin_host_key(&self, scope: &GroupScope, named: &Named, key: &str) -> Result<()> {
+    pub async fn pin_host_key(&self, scope: &GroupScope, declared: &Declared, key: &str) -> Result<()> {
         let group = self.living_group(scope).await?;
-        let device = self.device_for(&group, named).await?;
+        let device = self.device_for(&group, declared).await?;
         let pin = |details: &mut Details| {
             if !details.pinned_host_key.is_empty() && details.pinned_host_key != key {
                 return Err(changed_meanwhile("another host key is pinned already; compare the two before you trust the new one"));
@@ -38,7 +38,8 @@ impl Backup {
             key.clone_into(&mut details.observed_host_key);
             Ok(())
         };
-        self.try_change_device(&group, device, pin).await.map(drop)
+        let pinned = self.try_change_device(&group, device, pin).await.map(drop);
+        self.unless_ended(&declared.life, pinned).await
     }
 
     /// Puts another key in the place of the pinned one; an empty one lets the next contact pin.

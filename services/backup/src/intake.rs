@@ -14,8 +14,8 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::attempt::MESSAGE;
-use crate::catalogue::{Answered, NewAttempt, SnapshotRow};
-use crate::device::{Details, Device, Named, OpenGroup};
+use crate::catalogue::{Answered, CatalogueError, LeftoverRow, NewAttempt, SnapshotRow};
+use crate::device::{Declared, Details, Device, Named, OpenGroup};
 use crate::error::{Error, Result};
 use crate::object::{self, Header, Meta};
 use crate::service::Backup;
@@ -25,7 +25,7 @@ const STABLE: &str = "stable config";
 
 /// A config as it was fetched, whole as far as its carrier goes.
 pub struct Fetched {
-    pub device: Named,
+    pub device: Declared,
     pub driver: Driver,
     pub idempotency_key: Uuid,
     pub host_key: String,
@@ -47,10 +47,15 @@ impl Backup {
         fetched.driver.check_whole(&fetched.config).map_err(|defect| {
             Error::refuse(Kind::Invalid, "NOT_WHOLE", format!("the config is not whole, so it is not stored: {defect}; fetch it again"))
         })?;
+        let stored = self.take_in_whole(scope, &fetched).await;
+        self.unless_ended(&fetched.device.life, stored).await
+    }
+
+    async fn take_in_whole(&self, scope: &GroupScope, fetched: &Fetched) -> Result<Stored> {
         let group = self.living_group(scope).await?;
         let key = fetched.idempotency_key.to_string();
         if let Some(answered) = self.catalogue.answered(group.incarnation(), &key).await? {
-            return self.repeat(&group, &fetched.device, answered).await;
+            return self.repeat(&group, &fetched.device.named, answered).await;
         }
         let device = self.device_for(&group, &fetched.device).await?;
         let device = self.change_device(&group, device, |details| {
@@ -62,9 +67,9 @@ impl Backup {
         let _turn = self.turn(&device.row.incarnation).await;
         // the same call may have waited for its turn twice
         if let Some(answered) = self.catalogue.answered(group.incarnation(), &key).await? {
-            return self.repeat(&group, &fetched.device, answered).await;
+            return self.repeat(&group, &fetched.device.named, answered).await;
         }
-        match self.store_or_see(&group, &device, &fetched).await {
+        match self.store_or_see(&group, &device, fetched).await {
             Err(Error::Store(error)) => {
                 let message = "the config was fetched, but the storage did not take it";
                 self.note_attempt(&group, &device, Some(Reason::Store), message, None).await?;
@@ -135,7 +140,12 @@ impl Backup {
             stable_mac,
             shrunk: before.is_some_and(|before| retention::shrunk(before, bytes)),
         };
-        self.catalogue.record_stored(&snapshot, &attempt).await?;
+        let recorded = self.catalogue.record_stored(&snapshot, &attempt).await;
+        if let Err(CatalogueError::LifeEnded | CatalogueError::Gone) = recorded {
+            // erased meanwhile: the object is as unreadable as those that the erasure found, and goes like them
+            self.catalogue.note_leftover(&leftover(&snapshot, object)).await?;
+        }
+        recorded?;
         self.metrics.stored.inc();
         self.stored(group, device, snapshot.id, true).await
     }
@@ -178,6 +188,7 @@ impl Backup {
         Ok(NewAttempt {
             device: device.row.incarnation.clone(),
             group: group.incarnation().clone(),
+            life: device.life.clone(),
             time: self.now(),
             reason: None,
             changed,
@@ -216,6 +227,16 @@ impl Backup {
 /// Equal for configs that differ only in lines that change by themselves.
 pub(crate) fn stable_mac(key: &DataKey, driver: Driver, config: &[u8]) -> Vec<u8> {
     key.mac_parts(STABLE, stable_lines(driver, config)).to_vec()
+}
+
+fn leftover(snapshot: &SnapshotRow, object: String) -> LeftoverRow {
+    LeftoverRow {
+        object,
+        version: snapshot.version.clone(),
+        group: snapshot.group.clone(),
+        locked_until: snapshot.locked_until,
+        stored_bytes: snapshot.stored_bytes,
+    }
 }
 
 fn length(bytes: &[u8]) -> u64 {

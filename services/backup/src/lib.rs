@@ -14,6 +14,7 @@ pub mod intake;
 pub mod jobs;
 pub mod keys;
 pub mod keytable;
+pub mod life;
 pub mod lifecycle;
 pub mod metrics;
 pub mod object;

@@ -8,6 +8,7 @@ use tsujiban_service::caller::GroupScope;
 
 use crate::catalogue::{Erased, GroupRow, GroupState, GroupUse};
 use crate::error::{Error, Result};
+use crate::life::Life;
 use crate::service::Backup;
 
 /// Who wants a whole group erased.
@@ -77,22 +78,33 @@ impl Backup {
         }
     }
 
-    /// Erases a device: its key is destroyed, so that no lock of an object can keep it readable.
-    pub async fn erase_device(&self, scope: &GroupScope, incarnation: Option<&IncarnationId>, serial: &SerialNumber) -> Result<Erased> {
+    /// Erases a device: its key is destroyed, so that no lock of an object can keep it readable, and the life of its Device ends,
+    /// so that nobody who still knows it stores anything.
+    pub async fn erase_device(
+        &self,
+        scope: &GroupScope,
+        incarnation: Option<&IncarnationId>,
+        serial: &SerialNumber,
+        life: Option<&Life>,
+    ) -> Result<Erased> {
         let group = match incarnation {
             Some(incarnation) => match self.incarnation(scope.group(), incarnation).await? {
-                Found::Present(group) => group,
-                Found::Erased => return self.erased(Erased::default()).await,
+                Found::Present(group) => Some(group),
+                Found::Erased => None,
             },
-            None => match self.catalogue.present_group(scope.group()).await? {
-                Some(group) => group,
-                None => return self.erased(Erased::default()).await,
-            },
+            None => self.catalogue.present_group(scope.group()).await?,
+        };
+        let Some(group) = group else {
+            if let Some(life) = life {
+                self.catalogue.end_life(life, self.now()).await?;
+            }
+            return self.erased(Erased::default()).await;
         };
         let group = self.open_group(group).await?;
-        let Some(device) = self.find_device(&group, serial).await? else { return self.erased(Erased::default()).await };
-        let erased = self.catalogue.erase_device(&device.row.incarnation).await?;
-        tracing::info!(device = %device.row.incarnation, snapshots = erased.snapshots, "device erased");
+        let mac = group.serial_mac(serial.as_str());
+        let erased = self.catalogue.erase_device_of(group.incarnation(), &mac, life, self.now()).await?;
+        let Some((device, erased)) = erased else { return self.erased(Erased::default()).await };
+        tracing::info!(%device, snapshots = erased.snapshots, "device erased");
         self.erased(erased).await
     }
 

@@ -31,6 +31,9 @@ pub struct Context<N> {
     pub places: Places,
 }
 
+/// A config and what the device says it is; `None` when the Device was erased in the meantime.
+type Fetched = Option<(Config, About)>;
+
 /// Why the device's host key is not settled.
 #[derive(Debug, thiserror::Error)]
 enum HostKeyError {
@@ -53,6 +56,12 @@ impl Step for HostKeyError {
     }
 }
 
+impl HostKeyError {
+    fn is_erased(&self) -> bool {
+        matches!(self, Self::Backup(error) if error.is_erased())
+    }
+}
+
 impl<N: Network> Context<N> {
     /// Backs up one device. Fetching ends at `run_ends` or when `stop` is cancelled; storing and recording then still go on.
     pub async fn attempt(&self, target: &Target, run_ends: Instant, stop: &CancellationToken) -> Finished {
@@ -70,11 +79,13 @@ impl<N: Network> Context<N> {
         };
         let host_key = shown.get().map(openssh).unwrap_or_default();
         let failure = match fetched {
-            Ok((config, about)) => {
+            Ok(None) => return (Outcome::Erased, true),
+            Ok(Some((config, about))) => {
                 let bytes = u64::try_from(config.bytes().len()).unwrap_or(u64::MAX);
                 match self.backup.put(target, &host_key, about, config).await {
                     Ok(stored) if stored.changed => return (Outcome::Changed { bytes }, true),
                     Ok(_) => return (Outcome::Unchanged { bytes }, true),
+                    Err(error) if error.is_erased() => return (Outcome::Erased, true),
                     Err(error) => {
                         Failure::new(Reason::Store, &format!("the config was fetched, but is not known to be stored: {}", chain(&error)))
                     }
@@ -84,12 +95,15 @@ impl<N: Network> Context<N> {
         };
         let recorded = self.backup.record(target, &host_key, &failure).await;
         if let Err(error) = &recorded {
+            if error.is_erased() {
+                return (Outcome::Erased, true);
+            }
             warn!(device = %target.name, error = chain(error), "attempt not recorded");
         }
         (Outcome::Failed(failure), recorded.is_ok())
     }
 
-    async fn fetch_in_time(&self, target: &Target, shown: &Shown, start: Instant, run_ends: Instant) -> Result<(Config, About), Failure> {
+    async fn fetch_in_time(&self, target: &Target, shown: &Shown, start: Instant, run_ends: Instant) -> Result<Fetched, Failure> {
         if start >= run_ends {
             return Err(Failure::new(
                 Reason::Timeout,
@@ -115,7 +129,7 @@ impl<N: Network> Context<N> {
         }
     }
 
-    async fn fetch(&self, target: &Target, shown: &Shown) -> Result<(Config, About), Failure> {
+    async fn fetch(&self, target: &Target, shown: &Shown) -> Result<Fetched, Failure> {
         let Limits { idle, device, .. } = self.limits;
         let allowed = network::admit(&self.network, &self.networks, &target.host, target.port, idle).await?;
         let credentials = self.cluster.credentials(&target.secret).await?;
@@ -130,12 +144,15 @@ impl<N: Network> Context<N> {
             most: device,
         };
         let session = Session::open(stream, &connect, shown).await?;
-        if session.first_contact {
-            self.pin(target, shown).await?;
+        if session.first_contact
+            && let Err(error) = self.pin(target, shown).await
+        {
+            session.close().await;
+            return if error.is_erased() { Ok(None) } else { Err(error.into()) };
         }
         let fetched = async {
             let mut shell = Shell::open(session.handle(), idle, &self.places).await?;
-            Ok(driver::fetch(target.driver, &mut shell).await?)
+            Ok(Some(driver::fetch(target.driver, &mut shell).await?))
         };
         let fetched = fetched.await;
         session.close().await;

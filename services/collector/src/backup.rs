@@ -15,7 +15,7 @@ use tsujiban_core::id::GroupId;
 use tsujiban_core::outcome::Reason;
 use tsujiban_proto::backup::v1 as wire;
 use tsujiban_proto::backup::v1::backup_service_client::BackupServiceClient;
-use tsujiban_proto::error::{Kind, ServiceError};
+use tsujiban_proto::error::{DEVICE_ERASED, Kind, ServiceError};
 use zeroize::Zeroizing;
 
 use crate::driver::{About, Config};
@@ -72,6 +72,11 @@ impl BackupError {
             Self::Service(error) => Some(error.kind),
             _ => None,
         }
+    }
+
+    /// Whether the Device was erased since it was listed.
+    pub fn is_erased(&self) -> bool {
+        matches!(self, Self::Service(error) if error.kind == Kind::Precondition && error.reason == DEVICE_ERASED)
     }
 }
 
@@ -164,7 +169,8 @@ impl Backup {
     }
 
     fn device(&self, target: &Target) -> wire::DeviceRef {
-        wire::DeviceRef { group: self.group.to_string(), serial: target.serial.to_string(), name: target.name.to_string() }
+        let Target { serial, name, uid, .. } = target;
+        wire::DeviceRef { group: self.group.to_string(), serial: serial.to_string(), name: name.to_string(), uid: uid.clone() }
     }
 
     /// Makes a call, and once or twice more when the service is away. Each try shows the token as it stands in its file then.

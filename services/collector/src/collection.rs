@@ -89,6 +89,7 @@ fn log(finished: &Finished) {
         Outcome::Failed(failure) => {
             warn!(%device, result = %failure.reason, message = failure.message, seconds, recorded, "device not backed up");
         }
+        Outcome::Erased => info!(%device, result = "erased", "the device was deleted in the meantime"),
         Outcome::Interrupted => info!(%device, result = "interrupted", "device not backed up"),
     }
 }

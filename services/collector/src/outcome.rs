@@ -60,6 +60,8 @@ pub enum Outcome {
         bytes: u64,
     },
     Failed(Failure),
+    /// The Device was erased since it was listed: there is nothing to store, and nothing to record.
+    Erased,
     /// The collector was told to stop. This says nothing about the device, so nothing is recorded.
     Interrupted,
 }

@@ -25,7 +25,7 @@ impl Summary<'_> {
     /// A line a device, then the totals.
     pub fn text(&self) -> String {
         let all = self.finished.len() <= LINES;
-        let shown: Vec<&Finished> = self.finished.iter().filter(|device| all || !is_stored(device)).collect();
+        let shown: Vec<&Finished> = self.finished.iter().filter(|device| all || !is_well(device)).collect();
         let mut text = String::new();
         for line in lines(&shown).take(LINES) {
             let _ = writeln!(text, "{line}");
@@ -39,7 +39,7 @@ impl Summary<'_> {
     /// The same in as many bytes as Kubernetes keeps: the totals, then the devices, those first that were not backed up.
     pub fn termination(&self) -> String {
         let mut shown: Vec<&Finished> = self.finished.iter().collect();
-        shown.sort_by_key(|device| is_stored(device));
+        shown.sort_by_key(|device| is_well(device));
         let mut text = self.totals() + "\n";
         for line in lines(&shown) {
             if text.len() + line.len() >= TERMINATION_BYTES {
@@ -92,6 +92,7 @@ fn detail(device: &Finished) -> String {
         Outcome::Changed { bytes } | Outcome::Unchanged { bytes } => format!("{:>10}  {:>6}", size(*bytes), seconds(device.took)),
         Outcome::Failed(failure) if device.recorded => failure.message.clone(),
         Outcome::Failed(failure) => format!("{} (not recorded)", failure.message),
+        Outcome::Erased => "deleted in the meantime; nothing of it is stored".to_owned(),
         Outcome::Interrupted => "told to stop; the next run tries again".to_owned(),
     }
 }
@@ -101,6 +102,7 @@ fn word(device: &Finished) -> &'static str {
         Outcome::Changed { .. } => "changed",
         Outcome::Unchanged { .. } => "unchanged",
         Outcome::Failed(failure) => failure.reason.as_str(),
+        Outcome::Erased => "erased",
         Outcome::Interrupted => "interrupted",
     }
 }
@@ -109,13 +111,15 @@ fn rank(device: &Finished) -> u8 {
     match &device.outcome {
         Outcome::Changed { .. } => 0,
         Outcome::Unchanged { .. } => 1,
-        Outcome::Failed(_) => 2,
-        Outcome::Interrupted => 3,
+        Outcome::Erased => 2,
+        Outcome::Failed(_) => 3,
+        Outcome::Interrupted => 4,
     }
 }
 
-fn is_stored(device: &Finished) -> bool {
-    rank(device) < 2
+/// Whether the device is backed up, or needs to be no more.
+fn is_well(device: &Finished) -> bool {
+    rank(device) < 3
 }
 
 fn seconds(time: Duration) -> String {
@@ -182,6 +186,18 @@ acme: 3 devices in 21.0 s: 1 changed, 1 unchanged, 1 Timeout
         assert!(termination.starts_with("acme: 1200 devices in 21.0 s: 0 changed, 900 unchanged, 300 Timeout\ndead-0"));
         let text = summary.text();
         assert!(!text.contains("good-") && text.contains("... and 100 more that were not backed up\nacme: 1200 devices"));
+    }
+
+    #[test]
+    fn an_erased_device_is_no_failure() {
+        let group = "acme".parse().unwrap();
+        let mut devices: Vec<Finished> = (0..LINES).map(|i| timeout(&format!("dead-{i}"))).collect();
+        devices.push(finished("gone-1", Outcome::Erased));
+        assert!(!summary(&group, &devices).text().contains("gone-1"), "only failures are listed of a large group");
+        let summary = summary(&group, &devices[LINES - 1..]);
+        assert!(summary.text().contains("gone-1    erased   deleted in the meantime; nothing of it is stored\n"), "{}", summary.text());
+        assert_eq!(summary.totals(), "acme: 2 devices in 21.0 s: 0 changed, 0 unchanged, 1 erased, 1 Timeout");
+        assert!(!summary.nothing_recorded() && !summary.interrupted());
     }
 
     #[test]

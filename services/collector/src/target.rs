@@ -2,7 +2,7 @@
 
 use kube::ResourceExt;
 use tsujiban_api::Device;
-use tsujiban_api::device::{Algorithms, Lifecycle};
+use tsujiban_api::device::{Algorithms, Lifecycle, condition, reason};
 use tsujiban_api::names;
 use tsujiban_core::driver::Driver;
 use tsujiban_core::id::{DeviceName, InvalidId, SerialNumber};
@@ -12,6 +12,8 @@ use tsujiban_core::id::{DeviceName, InvalidId, SerialNumber};
 pub struct Target {
     pub name: DeviceName,
     pub serial: SerialNumber,
+    /// The Device resource's UID: which life of it was listed.
+    pub uid: String,
     pub driver: Driver,
     pub host: String,
     pub port: u16,
@@ -27,7 +29,7 @@ impl Target {
     pub fn of(device: &Device) -> Result<Option<Self>, InvalidId> {
         let spec = &device.spec;
         let wanted = spec.lifecycle == Lifecycle::Active && spec.backup.enabled && device.metadata.deletion_timestamp.is_none();
-        if !wanted {
+        if !wanted || is_in_conflict(device) {
             return Ok(None);
         }
         let name = device.name_any();
@@ -36,6 +38,7 @@ impl Target {
             connection.credentials_secret_ref.as_ref().map_or_else(|| names::generated_credentials(&name), |secret| secret.name.clone());
         Ok(Some(Self {
             serial: spec.serial_number.parse()?,
+            uid: device.uid().unwrap_or_default(),
             name: name.parse()?,
             driver: spec.driver.into(),
             host: connection.host.clone(),
@@ -47,19 +50,29 @@ impl Target {
     }
 }
 
+/// Whether another Device has the serial number: its configs would be mixed with that one's.
+fn is_in_conflict(device: &Device) -> bool {
+    let conditions = device.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let mut ready = conditions.iter().filter(|found| found.type_ == condition::READY);
+    ready.any(|ready| ready.status == "False" && ready.reason == reason::SERIAL_CONFLICT)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn device(change: &str) -> Device {
         let mut device = serde_json::json!({
-            "apiVersion": "tsujiban.dev/v1alpha1", "kind": "Device", "metadata": { "name": "tokyo-1" },
+            "apiVersion": "tsujiban.dev/v1alpha1", "kind": "Device", "metadata": { "name": "tokyo-1", "uid": "u-1" },
             "spec": { "siteRef": { "name": "tokyo" }, "serialNumber": "JN1", "driver": "Frr", "connection": { "host": "192.0.2.1" } },
         });
         match change {
             "maintenance" => device["spec"]["lifecycle"] = "Maintenance".into(),
             "retired" => device["spec"]["lifecycle"] = "Retired".into(),
             "off" => device["spec"]["backup"] = serde_json::json!({ "enabled": false }),
+            "conflict" => device["status"] = ready("False", "SerialNumberConflict"),
+            "no conflict any more" => device["status"] = ready("True", "Ready"),
+            "not ready" => device["status"] = ready("False", "SecretMissing"),
             "deleted" => device["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into(),
             "own secret" => device["spec"]["connection"]["credentialsSecretRef"] = serde_json::json!({ "name": "login" }),
             _ => {}
@@ -67,12 +80,21 @@ mod tests {
         serde_json::from_value(device).unwrap()
     }
 
+    fn ready(status: &str, reason: &str) -> serde_json::Value {
+        serde_json::json!({ "conditions": [
+            { "type": "BackupFresh", "status": "Unknown", "reason": "SerialNumberConflict", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" },
+            { "type": "Ready", "status": status, "reason": reason, "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" },
+        ] })
+    }
+
     #[test]
     fn only_living_devices_with_backup_are_wanted() {
-        for unwanted in ["maintenance", "retired", "off", "deleted"] {
+        for unwanted in ["maintenance", "retired", "off", "deleted", "conflict"] {
             assert_eq!(Target::of(&device(unwanted)), Ok(None), "{unwanted}");
         }
-        assert!(Target::of(&device("")).unwrap().is_some());
+        for wanted in ["", "no conflict any more", "not ready"] {
+            assert!(Target::of(&device(wanted)).unwrap().is_some_and(|target| target.uid == "u-1"), "{wanted}");
+        }
     }
 
     #[test]

@@ -5,12 +5,15 @@ use tsujiban_core::id::{IncarnationId, SnapshotId};
 use tsujiban_core::outcome::Reason;
 
 use super::{Catalogue, CatalogueError, row};
+use crate::life::Life;
 
 /// An attempt that ended just now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewAttempt {
     pub device: IncarnationId,
     pub group: IncarnationId,
+    /// Of the Device for which the attempt was made.
+    pub life: Option<Life>,
     pub time: Timestamp,
     /// `None`: the config was stored or seen again.
     pub reason: Option<Reason>,
@@ -95,7 +98,7 @@ impl NewAttempt {
 
 impl Catalogue {
     pub async fn record_attempt(&self, attempt: &NewAttempt) -> Result<(), CatalogueError> {
-        let mut tx = self.write().await?;
+        let mut tx = self.write_for(attempt.life.as_ref()).await?;
         attempt.put(&mut tx).await?;
         Ok(tx.commit().await?)
     }

@@ -2,6 +2,7 @@ use sqlx::sqlite::SqliteRow;
 use tsujiban_core::id::{IncarnationId, KeyId};
 
 use super::{Catalogue, CatalogueError, KeyRow, row};
+use crate::life::Life;
 
 /// A device. Serial number, name and host keys are in `sealed`; the MACs are there to find it by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,8 +53,8 @@ impl Catalogue {
     }
 
     /// Notes a new device, with its key unless the key is there already. `false`: a device with this serial number was faster.
-    pub async fn add_device(&self, device: &DeviceRow, key: Option<&KeyRow>) -> Result<bool, CatalogueError> {
-        let mut tx = self.write().await?;
+    pub async fn add_device(&self, device: &DeviceRow, key: Option<&KeyRow>, life: Option<&Life>) -> Result<bool, CatalogueError> {
+        let mut tx = self.write_for(life).await?;
         let added = sqlx::query(
             "INSERT INTO devices (incarnation, group_incarnation, key_id, serial_mac, name_mac, sealed) VALUES ($1, $2, $3, $4, $5, $6)
              ON CONFLICT DO NOTHING",
@@ -78,9 +79,12 @@ impl Catalogue {
     }
 
     /// Changes what is known about a device, unless somebody else did since it was read. `false`: read again.
-    pub async fn update_device(&self, device: &DeviceRow, read: &[u8]) -> Result<bool, CatalogueError> {
+    pub async fn update_device(&self, device: &DeviceRow, read: &[u8], life: Option<&Life>) -> Result<bool, CatalogueError> {
+        let mut tx = self.write_for(life).await?;
         let query = sqlx::query("UPDATE devices SET name_mac = $3, sealed = $4 WHERE incarnation = $1 AND sealed = $2");
         let query = query.bind(device.incarnation.as_str()).bind(read).bind(&device.name_mac).bind(&device.sealed);
-        Ok(query.execute(&self.writer).await?.rows_affected() > 0)
+        let updated = query.execute(&mut *tx).await?.rows_affected() > 0;
+        tx.commit().await?;
+        Ok(updated)
     }
 }

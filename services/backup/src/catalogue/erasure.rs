@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use sqlx::{Sqlite, Transaction};
 use tsujiban_core::id::IncarnationId;
 
-use super::{Catalogue, CatalogueError, GroupRow, SnapshotRow, row};
+use super::{Catalogue, CatalogueError, GroupRow, SnapshotRow, lives, row};
+use crate::life::Life;
 use crate::object::object_key;
 use crate::store::Version;
 
@@ -38,20 +39,44 @@ impl Catalogue {
     /// Destroys a device's key and everything that is known about it, save where its objects lie.
     pub async fn erase_device(&self, device: &IncarnationId) -> Result<Erased, CatalogueError> {
         let mut tx = self.write().await?;
-        let erased = leave_objects(&mut tx, "device", device).await?;
-        for statement in [
-            "DELETE FROM keys WHERE subject = $1",
-            "DELETE FROM idempotency WHERE device = $1",
-            "DELETE FROM attempts WHERE device = $1",
-            "DELETE FROM snapshots WHERE device = $1",
-            "DELETE FROM devices WHERE incarnation = $1",
-        ] {
-            sqlx::query(statement).bind(device.as_str()).execute(&mut *tx).await?;
-        }
-        super::keys::changed(&mut tx).await?;
+        let erased = take_out(&mut tx, device).await?;
         tx.commit().await?;
         self.flush_log().await?;
         Ok(erased)
+    }
+
+    /// The same of the device with a serial number, if there is one, and ends the life of its Device in the same transaction. To
+    /// a life that has ended before nothing belongs: what has its serial number now is another Device's.
+    pub async fn erase_device_of(
+        &self,
+        group: &IncarnationId,
+        serial_mac: &[u8],
+        life: Option<&Life>,
+        now: Timestamp,
+    ) -> Result<Option<(IncarnationId, Erased)>, CatalogueError> {
+        let mut tx = self.write().await?;
+        let lived = match life {
+            Some(life) => lives::end(&mut tx, life, now).await?,
+            None => true,
+        };
+        let query = sqlx::query("SELECT incarnation FROM devices WHERE group_incarnation = $1 AND serial_mac = $2 AND $3");
+        let device = query.bind(group.as_str()).bind(serial_mac).bind(lived).fetch_optional(&mut *tx).await?;
+        let Some(device) = device else {
+            tx.commit().await?;
+            return Ok(None);
+        };
+        let device = row::parsed(&device, "incarnation")?;
+        let erased = take_out(&mut tx, &device).await?;
+        tx.commit().await?;
+        self.flush_log().await?;
+        Ok(Some((device, erased)))
+    }
+
+    /// Ends the life of a Device of which nothing can be there.
+    pub async fn end_life(&self, life: &Life, now: Timestamp) -> Result<(), CatalogueError> {
+        let mut tx = self.write().await?;
+        lives::end(&mut tx, life, now).await?;
+        Ok(tx.commit().await?)
     }
 
     /// The same of a whole group, which is `erased` from now on.
@@ -151,6 +176,22 @@ impl Catalogue {
         );
         row::time_or_none(&query.bind(now.as_microsecond()).fetch_one(&self.readers).await?, "until")
     }
+}
+
+/// Takes a device and its key out, and leaves its objects.
+async fn take_out(tx: &mut Transaction<'_, Sqlite>, device: &IncarnationId) -> Result<Erased, CatalogueError> {
+    let erased = leave_objects(tx, "device", device).await?;
+    for statement in [
+        "DELETE FROM keys WHERE subject = $1",
+        "DELETE FROM idempotency WHERE device = $1",
+        "DELETE FROM attempts WHERE device = $1",
+        "DELETE FROM snapshots WHERE device = $1",
+        "DELETE FROM devices WHERE incarnation = $1",
+    ] {
+        sqlx::query(statement).bind(device.as_str()).execute(&mut **tx).await?;
+    }
+    super::keys::changed(tx).await?;
+    Ok(erased)
 }
 
 /// Notes the objects of the snapshots of a device or group as left over.

@@ -110,9 +110,10 @@ impl Catalogue {
         query.fetch_all(&self.readers).await?.iter().map(SnapshotRow::read).collect()
     }
 
-    /// Notes a stored snapshot and the attempt that stored it. Fails with [`CatalogueError::Gone`] when its device was erased.
+    /// Notes a stored snapshot and the attempt that stored it. Fails with [`CatalogueError::LifeEnded`] when its Device was erased,
+    /// and with [`CatalogueError::Gone`] when its group was.
     pub async fn record_stored(&self, snapshot: &SnapshotRow, attempt: &NewAttempt) -> Result<(), CatalogueError> {
-        let mut tx = self.write().await?;
+        let mut tx = self.write_for(attempt.life.as_ref()).await?;
         snapshot.put(&mut tx).await?;
         attempt.put(&mut tx).await?;
         Ok(tx.commit().await?)
@@ -120,7 +121,7 @@ impl Catalogue {
 
     /// Notes that a stored config was seen again: it is there for longer, and no longer suspicious.
     pub async fn record_sighting(&self, id: &SnapshotId, locked_until: Timestamp, attempt: &NewAttempt) -> Result<(), CatalogueError> {
-        let mut tx = self.write().await?;
+        let mut tx = self.write_for(attempt.life.as_ref()).await?;
         let query = sqlx::query(
             "UPDATE snapshots SET seen_at = $2, sightings = sightings + 1, locked_until = MAX(locked_until, $3), shrunk = FALSE WHERE id = $1",
         );

@@ -38,8 +38,10 @@ impl BackupService for Api {
         let header = upload::header(&mut stream).await?;
         let (group, device) = parse::device(header.device.as_ref())?;
         let scope = caller.scope(group)?;
+        let device = parse::declared(device)?;
+        self.0.admit(&scope, &device.life).await?;
         let fetched = Fetched {
-            device: parse::named(device)?,
+            device,
             driver: parse::driver(&header.driver)?,
             idempotency_key: parse::idempotency_key(&header.idempotency_key)?,
             host_key: parse::host_key_or_none(&header.host_key)?,
@@ -61,7 +63,7 @@ impl BackupService for Api {
         let (group, device) = parse::device(request.device.as_ref())?;
         let scope = caller.scope(group)?;
         let failed = Failed {
-            device: parse::named(device)?,
+            device: parse::declared(device)?,
             idempotency_key: parse::idempotency_key(&request.idempotency_key)?,
             reason: request
                 .reason()
@@ -90,7 +92,7 @@ impl BackupService for Api {
     async fn pin_host_key(&self, request: Request<PinHostKeyRequest>) -> Answer<PinHostKeyResponse> {
         let (group, device) = parse::device(request.get_ref().device.as_ref())?;
         let scope = Caller::of(&request)?.scope(group)?;
-        self.0.pin_host_key(&scope, &parse::named(device)?, &parse::host_key(&request.get_ref().host_key)?).await?;
+        self.0.pin_host_key(&scope, &parse::declared(device)?, &parse::host_key(&request.get_ref().host_key)?).await?;
         Ok(Response::new(PinHostKeyResponse {}))
     }
 

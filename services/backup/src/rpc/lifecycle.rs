@@ -91,7 +91,11 @@ async fn erase(backup: &Backup, caller: &Caller, scope: &GroupScope, request: &E
         Caller::Staff(_) => Eraser::Staff,
         Caller::Operator | Caller::Collector { .. } => Eraser::Operator,
     };
+    let life = parse::life_or_none(&request.device_uid)?;
     if request.device_serial.is_empty() {
+        if life.is_some() {
+            return Err(parse::invalid("a device_uid without device_serial; name both for a device, and neither for a whole group").into());
+        }
         return backup.erase_group(scope, &parse::id(&request.incarnation)?, by).await;
     }
     if by == Eraser::Staff {
@@ -99,7 +103,7 @@ async fn erase(backup: &Backup, caller: &Caller, scope: &GroupScope, request: &E
         return Err(ServiceError::new(Kind::Denied, "OPERATOR_ONLY", message).into());
     }
     let incarnation = parse::id_or_none(&request.incarnation)?;
-    backup.erase_device(scope, incarnation.as_ref(), &parse::id(&request.device_serial)?).await
+    backup.erase_device(scope, incarnation.as_ref(), &parse::id(&request.device_serial)?, life.as_ref()).await
 }
 
 async fn send_export(backup: Arc<Backup>, mut export: Export, sender: Answering<ExportResponse>) {

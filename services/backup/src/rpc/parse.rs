@@ -10,7 +10,8 @@ use tsujiban_proto::backup::v1 as wire;
 use tsujiban_proto::error::{Kind, ServiceError};
 use uuid::Uuid;
 
-use crate::device::Named;
+use crate::device::{Declared, Named};
+use crate::life::Life;
 
 type Parsed<T> = Result<T, ServiceError>;
 
@@ -36,8 +37,22 @@ pub fn device(device: Option<&wire::DeviceRef>) -> Parsed<(&str, &wire::DeviceRe
     device.map(|device| (device.group.as_str(), device)).ok_or_else(|| invalid("the request names no device; fill in field device"))
 }
 
-pub fn named(device: &wire::DeviceRef) -> Parsed<Named> {
-    Ok(Named { serial: id(&device.serial)?, name: id(&device.name)? })
+/// The device of a request that adds data.
+pub fn declared(device: &wire::DeviceRef) -> Parsed<Declared> {
+    let named = Named { serial: id(&device.serial)?, name: id(&device.name)? };
+    let life = life_or_none(&device.uid)?;
+    let life = life.ok_or_else(|| invalid("the device has no uid; send the metadata.uid of the Device that was listed"))?;
+    Ok(Declared { named, life })
+}
+
+/// The life of the Device with this uid.
+pub fn life_or_none(uid: &str) -> Parsed<Option<Life>> {
+    if uid.is_empty() {
+        return Ok(None);
+    }
+    let uid =
+        Uuid::parse_str(uid).map_err(|_| invalid("the uid of the device is no UUID; send the metadata.uid of the Device as it is"))?;
+    Ok(Some(Life::of(&uid)))
 }
 
 pub fn driver(name: &str) -> Parsed<Driver> {

@@ -28,7 +28,8 @@ pub fn snapshot(group: &GroupId, row: &SnapshotRow, details: &Details) -> backup
 }
 
 pub fn device(group: &GroupId, details: &Details) -> backup::DeviceRef {
-    backup::DeviceRef { group: group.to_string(), serial: details.serial.to_string(), name: details.name.to_string() }
+    let uid = String::new(); // a stored config outlives a Device, and the uid is kept nowhere
+    backup::DeviceRef { group: group.to_string(), serial: details.serial.to_string(), name: details.name.to_string(), uid }
 }
 
 pub fn attempt(outcome: &Outcome) -> backup::Attempt {

@@ -78,7 +78,7 @@ async fn an_erased_group_is_unreadable_and_its_id_is_refused() {
     let erased = stage.erase(OPERATOR, "acme", &incarnation, "").await.unwrap();
     assert_eq!((erased.snapshots, erased.last_object_until), (1, stored.locked_until));
     assert_unreadable(&stage, &stored.id, &stored.id, "SN1").await;
-    assert_eq!(stage.put("acme", "SN1", &config("one")).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(stage.put("acme", "SN1", &config("one")).await.unwrap_err().code(), Code::FailedPrecondition);
     assert_eq!(stage.erase(OPERATOR, "acme", &incarnation, "").await.unwrap().snapshots, 0);
     let group = stage.report().await.groups.into_iter().find(|g| g.incarnation == incarnation).unwrap();
     assert_eq!((group.state(), group.devices, group.snapshots), (GroupState::Erased, 0, 0));

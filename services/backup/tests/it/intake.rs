@@ -9,7 +9,7 @@ use tsujiban_proto::backup::v1::{AcknowledgeSnapshotRequest, PutSnapshotRequest,
 use tsujiban_proto::time::from_wire;
 use tsujiban_service::testing::with_token;
 
-use crate::stage::{HOST_KEY, STAFF, Stage, config, device, header, put_messages};
+use crate::stage::{HOST_KEY, STAFF, Stage, config, device, header, put_messages, shown};
 
 /// C23: stored means locked in the storage for 35 days.
 #[tokio::test]
@@ -18,7 +18,7 @@ async fn a_config_is_stored_locked_and_listed() {
     let stored = stage.put("acme", "SN1", &config("r1")).await.unwrap();
     assert!(stored.changed);
     let snapshot = stored.snapshot.unwrap();
-    assert_eq!(snapshot.device, Some(device("acme", "SN1")));
+    assert_eq!(snapshot.device, Some(shown("acme", "SN1")));
     assert_eq!((snapshot.bytes, snapshot.sightings, snapshot.shrunk), (config("r1").len() as u64, 1, false));
     assert_eq!(from_wire(&snapshot.locked_until.unwrap()), Some(retain_until(stage.now())));
 
@@ -150,7 +150,7 @@ async fn attempts_are_read_once_in_their_order() {
     stage.backup().record_attempt(with_token("acme", request.clone())).await.unwrap();
     stage.put("acme", "SN2", &config("r2")).await.unwrap();
     let attempts = stage.attempts(0).await;
-    assert_eq!(attempts.iter().map(|a| a.device.clone().unwrap()).collect::<Vec<_>>(), [device("acme", "SN1"), device("acme", "SN2")]);
+    assert_eq!(attempts.iter().map(|a| a.device.clone().unwrap()).collect::<Vec<_>>(), [shown("acme", "SN1"), shown("acme", "SN2")]);
     assert_eq!((attempts[0].reason(), attempts[0].message.as_str()), (Reason::Timeout, "no answer within 10 s"));
     assert_eq!((attempts[0].observed_host_key.as_str(), attempts[0].newest.as_ref()), (HOST_KEY, None));
     assert_eq!((attempts[1].reason(), attempts[1].changed, attempts[1].model.as_str()), (Reason::Unspecified, true, "FRR"));

@@ -79,7 +79,8 @@ async fn call(stage: &Stage, path: &str, token: &str, other: &Other) -> Result<(
             lifecycle.import(with_token(token, messages)).await.map(drop)
         }
         "LifecycleService/Erase" => {
-            let request = EraseRequest { group: group(), incarnation: other.incarnation.clone(), device_serial: "SN9".into() };
+            let (incarnation, device_serial) = (other.incarnation.clone(), "SN9".into());
+            let request = EraseRequest { group: group(), incarnation, device_serial, device_uid: String::new() };
             lifecycle.erase(with_token(token, request)).await.map(drop)
         }
         "LifecycleService/Report" => lifecycle.report(with_token(token, ReportRequest { group: group() })).await.map(drop),

@@ -9,6 +9,7 @@ mod gateway;
 mod intake;
 mod isolation;
 mod keys;
+mod lives;
 mod reading;
 mod rebuild;
 mod retention;

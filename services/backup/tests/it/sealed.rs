@@ -2,9 +2,10 @@
 
 use tsujiban_backup::store::{Objects, list_all};
 use tsujiban_proto::backup::v1::{PinHostKeyRequest, Reason, RecordAttemptRequest};
+use tsujiban_proto::lifecycle::v1::EraseRequest;
 use tsujiban_service::testing::with_token;
 
-use crate::stage::{HOST_KEY, Stage, config, device, header};
+use crate::stage::{HOST_KEY, OPERATOR, Stage, config, device, header};
 
 /// C22: neither the database's files nor the storage hold anything that a customer or their device said.
 #[tokio::test]
@@ -22,6 +23,9 @@ async fn no_plain_text_anywhere() {
         host_key: HOST_KEY.into(),
     };
     stage.backup().record_attempt(with_token("acme", failed)).await.unwrap();
+    let (incarnation, gone) = (stage.prepare("acme").await.unwrap(), device("acme", "SERIAL-79"));
+    let erase = EraseRequest { group: gone.group, incarnation, device_serial: gone.serial, device_uid: gone.uid.clone() };
+    stage.erase_as(OPERATOR, erase).await.unwrap();
 
     let mut files = Vec::new();
     for entry in std::fs::read_dir(stage.world.dir.path()).unwrap() {
@@ -34,7 +38,18 @@ async fn no_plain_text_anywhere() {
         files.push((entry.key.clone(), entry.key.into_bytes()));
     }
     let key = HOST_KEY.split(' ').nth(1).unwrap();
-    for typed in ["SERIAL-77", "SERIAL-78", "router-serial-77", "plainhost", "hunter2", "frr version", "tell-tale", key] {
+    for typed in [
+        gone.uid.as_str(),
+        "SERIAL-77",
+        "SERIAL-78",
+        "SERIAL-79",
+        "router-serial-77",
+        "plainhost",
+        "hunter2",
+        "frr version",
+        "tell-tale",
+        key,
+    ] {
         for (name, bytes) in &files {
             assert!(!bytes.windows(typed.len()).any(|window| window.eq_ignore_ascii_case(typed.as_bytes())), "{typed} in {name}");
         }

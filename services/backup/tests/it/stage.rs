@@ -162,7 +162,11 @@ impl Stage {
     }
 
     pub async fn erase(&self, token: &str, group: &str, incarnation: &str, serial: &str) -> Result<EraseResponse, Status> {
-        let request = EraseRequest { group: group.into(), incarnation: incarnation.into(), device_serial: serial.into() };
+        let (group, incarnation, device_serial) = (group.into(), incarnation.into(), serial.into());
+        self.erase_as(token, EraseRequest { group, incarnation, device_serial, device_uid: String::new() }).await
+    }
+
+    pub async fn erase_as(&self, token: &str, request: EraseRequest) -> Result<EraseResponse, Status> {
         Ok(self.lifecycle().erase(with_token(token, request)).await?.into_inner())
     }
 
@@ -198,8 +202,20 @@ impl Stage {
     }
 }
 
+/// The device with this serial number, as a collector names it.
 pub fn device(group: &str, serial: &str) -> DeviceRef {
-    DeviceRef { group: group.into(), serial: serial.into(), name: format!("router-{}", serial.to_lowercase()) }
+    DeviceRef { uid: uid(serial, 1), ..shown(group, serial) }
+}
+
+/// The same as the service names it.
+pub fn shown(group: &str, serial: &str) -> DeviceRef {
+    DeviceRef { group: group.into(), serial: serial.into(), name: format!("router-{}", serial.to_lowercase()), uid: String::new() }
+}
+
+/// The uid of a Device in its first, second or later life.
+pub fn uid(serial: &str, life: u8) -> String {
+    let digest = digest(&SHA256, format!("{serial} {life}").as_bytes());
+    Uuid::from_slice(&digest.as_ref()[..16]).unwrap().to_string()
 }
 
 pub fn header(group: &str, serial: &str) -> PutSnapshotHeader {

@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 use tsujiban_proto::backup::v1::backup_service_server::{BackupService, BackupServiceServer};
 use tsujiban_proto::backup::v1::put_snapshot_request::Part;
 use tsujiban_proto::backup::v1::*;
-use tsujiban_proto::error::{Kind, ServiceError};
+use tsujiban_proto::error::{DEVICE_ERASED, Kind, ServiceError};
 
 /// What the service holds, by the name of the device.
 #[derive(Debug, Default)]
@@ -32,6 +32,10 @@ pub struct Held {
     pub broken: Option<Kind>,
     /// How long the storage takes.
     pub slow: Duration,
+    /// The uids of Devices that were erased.
+    pub erased: BTreeSet<String>,
+    /// How often a call for an erased Device was refused.
+    pub refused: u32,
     /// Pinning finds that somebody else has just pinned this.
     pub raced: Option<String>,
 }
@@ -83,6 +87,7 @@ impl Fake {
 fn name(device: Option<&DeviceRef>) -> String {
     let device = device.unwrap();
     assert_eq!((device.group.as_str(), device.serial.as_str()), ("acme", format!("SN-{}", device.name).as_str()));
+    assert_eq!(device.uid, format!("uid-of-{}", device.name));
     device.name.clone()
 }
 
@@ -111,6 +116,7 @@ impl BackupService for Fake {
         if let Some(kind) = held.broken {
             return Err(ServiceError::new(kind, "BROKEN", "the storage is away").into());
         }
+        held.check_alive(header.device.as_ref())?;
         let device = name(header.device.as_ref());
         let changed = held.stored.get(&device).is_none_or(|(_, last)| *last != config);
         held.stored.insert(device, (header, config));
@@ -121,6 +127,7 @@ impl BackupService for Fake {
         self.admit(&request, Some(&request.get_ref().idempotency_key))?;
         let attempt = request.into_inner();
         name(attempt.device.as_ref());
+        self.held().check_alive(attempt.device.as_ref())?;
         assert!(attempt.message.chars().count() <= 512 && !attempt.message.is_empty());
         self.held().attempts.push(attempt);
         Ok(Response::new(RecordAttemptResponse {}))
@@ -136,6 +143,7 @@ impl BackupService for Fake {
         self.admit(&request, None)?;
         let request = request.into_inner();
         let mut held = self.held();
+        held.check_alive(request.device.as_ref())?;
         let raced = held.raced.take();
         let pinned = held.pinned.entry(name(request.device.as_ref())).or_insert_with(|| raced.unwrap_or_else(|| request.host_key.clone()));
         if *pinned != request.host_key {
@@ -186,6 +194,14 @@ fn not_a_collectors() -> Status {
 }
 
 impl Held {
+    fn check_alive(&mut self, device: Option<&DeviceRef>) -> Result<(), Status> {
+        if !self.erased.contains(&device.unwrap().uid) {
+            return Ok(());
+        }
+        self.refused += 1;
+        Err(ServiceError::new(Kind::Precondition, DEVICE_ERASED, "the Device was deleted and its data erased").into())
+    }
+
     /// How many different idempotency keys were shown.
     pub fn distinct_keys(&self) -> usize {
         self.keys.iter().collect::<BTreeSet<_>>().len()

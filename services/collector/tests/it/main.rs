@@ -6,6 +6,7 @@
 mod apiserver;
 mod backup;
 mod dead;
+mod erased;
 mod faults;
 mod good;
 mod hostkeys;

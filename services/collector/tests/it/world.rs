@@ -129,7 +129,7 @@ impl World {
     /// Declares a Device, with the collector's key as its generated credentials.
     pub fn declare(&mut self, name: &str, host: &str) {
         self.apiserver.devices.push(json!({
-            "apiVersion": "tsujiban.dev/v1alpha1", "kind": "Device", "metadata": { "name": name, "namespace": "tn-acme" },
+            "apiVersion": "tsujiban.dev/v1alpha1", "kind": "Device", "metadata": { "name": name, "namespace": "tn-acme", "uid": format!("uid-of-{name}") },
             "spec": { "siteRef": { "name": "tokyo" }, "serialNumber": format!("SN-{name}"), "driver": "Frr", "connection": { "host": host } },
         }));
         let pem = login_key().to_openssh(LineEnding::LF).unwrap();
