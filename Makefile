@@ -12,7 +12,7 @@ export CLUSTER ?= own
 # Where images go with CLUSTER=external: own, kind, k3d or push:REGISTRY.
 export IMAGES ?= own
 
-cluster := e2e/cluster
+cluster := $(CURDIR)/e2e/cluster
 tool = $$($(cluster)/path $(1))
 
 .PHONY: help
