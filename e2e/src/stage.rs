@@ -115,6 +115,11 @@ impl Stage {
     }
 }
 
+/// The ids of snapshots.
+pub fn ids(snapshots: &[Value]) -> Vec<Option<&str>> {
+    snapshots.iter().map(|snapshot| snapshot.get("id").and_then(Value::as_str)).collect()
+}
+
 /// An object that was taken away.
 #[must_use = "put it back"]
 pub struct Taken<'a> {

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tsujiban_e2e::manifests::{Group, password_secret};
 use tsujiban_e2e::router::{Login, Router};
-use tsujiban_e2e::stage::Stage;
+use tsujiban_e2e::stage::{Stage, ids};
 
 /// C23: what is on the router is stored once, seen again when it has not changed, and stored anew when it has.
 #[tokio::test(flavor = "multi_thread")]
@@ -66,8 +66,4 @@ async fn a_password_waits_for_a_given_host_key() -> Result<()> {
 
 fn id(snapshot: &Value) -> Result<String> {
     Ok(snapshot["id"].as_str().with_context(|| format!("no id in {snapshot}"))?.to_owned())
-}
-
-fn ids(snapshots: &[Value]) -> Vec<Option<&str>> {
-    snapshots.iter().map(|s| s["id"].as_str()).collect()
 }

@@ -4,10 +4,10 @@ use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::api::DeleteParams;
-use serde_json::{Value, json};
+use serde_json::json;
 use tsujiban_e2e::manifests::{Group, SOON};
 use tsujiban_e2e::router::{Login, Router};
-use tsujiban_e2e::stage::Stage;
+use tsujiban_e2e::stage::{Stage, ids};
 use tsujiban_e2e::wait::until;
 
 /// C24: a deleted device's snapshots are unreadable at once; another device's stay.
@@ -99,10 +99,6 @@ async fn without_intent_nothing_is_lost() -> Result<()> {
     }
     drop(router);
     group.erase().await
-}
-
-fn ids(snapshots: &[Value]) -> Vec<Option<&str>> {
-    snapshots.iter().map(|s| s["id"].as_str()).collect()
 }
 
 /// Deletes a CRD and applies it again as the chart has it.
