@@ -2,9 +2,10 @@
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use tsujiban_e2e::manifests::{Group, password_secret};
+use tsujiban_e2e::manifests::{Group, SOON, password_secret};
 use tsujiban_e2e::router::{Login, Router};
 use tsujiban_e2e::stage::{Stage, ids};
+use tsujiban_e2e::wait::until;
 
 /// C23: what is on the router is stored once, seen again when it has not changed, and stored anew when it has.
 #[tokio::test(flavor = "multi_thread")]
@@ -61,6 +62,20 @@ async fn a_password_waits_for_a_given_host_key() -> Result<()> {
     group.device("core-1", "PW-1", confirmed).await?;
     group.back_up().await?.ok()?;
     group.attempt("core-1", "Changed").await?;
+    group.erase().await
+}
+
+/// C23: the CronJob runs by itself, at the schedule of the Tenant.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cronjob_runs_by_itself() -> Result<()> {
+    let stage = Stage::find().await?;
+    let _together = Stage::together().await;
+    let group = Group::create(&stage, "by-itself", 53).await?;
+    group.device("core-1", "SLF-1", json!({"host": "172.20.53.11"})).await?;
+    let router = Router::up(&stage, "slf-1", "172.20.53.11", &Login::Key(&group.public_key("core-1").await?))?;
+    group.apply(json!({"backup": {"schedule": "* * * * *", "windowMinutes": 1}})).await?;
+    until("a snapshot is there", SOON * 4, || async { Ok((stage.snapshots("by-itself").await?.len() == 1).then_some(())) }).await?;
+    drop(router);
     group.erase().await
 }
 
