@@ -41,3 +41,27 @@ use_tools() {
     export KUBECONFIG=$state/kubeconfig KUBECACHEDIR=$state/kubectl HELM_CACHE_HOME=$state/helm/cache HELM_CONFIG_HOME=$state/helm/config HELM_DATA_HOME=$state/helm/data
   fi
 }
+
+# Installs and builds what is missing, starts our own cluster unless it is up, and puts what was built into the cluster.
+bring_up() {
+  step "installing what is missing"
+  if [ "$CLUSTER" = own ]; then
+    "$cluster/install" cluster build
+  else
+    "$cluster/install" build
+    "$cluster/build" kubectl helm
+  fi
+  step "building the binaries"
+  (cd "$checkout" && cargo build --workspace --bins --quiet)
+  if [ "$CLUSTER" = own ]; then
+    step "building the cluster's programs (12 minutes when the cache is empty)"
+    "$cluster/build"
+    step "starting Kubernetes"
+    "$cluster/up" --name "$cluster_name" --state "$state" --subnet "$cluster_subnet"
+  fi
+  use_tools
+  step "building and loading the images"
+  "$checkout/e2e/images"
+  step "installing the charts"
+  "$checkout/e2e/deploy"
+}

@@ -20,3 +20,10 @@ pub enum Keys {
     /// They are gone, or not those with which the data is sealed. Says what to do; never answered by making new ones.
     Missing(String),
 }
+
+/// The start of a day, for tests that live through months.
+#[cfg(test)]
+fn day(day: i64) -> jiff::Timestamp {
+    let start: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+    start.checked_add(jiff::SignedDuration::from_hours(24 * day)).unwrap()
+}

@@ -100,11 +100,7 @@ fn split(bundle: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn day(day: i64) -> Timestamp {
-        let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        start.checked_add(SignedDuration::from_hours(24 * day)).unwrap()
-    }
+    use crate::pki::day;
 
     /// C22: a change of the CA never leaves a connection without a certificate that it knows.
     #[test]

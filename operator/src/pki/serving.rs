@@ -53,11 +53,7 @@ fn good(data: &BTreeMap<String, Vec<u8>>, signer: &Facts, dns_names: &[String], 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn day(day: i64) -> Timestamp {
-        let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        start.checked_add(SignedDuration::from_hours(24 * day)).unwrap()
-    }
+    use crate::pki::day;
 
     #[test]
     fn a_good_certificate_stays_and_a_worn_one_is_renewed() {
