@@ -61,6 +61,10 @@ test-e2e: ## the tests on a real cluster
 test-clean: ## demo and down, twice in a row, leave nothing behind
 	@e2e/clean
 
+.PHONY: upgrade-test
+upgrade-test: ## from the version before to this one and back, under a running collection
+	@e2e/upgrade
+
 .PHONY: lint
 lint: ## formatting, clippy, licences and bans, contracts, charts, drift of generated files
 	@$(cluster)/install build lint
