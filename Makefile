@@ -62,22 +62,37 @@ test-clean: ## demo and down, twice in a row, leave nothing behind
 	@e2e/clean
 
 .PHONY: lint
-lint: ## formatting, clippy, licences and bans, contracts, charts, drift of generated files
-	@$(cluster)/install build lint
+lint: lint-rust lint-deps lint-proto lint-charts ## every lint
+
+.PHONY: lint-rust
+lint-rust: ## formatting, clippy, drift of crds/
+	@$(cluster)/install build
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	$(call tool,cargo-deny) --log-level error check --hide-inclusion-graph licenses bans sources
-	cd proto && $(call tool,buf) lint
 	cargo run --quiet --package tsujiban-api --bin crds -- --check crds
+
+.PHONY: lint-deps
+lint-deps: ## licences, bans and sources of dependencies
+	@$(cluster)/install lint
+	$(call tool,cargo-deny) --log-level error check --hide-inclusion-graph licenses bans sources
+
+.PHONY: lint-proto
+lint-proto: ## the gRPC contracts
+	@$(cluster)/install lint
+	cd proto && $(call tool,buf) lint
+
+.PHONY: lint-charts
+lint-charts: ## the charts: helm lint, unit tests, schemas of Kubernetes 1.35 to 1.37, kube-score, drift of READMEs and the CRD chart
+	@$(cluster)/install lint
 	charts/sync-crds --check
-	$(call tool,helm) lint --strict charts/tsujiban-crds
-	$(call tool,helm) lint --strict charts/tsujiban --values charts/tsujiban/values-trial.yaml
-	$(call tool,helm) lint --strict charts/tsujiban --values charts/tsujiban/values-production.yaml
+	charts/lint/run
 
 .PHONY: generate
-generate: ## write the generated files: crds/ and the CRD chart
+generate: ## write the generated files: crds/, the CRD chart and the charts' READMEs
+	@$(cluster)/install lint
 	cargo run --quiet --package tsujiban-api --bin crds -- crds
 	charts/sync-crds
+	charts/lint/run docs --write
 
 .PHONY: clean
 clean: down ## stop everything and remove what was built, but not the cache
