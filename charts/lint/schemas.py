@@ -1,7 +1,8 @@
 """Holds rendered manifests to the schemas of Kubernetes, strictly: schemas.py [--crd FILE]... --kubernetes VERSION... FILE...
 
-A field that the schema does not know, a key that is there twice and a kind without a schema are errors. Kinds that Kubernetes itself does
-not have are held to the CustomResourceDefinitions that are given. Rules in CEL are the apiserver's, and not looked at.
+A field that the schema does not know, a key that is there twice and a kind without a schema are errors, and so is an admission policy that
+nothing binds, which would refuse nothing. Kinds that Kubernetes itself does not have are held to the CustomResourceDefinitions that are
+given. Rules in CEL are the apiserver's, and not looked at.
 """
 
 import argparse
@@ -78,6 +79,12 @@ def check(document, version, customs):
     return None
 
 
+def unbound(found):
+    """The admission policies among these documents that no binding of theirs names."""
+    bound = {document["spec"]["policyName"] for document in found if document["kind"] == "ValidatingAdmissionPolicyBinding"}
+    return {document["metadata"]["name"] for document in found if document["kind"] == "ValidatingAdmissionPolicy"} - bound
+
+
 def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--crd", action="append", default=[])
@@ -86,7 +93,11 @@ def main():
     given = arguments.parse_args()
     customs, seen, wrong = custom(given.crd), set(), 0
     for path in given.files:
-        for document in documents(path):
+        found = list(documents(path))
+        for name in sorted(unbound(found)):
+            wrong += 1
+            print(f"{path}: nothing binds ValidatingAdmissionPolicy {name}", file=sys.stderr)
+        for document in found:
             text = repr(document)
             if text in seen:
                 continue
