@@ -34,7 +34,7 @@ install: ## install what building, testing and linting need
 .PHONY: build
 build: ## build the binaries (static musl)
 	@$(cluster)/install build
-	cargo build --workspace --bins
+	build/cargo build --workspace --bins
 
 .PHONY: images
 images: build ## build the images and load them into the cluster
@@ -51,7 +51,7 @@ test: test-unit test-e2e test-clean ## every test
 test-unit: ## the tests that need no cluster
 	@$(cluster)/install cluster build
 	@$(cluster)/build versitygw
-	cargo test --workspace --exclude tsujiban-e2e
+	build/cargo test --workspace --exclude tsujiban-e2e
 
 .PHONY: test-e2e
 test-e2e: ## the tests on a real cluster
@@ -69,7 +69,7 @@ lint-rust: ## formatting, clippy, drift of crds/
 	@$(cluster)/install build
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	cargo run --quiet --package tsujiban-api --bin crds -- --check crds
+	build/cargo run --quiet --package tsujiban-api --bin crds -- --check crds
 
 .PHONY: lint-deps
 lint-deps: ## licences, bans and sources of dependencies
@@ -89,8 +89,8 @@ lint-charts: ## the charts: helm lint, unit tests, schemas of Kubernetes 1.35 to
 
 .PHONY: generate
 generate: ## write the generated files: crds/, the CRD chart and the charts' READMEs
-	@$(cluster)/install lint
-	cargo run --quiet --package tsujiban-api --bin crds -- crds
+	@$(cluster)/install build lint
+	build/cargo run --quiet --package tsujiban-api --bin crds -- crds
 	charts/sync-crds
 	charts/lint/run docs --write
 

@@ -29,8 +29,11 @@ OnceLoader.add_constructor("tag:yaml.org,2002:value", OnceLoader.construct_yaml_
 
 
 def documents(path):
-    with open(path, encoding="utf-8") as file:
-        yield from (document for document in yaml.load_all(file, Loader=OnceLoader) if document)
+    try:
+        with open(path, encoding="utf-8") as file:
+            return [document for document in yaml.load_all(file, Loader=OnceLoader) if document]
+    except yaml.YAMLError as error:
+        sys.exit(f"{path}: {error}")
 
 
 def closed(schema, root=True):
@@ -75,7 +78,7 @@ def check(document, version, customs):
     except jsonschema.ValidationError as error:
         return f"{'.'.join(map(str, error.path)) or 'the document'}: {error.message[:300]}"
     except kubernetes_validate.SchemaNotFoundError:
-        return f"Kubernetes {version} does not know {document['apiVersion']} {document['kind']}, and no CRD was given"
+        return f"it does not know {document['apiVersion']} {document['kind']}, and no CRD was given"
     return None
 
 
@@ -93,7 +96,7 @@ def main():
     given = arguments.parse_args()
     customs, seen, wrong = custom(given.crd), set(), 0
     for path in given.files:
-        found = list(documents(path))
+        found = documents(path)
         for name in sorted(unbound(found)):
             wrong += 1
             print(f"{path}: nothing binds ValidatingAdmissionPolicy {name}", file=sys.stderr)
@@ -102,12 +105,11 @@ def main():
             if text in seen:
                 continue
             seen.add(text)
-            for version in given.kubernetes:
-                reason = check(document, version, customs)
-                if reason:
-                    wrong += 1
-                    name = document.get("metadata", {}).get("name")
-                    print(f"{path}: {document.get('kind')} {name}, Kubernetes {version}: {reason}", file=sys.stderr)
+            reasons = {version: check(document, version, customs) for version in given.kubernetes}
+            for reason in sorted(set(reasons.values()) - {None}):
+                wrong += 1
+                versions = ", ".join(version for version in reasons if reasons[version] == reason)
+                print(f"{path}: {document.get('kind')} {document.get('metadata', {}).get('name')}, Kubernetes {versions}: {reason}", file=sys.stderr)
     if not seen:
         sys.exit("no document in " + ", ".join(given.files))
     print(f"{len(seen)} manifests fit the schemas of Kubernetes {', '.join(given.kubernetes)}" if not wrong else f"{wrong} errors")
