@@ -1,6 +1,7 @@
 //! One behaviour a file, on a real cluster. Run by `make test-e2e`.
 
 mod bad_manifests;
+mod bill;
 mod collection;
 mod erasure;
 mod faults;
@@ -9,4 +10,5 @@ mod kept_secret;
 mod outages;
 mod reconcile;
 mod release;
+mod replicas;
 mod staff;
