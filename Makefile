@@ -17,7 +17,7 @@ tool = $$($(cluster)/path $(1))
 
 .PHONY: help
 help: ## print the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: demo
 demo: ## from nothing to groups whose routers are backed up; the cluster stays up
@@ -73,7 +73,7 @@ lint-rust: ## formatting, clippy, drift of crds/
 
 .PHONY: lint-deps
 lint-deps: ## licences, bans and sources of dependencies
-	@$(cluster)/install lint
+	@$(cluster)/install build lint
 	$(call tool,cargo-deny) --log-level error check --hide-inclusion-graph licenses bans sources
 
 .PHONY: lint-proto
