@@ -3,6 +3,7 @@
 mod bad_manifests;
 mod bill;
 mod collection;
+mod edge;
 mod erasure;
 mod faults;
 mod isolation;
