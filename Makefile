@@ -61,6 +61,10 @@ test-e2e: ## the tests on a real cluster
 test-clean: ## demo and down, twice in a row, leave nothing behind
 	@e2e/clean
 
+.PHONY: bench
+bench: ## what is promised about speed and size, beside baselines; FIGURES="NAME ..." some of it
+	@e2e/bench/run $(FIGURES)
+
 .PHONY: lint
 lint: ## formatting, clippy, licences and bans, contracts, charts, drift of generated files
 	@$(cluster)/install build lint

@@ -1,4 +1,8 @@
-//! A device's interactive shell: one command at a time, each answered by text and the prompt.
+//! A device's interactive shell: commands, each answered by text and the prompt.
+//!
+//! Nothing is typed before the device shows what looks like a prompt. Then everything is typed at once, so that a device far away
+//! costs one round trip and not one for each command. Where its text does not tell the answers apart, it is asked once more, one
+//! command at a time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +18,8 @@ use crate::screen::{Screen, Tail, TooLong};
 
 /// How long nothing more may come until the last line is believed to be the prompt.
 const PROMPT_SETTLES: Duration = Duration::from_millis(100);
-/// The same for a pager, which is the end of the session: a slow line of a config must not be taken for one.
-const PAGER_SETTLES: Duration = Duration::from_secs(1);
+/// The same for what ends the attempt, a pager or a config without its end: a slow line of a config must not be taken for that.
+const FAILURE_SETTLES: Duration = Duration::from_secs(1);
 /// So wide that no line of a config is wrapped.
 const COLUMNS: u32 = 511;
 const ROWS: u32 = 24;
@@ -73,15 +77,21 @@ impl Step for ShellError {
     }
 }
 
-/// What ended the waiting for a prompt.
+/// What ended the waiting.
+#[derive(Debug, Clone, Copy)]
 enum Stop {
     Prompt,
+    /// More prompts than there should be: some are text.
+    Ambiguous,
     /// Nothing more comes, and the last line is no prompt.
     Idle(Tail),
     Closed,
     Refused,
     TooLong(TooLong),
 }
+
+/// How long more may come, and what it means when nothing does.
+struct Wait(Duration, Stop);
 
 pub struct Shell {
     channel: Channel<Msg>,
@@ -92,7 +102,7 @@ pub struct Shell {
 }
 
 impl Shell {
-    /// Opens a shell and learns its prompt, whatever banner stands above it.
+    /// Opens a shell and waits for its prompt, whatever banner stands above it.
     pub async fn open<H: Handler>(session: &Handle<H>, idle: Duration, places: &Places) -> Result<Self, ShellError> {
         let open = async {
             let channel = session.channel_open_session().await?;
@@ -103,8 +113,12 @@ impl Shell {
         };
         let channel = timeout(idle, open).await.map_err(|_| ShellError::NoPrompt(idle))?.map_err(ShellError::NoShell)?;
         let mut shell = Self { channel, screen: Screen::default(), idle, places: places.clone(), place: None };
-        match shell.until_prompt().await {
-            Stop::Prompt => {
+        let opened = shell.until(|screen| match screen.tail() {
+            Tail::Prompt => Wait(Duration::ZERO, Stop::Prompt),
+            tail => patience(tail, idle),
+        });
+        match opened.await {
+            Stop::Prompt | Stop::Ambiguous => {
                 shell.screen.learn();
                 Ok(shell)
             }
@@ -115,36 +129,80 @@ impl Shell {
         }
     }
 
-    /// Runs a command and answers what the device printed, without echo and prompt.
-    pub async fn run(&mut self, command: &'static str) -> Result<Vec<u8>, ShellError> {
+    /// Runs all commands and answers what the device printed for each, without echoes and prompts. `at_end` says whether an answer
+    /// to the last one cannot go on, so that nobody waits for more.
+    pub async fn run<const N: usize>(
+        &mut self,
+        commands: [&'static str; N],
+        at_end: impl Fn(&[u8]) -> bool,
+    ) -> Result<[Vec<u8>; N], ShellError> {
+        self.enter(&commands).await.map_err(|stop| self.failed(stop, commands.first().copied().unwrap_or_default()))?;
         let idle = self.idle;
-        let line = [command.as_bytes(), b"\n"].concat();
-        match timeout(idle, self.channel.data_bytes(line)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return Err(ShellError::Cut { command }),
-            Err(_) => return Err(ShellError::Silent { command, idle }),
-        }
-        match self.until_prompt().await {
-            Stop::Prompt => Ok(self.screen.take(command)),
-            Stop::Idle(Tail::Pager) => Err(ShellError::Paged { command }),
-            Stop::Idle(_) if self.screen.is_binary() => Err(ShellError::Binary { command }),
-            Stop::Idle(Tail::OtherPrompt) => Err(ShellError::PromptChanged { command }),
-            Stop::Idle(_) => Err(ShellError::Silent { command, idle }),
-            Stop::Closed => Err(ShellError::Cut { command }),
-            Stop::Refused => Err(ShellError::Refused),
-            Stop::TooLong(source) => Err(ShellError::Endless { command, source }),
+        let answered = self.until(|screen| match screen.prompts_like_the_last() {
+            Some(prompts) if prompts == N + 1 && at_end(screen.last_answer()) => Wait(Duration::ZERO, Stop::Prompt),
+            Some(prompts) if prompts == N + 1 => Wait(FAILURE_SETTLES.min(idle), Stop::Prompt),
+            Some(prompts) if prompts > N + 1 => Wait(PROMPT_SETTLES, Stop::Ambiguous),
+            _ => patience(screen.tail(), idle),
+        });
+        match answered.await {
+            Stop::Prompt => Ok(self.screen.take_all(commands)),
+            Stop::Ambiguous => self.one_by_one(commands).await,
+            stop => {
+                let at = self.screen.prompts().clamp(1, N.max(1)) - 1;
+                Err(self.failed(stop, commands.get(at).copied().unwrap_or_default()))
+            }
         }
     }
 
-    async fn until_prompt(&mut self) -> Stop {
+    /// The same, with the prompt that the device shows after each. So a text is not taken for a prompt, unless the device pauses there.
+    async fn one_by_one<const N: usize>(&mut self, commands: [&'static str; N]) -> Result<[Vec<u8>; N], ShellError> {
+        self.screen.learn();
+        self.screen.clear();
+        let mut answers = [const { Vec::new() }; N];
+        let idle = self.idle;
+        for (command, answer) in commands.into_iter().zip(&mut answers) {
+            self.enter(&[command]).await.map_err(|stop| self.failed(stop, command))?;
+            let answered = self.until(|screen| match screen.tail() {
+                Tail::Prompt => Wait(PROMPT_SETTLES, Stop::Prompt),
+                tail => patience(tail, idle),
+            });
+            match answered.await {
+                Stop::Prompt => *answer = self.screen.take(command),
+                stop => return Err(self.failed(stop, command)),
+            }
+        }
+        Ok(answers)
+    }
+
+    async fn enter(&mut self, commands: &[&str]) -> Result<(), Stop> {
+        let lines: String = commands.iter().flat_map(|command| [command, "\n"]).collect();
+        match timeout(self.idle, self.channel.data_bytes(lines.into_bytes())).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(Stop::Closed),
+            Err(_) => Err(Stop::Idle(Tail::Text)),
+        }
+    }
+
+    fn failed(&self, stop: Stop, command: &'static str) -> ShellError {
+        match stop {
+            Stop::Idle(Tail::Pager) => ShellError::Paged { command },
+            Stop::Idle(_) if self.screen.is_binary() => ShellError::Binary { command },
+            Stop::Idle(Tail::OtherPrompt) => ShellError::PromptChanged { command },
+            Stop::Idle(_) | Stop::Prompt | Stop::Ambiguous => ShellError::Silent { command, idle: self.idle },
+            Stop::Closed => ShellError::Cut { command },
+            Stop::Refused => ShellError::Refused,
+            Stop::TooLong(source) => ShellError::Endless { command, source },
+        }
+    }
+
+    /// Reads until `judge` does not want to wait any more.
+    async fn until(&mut self, judge: impl Fn(&Screen) -> Wait) -> Stop {
         loop {
-            let tail = self.screen.tail();
-            let wait = match tail {
-                Tail::Prompt => PROMPT_SETTLES,
-                Tail::Pager => PAGER_SETTLES.min(self.idle),
-                Tail::OtherPrompt | Tail::Text => self.idle,
-            };
-            match timeout(wait, self.channel.wait()).await {
+            let Wait(time, then) = judge(&self.screen);
+            if time.is_zero() {
+                return then;
+            }
+            match timeout(time, self.channel.wait()).await {
                 Ok(Some(ChannelMsg::Data { data })) => {
                     if let Err(error) = self.screen.push(&data) {
                         return Stop::TooLong(error);
@@ -159,9 +217,13 @@ impl Shell {
                 }
                 Ok(Some(ChannelMsg::Failure)) => return Stop::Refused,
                 Ok(Some(_)) => {}
-                Err(_) if tail == Tail::Prompt => return Stop::Prompt,
-                Err(_) => return Stop::Idle(tail),
+                Err(_) => return then,
             }
         }
     }
+}
+
+/// How long a device may be silent that has not shown what is waited for.
+fn patience(tail: Tail, idle: Duration) -> Wait {
+    Wait(if tail == Tail::Pager { FAILURE_SETTLES.min(idle) } else { idle }, Stop::Idle(tail))
 }

@@ -9,6 +9,7 @@ use russh::keys::{PrivateKey, PublicKey};
 use russh::server::{Auth, ChannelOpenHandle, Config, Handle, Handler, Msg, Session, VerifiedPublicKey, run_stream};
 use russh::{Channel, ChannelId, Preferred};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::time::sleep;
 
 use crate::script::{Act, Script};
@@ -47,7 +48,7 @@ impl Router {
             while let Ok((stream, _)) = listener.accept().await {
                 let (config, router) = (Arc::clone(&config), router.clone());
                 tokio::spawn(async move {
-                    if let Ok(session) = run_stream(config, stream, Served { router, typed: Vec::new() }).await {
+                    if let Ok(session) = run_stream(config, stream, Served { router, typed: Vec::new(), playing: None }).await {
                         let _ = session.await;
                     }
                 });
@@ -60,6 +61,8 @@ impl Router {
 struct Served {
     router: Router,
     typed: Vec<u8>,
+    /// Takes what the terminal shall do next.
+    playing: Option<UnboundedSender<Vec<Act>>>,
 }
 
 impl Served {
@@ -88,34 +91,40 @@ impl Handler for Served {
 
     async fn shell_request(&mut self, channel: ChannelId, session: &mut Session) -> Result<(), russh::Error> {
         session.channel_success(channel)?;
-        play(session.handle(), channel, self.router.script.greeting(&self.router.name));
+        let playing = self.playing.insert(play(session.handle(), channel));
+        playing.send(self.router.script.greeting(&self.router.name)).unwrap();
         Ok(())
     }
 
-    async fn data(&mut self, channel: ChannelId, data: &[u8], session: &mut Session) -> Result<(), russh::Error> {
+    async fn data(&mut self, _: ChannelId, data: &[u8], _: &mut Session) -> Result<(), russh::Error> {
         self.typed.extend_from_slice(data);
         while let Some(at) = self.typed.iter().position(|b| *b == b'\n') {
             let line: Vec<u8> = self.typed.drain(..=at).collect();
             let line = String::from_utf8_lossy(&line);
-            play(session.handle(), channel, self.router.script.answer(&self.router.name, line.trim()));
+            let _ = self.playing.as_ref().unwrap().send(self.router.script.answer(&self.router.name, line.trim()));
         }
         Ok(())
     }
 }
 
-fn play(session: Handle, channel: ChannelId, acts: Vec<Act>) {
+/// A terminal: one thing after the other, whatever was typed ahead.
+fn play(session: Handle, channel: ChannelId) -> UnboundedSender<Vec<Act>> {
+    let (sender, mut next) = unbounded_channel::<Vec<Act>>();
     tokio::spawn(async move {
-        for act in acts {
-            match act {
-                Act::Say(text) => {
-                    let _ = session.data(channel, text).await;
+        while let Some(acts) = next.recv().await {
+            for act in acts {
+                match act {
+                    Act::Say(text) => {
+                        let _ = session.data(channel, text).await;
+                    }
+                    Act::Wait(time) => sleep(time).await,
+                    Act::Close => {
+                        let _ = session.close(channel).await;
+                    }
+                    Act::Repeat(text) => while session.data(channel, text.clone()).await.is_ok() {},
                 }
-                Act::Wait(time) => sleep(time).await,
-                Act::Close => {
-                    let _ = session.close(channel).await;
-                }
-                Act::Repeat(text) => while session.data(channel, text.clone()).await.is_ok() {},
             }
         }
     });
+    sender
 }
