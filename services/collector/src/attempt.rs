@@ -17,7 +17,7 @@ use crate::hostkey::{Expected, NotAKey, openssh};
 use crate::network::{self, Network};
 use crate::outcome::{Failure, Finished, Outcome, Step, chain};
 use crate::plan::Limits;
-use crate::shell::{Places, Shell};
+use crate::shell::{Acquaintance, Places, Shell};
 use crate::ssh::{Connect, Session, Shown};
 use crate::target::Target;
 
@@ -151,7 +151,8 @@ impl<N: Network> Context<N> {
             return if error.is_erased() { Ok(None) } else { Err(error.into()) };
         }
         let fetched = async {
-            let mut shell = Shell::open(session.handle(), idle, &self.places).await?;
+            let device = if session.first_contact { Acquaintance::New } else { target.device };
+            let mut shell = Shell::open(session.handle(), device, idle, &self.places).await?;
             Ok(Some(driver::fetch(target.driver, &mut shell).await?))
         };
         let fetched = fetched.await;

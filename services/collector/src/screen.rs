@@ -46,6 +46,9 @@ impl Screen {
             self.line = self.text.len() + at + 1;
         }
         self.text.extend_from_slice(data);
+        if self.prompt.is_none() && looks_like_prompt(self.last_line()) {
+            self.learn();
+        }
         Ok(())
     }
 
@@ -73,7 +76,12 @@ impl Screen {
         }
     }
 
-    /// Takes the last line as the device's prompt from now on.
+    /// Whether something was seen that looks like a prompt.
+    pub fn has_prompt(&self) -> bool {
+        self.prompt.is_some()
+    }
+
+    /// Takes the last line as the device's prompt from now on. The first one that looks like a prompt is taken by itself.
     pub fn learn(&mut self) {
         self.prompt = Some(self.last_line().to_vec());
     }
@@ -90,6 +98,11 @@ impl Screen {
         text.truncate(std::mem::take(&mut self.line));
         text.drain(..echo_of(&text, command));
         text
+    }
+
+    /// What was printed above the last line.
+    pub fn above(&self) -> &[u8] {
+        self.text.get(..self.line).unwrap_or_default()
     }
 
     /// How often a line begins with the device's prompt, of commands that were all typed at once. Two prompts stand in one line

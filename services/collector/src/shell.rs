@@ -1,8 +1,8 @@
 //! A device's interactive shell: commands, each answered by text and the prompt.
 //!
-//! Nothing is typed before the device shows what looks like a prompt. Then everything is typed at once, so that a device far away
-//! costs one round trip and not one for each command. Where its text does not tell the answers apart, it is asked once more, one
-//! command at a time.
+//! All commands are typed at once, so that a device far away costs one round trip and not one for each command. Nothing is typed
+//! before the device shows what looks like a prompt, unless it is known to show one: it might ask for a code instead. Where its text
+//! does not tell the answers apart, it is asked once more, one command at a time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,8 @@ use crate::screen::{Screen, Tail, TooLong};
 const PROMPT_SETTLES: Duration = Duration::from_millis(100);
 /// The same for what ends the attempt, a pager or a config without its end: a slow line of a config must not be taken for that.
 const FAILURE_SETTLES: Duration = Duration::from_secs(1);
+/// After so long without an answer to what was typed before the prompt, that was lost.
+const TYPED_AHEAD_LOST: Duration = Duration::from_secs(5);
 /// So wide that no line of a config is wrapped.
 const COLUMNS: u32 = 511;
 const ROWS: u32 = 24;
@@ -90,6 +92,14 @@ enum Stop {
     TooLong(TooLong),
 }
 
+/// Whether the device is known to show its prompt at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acquaintance {
+    New,
+    /// The last attempt ended well.
+    Known,
+}
+
 /// How long more may come, and what it means when nothing does.
 struct Wait(Duration, Stop);
 
@@ -99,11 +109,12 @@ pub struct Shell {
     idle: Duration,
     places: Places,
     place: Option<OwnedSemaphorePermit>,
+    device: Acquaintance,
 }
 
 impl Shell {
-    /// Opens a shell and waits for its prompt, whatever banner stands above it.
-    pub async fn open<H: Handler>(session: &Handle<H>, idle: Duration, places: &Places) -> Result<Self, ShellError> {
+    /// Opens a shell. Of a device that is not known it waits for the prompt, whatever banner stands above it.
+    pub async fn open<H: Handler>(session: &Handle<H>, device: Acquaintance, idle: Duration, places: &Places) -> Result<Self, ShellError> {
         let open = async {
             let channel = session.channel_open_session().await?;
             // a device without terminals may ignore this: it then echoes, which the screen takes off
@@ -112,20 +123,17 @@ impl Shell {
             Ok(channel)
         };
         let channel = timeout(idle, open).await.map_err(|_| ShellError::NoPrompt(idle))?.map_err(ShellError::NoShell)?;
-        let mut shell = Self { channel, screen: Screen::default(), idle, places: places.clone(), place: None };
+        let mut shell = Self { channel, screen: Screen::default(), idle, places: places.clone(), place: None, device };
+        if device == Acquaintance::Known {
+            return Ok(shell);
+        }
         let opened = shell.until(|screen| match screen.tail() {
             Tail::Prompt => Wait(Duration::ZERO, Stop::Prompt),
             tail => patience(tail, idle),
         });
         match opened.await {
-            Stop::Prompt | Stop::Ambiguous => {
-                shell.screen.learn();
-                Ok(shell)
-            }
-            Stop::Idle(_) if shell.screen.is_empty() => Err(ShellError::NoPrompt(idle)),
-            Stop::Idle(_) | Stop::TooLong(_) => Err(ShellError::NotAPrompt),
-            Stop::Closed => Err(ShellError::ClosedAtStart),
-            Stop::Refused => Err(ShellError::Refused),
+            Stop::Prompt => Ok(shell),
+            stop => Err(shell.not_opened(stop)),
         }
     }
 
@@ -137,16 +145,17 @@ impl Shell {
         at_end: impl Fn(&[u8]) -> bool,
     ) -> Result<[Vec<u8>; N], ShellError> {
         self.enter(&commands).await.map_err(|stop| self.failed(stop, commands.first().copied().unwrap_or_default()))?;
-        let idle = self.idle;
+        let (idle, device) = (self.idle, self.device);
         let answered = self.until(|screen| match screen.prompts_like_the_last() {
             Some(prompts) if prompts == N + 1 && at_end(screen.last_answer()) => Wait(Duration::ZERO, Stop::Prompt),
             Some(prompts) if prompts == N + 1 => Wait(FAILURE_SETTLES.min(idle), Stop::Prompt),
             Some(prompts) if prompts > N + 1 => Wait(PROMPT_SETTLES, Stop::Ambiguous),
+            Some(_) if device == Acquaintance::Known => Wait(TYPED_AHEAD_LOST.min(idle), Stop::Ambiguous),
             _ => patience(screen.tail(), idle),
         });
         match answered.await {
             Stop::Prompt => Ok(self.screen.take_all(commands)),
-            Stop::Ambiguous => self.one_by_one(commands).await,
+            Stop::Ambiguous => self.one_by_one(commands, at_end).await,
             stop => {
                 let at = self.screen.prompts().clamp(1, N.max(1)) - 1;
                 Err(self.failed(stop, commands.get(at).copied().unwrap_or_default()))
@@ -155,14 +164,19 @@ impl Shell {
     }
 
     /// The same, with the prompt that the device shows after each. So a text is not taken for a prompt, unless the device pauses there.
-    async fn one_by_one<const N: usize>(&mut self, commands: [&'static str; N]) -> Result<[Vec<u8>; N], ShellError> {
+    async fn one_by_one<const N: usize>(
+        &mut self,
+        commands: [&'static str; N],
+        at_end: impl Fn(&[u8]) -> bool,
+    ) -> Result<[Vec<u8>; N], ShellError> {
         self.screen.learn();
         self.screen.clear();
         let mut answers = [const { Vec::new() }; N];
         let idle = self.idle;
-        for (command, answer) in commands.into_iter().zip(&mut answers) {
+        for (number, (command, answer)) in (1..).zip(commands.into_iter().zip(&mut answers)) {
             self.enter(&[command]).await.map_err(|stop| self.failed(stop, command))?;
             let answered = self.until(|screen| match screen.tail() {
+                Tail::Prompt if number == N && !at_end(screen.above()) => Wait(FAILURE_SETTLES.min(idle), Stop::Prompt),
                 Tail::Prompt => Wait(PROMPT_SETTLES, Stop::Prompt),
                 tail => patience(tail, idle),
             });
@@ -183,7 +197,19 @@ impl Shell {
         }
     }
 
+    fn not_opened(&self, stop: Stop) -> ShellError {
+        match stop {
+            Stop::Closed => ShellError::ClosedAtStart,
+            Stop::Refused => ShellError::Refused,
+            Stop::Idle(_) if self.screen.is_empty() => ShellError::NoPrompt(self.idle),
+            _ => ShellError::NotAPrompt,
+        }
+    }
+
     fn failed(&self, stop: Stop, command: &'static str) -> ShellError {
+        if !self.screen.has_prompt() {
+            return self.not_opened(stop);
+        }
         match stop {
             Stop::Idle(Tail::Pager) => ShellError::Paged { command },
             Stop::Idle(_) if self.screen.is_binary() => ShellError::Binary { command },

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
 use bytes::Bytes;
@@ -15,48 +16,67 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::fleet::{Fleet, PASSWORD, PORT, USER};
+use super::fleet::{Fleet, PASSWORD, PORT, Router, USER};
 use super::store;
 
 pub const NAMESPACE: &str = "tn-bench";
 
 /// What is asked for, ready to be sent.
 struct Held {
-    devices: Bytes,
+    /// The Devices before their first backup, and after.
+    devices: [Bytes; 2],
+    backed_up: AtomicBool,
     secret: Bytes,
     missing: Bytes,
 }
 
-/// Serves the fleet's Devices on a free local port until the runtime ends.
-pub async fn listen(fleet: &Fleet) -> Result<SocketAddr> {
-    let devices: Vec<Value> = fleet.routers.iter().map(device).collect::<Result<_>>()?;
-    let devices = json!({ "apiVersion": "tsujiban.dev/v1alpha1", "kind": "DeviceList", "metadata": {}, "items": devices });
-    let secret = json!({
-        "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "login", "namespace": NAMESPACE },
-        "type": "tsujiban.dev/device-credentials", "data": { "username": base64(USER), "password": base64(PASSWORD) },
-    });
-    let missing = json!({ "apiVersion": "v1", "kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404 });
-    let bytes = |value: Value| Bytes::from(value.to_string());
-    let held = Arc::new(Held { devices: bytes(devices), secret: bytes(secret), missing: bytes(missing) });
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-    let address = listener.local_addr()?;
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let held = Arc::clone(&held);
-            let answers = service_fn(move |request: Request<Incoming>| {
-                let response = held.answer(request.uri().path());
-                async move { Ok::<_, Infallible>(response) }
-            });
-            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), answers));
-        }
-    });
-    Ok(address)
+pub struct Apiserver {
+    pub address: SocketAddr,
+    held: Arc<Held>,
+}
+
+impl Apiserver {
+    /// Serves the fleet's Devices on a free local port until the runtime ends.
+    pub async fn listen(fleet: &Fleet) -> Result<Self> {
+        let bytes = |value: Value| Bytes::from(value.to_string());
+        let devices = |last_result: Option<&str>| -> Result<Bytes> {
+            let items: Vec<Value> = fleet.routers.iter().map(|router| device(router, last_result)).collect::<Result<_>>()?;
+            Ok(bytes(json!({ "apiVersion": "tsujiban.dev/v1alpha1", "kind": "DeviceList", "metadata": {}, "items": items })))
+        };
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "login", "namespace": NAMESPACE },
+            "type": "tsujiban.dev/device-credentials", "data": { "username": base64(USER), "password": base64(PASSWORD) },
+        });
+        let missing = json!({ "apiVersion": "v1", "kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404 });
+        let devices = [devices(None)?, devices(Some("Changed"))?];
+        let held = Arc::new(Held { devices, backed_up: AtomicBool::new(false), secret: bytes(secret), missing: bytes(missing) });
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let apiserver = Self { address: listener.local_addr()?, held: Arc::clone(&held) };
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let held = Arc::clone(&held);
+                let answers = service_fn(move |request: Request<Incoming>| {
+                    let response = held.answer(request.uri().path());
+                    async move { Ok::<_, Infallible>(response) }
+                });
+                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), answers));
+            }
+        });
+        Ok(apiserver)
+    }
+
+    /// From now on the Devices say that their last attempt ended well, as the operator writes it.
+    pub fn all_backed_up(&self) {
+        self.held.backed_up.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Held {
     fn answer(&self, path: &str) -> Response<Full<Bytes>> {
+        let [before, after] = &self.devices;
         let found = match path {
-            "/apis/tsujiban.dev/v1alpha1/namespaces/tn-bench/devices" => Some(&self.devices),
+            "/apis/tsujiban.dev/v1alpha1/namespaces/tn-bench/devices" if self.backed_up.load(Ordering::Relaxed) => Some(after),
+            "/apis/tsujiban.dev/v1alpha1/namespaces/tn-bench/devices" => Some(before),
             "/api/v1/namespaces/tn-bench/secrets/login" => Some(&self.secret),
             _ => None,
         };
@@ -68,9 +88,10 @@ impl Held {
     }
 }
 
-fn device(router: &super::fleet::Router) -> Result<Value> {
+fn device(router: &Router, last_result: Option<&str>) -> Result<Value> {
+    let status = last_result.map(|result| json!({ "lastAttempt": { "time": "2026-01-01T00:00:00Z", "result": result } }));
     Ok(json!({
-        "apiVersion": "tsujiban.dev/v1alpha1", "kind": "Device",
+        "apiVersion": "tsujiban.dev/v1alpha1", "kind": "Device", "status": status,
         "metadata": { "name": router.name, "namespace": NAMESPACE, "uid": store::uid(&router.name) },
         "spec": {
             "siteRef": { "name": "tokyo" }, "serialNumber": store::serial(&router.name), "driver": "Frr",

@@ -12,15 +12,17 @@ use serde_json::json;
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use super::SESSIONS;
+use super::apiserver::{Apiserver, NAMESPACE};
 use super::fleet::{Fleet, NET, PORT};
 use super::store::{Endpoint, GROUP, Store, TOKEN};
-use super::{SESSIONS, apiserver};
 
 const PATIENCE: Duration = Duration::from_mins(10);
 
 pub struct Collector {
     program: PathBuf,
     folder: PathBuf,
+    apiserver: Apiserver,
     store: Store,
     backup: Endpoint,
 }
@@ -36,8 +38,9 @@ impl Collector {
         let backup = store.listen().await?;
         fs::write(folder.join("ca.crt"), &backup.ca)?;
         fs::write(folder.join("token"), TOKEN)?;
-        fs::write(folder.join("kubeconfig"), kubeconfig(apiserver::listen(fleet).await?))?;
-        Ok(Self { program, folder: folder.to_owned(), store, backup })
+        let apiserver = Apiserver::listen(fleet).await?;
+        fs::write(folder.join("kubeconfig"), kubeconfig(apiserver.address))?;
+        Ok(Self { program, folder: folder.to_owned(), apiserver, store, backup })
     }
 
     /// One collection, from the start of the program to its end. An error unless each router's config is stored as it is.
@@ -48,7 +51,7 @@ impl Collector {
         command
             .env_clear()
             .env("KUBECONFIG", file("kubeconfig"))
-            .args(["--group", GROUP, "--namespace", apiserver::NAMESPACE, "--backup-endpoint", &self.backup.url])
+            .args(["--group", GROUP, "--namespace", NAMESPACE, "--backup-endpoint", &self.backup.url])
             .arg("--ca-file")
             .arg(file("ca.crt"))
             .arg("--token-file")
@@ -66,6 +69,7 @@ impl Collector {
         let said = || format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         ensure!(output.status.success(), "the collector failed ({}):\n{}", output.status, said());
         self.check(fleet).with_context(said)?;
+        self.apiserver.all_backed_up();
         Ok(took)
     }
 
@@ -88,7 +92,7 @@ fn kubeconfig(apiserver: SocketAddr) -> String {
         "apiVersion": "v1", "kind": "Config", "current-context": "bench",
         "clusters": [{ "name": "bench", "cluster": { "server": format!("http://{apiserver}") } }],
         "users": [{ "name": "collector", "user": {} }],
-        "contexts": [{ "name": "bench", "context": { "cluster": "bench", "user": "collector", "namespace": apiserver::NAMESPACE } }],
+        "contexts": [{ "name": "bench", "context": { "cluster": "bench", "user": "collector", "namespace": NAMESPACE } }],
     })
     .to_string()
 }

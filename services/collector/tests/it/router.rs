@@ -1,8 +1,8 @@
 //! A simulated router: an SSH server in this process.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use russh::keys::{PrivateKey, PublicKey};
@@ -30,6 +30,8 @@ pub struct Router {
     pub preferred: Preferred,
     /// How many logins were tried.
     pub logins: Arc<AtomicUsize>,
+    /// What came in one piece, and whether the router had shown its prompt by then.
+    pub typings: Arc<Mutex<Vec<(String, bool)>>>,
 }
 
 impl Router {
@@ -48,7 +50,9 @@ impl Router {
             while let Ok((stream, _)) = listener.accept().await {
                 let (config, router) = (Arc::clone(&config), router.clone());
                 tokio::spawn(async move {
-                    if let Ok(session) = run_stream(config, stream, Served { router, typed: Vec::new(), playing: None }).await {
+                    if let Ok(session) =
+                        run_stream(config, stream, Served { router, typed: Vec::new(), playing: None, greeted: Arc::default() }).await
+                    {
                         let _ = session.await;
                     }
                 });
@@ -63,6 +67,7 @@ struct Served {
     typed: Vec<u8>,
     /// Takes what the terminal shall do next.
     playing: Option<UnboundedSender<Vec<Act>>>,
+    greeted: Arc<AtomicBool>,
 }
 
 impl Served {
@@ -91,13 +96,15 @@ impl Handler for Served {
 
     async fn shell_request(&mut self, channel: ChannelId, session: &mut Session) -> Result<(), russh::Error> {
         session.channel_success(channel)?;
-        let playing = self.playing.insert(play(session.handle(), channel));
+        let playing = self.playing.insert(play(session.handle(), channel, Arc::clone(&self.greeted)));
         playing.send(self.router.script.greeting(&self.router.name)).unwrap();
         Ok(())
     }
 
     async fn data(&mut self, _: ChannelId, data: &[u8], _: &mut Session) -> Result<(), russh::Error> {
         self.typed.extend_from_slice(data);
+        let shown = self.greeted.load(Ordering::Relaxed);
+        self.router.typings.lock().unwrap().push((String::from_utf8(data.to_vec()).unwrap(), shown));
         while let Some(at) = self.typed.iter().position(|b| *b == b'\n') {
             let line: Vec<u8> = self.typed.drain(..=at).collect();
             let line = String::from_utf8_lossy(&line);
@@ -108,7 +115,7 @@ impl Handler for Served {
 }
 
 /// A terminal: one thing after the other, whatever was typed ahead.
-fn play(session: Handle, channel: ChannelId) -> UnboundedSender<Vec<Act>> {
+fn play(session: Handle, channel: ChannelId, greeted: Arc<AtomicBool>) -> UnboundedSender<Vec<Act>> {
     let (sender, mut next) = unbounded_channel::<Vec<Act>>();
     tokio::spawn(async move {
         while let Some(acts) = next.recv().await {
@@ -118,12 +125,14 @@ fn play(session: Handle, channel: ChannelId) -> UnboundedSender<Vec<Act>> {
                         let _ = session.data(channel, text).await;
                     }
                     Act::Wait(time) => sleep(time).await,
+                    Act::Forget => while next.try_recv().is_ok() {},
                     Act::Close => {
                         let _ = session.close(channel).await;
                     }
                     Act::Repeat(text) => while session.data(channel, text.clone()).await.is_ok() {},
                 }
             }
+            greeted.store(true, Ordering::Relaxed);
         }
     });
     sender

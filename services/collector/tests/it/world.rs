@@ -111,6 +111,7 @@ impl World {
             script: Script::whole(name),
             preferred: Preferred::DEFAULT,
             logins: Arc::default(),
+            typings: Arc::default(),
         }
     }
 
@@ -157,6 +158,12 @@ impl World {
     pub fn password(&mut self, password: &str) {
         self.secret("login", &json!({ "username": "tsujiban", "password": password }));
         self.connection("credentialsSecretRef", json!({ "name": "login" }));
+    }
+
+    /// The newest Device's last attempt ended like this.
+    pub fn last_attempt(&mut self, result: &str) {
+        self.apiserver.devices.last_mut().unwrap()["status"] =
+            json!({ "lastAttempt": { "time": "2026-01-01T00:00:00Z", "result": result } });
     }
 
     pub fn host_key(&mut self, seed: u8) {
