@@ -21,6 +21,32 @@ pub enum Login {
     Password(String),
 }
 
+/// How many there are at the same time.
+#[derive(Debug, Clone, Default)]
+pub struct Gauge(Arc<(AtomicUsize, AtomicUsize)>);
+
+/// One of them, until it is dropped.
+pub struct Counted(Gauge);
+
+impl Gauge {
+    fn count(&self) -> Counted {
+        let (now, most) = &*self.0;
+        most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        Counted(self.clone())
+    }
+
+    /// How many there ever were at once.
+    pub fn most(&self) -> usize {
+        self.0.1.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.0.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct Router {
     pub name: String,
@@ -30,6 +56,8 @@ pub struct Router {
     pub preferred: Preferred,
     /// How many logins were tried.
     pub logins: Arc<AtomicUsize>,
+    pub connections: Gauge,
+    pub sessions: Gauge,
     /// What came in one piece, and whether the router had shown its prompt by then.
     pub typings: Arc<Mutex<Vec<(String, bool)>>>,
 }
@@ -49,9 +77,15 @@ impl Router {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (config, router) = (Arc::clone(&config), router.clone());
+                let connected = router.connections.count();
                 tokio::spawn(async move {
-                    if let Ok(session) =
-                        run_stream(config, stream, Served { router, typed: Vec::new(), playing: None, greeted: Arc::default() }).await
+                    let _connected = connected;
+                    if let Ok(session) = run_stream(
+                        config,
+                        stream,
+                        Served { router, typed: Vec::new(), playing: None, greeted: Arc::default(), session: None },
+                    )
+                    .await
                     {
                         let _ = session.await;
                     }
@@ -68,10 +102,12 @@ struct Served {
     /// Takes what the terminal shall do next.
     playing: Option<UnboundedSender<Vec<Act>>>,
     greeted: Arc<AtomicBool>,
+    session: Option<Counted>,
 }
 
 impl Served {
-    fn judge(&self, right: bool) -> Auth {
+    fn judge(&mut self, right: bool) -> Auth {
+        self.session.get_or_insert_with(|| self.router.sessions.count());
         self.router.logins.fetch_add(1, Ordering::Relaxed);
         if right { Auth::Accept } else { Auth::reject() }
     }

@@ -30,7 +30,7 @@ use tsujiban_core::outcome::Reason;
 
 use crate::apiserver::Apiserver;
 use crate::backup::Fake;
-use crate::router::{Login, Router};
+use crate::router::{Gauge, Login, Router};
 use crate::script::Script;
 
 pub const TOKEN: &str = "token-of-the-collector";
@@ -112,6 +112,8 @@ impl World {
             preferred: Preferred::DEFAULT,
             logins: Arc::default(),
             typings: Arc::default(),
+            connections: Gauge::default(),
+            sessions: Gauge::default(),
         }
     }
 
