@@ -61,6 +61,10 @@ test-e2e: ## the tests on a real cluster
 test-clean: ## demo and down, twice in a row, leave nothing behind
 	@e2e/clean
 
+.PHONY: bench
+bench: ## what is promised about speed and size, beside baselines; FIGURES="NAME ..." some of it
+	@e2e/bench/run $(FIGURES)
+
 .PHONY: upgrade-test
 upgrade-test: ## from the version before to this one and back, under a running collection
 	@e2e/upgrade
