@@ -83,6 +83,21 @@ pub fn all() -> impl Iterator<Item = &'static Check> {
 pub const CREATE_POD: Access = benchmark::CREATE_POD;
 pub const CREATE_SERVICE: Access = benchmark::CREATE_SERVICE;
 
+/// Everything that only trying shows.
+pub fn probes() -> Vec<Probe> {
+    all()
+        .flat_map(|check| match check.basis {
+            Basis::Refused(list) => list.to_vec(),
+            _ => Vec::new(),
+        })
+        .collect()
+}
+
+/// Whether owners should be able to do it.
+pub fn is_granted(access: &Access) -> bool {
+    all().any(|check| matches!(check.basis, Basis::Granted(list) if list.contains(access)))
+}
+
 /// Every access that is asked about, each once.
 pub fn accesses(depth: Depth) -> Vec<Access> {
     let mut all: Vec<Access> = all()

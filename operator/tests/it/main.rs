@@ -7,6 +7,7 @@ mod apiserver;
 mod backup;
 mod build;
 mod client;
+mod conformance;
 mod device;
 mod keys;
 mod lease;
