@@ -2,6 +2,7 @@
 
 mod bad_manifests;
 mod collection;
+mod conformance;
 mod erasure;
 mod faults;
 mod isolation;
