@@ -20,6 +20,7 @@ use crate::metrics::Metrics;
 use crate::pki::Keys;
 use crate::report::Facts;
 use crate::tenant::build::Platform;
+use crate::tenant::conformance;
 
 /// The world, as far as reconciling needs it.
 pub struct Context {
@@ -37,6 +38,8 @@ pub struct Context {
     pub devices: Store<Device>,
     /// What the backup service knows of each device.
     pub book: Book,
+    /// What the authorizer answered about each group's owners.
+    pub conformance: conformance::Book,
     /// What the backup service reported last.
     pub facts: watch::Receiver<Option<Arc<Facts>>>,
     /// The certificates of the internal CA.

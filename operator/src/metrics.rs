@@ -22,6 +22,7 @@ pub struct Metrics {
     backup_age: GaugeVec,
     pub leader: IntGauge,
     pub serial_conflicts: IntGauge,
+    pub not_conformant: IntGauge,
     pub canary_passed: IntGauge,
     pub keys_ready: IntGauge,
     pub backup_service_up: IntGauge,
@@ -58,6 +59,7 @@ impl Metrics {
             )?,
             leader: gauge("tsujiban_operator_leader", "Whether this replica holds the lease.")?,
             serial_conflicts: gauge("tsujiban_serial_number_conflicts", "Devices whose serial number another Device has already.")?,
+            not_conformant: gauge("tsujiban_tenants_not_conformant", "Tenants whose condition Conformant is False.")?,
             canary_passed: gauge("tsujiban_backup_canary_passed", "Whether the storage's newest canary passed, as last reported.")?,
             keys_ready: gauge("tsujiban_keys_ready", "Whether the master key and the epoch keys are there.")?,
             backup_service_up: gauge(

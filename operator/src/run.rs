@@ -93,6 +93,7 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
         tenants: tenants.clone(),
         devices: devices.clone(),
         book: Book::default(),
+        conformance: tenant::conformance::Book::default(),
         facts: facts.clone(),
         ca_bundle: ca_bundle.clone(),
         keys: keys.clone(),
@@ -113,6 +114,7 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
     tasks.spawn(named("keys and certificates", keeper.run()));
     tasks.spawn(named("report", report::poll(Arc::clone(&context), facts_in)));
     tasks.spawn(named("attempts", attempts::poll(Arc::clone(&context))));
+    tasks.spawn(named("cluster role bindings", tenant::conformance::follow(Arc::clone(&context))));
     tasks.spawn(named("tenants", tenant_controller(tenant_stream, tenants, everything, tenants_to_wake, Arc::clone(&context))));
     tasks.spawn(named("devices", device_controller(device_stream, devices, devices_to_wake, context)));
     let ended = tasks.join_next().await.and_then(Result::ok).unwrap_or("unknown");

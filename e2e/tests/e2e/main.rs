@@ -4,6 +4,7 @@ mod bad_manifests;
 mod bill;
 mod collection;
 mod edge;
+mod conformance;
 mod erasure;
 mod faults;
 mod isolation;

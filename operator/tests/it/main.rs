@@ -6,6 +6,7 @@
 mod apiserver;
 mod build;
 mod client;
+mod conformance;
 mod device;
 mod keys;
 mod lease;

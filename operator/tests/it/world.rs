@@ -82,6 +82,7 @@ impl World {
             tenants: tenant_store,
             devices: device_store,
             book: Book::default(),
+            conformance: tsujiban_operator::tenant::conformance::Book::default(),
             facts,
             ca_bundle: bundle,
             keys,
