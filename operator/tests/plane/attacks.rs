@@ -9,21 +9,32 @@ mod stage;
 
 use std::sync::Arc;
 
-use crate::attempt::Attacks;
+use crate::attempt::{Attacks, start};
 use stage::Stage;
+pub use stage::control;
 
-macro_rules! attacks {
-    ($stage:expr, $($attack:path),+ $(,)?) => {{
-        let mut attacks = Attacks::new();
-        $(attacks.run(stringify!($attack), $attack(Arc::clone(&$stage))).await;)+
-        attacks.end();
-    }};
+/// One after the other.
+macro_rules! one_by_one {
+    ($attacks:expr, $stage:expr, $($attack:path),+ $(,)?) => {
+        $($attacks.note(start(stringify!($attack), $attack(Arc::clone(&$stage)))).await;)+
+    };
+}
+
+/// Side by side: those that mostly wait, and do not disturb each other.
+macro_rules! together {
+    ($attacks:expr, $stage:expr, $($attack:path),+ $(,)?) => {
+        for running in [$(start(stringify!($attack), $attack(Arc::clone(&$stage)))),+] {
+            $attacks.note(running).await;
+        }
+    };
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn known_attacks_are_held_off() {
     let stage = Arc::new(Stage::new().await.unwrap());
-    attacks!(
+    let mut attacks = Attacks::new();
+    one_by_one!(
+        attacks,
         stage,
         namespaces::namespace_taken_over_by_name,
         namespaces::owner_reference_or_label_removed,
@@ -40,11 +51,15 @@ async fn known_attacks_are_held_off() {
         devices::device_at_an_address_of_the_cluster_or_another_group,
         devices::status_written_by_an_owner,
         devices::finalizer_that_keeps_or_skips_erasure,
+    );
+    together!(
+        attacks,
+        stage,
         devices::serial_number_squatted,
         groups::erased_group_claimed_again,
         groups::group_named_like_anothers_namespace,
         groups::group_that_its_owner_keeps_from_being_erased,
-        // last: it looks back at all the others
-        owners::operator_wrote_nowhere_else,
     );
+    one_by_one!(attacks, stage, owners::operator_wrote_nowhere_else); // what it wrote during all the others
+    attacks.end();
 }

@@ -1,11 +1,15 @@
 //! Requests that must be refused, for the reason that is meant, and that somebody else would be granted.
 
-use anyhow::{Context, Result, bail, ensure};
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
 use http::{Method, Request};
 use http_body_util::BodyExt as _;
 use kube::Client;
 use kube::client::Body;
 use serde_json::{Map, Value, json};
+use tokio::task::JoinHandle;
 
 pub const JSON: &str = "application/json";
 pub const JSON_PATCH: &str = "application/json-patch+json";
@@ -20,6 +24,8 @@ pub enum Stop {
     Rights,
     /// A ValidatingAdmissionPolicy of ours.
     Policy(&'static str),
+    /// Kubernetes, where somebody grants what they do not hold.
+    Escalation,
     /// Kubernetes itself, or our CRD, with these words. There is no control: nobody may.
     Words(&'static str),
 }
@@ -120,6 +126,7 @@ impl Attempt {
         let is_right = match self.stop {
             Stop::Rights => *code == 403 && text.contains("cannot") && !text.contains("ValidatingAdmissionPolicy"),
             Stop::Policy(name) => *code == 403 && text.contains(&format!("ValidatingAdmissionPolicy '{name}'")),
+            Stop::Escalation => *code == 403 && text.contains("attempting to grant RBAC permissions not currently held"),
             Stop::Words(words) => (400..500).contains(code) && text.contains(words),
         };
         ensure!(is_right, "{}: expected {:?}, answered {code} {text}", self.what, self.stop);
@@ -173,9 +180,11 @@ pub fn ways(what: &str, live: &Value, at: &str, change: impl Fn(&mut Value), sto
     ensure!(!operations.is_empty(), "{what} changes nothing");
     let mut applied = without_nulls(&merge);
     // an apply takes away what its manager applied before, and nothing else
-    let is_held = live["metadata"]["managedFields"].as_array().into_iter().flatten().any(|it| {
-        it["manager"] == tsujiban_api::names::FIELD_MANAGER && it["operation"] == "Apply" && it["subresource"].is_null()
-    });
+    let is_held = live["metadata"]["managedFields"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .any(|it| it["manager"] == tsujiban_api::names::FIELD_MANAGER && it["operation"] == "Apply" && it["subresource"].is_null());
     let can_apply = !is_empty(&applied) || (is_held && !at.ends_with("/status"));
     for key in ["apiVersion", "kind"] {
         applied[key] = live[key].clone();
@@ -241,10 +250,19 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// Runs named attacks one after the other, says of each how it ended, and fails when one came through.
+/// Says of each named attack how it ended, and fails when one came through.
 pub struct Attacks {
     failed: Vec<String>,
     count: usize,
+}
+
+/// An attack that runs.
+pub struct Running(&'static str, JoinHandle<(Result<()>, Duration)>);
+
+/// Starts an attack as a task of its own, so that a panic of one hides no other.
+pub fn start(name: &'static str, attack: impl Future<Output = Result<()>> + Send + 'static) -> Running {
+    let begun = Instant::now();
+    Running(name, tokio::spawn(async move { (attack.await, begun.elapsed()) }))
 }
 
 impl Attacks {
@@ -252,16 +270,15 @@ impl Attacks {
         Self { failed: Vec::new(), count: 0 }
     }
 
-    /// A task of its own, so that a panic of one hides no other.
-    pub async fn run(&mut self, name: &str, attack: impl Future<Output = Result<()>> + Send + 'static) {
-        let start = std::time::Instant::now();
-        let result = tokio::spawn(attack).await.unwrap_or_else(|panic| bail!("panicked: {panic}"));
+    /// Waits for an attack to end.
+    pub async fn note(&mut self, Running(name, task): Running) {
+        let (result, took) = task.await.unwrap_or_else(|panic| (Err(anyhow!("panicked: {panic}")), Duration::ZERO));
         self.count += 1;
         let (word, why) = match &result {
             Ok(()) => ("held off", String::new()),
             Err(error) => ("CAME THROUGH", format!(": {error:#}")),
         };
-        let line = format!("attack {name} ... {word} in {:.1} s{why}", start.elapsed().as_secs_f64());
+        let line = format!("attack {name} ... {word} in {:.1} s{why}", took.as_secs_f64());
         say(&line);
         if result.is_err() {
             self.failed.push(line);
@@ -275,6 +292,5 @@ impl Attacks {
 
 /// Past the test harness, which shows what a test prints only when it fails.
 fn say(line: &str) {
-    use std::io::Write as _;
     let _closed = writeln!(std::io::stderr(), "{line}");
 }

@@ -7,5 +7,6 @@
 mod attacks;
 mod attempt;
 mod operator;
+mod rights;
 mod settles;
 mod world;

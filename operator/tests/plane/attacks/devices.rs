@@ -103,7 +103,8 @@ pub async fn status_written_by_an_owner(stage: Arc<Stage>) -> Result<()> {
     let live = read(&stage.control, &path).await?;
     let forge = |it: &mut Value| {
         it["status"]["publicKey"] = json!("ssh-ed25519 AAAAforged");
-        it["status"]["lastBackup"] = json!({"snapshotId": "0", "time": "2026-01-01T00:00:00Z", "bytes": 1, "changed": false, "complete": true});
+        it["status"]["lastBackup"] =
+            json!({"snapshotId": "0", "time": "2026-01-01T00:00:00Z", "bytes": 1, "changed": false, "complete": true});
     };
     let attempts = ways("forges a backup", &live, &format!("{path}/status"), forge, Stop::Rights)?;
     refused(&stage.owner, &stage.control, &attempts).await?;

@@ -37,7 +37,8 @@ async fn erase(stage: &Stage, name: &str) -> Result<()> {
 pub async fn erased_group_claimed_again(stage: Arc<Stage>) -> Result<()> {
     group(&stage, "phoenix").await?;
     granted(&stage.owner, &Attempt::create(&secrets("phoenix"), secret("old-login", "x"), Stop::Rights)).await?;
-    granted(&stage.owner, &Attempt::create(&devices("phoenix"), device("old", "SN-OLD", "172.20.1.60", Some("old-login")), Stop::Rights)).await?;
+    granted(&stage.owner, &Attempt::create(&devices("phoenix"), device("old", "SN-OLD", "172.20.1.60", Some("old-login")), Stop::Rights))
+        .await?;
     stage.world.device_is("phoenix", "old", "True").await;
     let old = stage.world.backup.group("phoenix").context("never prepared")?;
     erase(&stage, "phoenix").await?;
@@ -76,7 +77,22 @@ pub async fn group_named_like_anothers_namespace(stage: Arc<Stage>) -> Result<()
         let body = json!({"apiVersion": live["apiVersion"], "kind": "Tenant", "metadata": {"name": name}, "spec": live["spec"]});
         Attempt::create(tenants, body, Stop::Words("name")).called(name)
     };
-    let names = ["Victim", "VICTIM", "victim-", "-victim", "victim.", "victim/", "v\u{456}ctim", "victim ", "a", "ab", "1victim", "..", "tn_victim", ""];
+    let names = [
+        "Victim",
+        "VICTIM",
+        "victim-",
+        "-victim",
+        "victim.",
+        "victim/",
+        "v\u{456}ctim",
+        "victim ",
+        "a",
+        "ab",
+        "1victim",
+        "..",
+        "tn_victim",
+        "",
+    ];
     refused(&stage.world.admin, &stage.control, &names.map(named)).await?;
     group(&stage, "tn-victim").await?;
     let tenant = read(&stage.control, &format!("{tenants}/tn-victim")).await?;

@@ -26,7 +26,8 @@ pub async fn namespace_taken_over_by_name(stage: Arc<Stage>) -> Result<()> {
         }})
     };
     let names = ["taken", "alike", "another"];
-    for metadata in [plain, alike("alike", "alike", json!({})), alike("another", VICTIM, json!({"tsujiban.dev/incarnation": incarnation}))] {
+    for metadata in [plain, alike("alike", "alike", json!({})), alike("another", VICTIM, json!({"tsujiban.dev/incarnation": incarnation}))]
+    {
         let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata});
         granted(&stage.control, &Attempt::create("/api/v1/namespaces", body, POLICY)).await?;
     }
@@ -50,7 +51,8 @@ pub async fn namespace_taken_over_by_name(stage: Arc<Stage>) -> Result<()> {
     ensure!((group.incarnation.as_str(), group.state) == (incarnation, GroupState::Living), "{group:?}");
     // and nobody who is judged can make one at all
     let mut attempts = Vec::new();
-    for metadata in [json!({"name": "tn-free"}), json!({"generateName": "tn-"}), json!({"name": "tn-a"}), alike("free", "free", json!({}))] {
+    for metadata in [json!({"name": "tn-free"}), json!({"generateName": "tn-"}), json!({"name": "tn-a"}), alike("free", "free", json!({}))]
+    {
         let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata});
         attempts.push(Attempt::create("/api/v1/namespaces", body, POLICY).called("creates a group's namespace"));
     }

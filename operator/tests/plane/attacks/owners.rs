@@ -205,13 +205,23 @@ pub async fn owner_with_more_rights_than_meant(stage: Arc<Stage>) -> Result<()> 
         Attempt::delete(&devices(ATTACKER), json!({}), rights), // all at once
         Attempt::patch(APPLY, &format!("{TENANTS}/mine?fieldManager=mine"), applied(&tenant), rights),
     ];
-    attempts.extend(ways("changes its own Tenant", &tenant, &format!("{TENANTS}/{ATTACKER}"), |it| it["spec"]["plan"] = json!("Free"), rights)?);
+    attempts.extend(ways(
+        "changes its own Tenant",
+        &tenant,
+        &format!("{TENANTS}/{ATTACKER}"),
+        |it| it["spec"]["plan"] = json!("Free"),
+        rights,
+    )?);
     refused(&stage.owner, &stage.control, &attempts).await?;
     let as_another = |user: &str| {
         let attempt = Attempt::get(&devices(VICTIM), Stop::Words("cannot impersonate"));
         attempt.header("impersonate-user", user).called(user)
     };
-    let others = ["owner@victim.example.co.jp", "system:serviceaccount:tn-victim:collector", "system:serviceaccount:tsujiban-system:tsujiban-operator"];
+    let others = [
+        "owner@victim.example.co.jp",
+        "system:serviceaccount:tn-victim:collector",
+        "system:serviceaccount:tsujiban-system:tsujiban-operator",
+    ];
     refused(&stage.owner, &stage.control, &others.map(as_another)).await?;
     // what the role does grant works, so that the refusals above are not those of somebody without any right
     granted(&stage.owner, &Attempt::get(&format!("{batch}/jobs"), rights)).await.map(|_| ())

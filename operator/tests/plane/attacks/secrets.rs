@@ -19,9 +19,7 @@ const GENERATED: Stop = Stop::Policy("tsujiban-generated");
 pub async fn token_secret_created_by_an_owner(stage: Arc<Stage>) -> Result<()> {
     let path = secrets(ATTACKER);
     let named = json!({"name": "token", "annotations": {"kubernetes.io/service-account.name": "collector"}});
-    let with = |kind: &str, metadata: &Value, data: Value| {
-        json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": kind, "stringData": data})
-    };
+    let with = |kind: &str, metadata: &Value, data: Value| json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": kind, "stringData": data});
     let plain = json!({"name": "token"});
     let login = json!({"username": "a", "password": "b"});
     let token = "kubernetes.io/service-account-token";
@@ -137,12 +135,14 @@ pub async fn generated_name_squatted(stage: Arc<Stage>) -> Result<()> {
     };
     until("the squatted name is noticed", SOON, refused_by).await?;
     granted(&stage.owner, &Attempt::delete(&device, Value::Null, POLICY)).await?;
-    until("the Device is gone", SOON, || async { Ok(stage.world.devices(ATTACKER).get_opt("nara").await?.is_none().then_some(())) }).await?;
+    until("the Device is gone", SOON, || async { Ok(stage.world.devices(ATTACKER).get_opt("nara").await?.is_none().then_some(())) })
+        .await?;
     ensure!(read(&stage.control, &format!("{path}/device-nara-ssh")).await? == squatted, "the operator touched what it did not make");
     // the real one is changed, replaced and deleted by nobody
     let real = format!("{path}/device-osaka-ssh");
     let live = read(&stage.control, &real).await?;
-    let mut attempts = vec![Attempt::delete(&real, Value::Null, GENERATED), Attempt::delete(&real, json!({"propagationPolicy": "Background"}), GENERATED)];
+    let mut attempts =
+        vec![Attempt::delete(&real, Value::Null, GENERATED), Attempt::delete(&real, json!({"propagationPolicy": "Background"}), GENERATED)];
     let mut replaced = live.clone();
     replaced["data"]["ssh-privatekey"] = squatted["data"]["ssh-privatekey"].clone();
     let mut disowned = live.clone();
@@ -180,7 +180,8 @@ pub async fn secret_that_pretends_to_be_generated(stage: Arc<Stage>) -> Result<(
     stage.device(ATTACKER, "kobe", "SN-KOBE", "172.20.1.12", Some("pretends")).await?;
     stage.world.device_is(ATTACKER, "kobe", "True").await;
     granted(&stage.owner, &Attempt::delete(&format!("{}/kobe", devices(ATTACKER)), Value::Null, POLICY)).await?;
-    until("the Device is gone", SOON, || async { Ok(stage.world.devices(ATTACKER).get_opt("kobe").await?.is_none().then_some(())) }).await?;
+    until("the Device is gone", SOON, || async { Ok(stage.world.devices(ATTACKER).get_opt("kobe").await?.is_none().then_some(())) })
+        .await?;
     ensure!(read(&stage.control, &one).await? == before, "the operator touched what it did not make");
     Ok(())
 }
