@@ -36,6 +36,8 @@ enum Control {
     Success,
     /// An answer that is no refusal: the request cannot come to anything here.
     Answer,
+    /// Nothing: another guard stops everybody but who attempts it.
+    Nothing,
 }
 
 /// One request.
@@ -101,6 +103,12 @@ impl Attempt {
         self
     }
 
+    /// Everybody but who attempts it is stopped by another guard, so that no control can show that it would work.
+    pub fn stopped_for_all_others(mut self) -> Self {
+        self.control = Control::Nothing;
+        self
+    }
+
     pub async fn send(&self, client: &Client, is_dry: bool) -> Result<Answer> {
         let is_write = self.method != Method::GET;
         let separator = if self.path.contains('?') { '&' } else { '?' };
@@ -139,11 +147,12 @@ pub async fn refused(who: &Client, control: &Client, attempts: &[Attempt]) -> Re
     ensure!(!attempts.is_empty(), "nothing is attempted");
     let mut wrong = Vec::new();
     for attempt in attempts {
-        if !matches!(attempt.stop, Stop::Words(_)) {
+        if !matches!(attempt.stop, Stop::Words(_)) && attempt.control != Control::Nothing {
             let answer = attempt.send(control, true).await?;
             let is_granted = match attempt.control {
                 Control::Success => (200..300).contains(&answer.code),
                 Control::Answer => ![401, 403].contains(&answer.code),
+                Control::Nothing => true,
             };
             if !is_granted {
                 wrong.push(format!("{}: the control got {} {}", attempt.what, answer.code, answer.text));

@@ -135,11 +135,15 @@ pub async fn operator_reads_or_changes_secrets(held: Arc<Held>) -> Result<()> {
     for namespace in ["kube-system", "default", "tn-foreign"] {
         attempts.push(Attempt::create(&path(namespace), secret("grab", "Opaque"), RIGHTS));
     }
-    // the keys to all customers' data
+    // the keys to all customers' data, which policy tsujiban-keys guards against everybody but the operator
     let master = format!("{system}/tsujiban-master-key");
-    attempts.push(Attempt::new(Method::PUT, &master, read(&held.control, &master).await?, RIGHTS));
-    attempts.extend(patches(&master, &json!({"kind": "Secret", "metadata": {"annotations": {"a": "b"}}}), RIGHTS));
-    for name in ["tsujiban-master-key", "tsujiban-epoch-keys", "tsujiban-ca", "tsujiban-backup-tls", "tsujiban-s3"] {
+    let mut keys = patches(&master, &json!({"kind": "Secret", "metadata": {"annotations": {"a": "b"}}}), RIGHTS);
+    keys.push(Attempt::new(Method::PUT, &master, read(&held.control, &master).await?, RIGHTS));
+    for name in ["tsujiban-master-key", "tsujiban-epoch-keys"] {
+        keys.push(Attempt::delete(&format!("{system}/{name}"), Value::Null, RIGHTS));
+    }
+    attempts.extend(keys.into_iter().map(Attempt::stopped_for_all_others));
+    for name in ["tsujiban-ca", "tsujiban-backup-tls", "tsujiban-s3"] {
         attempts.push(Attempt::delete(&format!("{system}/{name}"), Value::Null, RIGHTS));
     }
     attempts.push(Attempt::create(&system, secret("grab", "Opaque"), POLICY));
