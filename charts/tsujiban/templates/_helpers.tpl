@@ -80,6 +80,11 @@ expression: >-
   && !(request.userInfo.username in ['system:kube-controller-manager'{{ range .Values.trustedControllers }}, '{{ . }}'{{ end }}])
 {{- end }}
 
+{{/* Whether `owner`, with kind, name and namespace, is somebody whom the policies let pass, a service of ours or a group's collector. */}}
+{{- define "tsujiban.privileged" -}}
+owner.kind == 'ServiceAccount' ? owner.?namespace.orValue('') in ['kube-system', '{{ .Release.Namespace }}'] || (owner.?namespace.orValue('').startsWith('tn-') && owner.name == 'collector') : owner.name.startsWith('system:'){{ range .Values.trustedControllers }} || owner.name == '{{ . }}'{{ end }}
+{{- end }}
+
 {{/* The binding of a policy. Call with (dict "root" . "name" "tsujiban-x"). */}}
 {{- define "tsujiban.binding" -}}
 ---

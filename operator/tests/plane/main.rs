@@ -4,7 +4,10 @@
 // a test that cannot go on must panic; clippy knows tests only inside #[test] functions, and this whole crate is tests
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod attacks;
+mod attempt;
 mod operator;
 mod past;
+mod rights;
 mod settles;
 mod world;
