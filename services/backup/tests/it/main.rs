@@ -12,6 +12,7 @@ mod keys;
 mod lives;
 mod reading;
 mod rebuild;
+mod recovery;
 mod retention;
 mod sealed;
 mod stage;
