@@ -156,7 +156,7 @@ impl Backup {
         details.model.clone_from(&meta.model);
         details.firmware.clone_from(&meta.firmware);
         let row = self.seal_device(group, header.device.clone(), key_id.clone(), &details)?;
-        if self.catalogue.add_device(&row, None, None).await? {
+        if self.catalogue.add_device(&row, &[], None).await? {
             return Ok(());
         }
         let Some(device) = self.find_device(group, &meta.serial).await?.filter(|device| device.row.incarnation == header.device) else {

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Sqlite, Transaction};
@@ -14,6 +16,8 @@ pub struct KeyRow {
     pub subject: IncarnationId,
     pub group: IncarnationId,
     pub wrapped: WrappedKey,
+    /// Since when another wrapping is the current one; `None` when this one is.
+    pub superseded_at: Option<Timestamp>,
 }
 
 /// How much of the key table the copy in the bucket has.
@@ -23,8 +27,8 @@ pub struct KeyTableState {
     /// The generation that was copied last.
     pub copied: u64,
     pub copied_at: Option<Timestamp>,
-    /// The epoch key under which the copy is sealed.
-    pub copied_epoch: Option<KeyId>,
+    /// The epoch keys that open the copy.
+    pub copied_epochs: BTreeSet<KeyId>,
 }
 
 impl KeyRow {
@@ -34,19 +38,21 @@ impl KeyRow {
             subject: row::parsed(row, "subject")?,
             group: row::parsed(row, "group_incarnation")?,
             wrapped: WrappedKey { epoch: row::parsed(row, "epoch")?, bytes: row::bytes(row, "wrapped")? },
+            superseded_at: row::time_or_none(row, "superseded_at")?,
         })
     }
 
     pub(super) async fn put(&self, tx: &mut Transaction<'_, Sqlite>) -> Result<(), CatalogueError> {
         sqlx::query(
-            "INSERT INTO keys (key_id, epoch, subject, group_incarnation, wrapped) VALUES ($1, $2, $3, $4, $5)
-             ON CONFLICT (key_id, epoch) DO UPDATE SET wrapped = excluded.wrapped, superseded_at = NULL",
+            "INSERT INTO keys (key_id, epoch, subject, group_incarnation, wrapped, superseded_at) VALUES ($1, $2, $3, $4, $5, $6)
+             ON CONFLICT (key_id, epoch) DO UPDATE SET wrapped = excluded.wrapped, superseded_at = excluded.superseded_at",
         )
         .bind(self.key_id.as_str())
         .bind(self.wrapped.epoch.as_str())
         .bind(self.subject.as_str())
         .bind(self.group.as_str())
         .bind(&self.wrapped.bytes)
+        .bind(self.superseded_at.map(Timestamp::as_microsecond))
         .execute(&mut **tx)
         .await?;
         Ok(())
@@ -72,16 +78,21 @@ impl Catalogue {
         query.fetch_optional(&self.readers).await?.map(|row| row::parsed(&row, "key_id")).transpose()
     }
 
-    /// The current wrapping of every key.
+    /// Every wrapping of every key, the current one first.
     pub async fn key_table(&self) -> Result<Vec<KeyRow>, CatalogueError> {
-        let query = sqlx::query("SELECT * FROM keys WHERE superseded_at IS NULL ORDER BY key_id");
+        let query = sqlx::query("SELECT * FROM keys ORDER BY key_id, superseded_at IS NOT NULL, epoch");
         query.fetch_all(&self.readers).await?.iter().map(KeyRow::read).collect()
     }
 
-    /// Some keys whose current wrapping is not by this epoch key.
-    pub async fn keys_not_under(&self, epoch: &KeyId, limit: u32) -> Result<Vec<KeyRow>, CatalogueError> {
-        let query = sqlx::query("SELECT * FROM keys WHERE superseded_at IS NULL AND epoch <> $1 ORDER BY key_id LIMIT $2");
-        query.bind(epoch.as_str()).bind(limit).fetch_all(&self.readers).await?.iter().map(KeyRow::read).collect()
+    /// All wrappings of some keys whose current one is not by this epoch key, in the order of the keys, after one of them.
+    pub async fn keys_not_under(&self, epoch: &KeyId, after: Option<&KeyId>, limit: u32) -> Result<Vec<KeyRow>, CatalogueError> {
+        let query = sqlx::query(
+            "SELECT * FROM keys WHERE key_id IN (
+                 SELECT key_id FROM keys WHERE superseded_at IS NULL AND epoch <> $1 AND key_id > $2 ORDER BY key_id LIMIT $3)
+             ORDER BY key_id, superseded_at IS NOT NULL",
+        );
+        let query = query.bind(epoch.as_str()).bind(after.map_or("", KeyId::as_str)).bind(limit);
+        query.fetch_all(&self.readers).await?.iter().map(KeyRow::read).collect()
     }
 
     /// Puts new wrappings beside the old ones. A key that was destroyed meanwhile stays destroyed.
@@ -98,39 +109,49 @@ impl Catalogue {
         Ok(tx.commit().await?)
     }
 
-    /// Destroys the wrappings that were superseded before a moment, and answers how many.
-    pub async fn drop_superseded(&self, before: Timestamp) -> Result<u64, CatalogueError> {
-        let query = sqlx::query("DELETE FROM keys WHERE superseded_at <= $1").bind(before.as_microsecond());
-        Ok(query.execute(&self.writer).await?.rows_affected())
+    /// Destroys the wrappings that were superseded before a moment, or at it, and answers how many. Never one of a key that this
+    /// epoch key does not open.
+    pub async fn drop_superseded(&self, before: Timestamp, epoch: &KeyId) -> Result<u64, CatalogueError> {
+        let mut tx = self.write().await?;
+        let query = sqlx::query(
+            "DELETE FROM keys WHERE superseded_at <= $1
+                 AND key_id IN (SELECT key_id FROM keys WHERE superseded_at IS NULL AND epoch = $2)",
+        );
+        let dropped = query.bind(before.as_microsecond()).bind(epoch.as_str()).execute(&mut *tx).await?.rows_affected();
+        if dropped > 0 {
+            changed(&mut tx).await?; // they are in the copy, too
+        }
+        tx.commit().await?;
+        Ok(dropped)
     }
 
     /// The epoch keys that are still needed: for a wrapping, or for the copy in the bucket.
     pub async fn epochs_in_use(&self) -> Result<Vec<KeyId>, CatalogueError> {
-        let query = sqlx::query(
-            "SELECT DISTINCT epoch FROM keys UNION SELECT copied_epoch FROM key_table WHERE copied_epoch IS NOT NULL ORDER BY 1",
-        );
+        let query = sqlx::query("SELECT epoch FROM keys UNION SELECT epoch FROM copied_epochs ORDER BY 1");
         query.fetch_all(&self.readers).await?.iter().map(|row| row::parsed(row, "epoch")).collect()
     }
 
     pub async fn key_table_state(&self) -> Result<KeyTableState, CatalogueError> {
         let row = sqlx::query("SELECT * FROM key_table").fetch_one(&self.readers).await?;
+        let epochs = sqlx::query("SELECT epoch FROM copied_epochs").fetch_all(&self.readers).await?;
         Ok(KeyTableState {
             generation: row::count(&row, "generation")?,
             copied: row::count(&row, "copied")?,
             copied_at: row::time_or_none(&row, "copied_at")?,
-            copied_epoch: row::parsed_or_none(&row, "copied_epoch")?,
+            copied_epochs: epochs.iter().map(|row| row::parsed(row, "epoch")).collect::<Result<_, _>>()?,
         })
     }
 
-    /// Notes that a generation of the key table lies in the bucket.
-    pub async fn key_table_copied(&self, generation: u64, epoch: &KeyId, now: Timestamp) -> Result<(), CatalogueError> {
-        sqlx::query("UPDATE key_table SET copied = MAX(copied, $1), copied_at = $2, copied_epoch = $3")
-            .bind(row::integer(generation))
-            .bind(now.as_microsecond())
-            .bind(epoch.as_str())
-            .execute(&self.writer)
-            .await?;
-        Ok(())
+    /// Notes that a generation of the key table lies in the bucket, and which epoch keys open it there.
+    pub async fn key_table_copied(&self, generation: u64, epochs: &BTreeSet<KeyId>, now: Timestamp) -> Result<(), CatalogueError> {
+        let mut tx = self.write().await?;
+        let copied = sqlx::query("UPDATE key_table SET copied = MAX(copied, $1), copied_at = $2");
+        copied.bind(row::integer(generation)).bind(now.as_microsecond()).execute(&mut *tx).await?;
+        sqlx::query("DELETE FROM copied_epochs").execute(&mut *tx).await?;
+        for epoch in epochs {
+            sqlx::query("INSERT INTO copied_epochs (epoch) VALUES ($1)").bind(epoch.as_str()).execute(&mut *tx).await?;
+        }
+        Ok(tx.commit().await?)
     }
 
     /// Makes groups and keys what a copy from the bucket says. Keys that the copy does not have were destroyed, and are. A

@@ -13,6 +13,7 @@ mod lives;
 mod past;
 mod reading;
 mod rebuild;
+mod recovery;
 mod retention;
 mod sealed;
 mod stage;
