@@ -9,5 +9,6 @@ mod client;
 mod device;
 mod keys;
 mod lease;
+mod rotation;
 mod tenant;
 mod world;
