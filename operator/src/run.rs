@@ -29,7 +29,7 @@ use tsujiban_sealing::Random;
 use crate::attempts::{self, Book};
 use crate::backoff::Backoff;
 use crate::backup_client::BackupClient;
-use crate::context::Context;
+use crate::context::{Context, Listed};
 use crate::fence::Fence;
 use crate::metrics::Metrics;
 use crate::pki::{Keeper, Keys};
@@ -67,6 +67,7 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
     let (to_devices, devices_to_wake) = mpsc::unbounded_channel();
     let (tenants, tenant_writer) = reflector::store();
     let (devices, device_writer) = reflector::store();
+    let ((tenants_listed_in, tenants_listed), (devices_listed_in, devices_listed)) = (watch::channel(false), watch::channel(false));
     let client = world.client.clone();
     world.metrics.vigil.lead(&[tenant::KIND, device::KIND], Instant::now());
     let keeper = Keeper {
@@ -96,6 +97,7 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
         recorder: Recorder::new(client.clone(), Reporter::from(FIELD_MANAGER)),
         tenants: tenants.clone(),
         devices: devices.clone(),
+        listed: Listed { tenants: tenants_listed, devices: devices_listed },
         book: Book::default(),
         facts: facts.clone(),
         ca_bundle: ca_bundle.clone(),
@@ -111,8 +113,8 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
         apiserver_moves(&client).boxed(),
     ]);
     let listening = |kind| stall::listening(&client, kind, &context.metrics);
-    let tenant_stream = main_stream(Api::<Tenant>::all(listening(tenant::KIND)), tenant_writer);
-    let device_stream = main_stream(Api::<Device>::all(listening(device::KIND)), device_writer);
+    let tenant_stream = main_stream(Api::<Tenant>::all(listening(tenant::KIND)), tenant_writer, tenants_listed_in);
+    let device_stream = main_stream(Api::<Device>::all(listening(device::KIND)), device_writer, devices_listed_in);
 
     let mut tasks = JoinSet::new();
     tasks.spawn(named("keys and certificates", keeper.run()));
@@ -134,8 +136,13 @@ fn watch_config() -> watcher::Config {
     watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE).streaming_lists()
 }
 
-/// Watches one of our kinds into its store. Changes of status and of anything else that is not declared do not reconcile.
-fn main_stream<K>(api: Api<K>, writer: reflector::store::Writer<K>) -> impl Stream<Item = Result<K, watcher::Error>> + Send
+/// Watches one of our kinds into its store, and says when all is there. Changes of status and of anything else that is not declared do
+/// not reconcile.
+fn main_stream<K>(
+    api: Api<K>,
+    writer: reflector::store::Writer<K>,
+    listed: watch::Sender<bool>,
+) -> impl Stream<Item = Result<K, watcher::Error>> + Send
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
@@ -143,6 +150,11 @@ where
         .default_backoff()
         .modify(|object| object.managed_fields_mut().clear()) // half of what an object weighs
         .reflect(writer)
+        .inspect(move |event| {
+            if matches!(event, Ok(watcher::Event::InitDone)) {
+                listed.send_replace(true);
+            }
+        })
         .applied_objects()
         .predicate_filter(predicates::generation.combine(predicates::finalizers), PredicateConfig::default())
 }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use futures::FutureExt as _;
 use kube::runtime::reflector::{Lookup, ObjectRef, Store};
 use kube::Resource;
+use tokio::sync::watch;
 use tsujiban_api::{Device, Tenant, names};
 
 use super::{Behind, LOOK};
@@ -21,10 +21,10 @@ pub async fn keep(context: Arc<Context>) {
         ticks.tick().await;
         let now = Instant::now();
         let vigil = &context.metrics.vigil;
-        let tenants = listed(&context.tenants, |tenant: &Tenant| tenant.status.as_ref().and_then(|status| status.observed_generation));
+        let tenants = behind(&context.listed.tenants, &context.tenants, |tenant: &Tenant| tenant.status.as_ref().and_then(|status| status.observed_generation));
         let exists = |name: &str| context.tenants.get(&ObjectRef::new(name)).is_some();
         vigil.look(tenant::KIND, tenants, exists, now);
-        let devices = listed(&context.devices, |device: &Device| {
+        let devices = behind(&context.listed.devices, &context.devices, |device: &Device| {
             // without its Tenant, a Device stays as it is
             let group = device.metadata.namespace.as_deref().and_then(names::group_of_namespace);
             let has_tenant = group.is_some_and(|group| context.tenants.get(&ObjectRef::new(group.as_str())).is_some());
@@ -49,11 +49,11 @@ pub async fn keep(context: Arc<Context>) {
 
 /// The objects whose newest generation was not observed; `None` while they are not listed. What is being deleted has its own
 /// conditions, and may wait for others.
-fn listed<K>(store: &Store<K>, observed: impl Fn(&K) -> Option<i64>) -> Option<Vec<Behind>>
+fn behind<K>(listed: &watch::Receiver<bool>, store: &Store<K>, observed: impl Fn(&K) -> Option<i64>) -> Option<Vec<Behind>>
 where
     K: Resource<DynamicType = ()> + Lookup<DynamicType = ()> + Clone + 'static,
 {
-    store.wait_until_ready().now_or_never()?.ok()?;
+    listed.borrow().then_some(())?;
     let objects = store.state();
     let behind = objects.iter().filter_map(|object| {
         let generation = object.meta().generation.filter(|_| object.meta().deletion_timestamp.is_none())?;

@@ -28,9 +28,9 @@ use crate::apiserver::Apiserver;
 
 const TOKEN: &str = "any-text-is-a-token-here";
 const SERVING: &str = "/api/v1/namespaces/tsujiban-system/secrets/tsujiban-backup-tls";
-const STEP: SignedDuration = SignedDuration::from_hours(2);
+const STEP: SignedDuration = SignedDuration::from_hours(4);
 /// How old the bundle may be that a collector holds: it was mounted when its pod began, or its group could not be reached.
-const OLD: SignedDuration = SignedDuration::from_hours(22);
+const OLD: SignedDuration = SignedDuration::from_hours(20);
 const SOON: Duration = Duration::from_secs(30);
 
 /// What the operator had written by some moment.
@@ -87,6 +87,7 @@ impl Life {
 
     /// Lives on, day by day, until `end`.
     async fn until(&self, end: Timestamp) -> Written {
+        self.round().await;
         while end.duration_since(self.clock.now()) > SignedDuration::from_hours(24) {
             self.pass(SignedDuration::from_hours(24)).await;
         }
@@ -186,7 +187,7 @@ impl Load {
 
     /// Lets everybody call a few times.
     async fn some_calls(&self) {
-        let wanted = self.counts.each_ref().map(|count| count.load(Ordering::SeqCst) + 3);
+        let wanted = self.counts.each_ref().map(|count| count.load(Ordering::SeqCst) + 2);
         until("everybody has called", SOON, || async {
             let failures = self.failures.lock().unwrap().clone();
             assert!(failures.is_empty(), "{failures:#?}");
@@ -198,12 +199,12 @@ impl Load {
     }
 }
 
-/// Lives from `born` until now, the last four days under load in steps of two hours. What a collector has mounted is 22 hours old, and the
+/// Lives from `born` until now, the last three days under load in steps of four hours. What a collector has mounted is 20 hours old, and the
 /// service has the new certificate later than everybody has the bundle, or the other way round. Answers the bundles that there were.
 async fn lived_through(born: Timestamp) -> Vec<String> {
     let now = SystemClock.now();
     let life = Life::new(born);
-    let first = life.until(now.checked_sub(SignedDuration::from_hours(96)).unwrap()).await;
+    let first = life.until(now.checked_sub(SignedDuration::from_hours(72)).unwrap()).await;
     let service = Arc::new(Service::new(&first).await);
     let load = Load::new(&service, &life, &first).await;
     let mut history = vec![first];
@@ -233,14 +234,14 @@ fn certificates(bundle: &str) -> usize {
 /// Announced after two thirds of its life, promoted a day later.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_ca_is_announced_and_promoted_under_load() {
-    let bundles = lived_through(ago(246)).await;
+    let bundles = lived_through(ago(245)).await;
     assert_eq!(bundles.iter().map(|bundle| certificates(bundle)).collect::<Vec<_>>(), [1, 2, 2]);
     assert_ne!(bundles[1][..200], bundles[2][..200], "the new one signs");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_ca_is_retired_under_load() {
-    let bundles = lived_through(ago(367)).await;
+    let bundles = lived_through(ago(366)).await;
     assert_eq!(bundles.iter().map(|bundle| certificates(bundle)).collect::<Vec<_>>(), [2, 1]);
 }
 
