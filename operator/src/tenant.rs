@@ -25,7 +25,7 @@ use crate::apply::ApplyError;
 use crate::backoff::spread;
 use crate::backup_client::BackupError;
 use crate::condition::{Verdict, find, is_true};
-use crate::context::Context;
+use crate::context::{Context, Listed};
 use crate::errors::chain;
 use crate::finalizer;
 use crate::pki::Keys;
@@ -96,7 +96,7 @@ async fn run(tenant: &Tenant, context: &Context) -> Result<Action, TenantError> 
         finalizer::add(&api, tenant).await.map_err(TenantError::Finalizer)?;
         return Ok(Action::requeue(WAIT)); // the change comes back as an event
     }
-    let _stopping = context.devices.wait_until_ready().await; // fails only while the process ends
+    Listed::wait(&context.listed.devices).await;
     let mut outcome = survey(tenant, context, &id);
     let built = match validate::validate(&id, &tenant.spec, &context.forbidden) {
         Ok(valid) => {

@@ -10,5 +10,6 @@ mod conformance;
 mod device;
 mod keys;
 mod lease;
+mod rotation;
 mod tenant;
 mod world;

@@ -6,8 +6,11 @@
 
 mod attacks;
 mod attempt;
+mod handover;
 mod operator;
 mod past;
+mod replica;
 mod rights;
 mod settles;
+mod stalls;
 mod world;
