@@ -4,6 +4,8 @@
 // a test that cannot go on must panic; clippy knows tests only inside #[test] functions, and this whole crate is tests
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod crashes;
 mod operator;
 mod settles;
+mod snapshot;
 mod world;
