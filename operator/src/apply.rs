@@ -4,6 +4,7 @@
 //! list of ours, the list is replaced.
 
 mod covers;
+pub mod current;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;

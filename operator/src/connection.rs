@@ -17,7 +17,7 @@ use tower::{BoxError, Service, ServiceBuilder};
 
 use crate::fence::{Fence, Fenced, TRANSIT};
 
-/// A request that is not answered by then is given up; something between us and the apiserver is broken.
+/// The apiserver works on a write for at most this long.
 const PATIENCE: Duration = Duration::from_secs(20);
 const CONNECT: Duration = Duration::from_secs(5);
 /// A connection on which nothing arrives for this long is dead. Longer than a watch goes on, which may have nothing to tell.
@@ -77,7 +77,7 @@ pub fn behind(config: &Config, fence: &Fence) -> Result<Client, ConnectionError>
     Ok(Client::new(service, config.default_namespace.clone()))
 }
 
-/// Gives every request but a watch a deadline, and lets writes through the fence.
+/// Lets writes through the fence, with a deadline for the apiserver. How long answers are waited for, [`deadline`](crate::deadline) says.
 #[derive(Clone)]
 struct Guarded<S> {
     inner: S,
@@ -100,11 +100,7 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
-            let is_watch = is_watch(request.uri());
-            let answer = self.inner.call(request);
-            return Box::pin(async move {
-                if is_watch { answer.await } else { tokio::time::timeout(PATIENCE, answer).await.map_err(|_| Unanswered)? }
-            });
+            return Box::pin(self.inner.call(request));
         }
         let Some(pass) = self.fence.enter(PATIENCE) else {
             return Box::pin(std::future::pending()); // the process is about to end; nobody shall act upon an error

@@ -9,7 +9,7 @@ use kube::runtime::controller::Action;
 use tracing::Instrument as _;
 
 use crate::context::Context;
-use crate::errors::chain;
+use crate::errors::{chain, is_lasting};
 use crate::stall::End;
 
 /// A reconcile that takes longer is given up and tried again: some request hangs.
@@ -72,7 +72,7 @@ pub fn after_error<K: ResourceExt, E: Step + 'static>(
     context: &Context,
 ) -> Action {
     let name = name(object.as_ref());
-    let wait = context.backoff.failed(&key(kind, &name));
+    let wait = context.backoff.failed(&key(kind, &name), is_lasting(failure));
     tracing::warn!(kind, name, step = failure.step(), error = chain(failure), retry_seconds = wait.as_secs(), "reconcile failed");
     Action::requeue(wait)
 }

@@ -18,7 +18,7 @@ use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{Predicate as _, WatchStreamExt, predicates, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::{UnboundedReceiverStream, WatchStream};
 use tsujiban_api::names::{FIELD_MANAGER, LABEL_TENANT};
@@ -37,7 +37,7 @@ use crate::reconcile::after_error;
 use crate::settings::Settings;
 use crate::tenant::build::Platform;
 use crate::tenant::dereference::{APISERVER, APISERVER_NAMESPACE};
-use crate::{device, report, stall, tenant};
+use crate::{deadline, device, report, stall, sweep, tenant};
 
 /// A watch is begun anew after this long, and one on a dead connection is noticed 5 s later. Less than [`stall::STALLED`].
 const WATCH_SECONDS: u32 = 30;
@@ -68,7 +68,7 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
     let (tenants, tenant_writer) = reflector::store();
     let (devices, device_writer) = reflector::store();
     let ((tenants_listed_in, tenants_listed), (devices_listed_in, devices_listed)) = (watch::channel(false), watch::channel(false));
-    let client = world.client.clone();
+    let client = deadline::bounded(world.client);
     world.metrics.vigil.lead(&[tenant::KIND, device::KIND], Instant::now());
     let keeper = Keeper {
         client: client.clone(),
@@ -113,9 +113,12 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
         WatchStream::from_changes(facts).map(|_| ()).boxed(),
         apiserver_moves(&client).boxed(),
     ]);
+    let (tenants_again, devices_again) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let listening = |kind| stall::listening(&client, kind, &context.metrics);
-    let tenant_stream = main_stream(Api::<Tenant>::all(listening(tenant::KIND)), tenant_writer, tenants_listed_in);
-    let device_stream = main_stream(Api::<Device>::all(listening(device::KIND)), device_writer, devices_listed_in);
+    let tenant_stream =
+        main_stream(Api::<Tenant>::all(listening(tenant::KIND)), tenant_writer, tenants_listed_in, Arc::clone(&tenants_again));
+    let device_stream =
+        main_stream(Api::<Device>::all(listening(device::KIND)), device_writer, devices_listed_in, Arc::clone(&devices_again));
 
     let mut tasks = JoinSet::new();
     tasks.spawn(named("keys and certificates", keeper.run()));
@@ -123,6 +126,8 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
     tasks.spawn(named("attempts", attempts::poll(Arc::clone(&context))));
     tasks.spawn(named("cluster role bindings", tenant::conformance::follow(Arc::clone(&context))));
     tasks.spawn(named("vigil", stall::keep(Arc::clone(&context))));
+    tasks.spawn(named("sweep of tenants", sweep::run(Api::all(client.clone()), tenants.clone(), tenants_again)));
+    tasks.spawn(named("sweep of devices", sweep::run(Api::all(client), devices.clone(), devices_again)));
     tasks.spawn(named("tenants", tenant_controller(tenant_stream, tenants, everything, tenants_to_wake, Arc::clone(&context))));
     tasks.spawn(named("devices", device_controller(device_stream, devices, devices_to_wake, context)));
     let ended = tasks.join_next().await.and_then(Result::ok).unwrap_or("unknown");
@@ -138,18 +143,23 @@ fn watch_config() -> watcher::Config {
     watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE).streaming_lists()
 }
 
-/// Watches one of our kinds into its store, and says when all is there. Changes of status and of anything else that is not declared do
-/// not reconcile.
+/// Watches one of our kinds into its store, from the beginning whenever it is told `again`, and says when all is there. Changes of status
+/// and of anything else that is not declared do not reconcile.
 fn main_stream<K>(
     api: Api<K>,
     writer: reflector::store::Writer<K>,
     listed: watch::Sender<bool>,
+    again: Arc<Notify>,
 ) -> impl Stream<Item = Result<K, watcher::Error>> + Send
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    watcher(api, watch_config())
-        .default_backoff()
+    let begin = move || {
+        let again = Arc::clone(&again);
+        watcher(api.clone(), watch_config()).default_backoff().take_until(async move { again.notified().await })
+    };
+    futures::stream::repeat_with(begin)
+        .flatten()
         .modify(|object| object.managed_fields_mut().clear()) // half of what an object weighs
         .reflect(writer)
         .inspect(move |event| {

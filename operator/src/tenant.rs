@@ -34,8 +34,9 @@ use crate::reconcile::{Failure, Step, observed};
 pub use claim::{belongs_to, belongs_to_group, incarnation};
 
 pub const KIND: &str = "Tenant";
-/// How often everything of a Tenant is read again, also when nothing is known to have changed.
-const RESYNC: Duration = Duration::from_mins(1);
+/// How often everything of a Tenant is read again, also when nothing is known to have changed: with its spread, less than a minute
+/// after an event was lost.
+const RESYNC: Duration = Duration::from_secs(45);
 /// How often a namespace that is going away is looked at.
 const WAIT: Duration = Duration::from_secs(2);
 

@@ -16,6 +16,7 @@ use super::build::{self, Objects};
 use super::claim::{Claim, claim, incarnation};
 use super::dereference::live_namespace;
 use super::validate::Identity;
+use crate::apply::current::stands;
 use crate::apply::{ApplyError, ensure, failed, sync, sync_among, write};
 
 /// The field manager of the first write of a namespace. Another one than of all later writes, so that what it wrote is not
@@ -43,7 +44,7 @@ pub async fn hold(client: &Client, id: &Identity, found: Option<&Namespace>) -> 
     let api: Api<Namespace> = Api::all(client.clone());
     let mut live = found.cloned();
     let mut decision = claim(id, live.as_ref());
-    if decision == Claim::Create {
+    if decision == Claim::Create && is_current(client, id).await? {
         live = create(client, &api, id).await?;
         decision = claim(id, live.as_ref());
     }
@@ -76,11 +77,15 @@ async fn create(client: &Client, api: &Api<Namespace>, id: &Identity) -> Result<
     }
 }
 
-/// Whether, read live, it is this Tenant that stands for the group.
+/// Whether, read live and confirmed, it is this Tenant that stands for the group. A namespace that was made for a Tenant that has gone
+/// would be refused to the one that came after it.
 async fn is_current(client: &Client, id: &Identity) -> Result<bool, ApplyError> {
     let api: Api<Tenant> = Api::all(client.clone());
     let found = api.get_opt(id.group.as_str()).await.map_err(failed::<Tenant>("read", None, id.group.as_str()))?;
-    Ok(found.and_then(|tenant| tenant.uid()).as_deref() == Some(id.uid.as_str()))
+    match found.filter(|tenant| tenant.metadata.uid.as_ref() == Some(&id.uid)) {
+        Some(tenant) => stands(&api, &tenant).await,
+        None => Ok(false),
+    }
 }
 
 /// Notes the incarnation on the namespace.

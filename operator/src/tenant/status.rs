@@ -91,14 +91,14 @@ fn ready(outcome: &Outcome, conditions: &Conditions) -> Verdict {
     }
 }
 
-/// Writes the status when it differs from the one that is known.
+/// Writes the status when it differs from the one that is known. The uid keeps it from another Tenant of the same name.
 pub async fn write(client: &Client, tenant: &Tenant, status: &TenantStatus) -> Result<bool, ApplyError> {
     if tenant.status.as_ref() == Some(status) {
         return Ok(false);
     }
     let name = tenant.name_any();
     let patch =
-        json!({ "apiVersion": Tenant::api_version(&()), "kind": Tenant::kind(&()), "metadata": { "name": name }, "status": status });
+        json!({ "apiVersion": Tenant::api_version(&()), "kind": Tenant::kind(&()), "metadata": { "name": name, "uid": tenant.uid() }, "status": status });
     let parameters = PatchParams::apply(names::FIELD_MANAGER).force();
     let api: Api<Tenant> = Api::all(client.clone());
     api.patch_status(&name, &parameters, &Patch::Apply(patch)).await.map_err(failed::<Tenant>("write the status of", None, &name))?;

@@ -6,11 +6,13 @@
 
 mod attacks;
 mod attempt;
+mod crashes;
 mod handover;
 mod operator;
 mod past;
 mod replica;
 mod rights;
 mod settles;
+mod snapshot;
 mod stalls;
 mod world;

@@ -44,6 +44,12 @@ impl Operator {
         });
         Self { metrics, task }
     }
+
+    /// Ends it, and waits until nothing of it runs any more.
+    pub async fn end(mut self) {
+        self.task.abort();
+        let _aborted = (&mut self.task).await;
+    }
 }
 
 impl Drop for Operator {
