@@ -6,4 +6,5 @@
 
 mod operator;
 mod settles;
+mod soak;
 mod world;
