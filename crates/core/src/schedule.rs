@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 /// A backup plan that cannot be kept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSchedule {
-    #[error("schedule {0:?} is not five cron fields; write for example \"0 2 * * *\"")]
+    #[error("schedule {0:?} is not five cron fields as a CronJob takes them; write for example \"0 2 * * *\"")]
     Cron(String),
     #[error("time zone {0:?} is unknown; write an IANA name such as \"Asia/Tokyo\"")]
     TimeZone(String),
@@ -31,8 +31,13 @@ impl Plan {
         let invalid = || InvalidSchedule::Cron(schedule.to_owned());
         let fields: Vec<String> = schedule.split_whitespace().map(str::to_owned).collect();
         let fields: [String; 5] = fields.try_into().map_err(|_| invalid())?;
+        if !fields.iter().zip(FIELDS).all(|(text, field)| field.takes(text)) {
+            return Err(invalid());
+        }
         let cron = CronParser::builder().build().parse(schedule).map_err(|_| invalid())?;
-        let zone = TimeZone::get(time_zone).map_err(|_| InvalidSchedule::TimeZone(time_zone.to_owned()))?;
+        // Kubernetes distinguishes upper and lower case in the names of zones
+        let zone = TimeZone::get(time_zone).ok().filter(|zone| zone.iana_name() == Some(time_zone) && !zone.is_unknown());
+        let zone = zone.ok_or_else(|| InvalidSchedule::TimeZone(time_zone.to_owned()))?;
         let window = Duration::from_secs(u64::from(window_minutes) * 60);
         Ok(Self { fields, cron, zone, zone_name: time_zone.to_owned(), window })
     }
@@ -72,6 +77,42 @@ impl Plan {
             None => true,
             Some(due) => created > due || last.is_some_and(|at| at >= due),
         }
+    }
+}
+
+/// What a field of a CronJob's schedule may name. Kubernetes knows neither 7 for Sunday nor L, W and #, which other programs do.
+#[derive(Debug, Clone, Copy)]
+struct Field {
+    least: usize,
+    most: usize,
+    /// The names of the numbers from `least` on.
+    names: &'static [&'static str],
+}
+
+const FIELDS: [Field; 5] = [
+    Field { least: 0, most: 59, names: &[] },
+    Field { least: 0, most: 23, names: &[] },
+    Field { least: 1, most: 31, names: &[] },
+    Field { least: 1, most: 12, names: &["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"] },
+    Field { least: 0, most: 6, names: &["sun", "mon", "tue", "wed", "thu", "fri", "sat"] },
+];
+
+impl Field {
+    /// Lists of numbers, names, ranges and `*`, each with a step or without.
+    fn takes(self, text: &str) -> bool {
+        text.split(',').all(|part| {
+            let (range, step) = part.split_once('/').unwrap_or((part, "1"));
+            let is_range = match range.split_once('-') {
+                Some((from, to)) => matches!((self.number(from), self.number(to)), (Some(from), Some(to)) if from <= to),
+                None => range == "*" || self.number(range).is_some(),
+            };
+            is_range && step.parse::<u32>().is_ok_and(|step| step > 0)
+        })
+    }
+
+    fn number(self, text: &str) -> Option<usize> {
+        let named = self.names.iter().position(|name| text.eq_ignore_ascii_case(name)).map(|at| at + self.least);
+        named.or_else(|| text.parse().ok()).filter(|number| (self.least..=self.most).contains(number))
     }
 }
 
@@ -133,5 +174,22 @@ mod tests {
             assert!(matches!(Plan::new(bad, "UTC", 30), Err(InvalidSchedule::Cron(_))), "{bad}");
         }
         assert!(matches!(Plan::new("0 2 * * *", "Asia/Edo", 30), Err(InvalidSchedule::TimeZone(_))));
+    }
+
+    /// A CronJob that the apiserver refuses would keep the group half built.
+    #[test]
+    fn what_kubernetes_does_not_understand_is_refused() {
+        for bad in ["0 2 L * *", "0 2 15W * *", "0 2 * * 7", "0 2 * * 5#1", "5-1 2 * * *", "*/0 2 * * *", "0 2 0 * *", "0 2 * * SUN-", "0,,1 2 * * *"] {
+            assert!(matches!(Plan::new(bad, "UTC", 30), Err(InvalidSchedule::Cron(_))), "{bad}");
+        }
+        for good in ["00 02 * * sun", "*/5 1-5/2 1,15 JAN,jul MON-FRI"] {
+            assert!(Plan::new(good, "UTC", 30).is_ok(), "{good}");
+        }
+        for bad in ["asia/tokyo", "utc", "Etc/Unknown", "JST"] {
+            assert!(matches!(Plan::new("0 2 * * *", bad, 30), Err(InvalidSchedule::TimeZone(_))), "{bad}");
+        }
+        for good in ["Asia/Tokyo", "UTC", "Etc/GMT+9", "EST5EDT", "America/Argentina/Ushuaia"] {
+            assert!(Plan::new("0 2 * * *", good, 30).is_ok(), "{good}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! From what somebody declared to what can be built. Pure.
 
 use tsujiban_api::Tenant;
-use tsujiban_api::tenant::{Owner, TenantSpec};
+use tsujiban_api::tenant::{Owner, OwnerKind, TenantSpec};
 use tsujiban_core::address::{DeviceNetworks, Forbidden, Refused, network};
 use tsujiban_core::id::{GroupId, InvalidId};
 use tsujiban_core::schedule::{InvalidSchedule, Plan};
@@ -30,6 +30,8 @@ pub enum Invalid {
         #[source]
         source: InvalidQuantity,
     },
+    #[error("owners: {0:?} is not the name of a ServiceAccount, which has a-z, 0-9, '-' and '.' only")]
+    Owner(String),
     #[error("quota.{field} is {given}, and one run of the collector needs {needed}: raise it")]
     TooSmall { field: &'static str, given: Quantity, needed: Quantity },
 }
@@ -82,6 +84,8 @@ pub fn validate(id: &Identity, spec: &TenantSpec, forbidden: &Forbidden) -> Resu
             Err(refused) => wrong.push(Invalid::Network(refused)),
         }
     }
+    let wrong_owners = spec.owners.iter().filter(|owner| owner.kind == OwnerKind::ServiceAccount && !is_account_name(&owner.name));
+    wrong.extend(wrong_owners.map(|owner| Invalid::Owner(owner.name.clone())));
     let plan = keep(Plan::new(&spec.backup.schedule, &spec.backup.time_zone, spec.backup.window_minutes), &mut wrong);
     let cpu = keep(at_least("cpu", &spec.quota.cpu, COLLECTOR_CPU), &mut wrong);
     let memory = keep(at_least("memory", &spec.quota.memory, COLLECTOR_MEMORY), &mut wrong);
@@ -110,6 +114,15 @@ pub fn validate(id: &Identity, spec: &TenantSpec, forbidden: &Forbidden) -> Resu
 /// All that is wrong, as one sentence after the other.
 pub fn sentences(wrong: &[Invalid]) -> String {
     wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// As the apiserver has it of a ServiceAccount in a RoleBinding: RFC 1123, labels with dots between them.
+fn is_account_name(name: &str) -> bool {
+    let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    name.split('.').all(|label| {
+        let ends = [label.bytes().next(), label.bytes().last()];
+        ends.into_iter().all(|end| end.is_some_and(is_inner)) && label.bytes().all(|byte| is_inner(byte) || byte == b'-')
+    })
 }
 
 fn keep<T, E: Into<Invalid>>(checked: Result<T, E>, wrong: &mut Vec<Invalid>) -> Option<T> {
@@ -151,6 +164,17 @@ mod tests {
     fn a_network_of_the_cluster_is_refused() {
         let wrong = check(&spec(|s| s["network"]["deviceCIDRs"] = serde_json::json!(["10.0.0.0/8"]))).unwrap_err();
         assert!(wrong.contains("10.0.0.0/8 touches 10.244.0.0/16"), "{wrong}");
+    }
+
+    /// A RoleBinding that the apiserver refuses would leave the bindings as they were, those of removed owners too.
+    #[test]
+    fn an_owner_that_cannot_be_bound_is_refused() {
+        let owned_by = |name: &str| check(&spec(|s| s["owners"] = serde_json::json!([{"kind": "ServiceAccount", "name": name, "namespace": "ci"}])));
+        for bad in ["Deployer", "de ployer", "-x", "x.", ".x", "a..b", "本"] {
+            assert!(owned_by(bad).unwrap_err().contains("owners: "), "{bad}");
+        }
+        assert!(owned_by("deployer-2.ci").is_ok());
+        assert!(check(&spec(|s| s["owners"] = serde_json::json!([{"kind": "User", "name": "Jane Doe"}]))).is_ok());
     }
 
     #[test]

@@ -14,5 +14,6 @@ mod replica;
 mod rights;
 mod settles;
 mod snapshot;
+mod soak;
 mod stalls;
 mod world;
