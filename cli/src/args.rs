@@ -11,7 +11,11 @@ use crate::service::StaffName;
 
 /// Look after the groups whose devices Tsujiban backs up.
 #[derive(Debug, Parser)]
-#[command(name = "tsujiban", version, after_help = "Exit codes: 0 done, 1 error, 2 wrong usage, 3 a snapshot is damaged, 4 a group does not conform.")]
+#[command(
+    name = "tsujiban",
+    version,
+    after_help = "Exit codes: 0 done, 1 error, 2 wrong usage, 3 a snapshot is damaged, 4 a group does not conform."
+)]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,

@@ -64,28 +64,19 @@ pub async fn ask(
     Ok(found)
 }
 
-async fn about(
-    acting: &AsOwner<'_>,
-    kind: &Kind,
-    verb: &str,
-    places: &Places,
-) -> Result<(&'static str, Option<String>), ConformanceError> {
+async fn about(acting: &AsOwner<'_>, kind: &Kind, verb: &str, places: &Places) -> Result<(&'static str, Option<String>), ConformanceError> {
     let namespace = if kind.is_namespaced { places.other.as_str() } else { "" };
-    let question = Question {
-        namespace,
-        verb,
-        group: &kind.group,
-        version: &kind.version,
-        resource: &kind.resource,
-        subresource: "",
-        name: "",
-    };
+    let question =
+        Question { namespace, verb, group: &kind.group, version: &kind.version, resource: &kind.resource, subresource: "", name: "" };
     let check = if kind.is_namespaced { OF_OTHERS } else { OF_CLUSTER };
     let place = if kind.is_namespaced { format!(" in namespace {namespace}") } else { String::new() };
-    Ok((check, match acting.may(question).await? {
-        Answer::Allowed { because } => Some(format!("{verb} {}{place}: {because}", kind.resource)),
-        Answer::Refused { .. } => None,
-    }))
+    Ok((
+        check,
+        match acting.may(question).await? {
+            Answer::Allowed { because } => Some(format!("{verb} {}{place}: {because}", kind.resource)),
+            Answer::Refused { .. } => None,
+        },
+    ))
 }
 
 /// What Kubernetes grants to every account: to ask for its own name and rights, and to read the cluster's public certificates.

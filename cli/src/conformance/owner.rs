@@ -6,9 +6,7 @@ use http_body_util::BodyExt;
 use kube::client::Body;
 use serde_json::{Value, json};
 use tsujiban_conformance::access::{CORE, OURS, PROBE};
-use tsujiban_conformance::{
-    Access, Answer, Asked, Depth, OwnerAnswers, Places, PodTrait, Probe, Subject, Trouble, answer, catalogue,
-};
+use tsujiban_conformance::{Access, Answer, Asked, Depth, OwnerAnswers, Places, PodTrait, Probe, Subject, Trouble, answer, catalogue};
 
 use super::ConformanceError;
 use super::reading::Known;
@@ -58,7 +56,8 @@ impl AsOwner<'_> {
             "namespace": question.namespace, "verb": question.verb, "group": question.group, "version": question.version,
             "resource": question.resource, "subresource": question.subresource, "name": question.name,
         });
-        let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": attributes}});
+        let review =
+            json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": attributes}});
         let (code, body) = self.send("POST", MAY_I, None, Some(&review)).await?;
         if !self.read(code, &body)?.is_allowed() {
             return Err(ConformanceError::CannotAsk { owner: self.subject.label.clone() });
@@ -71,13 +70,7 @@ impl AsOwner<'_> {
         Ok(Answer::denied())
     }
 
-    async fn send(
-        &self,
-        method: &str,
-        uri: &str,
-        media: Option<&str>,
-        body: Option<&Value>,
-    ) -> Result<(u16, Value), ConformanceError> {
+    async fn send(&self, method: &str, uri: &str, media: Option<&str>, body: Option<&Value>) -> Result<(u16, Value), ConformanceError> {
         let mut request = Request::builder().method(method).uri(uri).header("impersonate-user", &self.subject.user);
         for group in &self.subject.groups {
             request = request.header("impersonate-group", group);
@@ -167,7 +160,8 @@ impl AsOwner<'_> {
         let uri = format!("/apis/{}/{}/namespaces/{}/devices?limit=200", OURS.0, OURS.1, places.own);
         let (_, body) = self.send("GET", &uri, None, None).await?;
         let items = body.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
-        let named = items.iter().find_map(|device| device.pointer("/spec/connection/credentialsSecretRef/name")?.as_str().map(str::to_owned));
+        let named =
+            items.iter().find_map(|device| device.pointer("/spec/connection/credentialsSecretRef/name")?.as_str().map(str::to_owned));
         Ok(named)
     }
 }

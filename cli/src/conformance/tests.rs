@@ -45,16 +45,18 @@ fn apiserver(scenario: Scenario) -> (Cluster, Log) {
             let body = body.collect().await.unwrap().to_bytes();
             let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
             let user = parts.headers.get("impersonate-user").map(|user| user.to_str().unwrap().to_owned());
-            let groups: Vec<String> = parts.headers.get_all("impersonate-group").iter().map(|group| group.to_str().unwrap().to_owned()).collect();
+            let groups: Vec<String> =
+                parts.headers.get_all("impersonate-group").iter().map(|group| group.to_str().unwrap().to_owned()).collect();
             let (path, query) = (parts.uri.path().to_owned(), parts.uri.query().unwrap_or_default().to_owned());
             if let Some(user) = &user {
                 log.lock().unwrap().push((parts.method.to_string(), format!("{path}?{query}"), user.clone()));
             }
             let (code, answer) = match user {
                 None => (200, as_staff(&scenario, &path)),
-                Some(_) if scenario.no_impersonation => {
-                    status(403, r#"users "x" is forbidden: User "me" cannot impersonate resource "users" in API group "" at the cluster scope"#)
-                }
+                Some(_) if scenario.no_impersonation => status(
+                    403,
+                    r#"users "x" is forbidden: User "me" cannot impersonate resource "users" in API group "" at the cluster scope"#,
+                ),
                 Some(user) => as_owner(&scenario, &user, &groups, parts.method.as_str(), &path, &query, body),
             };
             Ok::<_, Infallible>(Response::builder().status(code).body(Body::from(answer.to_string().into_bytes())).unwrap())
@@ -75,21 +77,45 @@ fn as_staff(scenario: &Scenario, path: &str) -> Value {
     };
     let list = |items: Vec<Value>| json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items});
     let owners = if scenario.owners.is_null() { json!([{"kind": "User", "name": OWNER}]) } else { scenario.owners.clone() };
-    let policy = |name: &str, spec: Value| {
-        json!({"metadata": {"name": name, "labels": {"app.kubernetes.io/managed-by": "tsujiban-operator"}}, "spec": spec})
-    };
+    let policy = |name: &str, spec: Value| json!({"metadata": {"name": name, "labels": {"app.kubernetes.io/managed-by": "tsujiban-operator"}}, "spec": spec});
     let amounts = json!({"cpu": "1", "memory": "1", "ephemeral-storage": "1"});
     let level = if scenario.is_unrestricted { "privileged" } else { "restricted" };
     match path.rsplit('/').next().unwrap() {
         "tenants" => list(vec![tenant("acme", &owners), tenant("globex", &json!([]))]),
         "tn-acme" => json!({"metadata": {"name": "tn-acme", "labels": {"pod-security.kubernetes.io/enforce": level}}}),
-        "networkpolicies" => list(vec![policy("deny-all", json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}))
-            .as_object().map(|policy| { let mut policy = policy.clone(); policy["spec"]["ingress"] = json!([]); policy["spec"]["egress"] = json!([]); json!(policy) }).unwrap()]),
-        "limitranges" => list(vec![json!({"metadata": {"name": "tenant"}, "spec": {"limits": [{"type": "Container", "default": amounts, "defaultRequest": amounts}]}})]),
+        "networkpolicies" => list(vec![
+            policy("deny-all", json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}))
+                .as_object()
+                .map(|policy| {
+                    let mut policy = policy.clone();
+                    policy["spec"]["ingress"] = json!([]);
+                    policy["spec"]["egress"] = json!([]);
+                    json!(policy)
+                })
+                .unwrap(),
+        ]),
+        "limitranges" => list(vec![
+            json!({"metadata": {"name": "tenant"}, "spec": {"limits": [{"type": "Container", "default": amounts, "defaultRequest": amounts}]}}),
+        ]),
         "resourcequotas" => {
-            let names = ["requests.cpu", "limits.cpu", "requests.memory", "limits.memory", "requests.ephemeral-storage", "limits.ephemeral-storage",
-                "requests.storage", "pods", "services", "replicationcontrollers", "resourcequotas", "secrets", "configmaps",
-                "persistentvolumeclaims", "services.nodeports", "services.loadbalancers"];
+            let names = [
+                "requests.cpu",
+                "limits.cpu",
+                "requests.memory",
+                "limits.memory",
+                "requests.ephemeral-storage",
+                "limits.ephemeral-storage",
+                "requests.storage",
+                "pods",
+                "services",
+                "replicationcontrollers",
+                "resourcequotas",
+                "secrets",
+                "configmaps",
+                "persistentvolumeclaims",
+                "services.nodeports",
+                "services.loadbalancers",
+            ];
             let hard: serde_json::Map<String, Value> = names.iter().map(|name| ((*name).to_owned(), json!("0"))).collect();
             list(vec![json!({"metadata": {"name": "tenant"}, "spec": {"hard": hard}})])
         }
@@ -193,7 +219,8 @@ async fn an_owner_who_may_do_too_much_fails() {
 async fn a_secret_that_its_deletion_shows_fails() {
     let (report, verdict, _) = run(Scenario { shows_secrets: true, ..Scenario::default() }).await;
     let report = report.unwrap();
-    let failing: Vec<&Value> = report["checks"].as_array().unwrap().iter().filter(|row| row["result"] == "Fails").map(|row| &row["id"]).collect();
+    let failing: Vec<&Value> =
+        report["checks"].as_array().unwrap().iter().filter(|row| row["result"] == "Fails").map(|row| &row["id"]).collect();
     assert_eq!((failing, verdict), (vec![&json!("TSJ-DI-2")], Some(Verdict::NotConformant)));
 }
 
@@ -235,7 +262,9 @@ async fn nothing_is_tried_as_somebody_else() {
 #[tokio::test]
 async fn people_read_it_in_their_language() {
     let (cluster, _) = apiserver(Scenario::default());
-    for (language, words) in [(Language::En, ["denied by RBAC", "Pod Security would refuse it too"]), (Language::Ja, ["RBAC で拒否", "対象外"])] {
+    for (language, words) in
+        [(Language::En, ["denied by RBAC", "Pod Security would refuse it too"]), (Language::Ja, ["RBAC で拒否", "対象外"])]
+    {
         let answer = check(&cluster, &"acme".parse().unwrap(), &[], language, Format::Table).await.unwrap();
         for word in words {
             assert!(answer.text.contains(word), "{word} in {}", answer.text);

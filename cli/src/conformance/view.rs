@@ -83,7 +83,9 @@ impl Report {
         match language {
             Language::En => {
                 let alone = if alone.is_empty() { String::new() } else { format!(" (by RBAC alone: {alone})") };
-                format!("Tried as {who}: {holds} hold, {denied_by_rbac} denied by RBAC{alone}, {not_applicable} not applicable, {fails} fail.")
+                format!(
+                    "Tried as {who}: {holds} hold, {denied_by_rbac} denied by RBAC{alone}, {not_applicable} not applicable, {fails} fail."
+                )
             }
             Language::Ja => {
                 let alone = if alone.is_empty() { String::new() } else { format!("(RBAC のみ: {alone})") };

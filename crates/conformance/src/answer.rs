@@ -30,8 +30,13 @@ impl fmt::Display for Guard {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// It is, or nothing that protects a group stood in its way. Says why or what happened.
-    Allowed { because: String },
-    Refused { by: Guard, message: String },
+    Allowed {
+        because: String,
+    },
+    Refused {
+        by: Guard,
+        message: String,
+    },
 }
 
 impl Answer {
@@ -70,7 +75,9 @@ pub fn of_response(code: u16, message: &str) -> Result<Answer, Trouble> {
         401 => Err(Trouble::Unauthorized),
         429 | 500.. => Err(Trouble::NoAnswer { code, message: message.to_owned() }),
         200..=299 => Ok(Answer::Allowed { because: "the apiserver did it, dry".to_owned() }),
-        _ => Ok(Answer::Allowed { because: format!("neither authorization nor admission refused; the apiserver answered {code}: {message}") }),
+        _ => Ok(Answer::Allowed {
+            because: format!("neither authorization nor admission refused; the apiserver answered {code}: {message}"),
+        }),
     }
 }
 

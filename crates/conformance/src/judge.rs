@@ -16,11 +16,19 @@ const SENTENCES: usize = 3;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// It holds. Says by what.
-    Holds { by: String },
+    Holds {
+        by: String,
+    },
     /// It holds since owners create no pods. Says what would refuse such a pod besides; nothing, if it holds by RBAC alone.
-    DeniedByRbac { also: Option<Guard> },
-    Fails { why: String },
-    NotApplicable { reason: Text },
+    DeniedByRbac {
+        also: Option<Guard>,
+    },
+    Fails {
+        why: String,
+    },
+    NotApplicable {
+        reason: Text,
+    },
 }
 
 impl Verdict {
@@ -172,7 +180,9 @@ fn pods(traits: &[PodTrait], evidence: &Evidence<'_>) -> Option<Verdict> {
         0 => None,
         _ if !wrong.is_empty() => Some(Verdict::Fails { why: sentences(wrong) }),
         _ if by_rbac => Some(Verdict::DeniedByRbac { also }),
-        _ => Some(Verdict::Holds { by: format!("refused by {}", guards.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")) }),
+        _ => {
+            Some(Verdict::Holds { by: format!("refused by {}", guards.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")) })
+        }
     }
 }
 

@@ -55,8 +55,7 @@ impl Probe {
             }
             Sent { method: "POST", path: collection.clone(), query: "dryRun=All", body: Some(body) }
         };
-        let delete =
-            |query: &'static str| Sent { method: "DELETE", path: format!("{collection}/{secret}"), query, body: None };
+        let delete = |query: &'static str| Sent { method: "DELETE", path: format!("{collection}/{secret}"), query, body: None };
         match self {
             Self::TokenSecret => create(json!({
                 "type": "kubernetes.io/service-account-token", "stringData": {},
@@ -78,8 +77,7 @@ mod tests {
     #[test]
     fn every_probe_is_dry() {
         let places = Places::new("acme", "tn-acme", None, "tsujiban-system");
-        for probe in
-            [Probe::TokenSecret, Probe::OpaqueSecret, Probe::GeneratedSecret, Probe::ForegroundDeletion, Probe::OrphaningDeletion]
+        for probe in [Probe::TokenSecret, Probe::OpaqueSecret, Probe::GeneratedSecret, Probe::ForegroundDeletion, Probe::OrphaningDeletion]
         {
             let sent = probe.request(&places, "core-1");
             assert!(sent.query.starts_with("dryRun=All"), "{sent:?}");

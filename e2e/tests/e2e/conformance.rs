@@ -32,7 +32,8 @@ async fn owned<'a>(stage: &'a Stage, name: &str, net: u8) -> Result<(Group<'a>, 
     let group = Group::create(stage, name, net).await?;
     group.apply(json!({"owners": [{"kind": "ServiceAccount", "name": format!("owner-{name}"), "namespace": ACCOUNTS}]})).await?;
     group.condition("Ready", "True").await?;
-    let request = TokenRequest { spec: Some(TokenRequestSpec { expiration_seconds: Some(3600), ..Default::default() }), ..Default::default() };
+    let request =
+        TokenRequest { spec: Some(TokenRequestSpec { expiration_seconds: Some(3600), ..Default::default() }), ..Default::default() };
     let answer = accounts.create_token_request(&format!("owner-{name}"), &PostParams::default(), &request).await?;
     let mut config = Config::infer().await?;
     config.auth_info = AuthInfo { token: Some(answer.status.context("no token")?.token.into()), ..AuthInfo::default() };
@@ -67,7 +68,8 @@ async fn an_owner_may_what_an_owner_should_and_nothing_else() -> Result<()> {
     secrets.create(&PostParams::default(), &credentials).await?;
     let sites: Api<Site> = Api::namespaced(owner.clone(), own);
     ensure!(sites.list(&ListParams::default()).await?.items.len() == 1, "the owner sees the group's site");
-    let device: Device = serde_json::from_value(json!({"apiVersion": "tsujiban.dev/v1alpha1", "kind": "Device", "metadata": {"name": "core-1"},
+    let device: Device =
+        serde_json::from_value(json!({"apiVersion": "tsujiban.dev/v1alpha1", "kind": "Device", "metadata": {"name": "core-1"},
         "spec": {"siteRef": {"name": "hq"}, "serialNumber": "CNF-1", "driver": "Frr",
             "connection": {"host": "172.20.131.11", "credentialsSecretRef": {"name": "core-1"}}}}))?;
     Api::<Device>::namespaced(owner.clone(), own).create(&PostParams::default(), &device).await?;
@@ -88,7 +90,8 @@ async fn an_owner_may_what_an_owner_should_and_nothing_else() -> Result<()> {
     let shown = DeleteParams { dry_run: true, propagation_policy: Some(PropagationPolicy::Foreground), ..DeleteParams::default() };
     let admins: Api<Secret> = Api::namespaced(stage.client.clone(), own);
     ensure!(admins.delete("core-1", &shown).await?.is_left(), "the apiserver answers such a deletion with the object");
-    let token: Secret = serde_json::from_value(json!({"metadata": {"name": "t", "annotations": {"kubernetes.io/service-account.name": "collector"}},
+    let token: Secret =
+        serde_json::from_value(json!({"metadata": {"name": "t", "annotations": {"kubernetes.io/service-account.name": "collector"}},
         "type": "kubernetes.io/service-account-token"}))?;
     refused("a secret for the collector's token", secrets.create(&dry(), &token).await)?;
 
@@ -103,7 +106,9 @@ async fn an_owner_may_what_an_owner_should_and_nothing_else() -> Result<()> {
     let account = Api::<ServiceAccount>::namespaced(owner.clone(), own);
     let short = TokenRequest { spec: Some(TokenRequestSpec::default()), ..TokenRequest::default() };
     refused("the collector's token", account.create_token_request(names::COLLECTOR, &PostParams::default(), &short).await)?;
-    let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": {"hostNetwork": true, "containers": [{"name": "c", "image": "i"}]}}))?;
+    let pod: Pod = serde_json::from_value(
+        json!({"metadata": {"name": "p"}, "spec": {"hostNetwork": true, "containers": [{"name": "c", "image": "i"}]}}),
+    )?;
     let message = refused("a pod", Api::<Pod>::namespaced(owner.clone(), own).create(&dry(), &pod).await)?;
     ensure!(message.contains("cannot create resource \"pods\""), "by RBAC: {message}");
     // besides, and for whoever may create pods: Pod Security
@@ -189,8 +194,13 @@ async fn without_the_right_to_impersonate_it_is_said() -> Result<()> {
     let reader: ClusterRoleBinding = serde_json::from_value(json!({"metadata": {"name": "conform-reader"},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "conform-reader"},
         "subjects": [{"kind": "ServiceAccount", "name": "owner-conform-staff", "namespace": ACCOUNTS}]}))?;
-    let role = ["create", "clusterrole", "conform-reader", "--verb=get,list",
-        "--resource=tenants.tsujiban.dev,namespaces,resourcequotas,limitranges,networkpolicies.networking.k8s.io,rolebindings.rbac.authorization.k8s.io"];
+    let role = [
+        "create",
+        "clusterrole",
+        "conform-reader",
+        "--verb=get,list",
+        "--resource=tenants.tsujiban.dev,namespaces,resourcequotas,limitranges,networkpolicies.networking.k8s.io,rolebindings.rbac.authorization.k8s.io",
+    ];
     stage.kubectl(&role).await?.ok()?;
     let bindings: Api<ClusterRoleBinding> = Api::all(stage.client.clone());
     bindings.create(&PostParams::default(), &reader).await?;

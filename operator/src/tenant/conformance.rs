@@ -34,7 +34,10 @@ pub async fn evaluate(context: &Context, tenant: &ValidTenant, generation: Optio
             Ok(known) => known?,
             Err(error) => {
                 tracing::warn!(group, error = crate::errors::chain(&error), "the rights of owners could not be asked about");
-                return Some(Verdict::unknown("NotAsked", "the apiserver answers no SubjectAccessReview; trying again, and the operator's log says why"));
+                return Some(Verdict::unknown(
+                    "NotAsked",
+                    "the apiserver answers no SubjectAccessReview; trying again, and the operator's log says why",
+                ));
             }
         }
     };

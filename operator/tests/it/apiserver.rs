@@ -94,15 +94,20 @@ impl Apiserver {
         let attributes = body["spec"]["resourceAttributes"].clone();
         let text = |key: &str| attributes[key].as_str().unwrap_or_default().to_owned();
         let (verb, namespace) = (text("verb"), text("namespace"));
-        let resource = if text("subresource").is_empty() { text("resource") } else { format!("{}/{}", text("resource"), text("subresource")) };
+        let resource =
+            if text("subresource").is_empty() { text("resource") } else { format!("{}/{}", text("resource"), text("subresource")) };
         let groups = body["spec"]["groups"].as_array().cloned().unwrap_or_default();
         let is_asked = |name: &str| body["spec"]["user"] == json!(name) || groups.contains(&json!(name));
         let owners = format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings/tsujiban-tenant-owner");
         let is_owner = self.get(&owners).is_some_and(|binding| {
             binding["subjects"].as_array().unwrap().iter().any(|subject| is_asked(subject["name"].as_str().unwrap()))
         });
-        let role = [("devices", "get list watch create update patch delete"), ("sites", "get list watch create update patch delete"),
-            ("secrets", "create update delete"), ("jobs", "get list watch")];
+        let role = [
+            ("devices", "get list watch create update patch delete"),
+            ("sites", "get list watch create update patch delete"),
+            ("secrets", "create update delete"),
+            ("jobs", "get list watch"),
+        ];
         let by_role = is_owner && role.iter().any(|(kind, verbs)| *kind == resource && verbs.split(' ').any(|known| known == verb));
         let fits = |known: &str, asked: &str| known == "*" || known == asked;
         let granted = self.grants.lock().unwrap().iter().any(|[subject, known, kind, place]| {

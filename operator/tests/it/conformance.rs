@@ -69,7 +69,12 @@ async fn an_owner_with_more_rights_is_told_and_heals() {
     assert_eq!(world.condition(TENANT, "Conformant"), "False NotConformant");
     assert_eq!(world.condition(TENANT, "Ready"), "True Ready");
     let told = message(&world);
-    for part in ["MTB-PL1-CC-CPI-1: User yamada@example.co.jp may list nodes", "ClusterRoleBinding \"strong\"", "TSJ-DI-1", "tsujiban conformance acme"] {
+    for part in [
+        "MTB-PL1-CC-CPI-1: User yamada@example.co.jp may list nodes",
+        "ClusterRoleBinding \"strong\"",
+        "TSJ-DI-1",
+        "tsujiban conformance acme",
+    ] {
         assert!(told.contains(part), "{part} in {told}");
     }
     assert!(metric(&world).contains("tsujiban_tenants_not_conformant 1"));
@@ -111,7 +116,11 @@ async fn what_others_made_in_the_namespace_is_judged() {
     world.apiserver.put(&format!("{BINDINGS}/stray"), bound(&user(OWNER)));
     world.reconcile_tenant().await.unwrap();
     assert_eq!(world.condition(TENANT, "Conformant"), "False NotConformant");
-    assert!(message(&world).contains("TSJ-TI-3: RoleBinding stray gives ClusterRole view to User yamada@example.co.jp"), "{}", message(&world));
+    assert!(
+        message(&world).contains("TSJ-TI-3: RoleBinding stray gives ClusterRole view to User yamada@example.co.jp"),
+        "{}",
+        message(&world)
+    );
     assert!(world.apiserver.reviews() > 0, "another binding may give other rights");
     assert!(world.apiserver.get(&format!("{BINDINGS}/stray")).is_some(), "it is told, not taken away");
     world.apiserver.edit(&format!("{BINDINGS}/stray"), |binding| binding["subjects"] = json!([user("staff@example.co.jp")]));
@@ -131,7 +140,9 @@ async fn what_others_made_in_the_namespace_is_judged() {
 #[tokio::test]
 async fn what_is_repaired_does_not_fail() {
     let mut world = ready().await;
-    world.apiserver.edit(NAMESPACE, |namespace| namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] = json!("privileged"));
+    world
+        .apiserver
+        .edit(NAMESPACE, |namespace| namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] = json!("privileged"));
     world.reconcile_tenant().await.unwrap();
     assert_eq!(world.condition(TENANT, "Conformant"), "True Conformant", "{}", message(&world));
 }

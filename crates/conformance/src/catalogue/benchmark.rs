@@ -112,8 +112,7 @@ pub const CHECKS: &[Check] = &[
     Check {
         id: "MTB-PL1-BC-CPI-2",
         title: Text {
-            en: "An owner cannot delete what isolates the group",
-            ja: "オーナーはグループを隔離するオブジェクトを削除できない",
+            en: "An owner cannot delete what isolates the group", ja: "オーナーはグループを隔離するオブジェクトを削除できない"
         },
         basis: Basis::Denied(GENERATED),
     },
@@ -187,7 +186,9 @@ pub const CHECKS: &[Check] = &[
     },
     Check {
         id: "MTB-PL1-CC-TI-2",
-        title: Text { en: "Another group's objects are out of an owner's reach", ja: "オーナーは他グループのオブジェクトを操作できない" },
+        title: Text {
+            en: "Another group's objects are out of an owner's reach", ja: "オーナーは他グループのオブジェクトを操作できない"
+        },
         basis: Basis::Denied(OTHERS),
     },
     Check {
@@ -197,7 +198,9 @@ pub const CHECKS: &[Check] = &[
     },
     Check {
         id: "MTB-PL2-BC-OPS-3",
-        title: Text { en: "Owners manage roles and bindings themselves", ja: "オーナーがロールとバインディングを自分で管理する" },
+        title: Text {
+            en: "Owners manage roles and bindings themselves", ja: "オーナーがロールとバインディングを自分で管理する"
+        },
         basis: Basis::NotApplicable(Text {
             en: "an owner is named in the Tenant by platform staff; whoever could bind roles could undo the isolation",
             ja: "オーナーは運用担当が Tenant に記す。ロールを束ねられる者は隔離を解けてしまう",
@@ -205,7 +208,9 @@ pub const CHECKS: &[Check] = &[
     },
     Check {
         id: "MTB-PL2-BC-OPS-4",
-        title: Text { en: "Owners manage network policies themselves", ja: "オーナーがネットワークポリシーを自分で管理する" },
+        title: Text {
+            en: "Owners manage network policies themselves", ja: "オーナーがネットワークポリシーを自分で管理する"
+        },
         basis: Basis::NotApplicable(Text {
             en: "owners run no workloads: the only pods are the collector's, and their policies follow from the Tenant's network",
             ja: "オーナーはワークロードを動かさない。動くのは収集 Pod だけで、そのポリシーは Tenant の network から決まる",

@@ -141,7 +141,9 @@ pub const CHECKS: &[Check] = &[
     },
     Check {
         id: "TSJ-TI-2",
-        title: Text { en: "An owner cannot list or watch across groups", ja: "オーナーはグループをまたいで一覧・監視できない" },
+        title: Text {
+            en: "An owner cannot list or watch across groups", ja: "オーナーはグループをまたいで一覧・監視できない"
+        },
         basis: Basis::Denied(ACROSS),
     },
     Check {
@@ -164,7 +166,9 @@ pub const CHECKS: &[Check] = &[
     },
     Check {
         id: "TSJ-DI-3",
-        title: Text { en: "An owner makes no Secret but a device's credentials", ja: "オーナーは装置の認証情報以外の Secret を作れない" },
+        title: Text {
+            en: "An owner makes no Secret but a device's credentials", ja: "オーナーは装置の認証情報以外の Secret を作れない"
+        },
         basis: Basis::Refused(&[Probe::TokenSecret, Probe::OpaqueSecret, Probe::GeneratedSecret]),
     },
     Check {
@@ -182,17 +186,23 @@ pub const CHECKS: &[Check] = &[
     },
     Check {
         id: "TSJ-CPI-3",
-        title: Text { en: "An owner cannot write status or skip finalizers", ja: "オーナーは status を書けず、finalizer を飛ばせない" },
+        title: Text {
+            en: "An owner cannot write status or skip finalizers", ja: "オーナーは status を書けず、finalizer を飛ばせない"
+        },
         basis: Basis::Denied(STATUS),
     },
     Check {
         id: "TSJ-CPI-4",
-        title: Text { en: "An owner has no function of staff at the services", ja: "オーナーは運用担当のサービス機能を持たない" },
+        title: Text {
+            en: "An owner has no function of staff at the services", ja: "オーナーは運用担当のサービス機能を持たない"
+        },
         basis: Basis::Denied(FUNCTIONS),
     },
     Check {
         id: "TSJ-CPI-5",
-        title: Text { en: "An owner runs nothing by way of another kind", ja: "オーナーは他の種類のオブジェクト経由でも何も動かせない" },
+        title: Text {
+            en: "An owner runs nothing by way of another kind", ja: "オーナーは他の種類のオブジェクト経由でも何も動かせない"
+        },
         basis: Basis::Denied(WORKLOADS),
     },
     Check {

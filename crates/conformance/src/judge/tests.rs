@@ -133,7 +133,10 @@ fn the_label_denied_by_rbac_is_honest() {
     // tried, not asked: what came of it counts, whatever the labels say
     let mut refused = tried();
     refused.answers.insert(Asked::Pod(PodTrait::Privileged), Answer::Refused { by: Guard::PodSecurity, message: String::new() });
-    assert_eq!(verdict(&judged(refused, &good::live(|_| ())), "MTB-PL1-BC-CPI-5"), Verdict::Holds { by: "refused by Pod Security".to_owned() });
+    assert_eq!(
+        verdict(&judged(refused, &good::live(|_| ())), "MTB-PL1-BC-CPI-5"),
+        Verdict::Holds { by: "refused by Pod Security".to_owned() }
+    );
 }
 
 #[test]

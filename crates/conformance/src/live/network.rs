@@ -3,9 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use k8s_openapi::api::networking::v1::{
-    NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
-};
+use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tsujiban_api::names;
@@ -82,7 +80,9 @@ fn is_dns(rule: &NetworkPolicyEgressRule) -> bool {
     let to_dns = |peer: &NetworkPolicyPeer| {
         peer.ip_block.is_none() && is_namespace(peer, "kube-system") && is_labelled(peer.pod_selector.as_ref(), "k8s-app", "kube-dns")
     };
-    rule.to.iter().flatten().all(to_dns) && !only_ports(rule.ports.as_deref()).is_empty() && only_ports(rule.ports.as_deref()).iter().all(|port| *port == 53)
+    rule.to.iter().flatten().all(to_dns)
+        && !only_ports(rule.ports.as_deref()).is_empty()
+        && only_ports(rule.ports.as_deref()).iter().all(|port| *port == 53)
 }
 
 /// The apiserver by its addresses, the backup service by its labels, the devices by their networks.

@@ -40,7 +40,9 @@ fn quotas() {
     // a quota for some pods only bounds nothing
     fails(LiveRule::ObjectQuotas, "pods", |live| live["resourceQuotas"][0]["spec"]["scopes"] = json!(["BestEffort"]));
     fails(LiveRule::ResourceQuotas, "limits.cpu", |live| live["resourceQuotas"] = json!([]));
-    fails(LiveRule::Limits, "memory", |live| drop(live["limitRanges"][0]["spec"]["limits"][0]["default"].as_object_mut().unwrap().remove("memory")));
+    fails(LiveRule::Limits, "memory", |live| {
+        drop(live["limitRanges"][0]["spec"]["limits"][0]["default"].as_object_mut().unwrap().remove("memory"))
+    });
     fails(LiveRule::Limits, "cpu", |live| live["limitRanges"] = json!([]));
     assert!(forbids_node_ports(&good::live(|_| ())));
     assert!(!forbids_node_ports(&good::live(|live| live["resourceQuotas"][0]["spec"]["hard"]["services.nodeports"] = json!("1"))));
@@ -126,7 +128,11 @@ fn who_else_is_bound_is_named() {
     fails(LiveRule::Bindings, "an owner of another group", bound(user("globex")));
     fails(LiveRule::Bindings, "everybody", bound(group("system:authenticated")));
     fails(LiveRule::Bindings, "everybody", bound(group("system:serviceaccounts:tn-globex")));
-    fails(LiveRule::Bindings, "an account of a group", bound(json!({"kind": "ServiceAccount", "name": "collector", "namespace": "tn-globex"})));
+    fails(
+        LiveRule::Bindings,
+        "an account of a group",
+        bound(json!({"kind": "ServiceAccount", "name": "collector", "namespace": "tn-globex"})),
+    );
     // staff are nobody's owner
     let by = judged(LiveRule::Bindings, bound(group("platform-staff"))).unwrap();
     assert!(by.contains("1 RoleBindings besides"), "{by}");
@@ -136,5 +142,7 @@ fn who_else_is_bound_is_named() {
     let collector = json!({"kind": "ServiceAccount", "name": "collector", "namespace": "tn-globex"});
     fails(LiveRule::Bindings, "tsujiban-collector names ServiceAccount tn-globex/collector", subjects(1, collector));
     fails(LiveRule::Bindings, "tsujiban-operator-tenant names", subjects(0, user("mallory")));
-    fails(LiveRule::Bindings, "gives ClusterRole cluster-admin", |live| live["roleBindings"][2]["roleRef"]["name"] = json!("cluster-admin"));
+    fails(LiveRule::Bindings, "gives ClusterRole cluster-admin", |live| {
+        live["roleBindings"][2]["roleRef"]["name"] = json!("cluster-admin")
+    });
 }

@@ -30,7 +30,10 @@ pub async fn follow(context: Arc<Context>) {
             Ok(watcher::Event::Delete(binding)) => known.remove(&binding.name_any()).unwrap_or_default(),
             Ok(watcher::Event::Init | watcher::Event::InitDone) => continue,
             Err(error) => {
-                tracing::debug!(error = crate::errors::chain(&error), "the watch on ClusterRoleBindings was interrupted; it starts again by itself");
+                tracing::debug!(
+                    error = crate::errors::chain(&error),
+                    "the watch on ClusterRoleBindings was interrupted; it starts again by itself"
+                );
                 continue;
             }
         };
@@ -110,7 +113,9 @@ mod tests {
 
     #[test]
     fn an_owner_is_found_by_each_of_the_names_they_have() {
-        let tenant = tenant(&json!([{"kind": "User", "name": "a"}, {"kind": "Group", "name": "g"}, {"kind": "ServiceAccount", "name": "s", "namespace": "ci"}]));
+        let tenant = tenant(
+            &json!([{"kind": "User", "name": "a"}, {"kind": "Group", "name": "g"}, {"kind": "ServiceAccount", "name": "s", "namespace": "ci"}]),
+        );
         for name in ["User a", "Group g", "ServiceAccount ci/s", "Group system:serviceaccounts:ci", "User system:serviceaccount:ci:s"] {
             assert!(concerns(&tenant, &[name.to_owned()].into()), "{name}");
         }
