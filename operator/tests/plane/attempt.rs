@@ -24,6 +24,8 @@ pub enum Stop {
     Rights,
     /// A ValidatingAdmissionPolicy of ours.
     Policy(&'static str),
+    /// One of two of them: which one answers is not said.
+    EitherPolicy(&'static str, &'static str),
     /// Kubernetes, where somebody grants what they do not hold.
     Escalation,
     /// Kubernetes itself, or our CRD, with these words. There is no control: nobody may.
@@ -131,9 +133,11 @@ impl Attempt {
 
     fn judge(&self, answer: &Answer) -> Result<()> {
         let Answer { code, text, .. } = answer;
+        let denied_by = |name: &str| *code == 403 && text.contains(&format!("ValidatingAdmissionPolicy '{name}'"));
         let is_right = match self.stop {
             Stop::Rights => *code == 403 && text.contains("cannot") && !text.contains("ValidatingAdmissionPolicy"),
-            Stop::Policy(name) => *code == 403 && text.contains(&format!("ValidatingAdmissionPolicy '{name}'")),
+            Stop::Policy(name) => denied_by(name),
+            Stop::EitherPolicy(one, other) => denied_by(one) || denied_by(other),
             Stop::Escalation => *code == 403 && text.contains("attempting to grant RBAC permissions not currently held"),
             Stop::Words(words) => (400..500).contains(code) && text.contains(words),
         };

@@ -51,10 +51,13 @@ pub async fn operator_gives_itself_rights(held: Arc<Held>) -> Result<()> {
     let mut attempts = Vec::new();
     for namespace in ["kube-system", "default", "tsujiban-system", "shop", "tn-foreign"] {
         let path = format!("{RBAC}/namespaces/{namespace}/rolebindings");
-        for role in OWN {
-            attempts.push(Attempt::create(&path, binding(role, &itself()), POLICY).called(role));
+        // to whom the other policy would let it give them
+        let collector = json!({"kind": "ServiceAccount", "name": "collector", "namespace": namespace});
+        let person = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "somebody"});
+        for (role, subject) in OWN.into_iter().zip([itself(), collector, person]) {
+            attempts.push(Attempt::create(&path, binding(role, &subject), POLICY).called(role));
             let apply = format!("{path}/grab?fieldManager=tsujiban-operator&force=true");
-            attempts.push(Attempt::patch(APPLY, &apply, binding(role, &itself()), POLICY).called(role));
+            attempts.push(Attempt::patch(APPLY, &apply, binding(role, &subject), POLICY).called(role));
         }
         let mut unnamed = binding(OWN[0], &itself());
         unnamed["metadata"] = json!({"generateName": "grab-"});
@@ -104,7 +107,8 @@ pub async fn operator_gives_itself_rights(held: Arc<Held>) -> Result<()> {
     attempts.push(Attempt::patch(MERGE_PATCH, &path, json!({"subjects": [person]}), RIGHTS));
     for namespace in ["tsujiban-system", "default"] {
         let path = format!("{RBAC}/namespaces/{namespace}/rolebindings/tsujiban-operator");
-        attempts.push(Attempt::patch(MERGE_PATCH, &path, json!({"metadata": {"labels": {"a": "b"}}}), POLICY));
+        let either = Stop::EitherPolicy("tsujiban-operator", "tsujiban-operator-rolebindings");
+        attempts.push(Attempt::patch(MERGE_PATCH, &path, json!({"metadata": {"labels": {"a": "b"}}}), either));
         attempts.push(Attempt::delete(&path, Value::Null, POLICY));
     }
     refused(&held.operator, &held.control, &attempts).await?;
@@ -280,7 +284,7 @@ pub async fn operator_lifts_its_own_bounds(held: Arc<Held>) -> Result<()> {
         applied["metadata"] = json!({"name": path.rsplit('/').next()});
         attempts.push(Attempt::patch(MERGE_PATCH, path, body, DECLARED));
         attempts.push(Attempt::patch(APPLY, &format!("{path}?fieldManager=tsujiban-operator&force=true"), applied, DECLARED));
-        attempts.push(Attempt::new(Method::PUT, path, read(&held.control, path).await?, RIGHTS));
+        attempts.push(Attempt::new(Method::PUT, path, read(&held.control, path).await?, RIGHTS).without_effect()); // or a conflict
     }
     refused(&held.operator, &held.control, &attempts).await
 }
