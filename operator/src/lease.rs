@@ -3,7 +3,8 @@
 //! One that cannot reach the apiserver must know by itself that it leads no more, before another one can: the holder gives up
 //! two thirds into the time to live, and a rival waits the whole of it, each by its own monotonic clock. Writes are
 //! conditional on the resourceVersion. That nothing it began goes on meanwhile is the [`Fence`]'s part. A rival looks every second and
-//! watches besides, so that a lease that was given up is taken at once.
+//! watches besides, so that a lease that was given up is taken at once. A holder that meets its lease in an older version leads no more
+//! either: the cluster was brought back to an old copy, and what the watches know is from a future that did not happen.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -49,12 +50,13 @@ impl Lease {
     /// Claims the lease for ever, and says whenever it is gained or lost.
     pub async fn run(&self, leads: watch::Sender<bool>) {
         let mut seen: Seen = None;
+        let mut written: Option<u64> = None;
         let mut until: Option<Instant> = None;
         let mut changes: Option<Changes> = None;
         loop {
             let start = Instant::now();
             let limit = start + self.ttl / 4;
-            match timeout_at(until.map_or(limit, |until| limit.min(until)), self.step(&mut seen)).await {
+            match timeout_at(until.map_or(limit, |until| limit.min(until)), self.step(&mut seen, &mut written)).await {
                 Ok(Ok(true)) => until = Some(start + self.ttl * 2 / 3),
                 Ok(Ok(false)) => until = None,
                 Ok(Err(error)) => tracing::warn!(error = chain(&error), "the lease could not be renewed"),
@@ -119,16 +121,25 @@ impl Lease {
     }
 
     /// Takes or renews the lease if that is possible. Answers whether it is held.
-    async fn step(&self, seen: &mut Seen) -> Result<bool, kube::Error> {
-        let written = match self.api.get_opt(&self.name).await? {
+    async fn step(&self, seen: &mut Seen, written: &mut Option<u64>) -> Result<bool, kube::Error> {
+        let found = self.api.get_opt(&self.name).await?;
+        if written.is_some() && found.as_ref().is_none_or(|lease| version(lease) < *written) {
+            *written = None;
+            tracing::warn!("the lease is older than it was: the cluster was brought back to an old copy; beginning anew");
+            return Ok(false);
+        }
+        let claimed = match found {
             None => self.api.create(&PostParams::default(), &self.claimed(None)).await,
             Some(lease) if self.is_mine(&lease) || is_free(&lease) || self.has_run_out(&lease, seen) => {
                 self.api.replace(&self.name, &PostParams::default(), &self.claimed(Some(lease))).await
             }
             Some(_) => return Ok(false),
         };
-        match written {
-            Ok(_) => Ok(true),
+        match claimed {
+            Ok(lease) => {
+                *written = version(&lease);
+                Ok(true)
+            }
             Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => Ok(false), // somebody was faster
             Err(error) => Err(error),
         }
@@ -172,6 +183,11 @@ impl Lease {
             }),
         }
     }
+}
+
+/// Versions are numbers that grow (Kubernetes 1.35 and later promise it); one that is none is older than nothing.
+fn version(lease: &Object) -> Option<u64> {
+    lease.metadata.resource_version.as_ref()?.parse().ok()
 }
 
 fn is_free(lease: &Object) -> bool {

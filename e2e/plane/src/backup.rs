@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ring::digest::{SHA256, digest};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::codegen::BoxStream;
@@ -102,7 +103,8 @@ impl Backup {
             state: group.state.into(),
             ..GroupReport::default()
         });
-        ReportResponse { groups: groups.collect(), ..ReportResponse::default() }
+        let erased = held.groups.iter().flat_map(|group| &group.erased_devices).filter_map(|(_, uid)| digest_of(uid));
+        ReportResponse { groups: groups.collect(), erased_devices: erased.collect(), ..ReportResponse::default() }
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -118,6 +120,12 @@ impl Backup {
         held.calls.push(call.trim_end().to_owned());
         Ok(held)
     }
+}
+
+/// An erased Device as a report names it.
+fn digest_of(uid: &str) -> Option<Vec<u8>> {
+    let bytes = hex::decode(uid.replace('-', "")).ok()?;
+    Some(digest(&SHA256, &bytes).as_ref().to_vec())
 }
 
 fn refused(reason: &'static str, message: &str) -> Status {
@@ -137,6 +145,9 @@ impl LifecycleService for Backup {
             }
             group.state = GroupState::Living;
             return Ok(Response::new(PrepareResponse { incarnation: group.incarnation.clone(), created: false }));
+        }
+        if held.groups.iter().any(|group| group.name == name && group.incarnation == expected) {
+            return Err(refused("ERASED", "the incarnation that the namespace names was erased"));
         }
         if !expected.is_empty() {
             return Err(refused("OTHER_INCARNATION", "the namespace names an incarnation that the service does not have"));

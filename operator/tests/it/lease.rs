@@ -95,3 +95,22 @@ async fn the_fence_of_a_holder_that_does_not_run_shuts() {
     sleep(left).await;
     assert!(!first.fence.is_open() && *leads.borrow());
 }
+
+/// A cluster that is brought back to a copy shows an older lease of the same holder: what the holder knows is void, so it begins anew.
+#[tokio::test]
+async fn a_holder_that_meets_an_older_lease_begins_anew() {
+    let apiserver = Arc::new(Apiserver::default());
+    let (mut leads, _task) = start(&lease(apiserver.client(), "first"));
+    leads.wait_for(|leads| *leads).await.unwrap();
+    let copy = apiserver.get(LEASE).unwrap();
+    sleep(TTL).await;
+    assert!(*leads.borrow(), "it renews");
+    leads.mark_unchanged();
+    apiserver.edit(LEASE, |lease| *lease = copy);
+    timeout(TTL / 2, leads.changed()).await.expect("it must notice").unwrap();
+    assert!(!*leads.borrow_and_update());
+    timeout(TTL, leads.wait_for(|leads| *leads)).await.expect("it leads again").unwrap();
+
+    apiserver.remove(LEASE);
+    timeout(TTL / 2, leads.wait_for(|leads| !*leads)).await.expect("a lease that is gone was held by nobody").unwrap();
+}

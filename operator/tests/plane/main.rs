@@ -10,6 +10,7 @@ mod crashes;
 mod handover;
 mod operator;
 mod past;
+mod recover;
 mod replica;
 mod rights;
 mod settles;

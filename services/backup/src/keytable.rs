@@ -19,6 +19,7 @@ use crate::catalogue::{GroupRow, GroupState, KeyRow};
 use crate::envelope;
 use crate::error::{Result, chain};
 use crate::keys::{KeyError, LiveEpoch, OVERLAP};
+use crate::life::Life;
 use crate::metrics;
 use crate::object::ObjectError;
 use crate::service::Backup;
@@ -57,6 +58,15 @@ struct Copy {
     generation: u64,
     groups: Vec<CopiedGroup>,
     keys: Vec<CopiedKey>,
+    #[serde(default)]
+    erased: Vec<CopiedLife>,
+}
+
+/// A Device that was erased, so that nothing is stored for it.
+#[derive(Debug, Serialize, Deserialize)]
+struct CopiedLife {
+    life: String,
+    erased_at: Timestamp,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -105,7 +115,9 @@ impl Backup {
         }
         let groups = self.catalogue.groups(None).await?.into_iter().map(CopiedGroup::from).collect();
         let keys = self.catalogue.key_table().await?.into_iter().map(CopiedKey::from).collect();
-        let copy = Copy { generation: state.generation, groups, keys };
+        let lives = self.catalogue.ended_lives().await?.into_iter();
+        let erased = lives.map(|(life, erased_at)| CopiedLife { life: STANDARD.encode(life.as_bytes()), erased_at }).collect();
+        let copy = Copy { generation: state.generation, groups, keys, erased };
         let object = self.seal_copy(&copy, &epochs)?;
         let version = self.store.put(OBJECT, object, None).await?;
         for entry in list_all(&*self.store, OBJECT).await? {
@@ -176,7 +188,8 @@ impl Backup {
         }
         let groups = copy.groups.into_iter().map(GroupRow::try_from).collect::<Result<Vec<_>, _>>()?;
         let keys = copy.keys.into_iter().map(KeyRow::try_from).collect::<Result<Vec<_>, _>>()?;
-        self.catalogue.restore_key_table(copy.generation, &groups, &keys).await?;
+        let lives = copy.erased.into_iter().map(<(Life, Timestamp)>::try_from).collect::<Result<Vec<_>, _>>()?;
+        self.catalogue.restore_key_table(copy.generation, &groups, &keys, &lives).await?;
         self.catalogue.flush_log().await?;
         tracing::warn!(
             groups = groups.len(),
@@ -243,6 +256,15 @@ impl TryFrom<CopiedGroup> for GroupRow {
         let state: GroupState =
             state.parse().map_err(|()| ObjectError::Contents("the key table's copy has a group in an unknown state"))?;
         Ok(Self { incarnation, group, state, key_id, prepared_at, ended_at, id_free_at })
+    }
+}
+
+impl TryFrom<CopiedLife> for (Life, Timestamp) {
+    type Error = ObjectError;
+    fn try_from(copied: CopiedLife) -> Result<Self, ObjectError> {
+        let life = STANDARD.decode(copied.life);
+        let life = life.map_err(|_| ObjectError::Contents("the key table's copy has a digest that is not base64"))?;
+        Ok((Life::from_digest(life), copied.erased_at))
     }
 }
 

@@ -2,8 +2,7 @@
 //!
 //! A rebuild adds what is missing, corrects what differs and takes out what is not in the bucket; it can run at any time, also
 //! while configs are taken in. What the bucket does not know is lost with a lost database: acknowledgements, exact numbers of
-//! sightings, outcomes of attempts, host keys pinned after the newest change of a config, and which Devices were erased while
-//! somebody still knew them.
+//! sightings, outcomes of attempts, and host keys pinned after the newest change of a config.
 
 use std::collections::HashSet;
 

@@ -6,7 +6,8 @@ use sqlx::{Sqlite, Transaction};
 use tsujiban_core::id::{IncarnationId, KeyId};
 use tsujiban_sealing::WrappedKey;
 
-use super::{Catalogue, CatalogueError, GroupRow, Meta, row};
+use super::{Catalogue, CatalogueError, GroupRow, Meta, lives, row};
+use crate::life::Life;
 
 /// One wrapping of a data key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,9 +155,15 @@ impl Catalogue {
         Ok(tx.commit().await?)
     }
 
-    /// Makes groups and keys what a copy from the bucket says. Keys that the copy does not have were destroyed, and are. A
-    /// rebuild of the rest is due from now on.
-    pub async fn restore_key_table(&self, generation: u64, groups: &[GroupRow], keys: &[KeyRow]) -> Result<(), CatalogueError> {
+    /// Makes groups and keys what a copy from the bucket says, and lives ended. Keys that the copy does not have were destroyed, and
+    /// are. A rebuild of the rest is due from now on.
+    pub async fn restore_key_table(
+        &self,
+        generation: u64,
+        groups: &[GroupRow],
+        keys: &[KeyRow],
+        ended: &[(Life, Timestamp)],
+    ) -> Result<(), CatalogueError> {
         let mut tx = self.write().await?;
         sqlx::query("DELETE FROM keys").execute(&mut *tx).await?;
         for group in groups {
@@ -164,6 +171,9 @@ impl Catalogue {
         }
         for key in keys {
             key.put(&mut tx).await?;
+        }
+        for (life, at) in ended {
+            lives::end(&mut tx, life, *at).await?;
         }
         sqlx::query("UPDATE key_table SET generation = $1, copied = $1").bind(row::integer(generation)).execute(&mut *tx).await?;
         let due = sqlx::query("INSERT INTO meta (name, value) VALUES ($1, 'yes') ON CONFLICT DO NOTHING").bind(Meta::RebuildDue.name());

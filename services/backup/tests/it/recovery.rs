@@ -4,6 +4,8 @@ use jiff::SignedDuration;
 use tonic::Code;
 use tsujiban_proto::backup::v1::{DeviceRef, GetHostKeyRequest, PinHostKeyRequest};
 use tsujiban_proto::error::{DEVICE_ERASED, ServiceError};
+use tsujiban_proto::lifecycle::v1::{EraseRequest, PrepareRequest};
+use tsujiban_sealing::SealedEpochKey;
 use tsujiban_service::testing::with_token;
 
 use crate::stage::{HOST_KEY, OPERATOR, STAFF, Stage, config, device, uid};
@@ -50,7 +52,7 @@ async fn unopened(stage: &Stage) -> u64 {
 }
 
 /// The cluster's Secret is again what it was.
-async fn roll_back(mut stage: Stage, secret: &[tsujiban_sealing::SealedEpochKey], process: Process) -> Stage {
+async fn roll_back(mut stage: Stage, secret: &[SealedEpochKey], process: Process) -> Stage {
     stage.epochs = secret.to_vec();
     if process == Process::GoesOn {
         stage.backup.rotate_keys(&stage.epochs).await.unwrap();
@@ -207,18 +209,50 @@ async fn no_host_key_is_trusted_anew() {
     assert_eq!(pinned(&stage).await, HOST_KEY);
     assert_readable(&stage, &written).await;
 
-    let erase = tsujiban_proto::lifecycle::v1::EraseRequest {
-        group: "acme".into(),
-        incarnation: acme,
-        device_serial: "SN1".into(),
-        device_uid: uid("SN1", declared_again),
-    };
+    let erase =
+        EraseRequest { group: "acme".into(), incarnation: acme, device_serial: "SN1".into(), device_uid: uid("SN1", declared_again) };
     stage.erase_as(OPERATOR, erase).await.unwrap();
     for key in [HOST_KEY, OTHER_HOST_KEY] {
         assert_eq!(pin(&stage, declared_again, key).await.unwrap_err().reason, DEVICE_ERASED);
     }
     assert_eq!(pinned(&stage).await, "");
     assert_eq!(stage.get(STAFF, "acme", &written[0].1, true).await.unwrap_err().code(), Code::NotFound);
+}
+
+/// C24: that a Device was erased is known after the loss of the database, too, and whoever keeps the Devices is told.
+#[tokio::test]
+async fn an_erased_device_stays_erased_when_the_database_is_lost_too() {
+    let stage = Stage::prepared().await;
+    let acme = stage.prepare("acme").await.unwrap();
+    pin(&stage, 1, HOST_KEY).await.unwrap();
+    for (serial, device_uid) in [("SN1", uid("SN1", 1)), ("NOTHING", uid("NOTHING", 1))] {
+        let request = EraseRequest { group: "acme".into(), incarnation: acme.clone(), device_serial: serial.into(), device_uid };
+        stage.erase_as(OPERATOR, request).await.unwrap();
+    }
+    let epochs = stage.epochs.clone();
+    let told = stage.report().await.erased_devices;
+    assert_eq!(told.len(), 2);
+    let stage = roll_back(stage, &epochs, Process::StartsWithoutDatabase).await;
+    assert_eq!(stage.report().await.erased_devices, told);
+    for refused in [
+        pin(&stage, 1, HOST_KEY).await.unwrap_err().reason,
+        stage.put("acme", "NOTHING", &config("x")).await.unwrap_err().message().to_owned(),
+    ] {
+        assert!(refused == DEVICE_ERASED || refused.contains("deleted and its data erased"), "{refused}");
+    }
+    let digest = ring::digest::digest(&ring::digest::SHA256, uid("SN1", 1).parse::<uuid::Uuid>().unwrap().as_bytes());
+    assert!(told.iter().any(|told| told == digest.as_ref()), "by a digest that others can make, too");
+}
+
+/// C22: a host key that is given in the Device is pinned with the first config. Should the Device lose it, no other key is taken for
+/// that of a first contact.
+#[tokio::test]
+async fn a_given_host_key_outlives_the_device_that_gave_it() {
+    let stage = Stage::prepared().await;
+    assert_eq!(pinned(&stage).await, "");
+    stage.put("acme", "SN1", &config("fetched from a device whose key was given")).await.unwrap();
+    assert_eq!(pinned(&stage).await, HOST_KEY);
+    assert_eq!(pin(&stage, 1, OTHER_HOST_KEY).await.unwrap_err().reason, "HOST_KEY_PINNED");
 }
 
 /// C25: a group that was erased in that hour, and that the restored namespace still names, is refused with what to do, and so is one
@@ -228,7 +262,7 @@ async fn an_erased_group_that_comes_back_is_told_so() {
     let stage = Stage::prepared().await;
     let acme = stage.prepare("acme").await.unwrap();
     stage.erase(OPERATOR, "acme", &acme, "").await.unwrap();
-    let request = tsujiban_proto::lifecycle::v1::PrepareRequest { group: "acme".into(), expected_incarnation: acme.clone() };
+    let request = PrepareRequest { group: "acme".into(), expected_incarnation: acme.clone() };
     let refused = stage.lifecycle().prepare(with_token(OPERATOR, request)).await.unwrap_err();
     let refused = ServiceError::from(&refused);
     assert_eq!(refused.reason, "ERASED", "{refused}");
