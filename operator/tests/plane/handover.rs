@@ -22,8 +22,8 @@ use crate::replica::Replica;
 use crate::world::World;
 
 const GROUPS: [&str; 4] = ["acme", "borealis", "cumulus", "dorado"];
-/// Between two changes of the load.
-const PACE: Duration = Duration::from_millis(60);
+/// Between two changes of the load. What is changed again within the controllers' debounce waits for a pause.
+const PACE: Duration = Duration::from_millis(200);
 /// What a replica may take from SIGTERM, or from SIGKILL, until another one writes.
 const AFTER_TERM: SignedDuration = SignedDuration::from_secs(2);
 const AFTER_KILL: SignedDuration = SignedDuration::from_secs(20);
