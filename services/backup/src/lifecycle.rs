@@ -1,7 +1,9 @@
 //! The life of a group: prepared, detached, erased. What is erased is unreadable before the call answers.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
-use tsujiban_core::id::{GroupId, IncarnationId, SerialNumber};
+use tsujiban_core::id::{GroupId, IncarnationId, KeyId, SerialNumber};
 use tsujiban_core::retention;
 use tsujiban_proto::error::Kind;
 use tsujiban_service::caller::GroupScope;
@@ -152,7 +154,7 @@ impl Backup {
         Ok(holdings)
     }
 
-    pub async fn epochs_in_use(&self) -> Result<Vec<tsujiban_core::id::KeyId>> {
+    pub async fn epochs_in_use(&self) -> Result<BTreeSet<KeyId>> {
         Ok(self.catalogue.epochs_in_use().await?)
     }
 

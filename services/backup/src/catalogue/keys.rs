@@ -127,31 +127,46 @@ impl Catalogue {
     }
 
     /// The epoch keys that are still needed: for a wrapping, or for the copy in the bucket.
-    pub async fn epochs_in_use(&self) -> Result<Vec<KeyId>, CatalogueError> {
-        let query = sqlx::query("SELECT epoch FROM keys UNION SELECT epoch FROM copied_epochs ORDER BY 1");
-        query.fetch_all(&self.readers).await?.iter().map(|row| row::parsed(row, "epoch")).collect()
+    pub async fn epochs_in_use(&self) -> Result<BTreeSet<KeyId>, CatalogueError> {
+        let wrapping = sqlx::query("SELECT DISTINCT epoch FROM keys").fetch_all(&self.readers).await?;
+        let mut epochs = self.key_table_state().await?.copied_epochs;
+        for row in &wrapping {
+            epochs.insert(row::parsed(row, "epoch")?);
+        }
+        Ok(epochs)
     }
 
     pub async fn key_table_state(&self) -> Result<KeyTableState, CatalogueError> {
         let row = sqlx::query("SELECT * FROM key_table").fetch_one(&self.readers).await?;
-        let epochs = sqlx::query("SELECT epoch FROM copied_epochs").fetch_all(&self.readers).await?;
-        Ok(KeyTableState {
-            generation: row::count(&row, "generation")?,
-            copied: row::count(&row, "copied")?,
-            copied_at: row::time_or_none(&row, "copied_at")?,
-            copied_epochs: epochs.iter().map(|row| row::parsed(row, "epoch")).collect::<Result<_, _>>()?,
-        })
+        let copied_at = row::time_or_none(&row, "copied_at")?;
+        let openers = match (copied_at, self.meta(Meta::CopiedEpochs).await?) {
+            (Some(at), Some(noted)) => openers(&noted, at)?,
+            _ => None,
+        };
+        let copied_epochs = match openers {
+            Some(openers) => openers,
+            None => row::parsed_or_none(&row, "copied_epoch")?.into_iter().collect(),
+        };
+        Ok(KeyTableState { generation: row::count(&row, "generation")?, copied: row::count(&row, "copied")?, copied_at, copied_epochs })
     }
 
     /// Notes that a generation of the key table lies in the bucket, and which epoch keys open it there.
     pub async fn key_table_copied(&self, generation: u64, epochs: &BTreeSet<KeyId>, now: Timestamp) -> Result<(), CatalogueError> {
         let mut tx = self.write().await?;
-        let copied = sqlx::query("UPDATE key_table SET copied = MAX(copied, $1), copied_at = $2");
-        copied.bind(row::integer(generation)).bind(now.as_microsecond()).execute(&mut *tx).await?;
-        sqlx::query("DELETE FROM copied_epochs").execute(&mut *tx).await?;
-        for epoch in epochs {
-            sqlx::query("INSERT INTO copied_epochs (epoch) VALUES ($1)").bind(epoch.as_str()).execute(&mut *tx).await?;
-        }
+        // version 0.1.0, to which one may go back, knows of one of them only
+        sqlx::query("UPDATE key_table SET copied = MAX(copied, $1), copied_at = $2, copied_epoch = $3")
+            .bind(row::integer(generation))
+            .bind(now.as_microsecond())
+            .bind(epochs.first().map(KeyId::as_str))
+            .execute(&mut *tx)
+            .await?;
+        let ids: Vec<&str> = epochs.iter().map(KeyId::as_str).collect();
+        let noted = format!("{} {}", now.as_microsecond(), ids.join(" "));
+        sqlx::query("INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value")
+            .bind(Meta::CopiedEpochs.name())
+            .bind(noted)
+            .execute(&mut *tx)
+            .await?;
         Ok(tx.commit().await?)
     }
 
@@ -180,4 +195,14 @@ impl Catalogue {
         due.execute(&mut *tx).await?;
         Ok(tx.commit().await?)
     }
+}
+
+/// The epoch keys that open the copy of this moment; `None` when the note is about another copy, made by a version that notes one key.
+fn openers(noted: &str, copied_at: Timestamp) -> Result<Option<BTreeSet<KeyId>>, CatalogueError> {
+    let mut words = noted.split_whitespace();
+    if words.next() != Some(&copied_at.as_microsecond().to_string()) {
+        return Ok(None);
+    }
+    let corrupt = |word: &str| CatalogueError::Corrupt { column: "copied epochs", value: word.to_owned() };
+    words.map(|word| word.parse().map_err(|_| corrupt(word))).collect::<Result<_, _>>().map(Some)
 }
