@@ -1,17 +1,24 @@
 //! The cluster is brought back to an hour-old copy of its etcd, and with it the Secret of the epoch keys; database and bucket are not.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use jiff::SignedDuration;
+use serde_json::{Value, json};
 use tonic::Code;
+use tsujiban_backup::envelope::{clear_part, split};
+use tsujiban_backup::keytable::OBJECT;
+use tsujiban_backup::store::Objects as _;
 use tsujiban_proto::backup::v1::{DeviceRef, GetHostKeyRequest, PinHostKeyRequest};
 use tsujiban_proto::error::{DEVICE_ERASED, ServiceError};
 use tsujiban_proto::lifecycle::v1::{EraseRequest, PrepareRequest};
-use tsujiban_sealing::SealedEpochKey;
+use tsujiban_sealing::{Context, SealedEpochKey, SystemRandom, WrappedKey};
 use tsujiban_service::testing::with_token;
 
 use crate::stage::{HOST_KEY, OPERATOR, STAFF, Stage, config, device, uid};
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 const DAY: SignedDuration = SignedDuration::from_hours(24);
+const CLASS: &str = "key table";
 const OTHER_HOST_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIG90aGVyb3RoZXJvdGhlcm90aGVyb3RoZXJvdGhlcm90";
 
 /// What becomes of the service when the cluster is brought back.
@@ -269,4 +276,36 @@ async fn an_erased_group_that_comes_back_is_told_so() {
     assert!(refused.message.contains("delete the Tenant"), "{refused}");
     assert_eq!(ServiceError::from(&stage.prepare("acme").await.unwrap_err()).reason, "ID_NOT_FREE");
     assert_eq!(stage.report().await.groups.iter().filter(|group| group.group == "acme").count(), 1, "no other life began");
+}
+
+/// The key table's copy in the bucket as version 0.1.0 wrote it: sealed by the one epoch key, without what came later.
+fn of_the_first_version(stage: &Stage, object: &[u8]) -> Vec<u8> {
+    let epoch = stage.epochs[0].open(&stage.world.master).unwrap();
+    let (header, parts) = split::<Value>(object).unwrap();
+    let bytes = STANDARD.decode(header["wrappings"][0]["wrapped"].as_str().unwrap()).unwrap();
+    let wrapped = WrappedKey { epoch: epoch.id().clone(), bytes };
+    let key = epoch.unwrap(&header["key"].as_str().unwrap().parse().unwrap(), CLASS, &wrapped).unwrap();
+    let plain = key.open(Context { class: CLASS, record: parts.clear }, parts.sealed).unwrap();
+    let mut copy: Value = serde_json::from_slice(&plain).unwrap();
+    copy.as_object_mut().unwrap().remove("erased").unwrap();
+    for key in copy["keys"].as_array_mut().unwrap() {
+        key.as_object_mut().unwrap().remove("superseded_at").unwrap();
+    }
+    let clear = clear_part(&json!({"environment": header["environment"], "master": header["master"], "epoch": header["epoch"]})).unwrap();
+    let sealed = epoch.seal(Context { class: CLASS, record: &clear }, copy.to_string().as_bytes(), &SystemRandom::new()).unwrap();
+    [clear, sealed].concat()
+}
+
+/// C23: a copy that version 0.1.0 left in the bucket is read.
+#[tokio::test]
+async fn a_copy_of_the_first_version_is_read() {
+    let stage = Stage::prepared().await;
+    let mut written = Written::new();
+    write(&stage, &mut written, "acme", "SN1", "one").await;
+    let memory = stage.world.memory.clone();
+    let old = of_the_first_version(&stage, &memory.get(OBJECT, None).await.unwrap());
+    memory.put(OBJECT, old.into(), None).await.unwrap();
+    let epochs = stage.epochs.clone();
+    let stage = roll_back(stage, &epochs, Process::StartsWithoutDatabase).await;
+    assert_readable(&stage, &written).await;
 }
