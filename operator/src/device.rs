@@ -59,7 +59,7 @@ impl Step for DeviceError {
 }
 
 pub async fn reconcile(device: Arc<Device>, context: Arc<Context>) -> Result<Action, Failure<DeviceError>> {
-    observed(&context, KIND, &name(device.as_ref()), run(&device, &context)).await
+    observed(&context, KIND, &name(device.as_ref()), Box::pin(run(&device, &context))).await
 }
 
 async fn run(device: &Device, context: &Context) -> Result<Action, DeviceError> {

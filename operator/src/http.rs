@@ -110,7 +110,9 @@ mod tests {
         assert_eq!(get("/livez").status(), StatusCode::OK);
         assert!(metrics.vigil.reasons(Instant::now()).iter().any(|reason| reason.contains("Device: the watch was not answered")));
         let text = String::from_utf8(metrics.text().unwrap()).unwrap();
-        assert!(text.contains("tsujiban_operator_stalled 1") && text.contains("tsujiban_operator_generation_lag_seconds{kind=\"Device\"} 0"));
+        assert!(
+            text.contains("tsujiban_operator_stalled 1") && text.contains("tsujiban_operator_generation_lag_seconds{kind=\"Device\"} 0")
+        );
         metrics.vigil.lead(&["Device"], Instant::now());
         assert_eq!(get("/readyz").status(), StatusCode::OK);
     }

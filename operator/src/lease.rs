@@ -93,7 +93,7 @@ impl Lease {
             }
             *changes = None;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Gives the lease up, so that the next one need not wait. Best effort.

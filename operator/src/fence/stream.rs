@@ -56,7 +56,11 @@ pub struct FencedStream<S> {
 
 impl<S: Unpin> FencedStream<S> {
     fn guarded(&mut self) -> Result<Pin<&mut S>, Error> {
-        if self.fence.is_open() { Ok(Pin::new(&mut self.inner)) } else { Err(Error::other("this replica does not lead any more: nothing is sent")) }
+        if self.fence.is_open() {
+            Ok(Pin::new(&mut self.inner))
+        } else {
+            Err(Error::other("this replica does not lead any more: nothing is sent"))
+        }
     }
 }
 

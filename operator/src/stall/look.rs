@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use kube::runtime::reflector::{Lookup, ObjectRef, Store};
 use kube::Resource;
+use kube::runtime::reflector::{Lookup, ObjectRef, Store};
 use tokio::sync::watch;
 use tsujiban_api::{Device, Tenant, names};
 
@@ -21,7 +21,9 @@ pub async fn keep(context: Arc<Context>) {
         ticks.tick().await;
         let now = Instant::now();
         let vigil = &context.metrics.vigil;
-        let tenants = behind(&context.listed.tenants, &context.tenants, |tenant: &Tenant| tenant.status.as_ref().and_then(|status| status.observed_generation));
+        let tenants = behind(&context.listed.tenants, &context.tenants, |tenant: &Tenant| {
+            tenant.status.as_ref().and_then(|status| status.observed_generation)
+        });
         let exists = |name: &str| context.tenants.get(&ObjectRef::new(name)).is_some();
         vigil.look(tenant::KIND, tenants, exists, now);
         let devices = behind(&context.listed.devices, &context.devices, |device: &Device| {
@@ -38,9 +40,10 @@ pub async fn keep(context: Arc<Context>) {
         let reasons = vigil.reasons(now);
         let kinds: Vec<&str> = reasons.iter().filter_map(|reason| reason.split_once(':')).map(|(kind, _)| kind).collect();
         if kinds != said {
-            match reasons.is_empty() {
-                false => tracing::error!(reasons = reasons.join("; "), "reconciling stands still"),
-                true => tracing::info!("reconciling goes on"),
+            if reasons.is_empty() {
+                tracing::info!("reconciling goes on");
+            } else {
+                tracing::error!(reasons = reasons.join("; "), "reconciling stands still");
             }
             said = kinds.into_iter().map(str::to_owned).collect();
         }
