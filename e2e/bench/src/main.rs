@@ -6,6 +6,7 @@
 mod collector_rate;
 mod figure;
 mod netns;
+mod program;
 mod progress;
 mod report;
 

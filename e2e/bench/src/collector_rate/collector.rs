@@ -4,18 +4,16 @@ use std::env;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use tokio::process::Command;
-use tokio::time::timeout;
 
 use super::SESSIONS;
 use super::apiserver::{Apiserver, NAMESPACE};
 use super::fleet::{Fleet, NET, PORT};
 use super::store::{Endpoint, GROUP, Store, TOKEN};
+use crate::program::{self, bounded};
 
 const PATIENCE: Duration = Duration::from_mins(10);
 
@@ -47,9 +45,8 @@ impl Collector {
     pub async fn collect(&self, fleet: &Fleet) -> Result<Duration> {
         self.store.forget();
         let file = |name: &str| self.folder.join(name);
-        let mut command = Command::new(&self.program);
+        let mut command = bounded(&self.program, PATIENCE);
         command
-            .env_clear()
             .env("KUBECONFIG", file("kubeconfig"))
             .args(["--group", GROUP, "--namespace", NAMESPACE, "--backup-endpoint", &self.backup.url])
             .arg("--ca-file")
@@ -60,11 +57,9 @@ impl Collector {
             .arg(file("termination-log"))
             .args(["--max-concurrent", &SESSIONS.to_string(), "--window-seconds", "1800", "--immediate", "true"])
             .args(["--device-cidrs", &format!("{}/{}", NET.0, NET.1), "--device-ports", &PORT.to_string()])
-            .args(["--log-level", "warn"])
-            .stdin(Stdio::null())
-            .kill_on_drop(true);
+            .args(["--log-level", "warn"]);
         let begin = Instant::now();
-        let output = timeout(PATIENCE, command.output()).await.context("the collector does not end")??;
+        let output = program::output(command).await.context("the collector")?;
         let took = begin.elapsed();
         let said = || format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         ensure!(output.status.success(), "the collector failed ({}):\n{}", output.status, said());

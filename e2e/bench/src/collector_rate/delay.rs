@@ -58,49 +58,44 @@ mod tests {
 
     const LATENCY: Duration = Duration::from_millis(100);
 
-    /// Sends a letter every 20 ms and tells when each arrived.
-    #[tokio::test(start_paused = true)]
-    async fn bytes_follow_each_other_as_they_were_sent() {
+    /// One after the other, a hundred would take ten seconds.
+    #[tokio::test]
+    async fn each_byte_is_late_and_waits_for_no_other() {
         let (mut near, near_end) = duplex(CHUNK);
         let (far_end, mut far) = duplex(CHUNK);
         tokio::spawn(line(near_end, far_end, LATENCY));
         let start = Instant::now();
         let send = async {
-            for letter in b"abcde" {
-                near.write_all(&[*letter]).await.unwrap();
-                tokio::time::sleep(Duration::from_millis(20)).await;
+            for letter in 0..100 {
+                near.write_all(&[letter]).await.unwrap();
+                tokio::task::yield_now().await;
             }
             near.shutdown().await.unwrap();
         };
         let receive = async {
-            let mut arrived = Vec::new();
-            let mut one = [0];
-            while far.read(&mut one).await.unwrap() == 1 {
-                arrived.push((one[0], start.elapsed().as_millis()));
-            }
-            (arrived, start.elapsed().as_millis())
+            let mut arrived = vec![far.read_u8().await.unwrap()];
+            let first = start.elapsed();
+            far.read_to_end(&mut arrived).await.unwrap();
+            (arrived, first)
         };
-        let ((), (arrived, ended)) = tokio::join!(send, receive);
-        // tokio's clock has a resolution of 1 ms
-        for ((letter, at), (expected, due)) in arrived.iter().zip([(b'a', 100), (b'b', 120), (b'c', 140), (b'd', 160), (b'e', 180)]) {
-            assert!(*letter == expected && (due..due + 3).contains(at), "{arrived:?}");
-        }
-        assert!(arrived.len() == 5 && (200..203).contains(&ended), "{arrived:?}, ended at {ended}");
+        let ((), (arrived, first)) = tokio::join!(send, receive);
+        assert!(arrived.into_iter().eq(0..100));
+        assert!(first >= LATENCY && start.elapsed() < 50 * LATENCY, "first after {first:?}, all after {:?}", start.elapsed());
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn the_far_end_answers_after_two_round_trips() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let start = Instant::now();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         client.write_all(b"hello").await.unwrap();
         let (near, _) = listener.accept().await.unwrap();
+        let start = Instant::now();
         let mut far = far_end(near, LATENCY).await.unwrap();
-        assert!((300..305).contains(&start.elapsed().as_millis()), "known at the far end after one and a half: {:?}", start.elapsed());
+        assert!(start.elapsed() >= 3 * LATENCY, "known at the far end after one and a half");
         let mut heard = [0; 5];
         far.read_exact(&mut heard).await.unwrap();
         far.write_all(&heard).await.unwrap();
         client.read_exact(&mut heard).await.unwrap();
-        assert!(heard == *b"hello" && (400..410).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+        assert!(heard == *b"hello" && start.elapsed() >= 4 * LATENCY, "{:?}", start.elapsed());
     }
 }

@@ -2,16 +2,16 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use tokio::process::Command;
-use tokio::time::timeout;
 
 use super::SESSIONS;
 use super::fleet::{Fleet, PASSWORD, USER};
+use crate::program::{self, bounded};
 
 /// The user `nobody`: RANCID refuses to run as root.
 const UNPRIVILEGED: u32 = 65_534;
@@ -58,26 +58,23 @@ impl Rancid {
         Ok(took)
     }
 
-    async fn run(&self, program: &str) -> Result<()> {
-        let mut command = self.command(&format!("{PROGRAMS}/{program}"));
+    async fn run(&self, name: &str) -> Result<()> {
+        let mut command = self.command(&format!("{PROGRAMS}/{name}"));
         command.arg("-f").arg(self.folder.join("rancid.conf")).arg(GROUP);
-        let output = timeout(PATIENCE, command.output()).await.with_context(|| format!("{program} does not end"))??;
-        ensure!(output.status.success(), "{program} failed:\n{}", String::from_utf8_lossy(&output.stderr));
+        let output = program::output(command).await.with_context(|| name.to_owned())?;
+        ensure!(output.status.success(), "{name} failed:\n{}", String::from_utf8_lossy(&output.stderr));
         Ok(())
     }
 
     fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
+        let mut command = bounded(program, PATIENCE);
         command
-            .env_clear()
             .env("PATH", format!("{PROGRAMS}:/usr/bin:/bin"))
             .env("HOME", &self.folder)
             .env("USER", "nobody")
             .current_dir(&self.folder)
             .uid(UNPRIVILEGED)
-            .gid(UNPRIVILEGED)
-            .stdin(Stdio::null())
-            .kill_on_drop(true);
+            .gid(UNPRIVILEGED);
         command
     }
 
@@ -85,7 +82,9 @@ impl Rancid {
     /// adds something of its own, and leaves some of those lines out.
     async fn check(&self, fleet: &Fleet) -> Result<()> {
         let group = self.folder.join(GROUP);
-        let status = self.command("/usr/bin/git").args(["status", "--porcelain"]).current_dir(&group).output().await?;
+        let mut status = self.command("/usr/bin/git");
+        status.args(["status", "--porcelain"]).current_dir(&group);
+        let status = program::output(status).await?;
         ensure!(status.status.success() && status.stdout.is_empty(), "not committed:\n{}", String::from_utf8_lossy(&status.stdout));
         for router in &fleet.routers {
             let stored = fs::read_to_string(group.join("configs").join(router.address.to_string()))
