@@ -1,5 +1,7 @@
 //! What an image says of what it is made of (C9, C11).
 
+#![allow(clippy::indexing_slicing)] // a field that a JSON value lacks is null, not a panic
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
