@@ -14,7 +14,7 @@ use crate::operator::Operator;
 use crate::world::World;
 
 /// What is wrong is to be seen within a minute; a little is for the machine.
-const SAID: Duration = Duration::from_secs(60);
+const SAID: Duration = Duration::from_mins(1);
 const RECOVERED: Duration = Duration::from_secs(90);
 
 type Rule = fn(&Request<Body>) -> bool;
