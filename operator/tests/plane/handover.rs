@@ -14,6 +14,7 @@ use kube::{Api, Client};
 use serde_json::json;
 use tokio::task::JoinHandle;
 use tsujiban_api::{Device, Tenant};
+use tsujiban_core::clock::{Clock as _, SystemClock};
 use tsujiban_plane::SYSTEM;
 use tsujiban_plane::audit::Write;
 use tsujiban_plane::wait::until;
@@ -27,7 +28,7 @@ const PACE: Duration = Duration::from_millis(200);
 /// What a replica may take from SIGTERM, or from SIGKILL, until another one writes.
 const AFTER_TERM: SignedDuration = SignedDuration::from_secs(2);
 const AFTER_KILL: SignedDuration = SignedDuration::from_secs(20);
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 /// Three replicas, and somebody who changes things all the time.
 struct Stage {
@@ -131,7 +132,7 @@ async fn one_leads_at_any_time_and_another_takes_over_soon() {
     let mut stage = Stage::new().await;
     for _ in 0..5 {
         let mut old = stage.leader().await;
-        let start = Timestamp::now();
+        let start = SystemClock.now();
         old.signal("TERM");
         let took = stage.taken_over(&old, start).await;
         eprintln!("after SIGTERM: {} ms", took.as_millis());
@@ -141,7 +142,7 @@ async fn one_leads_at_any_time_and_another_takes_over_soon() {
     }
     for _ in 0..2 {
         let old = stage.leader().await;
-        let start = Timestamp::now();
+        let start = SystemClock.now();
         old.signal("KILL");
         let took = stage.taken_over(&old, start).await;
         eprintln!("after SIGKILL: {} ms", took.as_millis());
@@ -151,7 +152,7 @@ async fn one_leads_at_any_time_and_another_takes_over_soon() {
     // stopped as by a debugger, a hypervisor or a disk that hangs, and woken when another one leads already
     for _ in 0..3 {
         let mut old = stage.leader().await;
-        let start = Timestamp::now();
+        let start = SystemClock.now();
         old.signal("STOP");
         let took = stage.taken_over(&old, start).await;
         eprintln!("after SIGSTOP: {} ms", took.as_millis());

@@ -12,7 +12,6 @@ use tsujiban_plane::wait::until;
 pub struct Replica {
     /// The name of its pod, by which the lease and the audit log know it.
     pub name: String,
-    pub listen: SocketAddr,
     log: PathBuf,
     child: Child,
 }
@@ -38,7 +37,7 @@ impl Replica {
             .stderr(output)
             .spawn()
             .unwrap();
-        Self { name: name.to_owned(), listen, log, child }
+        Self { name: name.to_owned(), log, child }
     }
 
     /// Sends a signal, such as `TERM` or `STOP`.
