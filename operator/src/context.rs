@@ -77,7 +77,8 @@ impl Listed {
 impl Context {
     /// Tells people about something that happened to an object. Best effort: nothing depends on it.
     pub async fn event(&self, about: &ObjectReference, type_: EventType, reason: &str, note: String) {
-        let event = Event { type_, reason: reason.to_owned(), note: Some(note), action: "Reconcile".to_owned(), secondary: None };
+        let note = Some(shortened(note));
+        let event = Event { type_, reason: reason.to_owned(), note, action: "Reconcile".to_owned(), secondary: None };
         if let Err(error) = self.recorder.publish(&event, about).await {
             tracing::debug!(error = %error, reason, "an event could not be published");
         }
@@ -97,5 +98,30 @@ impl Context {
     /// Has a Tenant looked at again soon.
     pub fn wake_tenant(&self, name: &str) {
         let _closed = self.to_tenants.send(ObjectRef::new(name)); // fails only while the process ends
+    }
+}
+
+/// As much of a note as an Event may have: 1 kB.
+fn shortened(mut note: String) -> String {
+    const MOST: usize = 1000;
+    if note.len() > MOST {
+        let end = (0..=MOST).rev().find(|end| note.is_char_boundary(*end)).unwrap_or_default();
+        note.truncate(end);
+        note.push_str(" ...");
+    }
+    note
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_fits_into_an_event() {
+        assert_eq!(shortened("short".to_owned()), "short");
+        for long in ["a".repeat(5000), "東".repeat(2000)] {
+            let note = shortened(long);
+            assert!((1000..1024).contains(&note.len()) && note.ends_with(" ..."), "{}", note.len());
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use futures::StreamExt;
-use kube::discovery::{Discovery, Scope};
+use kube::discovery::{ApiGroup, Discovery, Scope};
 use tsujiban_conformance::{Answer, Places};
 
 use super::ConformanceError;
@@ -28,7 +28,7 @@ pub struct Kind {
 /// All kinds of the cluster.
 pub async fn resources(cluster: &Cluster) -> Result<Vec<Kind>, ConformanceError> {
     let found = asking(Right::new("list", "API resources", ""), Discovery::new(cluster.client.clone()).run()).await?;
-    let all = found.groups().flat_map(|group| group.recommended_resources());
+    let all = found.groups().flat_map(ApiGroup::recommended_resources);
     Ok(all
         .map(|(resource, capabilities)| Kind {
             group: resource.group,
@@ -60,7 +60,9 @@ pub async fn ask(
         *asked += 1;
         wrong.extend(granted);
     }
-    found.values_mut().for_each(|(_, wrong)| wrong.sort());
+    for (_, wrong) in found.values_mut() {
+        wrong.sort();
+    }
     Ok(found)
 }
 

@@ -16,6 +16,7 @@ use crate::output::Format;
 const OWNER: &str = "yamada@example.co.jp";
 
 /// What differs from a group in which all is well.
+#[allow(clippy::struct_excessive_bools)] // each is one thing that a scenario turns on
 #[derive(Default, Clone)]
 struct Scenario {
     /// The person who asks may not impersonate.

@@ -36,7 +36,8 @@ async fn owned<'a>(stage: &'a Stage, name: &str, net: u8) -> Result<(Group<'a>, 
         TokenRequest { spec: Some(TokenRequestSpec { expiration_seconds: Some(3600), ..Default::default() }), ..Default::default() };
     let answer = accounts.create_token_request(&format!("owner-{name}"), &PostParams::default(), &request).await?;
     let mut config = Config::infer().await?;
-    config.auth_info = AuthInfo { token: Some(answer.status.context("no token")?.token.into()), ..AuthInfo::default() };
+    let token = answer.status.and_then(|status| status.token).context("no token")?;
+    config.auth_info = AuthInfo { token: Some(token.into()), ..AuthInfo::default() };
     Ok((group, Client::try_from(config)?))
 }
 

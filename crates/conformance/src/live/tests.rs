@@ -41,7 +41,7 @@ fn quotas() {
     fails(LiveRule::ObjectQuotas, "pods", |live| live["resourceQuotas"][0]["spec"]["scopes"] = json!(["BestEffort"]));
     fails(LiveRule::ResourceQuotas, "limits.cpu", |live| live["resourceQuotas"] = json!([]));
     fails(LiveRule::Limits, "memory", |live| {
-        drop(live["limitRanges"][0]["spec"]["limits"][0]["default"].as_object_mut().unwrap().remove("memory"))
+        drop(live["limitRanges"][0]["spec"]["limits"][0]["default"].as_object_mut().unwrap().remove("memory"));
     });
     fails(LiveRule::Limits, "cpu", |live| live["limitRanges"] = json!([]));
     assert!(forbids_node_ports(&good::live(|_| ())));
@@ -143,6 +143,6 @@ fn who_else_is_bound_is_named() {
     fails(LiveRule::Bindings, "tsujiban-collector names ServiceAccount tn-globex/collector", subjects(1, collector));
     fails(LiveRule::Bindings, "tsujiban-operator-tenant names", subjects(0, user("mallory")));
     fails(LiveRule::Bindings, "gives ClusterRole cluster-admin", |live| {
-        live["roleBindings"][2]["roleRef"]["name"] = json!("cluster-admin")
+        live["roleBindings"][2]["roleRef"]["name"] = json!("cluster-admin");
     });
 }
