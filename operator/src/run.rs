@@ -132,7 +132,11 @@ fn watch_config() -> watcher::Config {
 }
 
 /// Watches one of our kinds into its store, from the beginning whenever it is told `again`. Changes of status and of anything else that is not declared do not reconcile.
-fn main_stream<K>(api: Api<K>, writer: reflector::store::Writer<K>, again: Arc<Notify>) -> impl Stream<Item = Result<K, watcher::Error>> + Send
+fn main_stream<K>(
+    api: Api<K>,
+    writer: reflector::store::Writer<K>,
+    again: Arc<Notify>,
+) -> impl Stream<Item = Result<K, watcher::Error>> + Send
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {

@@ -8,6 +8,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use kube::api::ListParams;
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::Store;
@@ -43,6 +44,11 @@ where
     let kind = K::kind(&());
     loop {
         sleep(EVERY).await;
+        if cache.wait_until_ready().now_or_never().is_none() {
+            tracing::warn!(%kind, "a watch did not come to the end of its first list; it begins anew");
+            again.notify_one();
+            continue;
+        }
         let (listed, at) = match list(&api).await {
             Ok(listed) => listed,
             Err(error) => {
