@@ -35,6 +35,9 @@ pub struct Context {
     /// Caches. What is erased is never decided by them.
     pub tenants: Store<Tenant>,
     pub devices: Store<Device>,
+    /// Whether the caches hold their first lists. Not asked of the Store: of several who wait for one at once, it wakes the last alone.
+    pub tenants_filled: watch::Receiver<bool>,
+    pub devices_filled: watch::Receiver<bool>,
     /// What the backup service knows of each device.
     pub book: Book,
     /// What the backup service reported last.

@@ -73,7 +73,7 @@ async fn run(device: &Device, context: &Context) -> Result<Action, DeviceError> 
         }
         return Ok(Action::await_change());
     }
-    let _stopping = context.tenants.wait_until_ready().await; // fails only while the process ends
+    let _stopping = context.tenants_filled.clone().wait_for(|filled| *filled).await.is_err(); // fails only while the process ends
     let Some(tenant) = context.tenants.get(&kube::runtime::reflector::ObjectRef::new(id.group.as_str())) else {
         return Ok(Action::requeue(spread(RESYNC, &id.namespace))); // retained without a Tenant: everything stays as it is
     };

@@ -62,6 +62,8 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
     let (keys_in, keys) = watch::channel(Keys::Pending);
     let (to_tenants, tenants_to_wake) = mpsc::unbounded_channel();
     let (to_devices, devices_to_wake) = mpsc::unbounded_channel();
+    let (tenants_filled_in, tenants_filled) = watch::channel(false);
+    let (devices_filled_in, devices_filled) = watch::channel(false);
     let (tenants, tenant_writer) = reflector::store();
     let (devices, device_writer) = reflector::store();
     let client = deadline::bounded(world.client);
@@ -92,6 +94,8 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
         recorder: Recorder::new(client.clone(), Reporter::from(FIELD_MANAGER)),
         tenants: tenants.clone(),
         devices: devices.clone(),
+        tenants_filled: tenants_filled.clone(),
+        devices_filled: devices_filled.clone(),
         book: Book::default(),
         facts: facts.clone(),
         ca_bundle: ca_bundle.clone(),
@@ -107,15 +111,15 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
         apiserver_moves(&client).boxed(),
     ]);
     let (tenants_again, devices_again) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let tenant_stream = main_stream(Api::<Tenant>::all(client.clone()), tenant_writer, Arc::clone(&tenants_again));
-    let device_stream = main_stream(Api::<Device>::all(client.clone()), device_writer, Arc::clone(&devices_again));
+    let tenant_stream = main_stream(Api::<Tenant>::all(client.clone()), tenant_writer, tenants_filled_in, Arc::clone(&tenants_again));
+    let device_stream = main_stream(Api::<Device>::all(client.clone()), device_writer, devices_filled_in, Arc::clone(&devices_again));
 
     let mut tasks = JoinSet::new();
     tasks.spawn(named("keys and certificates", keeper.run()));
     tasks.spawn(named("report", report::poll(Arc::clone(&context), facts_in)));
     tasks.spawn(named("attempts", attempts::poll(Arc::clone(&context))));
-    tasks.spawn(named("sweep of tenants", sweep::run(Api::all(client.clone()), tenants.clone(), tenants_again)));
-    tasks.spawn(named("sweep of devices", sweep::run(Api::all(client), devices.clone(), devices_again)));
+    tasks.spawn(named("sweep of tenants", sweep::run(Api::all(client.clone()), tenants.clone(), tenants_filled, tenants_again)));
+    tasks.spawn(named("sweep of devices", sweep::run(Api::all(client), devices.clone(), devices_filled, devices_again)));
     tasks.spawn(named("tenants", tenant_controller(tenant_stream, tenants, everything, tenants_to_wake, Arc::clone(&context))));
     tasks.spawn(named("devices", device_controller(device_stream, devices, devices_to_wake, context)));
     let ended = tasks.join_next().await.and_then(Result::ok).unwrap_or("unknown");
@@ -135,6 +139,7 @@ fn watch_config() -> watcher::Config {
 fn main_stream<K>(
     api: Api<K>,
     writer: reflector::store::Writer<K>,
+    filled: watch::Sender<bool>,
     again: Arc<Notify>,
 ) -> impl Stream<Item = Result<K, watcher::Error>> + Send
 where
@@ -148,6 +153,11 @@ where
         .flatten()
         .modify(|object| object.managed_fields_mut().clear()) // half of what an object weighs
         .reflect(writer)
+        .inspect(move |event| {
+            if matches!(event, Ok(watcher::Event::InitDone)) {
+                filled.send_replace(true);
+            }
+        })
         .applied_objects()
         .predicate_filter(predicates::generation.combine(predicates::finalizers), PredicateConfig::default())
 }

@@ -8,13 +8,12 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt as _;
 use kube::api::ListParams;
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::Store;
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
 use crate::errors::chain;
@@ -37,14 +36,14 @@ struct Version {
 }
 
 /// Looks for ever, and has the watch begin `again` when the cache has missed something.
-pub async fn run<K>(api: Api<PartialObjectMeta<K>>, cache: Store<K>, again: Arc<Notify>)
+pub async fn run<K>(api: Api<PartialObjectMeta<K>>, cache: Store<K>, filled: watch::Receiver<bool>, again: Arc<Notify>)
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     let kind = K::kind(&());
     loop {
         sleep(EVERY).await;
-        if cache.wait_until_ready().now_or_never().is_none() {
+        if !*filled.borrow() {
             tracing::warn!(%kind, "a watch did not come to the end of its first list; it begins anew");
             again.notify_one();
             continue;

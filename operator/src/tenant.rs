@@ -99,7 +99,7 @@ async fn run(tenant: &Tenant, context: &Context) -> Result<Action, TenantError> 
         finalizer::add(&api, tenant).await.map_err(TenantError::Finalizer)?;
         return Ok(Action::requeue(WAIT)); // the change comes back as an event
     }
-    let _stopping = context.devices.wait_until_ready().await; // fails only while the process ends
+    let _stopping = context.devices_filled.clone().wait_for(|filled| *filled).await.is_err(); // fails only while the process ends
     let mut outcome = survey(tenant, context, &id);
     let built = match validate::validate(&id, &tenant.spec, &context.forbidden) {
         Ok(valid) => {

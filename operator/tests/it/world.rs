@@ -61,12 +61,15 @@ impl World {
         let (facts_in, facts) = watch::channel(None);
         let (keys_in, keys) = watch::channel(Keys::Ready);
         let (bundle_in, bundle) = watch::channel(Some("-----BEGIN CERTIFICATE-----".to_owned()));
+        let filled = watch::channel(true).1;
         let (to_tenants, woken_tenants) = mpsc::unbounded_channel();
         let (to_devices, woken_devices) = mpsc::unbounded_channel();
         let mut token = tempfile::NamedTempFile::new().unwrap();
         token.write_all(b"token").unwrap();
         let context = Arc::new(Context {
             client: client.clone(),
+            tenants_filled: filled.clone(),
+            devices_filled: filled,
             clock: clock.clone(),
             random: Arc::new(SystemRandom::new()),
             platform: Platform {
