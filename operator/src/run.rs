@@ -126,8 +126,9 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
     tasks.spawn(named("attempts", attempts::poll(Arc::clone(&context))));
     tasks.spawn(named("cluster role bindings", tenant::conformance::follow(Arc::clone(&context))));
     tasks.spawn(named("vigil", stall::keep(Arc::clone(&context))));
-    tasks.spawn(named("sweep of tenants", sweep::run(Api::all(client.clone()), tenants.clone(), tenants_again)));
-    tasks.spawn(named("sweep of devices", sweep::run(Api::all(client), devices.clone(), devices_again)));
+    let Listed { tenants: tenants_listed, devices: devices_listed } = context.listed.clone();
+    tasks.spawn(named("sweep of tenants", sweep::run(Api::all(client.clone()), tenants.clone(), tenants_listed, tenants_again)));
+    tasks.spawn(named("sweep of devices", sweep::run(Api::all(client), devices.clone(), devices_listed, devices_again)));
     tasks.spawn(named("tenants", tenant_controller(tenant_stream, tenants, everything, tenants_to_wake, Arc::clone(&context))));
     tasks.spawn(named("devices", device_controller(device_stream, devices, devices_to_wake, context)));
     let ended = tasks.join_next().await.and_then(Result::ok).unwrap_or("unknown");

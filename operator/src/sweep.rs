@@ -13,7 +13,7 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::Store;
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
 use crate::errors::chain;
@@ -36,13 +36,18 @@ struct Version {
 }
 
 /// Looks for ever, and has the watch begin `again` when the cache has missed something.
-pub async fn run<K>(api: Api<PartialObjectMeta<K>>, cache: Store<K>, again: Arc<Notify>)
+pub async fn run<K>(api: Api<PartialObjectMeta<K>>, cache: Store<K>, listed: watch::Receiver<bool>, again: Arc<Notify>)
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     let kind = K::kind(&());
     loop {
         sleep(EVERY).await;
+        if !*listed.borrow() {
+            tracing::warn!(%kind, "a watch did not come to the end of its first list; it begins anew");
+            again.notify_one();
+            continue;
+        }
         let (listed, at) = match list(&api).await {
             Ok(listed) => listed,
             Err(error) => {

@@ -39,6 +39,9 @@ pub const KIND: &str = "Tenant";
 const RESYNC: Duration = Duration::from_secs(45);
 /// How often a namespace that is going away is looked at.
 const WAIT: Duration = Duration::from_secs(2);
+/// How often it is looked whether a namespace has gone that must be made again, should nobody say so.
+const GOING: Duration = Duration::from_secs(10);
+const TERMINATING: &str = "NamespaceTerminating";
 
 /// Why a Tenant could not be reconciled.
 #[derive(Debug, thiserror::Error)]
@@ -117,7 +120,8 @@ async fn run(tenant: &Tenant, context: &Context) -> Result<Action, TenantError> 
         announce(tenant, &id, &status, context).await;
     }
     built?;
-    Ok(Action::requeue(spread(RESYNC, id.group.as_str())))
+    let is_going = outcome.namespace.as_ref().is_some_and(|verdict| verdict.reason == TERMINATING);
+    Ok(Action::requeue(if is_going { GOING } else { spread(RESYNC, id.group.as_str()) }))
 }
 
 /// What is known about the group's devices without asking anybody.
@@ -252,14 +256,14 @@ fn refusal(id: &validate::Identity, holding: &apply::Holding) -> Verdict {
             format!("namespace {namespace} exists and {why}; it is left alone: delete it, or choose another name for the Tenant"),
         ),
         apply::Holding::Held { .. } | apply::Holding::Terminating => {
-            Verdict::fails("NamespaceTerminating", format!("namespace {namespace} is going away and will be made again when it has gone"))
+            Verdict::fails(TERMINATING, format!("namespace {namespace} is going away and will be made again when it has gone"))
         }
     }
 }
 
 /// Notes an error in the condition of its aspect, and makes it the error of its step.
 fn noted(aspect: &mut Option<Verdict>, error: ApplyError, step: impl FnOnce(ApplyError) -> TenantError) -> TenantError {
-    let reason = if error.is_terminating() { "NamespaceTerminating" } else { "ApplyFailed" };
+    let reason = if error.is_terminating() { TERMINATING } else { "ApplyFailed" };
     *aspect = Some(Verdict::fails(reason, chain(&error)));
     step(error)
 }

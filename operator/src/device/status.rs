@@ -148,8 +148,7 @@ pub async fn write(api: &Api<Device>, device: &Device, status: &DeviceStatus) ->
         return Ok(false);
     }
     let name = device.name_any();
-    let patch =
-        json!({ "apiVersion": Device::api_version(&()), "kind": Device::kind(&()), "metadata": { "name": name, "uid": device.uid() }, "status": status });
+    let patch = json!({ "apiVersion": Device::api_version(&()), "kind": Device::kind(&()), "metadata": { "name": name, "uid": device.uid() }, "status": status });
     let parameters = PatchParams::apply(names::FIELD_MANAGER).force();
     let patched = api.patch_status(&name, &parameters, &Patch::Apply(patch)).await;
     patched.map_err(failed::<Device>("write the status of", device.namespace().as_deref(), &name))?;

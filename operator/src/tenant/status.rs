@@ -97,8 +97,7 @@ pub async fn write(client: &Client, tenant: &Tenant, status: &TenantStatus) -> R
         return Ok(false);
     }
     let name = tenant.name_any();
-    let patch =
-        json!({ "apiVersion": Tenant::api_version(&()), "kind": Tenant::kind(&()), "metadata": { "name": name, "uid": tenant.uid() }, "status": status });
+    let patch = json!({ "apiVersion": Tenant::api_version(&()), "kind": Tenant::kind(&()), "metadata": { "name": name, "uid": tenant.uid() }, "status": status });
     let parameters = PatchParams::apply(names::FIELD_MANAGER).force();
     let api: Api<Tenant> = Api::all(client.clone());
     api.patch_status(&name, &parameters, &Patch::Apply(patch)).await.map_err(failed::<Tenant>("write the status of", None, &name))?;

@@ -8,6 +8,7 @@ mod attacks;
 mod attempt;
 mod crashes;
 mod handover;
+mod lost;
 mod operator;
 mod past;
 mod recover;

@@ -96,9 +96,11 @@ async fn events_of_a_watch() {
         (EventFault::Cut, "01!"),
         (EventFault::Silent, "01 "),
     ] {
-        let faults = Faults::new(Mode::Events(Arc::new(move |_, event| {
-            if event["object"]["metadata"]["name"] == "2" { fault } else { EventFault::None }
-        })));
+        let faults = Faults::new(Mode::Events(Arc::new(
+            move |_, event| {
+                if event["object"]["metadata"]["name"] == "2" { fault } else { EventFault::None }
+            },
+        )));
         let (client, _) = client(&faults);
         let answer = client.send(request(&Method::GET, "/api/v1/namespaces?watch=true")).await.unwrap();
         let mut lines = answer.into_body().into_data_stream();
