@@ -113,7 +113,11 @@ fn edits(resource: &str, name: &str) -> Vec<Value> {
     let mallory = json!([{"kind": "User", "name": "mallory", "apiGroup": "rbac.authorization.k8s.io"}]);
     match (resource.rsplit('/').next().unwrap_or_default(), name) {
         ("networkpolicies", names::POLICY_DENY_ALL) => {
-            vec![json!({"spec": {"ingress": [{}]}}), json!({"spec": {"egress": [{}]}}), json!({"spec": {"podSelector": {"matchLabels": {"a": "b"}}}})]
+            vec![
+                json!({"spec": {"ingress": [{}]}}),
+                json!({"spec": {"egress": [{}]}}),
+                json!({"spec": {"podSelector": {"matchLabels": {"a": "b"}}}}),
+            ]
         }
         ("networkpolicies", _) => vec![json!({"spec": {"egress": [{}]}}), json!({"spec": {"ingress": [{}]}})],
         ("resourcequotas", _) => vec![json!({"spec": {"hard": {"pods": "99"}}}), json!({"spec": {"hard": {"services": null}}})],

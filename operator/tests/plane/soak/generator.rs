@@ -24,7 +24,12 @@ pub enum Step {
     /// Applies a Tenant that the apiserver takes and the operator does not build; waits until it says so.
     Rejected(Value),
     /// Applies what the apiserver must refuse; what was declared before must stay.
-    Refused { kind: &'static str, name: String, spec: Value, because: String },
+    Refused {
+        kind: &'static str,
+        name: String,
+        spec: Value,
+        because: String,
+    },
     Site(String, Value),
     DeleteSite(String),
     Secret(String, &'static str),

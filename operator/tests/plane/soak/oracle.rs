@@ -18,7 +18,7 @@ use tsujiban_plane::backup::Backup;
 use super::declared::{Declared, Group};
 
 /// What is listed in a namespace.
-const KINDS: [&str; 11] = [
+const KINDS: [&str; 10] = [
     "apis/networking.k8s.io/v1/networkpolicies",
     "api/v1/resourcequotas",
     "api/v1/limitranges",
@@ -29,7 +29,6 @@ const KINDS: [&str; 11] = [
     "api/v1/secrets",
     "apis/tsujiban.dev/v1alpha1/sites",
     "apis/tsujiban.dev/v1alpha1/devices",
-    "api/v1/persistentvolumeclaims",
 ];
 
 /// What a group looks like.
@@ -151,7 +150,8 @@ fn secret(item: &Value, lists: &[Value]) -> Result<Value> {
     }
     if let Some(public) = text("ssh-publickey") {
         let devices = lists.iter().filter_map(|list| list["items"].as_array()).flatten().filter(|item| item["kind"] == "Device");
-        let shown_by: Vec<&Value> = devices.filter(|device| device["status"]["publicKey"] == *public).map(|it| &it["metadata"]["name"]).collect();
+        let shown_by: Vec<&Value> =
+            devices.filter(|device| device["status"]["publicKey"] == *public).map(|it| &it["metadata"]["name"]).collect();
         let is_private = text("ssh-privatekey").is_some_and(|key| key.starts_with("-----BEGIN OPENSSH PRIVATE KEY-----"));
         shown["pair"] = json!({"publicKeyOf": shown_by, "isPrivate": is_private});
     }
