@@ -94,7 +94,9 @@ fn all() -> Vec<Drift> {
             say(Change::Merge(json!({"metadata": {"labels": {label: null}}})));
         }
         say(Change::Merge(json!({"metadata": {"labels": {names::LABEL_TENANT_UID: "another"}}})));
-        edits(&resource, name).into_iter().for_each(|edit| say(Change::Merge(edit)));
+        for edit in edits(&resource, name) {
+            say(Change::Merge(edit));
+        }
     }
     let mut say = |resource: &str, name: &str, change| all.push(Drift { resource: resource.to_owned(), name: name.to_owned(), change });
     say(CORE, "", Change::Merge(json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "privileged"}}})));

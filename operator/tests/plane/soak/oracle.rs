@@ -87,6 +87,10 @@ fn unsettled(tenant: &Value, lists: &[Value], declared: &Declared) -> Vec<String
         if !(current && ready["status"] == "True" && object["metadata"].get("deletionTimestamp").is_none()) {
             wrong.push(format!("{name} is not ready: {ready}"));
         }
+        // the Device was looked at before the Tenant's plan was known, and will be again
+        if object["status"].to_string().contains("\"NotScheduled\"") {
+            wrong.push(format!("{name} knows no plan"));
+        }
     }
     if tenant["status"]["devices"] != json!(declared.devices.len()) {
         wrong.push(format!("the Tenant counts {} Devices of {}", tenant["status"]["devices"], declared.devices.len()));
@@ -96,8 +100,8 @@ fn unsettled(tenant: &Value, lists: &[Value], declared: &Declared) -> Vec<String
 
 /// The condition Ready.
 pub fn ready(object: &Value) -> Value {
-    let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
-    conditions.filter(|condition| condition["type"] == "Ready").next_back().cloned().unwrap_or_default()
+    let mut conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.find(|condition| condition["type"] == "Ready").cloned().unwrap_or_default()
 }
 
 fn object(item: &Value, has_status: bool) -> Value {
