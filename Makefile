@@ -53,6 +53,12 @@ test-unit: ## the tests that need no cluster
 	@$(cluster)/build versitygw
 	build/cargo test --workspace --exclude tsujiban-e2e
 
+.PHONY: soak
+soak: ## histories of a group that are made up: N=10000 SEED=1, or one again: SEED=1 ONLY=17
+	@$(cluster)/install cluster build
+	@$(cluster)/build etcd kube-apiserver kube-controller-manager kubectl helm
+	RUST_LOG=$${RUST_LOG:-off} SOAK_N=$(N) SOAK_SEED=$(SEED) SOAK_ONLY=$(ONLY) cargo test --package tsujiban-operator --test plane soak:: -- --nocapture
+
 .PHONY: test-e2e
 test-e2e: ## the tests on a real cluster
 	@e2e/test

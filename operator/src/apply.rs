@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tsujiban_api::names::FIELD_MANAGER;
 
-pub use covers::covers;
+pub use covers::{covers, exactly};
 
 /// What could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +83,11 @@ pub trait Generated: Resource<DynamicType = ()> + Serialize + DeserializeOwned +
         covers(desired, live)
     }
 
+    /// What a merge patch says to make the live object the desired one, when an apply could not.
+    fn repair(desired: &Value, _live: &Value) -> Value {
+        desired.clone()
+    }
+
     /// Whether the live object has to be deleted before the desired one can be written.
     fn must_be_recreated(_desired: &Self, _live: &Self) -> bool {
         false
@@ -100,6 +105,15 @@ impl Generated for NetworkPolicy {
     /// A policy's spec must be exactly what is wanted: one more label in a selector can switch the whole policy off.
     fn is_as_desired(desired: &Value, live: &Value) -> bool {
         covers(desired, live) && desired.get("spec") == live.get("spec")
+    }
+
+    /// A rule that somebody added to a list which we leave out goes only when it is said that there is none.
+    fn repair(desired: &Value, live: &Value) -> Value {
+        let mut wanted = desired.clone();
+        if let (Some(wanted), Some(spec), Some(live)) = (wanted.get_mut("spec"), desired.get("spec"), live.get("spec")) {
+            *wanted = exactly(spec, live);
+        }
+        wanted
     }
 }
 
@@ -127,12 +141,13 @@ pub async fn write<K: Generated>(api: &Api<K>, desired: &K, live: Option<&K>) ->
     }
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
     let applied = api.patch(&name, &parameters, &Patch::Apply(&wanted)).await.map_err(failed::<K>("apply", namespace.as_deref(), &name))?;
-    if K::is_as_desired(&wanted, &encode(&applied, &name)?) {
+    let found = encode(&applied, &name)?;
+    if K::is_as_desired(&wanted, &found) {
         return Ok((applied, true));
     }
     // a merge patch, unlike an apply, replaces lists as a whole
     let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    let merged = api.patch(&name, &parameters, &Patch::Merge(&wanted)).await;
+    let merged = api.patch(&name, &parameters, &Patch::Merge(K::repair(&wanted, &found))).await;
     Ok((merged.map_err(failed::<K>("repair", namespace.as_deref(), &name))?, true))
 }
 

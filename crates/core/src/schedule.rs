@@ -179,7 +179,17 @@ mod tests {
     /// A CronJob that the apiserver refuses would keep the group half built.
     #[test]
     fn what_kubernetes_does_not_understand_is_refused() {
-        for bad in ["0 2 L * *", "0 2 15W * *", "0 2 * * 7", "0 2 * * 5#1", "5-1 2 * * *", "*/0 2 * * *", "0 2 0 * *", "0 2 * * SUN-", "0,,1 2 * * *"] {
+        for bad in [
+            "0 2 L * *",
+            "0 2 15W * *",
+            "0 2 * * 7",
+            "0 2 * * 5#1",
+            "5-1 2 * * *",
+            "*/0 2 * * *",
+            "0 2 0 * *",
+            "0 2 * * SUN-",
+            "0,,1 2 * * *",
+        ] {
             assert!(matches!(Plan::new(bad, "UTC", 30), Err(InvalidSchedule::Cron(_))), "{bad}");
         }
         for good in ["00 02 * * sun", "*/5 1-5/2 1,15 JAN,jul MON-FRI"] {

@@ -17,10 +17,31 @@ pub fn covers(desired: &Value, live: &Value) -> bool {
     }
 }
 
+/// The merge patch that leaves nothing but `desired` of `live`.
+pub fn exactly(desired: &Value, live: &Value) -> Value {
+    match (desired, live) {
+        (Value::Object(desired), Value::Object(live)) => {
+            let wanted =
+                desired.iter().map(|(key, wanted)| (key.clone(), live.get(key).map_or(wanted.clone(), |live| exactly(wanted, live))));
+            let unwanted = live.keys().filter(|key| !desired.contains_key(*key)).map(|key| (key.clone(), Value::Null));
+            Value::Object(wanted.chain(unwanted).collect())
+        }
+        _ => desired.clone(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn what_is_not_desired_is_taken_away() {
+        let desired = json!({"podSelector": {}, "egress": [{"to": []}], "policyTypes": ["Egress"]});
+        let live = json!({"podSelector": {"matchLabels": {"a": "b"}}, "egress": [{}], "ingress": [{}]});
+        let patch = json!({"podSelector": {"matchLabels": null}, "egress": [{"to": []}], "policyTypes": ["Egress"], "ingress": null});
+        assert_eq!(exactly(&desired, &live), patch);
+    }
 
     #[test]
     fn defaults_and_foreign_fields_do_not_count() {

@@ -63,6 +63,8 @@ pub struct Evidence {
 pub enum Decision {
     /// Erase the device's data, then release.
     Erase,
+    /// The data is another Device's, too, and stays. The generated key pair goes: it was this one's alone.
+    Part,
     /// Release; the data stays, or goes with the whole group.
     Release,
 }
@@ -71,6 +73,7 @@ pub enum Decision {
 pub fn decide(evidence: Evidence) -> Decision {
     match evidence {
         Evidence { owner: Owner::Alive, place: Place::Standing, crds_stand: true, is_shared: false } => Decision::Erase,
+        Evidence { owner: Owner::Alive, place: Place::Standing, crds_stand: true, is_shared: true } => Decision::Part,
         _ => Decision::Release,
     }
 }
@@ -93,8 +96,10 @@ pub async fn clean_up(context: &Context, api: &Api<Device>, cached: &Device, id:
             let uid = device.uid().unwrap_or_default();
             context.backup.erase_device(&id.group, &incarnation, &id.serial, uid).await.map_err(DeleteError::Erase)?;
         }
-        credentials::remove(context, id).await?;
         context.book.forget(id.group.as_str(), id.serial.as_str());
+    }
+    if matches!(decision, Decision::Erase | Decision::Part) {
+        credentials::remove(context, id).await?;
     }
     finalizer::release(api, &device).await?;
     Ok(())
@@ -159,14 +164,16 @@ mod tests {
     fn every_combination() {
         let owners =
             [Owner::Absent, Owner::Alive, Owner::Stranger, Owner::Leaving(DeletionPolicy::Retain), Owner::Leaving(DeletionPolicy::Erase)];
-        let mut erased = Vec::new();
+        let (mut erased, mut parted) = (Vec::new(), Vec::new());
         for owner in owners {
             for place in [Place::Standing, Place::Terminating] {
                 for crds_stand in [true, false] {
                     for is_shared in [false, true] {
                         let evidence = Evidence { owner, place, crds_stand, is_shared };
-                        if decide(evidence) == Decision::Erase {
-                            erased.push(evidence);
+                        match decide(evidence) {
+                            Decision::Erase => erased.push(evidence),
+                            Decision::Part => parted.push(evidence),
+                            Decision::Release => {}
                         }
                     }
                 }
@@ -174,5 +181,6 @@ mod tests {
         }
         let meant = Evidence { owner: Owner::Alive, place: Place::Standing, crds_stand: true, is_shared: false };
         assert_eq!(erased, [meant]);
+        assert_eq!(parted, [Evidence { is_shared: true, ..meant }]);
     }
 }

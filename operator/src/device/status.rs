@@ -38,7 +38,7 @@ pub fn status(view: &View<'_>, forbidden: &Forbidden) -> DeviceStatus {
     conditions.set(CREDENTIALS_READY, &credentials);
     if let Some(host_key) = &host_key {
         conditions.set(HOST_KEY_VERIFIED, host_key);
-    } else if conditions.get(HOST_KEY_VERIFIED).is_none() {
+    } else if conditions.get(HOST_KEY_VERIFIED).is_none_or(|known| known.status == State::Unknown.as_str()) {
         conditions.set(HOST_KEY_VERIFIED, &Verdict::unknown("NotContacted", "the device has not been reached yet"));
     }
     conditions.set(BACKUP_FRESH, &fresh(view, &status));

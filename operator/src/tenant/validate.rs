@@ -169,7 +169,8 @@ mod tests {
     /// A RoleBinding that the apiserver refuses would leave the bindings as they were, those of removed owners too.
     #[test]
     fn an_owner_that_cannot_be_bound_is_refused() {
-        let owned_by = |name: &str| check(&spec(|s| s["owners"] = serde_json::json!([{"kind": "ServiceAccount", "name": name, "namespace": "ci"}])));
+        let owned_by =
+            |name: &str| check(&spec(|s| s["owners"] = serde_json::json!([{"kind": "ServiceAccount", "name": name, "namespace": "ci"}])));
         for bad in ["Deployer", "de ployer", "-x", "x.", ".x", "a..b", "本"] {
             assert!(owned_by(bad).unwrap_err().contains("owners: "), "{bad}");
         }

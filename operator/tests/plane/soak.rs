@@ -91,6 +91,7 @@ async fn whatever_happened_a_group_ends_as_it_was_declared_last() {
 
 /// Plays sequences side by side on one control plane.
 async fn play_all(generator: &Arc<Generator>, numbers: &[u64], tally: &Arc<Mutex<Tally>>, total: usize) -> Result<()> {
+    let start = Instant::now();
     let stage = Stage::new().await?;
     if numbers.first() == Some(&0) {
         tests::the_apiserver_agrees_about_what_is_good(&stage, generator).await;
@@ -110,14 +111,14 @@ async fn play_all(generator: &Arc<Generator>, numbers: &[u64], tally: &Arc<Mutex
                     played.map_err(|error| report(&sequence, &error))
                 });
                 let played = played.await.unwrap_or_else(|panic| Err(format!("sequence {number}: {panic}")));
-                note(&tally, number, played, total);
+                note(&tally, number, played, (total, start));
             }
         })
         .await;
     Ok(())
 }
 
-fn note(tally: &Mutex<Tally>, number: u64, played: Result<Duration, String>, total: usize) {
+fn note(tally: &Mutex<Tally>, number: u64, played: Result<Duration, String>, (total, start): (usize, Instant)) {
     let mut tally = tally.lock().unwrap();
     tally.done += 1;
     match played {
@@ -128,7 +129,8 @@ fn note(tally: &Mutex<Tally>, number: u64, played: Result<Duration, String>, tot
         }
     }
     if tally.done.is_multiple_of(10) || tally.done == total {
-        eprintln!("soak: {}/{total}, {} failed", tally.done, tally.failures.len());
+        let seconds = start.elapsed().as_secs();
+        eprintln!("soak: {}/{total}, {} failed, this control plane stands for {seconds} s", tally.done, tally.failures.len());
     }
 }
 
@@ -156,7 +158,7 @@ async fn look_fresh(stage: &Stage, fresh: &Group, end: &Declared) -> Result<Stri
     player.declare(end).await.context("the fresh group")?;
     let found = settled(stage, fresh, end, |_| true).await?;
     if !found.unsettled.is_empty() {
-        bail!("a group declared afresh is not settled: {:?}\n{}", found.unsettled, found.text);
+        bail!("a group declared afresh is not settled: {:?}", found.unsettled);
     }
     player.leave().await?;
     Ok(found.text)

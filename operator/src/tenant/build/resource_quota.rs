@@ -9,6 +9,9 @@ use crate::tenant::validate::ValidTenant;
 
 /// Kept Jobs, the running one, and those made by hand.
 const JOBS: u32 = 20;
+/// The one that there is, and another: a request that was admitted and cut off counts until the quota is reckoned anew, which takes
+/// minutes, and the CronJob must not wait for that.
+const CRON_JOBS: u32 = 2;
 const NONE: [&str; 11] = [
     "persistentvolumeclaims",
     "requests.storage",
@@ -37,7 +40,7 @@ pub fn resource_quota(tenant: &ValidTenant) -> ResourceQuota {
         ("configmaps", Quantity::count(quota.configmaps)),
         ("resourcequotas", Quantity::count(1)),
         ("count/jobs.batch", Quantity::count(JOBS)),
-        ("count/cronjobs.batch", Quantity::count(1)),
+        ("count/cronjobs.batch", Quantity::count(CRON_JOBS)),
     ];
     let hard = amounts.into_iter().chain(NONE.map(|name| (name, Quantity::count(0))));
     ResourceQuota {

@@ -94,7 +94,9 @@ fn all() -> Vec<Drift> {
             say(Change::Merge(json!({"metadata": {"labels": {label: null}}})));
         }
         say(Change::Merge(json!({"metadata": {"labels": {names::LABEL_TENANT_UID: "another"}}})));
-        edits(&resource, name).into_iter().for_each(|edit| say(Change::Merge(edit)));
+        for edit in edits(&resource, name) {
+            say(Change::Merge(edit));
+        }
     }
     let mut say = |resource: &str, name: &str, change| all.push(Drift { resource: resource.to_owned(), name: name.to_owned(), change });
     say(CORE, "", Change::Merge(json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "privileged"}}})));
@@ -113,7 +115,11 @@ fn edits(resource: &str, name: &str) -> Vec<Value> {
     let mallory = json!([{"kind": "User", "name": "mallory", "apiGroup": "rbac.authorization.k8s.io"}]);
     match (resource.rsplit('/').next().unwrap_or_default(), name) {
         ("networkpolicies", names::POLICY_DENY_ALL) => {
-            vec![json!({"spec": {"ingress": [{}]}}), json!({"spec": {"egress": [{}]}}), json!({"spec": {"podSelector": {"matchLabels": {"a": "b"}}}})]
+            vec![
+                json!({"spec": {"ingress": [{}]}}),
+                json!({"spec": {"egress": [{}]}}),
+                json!({"spec": {"podSelector": {"matchLabels": {"a": "b"}}}}),
+            ]
         }
         ("networkpolicies", _) => vec![json!({"spec": {"egress": [{}]}}), json!({"spec": {"ingress": [{}]}})],
         ("resourcequotas", _) => vec![json!({"spec": {"hard": {"pods": "99"}}}), json!({"spec": {"hard": {"services": null}}})],

@@ -24,7 +24,12 @@ pub enum Step {
     /// Applies a Tenant that the apiserver takes and the operator does not build; waits until it says so.
     Rejected(Value),
     /// Applies what the apiserver must refuse; what was declared before must stay.
-    Refused { kind: &'static str, name: String, spec: Value, because: String },
+    Refused {
+        kind: &'static str,
+        name: String,
+        spec: Value,
+        because: String,
+    },
     Site(String, Value),
     DeleteSite(String),
     Secret(String, &'static str),
@@ -100,9 +105,9 @@ impl Generator {
         let secrets = SECRETS.iter().take(if count > 0 { rng.between(0, 2) } else { 0 });
         let secrets = secrets.map(|name| ((*name).to_owned(), *rng.pick(&["password", "ssh-privatekey"]))).collect();
         let mut declared = Declared { tenant, sites, secrets, devices: [].into() };
-        for at in 0..count {
+        for (at, name) in DEVICES.iter().take(count).enumerate() {
             let device = self.device(rng, &declared, &format!("{mark}{at}"));
-            declared.devices.insert(DEVICES[at].to_owned(), device);
+            declared.devices.insert((*name).to_owned(), device);
         }
         declared
     }
@@ -112,12 +117,12 @@ impl Generator {
         let mut device = self.devices.value(rng);
         let filler = "0123456789".repeat(6);
         device["serialNumber"] = json!(format!("{SERIAL}.{serial}{}", &filler[..[0, 1, 20, 54][rng.between(0, 3)]]));
-        self.fit(rng, group, &mut device);
+        Self::fit(rng, group, &mut device);
         device
     }
 
     /// Makes a Device refer to what is there.
-    pub fn fit(&self, rng: &mut Rng, group: &Declared, device: &mut Value) {
+    fn fit(rng: &mut Rng, group: &Declared, device: &mut Value) {
         let sites: Vec<&String> = group.sites.keys().collect();
         device["siteRef"]["name"] = json!(rng.pick(&sites));
         let connection = &mut device["connection"];

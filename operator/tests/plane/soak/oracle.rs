@@ -18,7 +18,7 @@ use tsujiban_plane::backup::Backup;
 use super::declared::{Declared, Group};
 
 /// What is listed in a namespace.
-const KINDS: [&str; 11] = [
+const KINDS: [&str; 10] = [
     "apis/networking.k8s.io/v1/networkpolicies",
     "api/v1/resourcequotas",
     "api/v1/limitranges",
@@ -29,7 +29,6 @@ const KINDS: [&str; 11] = [
     "api/v1/secrets",
     "apis/tsujiban.dev/v1alpha1/sites",
     "apis/tsujiban.dev/v1alpha1/devices",
-    "api/v1/persistentvolumeclaims",
 ];
 
 /// What a group looks like.
@@ -88,6 +87,10 @@ fn unsettled(tenant: &Value, lists: &[Value], declared: &Declared) -> Vec<String
         if !(current && ready["status"] == "True" && object["metadata"].get("deletionTimestamp").is_none()) {
             wrong.push(format!("{name} is not ready: {ready}"));
         }
+        // the Device was looked at before the Tenant's plan was known, and will be again
+        if object["status"].to_string().contains("\"NotScheduled\"") {
+            wrong.push(format!("{name} knows no plan"));
+        }
     }
     if tenant["status"]["devices"] != json!(declared.devices.len()) {
         wrong.push(format!("the Tenant counts {} Devices of {}", tenant["status"]["devices"], declared.devices.len()));
@@ -97,8 +100,8 @@ fn unsettled(tenant: &Value, lists: &[Value], declared: &Declared) -> Vec<String
 
 /// The condition Ready.
 pub fn ready(object: &Value) -> Value {
-    let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
-    conditions.filter(|condition| condition["type"] == "Ready").next_back().cloned().unwrap_or_default()
+    let mut conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.find(|condition| condition["type"] == "Ready").cloned().unwrap_or_default()
 }
 
 fn object(item: &Value, has_status: bool) -> Value {
@@ -151,7 +154,8 @@ fn secret(item: &Value, lists: &[Value]) -> Result<Value> {
     }
     if let Some(public) = text("ssh-publickey") {
         let devices = lists.iter().filter_map(|list| list["items"].as_array()).flatten().filter(|item| item["kind"] == "Device");
-        let shown_by: Vec<&Value> = devices.filter(|device| device["status"]["publicKey"] == *public).map(|it| &it["metadata"]["name"]).collect();
+        let shown_by: Vec<&Value> =
+            devices.filter(|device| device["status"]["publicKey"] == *public).map(|it| &it["metadata"]["name"]).collect();
         let is_private = text("ssh-privatekey").is_some_and(|key| key.starts_with("-----BEGIN OPENSSH PRIVATE KEY-----"));
         shown["pair"] = json!({"publicKeyOf": shown_by, "isPrivate": is_private});
     }

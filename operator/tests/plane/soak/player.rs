@@ -189,7 +189,9 @@ impl<'a> Player<'a> {
 
     async fn member(&self, kind: &str, name: &str, spec: &Value) -> Result<()> {
         self.has_namespace().await?;
-        self.apply(&self.path(kind, name), &self.group.member(kind, name, spec)).await.with_context(|| format!("{kind} {name} was refused"))?;
+        self.apply(&self.path(kind, name), &self.group.member(kind, name, spec))
+            .await
+            .with_context(|| format!("{kind} {name} was refused"))?;
         Ok(())
     }
 
@@ -204,10 +206,7 @@ impl<'a> Player<'a> {
     }
 
     async fn has_namespace(&self) -> Result<()> {
-        until("the group has its namespace", || async {
-            Ok((self.namespace().await?["status"]["phase"] == "Active").then_some(()))
-        })
-        .await
+        until("the group has its namespace", || async { Ok((self.namespace().await?["status"]["phase"] == "Active").then_some(())) }).await
     }
 
     async fn refused(&self, kind: &str, name: &str, spec: &Value) -> Result<()> {
@@ -274,7 +273,8 @@ impl<'a> Player<'a> {
 
     async fn drift(&self, drift: &Drift) -> Result<()> {
         let (path, body) = (drift.path(self.group), serde_json::to_vec(&drift.body(self.group))?);
-        let (here, merge) = (if drift.name.is_empty() { path.clone() } else { format!("{path}/{}", drift.name) }, "application/merge-patch+json");
+        let (here, merge) =
+            (if drift.name.is_empty() { path.clone() } else { format!("{path}/{}", drift.name) }, "application/merge-patch+json");
         let hand = &self.stage.hand;
         let done = match drift.change {
             Change::Delete => hand.request::<Value>(Request::delete(here).body(Vec::new())?).await,
@@ -287,6 +287,8 @@ impl<'a> Player<'a> {
         match done {
             // the Tenant was declared a moment ago, or the operator was faster
             Err(kube::Error::Api(status)) if status.is_not_found() || status.is_already_exists() => Ok(()),
+            // one more than the group's quota takes
+            Err(kube::Error::Api(status)) if status.message.contains("exceeded quota") => Ok(()),
             other => other.map(|_| ()).with_context(|| format!("{drift:?} was refused")),
         }
     }

@@ -160,19 +160,33 @@ impl Schema {
             Some("array") => {
                 say(json!({"no": "list"}));
                 let item = json!(self.make(&mut Rng::new(0, "item", 0), &node["items"], &format!("{path}[]")));
-                at("maxItems").into_iter().for_each(|most| say(json!(vec![&item; most + 1])));
-                at("minItems").filter(|least| *least > 0).into_iter().for_each(|_| say(json!([])));
+                if let Some(most) = at("maxItems") {
+                    say(json!(vec![&item; most + 1]));
+                }
+                if at("minItems").is_some_and(|least| least > 0) {
+                    say(json!([]));
+                }
             }
             Some("string") => {
                 say(json!(7));
-                at("maxLength").into_iter().for_each(|most| say(json!("x".repeat(most + 1))));
-                at("minLength").filter(|least| *least > 0).into_iter().for_each(|least| say(json!("x".repeat(least - 1))));
-                node.get("enum").into_iter().for_each(|_| say(json!("Nonsense")));
+                if let Some(most) = at("maxLength") {
+                    say(json!("x".repeat(most + 1)));
+                }
+                if let Some(less) = at("minLength").and_then(|least| least.checked_sub(1)) {
+                    say(json!("x".repeat(less)));
+                }
+                if node.get("enum").is_some() {
+                    say(json!("Nonsense"));
+                }
             }
             Some("integer") => {
                 say(json!("7"));
-                at("maximum").into_iter().for_each(|most| say(json!(most + 1)));
-                at("minimum").filter(|least| *least > 0).into_iter().for_each(|least| say(json!(least - 1)));
+                if let Some(most) = at("maximum") {
+                    say(json!(most + 1));
+                }
+                if let Some(less) = at("minimum").and_then(|least| least.checked_sub(1)) {
+                    say(json!(less));
+                }
                 say(json!(1.5));
             }
             _ => say(json!("no truth")),

@@ -107,6 +107,8 @@ pub const TENANT: &[Source] = &[
         refused: quantities,
         rejected: || all(&["63Mi", "1", "2000E", "-", "Gi"]),
     },
+    // two are always there. Were there room for no third, a request that was cut off would hold back the CA's until the quota is reckoned anew
+    ruled("quota.configmaps", 0, Some(|rng| json!(rng.pick(&[3, 10, 1000]))), Vec::new),
     ruled("quota", 2, None, || vec![json!({"cpu": "0"}), json!({"memory": "255Mi"})]),
 ];
 
@@ -116,7 +118,19 @@ pub const DEVICE: &[Source] = &[
     // made to fit the group afterwards, as the Site, the port and the Secret are; it cannot be changed either
     ruled("serialNumber", 2, Some(|rng| json!(format!("X{}", rng.between(0, 9)))), || all(&["a b", "a/b", "シリアル", ""])),
     ruled("connection.host", 3, Some(|rng| one_of(rng, &HOSTS)), || {
-        all(&["-r1", "r1:22", "tsujiban@r1", "ssh://r1", "300.1.1.1", "1.2.3", "127.0.0.1", "169.254.169.254", "::", "fe80::1", "10.244.0.9"])
+        all(&[
+            "-r1",
+            "r1:22",
+            "tsujiban@r1",
+            "ssh://r1",
+            "300.1.1.1",
+            "1.2.3",
+            "127.0.0.1",
+            "169.254.169.254",
+            "::",
+            "fe80::1",
+            "10.244.0.9",
+        ])
     }),
     ruled("connection.username", 1, Some(|rng| one_of(rng, &["tsujiban", "a", "net.ops_1-x"])), || all(&["a b", "root;", "管理"])),
     ruled("connection.hostKey", 1, Some(|rng| one_of(rng, &HOST_KEYS)), || {
