@@ -111,11 +111,11 @@ async fn no_rule_is_wider_than_a_rule_may_be(held: Arc<Held>) -> Result<()> {
                 let by_name = !texts(&rule["resourceNames"]).is_empty();
                 ensure!(!["escalate", "impersonate", "deletecollection", "approve", "sign"].iter().any(|verb| has(verb)), "{name}: {rule}");
                 ensure!(!has("bind") || by_name && on("clusterroles") && resources.len() == 1, "{name} binds more than by name: {rule}");
-                for resource in
-                    ["pods/exec", "pods/attach", "pods/ephemeralcontainers", "nodes", "nodes/proxy", "roles", "clusterrolebindings"]
-                {
+                for resource in ["pods/exec", "pods/attach", "pods/ephemeralcontainers", "nodes", "nodes/proxy", "roles"] {
                     ensure!(!on(resource), "{name} has {resource}: {rule}");
                 }
+                let reads = verbs.iter().all(|verb| ["get", "list", "watch"].contains(&verb.as_str()));
+                ensure!(!on("clusterrolebindings") || reads, "{name} gives rights in the whole cluster: {rule}");
                 ensure!(!on("serviceaccounts/token") || by_name, "{name} makes any token: {rule}");
                 ensure!(!on("clusterroles") || verbs == ["bind"], "{name} changes roles: {rule}");
                 if kind == "ClusterRole" && everywhere.contains(role["metadata"]["name"].as_str().unwrap_or_default()) {
