@@ -82,12 +82,11 @@ impl Backup {
     /// Puts a group into a state, whatever it was.
     pub fn set(&self, name: &str, incarnation: &str, state: GroupState) {
         let mut held = self.held();
-        match held.groups.iter_mut().find(|group| group.incarnation == incarnation) {
-            Some(group) => group.state = state,
-            None => {
-                let group = Group { name: name.to_owned(), incarnation: incarnation.to_owned(), state, erased_devices: Vec::new() };
-                held.groups.push(group);
-            }
+        if let Some(group) = held.groups.iter_mut().find(|group| group.incarnation == incarnation) {
+            group.state = state;
+        } else {
+            let group = Group { name: name.to_owned(), incarnation: incarnation.to_owned(), state, erased_devices: Vec::new() };
+            held.groups.push(group);
         }
     }
 
