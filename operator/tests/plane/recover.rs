@@ -5,6 +5,7 @@ mod lost_hour;
 mod reinstall;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, ResourceExt};
@@ -13,7 +14,11 @@ use tsujiban_api::names::{self, ANNOTATION_INCARNATION};
 use tsujiban_plane::SYSTEM;
 use tsujiban_plane::wait::until;
 
-use crate::world::{SOON, World};
+use crate::world::World;
+
+/// How long it may take until the operator sees what is there, after a start or when a kind was gone: a watch that hangs ends within a
+/// minute, and the next one is tried at most half a minute later.
+const NOTICED: Duration = Duration::from_mins(3);
 
 type Data = BTreeMap<String, Vec<u8>>;
 
@@ -21,6 +26,7 @@ impl World {
     /// Declares a group with Site hq and Devices, and waits until all are ready. A namespace that is going away is waited for.
     async fn declare(&self, group: &str, more: Value, devices: &[(&str, &str)]) {
         self.tenant(group, more).await;
+        until(&format!("tenant {group} is seen"), NOTICED, || async { Ok(self.tenants().get(group).await?.status) }).await.unwrap();
         self.tenant_is(group, "True").await;
         self.site(group).await;
         for (last, (name, serial)) in (10..).zip(devices) {
@@ -67,7 +73,7 @@ impl World {
 
     /// Waits until a condition has this status and reason, and answers its message.
     async fn told(&self, object: &Told<'_>, status: &str, reason: &str) -> String {
-        until(&format!("{object:?} has {status} {reason}"), SOON, || async {
+        until(&format!("{object:?} has {status} {reason}"), NOTICED, || async {
             let (status_now, type_) = match object {
                 Told::Tenant(name, type_) => (serde_json::to_value(self.tenants().get(name).await?.status)?, type_),
                 Told::Device(group, name) => (serde_json::to_value(self.devices(group).get(name).await?.status)?, &"Ready"),

@@ -8,9 +8,9 @@ use serde_json::json;
 use tsujiban_plane::wait::until;
 use tsujiban_proto::lifecycle::v1::GroupState;
 
-use super::Told;
+use super::{NOTICED, Told};
 use crate::operator::Operator;
-use crate::world::{SOON, World};
+use crate::world::World;
 
 const COPY: &str = "an-hour-ago";
 
@@ -27,7 +27,7 @@ async fn live_an_hour(world: &World) {
     for group in ["erased", "retained"] {
         world.tenants().delete(group, &DeleteParams::default()).await.unwrap();
     }
-    until("the hour is over", SOON, || async {
+    until("the hour is over", NOTICED, || async {
         let tenants = world.tenants().get_opt("erased").await?.is_none() && world.tenants().get_opt("retained").await?.is_none();
         let namespace = world.namespaces().get_opt("tn-erased").await?.is_none();
         Ok((tenants && namespace && world.devices("acme").get_opt("gone").await?.is_none()).then_some(()))
@@ -42,7 +42,7 @@ fn state(world: &World, group: &str) -> GroupState {
 
 async fn becomes(world: &World, group: &str, wanted: GroupState) {
     let what = format!("group {group} is {wanted:?}");
-    until(&what, SOON, || async { Ok((state(world, group) == wanted).then_some(())) }).await.unwrap();
+    until(&what, NOTICED, || async { Ok((state(world, group) == wanted).then_some(())) }).await.unwrap();
 }
 
 /// C24, C25: nothing of that hour is lost, nothing that was erased begins anew unnoticed, and nothing more is erased.
@@ -90,11 +90,13 @@ async fn an_hour_that_never_happened() {
     // and what is gone goes for good when it is deleted, without anything of anybody else
     let uid = world.devices("acme").get("gone").await.unwrap().uid().unwrap();
     world.devices("acme").delete("gone", &DeleteParams::default()).await.unwrap();
-    until("the device is gone", SOON, || async { Ok(world.devices("acme").get_opt("gone").await?.is_none().then_some(())) }).await.unwrap();
+    until("the device is gone", NOTICED, || async { Ok(world.devices("acme").get_opt("gone").await?.is_none().then_some(())) })
+        .await
+        .unwrap();
     world.device("acme", "gone", "GONE", 31).await;
     world.device_is("acme", "gone", "True").await;
     world.tenants().delete("erased", &DeleteParams::default()).await.unwrap();
-    until("the group is gone", SOON, || async { Ok(world.namespaces().get_opt("tn-erased").await?.is_none().then_some(())) })
+    until("the group is gone", NOTICED, || async { Ok(world.namespaces().get_opt("tn-erased").await?.is_none().then_some(())) })
         .await
         .unwrap();
     let erasures = world.erasures();

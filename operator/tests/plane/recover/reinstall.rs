@@ -7,8 +7,9 @@ use tsujiban_plane::SYSTEM;
 use tsujiban_plane::wait::until;
 use tsujiban_proto::lifecycle::v1::GroupState;
 
+use super::NOTICED;
 use crate::operator::Operator;
-use crate::world::{SOON, World};
+use crate::world::World;
 
 const KINDS: [&str; 3] = ["tenants.tsujiban.dev", "sites.tsujiban.dev", "devices.tsujiban.dev"];
 const DEVICES: [(&str, &str); 2] = [("acme", "r1"), ("borealis", "r9")];
@@ -25,7 +26,7 @@ async fn operator(world: &World) -> Operator {
 
 /// Sites may be back by then: they have no finalizer, so an installation finds none and makes the kind anew.
 async fn kinds_are_gone(world: &World) {
-    until("the kinds are gone", SOON, || async {
+    until("the kinds are gone", NOTICED, || async {
         let left = world.plane.kubectl(&["get", "crd", "--output=name"])?;
         Ok(["tenants", "devices"].iter().all(|kind| !left.contains(kind)).then_some(()))
     })
