@@ -152,6 +152,9 @@ fn normal(name: &str, mut object: Value, words: &[(String, String)]) -> String {
     if !keeps_status && let Some(fields) = object.as_object_mut() {
         fields.remove("status"); // of other controllers
     }
+    if name.starts_with("secrets/") && object["metadata"]["labels"][LABEL_TENANT_UID].is_string() {
+        object["metadata"]["labels"][LABEL_TENANT_UID] = json!("there"); // of the Tenant that stood when the key was made
+    }
     blank(&mut object);
     let mut shown = object.to_string();
     for (word, by) in words {
