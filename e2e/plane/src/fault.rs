@@ -123,7 +123,7 @@ impl Faults {
     pub(crate) fn on_request(&self, call: &Call) -> Fault {
         let mut state = self.state();
         let Mode::Mixed(plan) = state.mode.clone() else { return Fault::None };
-        let nth = counted(&mut state.asked, &format!("{} {}", call.method, call.path));
+        let nth = counted(&mut state.asked, format!("{} {}", call.method, call.path));
         let fault = plan.on_request(call, nth);
         if fault != Fault::None {
             counted(&mut state.done, fault.name());
@@ -136,7 +136,7 @@ impl Faults {
         let fault = match state.mode.clone() {
             Mode::Mixed(plan) => {
                 let object = event.pointer("/object/metadata/name").and_then(Value::as_str).unwrap_or_default();
-                let nth = counted(&mut state.asked, &format!("event {} {object}", call.resource));
+                let nth = counted(&mut state.asked, format!("event {} {object}", call.resource));
                 plan.on_event(&call.resource, object, nth)
             }
             Mode::Events(script) => script(call, event),

@@ -137,7 +137,8 @@ impl Apiserver {
             return self.review(body); // a question, not a write
         }
         let (path, is_status) = path.strip_suffix("/status").map_or((path, false), |path| (path, true));
-        if *method != Method::GET && !path.contains("/events") {
+        let is_write = *method != Method::GET && !is_question(&body, media);
+        if is_write && !path.contains("/events") {
             self.writes.lock().unwrap().push(format!("{method} {path}{}", if is_status { "/status" } else { "" }));
         }
         let there = self.get(path);
@@ -198,6 +199,9 @@ impl Apiserver {
                 return failure(StatusCode::CONFLICT, "Conflict");
             }
         }
+        if is_question(body, media) {
+            return (StatusCode::OK, object); // what changes nothing makes no new version
+        }
         merge(&mut object, body, is_apply);
         let released = object["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty);
         if released && !object["metadata"]["deletionTimestamp"].is_null() {
@@ -229,6 +233,12 @@ fn is_collection(path: &str) -> bool {
     let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     let rest = if parts[0] == "api" { &parts[2..] } else { &parts[3..] };
     matches!(rest, [_] | ["namespaces", _, _])
+}
+
+/// Whether a merge patch says nothing but of which object, in which version.
+fn is_question(body: &Value, media: &str) -> bool {
+    let guards = |metadata: &Value| metadata.as_object().is_some_and(|it| it.keys().all(|key| key == "uid" || key == "resourceVersion"));
+    media.contains("merge-patch") && body.as_object().is_some_and(|it| it.iter().all(|(key, value)| key == "metadata" && guards(value)))
 }
 
 /// A merge patch, or an apply as far as it differs from one: selectors are replaced as a whole, and elements that others added to

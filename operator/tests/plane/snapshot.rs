@@ -107,6 +107,9 @@ pub async fn snapshot(world: &World, group: &str) -> Result<(Snapshot, Identitie
     // a name, and by what it is replaced: the longest first
     let mut words = vec![(group.to_owned(), "GROUP".to_owned())];
     let status = tenant.as_ref().map(|tenant| tenant["status"].clone()).unwrap_or_default();
+    // of a retained group, the CronJob alone still tells its schedule
+    let kept = || found.iter().find(|(name, _)| name == "cronjobs/device-backup").map(|(_, job)| text(job, "/spec/schedule"));
+    let schedule = if tenant.is_some() { status["schedule"].as_str().map(str::to_owned) } else { kept() };
     for (word, by) in [
         (tenant.as_ref().map(|tenant| text(tenant, "/metadata/uid")), "TENANT-UID"),
         (place.as_ref().map(|place| place["metadata"]["labels"][LABEL_TENANT_UID].as_str().unwrap_or_default().to_owned()), "MADE-FOR-UID"),
@@ -114,7 +117,7 @@ pub async fn snapshot(world: &World, group: &str) -> Result<(Snapshot, Identitie
             place.as_ref().map(|place| place["metadata"]["annotations"][ANNOTATION_INCARNATION].as_str().unwrap_or_default().to_owned()),
             "INCARNATION",
         ),
-        (status["schedule"].as_str().map(str::to_owned), "SCHEDULE"),
+        (schedule, "SCHEDULE"),
     ] {
         words.extend(word.filter(|word| !word.is_empty()).map(|word| (word, by.to_owned())));
     }
@@ -148,6 +151,9 @@ fn normal(name: &str, mut object: Value, words: &[(String, String)]) -> String {
     let keeps_status = ["tenant", "namespace"].contains(&name) || name.starts_with("devices/");
     if !keeps_status && let Some(fields) = object.as_object_mut() {
         fields.remove("status"); // of other controllers
+    }
+    if name.starts_with("secrets/") && object["metadata"]["labels"][LABEL_TENANT_UID].is_string() {
+        object["metadata"]["labels"][LABEL_TENANT_UID] = json!("there"); // of the Tenant that stood when the key was made
     }
     blank(&mut object);
     let mut shown = object.to_string();

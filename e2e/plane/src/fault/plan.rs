@@ -85,7 +85,7 @@ impl Plan {
         }
     }
 
-    fn dice(&self, what: &str, nth: u64) -> u64 {
+    fn dice(self, what: &str, nth: u64) -> u64 {
         let hash = what.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         mixed(mixed(self.seed ^ hash).wrapping_add(nth))
     }
