@@ -17,7 +17,7 @@ tool = $$($(cluster)/path $(1))
 
 .PHONY: help
 help: ## print the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: demo
 demo: ## from nothing to groups whose routers are backed up; the cluster stays up
@@ -34,7 +34,7 @@ install: ## install what building, testing and linting need
 .PHONY: build
 build: ## build the binaries (static musl)
 	@$(cluster)/install build
-	cargo build --workspace --bins
+	build/cargo build --workspace --bins
 
 .PHONY: images
 images: build ## build the images and load them into the cluster
@@ -51,7 +51,7 @@ test: test-unit test-e2e test-clean ## every test
 test-unit: ## the tests that need no cluster
 	@$(cluster)/install cluster build
 	@$(cluster)/build versitygw
-	cargo test --workspace --exclude tsujiban-e2e
+	build/cargo test --workspace --exclude tsujiban-e2e
 
 .PHONY: soak
 soak: ## histories of a group that are made up: N=10000 SEED=1, or one again: SEED=1 ONLY=17
@@ -67,23 +67,46 @@ test-e2e: ## the tests on a real cluster
 test-clean: ## demo and down, twice in a row, leave nothing behind
 	@e2e/clean
 
+.PHONY: bench
+bench: ## what is promised about speed and size, beside baselines; FIGURES="NAME ..." some of it
+	@e2e/bench/run $(FIGURES)
+
+.PHONY: upgrade-test
+upgrade-test: ## from the version before to this one and back, under a running collection
+	@e2e/upgrade
+
 .PHONY: lint
-lint: ## formatting, clippy, licences and bans, contracts, charts, drift of generated files
-	@$(cluster)/install build lint
+lint: lint-rust lint-deps lint-proto lint-charts ## every lint
+
+.PHONY: lint-rust
+lint-rust: ## formatting, clippy, drift of crds/
+	@$(cluster)/install build
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	build/cargo run --quiet --package tsujiban-api --bin crds -- --check crds
+
+.PHONY: lint-deps
+lint-deps: ## licences, bans and sources of dependencies
+	@$(cluster)/install build lint
 	$(call tool,cargo-deny) --log-level error check --hide-inclusion-graph licenses bans sources
+
+.PHONY: lint-proto
+lint-proto: ## the gRPC contracts
+	@$(cluster)/install lint
 	cd proto && $(call tool,buf) lint
-	cargo run --quiet --package tsujiban-api --bin crds -- --check crds
+
+.PHONY: lint-charts
+lint-charts: ## the charts: helm lint, unit tests, schemas of Kubernetes 1.35 to 1.37, kube-score, drift of READMEs and the CRD chart
+	@$(cluster)/install lint
 	charts/sync-crds --check
-	$(call tool,helm) lint --strict charts/tsujiban-crds
-	$(call tool,helm) lint --strict charts/tsujiban --values charts/tsujiban/values-trial.yaml
-	$(call tool,helm) lint --strict charts/tsujiban --values charts/tsujiban/values-production.yaml
+	charts/lint/run
 
 .PHONY: generate
-generate: ## write the generated files: crds/ and the CRD chart
-	cargo run --quiet --package tsujiban-api --bin crds -- crds
+generate: ## write the generated files: crds/, the CRD chart and the charts' READMEs
+	@$(cluster)/install build lint
+	build/cargo run --quiet --package tsujiban-api --bin crds -- crds
 	charts/sync-crds
+	charts/lint/run docs --write
 
 .PHONY: clean
 clean: down ## stop everything and remove what was built, but not the cache

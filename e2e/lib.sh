@@ -52,7 +52,7 @@ bring_up() {
     "$cluster/build" kubectl helm
   fi
   step "building the binaries"
-  (cd "$checkout" && cargo build --workspace --bins --quiet)
+  (cd "$checkout" && build/cargo build --workspace --bins --quiet)
   if [ "$CLUSTER" = own ]; then
     step "building the cluster's programs (12 minutes when the cache is empty)"
     "$cluster/build"

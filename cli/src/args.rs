@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use tsujiban_api::names;
 use tsujiban_core::id::{GroupId, IncarnationId, SnapshotId};
 
@@ -11,7 +11,11 @@ use crate::service::StaffName;
 
 /// Look after the groups whose devices Tsujiban backs up.
 #[derive(Debug, Parser)]
-#[command(name = "tsujiban", version, after_help = "Exit codes: 0 done, 1 error, 2 wrong usage, 3 a snapshot is damaged.")]
+#[command(
+    name = "tsujiban",
+    version,
+    after_help = "Exit codes: 0 done, 1 error, 2 wrong usage, 3 a snapshot is damaged, 4 a group does not conform."
+)]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
@@ -64,8 +68,39 @@ pub enum Command {
     /// The host keys by which devices are known.
     #[command(subcommand)]
     Hostkeys(Hostkeys),
+    /// Try, as each owner of a group, what no owner may do, and look whether the group's namespace is closed. Needs the right to impersonate
+    /// the owners. Everything is tried dry: nothing is left behind. Exit code 4: a check fails.
+    Conformance {
+        /// The group's id, which is its Tenant's name.
+        tenant: GroupId,
+        /// A group in which your identity provider puts the owners of kind User. May be given several times.
+        #[arg(long, value_name = "GROUP")]
+        as_group: Vec<String>,
+        /// The language of titles and results.
+        #[arg(long, value_enum, default_value_t, value_name = "LANGUAGE")]
+        language: Language,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Print the version.
     Version,
+}
+
+/// A language of people.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Language {
+    #[default]
+    En,
+    Ja,
+}
+
+impl From<Language> for tsujiban_conformance::Language {
+    fn from(language: Language) -> Self {
+        match language {
+            Language::En => Self::En,
+            Language::Ja => Self::Ja,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -6,6 +6,7 @@ use tsujiban_core::id::GroupId;
 
 use crate::backup::now::NowError;
 use crate::cluster::ClusterError;
+use crate::conformance::ConformanceError;
 use crate::groups::EraseError;
 use crate::hostkeys::DeviceError;
 use crate::output::escape_line;
@@ -32,6 +33,8 @@ pub enum Failure {
     Erase(#[from] EraseError),
     #[error(transparent)]
     Device(#[from] DeviceError),
+    #[error(transparent)]
+    Conformance(#[from] ConformanceError),
     #[error(
         "group {group} has fewer than two snapshots of device {device}, so there is nothing to compare; look with: tsujiban snapshots list {group}"
     )]

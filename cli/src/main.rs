@@ -3,6 +3,7 @@
 mod args;
 mod backup;
 mod cluster;
+mod conformance;
 mod failure;
 mod groups;
 mod hostkeys;
@@ -65,6 +66,9 @@ async fn run(cli: Cli) -> Result<Answer, Failure> {
         }
         Command::Groups(Groups::Erase { group, incarnation, yes, output }) => {
             groups::erase(&service(&cluster().await?).await?, &group, &incarnation, yes, output.or(outer)).await
+        }
+        Command::Conformance { tenant, as_group, language, output } => {
+            conformance::check(&cluster().await?, &tenant, &as_group, language.into(), output.or(outer)).await
         }
         Command::Hostkeys(Hostkeys::Show { group, device, output }) => {
             let cluster = cluster().await?;

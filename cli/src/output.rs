@@ -38,6 +38,8 @@ pub enum Verdict {
     Failed,
     /// A snapshot is not what was stored.
     Damaged,
+    /// A check of a group fails.
+    NotConformant,
 }
 
 impl Verdict {
@@ -46,6 +48,7 @@ impl Verdict {
             Self::Good => 0,
             Self::Failed => 1,
             Self::Damaged => 3,
+            Self::NotConformant => 4,
         }
     }
 }

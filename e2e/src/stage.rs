@@ -73,6 +73,12 @@ impl Stage {
         run(Command::new(&self.cli).args(["--staff", staff]).args(arguments))
     }
 
+    /// Runs `tsujiban` with another kubeconfig.
+    #[allow(clippy::unused_async)] // as above
+    pub async fn tsujiban_with(&self, kubeconfig: &std::path::Path, arguments: &[&str]) -> Result<Answer> {
+        run(Command::new(&self.cli).env("KUBECONFIG", kubeconfig).args(["--output", "json"]).args(arguments))
+    }
+
     #[allow(clippy::unused_async)] // as above
     pub async fn kubectl(&self, arguments: &[&str]) -> Result<Answer> {
         run(Command::new("kubectl").args(arguments))

@@ -4,6 +4,7 @@
 //! list of ours, the list is replaced.
 
 mod covers;
+pub mod current;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -158,21 +159,45 @@ pub async fn ensure<K: Generated>(api: &Api<K>, desired: &K) -> Result<(K, bool)
 }
 
 /// Makes the objects of one kind that carry the labels `ours` in a namespace be exactly `desired`: writes what is missing or
-/// differs, deletes what is no longer wanted. One request when nothing has to change.
-pub async fn sync<K>(client: &Client, namespace: &str, ours: &str, desired: Vec<K>) -> Result<(), ApplyError>
+/// differs, deletes what is no longer wanted. One request when nothing has to change. Answers what is there then.
+pub async fn sync<K>(client: &Client, namespace: &str, ours: &str, desired: Vec<K>) -> Result<Vec<K>, ApplyError>
 where
     K: Generated + Resource<Scope = NamespaceResourceScope>,
 {
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
     let found = api.list(&ListParams::default().labels(ours)).await.map_err(failed::<K>("list", Some(namespace), ours))?;
-    let mut live: BTreeMap<String, K> = found.items.into_iter().map(|object| (object.name_any(), object)).collect();
-    for object in &desired {
-        write(&api, object, live.remove(&object.name_any()).as_ref()).await?;
+    settle(&api, found.items, &desired).await
+}
+
+/// The same, for a kind of which objects that others made matter too: answers those as well. As many requests.
+pub async fn sync_among<K>(client: &Client, namespace: &str, ours: &str, desired: Vec<K>) -> Result<Vec<K>, ApplyError>
+where
+    K: Generated + Resource<Scope = NamespaceResourceScope>,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    let found = api.list(&ListParams::default()).await.map_err(failed::<K>("list", Some(namespace), ""))?;
+    let (mine, others): (Vec<K>, Vec<K>) = found.items.into_iter().partition(|object| carries(object, ours));
+    let mut live = settle(&api, mine, &desired).await?;
+    live.extend(others);
+    Ok(live)
+}
+
+/// Whether an object carries all labels of a selector `a=b,c=d`.
+fn carries<K: Resource>(object: &K, selector: &str) -> bool {
+    let has = |pair: &str| pair.split_once('=').is_some_and(|(key, value)| object.labels().get(key).is_some_and(|found| found == value));
+    selector.split(',').all(has)
+}
+
+async fn settle<K: Generated>(api: &Api<K>, found: Vec<K>, desired: &[K]) -> Result<Vec<K>, ApplyError> {
+    let mut live: BTreeMap<String, K> = found.into_iter().map(|object| (object.name_any(), object)).collect();
+    let mut settled = Vec::with_capacity(desired.len());
+    for object in desired {
+        settled.push(write(api, object, live.remove(&object.name_any()).as_ref()).await?.0);
     }
     for orphan in live.values() {
-        delete(&api, orphan).await?;
+        delete(api, orphan).await?;
     }
-    Ok(())
+    Ok(settled)
 }
 
 /// Deletes exactly this object, never another one of the same name. What is gone already is deleted.

@@ -5,18 +5,30 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 const FIRST: Duration = Duration::from_secs(5);
+/// After errors that pass by themselves, as when the apiserver or the backup service is away: nobody has to wait long once it is back.
+const MOST_PASSING: Duration = Duration::from_secs(30);
+/// After errors that somebody has to put right.
 const MOST: Duration = Duration::from_mins(5);
 
-/// How many errors each object has had in a row.
+/// How many errors of each sort an object has had in a row.
 #[derive(Debug, Default)]
-pub struct Backoff(Mutex<HashMap<String, u32>>);
+struct Failures {
+    passing: u32,
+    lasting: u32,
+}
+
+/// What went wrong with each object.
+#[derive(Debug, Default)]
+pub struct Backoff(Mutex<HashMap<String, Failures>>);
 
 impl Backoff {
-    /// Notes an error and answers how long to wait: 5 s, then twice as long each time, at most 5 minutes.
-    pub fn failed(&self, object: &str) -> Duration {
-        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = failures.entry(object.to_owned()).or_default();
-        let wait = FIRST.saturating_mul(2_u32.saturating_pow(*count)).min(MOST);
+    /// Notes an error and answers how long to wait: 5 s, then twice as long each time, at most 5 minutes; at most 30 s when the error
+    /// does not last.
+    pub fn failed(&self, object: &str, is_lasting: bool) -> Duration {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let failures = all.entry(object.to_owned()).or_default();
+        let (count, most) = if is_lasting { (&mut failures.lasting, MOST) } else { (&mut failures.passing, MOST_PASSING) };
+        let wait = FIRST.saturating_mul(2_u32.saturating_pow(*count)).min(most);
         *count = count.saturating_add(1);
         wait
     }
@@ -42,11 +54,20 @@ mod tests {
     #[test]
     fn waits_grow_to_five_minutes_and_start_again() {
         let backoff = Backoff::default();
-        let waits: Vec<u64> = (0..8).map(|_| backoff.failed("a").as_secs()).collect();
+        let waits: Vec<u64> = (0..8).map(|_| backoff.failed("a", true).as_secs()).collect();
         assert_eq!(waits, [5, 10, 20, 40, 80, 160, 300, 300]);
-        assert_eq!(backoff.failed("b").as_secs(), 5);
+        assert_eq!(backoff.failed("b", true).as_secs(), 5);
         backoff.succeeded("a");
-        assert_eq!(backoff.failed("a").as_secs(), 5);
+        assert_eq!(backoff.failed("a", true).as_secs(), 5);
+    }
+
+    /// However long an outage was, everything is tried again within half a minute of its end.
+    #[test]
+    fn what_passes_is_tried_again_soon() {
+        let backoff = Backoff::default();
+        let waits: Vec<u64> = (0..40).map(|_| backoff.failed("a", false).as_secs()).collect();
+        assert_eq!((&waits[..4], waits[39]), (&[5, 10, 20, 30][..], 30));
+        assert_eq!(backoff.failed("a", true).as_secs(), 5);
     }
 
     #[test]

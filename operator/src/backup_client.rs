@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use hyper_util::client::legacy::connect::HttpConnector;
 use tokio::sync::watch;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
@@ -16,6 +17,7 @@ use tsujiban_proto::lifecycle::v1::lifecycle_service_client::LifecycleServiceCli
 use tsujiban_proto::lifecycle::v1::{DetachRequest, EraseRequest, PrepareRequest, ReportRequest, ReportResponse};
 
 use crate::errors::chain;
+use crate::fence::{Fence, Fenced, Pass, TRANSIT};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 const CONNECT: Duration = Duration::from_secs(3);
@@ -59,25 +61,34 @@ pub struct BackupClient {
     token_file: PathBuf,
     ca_bundle: watch::Receiver<Option<String>>,
     connected: Mutex<Option<(Option<String>, Channel)>>,
+    fence: Fence,
 }
 
 impl BackupClient {
     pub fn new(endpoint: String, token_file: PathBuf, ca_bundle: watch::Receiver<Option<String>>) -> Self {
-        Self { endpoint, token_file, ca_bundle, connected: Mutex::new(None) }
+        Self { endpoint, token_file, ca_bundle, connected: Mutex::new(None), fence: Fence::open() }
+    }
+
+    /// Sends nothing when the fence is shut.
+    #[must_use]
+    pub fn behind(self, fence: Fence) -> Self {
+        Self { fence, ..self }
     }
 
     /// Makes the service ready for a group and answers its incarnation: the living one when there is one, else a new one.
     pub async fn prepare(&self, group: &GroupId, expected: Option<&IncarnationId>) -> Result<IncarnationId, BackupError> {
         let message =
             PrepareRequest { group: group.to_string(), expected_incarnation: expected.map(ToString::to_string).unwrap_or_default() };
-        let answer = answered(self.lifecycle()?.prepare(self.request(message).await?).await)?;
+        let (mut client, (request, pass)) = (self.lifecycle()?, self.write(message).await?);
+        let answer = written(pass, client.prepare(request)).await?;
         Ok(answer.incarnation.parse()?)
     }
 
     /// Notes that the group's Tenant has gone and its data is kept.
     pub async fn detach(&self, group: &GroupId, incarnation: &IncarnationId) -> Result<(), BackupError> {
         let message = DetachRequest { group: group.to_string(), incarnation: incarnation.to_string() };
-        answered(self.lifecycle()?.detach(self.request(message).await?).await).map(|_| ())
+        let (mut client, (request, pass)) = (self.lifecycle()?, self.write(message).await?);
+        written(pass, client.detach(request)).await.map(|_| ())
     }
 
     /// Erases all data of a group, at once and for ever.
@@ -99,7 +110,8 @@ impl BackupClient {
     }
 
     async fn erase(&self, message: EraseRequest) -> Result<(), BackupError> {
-        answered(self.lifecycle()?.erase(self.request(message).await?).await).map(|_| ())
+        let (mut client, (request, pass)) = (self.lifecycle()?, self.write(message).await?);
+        written(pass, client.erase(request)).await.map(|_| ())
     }
 
     /// What the service holds of all groups.
@@ -116,6 +128,16 @@ impl BackupClient {
 
     fn lifecycle(&self) -> Result<LifecycleServiceClient<Channel>, BackupError> {
         Ok(LifecycleServiceClient::new(self.channel()?).max_decoding_message_size(16 << 20))
+    }
+
+    /// A request that changes something, and the fence's leave to send it.
+    async fn write<T>(&self, message: T) -> Result<(Request<T>, Pass), BackupError> {
+        let mut request = self.request(message).await?;
+        let Some(pass) = self.fence.enter(DEADLINE) else {
+            return std::future::pending().await; // the process is about to end; nobody shall act upon an error
+        };
+        request.set_timeout(pass.deadline);
+        Ok((request, pass))
     }
 
     async fn request<T>(&self, message: T) -> Result<Request<T>, BackupError> {
@@ -143,10 +165,33 @@ impl BackupClient {
             let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
             endpoint = endpoint.tls_config(tls).map_err(BackupError::Endpoint)?;
         }
-        let channel = endpoint.connect_timeout(CONNECT).timeout(DEADLINE).connect_lazy();
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_tcp_user_timeout(Some(TRANSIT));
+        let endpoint = endpoint.connect_timeout(CONNECT).timeout(DEADLINE);
+        let channel = endpoint.connect_with_connector_lazy(Fenced::new(tcp, self.fence.clone()));
         *connected = Some((bundle, channel.clone()));
         Ok(channel)
     }
+}
+
+async fn written<T>(pass: Pass, answer: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, BackupError> {
+    let answer = pass.answer(answer, |answer| answer.as_ref().map_or_else(is_final, |_| true)).await;
+    answered(answer.unwrap_or_else(|| Err(Status::deadline_exceeded("the backup service did not answer in time"))))
+}
+
+/// Whether the service has answered, or was never asked.
+fn is_final(status: &Status) -> bool {
+    let mut source = std::error::Error::source(status);
+    let broke = source.is_some();
+    while let Some(error) = source {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        source = error.source();
+    }
+    !broke
 }
 
 fn answered<T>(answer: Result<Response<T>, Status>) -> Result<T, BackupError> {

@@ -20,6 +20,7 @@ use crate::metrics::Metrics;
 use crate::pki::Keys;
 use crate::report::Facts;
 use crate::tenant::build::Platform;
+use crate::tenant::conformance;
 
 /// The world, as far as reconciling needs it.
 pub struct Context {
@@ -35,8 +36,11 @@ pub struct Context {
     /// Caches. What is erased is never decided by them.
     pub tenants: Store<Tenant>,
     pub devices: Store<Device>,
+    pub listed: Listed,
     /// What the backup service knows of each device.
     pub book: Book,
+    /// What the authorizer answered about each group's owners.
+    pub conformance: conformance::Book,
     /// What the backup service reported last.
     pub facts: watch::Receiver<Option<Arc<Facts>>>,
     /// The certificates of the internal CA.
@@ -47,6 +51,27 @@ pub struct Context {
     pub to_tenants: mpsc::UnboundedSender<ObjectRef<Tenant>>,
     /// Devices to look at again.
     pub to_devices: mpsc::UnboundedSender<ObjectRef<Device>>,
+}
+
+/// Whether the caches hold everything. Asked here and not of the stores: of many who wait for a store, kube wakes the last one alone.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    pub tenants: watch::Receiver<bool>,
+    pub devices: watch::Receiver<bool>,
+}
+
+impl Listed {
+    /// Waits until a cache holds everything.
+    pub async fn wait(cache: &watch::Receiver<bool>) {
+        let mut cache = cache.clone();
+        let _stopping = cache.wait_for(|listed| *listed).await.is_err(); // fails only while the process ends
+    }
+
+    /// Caches that are filled by other means.
+    pub fn already() -> Self {
+        let (_, listed) = watch::channel(true);
+        Self { tenants: listed.clone(), devices: listed }
+    }
 }
 
 impl Context {

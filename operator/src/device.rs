@@ -19,7 +19,7 @@ use tsujiban_api::device::{condition, reason};
 use crate::apply::ApplyError;
 use crate::backoff::spread;
 use crate::condition::{find, is_true};
-use crate::context::Context;
+use crate::context::{Context, Listed};
 use crate::finalizer;
 use crate::reconcile::{Failure, Step, name, observed};
 
@@ -59,7 +59,7 @@ impl Step for DeviceError {
 }
 
 pub async fn reconcile(device: Arc<Device>, context: Arc<Context>) -> Result<Action, Failure<DeviceError>> {
-    observed(&context, KIND, &name(device.as_ref()), run(&device, &context)).await
+    observed(&context, KIND, &name(device.as_ref()), Box::pin(run(&device, &context))).await
 }
 
 async fn run(device: &Device, context: &Context) -> Result<Action, DeviceError> {
@@ -73,7 +73,7 @@ async fn run(device: &Device, context: &Context) -> Result<Action, DeviceError> 
         }
         return Ok(Action::await_change());
     }
-    let _stopping = context.tenants.wait_until_ready().await; // fails only while the process ends
+    Listed::wait(&context.listed.tenants).await;
     let Some(tenant) = context.tenants.get(&kube::runtime::reflector::ObjectRef::new(id.group.as_str())) else {
         return Ok(Action::requeue(spread(RESYNC, &id.namespace))); // retained without a Tenant: everything stays as it is
     };

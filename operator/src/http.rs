@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -18,8 +19,8 @@ use crate::metrics::Metrics;
 /// A client that has not sent its request by then is cut off.
 const HEADERS: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// Serves for ever: `/metrics`, `/livez` (is the process any good), `/readyz` (has it started; a replica that waits for the lease
-/// is ready, too).
+/// Serves for ever: `/metrics`, `/livez` (is the process any good), `/readyz` (does reconciling go on; a replica that waits for the
+/// lease is ready, too).
 pub async fn serve(listen: SocketAddr, metrics: Arc<Metrics>) -> std::io::Result<()> {
     let listener = TcpListener::bind(listen).await?;
     tracing::info!(listen = %listener.local_addr()?, "serving metrics and probes");
@@ -52,7 +53,8 @@ fn answer<B>(request: &Request<B>, metrics: &Metrics) -> Response<Full<Bytes>> {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n");
     }
     match request.uri().path() {
-        "/livez" if metrics.is_wedged() => text(StatusCode::INTERNAL_SERVER_ERROR, "no reconcile has ended for 10 minutes\n"),
+        "/livez" if metrics.vigil.is_hopeless(Instant::now()) => stalled(metrics),
+        "/readyz" if !metrics.vigil.reasons(Instant::now()).is_empty() => stalled(metrics),
         "/livez" | "/readyz" => text(StatusCode::OK, "ok\n"),
         "/metrics" => match metrics.text() {
             Ok(body) => {
@@ -69,8 +71,15 @@ fn answer<B>(request: &Request<B>, metrics: &Metrics) -> Response<Full<Bytes>> {
     }
 }
 
-fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(body));
+/// Says what stands still.
+fn stalled(metrics: &Metrics) -> Response<Full<Bytes>> {
+    let mut reasons = metrics.vigil.reasons(Instant::now()).join("\n");
+    reasons.push('\n');
+    text(StatusCode::SERVICE_UNAVAILABLE, reasons)
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     response
 }
@@ -78,6 +87,7 @@ fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stall::STALLED;
 
     #[test]
     fn paths() {
@@ -88,5 +98,22 @@ mod tests {
         }
         assert_eq!(status(Method::GET, "/"), StatusCode::NOT_FOUND);
         assert_eq!(status(Method::POST, "/metrics"), StatusCode::METHOD_NOT_ALLOWED);
+    }
+
+    #[test]
+    fn a_leader_that_stands_still_is_not_ready_and_says_why() {
+        let metrics = Metrics::new().unwrap();
+        let long_ago = Instant::now().checked_sub(STALLED).unwrap();
+        metrics.vigil.lead(&["Device"], long_ago);
+        let get = |path: &str| answer(&Request::builder().uri(path).body(()).unwrap(), &metrics);
+        assert_eq!(get("/readyz").status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(get("/livez").status(), StatusCode::OK);
+        assert!(metrics.vigil.reasons(Instant::now()).iter().any(|reason| reason.contains("Device: the watch was not answered")));
+        let text = String::from_utf8(metrics.text().unwrap()).unwrap();
+        assert!(
+            text.contains("tsujiban_operator_stalled 1") && text.contains("tsujiban_operator_generation_lag_seconds{kind=\"Device\"} 0")
+        );
+        metrics.vigil.lead(&["Device"], Instant::now());
+        assert_eq!(get("/readyz").status(), StatusCode::OK);
     }
 }

@@ -2,22 +2,31 @@
 //!
 //! One that cannot reach the apiserver must know by itself that it leads no more, before another one can: the holder gives up
 //! two thirds into the time to live, and a rival waits the whole of it, each by its own monotonic clock. Writes are
-//! conditional on the resourceVersion.
+//! conditional on the resourceVersion. That nothing it began goes on meanwhile is the [`Fence`]'s part. A rival looks every second and
+//! watches besides, so that a lease that was given up is taken at once. A holder that meets its lease in an older version leads no more
+//! either: the cluster was brought back to an old copy, and what the watches know is from a future that did not happen.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::coordination::v1::{Lease as Object, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
-use kube::api::{Api, PostParams};
+use kube::api::{Api, PostParams, WatchEvent, WatchParams};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tsujiban_core::clock::Clock;
 
 use crate::errors::chain;
+use crate::fence::Fence;
 
 /// How long a lease holds that is not renewed.
 pub const TTL: Duration = Duration::from_secs(15);
+/// How often a rival looks at the lease, at least.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long a rival's watch goes on, in seconds.
+const WATCH: u32 = 60;
 
 /// A claim to lead.
 pub struct Lease {
@@ -27,7 +36,12 @@ pub struct Lease {
     pub identity: String,
     pub ttl: Duration,
     pub clock: Arc<dyn Clock>,
+    /// Told until when this replica leads.
+    pub fence: Fence,
 }
+
+/// A rival's watch on the lease.
+type Changes = Pin<Box<dyn Stream<Item = Result<WatchEvent<Object>, kube::Error>> + Send>>;
 
 /// What was seen of somebody else's lease: its version, and since when it has not changed by our clock.
 type Seen = Option<(Option<String>, Instant)>;
@@ -36,11 +50,13 @@ impl Lease {
     /// Claims the lease for ever, and says whenever it is gained or lost.
     pub async fn run(&self, leads: watch::Sender<bool>) {
         let mut seen: Seen = None;
+        let mut written: Option<u64> = None;
         let mut until: Option<Instant> = None;
+        let mut changes: Option<Changes> = None;
         loop {
             let start = Instant::now();
             let limit = start + self.ttl / 4;
-            match timeout_at(until.map_or(limit, |until| limit.min(until)), self.step(&mut seen)).await {
+            match timeout_at(until.map_or(limit, |until| limit.min(until)), self.step(&mut seen, &mut written)).await {
                 Ok(Ok(true)) => until = Some(start + self.ttl * 2 / 3),
                 Ok(Ok(false)) => until = None,
                 Ok(Err(error)) => tracing::warn!(error = chain(&error), "the lease could not be renewed"),
@@ -49,23 +65,53 @@ impl Lease {
             if until.is_some_and(|until| Instant::now() >= until) {
                 until = None;
             }
+            self.fence.lead(until);
             leads.send_if_modified(|leads| std::mem::replace(leads, until.is_some()) != until.is_some());
             let next = start + self.ttl / 6;
-            sleep_until(until.map_or(next, |until| next.min(until))).await;
+            if let Some(until) = until {
+                changes = None;
+                sleep_until(next.min(until)).await;
+            } else {
+                let version = seen.as_ref().and_then(|(version, _)| version.as_deref());
+                let _changed = timeout_at(next.min(start + LOOK), self.change(&mut changes, version)).await;
+            }
         }
+    }
+
+    /// Waits until the lease changes. It waits for ever where it cannot be watched: looking goes on all the same.
+    async fn change(&self, changes: &mut Option<Changes>, version: Option<&str>) {
+        if changes.is_none() {
+            let parameters = WatchParams::default().fields(&format!("metadata.name={}", self.name)).timeout(WATCH);
+            match self.api.watch(&parameters, version.unwrap_or("0")).await {
+                Ok(stream) => *changes = Some(stream.boxed()),
+                Err(error) => tracing::debug!(error = chain(&error), "the lease cannot be watched"),
+            }
+        }
+        if let Some(stream) = changes.as_mut() {
+            if matches!(stream.next().await, Some(Ok(WatchEvent::Added(_) | WatchEvent::Modified(_) | WatchEvent::Deleted(_)))) {
+                return;
+            }
+            *changes = None;
+        }
+        std::future::pending::<()>().await;
     }
 
     /// Gives the lease up, so that the next one need not wait. Best effort.
     pub async fn release(&self) {
         let given_up = timeout(self.ttl / 4, async {
-            let Some(mut lease) = self.api.get_opt(&self.name).await? else { return Ok(()) };
-            if !self.is_mine(&lease) {
-                return Ok(());
+            loop {
+                let Some(mut lease) = self.api.get_opt(&self.name).await? else { return Ok(()) };
+                if !self.is_mine(&lease) {
+                    return Ok(());
+                }
+                if let Some(spec) = lease.spec.as_mut() {
+                    spec.holder_identity = None;
+                }
+                match self.api.replace(&self.name, &PostParams::default(), &lease).await {
+                    Err(kube::Error::Api(status)) if status.is_conflict() => {} // a renewal that was under way came between
+                    other => return other.map(|_| ()),
+                }
             }
-            if let Some(spec) = lease.spec.as_mut() {
-                spec.holder_identity = None;
-            }
-            self.api.replace(&self.name, &PostParams::default(), &lease).await.map(|_| ())
         });
         match given_up.await {
             Ok(Ok(())) => tracing::info!("the lease is released"),
@@ -75,16 +121,25 @@ impl Lease {
     }
 
     /// Takes or renews the lease if that is possible. Answers whether it is held.
-    async fn step(&self, seen: &mut Seen) -> Result<bool, kube::Error> {
-        let written = match self.api.get_opt(&self.name).await? {
+    async fn step(&self, seen: &mut Seen, written: &mut Option<u64>) -> Result<bool, kube::Error> {
+        let found = self.api.get_opt(&self.name).await?;
+        if written.is_some() && found.as_ref().is_none_or(|lease| version(lease) < *written) {
+            *written = None;
+            tracing::warn!("the lease is older than it was: the cluster was brought back to an old copy; beginning anew");
+            return Ok(false);
+        }
+        let claimed = match found {
             None => self.api.create(&PostParams::default(), &self.claimed(None)).await,
             Some(lease) if self.is_mine(&lease) || is_free(&lease) || self.has_run_out(&lease, seen) => {
                 self.api.replace(&self.name, &PostParams::default(), &self.claimed(Some(lease))).await
             }
             Some(_) => return Ok(false),
         };
-        match written {
-            Ok(_) => Ok(true),
+        match claimed {
+            Ok(lease) => {
+                *written = version(&lease);
+                Ok(true)
+            }
             Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => Ok(false), // somebody was faster
             Err(error) => Err(error),
         }
@@ -128,6 +183,11 @@ impl Lease {
             }),
         }
     }
+}
+
+/// Versions are numbers that grow (Kubernetes 1.35 and later promise it); one that is none is older than nothing.
+fn version(lease: &Object) -> Option<u64> {
+    lease.metadata.resource_version.as_ref()?.parse().ok()
 }
 
 fn is_free(lease: &Object) -> bool {

@@ -1,18 +1,14 @@
 //! What the operator measures. Labels are bounded, save the one gauge that exists per tenant.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
 use prometheus::{
     Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-/// No reconcile may take or stay away longer than this while there is something to reconcile.
-const WEDGED_AFTER_SECONDS: u64 = 600;
+use crate::stall::{End, Vigil};
 
-/// All metrics, and the pulse by which a wedged process is recognised.
+/// All metrics, and the vigil by which an operator that stands still is recognised.
 pub struct Metrics {
     registry: Registry,
     reconciles: IntCounterVec,
@@ -22,16 +18,15 @@ pub struct Metrics {
     backup_age: GaugeVec,
     pub leader: IntGauge,
     pub serial_conflicts: IntGauge,
+    pub not_conformant: IntGauge,
     pub canary_passed: IntGauge,
     pub keys_ready: IntGauge,
     pub backup_service_up: IntGauge,
     pub certificate_expiry: Gauge,
-    pulse: Pulse,
-}
-
-struct Pulse {
-    running: AtomicI64,
-    last_finished: Mutex<Instant>,
+    generation_lag: GaugeVec,
+    watch_silence: GaugeVec,
+    stalled: IntGauge,
+    pub vigil: Vigil,
 }
 
 impl Metrics {
@@ -39,6 +34,7 @@ impl Metrics {
         let registry = Registry::new();
         let counter = |name: &str, help: &str, labels: &[&str]| registered(&registry, IntCounterVec::new(Opts::new(name, help), labels)?);
         let gauge = |name: &str, help: &str| registered(&registry, IntGauge::new(name, help)?);
+        let per_kind = |name: &str, help: &str| registered(&registry, GaugeVec::new(Opts::new(name, help), &["kind"])?);
         let duration = HistogramOpts::new("tsujiban_operator_reconcile_duration_seconds", "How long a reconcile took.")
             .buckets(vec![0.005, 0.02, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0]);
         Ok(Self {
@@ -58,6 +54,7 @@ impl Metrics {
             )?,
             leader: gauge("tsujiban_operator_leader", "Whether this replica holds the lease.")?,
             serial_conflicts: gauge("tsujiban_serial_number_conflicts", "Devices whose serial number another Device has already.")?,
+            not_conformant: gauge("tsujiban_tenants_not_conformant", "Tenants whose condition Conformant is False.")?,
             canary_passed: gauge("tsujiban_backup_canary_passed", "Whether the storage's newest canary passed, as last reported.")?,
             keys_ready: gauge("tsujiban_keys_ready", "Whether the master key and the epoch keys are there.")?,
             backup_service_up: gauge(
@@ -68,33 +65,35 @@ impl Metrics {
                 &registry,
                 Gauge::new("tsujiban_serving_certificate_expiry_timestamp_seconds", "When the backup service's certificate expires.")?,
             )?,
-            pulse: Pulse { running: AtomicI64::new(0), last_finished: Mutex::new(Instant::now()) },
+            generation_lag: per_kind(
+                "tsujiban_operator_generation_lag_seconds",
+                "For how long the oldest change of an object has not been observed by the leader, by kind.",
+            )?,
+            watch_silence: per_kind(
+                "tsujiban_operator_watch_silence_seconds",
+                "For how long the leader's watch was not answered, by kind. It begins anew every half minute.",
+            )?,
+            stalled: gauge("tsujiban_operator_stalled", "Whether reconciling stands still; /readyz says why.")?,
+            vigil: Vigil::default(),
             registry,
         })
     }
 
     /// Notes that a reconcile begins.
-    pub fn started(&self, kind: &str) {
+    pub fn started(&self, kind: &str, object: &str) {
         self.reconciles.with_label_values(&[kind]).inc();
         self.in_flight.with_label_values(&[kind]).inc();
-        if self.pulse.running.fetch_add(1, Ordering::Relaxed) == 0 {
-            self.beat(); // nothing ran until now, which is no sign of anything
-        }
+        self.vigil.begun(kind, object, Instant::now());
     }
 
-    /// Notes that a reconcile ended, and at which step it failed if it did.
-    pub fn finished(&self, kind: &str, took: std::time::Duration, failed_at: Option<&str>) {
+    /// Notes that a reconcile ended, how, and at which step it failed if it did.
+    pub fn finished(&self, kind: &str, object: &str, took: std::time::Duration, end: End, failed_at: Option<&str>) {
         self.in_flight.with_label_values(&[kind]).dec();
         self.duration.with_label_values(&[kind]).observe(took.as_secs_f64());
         if let Some(step) = failed_at {
             self.errors.with_label_values(&[kind, step]).inc();
         }
-        self.pulse.running.fetch_sub(1, Ordering::Relaxed);
-        self.beat();
-    }
-
-    fn beat(&self) {
-        *self.pulse.last_finished.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.vigil.ended(kind, object, end, Instant::now());
     }
 
     /// The age of a tenant's backups; `None` forgets the tenant.
@@ -107,14 +106,14 @@ impl Metrics {
         }
     }
 
-    /// Whether reconciles began and none has ended for a long time.
-    pub fn is_wedged(&self) -> bool {
-        let last = *self.pulse.last_finished.lock().unwrap_or_else(PoisonError::into_inner);
-        self.pulse.running.load(Ordering::Relaxed) > 0 && last.elapsed().as_secs() > WEDGED_AFTER_SECONDS
-    }
-
     /// Everything in the Prometheus text format.
     pub fn text(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let now = Instant::now(); // ages grow also while nothing else moves
+        for (kind, lag, silence) in self.vigil.ages(now) {
+            self.generation_lag.with_label_values(&[kind]).set(lag.as_secs_f64());
+            self.watch_silence.with_label_values(&[kind]).set(silence.as_secs_f64());
+        }
+        self.stalled.set(i64::from(!self.vigil.reasons(now).is_empty()));
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)

@@ -9,7 +9,8 @@ use kube::runtime::controller::Action;
 use tracing::Instrument as _;
 
 use crate::context::Context;
-use crate::errors::chain;
+use crate::errors::{chain, is_lasting};
+use crate::stall::End;
 
 /// A reconcile that takes longer is given up and tried again: some request hangs.
 const DEADLINE: Duration = Duration::from_mins(1);
@@ -44,14 +45,19 @@ pub async fn observed<E: Step + 'static>(
     object: &str,
     work: impl Future<Output = Result<Action, E>>,
 ) -> Result<Action, Failure<E>> {
-    context.metrics.started(kind);
+    context.metrics.started(kind, object);
     let start = Instant::now();
     let span = tracing::info_span!("reconcile", kind, object);
     let result = match tokio::time::timeout(DEADLINE, work.instrument(span)).await {
         Ok(result) => result.map_err(Failure::Step),
         Err(_) => Err(Failure::Deadline),
     };
-    context.metrics.finished(kind, start.elapsed(), result.as_ref().err().map(Failure::step));
+    let end = match &result {
+        Ok(_) => End::Well,
+        Err(Failure::Step(_)) => End::Failed,
+        Err(Failure::Deadline) => End::GivenUp,
+    };
+    context.metrics.finished(kind, object, start.elapsed(), end, result.as_ref().err().map(Failure::step));
     if result.is_ok() {
         context.backoff.succeeded(&key(kind, object));
     }
@@ -66,7 +72,7 @@ pub fn after_error<K: ResourceExt, E: Step + 'static>(
     context: &Context,
 ) -> Action {
     let name = name(object.as_ref());
-    let wait = context.backoff.failed(&key(kind, &name));
+    let wait = context.backoff.failed(&key(kind, &name), is_lasting(failure));
     tracing::warn!(kind, name, step = failure.step(), error = chain(failure), retry_seconds = wait.as_secs(), "reconcile failed");
     Action::requeue(wait)
 }

@@ -6,9 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use ring::digest::{SHA256, digest};
 use tokio::sync::watch;
+use tsujiban_api::Device;
 use tsujiban_core::id::{GroupId, IncarnationId, KeyId};
 use tsujiban_proto::lifecycle::v1::{GroupState, ReportResponse};
+use uuid::Uuid;
 
 use crate::context::Context;
 use crate::errors::chain;
@@ -24,6 +27,8 @@ pub struct Facts {
     /// Why the storage does not keep its promise; `None` when it does, or when it has not been tried yet.
     pub canary_failure: Option<String>,
     pub epochs_in_use: BTreeSet<KeyId>,
+    /// Devices whose data was erased, as digests of their uids.
+    pub erased_devices: BTreeSet<Vec<u8>>,
 }
 
 impl Facts {
@@ -39,12 +44,19 @@ impl Facts {
             groups: groups.collect(),
             canary_failure: failed.map(|canary| canary.detail.clone()),
             epochs_in_use: report.epochs_in_use.iter().filter_map(|id| id.parse().ok()).collect(),
+            erased_devices: report.erased_devices.iter().cloned().collect(),
         }
     }
 
     /// Whether another report says the same at another time.
     pub fn says_the_same(&self, other: &Self) -> bool {
-        (&self.groups, &self.canary_failure, &self.epochs_in_use) == (&other.groups, &other.canary_failure, &other.epochs_in_use)
+        *self == Self { at: self.at, ..other.clone() }
+    }
+
+    /// Whether the data of this very Device was erased, so that only a restored cluster can have brought it back.
+    pub fn is_erased(&self, device: &Device) -> bool {
+        let uid = device.metadata.uid.as_deref().and_then(|uid| uid.parse::<Uuid>().ok());
+        !self.erased_devices.is_empty() && uid.is_some_and(|uid| self.erased_devices.contains(digest(&SHA256, uid.as_bytes()).as_ref()))
     }
 
     pub fn state(&self, group: &GroupId, incarnation: &IncarnationId) -> Option<GroupState> {
@@ -77,6 +89,8 @@ pub async fn poll(context: Arc<Context>, facts: watch::Sender<Option<Arc<Facts>>
             *known = Some(Arc::clone(&news));
             is_news
         });
+        // one that is deleted leaves a digest behind, too; it is not there any more
+        context.devices.state().iter().filter(|device| news.is_erased(device)).for_each(|device| context.wake_device(device));
         retained::settle(&context, &news).await;
     }
 }
@@ -100,10 +114,28 @@ mod tests {
             groups: vec![known, strange],
             canary: Some(Canary { passed: false, detail: "a locked version could be deleted".into(), checked_at: None }),
             epochs_in_use: vec!["1".repeat(32), "x".into()],
+            erased_devices: Vec::new(),
         };
         let facts = Facts::from_wire(&report, Timestamp::UNIX_EPOCH);
         assert_eq!(facts.state(&"acme".parse().unwrap(), &incarnation.parse().unwrap()), Some(GroupState::Erased));
         assert_eq!((facts.groups.len(), facts.epochs_in_use.len()), (1, 1));
         assert_eq!(facts.canary_failure.as_deref(), Some("a locked version could be deleted"));
+    }
+
+    /// C24: a Device is known by the digest of its uid, and by nothing else.
+    #[test]
+    fn an_erased_device_is_recognised() {
+        let uid = "f81d4fae-7dec-11d0-a765-00a0c91e6bf6";
+        let erased = digest(&SHA256, uid.parse::<Uuid>().unwrap().as_bytes()).as_ref().to_vec();
+        let facts = Facts::from_wire(&ReportResponse { erased_devices: vec![erased], ..ReportResponse::default() }, Timestamp::UNIX_EPOCH);
+        let device = |uid: Option<&str>| -> Device {
+            serde_json::from_value(serde_json::json!({
+                "apiVersion": "tsujiban.dev/v1alpha1", "kind": "Device", "metadata": {"name": "r1", "uid": uid},
+                "spec": {"siteRef": {"name": "s"}, "serialNumber": "S1", "driver": "Frr", "connection": {"host": "192.0.2.1"}},
+            }))
+            .unwrap()
+        };
+        assert!(facts.is_erased(&device(Some(uid))));
+        assert!(!facts.is_erased(&device(Some("00000000-0000-0000-0000-000000000000"))) && !facts.is_erased(&device(None)));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::batch::v1::CronJob;
@@ -18,7 +18,7 @@ use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{Predicate as _, WatchStreamExt, predicates, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::{UnboundedReceiverStream, WatchStream};
 use tsujiban_api::names::{FIELD_MANAGER, LABEL_TENANT};
@@ -29,17 +29,18 @@ use tsujiban_sealing::Random;
 use crate::attempts::{self, Book};
 use crate::backoff::Backoff;
 use crate::backup_client::BackupClient;
-use crate::context::Context;
+use crate::context::{Context, Listed};
+use crate::fence::Fence;
 use crate::metrics::Metrics;
 use crate::pki::{Keeper, Keys};
 use crate::reconcile::after_error;
 use crate::settings::Settings;
 use crate::tenant::build::Platform;
 use crate::tenant::dereference::{APISERVER, APISERVER_NAMESPACE};
-use crate::{device, report, tenant};
+use crate::{deadline, device, report, stall, sweep, tenant};
 
-/// A watch on a dead connection is noticed after this long.
-const WATCH_SECONDS: u32 = 60;
+/// A watch is begun anew after this long, and one on a dead connection is noticed 5 s later. Less than [`stall::STALLED`].
+const WATCH_SECONDS: u32 = 30;
 const PAGE: u32 = 100;
 
 /// A task that should run for ever ended.
@@ -53,6 +54,8 @@ pub struct World {
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
     pub metrics: Arc<Metrics>,
+    /// Shut when another replica may lead. The client is behind it already.
+    pub fence: Fence,
 }
 
 /// Leads until it is dropped. Returns only when something is broken.
@@ -64,7 +67,9 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
     let (to_devices, devices_to_wake) = mpsc::unbounded_channel();
     let (tenants, tenant_writer) = reflector::store();
     let (devices, device_writer) = reflector::store();
-    let client = world.client.clone();
+    let ((tenants_listed_in, tenants_listed), (devices_listed_in, devices_listed)) = (watch::channel(false), watch::channel(false));
+    let client = deadline::bounded(world.client);
+    world.metrics.vigil.lead(&[tenant::KIND, device::KIND], Instant::now());
     let keeper = Keeper {
         client: client.clone(),
         namespace: settings.namespace.clone(),
@@ -86,13 +91,15 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
             backup_endpoint: settings.backup_endpoint(),
         },
         forbidden: settings.forbidden(),
-        backup: BackupClient::new(settings.backup_endpoint(), settings.backup_token_file.clone(), ca_bundle.clone()),
+        backup: BackupClient::new(settings.backup_endpoint(), settings.backup_token_file.clone(), ca_bundle.clone()).behind(world.fence),
         metrics: world.metrics,
         backoff: Backoff::default(),
         recorder: Recorder::new(client.clone(), Reporter::from(FIELD_MANAGER)),
         tenants: tenants.clone(),
         devices: devices.clone(),
+        listed: Listed { tenants: tenants_listed, devices: devices_listed },
         book: Book::default(),
+        conformance: tenant::conformance::Book::default(),
         facts: facts.clone(),
         ca_bundle: ca_bundle.clone(),
         keys: keys.clone(),
@@ -106,13 +113,21 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
         WatchStream::from_changes(facts).map(|_| ()).boxed(),
         apiserver_moves(&client).boxed(),
     ]);
-    let tenant_stream = main_stream(Api::<Tenant>::all(client.clone()), tenant_writer);
-    let device_stream = main_stream(Api::<Device>::all(client.clone()), device_writer);
+    let (tenants_again, devices_again) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let listening = |kind| stall::listening(&client, kind, &context.metrics);
+    let tenant_stream =
+        main_stream(Api::<Tenant>::all(listening(tenant::KIND)), tenant_writer, tenants_listed_in, Arc::clone(&tenants_again));
+    let device_stream =
+        main_stream(Api::<Device>::all(listening(device::KIND)), device_writer, devices_listed_in, Arc::clone(&devices_again));
 
     let mut tasks = JoinSet::new();
     tasks.spawn(named("keys and certificates", keeper.run()));
     tasks.spawn(named("report", report::poll(Arc::clone(&context), facts_in)));
     tasks.spawn(named("attempts", attempts::poll(Arc::clone(&context))));
+    tasks.spawn(named("cluster role bindings", tenant::conformance::follow(Arc::clone(&context))));
+    tasks.spawn(named("vigil", stall::keep(Arc::clone(&context))));
+    tasks.spawn(named("sweep of tenants", sweep::run(Api::all(client.clone()), tenants.clone(), tenants_again)));
+    tasks.spawn(named("sweep of devices", sweep::run(Api::all(client), devices.clone(), devices_again)));
     tasks.spawn(named("tenants", tenant_controller(tenant_stream, tenants, everything, tenants_to_wake, Arc::clone(&context))));
     tasks.spawn(named("devices", device_controller(device_stream, devices, devices_to_wake, context)));
     let ended = tasks.join_next().await.and_then(Result::ok).unwrap_or("unknown");
@@ -128,15 +143,30 @@ fn watch_config() -> watcher::Config {
     watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE).streaming_lists()
 }
 
-/// Watches one of our kinds into its store. Changes of status and of anything else that is not declared do not reconcile.
-fn main_stream<K>(api: Api<K>, writer: reflector::store::Writer<K>) -> impl Stream<Item = Result<K, watcher::Error>> + Send
+/// Watches one of our kinds into its store, from the beginning whenever it is told `again`, and says when all is there. Changes of status
+/// and of anything else that is not declared do not reconcile.
+fn main_stream<K>(
+    api: Api<K>,
+    writer: reflector::store::Writer<K>,
+    listed: watch::Sender<bool>,
+    again: Arc<Notify>,
+) -> impl Stream<Item = Result<K, watcher::Error>> + Send
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    watcher(api, watch_config())
-        .default_backoff()
+    let begin = move || {
+        let again = Arc::clone(&again);
+        watcher(api.clone(), watch_config()).default_backoff().take_until(async move { again.notified().await })
+    };
+    futures::stream::repeat_with(begin)
+        .flatten()
         .modify(|object| object.managed_fields_mut().clear()) // half of what an object weighs
         .reflect(writer)
+        .inspect(move |event| {
+            if matches!(event, Ok(watcher::Event::InitDone)) {
+                listed.send_replace(true);
+            }
+        })
         .applied_objects()
         .predicate_filter(predicates::generation.combine(predicates::finalizers), PredicateConfig::default())
 }

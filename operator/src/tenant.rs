@@ -3,6 +3,7 @@
 mod apply;
 pub mod build;
 pub mod claim;
+pub mod conformance;
 pub mod delete;
 pub mod dereference;
 pub mod freshness;
@@ -24,7 +25,7 @@ use crate::apply::ApplyError;
 use crate::backoff::spread;
 use crate::backup_client::BackupError;
 use crate::condition::{Verdict, find, is_true};
-use crate::context::Context;
+use crate::context::{Context, Listed};
 use crate::errors::chain;
 use crate::finalizer;
 use crate::pki::Keys;
@@ -33,8 +34,9 @@ use crate::reconcile::{Failure, Step, observed};
 pub use claim::{belongs_to, belongs_to_group, incarnation};
 
 pub const KIND: &str = "Tenant";
-/// How often everything of a Tenant is read again, also when nothing is known to have changed.
-const RESYNC: Duration = Duration::from_mins(1);
+/// How often everything of a Tenant is read again, also when nothing is known to have changed: with its spread, less than a minute
+/// after an event was lost.
+const RESYNC: Duration = Duration::from_secs(45);
 /// How often a namespace that is going away is looked at.
 const WAIT: Duration = Duration::from_secs(2);
 
@@ -95,7 +97,7 @@ async fn run(tenant: &Tenant, context: &Context) -> Result<Action, TenantError> 
         finalizer::add(&api, tenant).await.map_err(TenantError::Finalizer)?;
         return Ok(Action::requeue(WAIT)); // the change comes back as an event
     }
-    let _stopping = context.devices.wait_until_ready().await; // fails only while the process ends
+    Listed::wait(&context.listed.devices).await;
     let mut outcome = survey(tenant, context, &id);
     let built = match validate::validate(&id, &tenant.spec, &context.forbidden) {
         Ok(valid) => {
@@ -146,8 +148,8 @@ async fn build_up(
             return Err(TenantError::Dereference(error));
         }
     };
-    let held = match apply::hold(client, &id, found.namespace.as_ref()).await {
-        Ok(apply::Holding::Held { incarnation }) => incarnation,
+    let (held, held_namespace) = match apply::hold(client, &id, found.namespace.as_ref()).await {
+        Ok(apply::Holding::Held { incarnation, namespace }) => (incarnation, namespace),
         Ok(refused) => {
             outcome.namespace = Some(refusal(&id, &refused));
             return Ok(());
@@ -162,8 +164,8 @@ async fn build_up(
         apiserver: found.apiserver,
         ca_bundle: context.ca_bundle.borrow().clone(),
     };
-    let cron_jobs = match apply::isolate(client, &id, build::build(&blueprint)).await {
-        Ok(cron_jobs) => cron_jobs,
+    let (cron_jobs, mut live) = match apply::isolate(client, &id, build::build(&blueprint)).await {
+        Ok(isolated) => isolated,
         Err(error) => return Err(noted(&mut outcome.isolation, error, TenantError::Isolation)),
     };
     outcome.isolation = Some(Verdict::holds("Isolated", "rights, network policies, quota and limits are as they must be"));
@@ -172,6 +174,8 @@ async fn build_up(
         return Err(noted(&mut outcome.scheduled, error, TenantError::Schedule));
     }
     outcome.scheduled = Some(scheduled(&blueprint.tenant, outcome.schedule.as_deref().unwrap_or_default()));
+    live.namespace = Some(*held_namespace);
+    outcome.conformance = conformance::evaluate(context, &blueprint.tenant, tenant.metadata.generation, &live).await;
     keys
 }
 
@@ -266,7 +270,10 @@ async fn leave(tenant: &Tenant, context: &Context, id: &validate::Identity) -> R
         return Ok(Action::await_change());
     }
     let (leaving, result) = match delete::clean_up(context, tenant, id).await {
-        Ok(delete::Progress::Released) => return Ok(Action::await_change()),
+        Ok(delete::Progress::Released) => {
+            context.conformance.forget(id.group.as_str());
+            return Ok(Action::await_change());
+        }
         Ok(delete::Progress::Waiting) => {
             (Verdict::fails("Erasing", "the group's data is erased; waiting for its namespace to go"), Ok(Action::requeue(WAIT)))
         }
@@ -287,12 +294,10 @@ async fn announce(tenant: &Tenant, id: &validate::Identity, status: &tsujiban_ap
     if observed != status.observed_generation || since(conditions(tenant)) != since(&status.conditions) {
         context.devices_of(&id.group).iter().for_each(|device| context.wake_device(device));
     }
-    let ready = tsujiban_api::tenant::condition::READY;
-    let (was, is) = (is_true(conditions(tenant), ready), is_true(&status.conditions, ready));
-    if was == is {
-        return;
+    for type_ in [tsujiban_api::tenant::condition::READY, tsujiban_api::tenant::condition::CONFORMANT] {
+        let (was, is) = (is_true(conditions(tenant), type_), is_true(&status.conditions, type_));
+        let Some(condition) = find(&status.conditions, type_).filter(|_| was != is) else { continue };
+        let type_ = if is { EventType::Normal } else { EventType::Warning };
+        context.event(&tenant.object_ref(&()), type_, &condition.reason, condition.message.clone()).await;
     }
-    let Some(condition) = find(&status.conditions, ready) else { return };
-    let type_ = if is { EventType::Normal } else { EventType::Warning };
-    context.event(&tenant.object_ref(&()), type_, &condition.reason, condition.message.clone()).await;
 }

@@ -53,6 +53,20 @@ capabilities: {drop: [ALL]}
 [{{ range $i, $net := concat $never .Values.network.forbiddenCIDRs | uniq }}{{ if $i }}, {{ end }}'{{ $net }}'{{ end }}]
 {{- end }}
 
+{{/*
+What kube-score finds and is so by design, as the annotation by which it passes over it; besides the names given as "also":
+  container-image-pull-policy: images are named by digest, or by a tag that says what is inside; asking the registry again gains nothing,
+  and a registry that is down would keep a pod from starting again.
+*/}}
+{{- define "tsujiban.byDesign" -}}
+kube-score/ignore: {{ prepend .also "container-image-pull-policy" | join "," }}
+{{- end }}
+
+{{/* Our services that the edge may lead to: where they listen, under which name their certificate is theirs. */}}
+{{- define "tsujiban.edgeServices" -}}
+backup: {name: tsujiban-backup, port: 8443, host: tsujiban-backup.{{ .Release.Namespace }}.svc}
+{{- end }}
+
 {{- define "tsujiban.operatorUser" -}}
 system:serviceaccount:{{ .Release.Namespace }}:tsujiban-operator
 {{- end }}
@@ -64,6 +78,11 @@ expression: >-
   request.userInfo.username != '{{ include "tsujiban.operatorUser" . }}'
   && !request.userInfo.username.startsWith('system:serviceaccount:kube-system:')
   && !(request.userInfo.username in ['system:kube-controller-manager'{{ range .Values.trustedControllers }}, '{{ . }}'{{ end }}])
+{{- end }}
+
+{{/* Whether `owner`, with kind, name and namespace, is somebody whom the policies let pass, a service of ours or a group's collector. */}}
+{{- define "tsujiban.privileged" -}}
+owner.kind == 'ServiceAccount' ? owner.?namespace.orValue('') in ['kube-system', '{{ .Release.Namespace }}'] || (owner.?namespace.orValue('').startsWith('tn-') && owner.name == 'collector') : owner.name.startsWith('system:'){{ range .Values.trustedControllers }} || owner.name == '{{ . }}'{{ end }}
 {{- end }}
 
 {{/* The binding of a policy. Call with (dict "root" . "name" "tsujiban-x"). */}}

@@ -55,6 +55,7 @@ pub struct DeviceSpec {
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
 pub struct SiteRef {
     #[schemars(length(min = 1, max = 52))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')").message("siteRef.name must be the name of a Site: a-z, 0-9 and '-', starting and ending with a letter or digit"))]
     pub name: String,
 }
 
@@ -62,6 +63,7 @@ pub struct SiteRef {
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
 pub struct SecretRef {
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$')").message("credentialsSecretRef.name must be the name of a Secret: a-z, 0-9, '-' and '.', starting and ending with a letter or digit"))]
     pub name: String,
 }
 

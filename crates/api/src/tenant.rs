@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
     printcolumn(name = "Devices", type_ = "integer", json_path = ".status.devices"),
     printcolumn(name = "Fresh", type_ = "string", json_path = r#".status.conditions[?(@.type=="BackupFresh")].status"#),
+    printcolumn(name = "Conformant", type_ = "string", json_path = r#".status.conditions[?(@.type=="Conformant")].status"#, priority = 1),
     printcolumn(name = "Backup", type_ = "string", json_path = ".status.schedule", priority = 1),
     printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspended"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
@@ -284,7 +285,7 @@ pub struct TenantStatus {
     /// The generation of the spec that the conditions speak of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, NamespaceReady, IsolationReady, KeysReady, BackupScheduled, BackupFresh.
+    /// Ready, NamespaceReady, IsolationReady, KeysReady, BackupScheduled, BackupFresh, Conformant.
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
@@ -310,4 +311,6 @@ pub mod condition {
     pub const KEYS_READY: &str = "KeysReady";
     pub const BACKUP_SCHEDULED: &str = "BackupScheduled";
     pub const BACKUP_FRESH: &str = "BackupFresh";
+    /// No owner may do more than an owner should, and the namespace is closed.
+    pub const CONFORMANT: &str = "Conformant";
 }

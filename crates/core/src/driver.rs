@@ -60,6 +60,13 @@ impl Driver {
         }
     }
 
+    /// Whether what the device sent so far stops where its config ends, so that nothing of it can follow.
+    pub fn is_at_end(self, sent: &[u8]) -> bool {
+        match self {
+            Self::Frr => frr::is_at_end(sent),
+        }
+    }
+
     /// What the device sent, as it is kept: without carriage returns and without what the device says around its config.
     pub fn clean(self, sent: &[u8]) -> Vec<u8> {
         match self {

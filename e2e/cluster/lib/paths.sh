@@ -15,6 +15,11 @@ bin=$binaries/bin
 tools=$cache/tools
 buf=$tools/buf-$BUF_VERSION/buf
 cargo_deny=$tools/cargo-deny-$CARGO_DENY_VERSION/bin/cargo-deny
+# they write and read the list of crates that a binary carries
+cargo_auditable=$tools/cargo-auditable-$CARGO_AUDITABLE_VERSION/bin/cargo-auditable
+rust_audit_info=$tools/rust-audit-info-$RUST_AUDIT_INFO_VERSION/bin/rust-audit-info
+# what checks the charts, in a folder named after what pins it
+chart_tools=$tools/charts-$(cd "$checkout/charts/lint" && cat */go.mod */go.sum requirements.txt | sha256sum | cut -c1-12)
 
 default_state=$checkout/target/cluster
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ring::digest::{SHA256, digest};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::codegen::BoxStream;
@@ -81,13 +82,11 @@ impl Backup {
     /// Puts a group into a state, whatever it was.
     pub fn set(&self, name: &str, incarnation: &str, state: GroupState) {
         let mut held = self.held();
-        match held.groups.iter_mut().find(|group| group.incarnation == incarnation) {
-            Some(group) => group.state = state,
-            None => {
-                let group = Group { name: name.to_owned(), incarnation: incarnation.to_owned(), state, erased_devices: Vec::new() };
-                held.groups.push(group);
-            }
+        if let Some(group) = held.groups.iter_mut().find(|group| group.incarnation == incarnation) {
+            group.state = state;
+            return;
         }
+        held.groups.push(Group { name: name.to_owned(), incarnation: incarnation.to_owned(), state, erased_devices: Vec::new() });
     }
 
     /// Lets the id of an erased group be used again, as 35 days and more do.
@@ -104,7 +103,8 @@ impl Backup {
             state: group.state.into(),
             ..GroupReport::default()
         });
-        ReportResponse { groups: groups.collect(), ..ReportResponse::default() }
+        let erased = held.groups.iter().flat_map(|group| &group.erased_devices).filter_map(|(_, uid)| digest_of(uid));
+        ReportResponse { groups: groups.collect(), erased_devices: erased.collect(), ..ReportResponse::default() }
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -120,6 +120,12 @@ impl Backup {
         held.calls.push(call.trim_end().to_owned());
         Ok(held)
     }
+}
+
+/// An erased Device as a report names it.
+fn digest_of(uid: &str) -> Option<Vec<u8>> {
+    let bytes = hex::decode(uid.replace('-', "")).ok()?;
+    Some(digest(&SHA256, &bytes).as_ref().to_vec())
 }
 
 fn refused(reason: &'static str, message: &str) -> Status {
@@ -139,6 +145,9 @@ impl LifecycleService for Backup {
             }
             group.state = GroupState::Living;
             return Ok(Response::new(PrepareResponse { incarnation: group.incarnation.clone(), created: false }));
+        }
+        if held.groups.iter().any(|group| group.name == name && group.incarnation == expected) {
+            return Err(refused("ERASED", "the incarnation that the namespace names was erased"));
         }
         if !expected.is_empty() {
             return Err(refused("OTHER_INCARNATION", "the namespace names an incarnation that the service does not have"));

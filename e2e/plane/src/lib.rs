@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod backup;
+pub mod fault;
 mod kubeconfig;
 mod pki;
 mod plane;

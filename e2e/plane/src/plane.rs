@@ -87,6 +87,21 @@ impl Plane {
 
     /// Starts a control plane with nothing of ours in it.
     pub async fn start_empty() -> Result<Self> {
+        let mut plane = Self::prepare().await?;
+        plane.resume().await?;
+        Ok(plane)
+    }
+
+    /// Starts a control plane on what [`Plane::archive`] wrote.
+    pub async fn start_from(archive: &Path) -> Result<Self> {
+        let mut plane = Self::prepare().await?;
+        run(Command::new("tar").arg("--extract").arg("--gzip").arg("--file").arg(archive).arg("--directory").arg(plane.dir.path()))?;
+        plane.resume().await?;
+        Ok(plane)
+    }
+
+    /// All but the start of the programs.
+    async fn prepare() -> Result<Self> {
         let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).context("checkout")?.to_owned();
         let bin = PathBuf::from(run(Command::new(checkout.join("e2e/cluster/path")).arg("bin"))?.trim());
         for program in ["etcd", "kube-apiserver", "kube-controller-manager", "kubectl", "helm"] {
@@ -100,7 +115,7 @@ impl Plane {
         let credential = Credential::Certificate { certificate: &admin_identity.certificate, key: &admin_identity.key };
         let admin = access(dir.path(), "admin", port, &pki.ca, &credential).await?;
         let audit = Audit::new(&dir.path().join("audit.log"));
-        let mut plane = Self {
+        let plane = Self {
             checkout,
             bin,
             pki,
@@ -115,7 +130,6 @@ impl Plane {
             dir,
         };
         plane.write_files()?;
-        plane.resume().await?;
         Ok(plane)
     }
 
@@ -246,6 +260,14 @@ impl Plane {
         self.etcd = None;
         copy(&self.dir.path().join("etcd"), &self.dir.path().join(name))?;
         self.resume().await
+    }
+
+    /// Ends the control plane and writes what etcd held into a file.
+    pub fn archive(mut self, file: &Path) -> Result<()> {
+        self.halt(Parts::Everything);
+        let tar = &mut Command::new("tar");
+        run(tar.args(["--create", "--gzip", "--sparse", "--file"]).arg(file).arg("--directory").arg(self.dir.path()).arg("etcd"))
+            .map(|_| ())
     }
 
     /// Brings the cluster back to a copy, as an administrator does after a disaster: everything stops, and starts with the old data.

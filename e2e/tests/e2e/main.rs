@@ -1,7 +1,10 @@
 //! One behaviour a file, on a real cluster. Run by `make test-e2e`.
 
 mod bad_manifests;
+mod bill;
 mod collection;
+mod edge;
+mod conformance;
 mod erasure;
 mod faults;
 mod isolation;
@@ -9,4 +12,5 @@ mod kept_secret;
 mod outages;
 mod reconcile;
 mod release;
+mod replicas;
 mod staff;

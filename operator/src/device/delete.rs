@@ -1,6 +1,7 @@
 //! What happens when a Device goes. Its data is erased at once when that was meant, and kept when the Device only went along with
 //! something else.
 
+use k8s_openapi::api::core::v1::Namespace;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use tsujiban_api::tenant::DeletionPolicy;
@@ -9,6 +10,7 @@ use tsujiban_core::id::IncarnationId;
 
 use super::credentials;
 use super::validate::Identity;
+use crate::apply::current::{is_absent, is_current, stands};
 use crate::apply::{ApplyError, failed};
 use crate::backup_client::BackupError;
 use crate::context::Context;
@@ -23,6 +25,8 @@ pub enum DeleteError {
     Apply(#[from] ApplyError),
     #[error("the device's data could not be erased")]
     Erase(#[source] BackupError),
+    #[error("what was read of the device and its group is not what is stored any more; it is read again")]
+    Outdated,
 }
 
 /// The group's Tenant, read live.
@@ -79,7 +83,10 @@ pub async fn clean_up(context: &Context, api: &Api<Device>, cached: &Device, id:
     let name = id.name.as_str();
     let live = api.get_opt(name).await.map_err(failed::<Device>("read", Some(&id.namespace), name))?;
     let Some(device) = live.filter(|live| live.uid() == cached.uid()) else { return Ok(()) };
-    let (evidence, incarnation) = gather(context, &device, id).await?;
+    if device.metadata.deletion_timestamp.is_none() || !is_current(api, &device).await? {
+        return Err(DeleteError::Outdated);
+    }
+    let (evidence, incarnation) = gather(context, api, &device, id).await?;
     let decision = decide(evidence);
     tracing::info!(namespace = id.namespace, device = name, ?evidence, ?decision, "a device is being deleted");
     if decision == Decision::Erase {
@@ -98,11 +105,29 @@ pub async fn clean_up(context: &Context, api: &Api<Device>, cached: &Device, id:
     Ok(())
 }
 
-async fn gather(context: &Context, device: &Device, id: &Identity) -> Result<(Evidence, Option<IncarnationId>), ApplyError> {
+/// Reads it all live, and has the apiserver confirm it.
+async fn gather(
+    context: &Context,
+    api: &Api<Device>,
+    device: &Device,
+    id: &Identity,
+) -> Result<(Evidence, Option<IncarnationId>), DeleteError> {
     let tenants: Api<Tenant> = Api::all(context.client.clone());
     let group = id.group.as_str();
     let tenant = tenants.get_opt(group).await.map_err(failed::<Tenant>("read", None, group))?;
     let namespace = live_namespace(&context.client, &id.group).await?;
+    let namespaces: Api<Namespace> = Api::all(context.client.clone());
+    let tenant_is_so = match &tenant {
+        Some(tenant) => is_current(&tenants, tenant).await?,
+        None => is_absent(&tenants, group).await?,
+    };
+    let namespace_is_so = match &namespace {
+        Some(namespace) => is_current(&namespaces, namespace).await?,
+        None => is_absent(&namespaces, &id.namespace).await?,
+    };
+    if !tenant_is_so || !namespace_is_so {
+        return Err(DeleteError::Outdated);
+    }
     let made_for = namespace.as_ref().and_then(|namespace| namespace.labels().get(names::LABEL_TENANT_UID).cloned());
     let owner = match &tenant {
         None => Owner::Absent,
@@ -111,17 +136,23 @@ async fn gather(context: &Context, device: &Device, id: &Identity) -> Result<(Ev
         Some(_) => Owner::Stranger,
     };
     let place = if namespace.as_ref().is_some_and(|namespace| !is_terminating(namespace)) { Place::Standing } else { Place::Terminating };
-    let evidence =
-        Evidence { owner, place, crds_stand: crds::stand(&context.client).await?, is_shared: is_shared(context, device, id).await? };
+    let is_shared = is_shared(context, api, device, id).await?;
+    let evidence = Evidence { owner, place, crds_stand: crds::stand(&context.client).await?, is_shared };
     Ok((evidence, namespace.as_ref().and_then(incarnation)))
 }
 
-/// Reads, live, whether another Device of the group has the serial number.
-async fn is_shared(context: &Context, device: &Device, id: &Identity) -> Result<bool, ApplyError> {
-    let api: Api<Device> = Api::namespaced(context.client.clone(), &id.namespace);
+/// Whether another Device of the group has the serial number: one that is listed, or that the cache knows, and that stands.
+async fn is_shared(context: &Context, api: &Api<Device>, device: &Device, id: &Identity) -> Result<bool, ApplyError> {
     let selector = ListParams::default().fields(&format!("spec.serialNumber={}", id.serial));
-    let same = api.list_metadata(&selector).await.map_err(failed::<Device>("list", Some(&id.namespace), id.serial.as_str()))?;
-    Ok(same.items.iter().any(|other| other.uid() != device.uid()))
+    let listed = api.list(&selector).await.map_err(failed::<Device>("list", Some(&id.namespace), id.serial.as_str()))?;
+    let cached = context.devices_of(&id.group);
+    let known = listed.items.iter().chain(cached.iter().map(AsRef::as_ref));
+    for other in known.filter(|other| other.spec.serial_number == id.serial.as_str() && other.uid() != device.uid()) {
+        if stands(api, other).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ pub struct Found {
     pub tenant: Arc<Tenant>,
     pub site_exists: bool,
     pub secret: SecretShape,
+    /// Whether the data of this very Device was erased: it came back with a restored cluster.
+    pub is_erased: bool,
     /// Whether an older Device has the same serial number.
     pub is_duplicate: bool,
     /// What the backup service knows of the device.
@@ -57,6 +59,7 @@ pub async fn dereference(context: &Context, device: &Device, id: &Identity, tena
     Ok(Found {
         site_exists,
         secret,
+        is_erased: context.facts.borrow().as_ref().is_some_and(|facts| facts.is_erased(device)),
         is_duplicate: is_duplicate(device, &context.devices.state()),
         record: context.book.get(group, id.serial.as_str()),
         plan: plan(&tenant),

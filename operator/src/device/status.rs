@@ -142,14 +142,14 @@ fn last_attempt(record: &Record) -> LastAttempt {
     LastAttempt { time: Time(whole_second(record.time)), result: record.outcome.as_str().to_owned(), message }
 }
 
-/// Writes the status when it differs from the one that is known.
+/// Writes the status when it differs from the one that is known. The uid keeps it from another Device of the same name.
 pub async fn write(api: &Api<Device>, device: &Device, status: &DeviceStatus) -> Result<bool, ApplyError> {
     if device.status.as_ref() == Some(status) {
         return Ok(false);
     }
     let name = device.name_any();
     let patch =
-        json!({ "apiVersion": Device::api_version(&()), "kind": Device::kind(&()), "metadata": { "name": name }, "status": status });
+        json!({ "apiVersion": Device::api_version(&()), "kind": Device::kind(&()), "metadata": { "name": name, "uid": device.uid() }, "status": status });
     let parameters = PatchParams::apply(names::FIELD_MANAGER).force();
     let patched = api.patch_status(&name, &parameters, &Patch::Apply(patch)).await;
     patched.map_err(failed::<Device>("write the status of", device.namespace().as_deref(), &name))?;

@@ -49,6 +49,10 @@ pub struct View<'a> {
 
 /// What keeps the device from being backed up at all, apart from credentials and host keys.
 pub fn obstacle(view: &View<'_>, forbidden: &Forbidden) -> Option<Verdict> {
+    if view.found.is_erased {
+        let message = "this Device was deleted before and its data erased; a restored cluster has brought it back, and nothing is stored for it: delete it, then declare it anew";
+        return Some(Verdict::fails("DataErased", message));
+    }
     if view.found.is_duplicate {
         let message = "a Device with this serial number exists already, so this one is not backed up: check the number on the device; if it is right, contact the platform staff";
         return Some(Verdict::fails(reason::SERIAL_CONFLICT, message));
@@ -142,6 +146,7 @@ mod tests {
             tenant: std::sync::Arc::new(tenant),
             site_exists: true,
             secret: SecretShape { name: "c".into(), ..SecretShape::default() },
+            is_erased: false,
             is_duplicate: false,
             record: None,
             plan: None,
@@ -171,6 +176,8 @@ mod tests {
         assert_eq!(missing.obstacle().as_deref(), Some("SiteMissing"));
         missing.found.is_duplicate = true;
         assert_eq!(missing.obstacle().as_deref(), Some(reason::SERIAL_CONFLICT));
+        missing.found.is_erased = true;
+        assert_eq!(missing.obstacle().as_deref(), Some("DataErased"));
     }
 
     /// C7: a conflict names nobody.

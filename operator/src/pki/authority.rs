@@ -57,7 +57,8 @@ impl Authority {
         let changed = match (plan(&Facts::read(&self.current.certificate)?, next.map(|facts| facts.not_before), now), self.next.clone()) {
             (Step::Announce, _) => Self { next: Some(certificate::authority(now, LIFE)?), ..self },
             (Step::Promote, Some(next)) => Self { current: next, next: None, bundle: self.bundle },
-            (Step::Keep | Step::Promote, _) => return Ok((self, false)),
+            (Step::Keep | Step::Promote, _) if split(&self.bundle_at(now)) == split(&self.bundle) => return Ok((self, false)),
+            (Step::Keep | Step::Promote, _) => self, // one has run out
         };
         let bundle = changed.bundle_at(now);
         Ok((Self { bundle, ..changed }, true))
@@ -121,6 +122,19 @@ mod tests {
         signers.dedup();
         assert_eq!(signers.len(), 4);
         assert!(split(&authority.bundle).len() <= 3);
+    }
+
+    /// Whoever believes certificates does not look at when the authority itself runs out.
+    #[test]
+    fn who_has_run_out_is_not_in_the_bundle() {
+        let mut authority = Authority::make(day(0)).unwrap();
+        let first = authority.current.certificate.trim().to_owned();
+        for today in 1..=365 {
+            assert!(authority.bundle.contains(&first), "day {today}");
+            authority = authority.advance(day(today)).unwrap().0;
+        }
+        assert!(!authority.bundle.contains(&first));
+        assert!(!authority.advance(day(366)).unwrap().1, "nothing is left to do");
     }
 
     #[test]

@@ -9,13 +9,15 @@ use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tsujiban_api::{Tenant, names};
+use tsujiban_conformance::Live;
 use tsujiban_core::id::IncarnationId;
 
 use super::build::{self, Objects};
 use super::claim::{Claim, claim, incarnation};
 use super::dereference::live_namespace;
 use super::validate::Identity;
-use crate::apply::{ApplyError, ensure, failed, sync, write};
+use crate::apply::current::stands;
+use crate::apply::{ApplyError, ensure, failed, sync, sync_among, write};
 
 /// The field manager of the first write of a namespace. Another one than of all later writes, so that what it wrote is not
 /// kept by the apiserver as a second owner of the same fields under the same name.
@@ -28,6 +30,8 @@ const RIGHTS: (u32, Duration) = (50, Duration::from_millis(100));
 pub enum Holding {
     Held {
         incarnation: Option<IncarnationId>,
+        /// As it is now.
+        namespace: Box<Namespace>,
     },
     /// It is going away, and will be made again when it has gone.
     Terminating,
@@ -40,7 +44,7 @@ pub async fn hold(client: &Client, id: &Identity, found: Option<&Namespace>) -> 
     let api: Api<Namespace> = Api::all(client.clone());
     let mut live = found.cloned();
     let mut decision = claim(id, live.as_ref());
-    if decision == Claim::Create {
+    if decision == Claim::Create && is_current(client, id).await? {
         live = create(client, &api, id).await?;
         decision = claim(id, live.as_ref());
     }
@@ -51,8 +55,8 @@ pub async fn hold(client: &Client, id: &Identity, found: Option<&Namespace>) -> 
     match (decision, live) {
         (Claim::Ours, Some(live)) => {
             let incarnation = incarnation(&live);
-            write(&api, &build::namespace(id, incarnation.as_ref()), Some(&live)).await?;
-            Ok(Holding::Held { incarnation })
+            let (namespace, _) = write(&api, &build::namespace(id, incarnation.as_ref()), Some(&live)).await?;
+            Ok(Holding::Held { incarnation, namespace: Box::new(namespace) })
         }
         (Claim::Taken(why), _) => Ok(Holding::Taken(why)),
         // gone again, or of an earlier Tenant while a newer one than ours stands: the next event tells more
@@ -73,11 +77,15 @@ async fn create(client: &Client, api: &Api<Namespace>, id: &Identity) -> Result<
     }
 }
 
-/// Whether, read live, it is this Tenant that stands for the group.
+/// Whether, read live and confirmed, it is this Tenant that stands for the group. A namespace that was made for a Tenant that has gone
+/// would be refused to the one that came after it.
 async fn is_current(client: &Client, id: &Identity) -> Result<bool, ApplyError> {
     let api: Api<Tenant> = Api::all(client.clone());
     let found = api.get_opt(id.group.as_str()).await.map_err(failed::<Tenant>("read", None, id.group.as_str()))?;
-    Ok(found.and_then(|tenant| tenant.uid()).as_deref() == Some(id.uid.as_str()))
+    match found.filter(|tenant| tenant.metadata.uid.as_ref() == Some(&id.uid)) {
+        Some(tenant) => stands(&api, &tenant).await,
+        None => Ok(false),
+    }
 }
 
 /// Notes the incarnation on the namespace.
@@ -86,21 +94,21 @@ pub async fn annotate(client: &Client, id: &Identity, incarnation: &IncarnationI
 }
 
 /// Writes what isolates the group and bounds it: rights first, since everything else is written with them, then the closed doors,
-/// then what is let in.
-pub async fn isolate(client: &Client, id: &Identity, objects: Objects) -> Result<Vec<CronJob>, ApplyError> {
+/// then what is let in. Answers the CronJobs, which come later, and what is there now, also by others.
+pub async fn isolate(client: &Client, id: &Identity, objects: Objects) -> Result<(Vec<CronJob>, Live), ApplyError> {
     let namespace = names::namespace(&id.group);
     let ours = build::ours(&id.group);
     let Objects { network_policies, resource_quotas, limit_ranges, service_accounts, role_bindings, config_maps, cron_jobs } = objects;
     gain_rights(client, &namespace, role_bindings.first()).await?;
-    sync(client, &namespace, &ours, network_policies).await?;
-    sync(client, &namespace, &ours, resource_quotas).await?;
-    sync(client, &namespace, &ours, limit_ranges).await?;
+    let network_policies = sync_among(client, &namespace, &ours, network_policies).await?;
+    let resource_quotas = sync(client, &namespace, &ours, resource_quotas).await?;
+    let limit_ranges = sync(client, &namespace, &ours, limit_ranges).await?;
     sync(client, &namespace, &ours, service_accounts).await?;
-    sync(client, &namespace, &ours, role_bindings).await?;
+    let role_bindings = sync_among(client, &namespace, &ours, role_bindings).await?;
     if let Some(config_maps) = config_maps {
         sync(client, &namespace, &ours, config_maps).await?;
     }
-    Ok(cron_jobs)
+    Ok((cron_jobs, Live { namespace: None, resource_quotas, limit_ranges, network_policies, role_bindings }))
 }
 
 /// Binds the operator's own role in the namespace, and waits until the apiserver knows of it.
@@ -130,7 +138,7 @@ pub async fn schedule(client: &Client, id: &Identity, cron_jobs: Vec<CronJob>, s
     if suspended || was_suspended {
         hold_jobs(client, &namespace, suspended).await?;
     }
-    sync(client, &namespace, &build::ours(&id.group), cron_jobs).await
+    sync(client, &namespace, &build::ours(&id.group), cron_jobs).await.map(drop)
 }
 
 /// Suspends the Jobs that are not finished, or lets them go on.
@@ -172,5 +180,5 @@ pub async fn close(client: &Client, id: &Identity, system_namespace: &str) -> Re
         ))?;
     }
     hold_jobs(client, &namespace, true).await?;
-    sync(client, &namespace, &ours, vec![binding]).await
+    sync(client, &namespace, &ours, vec![binding]).await.map(drop)
 }

@@ -3,8 +3,8 @@
 use k8s_openapi::api::core::v1::Namespace;
 use kube::runtime::events::EventType;
 use kube::{Api, Resource, ResourceExt};
-use tsujiban_api::Tenant;
 use tsujiban_api::tenant::DeletionPolicy;
+use tsujiban_api::{Tenant, names};
 use tsujiban_core::id::IncarnationId;
 
 use super::apply::close;
@@ -12,6 +12,7 @@ use super::belongs_to;
 use super::claim::{incarnation, is_terminating};
 use super::dereference::live_namespace;
 use super::validate::Identity;
+use crate::apply::current::{is_absent, is_current};
 use crate::apply::{ApplyError, delete, failed};
 use crate::backup_client::BackupError;
 use crate::context::Context;
@@ -25,6 +26,8 @@ pub enum DeleteError {
     Apply(#[from] ApplyError),
     #[error("the group's data could not be erased")]
     Erase(#[source] BackupError),
+    #[error("what was read of the group is not what is stored any more; it is read again")]
+    Outdated,
 }
 
 /// The namespace of the group, read live.
@@ -82,6 +85,14 @@ pub async fn clean_up(context: &Context, cached: &Tenant, id: &Identity) -> Resu
         return Ok(Progress::Released); // gone
     };
     let namespace = live_namespace(&context.client, &id.group).await?;
+    let namespaces: Api<Namespace> = Api::all(context.client.clone());
+    let is_so = match &namespace {
+        Some(namespace) => is_current(&namespaces, namespace).await?,
+        None => is_absent(&namespaces, &names::namespace(&id.group)).await?,
+    };
+    if !is_so || tenant.metadata.deletion_timestamp.is_none() || !is_current(&api, &tenant).await? {
+        return Err(DeleteError::Outdated);
+    }
     let place = place(namespace.as_ref(), id);
     let evidence = Evidence { policy: tenant.spec.deletion_policy, crds_stand: crds::stand(&context.client).await?, place };
     let decision = decide(evidence);
@@ -95,7 +106,7 @@ pub async fn clean_up(context: &Context, cached: &Tenant, id: &Identity) -> Resu
             }
             if let Some(namespace) = namespace {
                 if !is_terminating(&namespace) {
-                    delete(&Api::<Namespace>::all(context.client.clone()), &namespace).await?;
+                    delete(&namespaces, &namespace).await?;
                 }
                 return Ok(Progress::Waiting);
             }

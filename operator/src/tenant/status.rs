@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
-use tsujiban_api::tenant::condition::{BACKUP_FRESH, BACKUP_SCHEDULED, ISOLATION_READY, KEYS_READY, NAMESPACE_READY, READY};
+use tsujiban_api::tenant::condition::{BACKUP_FRESH, BACKUP_SCHEDULED, CONFORMANT, ISOLATION_READY, KEYS_READY, NAMESPACE_READY, READY};
 use tsujiban_api::{Tenant, TenantStatus, names};
 use tsujiban_core::id::IncarnationId;
 
@@ -24,6 +24,9 @@ pub struct Outcome {
     pub keys: Option<Verdict>,
     pub scheduled: Option<Verdict>,
     pub fresh: Option<Verdict>,
+    /// What owners may do. It makes nobody ready or not: an owner's right that comes from elsewhere stops no backup, and whoever is told
+    /// of it is not the operator.
+    pub conformance: Option<Verdict>,
     pub schedule: Option<String>,
     pub incarnation: Option<IncarnationId>,
     pub devices: i64,
@@ -52,6 +55,15 @@ pub fn status(tenant: &Tenant, outcome: &Outcome, now: Timestamp) -> TenantStatu
     if let Some(fresh) = &outcome.fresh {
         conditions.set(BACKUP_FRESH, fresh);
     }
+    let is_isolated = outcome.isolation.as_ref().is_some_and(Verdict::is_true);
+    match &outcome.conformance {
+        Some(conformance) => conditions.set(CONFORMANT, conformance),
+        // what was found before says nothing of a namespace that is not as it was
+        None if !keep_working && !is_isolated && conditions.get(CONFORMANT).is_some() => {
+            conditions.set(CONFORMANT, &Verdict::unknown("NotReached", "an earlier step has to succeed first; see condition Ready"));
+        }
+        None => {}
+    }
     let ready = ready(outcome, &conditions);
     conditions.set(READY, &ready);
     TenantStatus {
@@ -79,14 +91,14 @@ fn ready(outcome: &Outcome, conditions: &Conditions) -> Verdict {
     }
 }
 
-/// Writes the status when it differs from the one that is known.
+/// Writes the status when it differs from the one that is known. The uid keeps it from another Tenant of the same name.
 pub async fn write(client: &Client, tenant: &Tenant, status: &TenantStatus) -> Result<bool, ApplyError> {
     if tenant.status.as_ref() == Some(status) {
         return Ok(false);
     }
     let name = tenant.name_any();
     let patch =
-        json!({ "apiVersion": Tenant::api_version(&()), "kind": Tenant::kind(&()), "metadata": { "name": name }, "status": status });
+        json!({ "apiVersion": Tenant::api_version(&()), "kind": Tenant::kind(&()), "metadata": { "name": name, "uid": tenant.uid() }, "status": status });
     let parameters = PatchParams::apply(names::FIELD_MANAGER).force();
     let api: Api<Tenant> = Api::all(client.clone());
     api.patch_status(&name, &parameters, &Patch::Apply(patch)).await.map_err(failed::<Tenant>("write the status of", None, &name))?;
@@ -158,6 +170,19 @@ mod tests {
         let before = status(&tenant(None), &good("0 2 * * *"), at(1));
         let after = status(&tenant(Some(before)), &good("0 3 * * *"), at(50));
         assert_eq!(find(&after.conditions, BACKUP_SCHEDULED).unwrap().last_transition_time, Time(at(50)));
+    }
+
+    #[test]
+    fn what_owners_may_is_told_and_stops_nothing() {
+        let wrong = Outcome { conformance: Some(Verdict::fails("NotConformant", "TSJ-DI-1")), ..good("0 2 * * *") };
+        let before = status(&tenant(None), &wrong, at(1));
+        assert!(crate::condition::is_true(&before.conditions, READY));
+        assert_eq!(find(&before.conditions, CONFORMANT).unwrap().reason, "NotConformant");
+        // not asked this time: what was found stays
+        assert_eq!(status(&tenant(Some(before.clone())), &good("0 2 * * *"), at(2)).conditions, before.conditions);
+        let broken = Outcome { isolation: Some(Verdict::fails("ApplyFailed", "")), ..good("0 2 * * *") };
+        let after = status(&tenant(Some(before)), &broken, at(3));
+        assert_eq!(find(&after.conditions, CONFORMANT).unwrap().status, "Unknown");
     }
 
     #[test]

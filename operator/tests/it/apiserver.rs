@@ -19,6 +19,9 @@ pub struct Apiserver {
     objects: Mutex<BTreeMap<String, Value>>,
     writes: Mutex<Vec<String>>,
     counter: AtomicU64,
+    /// Who may do what besides what the role of owners gives: user or group, verb, resource, namespace (`*`: any).
+    grants: Mutex<Vec<[String; 4]>>,
+    reviews: AtomicU64,
     /// While set, nothing is answered.
     pub is_cut_off: AtomicBool,
 }
@@ -71,6 +74,52 @@ impl Apiserver {
         std::mem::take(&mut *self.writes.lock().unwrap())
     }
 
+    /// Gives somebody a right, as a binding that the apiserver knows of would.
+    pub fn grant(&self, subject: &str, verb: &str, resource: &str, namespace: &str) {
+        self.grants.lock().unwrap().push([subject, verb, resource, namespace].map(str::to_owned));
+    }
+
+    pub fn revoke_all(&self) {
+        self.grants.lock().unwrap().clear();
+    }
+
+    /// The SubjectAccessReviews since this was asked last.
+    pub fn reviews(&self) -> u64 {
+        self.reviews.swap(0, Ordering::SeqCst)
+    }
+
+    /// Answers a SubjectAccessReview: what the chart's role of owners gives to whom it is bound, and what was granted besides.
+    fn review(&self, mut body: Value) -> (StatusCode, Value) {
+        self.reviews.fetch_add(1, Ordering::SeqCst);
+        let attributes = body["spec"]["resourceAttributes"].clone();
+        let text = |key: &str| attributes[key].as_str().unwrap_or_default().to_owned();
+        let (verb, namespace) = (text("verb"), text("namespace"));
+        let resource =
+            if text("subresource").is_empty() { text("resource") } else { format!("{}/{}", text("resource"), text("subresource")) };
+        let groups = body["spec"]["groups"].as_array().cloned().unwrap_or_default();
+        let is_asked = |name: &str| body["spec"]["user"] == json!(name) || groups.contains(&json!(name));
+        let owners = format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings/tsujiban-tenant-owner");
+        let is_owner = self.get(&owners).is_some_and(|binding| {
+            binding["subjects"].as_array().unwrap().iter().any(|subject| is_asked(subject["name"].as_str().unwrap()))
+        });
+        let role = [
+            ("devices", "get list watch create update patch delete"),
+            ("sites", "get list watch create update patch delete"),
+            ("secrets", "create update delete"),
+            ("jobs", "get list watch"),
+        ];
+        let by_role = is_owner && role.iter().any(|(kind, verbs)| *kind == resource && verbs.split(' ').any(|known| known == verb));
+        let fits = |known: &str, asked: &str| known == "*" || known == asked;
+        let granted = self.grants.lock().unwrap().iter().any(|[subject, known, kind, place]| {
+            is_asked(subject) && fits(known, &verb) && fits(kind, &resource) && fits(place, &namespace)
+        });
+        body["status"] = json!({"allowed": by_role || granted});
+        if granted {
+            body["status"]["reason"] = json!("RBAC: allowed by ClusterRoleBinding \"strong\" of ClusterRole \"cluster-admin\"");
+        }
+        (StatusCode::CREATED, body)
+    }
+
     fn complete(&self, path: &str, object: &mut Value) {
         let number = self.counter.fetch_add(1, Ordering::SeqCst);
         let metadata = &mut object["metadata"];
@@ -84,6 +133,9 @@ impl Apiserver {
     }
 
     fn answer(&self, method: &Method, path: &str, query: &str, media: &str, body: Value) -> (StatusCode, Value) {
+        if path.ends_with("/subjectaccessreviews") {
+            return self.review(body); // a question, not a write
+        }
         let (path, is_status) = path.strip_suffix("/status").map_or((path, false), |path| (path, true));
         if *method != Method::GET && !path.contains("/events") {
             self.writes.lock().unwrap().push(format!("{method} {path}{}", if is_status { "/status" } else { "" }));

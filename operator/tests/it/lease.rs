@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tsujiban_core::clock::{Clock, ManualClock};
+use tsujiban_operator::fence::Fence;
 use tsujiban_operator::lease::Lease;
 
 use crate::apiserver::Apiserver;
@@ -19,7 +20,8 @@ const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/system/leases/opera
 
 fn lease(client: Client, identity: &str) -> Arc<Lease> {
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(jiff::Timestamp::UNIX_EPOCH));
-    Arc::new(Lease { api: Api::namespaced(client, "system"), name: "operator".into(), identity: identity.into(), ttl: TTL, clock })
+    let api = Api::namespaced(client, "system");
+    Arc::new(Lease { api, name: "operator".into(), identity: identity.into(), ttl: TTL, clock, fence: Fence::shut() })
 }
 
 fn start(lease: &Arc<Lease>) -> (watch::Receiver<bool>, JoinHandle<()>) {
@@ -49,19 +51,23 @@ async fn a_released_lease_is_taken_at_once() {
     let released = Instant::now();
     second_leads.wait_for(|leads| *leads).await.unwrap();
     assert!(released.elapsed() < TTL / 2);
+    assert!(second.fence.is_open());
     assert_eq!(apiserver.get(LEASE).unwrap()["spec"]["holderIdentity"], "second");
 }
 
 #[tokio::test]
 async fn a_holder_that_is_cut_off_gives_up_before_another_takes_over() {
     let apiserver = Arc::new(Apiserver::default());
-    let (mut leads, _task) = start(&lease(apiserver.client(), "first"));
+    let first = lease(apiserver.client(), "first");
+    let (mut leads, _task) = start(&first);
     leads.wait_for(|leads| *leads).await.unwrap();
     sleep(TTL).await;
+    assert!(first.fence.is_open());
     apiserver.is_cut_off.store(true, Ordering::SeqCst);
     let cut = Instant::now();
     timeout(TTL, leads.wait_for(|leads| !*leads)).await.expect("the holder must give up by itself").unwrap();
     assert!(cut.elapsed() < TTL * 9 / 10, "{:?}", cut.elapsed());
+    assert!(!first.fence.is_open(), "nothing it began goes on");
 }
 
 #[tokio::test]
@@ -74,4 +80,37 @@ async fn a_dead_holder_is_succeeded_after_the_time_to_live() {
     let (mut second_leads, _task) = start(&lease(two, "second"));
     second_leads.wait_for(|leads| *leads).await.unwrap();
     assert!(died.elapsed() >= TTL * 9 / 10 && died.elapsed() < TTL * 2, "{:?}", died.elapsed());
+}
+
+/// The fence shuts by the clock alone: it needs no task that runs, so that a process that was stopped and goes on writes nothing.
+#[tokio::test]
+async fn the_fence_of_a_holder_that_does_not_run_shuts() {
+    let (_apiserver, one, _) = two_ways();
+    let first = lease(one, "first");
+    let (mut leads, task) = start(&first);
+    leads.wait_for(|leads| *leads).await.unwrap();
+    task.abort();
+    let left = first.fence.left();
+    assert!(left <= TTL * 2 / 3, "{left:?}");
+    sleep(left).await;
+    assert!(!first.fence.is_open() && *leads.borrow());
+}
+
+/// A cluster that is brought back to a copy shows an older lease of the same holder: what the holder knows is void, so it begins anew.
+#[tokio::test]
+async fn a_holder_that_meets_an_older_lease_begins_anew() {
+    let apiserver = Arc::new(Apiserver::default());
+    let (mut leads, _task) = start(&lease(apiserver.client(), "first"));
+    leads.wait_for(|leads| *leads).await.unwrap();
+    let copy = apiserver.get(LEASE).unwrap();
+    sleep(TTL).await;
+    assert!(*leads.borrow(), "it renews");
+    leads.mark_unchanged();
+    apiserver.edit(LEASE, |lease| *lease = copy);
+    timeout(TTL / 2, leads.changed()).await.expect("it must notice").unwrap();
+    assert!(!*leads.borrow_and_update());
+    timeout(TTL, leads.wait_for(|leads| *leads)).await.expect("it leads again").unwrap();
+
+    apiserver.remove(LEASE);
+    timeout(TTL / 2, leads.wait_for(|leads| !*leads)).await.expect("a lease that is gone was held by nobody").unwrap();
 }

@@ -6,8 +6,10 @@
 mod apiserver;
 mod build;
 mod client;
+mod conformance;
 mod device;
 mod keys;
 mod lease;
+mod rotation;
 mod tenant;
 mod world;

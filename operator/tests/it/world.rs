@@ -15,7 +15,7 @@ use tsujiban_core::clock::{Clock, ManualClock};
 use tsujiban_operator::attempts::Book;
 use tsujiban_operator::backoff::Backoff;
 use tsujiban_operator::backup_client::BackupClient;
-use tsujiban_operator::context::Context;
+use tsujiban_operator::context::{Context, Listed};
 use tsujiban_operator::metrics::Metrics;
 use tsujiban_operator::pki::Keys;
 use tsujiban_operator::reconcile::Failure;
@@ -81,7 +81,9 @@ impl World {
             recorder: Recorder::new(client, "tsujiban-operator".into()),
             tenants: tenant_store,
             devices: device_store,
+            listed: Listed::already(),
             book: Book::default(),
+            conformance: tsujiban_operator::tenant::conformance::Book::default(),
             facts,
             ca_bundle: bundle,
             keys,

@@ -4,7 +4,17 @@
 // a test that cannot go on must panic; clippy knows tests only inside #[test] functions, and this whole crate is tests
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod attacks;
+mod attempt;
+mod crashes;
+mod handover;
 mod operator;
+mod past;
+mod recover;
+mod replica;
+mod rights;
 mod settles;
+mod snapshot;
 mod soak;
+mod stalls;
 mod world;

@@ -6,6 +6,7 @@ use clap::Parser as _;
 use kube::Client;
 use tokio::task::JoinHandle;
 use tsujiban_core::clock::SystemClock;
+use tsujiban_operator::fence::Fence;
 use tsujiban_operator::metrics::Metrics;
 use tsujiban_operator::run::{World, lead};
 use tsujiban_operator::settings::Settings;
@@ -30,12 +31,24 @@ impl Operator {
             &format!("--backup-token-file={token}"),
         ]);
         let metrics = Arc::new(Metrics::new().unwrap());
-        let world = World { client, clock: Arc::new(SystemClock), random: Arc::new(SystemRandom::new()), metrics: Arc::clone(&metrics) };
+        let world = World {
+            client,
+            clock: Arc::new(SystemClock),
+            random: Arc::new(SystemRandom::new()),
+            metrics: Arc::clone(&metrics),
+            fence: Fence::open(),
+        };
         let task = tokio::spawn(async move {
             let ended = lead(&settings, world).await;
             panic!("the operator ended: {ended:?}");
         });
         Self { metrics, task }
+    }
+
+    /// Ends it, and waits until nothing of it runs any more.
+    pub async fn end(mut self) {
+        self.task.abort();
+        let _aborted = (&mut self.task).await;
     }
 }
 

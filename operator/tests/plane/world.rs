@@ -15,7 +15,7 @@ use tsujiban_plane::backup::Backup;
 use tsujiban_plane::wait::until;
 
 /// How long the operator may take for anything while nothing is wrong. Machines differ; what is slow is not wrong.
-pub const SOON: Duration = Duration::from_mins(1);
+pub const SOON: Duration = Duration::from_mins(2);
 
 /// A control plane and a backup service, and an administrator's view of both.
 pub struct World {
@@ -28,9 +28,12 @@ pub struct World {
 
 impl World {
     pub async fn new() -> Self {
+        Self::on(Plane::start().await.unwrap(), Backup::default()).await
+    }
+
+    /// On a control plane and a backup service that have a past.
+    pub async fn on(plane: Plane, backup: Backup) -> Self {
         let _again = tracing_subscriber::fmt().with_env_filter(EnvFilter::from_default_env()).with_test_writer().try_init();
-        let plane = Plane::start().await.unwrap();
-        let backup = Backup::default();
         let endpoint = backup.serve().await.unwrap();
         let admin = plane.admin.client().unwrap();
         Self { plane, backup, endpoint, admin }

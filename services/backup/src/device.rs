@@ -130,10 +130,10 @@ impl Backup {
                 return self.change_device(group, device, |details| details.name = named.name.clone()).await;
             }
             let incarnation = IncarnationId::from_bytes(self.random_id()?);
-            let (_, key) = self.keyring.new_data_key(group.incarnation(), &incarnation, &self.random)?;
+            let (key_id, wrappings) = self.keyring.new_data_key((group.incarnation(), &incarnation), &self.random, self.now())?;
             let details = Details::new(named);
-            let row = self.seal_device(group, incarnation, key.key_id.clone(), &details)?;
-            if self.catalogue.add_device(&row, Some(&key), Some(life)).await? {
+            let row = self.seal_device(group, incarnation, key_id, &details)?;
+            if self.catalogue.add_device(&row, &wrappings, Some(life)).await? {
                 return Ok(Device { row, details, life: Some(life.clone()) });
             }
         }

@@ -214,7 +214,7 @@ impl Backup {
                     return Ok(false); // erased since
                 }
                 let row = self.seal_device(group, incarnation, key, &details)?;
-                Ok(self.catalogue.add_device(&row, None, None).await?)
+                Ok(self.catalogue.add_device(&row, &[], None).await?)
             }
             Record::Snapshot(record) => {
                 let there = self.catalogue.snapshot(group.incarnation(), &record.id).await?.is_some();

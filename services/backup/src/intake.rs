@@ -60,6 +60,10 @@ impl Backup {
         let device = self.device_for(&group, &fetched.device).await?;
         let device = self.change_device(&group, device, |details| {
             details.observed_host_key.clone_from(&fetched.host_key);
+            if details.pinned_host_key.is_empty() {
+                // given in the Device: should that be lost, the next contact is no first one
+                details.pinned_host_key.clone_from(&fetched.host_key);
+            }
             details.model.clone_from(&fetched.model);
             details.firmware.clone_from(&fetched.firmware);
         });

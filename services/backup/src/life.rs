@@ -24,6 +24,10 @@ impl Life {
         Self(digest(&SHA256, uid.as_bytes()).as_ref().to_vec())
     }
 
+    pub(crate) fn from_digest(digest: Vec<u8>) -> Self {
+        Self(digest)
+    }
+
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -34,6 +38,11 @@ impl Backup {
     pub async fn admit(&self, scope: &GroupScope, life: &Life) -> Result<()> {
         self.living_group(scope).await?;
         self.check_alive(life).await
+    }
+
+    /// The lives of which it is remembered that they have ended.
+    pub async fn ended_lives(&self) -> Result<Vec<Life>> {
+        Ok(self.catalogue.ended_lives().await?.into_iter().map(|(life, _)| life).collect())
     }
 
     pub(crate) async fn check_alive(&self, life: &Life) -> Result<()> {

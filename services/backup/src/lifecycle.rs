@@ -1,7 +1,9 @@
 //! The life of a group: prepared, detached, erased. What is erased is unreadable before the call answers.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
-use tsujiban_core::id::{GroupId, IncarnationId, SerialNumber};
+use tsujiban_core::id::{GroupId, IncarnationId, KeyId, SerialNumber};
 use tsujiban_core::retention;
 use tsujiban_proto::error::Kind;
 use tsujiban_service::caller::GroupScope;
@@ -39,25 +41,32 @@ impl Backup {
             self.copy_key_table().await?;
             return Ok((group.incarnation, false));
         }
-        check_expected(id, expected, None)?;
         let now = self.now();
         let erased = self.catalogue.groups(Some(id)).await?;
+        if let Some(expected) = expected.filter(|expected| erased.iter().any(|group| group.incarnation == **expected)) {
+            let message = format!(
+                "incarnation {expected}, which the namespace of group {id} names, was erased: a cluster that was restored to a copy from \
+                 before has brought namespace and Tenant back, but not the data; delete the Tenant, and what is left of it goes, too"
+            );
+            return Err(Error::refuse(Kind::Precondition, "ERASED", message));
+        }
+        check_expected(id, expected, None)?;
         if let Some(free_at) = erased.iter().filter_map(|group| group.id_free_at).max().filter(|free_at| *free_at > now) {
             let message = format!("data of an erased group {id} has not expired; use the id again after {free_at}, or choose another one");
             return Err(Error::refuse(Kind::Precondition, "ID_NOT_FREE", message));
         }
         let incarnation = IncarnationId::from_bytes(self.random_id()?);
-        let (_, key) = self.keyring.new_data_key(&incarnation, &incarnation, &self.random)?;
+        let (key_id, wrappings) = self.keyring.new_data_key((&incarnation, &incarnation), &self.random, now)?;
         let group = GroupRow {
             incarnation: incarnation.clone(),
             group: id.clone(),
             state: GroupState::Living,
-            key_id: key.key_id.clone(),
+            key_id,
             prepared_at: now,
             ended_at: None,
             id_free_at: None,
         };
-        self.catalogue.add_group(&group, &key).await?;
+        self.catalogue.add_group(&group, &wrappings).await?;
         // the incarnation becomes an annotation of the namespace: it must outlive this database
         self.copy_key_table().await?;
         Ok((incarnation, true))
@@ -145,7 +154,7 @@ impl Backup {
         Ok(holdings)
     }
 
-    pub async fn epochs_in_use(&self) -> Result<Vec<tsujiban_core::id::KeyId>> {
+    pub async fn epochs_in_use(&self) -> Result<BTreeSet<KeyId>> {
         Ok(self.catalogue.epochs_in_use().await?)
     }
 

@@ -17,6 +17,7 @@ pub struct Metrics {
     pub expiry_overdue_seconds: Gauge,
     pub key_copy_behind: IntGauge,
     pub key_copy_timestamp: Gauge,
+    pub keys_unopened: IntGauge,
 }
 
 impl Metrics {
@@ -55,6 +56,10 @@ impl Metrics {
                 "tsujiban_backup_key_table_copy_timestamp_seconds",
                 "When the key table was last copied to the bucket.",
             )?,
+            keys_unopened: IntGauge::new(
+                "tsujiban_backup_keys_unopened",
+                "How many data keys none of the mounted epoch keys opens; what they seal is unreadable until one does.",
+            )?,
         };
         registry.register(Box::new(results))?;
         registry.register(Box::new(metrics.store_errors.clone()))?;
@@ -65,6 +70,7 @@ impl Metrics {
         registry.register(Box::new(metrics.expiry_overdue_seconds.clone()))?;
         registry.register(Box::new(metrics.key_copy_behind.clone()))?;
         registry.register(Box::new(metrics.key_copy_timestamp.clone()))?;
+        registry.register(Box::new(metrics.keys_unopened.clone()))?;
         Ok(metrics)
     }
 }

@@ -2,8 +2,7 @@
 //!
 //! A rebuild adds what is missing, corrects what differs and takes out what is not in the bucket; it can run at any time, also
 //! while configs are taken in. What the bucket does not know is lost with a lost database: acknowledgements, exact numbers of
-//! sightings, outcomes of attempts, host keys pinned after the newest change of a config, and which Devices were erased while
-//! somebody still knew them.
+//! sightings, outcomes of attempts, and host keys pinned after the newest change of a config.
 
 use std::collections::HashSet;
 
@@ -156,7 +155,7 @@ impl Backup {
         details.model.clone_from(&meta.model);
         details.firmware.clone_from(&meta.firmware);
         let row = self.seal_device(group, header.device.clone(), key_id.clone(), &details)?;
-        if self.catalogue.add_device(&row, None, None).await? {
+        if self.catalogue.add_device(&row, &[], None).await? {
             return Ok(());
         }
         let Some(device) = self.find_device(group, &meta.serial).await?.filter(|device| device.row.incarnation == header.device) else {

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use tokio::net::TcpStream;
 use tokio::select;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -12,12 +14,13 @@ use tsujiban_proto::error::Kind;
 
 use crate::backup::{Backup, BackupError};
 use crate::cluster::Cluster;
+use crate::credentials::Credentials;
 use crate::driver::{self, About, Config};
 use crate::hostkey::{Expected, NotAKey, openssh};
-use crate::network::{self, Network};
+use crate::network::{self, Allowed, Network};
 use crate::outcome::{Failure, Finished, Outcome, Step, chain};
 use crate::plan::Limits;
-use crate::shell::{Places, Shell};
+use crate::shell::{Acquaintance, Places, Shell};
 use crate::ssh::{Connect, Session, Shown};
 use crate::target::Target;
 
@@ -62,25 +65,49 @@ impl HostKeyError {
     }
 }
 
+/// A device that took the connection. Its session has not begun.
+struct Reached {
+    allowed: Allowed,
+    credentials: Credentials,
+    expected: Expected,
+    stream: TcpStream,
+}
+
+/// One device's turn: what bounds it, and what it used up.
+struct Turn<'a> {
+    slots: &'a Semaphore,
+    run_ends: Instant,
+    /// What is left of the time that a device may take.
+    left: Duration,
+    /// How long it waited for a slot, which does not count.
+    waited: Duration,
+    shown: Shown,
+}
+
+/// The right to talk to a device, until what it said is stored.
+type Slot<'a> = SemaphorePermit<'a>;
+
 impl<N: Network> Context<N> {
-    /// Backs up one device. Fetching ends at `run_ends` or when `stop` is cancelled; storing and recording then still go on.
-    pub async fn attempt(&self, target: &Target, run_ends: Instant, stop: &CancellationToken) -> Finished {
+    /// Backs up one device. It is connected to before its turn comes, so that neither a far nor a dead device keeps the others
+    /// waiting; it is talked to, and its config stored, with one of the `slots`. Fetching ends at `run_ends` or when `stop` is
+    /// cancelled; storing and recording then still go on.
+    pub async fn attempt(&self, target: &Target, slots: &Semaphore, run_ends: Instant, stop: &CancellationToken) -> Finished {
         let start = Instant::now();
-        let (outcome, recorded) = self.back_up(target, start, run_ends, stop).await;
-        Finished { device: target.name.clone(), outcome, took: start.elapsed(), recorded }
+        let mut turn = Turn { slots, run_ends, left: self.limits.device, waited: Duration::ZERO, shown: Shown::default() };
+        let (outcome, recorded) = self.back_up(target, &mut turn, stop).await;
+        Finished { device: target.name.clone(), outcome, took: start.elapsed().saturating_sub(turn.waited), recorded }
     }
 
-    async fn back_up(&self, target: &Target, start: Instant, run_ends: Instant, stop: &CancellationToken) -> (Outcome, bool) {
-        let shown = Shown::default();
+    async fn back_up(&self, target: &Target, turn: &mut Turn<'_>, stop: &CancellationToken) -> (Outcome, bool) {
         let fetched = select! {
             biased;
             () = stop.cancelled() => return (Outcome::Interrupted, false),
-            fetched = self.fetch_in_time(target, &shown, start, run_ends) => fetched,
+            fetched = self.fetch_in_turn(target, turn) => fetched,
         };
-        let host_key = shown.get().map(openssh).unwrap_or_default();
+        let host_key = turn.shown.get().map(openssh).unwrap_or_default();
         let failure = match fetched {
-            Ok(None) => return (Outcome::Erased, true),
-            Ok(Some((config, about))) => {
+            Ok((None, _)) => return (Outcome::Erased, true),
+            Ok((Some((config, about)), _slot)) => {
                 let bytes = u64::try_from(config.bytes().len()).unwrap_or(u64::MAX);
                 match self.backup.put(target, &host_key, about, config).await {
                     Ok(stored) if stored.changed => return (Outcome::Changed { bytes }, true),
@@ -103,17 +130,39 @@ impl<N: Network> Context<N> {
         (Outcome::Failed(failure), recorded.is_ok())
     }
 
-    async fn fetch_in_time(&self, target: &Target, shown: &Shown, start: Instant, run_ends: Instant) -> Result<Fetched, Failure> {
-        if start >= run_ends {
-            return Err(Failure::new(
+    async fn fetch_in_turn<'a>(&self, target: &Target, turn: &mut Turn<'a>) -> Result<(Fetched, Slot<'a>), Failure> {
+        let too_late = || {
+            Failure::new(
                 Reason::Timeout,
                 "the window ended before the device's turn; widen the tenant's backup.windowMinutes or raise backup.maxConcurrent",
-            ));
+            )
+        };
+        if Instant::now() >= turn.run_ends {
+            return Err(too_late());
         }
-        let ends = run_ends.min(start + self.limits.device);
-        match timeout_at(ends, self.fetch(target, shown)).await {
-            Ok(fetched) => fetched,
-            Err(_) if ends == run_ends => Err(Failure::new(
+        let mut reached = self.in_time(target, turn, self.reach(target)).await?;
+        let asked = Instant::now();
+        let slot = timeout_at(turn.run_ends, turn.slots.acquire()).await.map_err(|_| too_late())?.map_err(|_| too_late())?;
+        let waited = asked.elapsed();
+        turn.waited = waited;
+        if waited > self.limits.idle / 2 {
+            // the device may have given up on a connection that says nothing
+            reached.stream = self.in_time(target, turn, self.dial(reached.allowed)).await?;
+        }
+        let shown = Shown::clone(&turn.shown);
+        let fetched = self.in_time(target, turn, self.talk(target, reached, &shown)).await?;
+        Ok((fetched, slot))
+    }
+
+    /// Bounds a part of a device's turn by what is left of its time, and of the window.
+    async fn in_time<T>(&self, target: &Target, turn: &mut Turn<'_>, part: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let start = Instant::now();
+        let ends = turn.run_ends.min(start + turn.left);
+        let done = timeout_at(ends, part).await;
+        turn.left = turn.left.saturating_sub(start.elapsed());
+        match done {
+            Ok(done) => done,
+            Err(_) if ends == turn.run_ends => Err(Failure::new(
                 Reason::Timeout,
                 "the window ended while the device was talked to; widen the tenant's backup.windowMinutes",
             )),
@@ -129,21 +178,29 @@ impl<N: Network> Context<N> {
         }
     }
 
-    async fn fetch(&self, target: &Target, shown: &Shown) -> Result<Fetched, Failure> {
-        let Limits { idle, device, .. } = self.limits;
-        let allowed = network::admit(&self.network, &self.networks, &target.host, target.port, idle).await?;
+    async fn reach(&self, target: &Target) -> Result<Reached, Failure> {
+        let allowed = network::admit(&self.network, &self.networks, &target.host, target.port, self.limits.idle).await?;
         let credentials = self.cluster.credentials(&target.secret).await?;
         let expected = self.expected(target).await?;
-        let stream = network::dial(&self.network, allowed, idle).await?;
+        let stream = self.dial(allowed).await?;
+        Ok(Reached { allowed, credentials, expected, stream })
+    }
+
+    async fn dial(&self, allowed: Allowed) -> Result<TcpStream, Failure> {
+        Ok(network::dial(&self.network, allowed, self.limits.idle).await?)
+    }
+
+    async fn talk(&self, target: &Target, reached: Reached, shown: &Shown) -> Result<Fetched, Failure> {
+        let Limits { idle, device, .. } = self.limits;
         let connect = Connect {
-            address: allowed.address(),
+            address: reached.allowed.address(),
             algorithms: target.algorithms,
-            expected: &expected,
-            credentials: &credentials,
+            expected: &reached.expected,
+            credentials: &reached.credentials,
             idle,
             most: device,
         };
-        let session = Session::open(stream, &connect, shown).await?;
+        let session = Session::open(reached.stream, &connect, shown).await?;
         if session.first_contact
             && let Err(error) = self.pin(target, shown).await
         {
@@ -151,7 +208,8 @@ impl<N: Network> Context<N> {
             return if error.is_erased() { Ok(None) } else { Err(error.into()) };
         }
         let fetched = async {
-            let mut shell = Shell::open(session.handle(), idle, &self.places).await?;
+            let device = if session.first_contact { Acquaintance::New } else { target.device };
+            let mut shell = Shell::open(session.handle(), device, idle, &self.places).await?;
             Ok(Some(driver::fetch(target.driver, &mut shell).await?))
         };
         let fetched = fetched.await;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use tokio::select;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -46,6 +47,7 @@ pub async fn run<N: Network>(
     let mut missing: BTreeSet<DeviceName> = targets.iter().map(|target| target.name.clone()).collect();
     let run_ends = begin + context.limits.run();
     let spread_from = Instant::now();
+    let slots = &Semaphore::new(context.limits.max_concurrent);
     let mut running = pin!(
         stream::iter(turns(targets, &context.limits, random))
             .then(|turn| async move {
@@ -55,8 +57,8 @@ pub async fn run<N: Network>(
                 }
                 turn.of
             })
-            .map(|target| async move { context.attempt(&target, run_ends, stop).await })
-            .buffer_unordered(context.limits.max_concurrent)
+            .map(|target| async move { context.attempt(&target, slots, run_ends, stop).await })
+            .buffer_unordered(context.limits.max_concurrent.saturating_mul(2)) // as many are connected to, and wait for a slot
     );
     let mut given_up = pin!(async {
         stop.cancelled().await;

@@ -3,6 +3,10 @@
 //! Only the last line can be a prompt. The text of a config may look like one anywhere else, and also at the end of what has
 //! arrived so far; so the caller waits a moment before it believes what [`Screen::tail`] says.
 
+use std::ops::Range;
+
+use zeroize::Zeroize;
+
 /// The longest text that a device may print for one command.
 pub const LIMIT: usize = 16 << 20;
 const PROMPT_LIMIT: usize = 128;
@@ -42,6 +46,9 @@ impl Screen {
             self.line = self.text.len() + at + 1;
         }
         self.text.extend_from_slice(data);
+        if self.prompt.is_none() && looks_like_prompt(self.last_line()) {
+            self.learn();
+        }
         Ok(())
     }
 
@@ -69,10 +76,19 @@ impl Screen {
         }
     }
 
-    /// Takes the last line as the device's prompt from now on, and forgets what stood before it.
+    /// Whether something was seen that looks like a prompt.
+    pub fn has_prompt(&self) -> bool {
+        self.prompt.is_some()
+    }
+
+    /// Takes the last line as the device's prompt from now on. The first one that looks like a prompt is taken by itself.
     pub fn learn(&mut self) {
         self.prompt = Some(self.last_line().to_vec());
-        self.text.clear();
+    }
+
+    /// Forgets what was printed.
+    pub fn clear(&mut self) {
+        self.text.zeroize();
         self.line = 0;
     }
 
@@ -80,11 +96,66 @@ impl Screen {
     pub fn take(&mut self, command: &str) -> Vec<u8> {
         let mut text = std::mem::take(&mut self.text);
         text.truncate(std::mem::take(&mut self.line));
-        let first = text.iter().position(|b| *b == b'\n').map_or(0, |at| at + 1);
-        if text.get(..first).is_some_and(|line| line.trim_ascii() == command.as_bytes()) {
-            text.drain(..first);
-        }
+        text.drain(..echo_of(&text, command));
         text
+    }
+
+    /// What was printed above the last line.
+    pub fn above(&self) -> &[u8] {
+        self.text.get(..self.line).unwrap_or_default()
+    }
+
+    /// How often a line begins with the device's prompt, of commands that were all typed at once. Two prompts stand in one line
+    /// where a command printed nothing.
+    pub fn prompts(&self) -> usize {
+        self.prompt.as_deref().map_or(0, |prompt| self.places(prompt).count())
+    }
+
+    /// The same for what stands in the last line, when that looks like a prompt. What the device showed first may have been a part
+    /// of its banner; what it shows last is its prompt.
+    pub fn prompts_like_the_last(&self) -> Option<usize> {
+        let line = self.last_line();
+        looks_like_prompt(line).then(|| self.places(line).count())
+    }
+
+    /// What was printed for each command, without echoes, and forgets it. Each stands between two prompts like the last.
+    pub fn take_all<const N: usize>(&mut self, commands: [&str; N]) -> [Vec<u8>; N] {
+        let places: Vec<Range<usize>> = self.places(self.last_line()).collect();
+        let answers = std::array::from_fn(|i| {
+            let between = places.get(i).zip(places.get(i + 1)).and_then(|(before, after)| self.text.get(before.end..after.start));
+            let (answer, command) = (between.unwrap_or_default(), commands.get(i).copied().unwrap_or_default());
+            answer.get(echo_of(answer, command)..).unwrap_or_default().to_vec()
+        });
+        self.clear();
+        answers
+    }
+
+    /// What was printed below the newest prompt but one, when the last line is like it.
+    pub fn last_answer(&self) -> &[u8] {
+        let mut places = self.places(self.last_line());
+        let Some(mut before) = places.next() else { return &[] };
+        let mut after = before.clone();
+        for place in places {
+            before = std::mem::replace(&mut after, place);
+        }
+        self.text.get(before.end..after.start).unwrap_or_default()
+    }
+
+    /// Where lines begin with the prompt.
+    fn places<'a>(&'a self, prompt: &'a [u8]) -> impl Iterator<Item = Range<usize>> + 'a {
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            loop {
+                let rest = self.text.get(at..).filter(|rest| !rest.is_empty())?;
+                let returns = rest.iter().take_while(|b| **b == b'\r').count();
+                if rest.get(returns..).is_some_and(|line| line.starts_with(prompt)) {
+                    let start = at;
+                    at += returns + prompt.len();
+                    return Some(start..at);
+                }
+                at += rest.iter().position(|b| *b == b'\n')? + 1;
+            }
+        })
     }
 
     /// The last line, as it stands after the carriage returns in it.
@@ -92,6 +163,12 @@ impl Screen {
         let line = self.text.get(self.line..).unwrap_or_default();
         line.rsplit(|b| *b == b'\r').find(|part| !part.is_empty()).unwrap_or_default()
     }
+}
+
+/// How long the echo of the command is with which a text begins.
+fn echo_of(text: &[u8], command: &str) -> usize {
+    let first = text.iter().position(|b| *b == b'\n').map_or(0, |at| at + 1);
+    if text.get(..first).is_some_and(|line| line.trim_ascii() == command.as_bytes()) { first } else { 0 }
 }
 
 /// `NAME#` or `NAME>`, with or without a space behind.
@@ -118,6 +195,7 @@ mod tests {
         if let Some(prompt) = known {
             screen.push(prompt.as_bytes()).unwrap();
             screen.learn();
+            screen.clear();
         }
         screen.push(text.as_bytes()).unwrap();
         screen
@@ -146,6 +224,35 @@ mod tests {
         assert_eq!(screen(Some("r1# "), "show x\r\na\r\nb\r\nr1# ").take("show x"), b"a\r\nb\r\n");
         assert_eq!(screen(Some("r1# "), "a\nr1# ").take("show x"), b"a\n");
         assert_eq!(screen(Some("r1# "), "r1# ").take("show x"), b"");
+    }
+
+    const ALL: [&str; 3] = ["quiet", "show a", "show b"];
+
+    #[test]
+    fn answers_stand_between_prompts() {
+        for (text, second, third) in [
+            ("Welcome to r9# \r\nhello\r\nr1# r1# a\r\nr1# b\r\nend\r\nr1# ", "a\r\n", "b\r\nend\r\n"),
+            ("r1# quiet\r\nr1# show a\r\na\r\nr1# show b\r\nb\r\nr1# ", "a\r\n", "b\r\n"), // it echoes
+            ("r1# quiet\r\nshow a\r\nshow b\r\nr1# a\r\nr1# b\r\nr1# ", "a\r\n", "b\r\n"), // its terminal does, at once
+            ("\rr1# \r\rr1# a\n\rr1# b\n\rr1# ", "a\n", "b\n"),
+        ] {
+            let mut screen = screen(None, text);
+            assert_eq!(screen.prompts_like_the_last(), Some(4), "{text:?}");
+            assert_eq!(String::from_utf8_lossy(screen.last_answer()).trim_start_matches("show b\r\n"), third, "{text:?}");
+            let [_, a, b] = screen.take_all(ALL);
+            assert_eq!((String::from_utf8(a).unwrap().as_str(), String::from_utf8(b).unwrap().as_str()), (second, third), "{text:?}");
+            assert!(screen.is_empty());
+        }
+    }
+
+    #[test]
+    fn prompts_are_counted_where_lines_begin() {
+        let count = |text| screen(None, text).prompts_like_the_last();
+        assert_eq!(count("r1# r1# a r1# \r\n r1# b\r\nr1# "), Some(3));
+        assert_eq!(count("r1# r1# a\r\n"), None);
+        assert_eq!(count("r1# a\r\nr2# "), Some(1), "it has another name now");
+        assert_eq!(count("r1# a\r\nr1# b\r\nr1# "), Some(3), "a text that looks like a prompt cannot be told from one");
+        assert_eq!(screen(Some("r1# "), "r1# a\r\nr1# b\r\nhal").prompts(), 2);
     }
 
     #[test]

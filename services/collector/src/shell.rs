@@ -1,4 +1,8 @@
-//! A device's interactive shell: one command at a time, each answered by text and the prompt.
+//! A device's interactive shell: commands, each answered by text and the prompt.
+//!
+//! All commands are typed at once, so that a device far away costs one round trip and not one for each command. Nothing is typed
+//! before the device shows what looks like a prompt, unless it is known to show one: it might ask for a code instead. Where its text
+//! does not tell the answers apart, it is asked once more, one command at a time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +18,10 @@ use crate::screen::{Screen, Tail, TooLong};
 
 /// How long nothing more may come until the last line is believed to be the prompt.
 const PROMPT_SETTLES: Duration = Duration::from_millis(100);
-/// The same for a pager, which is the end of the session: a slow line of a config must not be taken for one.
-const PAGER_SETTLES: Duration = Duration::from_secs(1);
+/// The same for what ends the attempt, a pager or a config without its end: a slow line of a config must not be taken for that.
+const FAILURE_SETTLES: Duration = Duration::from_secs(1);
+/// After so long without an answer to what was typed before the prompt, that was lost.
+const TYPED_AHEAD_LOST: Duration = Duration::from_secs(5);
 /// So wide that no line of a config is wrapped.
 const COLUMNS: u32 = 511;
 const ROWS: u32 = 24;
@@ -73,9 +79,12 @@ impl Step for ShellError {
     }
 }
 
-/// What ended the waiting for a prompt.
+/// What ended the waiting.
+#[derive(Debug, Clone, Copy)]
 enum Stop {
     Prompt,
+    /// More prompts than there should be: some are text.
+    Ambiguous,
     /// Nothing more comes, and the last line is no prompt.
     Idle(Tail),
     Closed,
@@ -83,17 +92,29 @@ enum Stop {
     TooLong(TooLong),
 }
 
+/// Whether the device is known to show its prompt at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acquaintance {
+    New,
+    /// The last attempt ended well.
+    Known,
+}
+
+/// How long more may come, and what it means when nothing does.
+struct Wait(Duration, Stop);
+
 pub struct Shell {
     channel: Channel<Msg>,
     screen: Screen,
     idle: Duration,
     places: Places,
     place: Option<OwnedSemaphorePermit>,
+    device: Acquaintance,
 }
 
 impl Shell {
-    /// Opens a shell and learns its prompt, whatever banner stands above it.
-    pub async fn open<H: Handler>(session: &Handle<H>, idle: Duration, places: &Places) -> Result<Self, ShellError> {
+    /// Opens a shell. Of a device that is not known it waits for the prompt, whatever banner stands above it.
+    pub async fn open<H: Handler>(session: &Handle<H>, device: Acquaintance, idle: Duration, places: &Places) -> Result<Self, ShellError> {
         let open = async {
             let channel = session.channel_open_session().await?;
             // a device without terminals may ignore this: it then echoes, which the screen takes off
@@ -102,49 +123,112 @@ impl Shell {
             Ok(channel)
         };
         let channel = timeout(idle, open).await.map_err(|_| ShellError::NoPrompt(idle))?.map_err(ShellError::NoShell)?;
-        let mut shell = Self { channel, screen: Screen::default(), idle, places: places.clone(), place: None };
-        match shell.until_prompt().await {
-            Stop::Prompt => {
-                shell.screen.learn();
-                Ok(shell)
+        let mut shell = Self { channel, screen: Screen::default(), idle, places: places.clone(), place: None, device };
+        if device == Acquaintance::Known {
+            return Ok(shell);
+        }
+        let opened = shell.until(|screen| match screen.tail() {
+            Tail::Prompt => Wait(Duration::ZERO, Stop::Prompt),
+            tail => patience(tail, idle),
+        });
+        match opened.await {
+            Stop::Prompt => Ok(shell),
+            stop => Err(shell.not_opened(stop)),
+        }
+    }
+
+    /// Runs all commands and answers what the device printed for each, without echoes and prompts. `at_end` says whether an answer
+    /// to the last one cannot go on, so that nobody waits for more.
+    pub async fn run<const N: usize>(
+        &mut self,
+        commands: [&'static str; N],
+        at_end: impl Fn(&[u8]) -> bool,
+    ) -> Result<[Vec<u8>; N], ShellError> {
+        self.enter(&commands).await.map_err(|stop| self.failed(stop, commands.first().copied().unwrap_or_default()))?;
+        let (idle, device) = (self.idle, self.device);
+        let answered = self.until(|screen| match screen.prompts_like_the_last() {
+            Some(prompts) if prompts == N + 1 && at_end(screen.last_answer()) => Wait(Duration::ZERO, Stop::Prompt),
+            Some(prompts) if prompts == N + 1 => Wait(FAILURE_SETTLES.min(idle), Stop::Prompt),
+            Some(prompts) if prompts > N + 1 => Wait(PROMPT_SETTLES, Stop::Ambiguous),
+            Some(_) if device == Acquaintance::Known => Wait(TYPED_AHEAD_LOST.min(idle), Stop::Ambiguous),
+            _ => patience(screen.tail(), idle),
+        });
+        match answered.await {
+            Stop::Prompt => Ok(self.screen.take_all(commands)),
+            Stop::Ambiguous => self.one_by_one(commands, at_end).await,
+            stop => {
+                let at = self.screen.prompts().clamp(1, N.max(1)) - 1;
+                Err(self.failed(stop, commands.get(at).copied().unwrap_or_default()))
             }
-            Stop::Idle(_) if shell.screen.is_empty() => Err(ShellError::NoPrompt(idle)),
-            Stop::Idle(_) | Stop::TooLong(_) => Err(ShellError::NotAPrompt),
-            Stop::Closed => Err(ShellError::ClosedAtStart),
-            Stop::Refused => Err(ShellError::Refused),
         }
     }
 
-    /// Runs a command and answers what the device printed, without echo and prompt.
-    pub async fn run(&mut self, command: &'static str) -> Result<Vec<u8>, ShellError> {
+    /// The same, with the prompt that the device shows after each. So a text is not taken for a prompt, unless the device pauses there.
+    async fn one_by_one<const N: usize>(
+        &mut self,
+        commands: [&'static str; N],
+        at_end: impl Fn(&[u8]) -> bool,
+    ) -> Result<[Vec<u8>; N], ShellError> {
+        self.screen.learn();
+        self.screen.clear();
+        let mut answers = [const { Vec::new() }; N];
         let idle = self.idle;
-        let line = [command.as_bytes(), b"\n"].concat();
-        match timeout(idle, self.channel.data_bytes(line)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return Err(ShellError::Cut { command }),
-            Err(_) => return Err(ShellError::Silent { command, idle }),
+        for (number, (command, answer)) in (1..).zip(commands.into_iter().zip(&mut answers)) {
+            self.enter(&[command]).await.map_err(|stop| self.failed(stop, command))?;
+            let answered = self.until(|screen| match screen.tail() {
+                Tail::Prompt if number == N && !at_end(screen.above()) => Wait(FAILURE_SETTLES.min(idle), Stop::Prompt),
+                Tail::Prompt => Wait(PROMPT_SETTLES, Stop::Prompt),
+                tail => patience(tail, idle),
+            });
+            match answered.await {
+                Stop::Prompt => *answer = self.screen.take(command),
+                stop => return Err(self.failed(stop, command)),
+            }
         }
-        match self.until_prompt().await {
-            Stop::Prompt => Ok(self.screen.take(command)),
-            Stop::Idle(Tail::Pager) => Err(ShellError::Paged { command }),
-            Stop::Idle(_) if self.screen.is_binary() => Err(ShellError::Binary { command }),
-            Stop::Idle(Tail::OtherPrompt) => Err(ShellError::PromptChanged { command }),
-            Stop::Idle(_) => Err(ShellError::Silent { command, idle }),
-            Stop::Closed => Err(ShellError::Cut { command }),
-            Stop::Refused => Err(ShellError::Refused),
-            Stop::TooLong(source) => Err(ShellError::Endless { command, source }),
+        Ok(answers)
+    }
+
+    async fn enter(&mut self, commands: &[&str]) -> Result<(), Stop> {
+        let lines: String = commands.iter().flat_map(|command| [command, "\n"]).collect();
+        match timeout(self.idle, self.channel.data_bytes(lines.into_bytes())).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(Stop::Closed),
+            Err(_) => Err(Stop::Idle(Tail::Text)),
         }
     }
 
-    async fn until_prompt(&mut self) -> Stop {
+    fn not_opened(&self, stop: Stop) -> ShellError {
+        match stop {
+            Stop::Closed => ShellError::ClosedAtStart,
+            Stop::Refused => ShellError::Refused,
+            Stop::Idle(_) if self.screen.is_empty() => ShellError::NoPrompt(self.idle),
+            _ => ShellError::NotAPrompt,
+        }
+    }
+
+    fn failed(&self, stop: Stop, command: &'static str) -> ShellError {
+        if !self.screen.has_prompt() {
+            return self.not_opened(stop);
+        }
+        match stop {
+            Stop::Idle(Tail::Pager) => ShellError::Paged { command },
+            Stop::Idle(_) if self.screen.is_binary() => ShellError::Binary { command },
+            Stop::Idle(Tail::OtherPrompt) => ShellError::PromptChanged { command },
+            Stop::Idle(_) | Stop::Prompt | Stop::Ambiguous => ShellError::Silent { command, idle: self.idle },
+            Stop::Closed => ShellError::Cut { command },
+            Stop::Refused => ShellError::Refused,
+            Stop::TooLong(source) => ShellError::Endless { command, source },
+        }
+    }
+
+    /// Reads until `judge` does not want to wait any more.
+    async fn until(&mut self, judge: impl Fn(&Screen) -> Wait) -> Stop {
         loop {
-            let tail = self.screen.tail();
-            let wait = match tail {
-                Tail::Prompt => PROMPT_SETTLES,
-                Tail::Pager => PAGER_SETTLES.min(self.idle),
-                Tail::OtherPrompt | Tail::Text => self.idle,
-            };
-            match timeout(wait, self.channel.wait()).await {
+            let Wait(time, then) = judge(&self.screen);
+            if time.is_zero() {
+                return then;
+            }
+            match timeout(time, self.channel.wait()).await {
                 Ok(Some(ChannelMsg::Data { data })) => {
                     if let Err(error) = self.screen.push(&data) {
                         return Stop::TooLong(error);
@@ -159,9 +243,13 @@ impl Shell {
                 }
                 Ok(Some(ChannelMsg::Failure)) => return Stop::Refused,
                 Ok(Some(_)) => {}
-                Err(_) if tail == Tail::Prompt => return Stop::Prompt,
-                Err(_) => return Stop::Idle(tail),
+                Err(_) => return then,
             }
         }
     }
+}
+
+/// How long a device may be silent that has not shown what is waited for.
+fn patience(tail: Tail, idle: Duration) -> Wait {
+    Wait(if tail == Tail::Pager { FAILURE_SETTLES.min(idle) } else { idle }, Stop::Idle(tail))
 }

@@ -7,6 +7,8 @@ use tsujiban_api::names;
 use tsujiban_core::driver::Driver;
 use tsujiban_core::id::{DeviceName, InvalidId, SerialNumber};
 
+use crate::shell::Acquaintance;
+
 /// What is needed to back up one device, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
@@ -22,6 +24,7 @@ pub struct Target {
     pub host_key: Option<String>,
     /// The Secret with the credentials.
     pub secret: String,
+    pub device: Acquaintance,
 }
 
 impl Target {
@@ -46,7 +49,17 @@ impl Target {
             algorithms: connection.algorithms,
             host_key: connection.host_key.clone(),
             secret,
+            device: acquaintance(device),
         }))
+    }
+}
+
+/// A device is known while its last attempt ended well; after a failure it is met with care again.
+fn acquaintance(device: &Device) -> Acquaintance {
+    let last = device.status.as_ref().and_then(|status| status.last_attempt.as_ref()).map(|attempt| attempt.result.as_str());
+    match last {
+        Some("Changed" | "Unchanged") => Acquaintance::Known,
+        _ => Acquaintance::New,
     }
 }
 
@@ -74,6 +87,9 @@ mod tests {
             "no conflict any more" => device["status"] = ready("True", "Ready"),
             "not ready" => device["status"] = ready("False", "SecretMissing"),
             "deleted" => device["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into(),
+            "last changed" => device["status"] = last("Changed"),
+            "last unchanged" => device["status"] = last("Unchanged"),
+            "last failed" => device["status"] = last("Protocol"),
             "own secret" => device["spec"]["connection"]["credentialsSecretRef"] = serde_json::json!({ "name": "login" }),
             _ => {}
         }
@@ -85,6 +101,17 @@ mod tests {
             { "type": "BackupFresh", "status": "Unknown", "reason": "SerialNumberConflict", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" },
             { "type": "Ready", "status": status, "reason": reason, "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" },
         ] })
+    }
+
+    fn last(result: &str) -> serde_json::Value {
+        serde_json::json!({ "lastAttempt": { "time": "2026-01-01T00:00:00Z", "result": result } })
+    }
+
+    #[test]
+    fn a_device_is_known_while_its_last_attempt_ended_well() {
+        let known = |change| Target::of(&device(change)).unwrap().unwrap().device;
+        assert_eq!([known("last changed"), known("last unchanged")], [Acquaintance::Known; 2]);
+        assert_eq!([known(""), known("last failed")], [Acquaintance::New; 2]);
     }
 
     #[test]

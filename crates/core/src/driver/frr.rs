@@ -31,6 +31,10 @@ pub(super) fn check_whole(text: &[u8]) -> Result<(), Defect> {
     Ok(())
 }
 
+pub(super) fn is_at_end(sent: &[u8]) -> bool {
+    sent.ends_with(b"\nend\r\n") || sent.ends_with(b"\nend\n")
+}
+
 pub(super) fn is_volatile(line: &[u8]) -> bool {
     VOLATILE.iter().any(|start| line.starts_with(start.as_bytes()))
 }
@@ -180,13 +184,14 @@ mod tests {
         let text = Frr.clean(WHOLE.as_bytes());
         assert!(text.starts_with(b"!\nfrr version 8.4.4\n"));
         assert_eq!(Frr.check_whole(&text), Ok(()));
+        assert!(Frr.is_at_end(WHOLE.as_bytes()) && Frr.is_at_end(&text));
     }
 
     #[test]
     fn whatever_is_cut_is_not_whole() {
         for cut in 0..WHOLE.len() - "nd\r\n".len() {
             let text = Frr.clean(WHOLE.get(..cut).unwrap().as_bytes());
-            assert!(Frr.check_whole(&text).is_err(), "cut at {cut}");
+            assert!(Frr.check_whole(&text).is_err() && !Frr.is_at_end(WHOLE.get(..cut).unwrap().as_bytes()), "cut at {cut}");
         }
         assert_eq!(Frr.check_whole(b"!\nhostname r1\nend\n"), Err(Defect::NoBeginning { expected: BEGINNING }));
         assert_eq!(Frr.check_whole(b"frr version 8\nhost\x00name\nend\n"), Err(Defect::NotText));

@@ -38,6 +38,7 @@ pub fn resource_quota(tenant: &ValidTenant) -> ResourceQuota {
         ("pods", Quantity::count(quota.pods)),
         ("secrets", Quantity::count(quota.secrets)),
         ("configmaps", Quantity::count(quota.configmaps)),
+        ("resourcequotas", Quantity::count(1)),
         ("count/jobs.batch", Quantity::count(JOBS)),
         ("count/cronjobs.batch", Quantity::count(CRON_JOBS)),
     ];

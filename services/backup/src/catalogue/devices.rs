@@ -52,8 +52,9 @@ impl Catalogue {
         rows.iter().map(DeviceRow::read).collect()
     }
 
-    /// Notes a new device, with its key unless the key is there already. `false`: a device with this serial number was faster.
-    pub async fn add_device(&self, device: &DeviceRow, key: Option<&KeyRow>, life: Option<&Life>) -> Result<bool, CatalogueError> {
+    /// Notes a new device, with the wrappings of its key; none when the key is there already. `false`: a device with this serial
+    /// number was faster.
+    pub async fn add_device(&self, device: &DeviceRow, key: &[KeyRow], life: Option<&Life>) -> Result<bool, CatalogueError> {
         let mut tx = self.write_for(life).await?;
         let added = sqlx::query(
             "INSERT INTO devices (incarnation, group_incarnation, key_id, serial_mac, name_mac, sealed) VALUES ($1, $2, $3, $4, $5, $6)
@@ -70,8 +71,10 @@ impl Catalogue {
         if added.rows_affected() == 0 {
             return Ok(false);
         }
-        if let Some(key) = key {
-            key.put(&mut tx).await?;
+        for wrapping in key {
+            wrapping.put(&mut tx).await?;
+        }
+        if !key.is_empty() {
             super::keys::changed(&mut tx).await?;
         }
         tx.commit().await?;

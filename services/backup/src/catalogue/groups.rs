@@ -116,11 +116,13 @@ impl Catalogue {
         rows.iter().map(GroupRow::read).collect()
     }
 
-    /// Notes a new incarnation with its key.
-    pub async fn add_group(&self, group: &GroupRow, key: &KeyRow) -> Result<(), CatalogueError> {
+    /// Notes a new incarnation with the wrappings of its key.
+    pub async fn add_group(&self, group: &GroupRow, key: &[KeyRow]) -> Result<(), CatalogueError> {
         let mut tx = self.write().await?;
         group.put(&mut tx).await?;
-        key.put(&mut tx).await?;
+        for wrapping in key {
+            wrapping.put(&mut tx).await?;
+        }
         super::keys::changed(&mut tx).await?;
         Ok(tx.commit().await?)
     }

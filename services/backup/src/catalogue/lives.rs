@@ -11,7 +11,11 @@ const HAS_ENDED: &str = "SELECT EXISTS (SELECT 1 FROM tombstones WHERE life = $1
 /// Ends a life. `false`: it has ended before.
 pub(super) async fn end(tx: &mut Transaction<'_, Sqlite>, life: &Life, now: Timestamp) -> Result<bool, CatalogueError> {
     let query = sqlx::query("INSERT INTO tombstones (life, erased_at) VALUES ($1, $2) ON CONFLICT DO NOTHING");
-    Ok(query.bind(life.as_bytes()).bind(now.as_microsecond()).execute(&mut **tx).await?.rows_affected() > 0)
+    let ended = query.bind(life.as_bytes()).bind(now.as_microsecond()).execute(&mut **tx).await?.rows_affected() > 0;
+    if ended {
+        super::keys::changed(tx).await?; // it is in the copy of the key table
+    }
+    Ok(ended)
 }
 
 impl Catalogue {
@@ -30,6 +34,12 @@ impl Catalogue {
 
     pub async fn has_ended(&self, life: &Life) -> Result<bool, CatalogueError> {
         row::flag(&sqlx::query(HAS_ENDED).bind(life.as_bytes()).fetch_one(&self.readers).await?, "ended")
+    }
+
+    /// All lives that have ended and are not forgotten, and when they did.
+    pub async fn ended_lives(&self) -> Result<Vec<(Life, Timestamp)>, CatalogueError> {
+        let rows = sqlx::query("SELECT * FROM tombstones ORDER BY life").fetch_all(&self.readers).await?;
+        rows.iter().map(|row| Ok((Life::from_digest(row::bytes(row, "life")?), row::time(row, "erased_at")?))).collect()
     }
 
     /// Forgets lives that ended before a moment, or at it.

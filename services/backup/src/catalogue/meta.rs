@@ -13,6 +13,9 @@ pub enum Meta {
     Canary,
     /// There when groups and keys were restored and the rebuild that has to follow is not done.
     RebuildDue,
+    /// The epoch keys that open the key table's copy in the bucket, after the moment of that copy in microseconds: for a day after a
+    /// rotation there are two.
+    CopiedEpochs,
 }
 
 impl Meta {
@@ -22,6 +25,7 @@ impl Meta {
             Self::MasterKey => "master key",
             Self::Canary => "canary",
             Self::RebuildDue => "rebuild due",
+            Self::CopiedEpochs => "copied epochs",
         }
     }
 }

@@ -78,10 +78,12 @@ impl LifecycleService for Api {
         };
         let holdings = self.0.holdings(only.as_ref().map(GroupScope::group)).await?;
         let epochs = self.0.epochs_in_use().await?;
+        let ended = if only.is_none() { self.0.ended_lives().await? } else { Vec::new() };
         Ok(Response::new(ReportResponse {
             groups: holdings.iter().map(|(row, held)| wire::group(row, *held)).collect(),
             canary: self.0.canary().await?.map(wire::canary),
             epochs_in_use: epochs.into_iter().map(String::from).collect(),
+            erased_devices: ended.iter().map(|life| life.as_bytes().to_vec()).collect(),
         }))
     }
 }

@@ -6,7 +6,7 @@ use tsujiban_proto::lifecycle::v1::import_request::Part;
 use tsujiban_proto::lifecycle::v1::{ExportRequest, ImportHeader, ImportRequest};
 use tsujiban_service::testing::with_token;
 
-use crate::stage::{OPERATOR, STAFF, Stage, config, device};
+use crate::stage::{HOST_KEY, OPERATOR, STAFF, Stage, config, device};
 
 async fn export(stage: &Stage, group: &str, incarnation: &str) -> Vec<u8> {
     let request = ExportRequest { group: group.into(), incarnation: incarnation.into() };
@@ -51,7 +51,7 @@ async fn what_is_lost_comes_back_and_what_is_there_stays() {
     assert_eq!(stage.list("acme", "").await.unwrap().len(), 30);
     assert_eq!(import(&stage, "acme", &incarnation, &exported).await.unwrap(), 120);
     assert_eq!(stage.list("acme", "").await.unwrap(), before);
-    let replace = ReplaceHostKeyRequest { device: Some(device("acme", "SN1")), ..Default::default() };
+    let replace = ReplaceHostKeyRequest { device: Some(device("acme", "SN1")), expected: HOST_KEY.into(), ..Default::default() };
     stage.backup().replace_host_key(with_token(STAFF, replace)).await.unwrap();
 }
 

@@ -142,8 +142,8 @@ async fn no_row_is_written_for_an_erased_device() {
     };
     let life = |number| Life::of(&uid("SN1", number).parse().unwrap());
     let ended = |written: Result<bool, CatalogueError>| matches!(written, Err(CatalogueError::LifeEnded));
-    assert!(ended(stage.catalogue.add_device(&row, None, Some(&life(1))).await));
-    assert!(stage.catalogue.add_device(&row, None, Some(&life(2))).await.unwrap());
+    assert!(ended(stage.catalogue.add_device(&row, &[], Some(&life(1))).await));
+    assert!(stage.catalogue.add_device(&row, &[], Some(&life(2))).await.unwrap());
     assert!(ended(stage.catalogue.update_device(&row, &row.sealed, Some(&life(1))).await));
     assert!(stage.catalogue.update_device(&row, &row.sealed, Some(&life(2))).await.unwrap());
 }

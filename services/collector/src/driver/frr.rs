@@ -5,17 +5,14 @@ use tsujiban_core::driver::Driver;
 use super::{About, Config, FetchError, whole};
 use crate::shell::Shell;
 
-/// Versions differ in which of these they know; neither prints anything that matters.
-const PAGING_OFF: [&str; 2] = ["terminal length 0", "no terminal paginate"];
+/// The first two turn paging off. Versions differ in which of them they know; neither prints anything that matters.
+const COMMANDS: [&str; 4] = ["terminal length 0", "no terminal paginate", "show version", SHOW_CONFIG];
 const SHOW_CONFIG: &str = "show running-config";
 
 pub(super) async fn fetch(shell: &mut Shell) -> Result<(Config, About), FetchError> {
-    for command in PAGING_OFF {
-        shell.run(command).await?;
-    }
-    let about = about(&shell.run("show version").await?);
-    let config = whole(Driver::Frr, SHOW_CONFIG, shell.run(SHOW_CONFIG).await?)?;
-    Ok((config, about))
+    let [_, _, version, config] = shell.run(COMMANDS, |sent| Driver::Frr.is_at_end(sent)).await?;
+    let config = whole(Driver::Frr, SHOW_CONFIG, config)?;
+    Ok((config, about(&version)))
 }
 
 /// From a first line such as `FRRouting 8.4.4 (tokyo-1) on Linux(6.1.0).`

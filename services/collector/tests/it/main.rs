@@ -14,4 +14,5 @@ mod many;
 mod router;
 mod script;
 mod stop;
+mod typing;
 mod world;

@@ -1,14 +1,15 @@
 //! A simulated router: an SSH server in this process.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use russh::keys::{PrivateKey, PublicKey};
 use russh::server::{Auth, ChannelOpenHandle, Config, Handle, Handler, Msg, Session, VerifiedPublicKey, run_stream};
 use russh::{Channel, ChannelId, Preferred};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::time::sleep;
 
 use crate::script::{Act, Script};
@@ -20,6 +21,32 @@ pub enum Login {
     Password(String),
 }
 
+/// How many there are at the same time.
+#[derive(Debug, Clone, Default)]
+pub struct Gauge(Arc<(AtomicUsize, AtomicUsize)>);
+
+/// One of them, until it is dropped.
+pub struct Counted(Gauge);
+
+impl Gauge {
+    fn count(&self) -> Counted {
+        let (now, most) = &*self.0;
+        most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        Counted(self.clone())
+    }
+
+    /// How many there ever were at once.
+    pub fn most(&self) -> usize {
+        self.0.1.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.0.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct Router {
     pub name: String,
@@ -29,6 +56,10 @@ pub struct Router {
     pub preferred: Preferred,
     /// How many logins were tried.
     pub logins: Arc<AtomicUsize>,
+    pub connections: Gauge,
+    pub sessions: Gauge,
+    /// What came in one piece, and whether the router had shown its prompt by then.
+    pub typings: Arc<Mutex<Vec<(String, bool)>>>,
 }
 
 impl Router {
@@ -46,8 +77,16 @@ impl Router {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (config, router) = (Arc::clone(&config), router.clone());
+                let connected = router.connections.count();
                 tokio::spawn(async move {
-                    if let Ok(session) = run_stream(config, stream, Served { router, typed: Vec::new() }).await {
+                    let _connected = connected;
+                    if let Ok(session) = run_stream(
+                        config,
+                        stream,
+                        Served { router, typed: Vec::new(), playing: None, greeted: Arc::default(), session: None },
+                    )
+                    .await
+                    {
                         let _ = session.await;
                     }
                 });
@@ -60,10 +99,15 @@ impl Router {
 struct Served {
     router: Router,
     typed: Vec<u8>,
+    /// Takes what the terminal shall do next.
+    playing: Option<UnboundedSender<Vec<Act>>>,
+    greeted: Arc<AtomicBool>,
+    session: Option<Counted>,
 }
 
 impl Served {
-    fn judge(&self, right: bool) -> Auth {
+    fn judge(&mut self, right: bool) -> Auth {
+        self.session.get_or_insert_with(|| self.router.sessions.count());
         self.router.logins.fetch_add(1, Ordering::Relaxed);
         if right { Auth::Accept } else { Auth::reject() }
     }
@@ -88,34 +132,44 @@ impl Handler for Served {
 
     async fn shell_request(&mut self, channel: ChannelId, session: &mut Session) -> Result<(), russh::Error> {
         session.channel_success(channel)?;
-        play(session.handle(), channel, self.router.script.greeting(&self.router.name));
+        let playing = self.playing.insert(play(session.handle(), channel, Arc::clone(&self.greeted)));
+        playing.send(self.router.script.greeting(&self.router.name)).unwrap();
         Ok(())
     }
 
-    async fn data(&mut self, channel: ChannelId, data: &[u8], session: &mut Session) -> Result<(), russh::Error> {
+    async fn data(&mut self, _: ChannelId, data: &[u8], _: &mut Session) -> Result<(), russh::Error> {
         self.typed.extend_from_slice(data);
+        let shown = self.greeted.load(Ordering::Relaxed);
+        self.router.typings.lock().unwrap().push((String::from_utf8(data.to_vec()).unwrap(), shown));
         while let Some(at) = self.typed.iter().position(|b| *b == b'\n') {
             let line: Vec<u8> = self.typed.drain(..=at).collect();
             let line = String::from_utf8_lossy(&line);
-            play(session.handle(), channel, self.router.script.answer(&self.router.name, line.trim()));
+            let _ = self.playing.as_ref().unwrap().send(self.router.script.answer(&self.router.name, line.trim()));
         }
         Ok(())
     }
 }
 
-fn play(session: Handle, channel: ChannelId, acts: Vec<Act>) {
+/// A terminal: one thing after the other, whatever was typed ahead.
+fn play(session: Handle, channel: ChannelId, greeted: Arc<AtomicBool>) -> UnboundedSender<Vec<Act>> {
+    let (sender, mut next) = unbounded_channel::<Vec<Act>>();
     tokio::spawn(async move {
-        for act in acts {
-            match act {
-                Act::Say(text) => {
-                    let _ = session.data(channel, text).await;
+        while let Some(acts) = next.recv().await {
+            for act in acts {
+                match act {
+                    Act::Say(text) => {
+                        let _ = session.data(channel, text).await;
+                    }
+                    Act::Wait(time) => sleep(time).await,
+                    Act::Forget => while next.try_recv().is_ok() {},
+                    Act::Close => {
+                        let _ = session.close(channel).await;
+                    }
+                    Act::Repeat(text) => while session.data(channel, text.clone()).await.is_ok() {},
                 }
-                Act::Wait(time) => sleep(time).await,
-                Act::Close => {
-                    let _ = session.close(channel).await;
-                }
-                Act::Repeat(text) => while session.data(channel, text.clone()).await.is_ok() {},
             }
+            greeted.store(true, Ordering::Relaxed);
         }
     });
+    sender
 }

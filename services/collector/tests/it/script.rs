@@ -11,6 +11,8 @@ pub enum Act {
     Close,
     /// Says the same for ever.
     Repeat(Vec<u8>),
+    /// Does nothing of what it was told up to now.
+    Forget,
 }
 
 /// What a router does with its config.
@@ -34,8 +36,14 @@ pub enum Script {
     Renamed,
     /// Knows no such command.
     Unknown,
-    /// Shows no prompt, but this.
+    /// Shows no prompt, but this, and answers nothing.
     NoPrompt(&'static str),
+    /// Shows it whole, under a banner that holds what looks like its prompt.
+    Banner(String),
+    /// Shows it whole, and its prompt only after this pause.
+    Late(String, Duration),
+    /// Shows it whole, but forgets what was typed before its prompt, which comes after this pause.
+    Forgetful(String, Duration),
 }
 
 pub fn config(name: &str) -> String {
@@ -53,6 +61,9 @@ impl Script {
     pub fn greeting(&self, name: &str) -> Vec<Act> {
         match self {
             Self::NoPrompt(text) => vec![Act::Say(text.as_bytes().to_vec())],
+            Self::Banner(_) => vec![Act::Say(format!("{name}# is watched\r\nlast login: {name}# \r\n{name}# ").into_bytes())],
+            Self::Late(_, pause) => vec![Act::Wait(*pause), Act::Say(format!("{name}# ").into_bytes())],
+            Self::Forgetful(_, pause) => vec![Act::Wait(*pause), Act::Forget, Act::Say(format!("{name}# ").into_bytes())],
             _ => vec![
                 Act::Say(b"\r\n*** Authorised access only # ***\r\nHello, this is FRRouting (version 8.4.4).\r\n\r\n".to_vec()),
                 Act::Say(format!("{name}# ").into_bytes()),
@@ -64,6 +75,7 @@ impl Script {
     pub fn answer(&self, name: &str, line: &str) -> Vec<Act> {
         let prompt = Act::Say(format!("{name}# ").into_bytes());
         match line {
+            _ if matches!(self, Self::NoPrompt(_)) => vec![],
             "terminal length 0" => vec![Act::Say(b"% Unknown command: terminal length 0\r\n".to_vec()), prompt],
             "show version" => vec![Act::Say(format!("FRRouting 8.4.4 ({name}) on Linux(6.1.0).\r\nCopyright\r\n").into_bytes()), prompt],
             "show running-config" => self.show(name, prompt),
@@ -78,7 +90,7 @@ impl Script {
         let config = config(name);
         let (start, end) = config.split_once(" description").unwrap();
         match self {
-            Self::Whole(config) => vec![sent(config), prompt],
+            Self::Whole(config) | Self::Banner(config) | Self::Late(config, _) | Self::Forgetful(config, _) => vec![sent(config), prompt],
             Self::Pager(pager) => vec![sent(start), Act::Say(pager.as_bytes().to_vec())],
             Self::Endless => vec![sent(start), Act::Repeat(b" description once more\r\n".repeat(1000))],
             Self::Cut => vec![sent(start), Act::Close],

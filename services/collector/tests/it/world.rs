@@ -30,7 +30,7 @@ use tsujiban_core::outcome::Reason;
 
 use crate::apiserver::Apiserver;
 use crate::backup::Fake;
-use crate::router::{Login, Router};
+use crate::router::{Gauge, Login, Router};
 use crate::script::Script;
 
 pub const TOKEN: &str = "token-of-the-collector";
@@ -111,6 +111,9 @@ impl World {
             script: Script::whole(name),
             preferred: Preferred::DEFAULT,
             logins: Arc::default(),
+            typings: Arc::default(),
+            connections: Gauge::default(),
+            sessions: Gauge::default(),
         }
     }
 
@@ -157,6 +160,12 @@ impl World {
     pub fn password(&mut self, password: &str) {
         self.secret("login", &json!({ "username": "tsujiban", "password": password }));
         self.connection("credentialsSecretRef", json!({ "name": "login" }));
+    }
+
+    /// The newest Device's last attempt ended like this.
+    pub fn last_attempt(&mut self, result: &str) {
+        self.apiserver.devices.last_mut().unwrap()["status"] =
+            json!({ "lastAttempt": { "time": "2026-01-01T00:00:00Z", "result": result } });
     }
 
     pub fn host_key(&mut self, seed: u8) {

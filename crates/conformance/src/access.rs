@@ -1,0 +1,269 @@
+//! One thing that an owner might be able to do: a verb on a resource somewhere.
+
+use serde_json::{Value, json};
+use tsujiban_api::names;
+
+/// API group and version.
+pub type Api = (&'static str, &'static str);
+
+pub const CORE: Api = ("", "v1");
+pub const APPS: Api = ("apps", "v1");
+pub const BATCH: Api = ("batch", "v1");
+pub const NETWORKING: Api = ("networking.k8s.io", "v1");
+pub const RBAC: Api = ("rbac.authorization.k8s.io", "v1");
+pub const OURS: Api = (names::GROUP, "v1alpha1");
+/// What staff may do at the backup service: resources that exist in RBAC only.
+pub const STAFF: Api = (names::BACKUP_AUDIENCE, "v1");
+
+/// The name of objects that are tried to be made.
+pub const PROBE: &str = "tsujiban-conformance";
+
+/// Where it is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Place {
+    /// On cluster-scoped objects, or in all namespaces at once.
+    Cluster,
+    /// In the group's own namespace.
+    Own,
+    /// In the namespace of another group.
+    Other,
+    /// In the namespace of Tsujiban.
+    System,
+}
+
+/// Which object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Name {
+    Any,
+    Fixed(&'static str),
+    /// The group's own Tenant.
+    Tenant,
+    /// The group's own Namespace.
+    Namespace,
+}
+
+/// Who asks it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Depth {
+    /// The operator, again and again, and whoever tries everything.
+    Core,
+    /// Only who tries everything.
+    Full,
+}
+
+/// A verb on a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Access {
+    pub verb: &'static str,
+    pub api: Api,
+    pub resource: &'static str,
+    pub subresource: &'static str,
+    pub name: Name,
+    pub place: Place,
+    pub depth: Depth,
+}
+
+/// The names that the places have for one group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    pub tenant: String,
+    pub own: String,
+    pub other: String,
+    pub system: String,
+}
+
+impl Places {
+    /// `other` is another group's namespace. Where there is none, one is named that nobody has: who may reach all namespaces may reach that.
+    pub fn new(tenant: &str, own: &str, other: Option<&str>, system: &str) -> Self {
+        let other = other.unwrap_or("tn-no-such-group");
+        Self { tenant: tenant.to_owned(), own: own.to_owned(), other: other.to_owned(), system: system.to_owned() }
+    }
+}
+
+impl Access {
+    pub const fn new(place: Place, verb: &'static str, api: Api, resource: &'static str) -> Self {
+        Self { verb, api, resource, subresource: "", name: Name::Any, place, depth: Depth::Core }
+    }
+
+    #[must_use]
+    pub const fn sub(self, subresource: &'static str) -> Self {
+        Self { subresource, ..self }
+    }
+
+    #[must_use]
+    pub const fn named(self, name: &'static str) -> Self {
+        Self { name: Name::Fixed(name), ..self }
+    }
+
+    #[must_use]
+    pub const fn of(self, name: Name) -> Self {
+        Self { name, ..self }
+    }
+
+    #[must_use]
+    pub const fn full(self) -> Self {
+        Self { depth: Depth::Full, ..self }
+    }
+
+    /// Whether it can be tried by a request. The rest is asked of the authorizer: verbs that no request has, resources that exist in RBAC
+    /// only, and proxies, whose answers come from behind the apiserver.
+    pub fn can_be_tried(&self) -> bool {
+        !matches!(self.verb, "impersonate" | "bind" | "escalate") && self.api != STAFF && self.subresource != "proxy"
+    }
+
+    /// The namespace; empty for the whole cluster.
+    pub fn namespace<'a>(&self, places: &'a Places) -> &'a str {
+        match self.place {
+            Place::Cluster => "",
+            Place::Own => &places.own,
+            Place::Other => &places.other,
+            Place::System => &places.system,
+        }
+    }
+
+    /// The object's name; empty for any.
+    pub fn object<'a>(&self, places: &'a Places) -> &'a str {
+        match self.name {
+            Name::Any => "",
+            Name::Fixed(name) => name,
+            Name::Tenant => &places.tenant,
+            Name::Namespace => &places.own,
+        }
+    }
+
+    /// `pods/exec`.
+    pub fn what(&self) -> String {
+        if self.subresource.is_empty() { self.resource.to_owned() } else { format!("{}/{}", self.resource, self.subresource) }
+    }
+
+    /// `patch networkpolicies deny-all in namespace tn-acme`.
+    pub fn describe(&self, places: &Places) -> String {
+        let mut text = format!("{} {}", self.verb, self.what());
+        for part in [".", self.api.0] {
+            if self.api == STAFF {
+                text.push_str(part);
+            }
+        }
+        if !self.object(places).is_empty() {
+            text = format!("{text} {}", self.object(places));
+        }
+        let namespace = self.namespace(places);
+        if namespace.is_empty() { text } else { format!("{text} in namespace {namespace}") }
+    }
+
+    /// The path of the request. Where the verb needs a name and any will do, one that nothing has.
+    pub fn path(&self, places: &Places) -> String {
+        let (group, version) = self.api;
+        let root = if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
+        let namespace = self.namespace(places);
+        let mut path = if namespace.is_empty() { root } else { format!("{root}/namespaces/{namespace}") };
+        path = format!("{path}/{}", self.resource);
+        let of_collection = matches!(self.verb, "list" | "watch" | "create" | "deletecollection") && self.subresource.is_empty();
+        if !of_collection {
+            let name = self.object(places);
+            path = format!("{path}/{}", if name.is_empty() { PROBE } else { name });
+        }
+        if self.subresource.is_empty() { path } else { format!("{path}/{}", self.subresource) }
+    }
+
+    /// What is sent along when something is made. Owners may make two things; for everything else a name is enough to be refused.
+    pub fn body(&self) -> Value {
+        let (group, version) = self.api;
+        let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+        let mut body = json!({"apiVersion": api_version, "kind": self.kind(), "metadata": {"name": PROBE}});
+        let more = match (self.resource, self.subresource) {
+            ("sites", _) => json!({"spec": {"displayName": PROBE}}),
+            ("secrets", _) => json!({"type": names::CREDENTIALS_TYPE, "stringData": {"username": PROBE, "password": PROBE}}),
+            // shorter than the apiserver grants: past authorization it is refused, and no token is made
+            ("serviceaccounts", "token") => json!({"spec": {"audiences": [PROBE], "expirationSeconds": 1}}),
+            ("services", _) => json!({"spec": {"type": "NodePort", "ports": [{"port": 8080}]}}),
+            ("rolebindings" | "clusterrolebindings", _) => {
+                json!({"roleRef": {"apiGroup": RBAC.0, "kind": "ClusterRole", "name": "cluster-admin"}})
+            }
+            _ => json!({}),
+        };
+        if let (Value::Object(body), Value::Object(more)) = (&mut body, more) {
+            body.extend(more);
+        }
+        body
+    }
+
+    fn kind(&self) -> &'static str {
+        match (self.resource, self.subresource) {
+            ("serviceaccounts", "token") => "TokenRequest",
+            ("sites", _) => "Site",
+            ("devices", _) => "Device",
+            ("tenants", _) => "Tenant",
+            ("secrets", _) => "Secret",
+            ("pods", _) => "Pod",
+            ("services", _) => "Service",
+            ("namespaces", _) => "Namespace",
+            ("persistentvolumes", _) => "PersistentVolume",
+            ("resourcequotas", _) => "ResourceQuota",
+            ("replicationcontrollers", _) => "ReplicationController",
+            ("deployments", _) => "Deployment",
+            ("replicasets", _) => "ReplicaSet",
+            ("statefulsets", _) => "StatefulSet",
+            ("daemonsets", _) => "DaemonSet",
+            ("jobs", _) => "Job",
+            ("cronjobs", _) => "CronJob",
+            ("roles", _) => "Role",
+            ("rolebindings", _) => "RoleBinding",
+            ("clusterrolebindings", _) => "ClusterRoleBinding",
+            ("certificatesigningrequests", _) => "CertificateSigningRequest",
+            ("validatingwebhookconfigurations", _) => "ValidatingWebhookConfiguration",
+            _ => "Object",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places() -> Places {
+        Places::new("acme", "tn-acme", None, "tsujiban-system")
+    }
+
+    #[test]
+    fn requests_go_where_the_words_say() {
+        let cases = [
+            (Access::new(Place::Cluster, "list", CORE, "nodes"), "/api/v1/nodes", "list nodes"),
+            (
+                Access::new(Place::Own, "delete", NETWORKING, "networkpolicies").named("deny-all"),
+                "/apis/networking.k8s.io/v1/namespaces/tn-acme/networkpolicies/deny-all",
+                "delete networkpolicies deny-all in namespace tn-acme",
+            ),
+            (
+                Access::new(Place::Own, "create", CORE, "pods").sub("exec"),
+                "/api/v1/namespaces/tn-acme/pods/tsujiban-conformance/exec",
+                "create pods/exec in namespace tn-acme",
+            ),
+            (
+                Access::new(Place::Other, "list", OURS, "devices"),
+                "/apis/tsujiban.dev/v1alpha1/namespaces/tn-no-such-group/devices",
+                "list devices in namespace tn-no-such-group",
+            ),
+            (
+                Access::new(Place::Cluster, "patch", OURS, "tenants").sub("status").of(Name::Tenant),
+                "/apis/tsujiban.dev/v1alpha1/tenants/acme/status",
+                "patch tenants/status acme",
+            ),
+        ];
+        for (access, path, words) in cases {
+            assert_eq!((access.path(&places()).as_str(), access.describe(&places()).as_str()), (path, words));
+        }
+    }
+
+    #[test]
+    fn what_no_request_has_is_asked() {
+        for access in [
+            Access::new(Place::Own, "bind", RBAC, "clusterroles"),
+            Access::new(Place::Cluster, "impersonate", CORE, "users"),
+            Access::new(Place::Cluster, "reveal", STAFF, "snapshots"),
+        ] {
+            assert!(!access.can_be_tried(), "{access:?}");
+        }
+        assert_eq!(Access::new(Place::Cluster, "reveal", STAFF, "snapshots").describe(&places()), "reveal snapshots.backup.tsujiban.dev");
+    }
+}

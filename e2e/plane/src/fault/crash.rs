@@ -1,0 +1,83 @@
+//! Power cuts at a chosen write.
+//!
+//! Several groups can be watched at once, each with a write of its own after which, for this group, nothing happens any more: the
+//! apiserver has done the write, its answer never arrives, and every later request of the group hangs. When all have come to their
+//! write, the operator is ended. For each group that is a power cut right after that write.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+#[derive(Debug, Default)]
+struct Lane {
+    /// After which write, counted from one.
+    after: Option<usize>,
+    writes: Vec<String>,
+}
+
+impl Lane {
+    fn is_dead(&self) -> bool {
+        self.after.is_some_and(|after| self.writes.len() >= after)
+    }
+}
+
+/// The writes of groups, and where they end. Clones share everything.
+#[derive(Debug, Clone, Default)]
+pub struct Crash(Arc<Mutex<BTreeMap<String, Lane>>>);
+
+impl Crash {
+    /// Counts the writes of a group from now on, and ends after this one of them.
+    pub fn aim(&self, group: &str, after: Option<usize>) {
+        self.lanes().insert(group.to_owned(), Lane { after, writes: Vec::new() });
+    }
+
+    /// The writes of the group since it was aimed at.
+    pub fn writes(&self, group: &str) -> Vec<String> {
+        self.lanes().get(group).map(|lane| lane.writes.clone()).unwrap_or_default()
+    }
+
+    /// The write after which the group was cut off, when it came to that.
+    pub fn struck(&self, group: &str) -> Option<String> {
+        let lanes = self.lanes();
+        let lane = lanes.get(group).filter(|lane| lane.is_dead())?;
+        lane.writes.last().cloned()
+    }
+
+    /// Whether nothing of this group gets through any more.
+    pub fn is_dead(&self, group: &str) -> bool {
+        self.lanes().get(group).is_some_and(Lane::is_dead)
+    }
+
+    /// Notes that a write was done. Answers whether its answer may be given.
+    pub fn may_answer(&self, group: &str, write: &str) -> bool {
+        let mut lanes = self.lanes();
+        let Some(lane) = lanes.get_mut(group) else { return true };
+        if !lane.is_dead() {
+            lane.writes.push(write.to_owned());
+        }
+        !lane.is_dead()
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, BTreeMap<String, Lane>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_chosen_write_is_the_last() {
+        let crash = Crash::default();
+        crash.aim("a", Some(2));
+        crash.aim("b", None);
+        assert!(crash.may_answer("a", "one") && !crash.is_dead("a"));
+        assert!(!crash.may_answer("a", "two") && crash.is_dead("a"));
+        assert_eq!(crash.struck("a").as_deref(), Some("two"));
+        assert!(!crash.may_answer("a", "three"));
+        assert_eq!(crash.writes("a"), ["one", "two"]);
+        assert!((0..9).all(|_| crash.may_answer("b", "more")) && crash.struck("b").is_none());
+        crash.aim("a", None);
+        assert!(crash.may_answer("a", "one") && crash.writes("a") == ["one"]);
+    }
+}

@@ -1,0 +1,182 @@
+//! Whether reconciling goes on, and what is said about it when it does not.
+//!
+//! How long a change has waited says little by itself: ten thousand Devices that are applied at once wait for minutes, and all is
+//! well. It stands still when a change waits and nothing comes to a good end; when one reconcile does not end; when a watch, which
+//! begins anew every half minute, does not; or when whoever looks does not get to run. A replica that waits for the lease does
+//! nothing of it, and is well.
+
+mod listening;
+mod look;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+pub use listening::listening;
+pub use look::keep;
+
+/// What stands still for this long is said. People are to see it within a minute, and looks are [`LOOK`] apart.
+pub const STALLED: Duration = Duration::from_secs(45);
+/// How often the caches are looked at.
+pub const LOOK: Duration = Duration::from_secs(5);
+/// What stands still for this long may be helped by a restart.
+const HOPELESS: Duration = Duration::from_mins(10);
+
+/// How a reconcile ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Well,
+    /// With an error, which is told elsewhere.
+    Failed,
+    /// It did not: it was given up.
+    GivenUp,
+}
+
+/// A change that has not been observed yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Behind {
+    pub object: String,
+    pub generation: i64,
+}
+
+/// Keeps in mind what goes on.
+#[derive(Debug, Default)]
+pub struct Vigil(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    kinds: BTreeMap<&'static str, Kind>,
+    /// `None` while this replica does not lead.
+    looked: Option<Instant>,
+    /// Since when something has stood still without a pause.
+    since: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Kind {
+    /// Since when each object has been reconciled without an end. One that was given up stays until a later run ends.
+    running: HashMap<String, Instant>,
+    /// Since when each change has waited.
+    behind: HashMap<String, (i64, Instant)>,
+    succeeded: Instant,
+    /// When the watch was answered last.
+    heard: Instant,
+    is_listed: bool,
+}
+
+impl Kind {
+    fn new(now: Instant) -> Self {
+        Self { running: HashMap::new(), behind: HashMap::new(), succeeded: now, heard: now, is_listed: false }
+    }
+
+    fn lag(&self, now: Instant) -> Duration {
+        self.behind.values().map(|(_, since)| now.duration_since(*since)).max().unwrap_or_default()
+    }
+}
+
+impl Vigil {
+    /// Notes that this replica leads from now on, and reconciles these kinds.
+    pub fn lead(&self, kinds: &[&'static str], now: Instant) {
+        let kinds = kinds.iter().map(|kind| (*kind, Kind::new(now))).collect();
+        *self.state() = State { kinds, looked: Some(now), since: None };
+    }
+
+    /// Notes that a reconcile begins.
+    pub fn begun(&self, kind: &str, object: &str, now: Instant) {
+        if let Some(kind) = self.state().kinds.get_mut(kind) {
+            kind.running.entry(object.to_owned()).or_insert(now);
+        }
+    }
+
+    /// Notes that a reconcile ended.
+    pub fn ended(&self, kind: &str, object: &str, end: End, now: Instant) {
+        if let Some(kind) = self.state().kinds.get_mut(kind) {
+            if end != End::GivenUp {
+                kind.running.remove(object);
+            }
+            if end == End::Well {
+                kind.succeeded = now;
+            }
+        }
+    }
+
+    /// Notes that the apiserver has answered a watch.
+    pub fn heard(&self, kind: &str, now: Instant) {
+        if let Some(kind) = self.state().kinds.get_mut(kind) {
+            kind.heard = now;
+        }
+    }
+
+    /// Notes what of a kind is behind, once its objects are listed. What does not exist any more is not waited for.
+    pub fn look(&self, kind: &str, listed: Option<Vec<Behind>>, exists: impl Fn(&str) -> bool, now: Instant) {
+        let mut state = self.state();
+        if let Some(kind) = state.kinds.get_mut(kind) {
+            kind.is_listed = listed.is_some();
+            let mut before = std::mem::take(&mut kind.behind);
+            for Behind { object, generation } in listed.unwrap_or_default() {
+                let known = before.remove(&object).filter(|(known, _)| *known <= generation);
+                // a newer change does not make the older one younger
+                kind.behind.insert(object, (generation, known.map_or(now, |(_, since)| since)));
+            }
+            kind.running.retain(|object, since| now.duration_since(*since) < LOOK || exists(object));
+        }
+        state.looked = Some(now);
+        let stands_still = !state.reasons(now).is_empty();
+        state.since = stands_still.then(|| state.since.unwrap_or(now));
+    }
+
+    /// For each kind: for how long the oldest change has waited, and for how long its watch was not answered.
+    pub fn ages(&self, now: Instant) -> Vec<(&'static str, Duration, Duration)> {
+        self.state().kinds.iter().map(|(name, kind)| (*name, kind.lag(now), now.duration_since(kind.heard))).collect()
+    }
+
+    /// What stands still; empty when all is well.
+    pub fn reasons(&self, now: Instant) -> Vec<String> {
+        self.state().reasons(now)
+    }
+
+    /// Whether something has stood still for so long that a restart may help. One object that hangs while others of its kind do
+    /// well would hang again.
+    pub fn is_hopeless(&self, now: Instant) -> bool {
+        let state = self.state();
+        let long_ago = |then: Instant| now.duration_since(then) >= HOPELESS;
+        state.since.is_some_and(long_ago) && state.kinds.values().any(|kind| long_ago(kind.succeeded) || long_ago(kind.heard))
+            || state.looked.is_some_and(long_ago)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn reasons(&self, now: Instant) -> Vec<String> {
+        let mut reasons = Vec::new();
+        let Some(looked) = self.looked else { return reasons };
+        let age = |then: Instant| now.duration_since(then);
+        if age(looked) >= STALLED {
+            reasons.push(format!("the operator has not got to run for {} s", age(looked).as_secs()));
+        }
+        for (name, kind) in &self.kinds {
+            if !kind.is_listed && age(kind.succeeded) >= STALLED {
+                reasons.push(format!("{name}: not listed yet after {} s", age(kind.succeeded).as_secs()));
+            }
+            if age(kind.heard) >= STALLED {
+                reasons.push(format!("{name}: the watch was not answered for {} s", age(kind.heard).as_secs()));
+            }
+            if kind.lag(now) >= STALLED && age(kind.succeeded) >= STALLED {
+                let (waits, done) = (kind.lag(now).as_secs(), age(kind.succeeded).as_secs());
+                reasons.push(format!("{name}: a change has waited for {waits} s, and no reconcile has ended well for {done} s"));
+            }
+            if let Some((object, since)) = kind.running.iter().min_by_key(|(_, since)| **since)
+                && age(*since) >= STALLED
+            {
+                reasons.push(format!("{name}: the reconcile of {object} has not ended for {} s", age(*since).as_secs()));
+            }
+        }
+        reasons
+    }
+}
+
+#[cfg(test)]
+mod tests;

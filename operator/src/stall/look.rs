@@ -1,0 +1,67 @@
+//! Looks at the caches.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use kube::Resource;
+use kube::runtime::reflector::{Lookup, ObjectRef, Store};
+use tokio::sync::watch;
+use tsujiban_api::{Device, Tenant, names};
+
+use super::{Behind, LOOK};
+use crate::context::Context;
+use crate::{device, reconcile, tenant};
+
+/// Looks for ever.
+pub async fn keep(context: Arc<Context>) {
+    let mut ticks = tokio::time::interval(LOOK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut said = Vec::new();
+    loop {
+        ticks.tick().await;
+        let now = Instant::now();
+        let vigil = &context.metrics.vigil;
+        let tenants = behind(&context.listed.tenants, &context.tenants, |tenant: &Tenant| {
+            tenant.status.as_ref().and_then(|status| status.observed_generation)
+        });
+        let exists = |name: &str| context.tenants.get(&ObjectRef::new(name)).is_some();
+        vigil.look(tenant::KIND, tenants, exists, now);
+        let devices = behind(&context.listed.devices, &context.devices, |device: &Device| {
+            // without its Tenant, a Device stays as it is
+            let group = device.metadata.namespace.as_deref().and_then(names::group_of_namespace);
+            let has_tenant = group.is_some_and(|group| context.tenants.get(&ObjectRef::new(group.as_str())).is_some());
+            let observed = device.status.as_ref().and_then(|status| status.observed_generation);
+            if has_tenant { observed } else { device.metadata.generation }
+        });
+        let exists = |name: &str| {
+            name.split_once('/').is_some_and(|(namespace, name)| context.devices.get(&ObjectRef::new(name).within(namespace)).is_some())
+        };
+        vigil.look(device::KIND, devices, exists, now);
+        let reasons = vigil.reasons(now);
+        let kinds: Vec<&str> = reasons.iter().filter_map(|reason| reason.split_once(':')).map(|(kind, _)| kind).collect();
+        if kinds != said {
+            if reasons.is_empty() {
+                tracing::info!("reconciling goes on");
+            } else {
+                tracing::error!(reasons = reasons.join("; "), "reconciling stands still");
+            }
+            said = kinds.into_iter().map(str::to_owned).collect();
+        }
+    }
+}
+
+/// The objects whose newest generation was not observed; `None` while they are not listed. What is being deleted has its own
+/// conditions, and may wait for others.
+fn behind<K>(listed: &watch::Receiver<bool>, store: &Store<K>, observed: impl Fn(&K) -> Option<i64>) -> Option<Vec<Behind>>
+where
+    K: Resource<DynamicType = ()> + Lookup<DynamicType = ()> + Clone + 'static,
+{
+    listed.borrow().then_some(())?;
+    let objects = store.state();
+    let behind = objects.iter().filter_map(|object| {
+        let generation = object.meta().generation.filter(|_| object.meta().deletion_timestamp.is_none())?;
+        let is_behind = observed(object).is_none_or(|observed| observed < generation);
+        is_behind.then(|| Behind { object: reconcile::name(object.as_ref()), generation })
+    });
+    Some(behind.collect())
+}

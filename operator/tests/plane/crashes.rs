@@ -1,0 +1,279 @@
+//! A power cut after every single write: whatever was declared comes about all the same, once, and nothing that lives is lost.
+//!
+//! A life of a group has ten steps. First one group lives it undisturbed: what it looks like after each step is what must come about.
+//! Then four groups at a time go through it, and in each step the operator's power is cut after another write of each group, until
+//! no step has a write left after which it was not cut. To erase or detach in the backup service counts as a write.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use kube::api::DeleteParams;
+use serde_json::{Value, json};
+use tsujiban_plane::Access;
+use tsujiban_plane::fault::{Crash, Faults, Mode, MortalBackup, Sent};
+use tsujiban_plane::wait::until;
+
+use crate::operator::Operator;
+use crate::snapshot::{Identities, Snapshot, orphans, snapshot};
+use crate::world::{SOON, World};
+
+/// As many groups as Tenants are reconciled side by side: a group that is cut off holds its place until the power cut.
+const LANES: usize = 4;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Step {
+    CreateTenant,
+    CreateDevice,
+    ChangeTenant,
+    ChangeDevice,
+    Suspend,
+    Resume,
+    Retain,
+    ComeBack,
+    EraseDevice,
+    EraseTenant,
+}
+
+const LIFE: [Step; 10] = [
+    Step::CreateTenant,
+    Step::CreateDevice,
+    Step::ChangeTenant,
+    Step::ChangeDevice,
+    Step::Suspend,
+    Step::Resume,
+    Step::Retain,
+    Step::ComeBack,
+    Step::EraseDevice,
+    Step::EraseTenant,
+];
+
+impl Step {
+    /// What an administrator does.
+    async fn declare(self, world: &World, group: &str) {
+        let changed = json!({"plan": "Free", "network": {"deviceCIDRs": ["172.20.1.0/24", "172.20.2.0/24"]}, "owners": []});
+        let with = |more: Value| {
+            let mut spec = changed.clone();
+            spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            spec
+        };
+        match self {
+            Self::CreateTenant => drop(world.tenant(group, json!({})).await),
+            Self::CreateDevice => {
+                world.site(group).await;
+                world.device(group, "r1", &format!("SN-{group}"), 10).await;
+            }
+            Self::ChangeTenant | Self::Resume | Self::ComeBack => drop(world.tenant(group, changed.clone()).await),
+            Self::ChangeDevice => drop(world.device(group, "r1", &format!("SN-{group}"), 11).await),
+            Self::Suspend => drop(world.tenant(group, with(json!({"suspended": true}))).await),
+            Self::Retain => drop(world.tenants().delete(group, &DeleteParams::default()).await.unwrap()),
+            Self::EraseDevice => drop(world.devices(group).delete("r1", &DeleteParams::default()).await.unwrap()),
+            Self::EraseTenant => {
+                world.tenant(group, with(json!({"deletionPolicy": "Erase"}))).await;
+                world.tenants().delete(group, &DeleteParams::default()).await.unwrap();
+            }
+        }
+    }
+
+    /// What may be another object, or none, after this step.
+    fn may_lose(self, name: &str) -> bool {
+        self == Self::EraseTenant || (self == Self::EraseDevice && name.starts_with("secrets/"))
+    }
+}
+
+/// The operator with its way to the apiserver, and what it sent in all its lives.
+struct Machine<'a> {
+    world: &'a World,
+    access: Access,
+    endpoint: String,
+    crash: Crash,
+    faults: Faults,
+    operator: Option<Operator>,
+    sent: Vec<Sent>,
+    cuts: usize,
+}
+
+impl<'a> Machine<'a> {
+    async fn new(world: &'a World) -> Self {
+        let crash = Crash::default();
+        let endpoint = MortalBackup { backup: world.backup.clone(), crash: crash.clone() }.serve().await.unwrap();
+        let access = world.plane.operator().await.unwrap();
+        let faults = Faults::new(Mode::Crash(crash.clone()));
+        let mut machine = Self { world, access, endpoint, crash, faults, operator: None, sent: Vec::new(), cuts: 0 };
+        machine.start();
+        machine
+    }
+
+    fn start(&mut self) {
+        self.operator = Some(Operator::start(self.faults.client(&self.access).unwrap(), &self.endpoint));
+    }
+
+    /// Ends the operator, and starts another one that knows nothing, for which nothing goes wrong.
+    async fn cut(&mut self, groups: &[String]) {
+        self.operator.take().unwrap().end().await;
+        self.sent.extend(self.faults.sent());
+        groups.iter().for_each(|group| self.crash.aim(group, None));
+        self.faults = Faults::new(Mode::Crash(self.crash.clone()));
+        self.cuts += 1;
+        self.start();
+    }
+
+    /// Waits until a group looks as it should.
+    async fn looks(&self, group: &str, wanted: &Snapshot) -> Identities {
+        let what = format!("group {group} looks as it should");
+        until(&what, SOON, || async {
+            let (found, identities) = snapshot(self.world, group).await?;
+            let differences = wanted.differences(&found);
+            anyhow::ensure!(differences.is_empty(), "{}", differences.join("\n"));
+            Ok(Some(identities))
+        })
+        .await
+        .unwrap()
+    }
+
+    /// Waits until a group is cut off, or looks as it should without having so many writes.
+    async fn comes_to_its_write(&self, group: &str, step: Step, wanted: &Snapshot) {
+        until(&format!("group {group} comes to its write or the end of {step:?}"), SOON, || async {
+            if self.crash.struck(group).is_none() {
+                let (found, _) = snapshot(self.world, group).await?;
+                let differences = wanted.differences(&found);
+                anyhow::ensure!(differences.is_empty(), "{}", differences.join("\n"));
+            }
+            Ok(Some(()))
+        })
+        .await
+        .unwrap();
+    }
+
+    /// Waits until nothing more is written for a group, and answers how it looks then.
+    async fn settled(&self, group: &str, step: Step) -> (Snapshot, Identities) {
+        let mut quiet_since = (self.crash.writes(group).len(), Instant::now());
+        until(&format!("group {group} is quiet after {step:?}"), SOON, || async {
+            Ok((!self.crash.writes(group).is_empty()).then_some(()))
+        })
+        .await
+        .unwrap();
+        let start = Instant::now();
+        loop {
+            let (found, identities) = snapshot(self.world, group).await.unwrap();
+            let writes = self.crash.writes(group).len();
+            if writes != quiet_since.0 {
+                quiet_since = (writes, Instant::now());
+            }
+            if quiet_since.1.elapsed() > Duration::from_secs(3) && is_where_it_goes(step, &found) {
+                return (found, identities);
+            }
+            assert!(start.elapsed() < SOON, "group {group} did not come to {step:?}: {found:#?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+/// What each step is for, said once by hand: the rest of the looks is compared with the undisturbed group.
+fn is_where_it_goes(step: Step, found: &Snapshot) -> bool {
+    let has = |name: &str, part: &str| found.objects.get(name).is_some_and(|text| text.contains(part));
+    let ready = r#""status":"True","type":"Ready""#;
+    let lives = found.objects.keys().filter(|name| name.starts_with("life/")).count() == 1;
+    lives
+        && match step {
+            Step::CreateTenant | Step::ChangeTenant | Step::Resume | Step::ComeBack => has("tenant", ready) && has("life/0", "Living"),
+            Step::CreateDevice | Step::ChangeDevice => has("devices/r1", ready) && has("secrets/device-r1-ssh", "there"),
+            Step::Suspend => has("tenant", "Suspended") && has("cronjobs/device-backup", r#""suspend":true"#),
+            Step::Retain => !found.objects.contains_key("tenant") && has("namespace", "INCARNATION") && has("life/0", "Retained"),
+            Step::EraseDevice => !found.objects.contains_key("devices/r1") && has("life/0", "SN-"),
+            Step::EraseTenant => found.objects.keys().all(|name| name == "life/0") && has("life/0", "Erased"),
+        }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_power_cut_after_every_write() {
+    let world = World::new().await;
+    let start = Instant::now();
+    let mut machine = Machine::new(&world).await;
+
+    let mut wanted: BTreeMap<Step, Snapshot> = BTreeMap::new();
+    let mut writes: BTreeMap<Step, BTreeSet<String>> = BTreeMap::new();
+    for step in LIFE {
+        machine.crash.aim("undisturbed", None);
+        step.declare(&world, "undisturbed").await;
+        wanted.insert(step, machine.settled("undisturbed", step).await.0);
+        writes.insert(step, machine.crash.writes("undisturbed").iter().map(|write| write.replace("undisturbed", "GROUP")).collect());
+    }
+
+    let mut struck: BTreeMap<Step, Vec<String>> = BTreeMap::new();
+    let mut open: Vec<Step> = LIFE.to_vec();
+    let mut first = 1;
+    while let Some(last) = open.last().copied() {
+        let lanes: Vec<(usize, String)> = (first..first + LANES).map(|nth| (nth, format!("cut-{nth}"))).collect();
+        let groups: Vec<String> = lanes.iter().map(|(_, group)| group.clone()).collect();
+        let mut before: BTreeMap<String, Identities> = BTreeMap::new();
+        for step in LIFE.into_iter().filter(|step| *step <= last || *step == Step::EraseTenant) {
+            let is_open = open.contains(&step);
+            for (nth, group) in &lanes {
+                machine.crash.aim(group, is_open.then_some(*nth));
+            }
+            join_all(groups.iter().map(|group| step.declare(&world, group))).await;
+            let looks = &wanted[&step];
+            // each comes to its write, or to the end without having so many
+            join_all(groups.iter().map(|group| machine.comes_to_its_write(group, step, looks))).await;
+            tokio::time::sleep(Duration::from_millis(300)).await; // who looks as it should may have one write more to come
+            let hit: Vec<Option<String>> = groups.iter().map(|group| machine.crash.struck(group)).collect();
+            if hit.iter().any(Option::is_some) {
+                machine.cut(&groups).await;
+            }
+            if is_open {
+                if hit.iter().any(Option::is_none) {
+                    open.retain(|it| *it != step);
+                }
+                let named = groups.iter().zip(hit).filter_map(|(group, write)| Some(write?.replace(group, "GROUP")));
+                struck.entry(step).or_default().extend(named);
+            }
+            for (group, identities) in groups.iter().zip(join_all(groups.iter().map(|group| machine.looks(group, looks))).await) {
+                let known = before.entry(group.clone()).or_default();
+                let lost = known.0.keys().filter(|name| !identities.0.contains_key(*name)).cloned();
+                let lost: Vec<_> = known.replaced(&identities).into_iter().chain(lost).filter(|name| !step.may_lose(name)).collect();
+                assert!(lost.is_empty(), "{group} lost {lost:?} in {step:?}");
+                *known = identities;
+            }
+        }
+        first += LANES;
+    }
+
+    assert_eq!(orphans(&world, &[]).await.unwrap(), Vec::<String>::new());
+    machine.sent.extend(machine.faults.sent());
+    every_delete_names_its_object(&machine.sent);
+    every_namespace_and_key_was_made_once(&machine.sent, &world);
+    let points: usize = struck.values().map(Vec::len).sum();
+    for (step, writes) in &struck {
+        println!("{step:?}: {} power cuts, after {}", writes.len(), writes.join(", "));
+    }
+    println!("{points} power cuts of a group in {} of the operator, {:.0} s", machine.cuts, start.elapsed().as_secs_f64());
+    for (step, writes) in writes {
+        let missed: Vec<_> = writes.iter().filter(|write| !struck[&step].contains(write)).collect();
+        assert!(missed.is_empty(), "{step:?} was never cut after {missed:?}");
+    }
+    assert!(start.elapsed() < Duration::from_mins(6), "all crash points take at most 6 minutes, and took {:?}", start.elapsed());
+}
+
+/// Never deletes whatever happens to have a name.
+pub fn every_delete_names_its_object(sent: &[Sent]) {
+    let nameless: Vec<String> = sent
+        .iter()
+        .filter(|sent| sent.call.method == http::Method::DELETE && !sent.body["preconditions"]["uid"].is_string())
+        .map(|sent| sent.call.to_string())
+        .collect();
+    assert!(nameless.is_empty(), "deleted without a uid: {nameless:?}");
+}
+
+fn every_namespace_and_key_was_made_once(sent: &[Sent], world: &World) {
+    let mut made: BTreeMap<String, usize> = BTreeMap::new();
+    for sent in sent.iter().filter(|sent| sent.call.method == http::Method::POST && sent.is_done()) {
+        if matches!(sent.call.resource.as_str(), "namespaces" | "secrets" | "cronjobs") {
+            *made.entry(format!("{:?} {}", sent.call.group(), sent.call)).or_default() += 1;
+        }
+    }
+    assert!(made.values().all(|count| *count == 1), "made more than once: {made:?}");
+    let mut lives: BTreeMap<String, usize> = BTreeMap::new();
+    world.backup.groups().into_iter().for_each(|life| *lives.entry(life.name).or_default() += 1);
+    assert!(lives.values().all(|count| *count == 1), "prepared more than once: {lives:?}");
+}
