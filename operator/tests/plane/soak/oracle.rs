@@ -1,7 +1,7 @@
 //! What a group looks like, in words that are the same for two groups that were declared alike.
 //!
 //! Left out: what the apiserver numbers and dates (uid, resourceVersion, generation, times, managedFields), the status of kinds that
-//! are not ours, and Jobs, which the clock makes. Replaced: the group's name, its serial numbers, the Tenant's uid, the
+//! are not ours, Jobs, which the clock makes, and the condition Conformant, which speaks of the other groups of the same owners too. Replaced: the group's name, its serial numbers, the Tenant's uid, the
 //! incarnation. Of a Secret only the shape is compared, of a generated key pair also whether the status shows its public half. The label
 //! with a Tenant's uid on a key pair may name an earlier life of the Tenant: the key pair outlives it.
 //! The minute of a group's own in its schedule is compared as it is: both groups have names that are given the same one.
@@ -117,6 +117,7 @@ fn object(item: &Value, has_status: bool) -> Value {
         let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
         status["conditions"] = conditions
             .into_iter()
+            .filter(|condition| condition["type"] != "Conformant")
             .map(|mut condition| {
                 condition["lastTransitionTime"] = json!("<time>");
                 current(&mut condition, &generation);

@@ -136,6 +136,8 @@ pub const DEVICE: &[Source] = &[
     ruled("connection.hostKey", 1, Some(|rng| one_of(rng, &HOST_KEYS)), || {
         all(&["ssh-ed25519  AAAAC3NzaC1lZDI1NTE5", "r1 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5", "ssh-dss AAAAB3NzaC1kc3MAAACB"])
     }),
+    ruled("siteRef.name", 1, Some(|_| json!("hq")), || all(&["Tokyo", "a b", "本社"])),
+    ruled("connection.credentialsSecretRef.name", 1, Some(|_| json!("creds")), || all(&["Creds", "a b", "a/b"])),
     ruled("connection.credentialsSecretRef", 0, None, || vec![json!({"name": "device-r9-ssh"})]),
 ];
 
@@ -184,7 +186,7 @@ fn owner(rng: &mut Rng) -> Value {
         1 => json!({"kind": "Group", "name": name}),
         _ => {
             let name = *rng.pick(&["deployer", "ci.example", "a"]);
-            json!({"kind": "ServiceAccount", "name": name, "namespace": rng.pick(&["default", "kube-system", "tn-none"])})
+            json!({"kind": "ServiceAccount", "name": name, "namespace": rng.pick(&["default", "ci", "tn-none"])})
         }
     }
 }
