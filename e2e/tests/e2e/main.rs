@@ -3,8 +3,8 @@
 mod bad_manifests;
 mod bill;
 mod collection;
-mod edge;
 mod conformance;
+mod edge;
 mod erasure;
 mod faults;
 mod isolation;

@@ -77,7 +77,7 @@ async fn goes_on(archive: &Path) {
 
     let mut after = kept(&world.plane);
     after.remove("Device tn-acme/r3");
-    after.retain(|name, _| !name.starts_with("Secret tn-acme/r3") && !name.contains("/r3-"));
+    after.retain(|name, _| !name.starts_with("Secret tn-acme/device-r3") && !name.contains("/r3-"));
     after.get_mut("Tenant acme/acme").unwrap()["spec"]["quota"]["cpu"] = json!("2");
     for (name, was) in &before {
         assert_eq!(after.get(name), Some(was), "{name}");

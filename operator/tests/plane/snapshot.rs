@@ -155,6 +155,9 @@ fn normal(name: &str, mut object: Value, words: &[(String, String)]) -> String {
     if name.starts_with("secrets/") && object["metadata"]["labels"][LABEL_TENANT_UID].is_string() {
         object["metadata"]["labels"][LABEL_TENANT_UID] = json!("there"); // of the Tenant that stood when the key was made
     }
+    if let Some(Value::String(declared)) = object.pointer_mut("/spec/backup/schedule") {
+        *declared = declared.replace(' ', "_"); // what people declared may happen to be what comes of it
+    }
     blank(&mut object);
     let mut shown = object.to_string();
     for (word, by) in words {
