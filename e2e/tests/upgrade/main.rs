@@ -1,6 +1,8 @@
 //! From the version before to this one and back, while routers are backed up. Run by `make upgrade-test`, which installs the version
 //! before.
 
+#![allow(clippy::indexing_slicing)] // of JSON, where what is absent is null
+
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::Arc;
