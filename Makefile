@@ -14,6 +14,8 @@ export IMAGES ?= own
 
 cluster := $(CURDIR)/e2e/cluster
 tool = $$($(cluster)/path $(1))
+# all packages at once, so that nothing is compiled twice with other features
+most = --workspace --exclude tsujiban-e2e
 
 .PHONY: help
 help: ## print the targets
@@ -45,19 +47,26 @@ deploy: images ## build, load and install into the running cluster: the inner lo
 	@e2e/deploy
 
 .PHONY: test
-test: test-unit test-e2e test-clean ## every test
+test: test-unit test-plane test-e2e test-clean ## every test
 
 .PHONY: test-unit
 test-unit: ## the tests that need no cluster
 	@$(cluster)/install cluster build
-	@$(cluster)/build versitygw
-	build/cargo test --workspace --exclude tsujiban-e2e
+	@$(cluster)/build versitygw etcd kube-apiserver kube-controller-manager kubectl helm
+	build/cargo test $(most)
+
+.PHONY: test-plane
+test-plane: ## the operator on a real apiserver without nodes: attacks, rights, losses, handovers, stalls; then crash points and the soak
+	@$(cluster)/install cluster build
+	@$(cluster)/build etcd kube-apiserver kube-controller-manager kubectl helm
+	build/cargo test $(most) --test plane -- --test-threads 2 --skip crashes:: --skip soak::
+	build/cargo test $(most) --test plane -- --test-threads 2 crashes:: soak::
 
 .PHONY: soak
 soak: ## histories of a group that are made up: N=10000 SEED=1, or one again: SEED=1 ONLY=17
 	@$(cluster)/install cluster build
 	@$(cluster)/build etcd kube-apiserver kube-controller-manager kubectl helm
-	RUST_LOG=$${RUST_LOG:-off} SOAK_N=$(N) SOAK_SEED=$(SEED) SOAK_ONLY=$(ONLY) cargo test --package tsujiban-operator --test plane soak:: -- --nocapture
+	RUST_LOG=$${RUST_LOG:-off} SOAK_N=$(N) SOAK_SEED=$(SEED) SOAK_ONLY=$(ONLY) build/cargo test $(most) --test plane soak:: -- --nocapture
 
 .PHONY: test-e2e
 test-e2e: ## the tests on a real cluster
@@ -82,7 +91,7 @@ lint: lint-rust lint-deps lint-proto lint-charts ## every lint
 lint-rust: ## formatting, clippy, drift of crds/
 	@$(cluster)/install build
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --all-targets --test plane -- -D warnings
 	build/cargo run --quiet --package tsujiban-api --bin crds -- --check crds
 
 .PHONY: lint-deps

@@ -87,6 +87,7 @@ async fn run(device: &Device, context: &Context) -> Result<Action, DeviceError> 
     let status = status::status(&view, &context.forbidden);
     let written = status::write(&api, device, &status).await.map_err(DeviceError::Status)?;
     count_conflicts(context, device, found.is_duplicate);
+    wake_rivals(context, device);
     if written {
         context.wake_tenant(id.group.as_str());
         announce(device, &status, context).await;
@@ -96,13 +97,26 @@ async fn run(device: &Device, context: &Context) -> Result<Action, DeviceError> 
     Ok(Action::requeue(spread(if settled { RESYNC } else { RESYNC_NOT_READY }, &name(device))))
 }
 
+/// Has those looked at again that say something else of their serial number than the cache now does: they may have been judged when this
+/// Device was not known yet.
+fn wake_rivals(context: &Context, device: &Device) {
+    let all = context.devices.state();
+    let is_rival = |other: &Device| other.spec.serial_number == device.spec.serial_number && other.metadata.uid != device.metadata.uid;
+    for rival in all.iter().filter(|other| is_rival(other)) {
+        if dereference::is_duplicate(rival, &all) != is_in_conflict(rival) {
+            context.wake_device(rival);
+        }
+    }
+}
+
+fn is_in_conflict(device: &Device) -> bool {
+    let conditions = device.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    find(conditions, condition::READY).is_some_and(|ready| ready.reason == reason::SERIAL_CONFLICT)
+}
+
 /// Counts the conflicts in the cache, which may not know yet what was just found out about this Device.
 fn count_conflicts(context: &Context, device: &Device, is_duplicate: bool) {
-    let in_conflict = |other: &Device| {
-        let conditions = other.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-        find(conditions, condition::READY).is_some_and(|ready| ready.reason == reason::SERIAL_CONFLICT)
-    };
-    let others = context.devices.state().iter().filter(|other| other.metadata.uid != device.metadata.uid && in_conflict(other)).count();
+    let others = context.devices.state().iter().filter(|other| other.metadata.uid != device.metadata.uid && is_in_conflict(other)).count();
     context.metrics.serial_conflicts.set(i64::try_from(others + usize::from(is_duplicate)).unwrap_or(i64::MAX));
 }
 

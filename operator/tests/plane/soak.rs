@@ -35,7 +35,7 @@ const A_PLANE: usize = 400;
 /// How often a group is looked at, at first, and later. It must look the same twice.
 const LOOK: [Duration; 2] = [Duration::from_millis(600), Duration::from_secs(4)];
 /// A difference that stays for so long is one.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(180);
 /// More failures tell nothing new.
 const ENOUGH: usize = 10;
 

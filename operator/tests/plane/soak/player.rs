@@ -19,7 +19,7 @@ use crate::operator::Operator;
 use crate::world::World;
 
 /// How long anything may take, on a machine that does other things besides.
-pub const LIMIT: Duration = Duration::from_secs(90);
+pub const LIMIT: Duration = Duration::from_secs(180);
 
 /// How often is looked. Many sequences share the machine.
 const LOOK: Duration = Duration::from_millis(300);
