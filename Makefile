@@ -65,6 +65,10 @@ test-clean: ## demo and down, twice in a row, leave nothing behind
 bench: ## what is promised about speed and size, beside baselines; FIGURES="NAME ..." some of it
 	@e2e/bench/run $(FIGURES)
 
+.PHONY: upgrade-test
+upgrade-test: ## from the version before to this one and back, under a running collection
+	@e2e/upgrade
+
 .PHONY: lint
 lint: ## formatting, clippy, licences and bans, contracts, charts, drift of generated files
 	@$(cluster)/install build lint

@@ -8,7 +8,7 @@ use tsujiban_operator::backup_client::BackupClient;
 use tsujiban_operator::pki::authority::Authority;
 use tsujiban_operator::pki::serving;
 
-use crate::backup::Backup;
+use tsujiban_plane::backup::Backup;
 
 /// C22: the service is known by the internal CA and by nothing else, the caller by a token that is read anew for each call; a new
 /// bundle is taken up without a restart.
@@ -18,7 +18,7 @@ async fn the_service_is_known_by_the_internal_ca() {
     let (ours, other) = (Authority::make(now).unwrap(), Authority::make(now).unwrap());
     let (data, _) = serving::settle(None, &ours, &serving::dns_names("tsujiban-system"), now).unwrap();
     let backup = Backup::default();
-    let endpoint = backup.serve_tls(&data["tls.crt"], &data["tls.key"]).await;
+    let endpoint = backup.serve_tls(&data["tls.crt"], &data["tls.key"]).await.unwrap();
     let mut token = tempfile::NamedTempFile::new().unwrap();
     writeln!(token, "first").unwrap();
     let (bundle_in, bundle) = watch::channel(None);

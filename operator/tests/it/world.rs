@@ -26,7 +26,7 @@ use tsujiban_operator::{device, tenant};
 use tsujiban_sealing::SystemRandom;
 
 use crate::apiserver::Apiserver;
-use crate::backup::Backup;
+use tsujiban_plane::backup::Backup;
 
 /// No write, no call.
 pub const NOTHING: [&str; 0] = [];
@@ -54,7 +54,7 @@ impl World {
     pub async fn new() -> Self {
         let apiserver = Arc::new(Apiserver::default());
         let backup = Backup::default();
-        let endpoint = backup.serve().await;
+        let endpoint = backup.serve().await.unwrap();
         let clock = Arc::new(ManualClock::new("2026-02-10T00:00:00.123456789Z".parse().unwrap()));
         let client = apiserver.client();
         let ((tenant_store, tenants), (device_store, devices)) = (reflector::store(), reflector::store());

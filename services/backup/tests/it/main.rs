@@ -10,6 +10,7 @@ mod intake;
 mod isolation;
 mod keys;
 mod lives;
+mod past;
 mod reading;
 mod rebuild;
 mod retention;

@@ -1,0 +1,46 @@
+//! An operator in this process, that can be ended at any moment as a power cut does.
+
+use std::sync::Arc;
+
+use clap::Parser as _;
+use kube::Client;
+use tokio::task::JoinHandle;
+use tsujiban_core::clock::SystemClock;
+use tsujiban_operator::metrics::Metrics;
+use tsujiban_operator::run::{World, lead};
+use tsujiban_operator::settings::Settings;
+use tsujiban_sealing::SystemRandom;
+
+/// A leading operator. Dropping it ends it between two instructions: nothing is tidied up.
+pub struct Operator {
+    pub metrics: Arc<Metrics>,
+    task: JoinHandle<()>,
+}
+
+impl Operator {
+    /// Starts leading at once: no lease is asked for. `backup` is where the backup service answers.
+    pub fn start(client: Client, backup: &str) -> Self {
+        let token = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/plane/token"); // the stand-in asks nobody who calls
+        let settings = Settings::parse_from([
+            "tsujiban-operator",
+            "--environment=trial",
+            "--collector-image=tsujiban-collector:plane",
+            "--forbidden-cidrs=10.244.0.0/16,10.96.0.0/16,10.255.255.0/24",
+            &format!("--backup-endpoint={backup}"),
+            &format!("--backup-token-file={token}"),
+        ]);
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let world = World { client, clock: Arc::new(SystemClock), random: Arc::new(SystemRandom::new()), metrics: Arc::clone(&metrics) };
+        let task = tokio::spawn(async move {
+            let ended = lead(&settings, world).await;
+            panic!("the operator ended: {ended:?}");
+        });
+        Self { metrics, task }
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
