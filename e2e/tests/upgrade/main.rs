@@ -60,7 +60,8 @@ async fn from_the_version_before_and_back_under_a_running_collection() -> Result
     settled(&group).await?;
     let after_upgrade = kept(&stage).await?;
     let mut back = Command::new("sh");
-    let roll = "helm rollback tsujiban --namespace tsujiban-system --wait --timeout 3m && helm rollback tsujiban-crds --namespace tsujiban-system";
+    let roll =
+        "helm rollback tsujiban --namespace tsujiban-system --wait --timeout 3m && helm rollback tsujiban-crds --namespace tsujiban-system";
     back.args(["-c", roll]);
     let rolled_back = under_load(&stage, back).await?;
     ensure!(versions(&operator_image(&stage).await?) == old, "the rollback brought another version than {old}");
