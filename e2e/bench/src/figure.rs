@@ -38,12 +38,18 @@ impl Figure {
 pub enum Target {
     /// At least so many times the baseline.
     RatioAtLeast(f64),
+    /// At most so many times the baseline.
+    RatioAtMost(f64),
+    /// At most this, whatever the baseline.
+    ValueAtMost(f64),
 }
 
 impl Target {
     pub fn is_met_by(self, figure: &Figure) -> bool {
         match self {
             Self::RatioAtLeast(least) => figure.ratio.is_some_and(|ratio| ratio >= least),
+            Self::RatioAtMost(most) => figure.ratio.is_some_and(|ratio| ratio <= most),
+            Self::ValueAtMost(most) => figure.value <= most,
         }
     }
 }
@@ -52,6 +58,8 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::RatioAtLeast(least) => write!(f, "ratio >= {least}"),
+            Self::RatioAtMost(most) => write!(f, "ratio <= {most}"),
+            Self::ValueAtMost(most) => write!(f, "value <= {most}"),
         }
     }
 }

@@ -6,6 +6,7 @@
 mod collector_rate;
 mod figure;
 mod netns;
+mod operator;
 mod program;
 mod progress;
 mod report;
@@ -22,7 +23,7 @@ use crate::figure::{Measured, Suite};
 static ALLOC: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Everything that can be measured. What shares an expensive set-up is one suite.
-const SUITES: [Suite; 1] = [collector_rate::SUITE];
+const SUITES: [Suite; 2] = [operator::SUITE, collector_rate::SUITE];
 
 /// Measures, prints a table, and writes the figures as JSON.
 #[derive(Debug, Parser)]
@@ -33,6 +34,9 @@ struct Args {
     /// Where the figures are written. Those that are not measured now keep their last result there.
     #[arg(long, default_value = "target/bench.json")]
     out: PathBuf,
+    /// Is a process that only knows all Devices; a baseline starts it.
+    #[arg(long, hide = true)]
+    bare_store: bool,
 }
 
 fn main() -> ExitCode {
@@ -46,6 +50,10 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if args.bare_store {
+        operator::store_in_this_process()?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let known: Vec<&str> = SUITES.iter().flat_map(|suite| suite.figures).copied().collect();
     if let Some(unknown) = args.figures.iter().find(|name| !known.contains(&name.as_str())) {
         bail!("no figure is called {unknown}; there are: {}", known.join(" "));

@@ -1,0 +1,133 @@
+//! What is declared, and what became of it.
+
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use futures::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, Resource};
+use serde::Serialize;
+use serde_json::json;
+use tsujiban_api::{Device, Site, Tenant};
+use tsujiban_plane::wait::until;
+
+/// How many declare at the same time.
+const AT_ONCE: usize = 12;
+/// Every how-manieth object is changed by [`touch`].
+const TOUCHED: u32 = 10;
+
+/// How much is declared.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Size {
+    pub tenants: u32,
+    pub devices: u32,
+}
+
+impl Size {
+    pub fn total(self) -> usize {
+        usize::try_from(self.tenants + self.devices).unwrap_or(usize::MAX)
+    }
+
+    /// All tenants have the same number of devices.
+    fn devices_each(self) -> u32 {
+        self.devices.checked_div(self.tenants).unwrap_or_default()
+    }
+}
+
+/// Declares what lies between two sizes: Tenants, in each one Site and its Devices as soon as the namespace is there.
+pub async fn declare(admin: &Client, from: Size, to: Size) -> Result<()> {
+    let groups = stream::iter(from.tenants..to.tenants).map(|number| group(admin, number, to.devices_each()));
+    groups.buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await.map(|_| ())
+}
+
+async fn group(admin: &Client, number: u32, devices: u32) -> Result<()> {
+    let name = format!("g{number:04}");
+    // a network of its own for each group, 10.64.0.0 to 10.127.255.0
+    let net = format!("10.{}.{}", 64 + number / 256, number % 256);
+    let tenant: Tenant = serde_json::from_value(json!({
+        "metadata": {"name": name},
+        "spec": {
+            "displayName": format!("Group {number}"), "plan": "Prime", "contact": {"email": "a@example.co.jp"},
+            "owners": [{"kind": "User", "name": format!("owner@{name}.example.co.jp")}],
+            "network": {"deviceCIDRs": [format!("{net}.0/24")]},
+        },
+    }))?;
+    Api::<Tenant>::all(admin.clone()).create(&PostParams::default(), &tenant).await?;
+    let namespace = format!("tn-{name}");
+    let namespaces: Api<Namespace> = Api::all(admin.clone());
+    until("the group's namespace", Duration::from_mins(10), || async { Ok(namespaces.get_metadata_opt(&namespace).await?) }).await?;
+    let site: Site = serde_json::from_value(json!({"metadata": {"name": "hq"}, "spec": {"displayName": "HQ"}}))?;
+    Api::<Site>::namespaced(admin.clone(), &namespace).create(&PostParams::default(), &site).await?;
+    let api: Api<Device> = Api::namespaced(admin.clone(), &namespace);
+    for device in 0..devices {
+        let declared: Device = serde_json::from_value(json!({
+            "metadata": {"name": format!("router-{device:02}")},
+            "spec": {
+                "siteRef": {"name": "hq"}, "serialNumber": format!("SN-{number:04}-{device:02}"), "driver": "Frr",
+                "connection": {"host": format!("{net}.{}", 10 + device)},
+            },
+        }))?;
+        api.create(&PostParams::default(), &declared).await?;
+    }
+    Ok(())
+}
+
+/// Changes every tenth Tenant, and a Device in each group. Answers how many objects that were.
+pub async fn touch(admin: &Client, size: Size) -> Result<usize> {
+    let changes = stream::iter(0..size.tenants).map(|number| async move {
+        let params = PatchParams::default();
+        let api: Api<Device> = Api::namespaced(admin.clone(), &format!("tn-g{number:04}"));
+        api.patch("router-00", &params, &Patch::Merge(json!({"spec": {"connection": {"port": 2222}}}))).await?;
+        if number % TOUCHED != 0 {
+            return Ok::<usize, anyhow::Error>(1);
+        }
+        let patch = Patch::Merge(json!({"spec": {"displayName": "Changed"}}));
+        Api::<Tenant>::all(admin.clone()).patch(&format!("g{number:04}"), &params, &patch).await?;
+        Ok(2)
+    });
+    Ok(changes.buffer_unordered(AT_ONCE).try_collect::<Vec<usize>>().await?.into_iter().sum())
+}
+
+/// What is known of one object.
+pub struct State {
+    pub is_ready: bool,
+    /// Whether the operator has seen the newest generation.
+    pub is_observed: bool,
+}
+
+/// Of every Tenant and every Device.
+pub async fn states(admin: &Client) -> Result<(Vec<State>, Vec<State>)> {
+    Ok((states_of::<Tenant>(admin).await?, states_of::<Device>(admin).await?))
+}
+
+async fn states_of<K>(admin: &Client) -> Result<Vec<State>>
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Serialize + serde::de::DeserializeOwned,
+{
+    let api: Api<K> = Api::all(admin.clone());
+    let mut states = Vec::new();
+    let mut page = ListParams::default().limit(500);
+    loop {
+        let list = api.list(&page).await?;
+        for object in &list.items {
+            states.push(state(object)?);
+        }
+        match list.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => page = page.continue_token(&token),
+            None => return Ok(states),
+        }
+    }
+}
+
+fn state<K: Resource + Serialize>(object: &K) -> Result<State> {
+    let value = serde_json::to_value(object)?;
+    let status = value.get("status").cloned().unwrap_or_default();
+    let generation = object.meta().generation.ok_or_else(|| anyhow!("an object without a generation"))?;
+    let conditions = status.get("conditions").and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
+    let is_ready = conditions.iter().any(|condition| {
+        condition.get("type").is_some_and(|kind| kind == "Ready") && condition.get("status").is_some_and(|status| status == "True")
+    });
+    let observed = status.get("observedGeneration").and_then(serde_json::Value::as_i64);
+    Ok(State { is_ready, is_observed: observed == Some(generation) })
+}
