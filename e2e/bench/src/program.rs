@@ -32,7 +32,7 @@ mod tests {
         let mut endless = bounded("/bin/sleep", Duration::from_secs(1));
         endless.arg("600");
         assert!(output(endless).await.unwrap_err().to_string().contains("did not end"));
-        let mut quick = bounded("/bin/echo", Duration::from_secs(60));
+        let mut quick = bounded("/bin/echo", Duration::from_mins(1));
         quick.arg("hello");
         assert_eq!(output(quick).await.unwrap().stdout, b"hello\n");
     }

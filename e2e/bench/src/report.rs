@@ -30,7 +30,7 @@ pub fn table(measured: &[Measured]) -> String {
         text.push('\n');
     }
     for Measured { figure, .. } in measured {
-        text += &format!("\n{}: {}\n", figure.name, figure.note);
+        text.extend(["\n", &figure.name, ": ", &figure.note, "\n"]);
     }
     text
 }

@@ -83,7 +83,7 @@ async fn an_owner_may_what_an_owner_should_and_nothing_else() -> Result<()> {
     for policy in [PropagationPolicy::Foreground, PropagationPolicy::Orphan] {
         let shown = DeleteParams { dry_run: true, propagation_policy: Some(policy), ..DeleteParams::default() };
         let message = refused("a deletion that shows the secret", secrets.delete("core-1", &shown).await)?;
-        ensure!(message.contains("a Secret is deleted in the background"), "{message}");
+        ensure!(message.contains("is deleted in the background"), "{message}");
     }
     let plain = secrets.delete("core-1", &DeleteParams { dry_run: true, ..DeleteParams::default() }).await?;
     ensure!(plain.is_right(), "a plain deletion is answered with a status");
