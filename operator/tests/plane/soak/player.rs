@@ -123,6 +123,10 @@ impl<'a> Player<'a> {
             Step::Secret(name, key) => self.secret(name, key).await,
             Step::DeleteSecret(name) => self.delete(&self.path("Secret", name)).await,
             Step::Device(name, spec, reason) => {
+                if reason.as_deref() == Some(tsujiban_api::device::reason::SERIAL_CONFLICT) {
+                    // who came first is known by the second; of the same one, by the uid
+                    tokio::time::sleep(Duration::from_millis(1100)).await;
+                }
                 self.member("Device", name, spec).await?;
                 match reason {
                     Some(reason) => self.says(&self.path("Device", name), "False", reason).await,
