@@ -60,7 +60,7 @@ test-plane: ## the operator on a real apiserver without nodes: attacks, rights, 
 	@$(cluster)/install cluster build
 	@$(cluster)/build etcd kube-apiserver kube-controller-manager kubectl helm
 	build/cargo test $(most) --test plane -- --test-threads 2 --skip crashes:: --skip soak::
-	build/cargo test $(most) --test plane -- --test-threads 2 crashes:: soak::
+	build/cargo test $(most) --test plane -- --test-threads 1 crashes:: soak::
 
 .PHONY: soak
 soak: ## histories of a group that are made up: N=10000 SEED=1, or one again: SEED=1 ONLY=17
