@@ -5,7 +5,6 @@
 //! With PostgreSQL there may be several: each locks the logs of its batch first, and looks whether they are as it remembers them.
 
 pub mod cache;
-pub mod frontier;
 mod load;
 mod mark;
 mod prepare;
@@ -21,9 +20,9 @@ use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tsujiban_core::clock::Clock;
 use tsujiban_database::Database;
-use tsujiban_sealing::{Random, SealingError};
+use tsujiban_history::Leaf;
+use tsujiban_sealing::{KeyError, Keyring, Random, SealingError};
 
-use crate::keyring::{KeyError, Keyring};
 use crate::owner::Owner;
 
 pub use self::rows::{Conn, GoneDay, KeyRow};
@@ -149,7 +148,7 @@ pub struct Statement {
     /// The number of the log.
     pub log: i64,
     /// The leaf for its place in the log.
-    pub leaf: Box<dyn Fn(u64) -> Vec<u8> + Send + Sync>,
+    pub leaf: Box<dyn Fn(u64) -> Leaf + Send + Sync>,
     /// For a retention: the day that goes with it.
     pub gone: Option<GoneDay>,
     /// Whether it may be written while the history is read-only.

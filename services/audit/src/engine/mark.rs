@@ -6,6 +6,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use tsujiban_history::merkle::sha256;
+
 /// The file with the mark. It is also what keeps a second process from the database.
 #[derive(Debug)]
 pub struct Mark(File);
@@ -34,13 +36,13 @@ impl Mark {
             Err(error) => return Err(error),
         }
         let (count, check) = bytes.split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
-        Ok((crate::hashing::sha256(&[count]) == check).then(|| u64::from_be_bytes(*count)))
+        Ok((sha256(count).as_bytes() == check).then(|| u64::from_be_bytes(*count)))
     }
 
     pub fn write(&self, entries: u64) -> io::Result<()> {
         let count = entries.to_be_bytes();
         let mut bytes = count.to_vec();
-        bytes.extend(crate::hashing::sha256(&[&count]));
+        bytes.extend(sha256(&count).as_bytes());
         self.0.write_all_at(&bytes, 0)
     }
 }

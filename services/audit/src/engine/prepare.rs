@@ -3,41 +3,32 @@
 use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
-use tsujiban_core::id::KeyId;
-use tsujiban_sealing::{Context, DataKey, Random};
+use tsujiban_history::merkle::{Hash, Node, Range, leaf_hash};
+use tsujiban_history::tile::HEIGHT;
+use tsujiban_history::{Day, DayKeyId, Leaf, LogId};
+use tsujiban_sealing::{KeyError, Keyring, Random, Wrapping};
 
 use super::cache::Cache;
-use super::frontier::Frontier;
 use super::load::{self, LoadedKey, LoadedLog};
 use super::recent::{Recent, SEGMENT};
 use super::rows::{Conn, EntryRow, HeadRow, KeyRow, LogRow, Rows};
 use super::{Added, Addition, EngineError, EngineParts, Phase, Request, Standing, Work};
-use crate::keyring::{KeyError, Keyring};
-use crate::leaf;
+use crate::bodies::{self, DayKey};
 use crate::owner::Owner;
 
 /// For how long an id is remembered.
 pub const REMEMBERED_US: i64 = 48 * 60 * 60 * 1_000_000;
 /// How many logs are kept in memory: at least so many, and at most twice.
 const LOGS: usize = 32_768;
-/// What a sealed body is.
-pub const SEALED: &str = "history entry";
 
 /// What is known of a log that is written to.
 pub struct LogState {
-    pub log_id: [u8; 16],
-    pub frontier: Frontier,
+    pub log_id: LogId,
+    pub edge: Range,
     /// The day of the newest entry: a log's days never go back.
-    pub day: i64,
+    pub day: Day,
     pub key: Option<DayKey>,
     touched: bool,
-}
-
-/// The key of the day that a log is in.
-pub struct DayKey {
-    pub day: i64,
-    pub key_id: [u8; 16],
-    pub key: DataKey,
 }
 
 /// Which database it is, as far as it changes what is known.
@@ -71,7 +62,7 @@ impl Known {
     }
 
     /// Whether a batch can be prepared without reading a log or a key.
-    pub fn suffices(&mut self, requests: &[Request], today: i64) -> bool {
+    pub fn suffices(&mut self, requests: &[Request], today: Day) -> bool {
         requests.iter().all(|request| match &request.work {
             Work::Append(additions) => additions.iter().all(|addition| {
                 let Some(number) = self.owners.get(&addition.owner).copied() else { return false };
@@ -146,7 +137,8 @@ impl Known {
             parts.random.fill(&mut log_id)?;
             rows.logs.push(LogRow { number: next, log_id, group: owner.as_str().to_owned(), made_at: now.as_microsecond() });
             self.owners.insert((*owner).clone(), next);
-            let state = LogState { log_id, frontier: Frontier::default(), day: 0, key: None, touched: false };
+            let log_id = LogId::from_bytes(log_id);
+            let state = LogState { log_id, edge: Range::empty(0), day: first_day(), key: None, touched: false };
             self.logs.insert(next, state);
             next += 1;
         }
@@ -163,19 +155,20 @@ impl Known {
         numbers.dedup();
         for (number, size, peaks, day) in load::lock_heads(conn, &numbers).await? {
             let Some(log) = self.logs.get(&number) else { continue };
-            if log.frontier.size() != size.cast_unsigned() {
-                log.frontier = Frontier::from_bytes(size.cast_unsigned(), &peaks).ok_or(EngineError::Damaged(number))?;
+            if log.edge.end() != size.cast_unsigned() {
+                log.edge = edge(size, &peaks).ok_or(EngineError::Damaged(number))?;
             }
-            log.day = day;
+            log.day = Day::from_number(day).ok_or(EngineError::Damaged(number))?;
         }
         Ok(())
     }
 
     fn take(&mut self, log: &LoadedLog) -> Result<(), EngineError> {
         let damaged = || EngineError::Damaged(log.number);
-        let frontier = Frontier::from_bytes(log.size.cast_unsigned(), &log.peaks).ok_or_else(damaged)?;
-        let log_id = log.log_id.as_slice().try_into().map_err(|_| damaged())?;
-        self.logs.insert(log.number, LogState { log_id, frontier, day: log.day, key: None, touched: false });
+        let edge = edge(log.size, &log.peaks).ok_or_else(damaged)?;
+        let log_id = LogId::from_bytes(log.log_id.as_slice().try_into().map_err(|_| damaged())?);
+        let day = Day::from_number(log.day).ok_or_else(damaged)?;
+        self.logs.insert(log.number, LogState { log_id, edge, day, key: None, touched: false });
         Ok(())
     }
 
@@ -187,7 +180,7 @@ impl Known {
         now: Timestamp,
         rows: &mut Rows,
     ) -> Result<HashMap<i64, EngineError>, EngineError> {
-        let today = leaf::day_of(now);
+        let today = Day::of(now);
         let mut wanted = Vec::new();
         for number in numbers {
             let Some(log) = self.logs.get(number) else { continue };
@@ -198,15 +191,15 @@ impl Known {
             }
         }
         let mut stored: HashMap<(i64, i64), Vec<LoadedKey>> = HashMap::new();
-        for key in load::day_keys(conn, &wanted).await? {
+        for key in load::day_keys(conn, &wanted.iter().map(|(day, log)| (day.number(), *log)).collect::<Vec<_>>()).await? {
             stored.entry((key.day, key.log)).or_default().push(key);
         }
         let mut failed = HashMap::new();
         for (day, number) in wanted {
             let Some(log) = self.logs.get(&number) else { continue };
-            let first = log.frontier.size().cast_signed();
-            let key = match stored.get(&(day, number)) {
-                Some(wrappings) => open(&parts.keyring, &log.log_id, wrappings),
+            let first = log.edge.end().cast_signed();
+            let key = match stored.get(&(day.number(), number)) {
+                Some(wrappings) => open(&parts.keyring, &log.log_id, day, wrappings),
                 None => make(parts, &log.log_id, (day, number, first), now).map(|(key, made)| {
                     rows.keys.extend(made);
                     key
@@ -214,7 +207,7 @@ impl Known {
             };
             match key {
                 Ok(key) => log.key = Some(key),
-                Err(error) => drop(failed.insert(number, EngineError::from(error))),
+                Err(error) => drop(failed.insert(number, error)),
             }
         }
         Ok(failed)
@@ -232,7 +225,7 @@ impl Known {
         mut rows: Rows,
     ) -> Result<Prepared, EngineError> {
         let now_us = now.as_microsecond();
-        let today = leaf::day_of(now);
+        let today = Day::of(now);
         let count = additions(requests).count();
         let mut ids = Ids::with_capacity(count);
         let mut there = self.there(conn, requests, now_us, today).await?;
@@ -276,14 +269,14 @@ impl Known {
                 Work::Statement(statement) => {
                     let segment = self.segment(&mut rows, now_us, today);
                     let log = self.logs.get(&statement.log).ok_or(EngineError::Damaged(statement.log))?;
-                    let sequence = log.frontier.size();
-                    let leaf = (statement.leaf)(sequence);
-                    log.push(statement.log, &leaf, &mut rows, &mut touched);
+                    let sequence = log.edge.end();
+                    let leaf = (statement.leaf)(sequence).encode();
+                    log.push(statement.log, &leaf, &mut rows, &mut touched)?;
                     log.day = log.day.max(today);
                     rows.entries.push(EntryRow {
                         log: statement.log,
                         sequence: sequence.cast_signed(),
-                        day: log.day,
+                        day: log.day.number(),
                         time_us: now_us,
                         appended_us: now_us,
                         segment,
@@ -301,9 +294,9 @@ impl Known {
             log.touched = false;
             rows.heads.push(HeadRow {
                 log: number,
-                size: log.frontier.size().cast_signed(),
-                peaks: log.frontier.to_bytes(),
-                day: log.day,
+                size: log.edge.end().cast_signed(),
+                peaks: log.edge.hashes().flat_map(|hash| *hash.as_bytes()).collect(),
+                day: log.day.number(),
             });
         }
         // logs without an entry have a head, too
@@ -318,7 +311,7 @@ impl Known {
     }
 
     /// Which ids of a batch are in the database, added in the past 48 hours.
-    async fn there(&mut self, conn: &mut Conn<'_>, requests: &[Request], now_us: i64, today: i64) -> Result<Ids, EngineError> {
+    async fn there(&mut self, conn: &mut Conn<'_>, requests: &[Request], now_us: i64, today: Day) -> Result<Ids, EngineError> {
         let named = self.named(requests);
         let mut there = Ids::new();
         let young = |appended_us: i64| appended_us >= now_us - REMEMBERED_US;
@@ -336,7 +329,7 @@ impl Known {
                 }
             }
             Memory::Shared => {
-                let days = [today, today - 1, today - 2, today + 1];
+                let days = [1, 0, -1, -2].map(|days| today.number() + days);
                 for (log, id, sequence, appended_us) in load::by_ids(conn, &days, named.iter().map(|(_, id)| id.to_vec()).collect()).await? {
                     if young(appended_us) && let Ok(id) = id.try_into() {
                         there.insert((log, id), sequence.cast_unsigned());
@@ -352,21 +345,19 @@ impl Known {
         random: &dyn Random,
         number: i64,
         addition: &Addition,
-        (now_us, today): (i64, i64),
+        (now_us, today): (i64, Day),
         rows: &mut Rows,
         touched: &mut Vec<i64>,
     ) -> Result<u64, EngineError> {
         let segment = self.segment(rows, now_us, today);
         let log = self.logs.get(&number).ok_or(EngineError::Damaged(number))?;
         let key = log.key.as_ref().ok_or_else(|| EngineError::from(KeyError::Destroyed))?;
-        let sequence = log.frontier.size();
-        let commitment = leaf::commitment(&key.key, sequence, &addition.body);
-        let leaf = leaf::entry(sequence, &key.key_id, &commitment);
-        let record = leaf::record(&log.log_id, sequence);
-        let sealed = key.key.seal(Context { class: SEALED, record: &record }, &addition.body, random)?;
+        let sequence = log.edge.end();
+        let leaf = Leaf::entry(sequence, key.id, key.mac.opening(sequence).commit(&addition.body)).encode();
+        let sealed = key.seal(&log.log_id, sequence, &addition.body, random)?;
         log.day = key.day;
-        let day = key.day;
-        log.push(number, &leaf, rows, touched);
+        let day = key.day.number();
+        log.push(number, &leaf, rows, touched)?;
         match &mut self.memory {
             Memory::Alone { recent, open, .. } => {
                 recent.note(number, &addition.id);
@@ -400,7 +391,7 @@ impl Known {
     }
 
     /// The segment of the next entry. PostgreSQL's are days: several writers cannot count together.
-    fn segment(&mut self, rows: &mut Rows, now_us: i64, today: i64) -> i64 {
+    fn segment(&mut self, rows: &mut Rows, now_us: i64, today: Day) -> i64 {
         match &mut self.memory {
             Memory::Alone { recent, segment, in_segment, .. } => {
                 if *in_segment == SEGMENT {
@@ -411,18 +402,36 @@ impl Known {
                 *in_segment += 1;
                 *segment
             }
-            Memory::Shared => today,
+            Memory::Shared => today.number(),
         }
     }
 }
 
 impl LogState {
-    fn push(&mut self, number: i64, leaf: &[u8], rows: &mut Rows, touched: &mut Vec<i64>) {
-        self.frontier.push(leaf::hash(leaf), |node| rows.nodes.push((number, node)));
+    fn push(&mut self, number: i64, leaf: &[u8], rows: &mut Rows, touched: &mut Vec<i64>) -> Result<(), EngineError> {
+        let stored = |node: Node, hash: Hash| {
+            if node.level > 0 && node.level.is_multiple_of(HEIGHT) {
+                rows.nodes.push((number, node, hash));
+            }
+        };
+        self.edge.append_hash(leaf_hash(leaf), stored).map_err(|_| EngineError::Damaged(number))?;
         if !std::mem::replace(&mut self.touched, true) {
             touched.push(number);
         }
+        Ok(())
     }
+}
+
+/// The right edge of a tree, from what is stored of it.
+pub fn edge(size: i64, peaks: &[u8]) -> Option<Range> {
+    let (peaks, rest) = peaks.as_chunks::<32>();
+    let peaks: Vec<Hash> = peaks.iter().copied().map(Hash::from_bytes).collect();
+    if rest.is_empty() { Range::from_hashes(0, size.cast_unsigned(), &peaks).ok() } else { None }
+}
+
+/// Before any entry.
+fn first_day() -> Day {
+    Day::of(Timestamp::UNIX_EPOCH)
 }
 
 fn additions(requests: &[Request]) -> impl Iterator<Item = &Addition> {
@@ -435,35 +444,29 @@ fn additions(requests: &[Request]) -> impl Iterator<Item = &Addition> {
 /// A new key for a log's day, wrapped by every live epoch key.
 fn make(
     parts: &EngineParts,
-    log_id: &[u8; 16],
-    (day, log, first): (i64, i64, i64),
+    log_id: &LogId,
+    (day, log, first): (Day, i64, i64),
     now: Timestamp,
-) -> Result<(DayKey, Vec<KeyRow>), KeyError> {
-    let mut key_id = [0; 16];
-    parts.random.fill(&mut key_id)?;
-    let key = DataKey::generate(&parts.random)?;
-    let subject = leaf::subject(log_id, day);
-    let wrap = |epoch: crate::keyring::LiveEpoch| {
-        let wrapped = epoch.key.wrap(&KeyId::from_bytes(key_id), &subject, &key, &parts.random)?;
-        let superseded_at = epoch.superseded_at.map(Timestamp::as_microsecond);
-        Ok(KeyRow { day, log, epoch: wrapped.epoch.to_string(), key_id, first, wrapped: wrapped.bytes, superseded_at })
+) -> Result<(DayKey, Vec<KeyRow>), EngineError> {
+    let made = parts.keyring.new_data_key(&bodies::subject(log_id, day), &parts.random, now)?;
+    let id = DayKeyId::try_from(&made.id).map_err(|_| EngineError::Damaged(log))?;
+    let row = |wrapping: Wrapping| KeyRow {
+        day: day.number(),
+        log,
+        epoch: wrapping.wrapped.epoch.to_string(),
+        key_id: *id.as_bytes(),
+        first,
+        wrapped: wrapping.wrapped.bytes,
+        superseded_at: wrapping.superseded_at.map(Timestamp::as_microsecond),
     };
-    let rows = parts.keyring.live_epochs(now)?.into_iter().map(wrap).collect::<Result<Vec<_>, KeyError>>()?;
-    Ok((DayKey { day, key_id, key }, rows))
+    Ok((DayKey::new(day, id, made.key), made.wrappings.into_iter().map(row).collect()))
 }
 
 /// Opens a day's key by whichever of its wrappings has its epoch key here.
-pub fn open(keyring: &Keyring, log_id: &[u8; 16], wrappings: &[LoadedKey]) -> Result<DayKey, KeyError> {
-    let mut failed = KeyError::Destroyed;
-    for stored in wrappings {
-        let Ok(key_id) = <[u8; 16]>::try_from(stored.key_id.as_slice()) else { continue };
-        let opened = keyring.epoch(&stored.wrapped.epoch).and_then(|epoch| {
-            Ok(epoch.unwrap(&KeyId::from_bytes(key_id), &leaf::subject(log_id, stored.day), &stored.wrapped)?)
-        });
-        match opened {
-            Ok(key) => return Ok(DayKey { day: stored.day, key_id, key }),
-            Err(error) => failed = error,
-        }
-    }
-    Err(failed)
+pub fn open(keyring: &Keyring, log_id: &LogId, day: Day, wrappings: &[LoadedKey]) -> Result<DayKey, EngineError> {
+    let first = wrappings.first().ok_or(KeyError::Destroyed)?;
+    let id = DayKeyId::from_bytes(first.key_id.as_slice().try_into().map_err(|_| EngineError::Damaged(first.log))?);
+    let wrapped = wrappings.iter().map(|stored| &stored.wrapped);
+    let key = keyring.unwrap(&id.into(), &bodies::subject(log_id, day), wrapped)?;
+    Ok(DayKey::new(day, id, key))
 }

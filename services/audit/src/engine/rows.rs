@@ -2,8 +2,9 @@
 
 use sqlx::{PgConnection, SqliteConnection};
 use tsujiban_database::{Backend, on};
+use tsujiban_history::merkle::{Hash, Node};
+use tsujiban_history::tile::HEIGHT;
 
-use super::frontier::Node;
 use super::statement::{Statement, portions};
 
 /// A connection of either database.
@@ -17,7 +18,8 @@ pub struct Rows {
     pub keys: Vec<KeyRow>,
     pub entries: Vec<EntryRow>,
     pub heads: Vec<HeadRow>,
-    pub nodes: Vec<(i64, Node)>,
+    /// Roots of whole subtrees that tiles store, above the leaves.
+    pub nodes: Vec<(i64, Node, Hash)>,
     /// Intents, and the operations that came to an end.
     pub begun: Vec<(i64, [u8; 16], i64)>,
     pub ended: Vec<(i64, [u8; 16])>,
@@ -135,11 +137,11 @@ impl Rows {
             .bind(row.id.map(|id| id.to_vec()))
             .bind(row.leaf)
             .bind(row.sealed));
-        put!(conn, NODES, self.nodes, |q, (log, node)| q
+        put!(conn, NODES, self.nodes, |q, (log, node, hash)| q
             .bind(log)
-            .bind(i64::from(node.level))
-            .bind(node.number.cast_signed())
-            .bind(node.hash.to_vec()));
+            .bind(i64::from(node.level / HEIGHT))
+            .bind(node.index.cast_signed())
+            .bind(hash.as_bytes().to_vec()));
         put!(conn, BEGUN, self.begun, |q, (log, operation, sequence)| q.bind(log).bind(operation.to_vec()).bind(sequence));
         put!(conn, ENDED, self.ended, |q, (log, operation)| q.bind(log).bind(operation.to_vec()));
         for gone in self.gone {

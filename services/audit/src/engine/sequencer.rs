@@ -10,13 +10,13 @@ use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tsujiban_database::Backend;
+use tsujiban_history::Day;
 
 use super::mark::Mark;
 use super::prepare::{Ids, Known, Memory, Prepared, REMEMBERED_US};
 use super::recent::{Recent, SEGMENT};
 use super::rows::{Conn, Rows};
 use super::{Added, EngineError, EngineParts, Request, Standing, Work, load};
-use crate::leaf;
 
 /// How many entries one batch has at most, and how many bytes of bodies.
 const BATCH: usize = 4096;
@@ -113,7 +113,7 @@ impl Sequencer {
     /// SQLite: prepares a batch while the one before is being written, and begins to write it when that is done.
     async fn fly(&mut self, batch: Vec<Request>, mut before: Option<Flight>) -> Option<Flight> {
         let now = self.parts.clock.now();
-        if before.is_some() && !self.known.suffices(&batch, leaf::day_of(now)) {
+        if before.is_some() && !self.known.suffices(&batch, Day::of(now)) {
             // what has to be read may be what is being written
             self.settle(before.take()?).await;
         }
