@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 use tsujiban_audit::engine::*;
-use tsujiban_audit::keyring::Keyring;
+
 use tsujiban_audit::owner::Owner;
 use tsujiban_core::clock::{Clock, SystemClock};
 use tsujiban_database::{Database, Migrations};

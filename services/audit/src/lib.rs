@@ -2,4 +2,10 @@
 
 pub mod bodies;
 pub mod engine;
+pub mod error;
+pub mod metrics;
 pub mod owner;
+pub mod reading;
+pub mod rpc;
+pub mod service;
+pub mod signing;

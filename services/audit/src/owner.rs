@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use tsujiban_core::id::GroupId;
+use tsujiban_core::id::{GroupId, InvalidId};
 
 /// A group, or the platform itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,6 +18,10 @@ impl Owner {
             Self::Platform => "",
             Self::Group(group) => group.as_str(),
         }
+    }
+
+    pub fn parse(text: &str) -> Result<Self, InvalidId> {
+        if text.is_empty() { Ok(Self::Platform) } else { text.parse().map(Self::Group) }
     }
 }
 

@@ -17,6 +17,7 @@ use super::prepare::{Ids, Known, Memory, Prepared, REMEMBERED_US};
 use super::recent::{Recent, SEGMENT};
 use super::rows::{Conn, Rows};
 use super::{Added, EngineError, EngineParts, Request, Standing, Work, load};
+use crate::error::chain;
 
 /// How many entries one batch has at most, and how many bytes of bodies.
 const BATCH: usize = 4096;
@@ -309,12 +310,3 @@ fn refuse(batch: Vec<Request>, error: &EngineError) {
     }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
-}

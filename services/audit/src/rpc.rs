@@ -1,0 +1,36 @@
+//! The contracts: requests are checked and turned into what the service understands, and what it says into answers.
+
+mod audit;
+mod operation;
+mod parse;
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+use tonic::service::Routes;
+use tsujiban_proto::audit::v1::audit_service_server::AuditServiceServer;
+
+use crate::service::Audit;
+
+pub use self::operation::from_wire;
+
+/// The largest piece of a stream, in bytes.
+const CHUNK: usize = 64 * 1024;
+/// How many pieces of a stream wait for a slow reader.
+const WAITING: usize = 4;
+
+/// Both services over the same state.
+pub fn routes(audit: &Arc<Audit>) -> Routes {
+    Routes::new(AuditServiceServer::new(audit::Api(Arc::clone(audit))))
+}
+
+type Answers<T> = ReceiverStream<Result<T, Status>>;
+type Answering<T> = mpsc::Sender<Result<T, Status>>;
+
+/// An answer in pieces that are made while they are read.
+fn answers<T>() -> (Answering<T>, Answers<T>) {
+    let (sender, receiver) = mpsc::channel(WAITING);
+    (sender, ReceiverStream::new(receiver))
+}

@@ -1,0 +1,90 @@
+//! The service: what it is made of, and what several calls need.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tsujiban_core::clock::Clock;
+use tsujiban_core::id::EnvironmentName;
+use tsujiban_database::{Database, Migrations};
+use tsujiban_history::{Checkpoint, LogId, Origin, SigningKey, TreeHead, VerifierKey};
+use tsujiban_objects::Objects;
+use tsujiban_sealing::{Keyring, Random};
+
+use crate::engine::{Engine, EngineParts};
+use crate::error::Result;
+use crate::metrics::Metrics;
+use crate::signing;
+
+/// What the service is made of. Whatever it knows of the world comes from here.
+#[derive(Clone)]
+pub struct Parts {
+    pub clock: Arc<dyn Clock>,
+    pub random: Arc<dyn Random>,
+    pub store: Arc<dyn Objects>,
+    pub database: Database,
+    /// SQLite: the folder of the database.
+    pub folder: Option<PathBuf>,
+    pub keyring: Arc<Keyring>,
+    pub environment: EnvironmentName,
+    pub metrics: Metrics,
+}
+
+/// The service.
+pub struct Audit {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) store: Arc<dyn Objects>,
+    pub(crate) database: Database,
+    pub(crate) keyring: Arc<Keyring>,
+    pub(crate) environment: EnvironmentName,
+    pub(crate) metrics: Metrics,
+    pub engine: Engine,
+    pub(crate) key: SigningKey,
+    verifier: VerifierKey,
+    /// Held while root lists are compared or written, and while a gap is declared.
+    pub(crate) listing: tokio::sync::Mutex<()>,
+}
+
+/// How the tables come to be. With PostgreSQL their owner does this, who is not the service.
+pub fn migrations() -> Migrations {
+    Migrations { sqlite: sqlx::migrate!("migrations/sqlite"), postgres: sqlx::migrate!("migrations/postgres") }
+}
+
+impl Audit {
+    /// Opens the signing key and starts the engine. The tables are there already.
+    pub async fn open(parts: Parts) -> Result<Arc<Self>> {
+        let Parts { clock, random, store, database, folder, keyring, environment, metrics } = parts;
+        let key = signing::open(&database, &keyring, &random, clock.now()).await?;
+        let verifier = signing::verifier(&key, &environment)?;
+        tracing::info!(%verifier, "checkpoints and root lists are signed by this key");
+        let engine = Engine::start(EngineParts {
+            database: database.clone(),
+            keyring: Arc::clone(&keyring),
+            clock: Arc::clone(&clock),
+            random: Arc::clone(&random),
+            folder,
+        })
+        .await?;
+        let listing = tokio::sync::Mutex::default();
+        Ok(Arc::new(Self { clock, random, store, database, keyring, environment, metrics, engine, key, verifier, listing }))
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Whose signature checkpoints, root lists and gaps carry.
+    pub fn verifier(&self) -> &VerifierKey {
+        &self.verifier
+    }
+
+    pub fn origin(&self, log: LogId) -> Origin {
+        Origin { environment: self.environment.clone(), log }
+    }
+
+    /// Signs how far a log has come.
+    pub fn sign(&self, log: LogId, head: TreeHead) -> Result<String> {
+        Ok(Checkpoint::new(&self.origin(log), head).sign(&self.key)?)
+    }
+}
