@@ -1,12 +1,11 @@
 //! What can go wrong, and what a caller is told of it.
 
+use tsujiban_objects::StoreError;
 use tsujiban_proto::error::{DEVICE_ERASED, Kind, ServiceError};
-use tsujiban_sealing::SealingError;
+use tsujiban_sealing::{KeyError, SealingError};
 
 use crate::catalogue::CatalogueError;
-use crate::keys::KeyError;
 use crate::object::ObjectError;
-use crate::store::StoreError;
 
 /// Why a call could not be answered.
 #[derive(Debug, thiserror::Error)]

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tsujiban_core::id::{EnvironmentName, KeyId};
+use tsujiban_objects::{Objects, StoreError};
 
 use crate::catalogue::{CatalogueError, Meta};
 use crate::error::Error;
 use crate::keytable;
 use crate::object;
 use crate::service::{Backup, Parts};
-use crate::store::{Objects, StoreError};
 
 /// The object that says to whom a bucket belongs.
 pub const MARKER: &str = "tsujiban.json";

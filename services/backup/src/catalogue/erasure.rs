@@ -3,11 +3,11 @@
 use jiff::Timestamp;
 use sqlx::{Sqlite, Transaction};
 use tsujiban_core::id::IncarnationId;
+use tsujiban_objects::Version;
 
 use super::{Catalogue, CatalogueError, GroupRow, SnapshotRow, lives, row};
 use crate::life::Life;
 use crate::object::object_key;
-use crate::store::Version;
 
 /// A sealed object of something erased.
 #[derive(Debug, Clone, PartialEq, Eq)]

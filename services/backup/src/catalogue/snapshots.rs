@@ -3,9 +3,9 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Sqlite, Transaction};
 use tsujiban_core::driver::Driver;
 use tsujiban_core::id::{IncarnationId, SnapshotId};
+use tsujiban_objects::Version;
 
 use super::{Catalogue, CatalogueError, NewAttempt, row};
-use crate::store::Version;
 
 /// A stored config.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,7 +3,8 @@
 use jiff::SignedDuration;
 use tsujiban_backup::catalogue::Catalogue;
 use tsujiban_backup::error::Error;
-use tsujiban_backup::keys::{KeyError, Keyring};
+use tsujiban_backup::keys;
+use tsujiban_sealing::{KeyError, Keyring};
 
 use crate::stage::{OPERATOR, STAFF, Stage, config};
 
@@ -39,14 +40,14 @@ async fn an_old_copy_of_the_database_opens_nothing_after_a_rotation() {
     stage.backup.rotate_keys(&stage.epochs).await.unwrap();
     assert_eq!(stage.get(STAFF, "acme", &id, true).await.unwrap(), config("one"));
     let old = Catalogue::open(&copy).await.unwrap();
-    let keys = old.key_table().await.unwrap();
-    assert_eq!(keys.len(), 3, "two groups and a device");
+    let table = old.key_table().await.unwrap();
+    assert_eq!(table.len(), 3, "two groups and a device");
     let now = Keyring::new(stage.world.master.clone(), &[new_epoch]).unwrap();
-    for key in &keys {
-        assert!(matches!(now.unwrap(std::slice::from_ref(key)), Err(KeyError::EpochMissing(_))));
+    for key in &table {
+        assert!(matches!(keys::unwrap(&now, std::slice::from_ref(key)), Err(KeyError::EpochMissing(_))));
     }
     let then = Keyring::new(stage.world.master.clone(), &[old_epoch]).unwrap();
-    assert!(keys.iter().all(|key| then.unwrap(std::slice::from_ref(key)).is_ok()), "the control: it was the epoch key");
+    assert!(table.iter().all(|key| keys::unwrap(&then, std::slice::from_ref(key)).is_ok()), "the control: it was the epoch key");
 
     let stage = stage.restart().await;
     assert_eq!(stage.get(STAFF, "acme", &id, true).await.unwrap(), config("one"));

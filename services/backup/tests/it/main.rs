@@ -2,10 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::as_conversions)] // helpers of tests are tests too
 
 mod canary;
-mod contract;
 mod erasure;
 mod export;
-mod gateway;
 mod intake;
 mod isolation;
 mod keys;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tonic::Code;
 use tsujiban_backup::envelope::{clear_part, split};
 use tsujiban_backup::keytable::OBJECT;
-use tsujiban_backup::store::Objects as _;
+use tsujiban_objects::Objects as _;
 use tsujiban_proto::backup::v1::{DeviceRef, GetHostKeyRequest, PinHostKeyRequest};
 use tsujiban_proto::error::{DEVICE_ERASED, ServiceError};
 use tsujiban_proto::lifecycle::v1::{EraseRequest, PrepareRequest};

@@ -1,6 +1,6 @@
 //! What lies on disks of ours is sealed (C22).
 
-use tsujiban_backup::store::{Objects, list_all};
+use tsujiban_objects::{Objects, list_all};
 use tsujiban_proto::backup::v1::{PinHostKeyRequest, Reason, RecordAttemptRequest};
 use tsujiban_proto::lifecycle::v1::EraseRequest;
 use tsujiban_service::testing::with_token;

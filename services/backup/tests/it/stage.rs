@@ -10,13 +10,12 @@ use tempfile::TempDir;
 use tonic::Status;
 use tonic::transport::Channel;
 use tsujiban_backup::catalogue::Catalogue;
-use tsujiban_backup::keys::Keyring;
 use tsujiban_backup::metrics::Metrics;
 use tsujiban_backup::rpc;
 use tsujiban_backup::service::{Backup, Parts};
 use tsujiban_backup::start::{StartError, start};
-use tsujiban_backup::store::{Memory, Objects};
 use tsujiban_core::clock::{Clock, ManualClock};
+use tsujiban_objects::{Memory, Objects};
 use tsujiban_proto::backup::v1::backup_service_client::BackupServiceClient;
 use tsujiban_proto::backup::v1::get_snapshot_response;
 use tsujiban_proto::backup::v1::put_snapshot_request::Part;
@@ -26,7 +25,7 @@ use tsujiban_proto::backup::v1::{
 };
 use tsujiban_proto::lifecycle::v1::lifecycle_service_client::LifecycleServiceClient;
 use tsujiban_proto::lifecycle::v1::{EraseRequest, EraseResponse, PrepareRequest, ReportRequest, ReportResponse};
-use tsujiban_sealing::{MasterKey, SealedEpochKey, SystemRandom};
+use tsujiban_sealing::{Keyring, MasterKey, SealedEpochKey, SystemRandom};
 use tsujiban_service::testing::{InProcess, KnownCallers, serve_in_process, with_token};
 use uuid::Uuid;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tsujiban_backup::start::{MARKER, StartError, start};
-use tsujiban_backup::store::{Memory, Objects, list_all};
+use tsujiban_objects::{Memory, Objects, list_all};
 use tsujiban_sealing::{MasterKey, SystemRandom};
 
 use crate::stage::{REGION, Stage, World, config};
