@@ -1,4 +1,5 @@
-//! Doubles for the tests of servers: an authenticator that needs no cluster, and a server over real TLS inside the test.
+//! Doubles for the tests of servers: an authenticator that needs no cluster, persons without accounts, a history that remembers what it
+//! was told, and a server over real TLS inside the test.
 
 #![allow(clippy::expect_used, clippy::missing_panics_doc)] // compiled for tests only, where a set-up that fails is a failed test
 
@@ -16,11 +17,15 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::Request;
 use tonic::service::Routes;
 use tonic::transport::{Certificate as Pem, Channel, ClientTlsConfig, Endpoint};
-use tsujiban_core::id::GroupId;
+use tsujiban_core::clock::{Clock, SystemClock};
+use tsujiban_core::id::{GroupId, KeyId};
+use tsujiban_proto::access::v1::Operation;
 use tsujiban_proto::error::{Kind, ServiceError};
+use tsujiban_sealing::{EpochKey, MasterKey, SealedEpochKey, SystemRandom};
 
-use crate::access::Access;
-use crate::identity::{Authenticator, Identity, Principal, User};
+use crate::access::{Access, Guard};
+use crate::history::spool::EpochKeys;
+use crate::identity::{Authenticator, Identity, Person, Persons, Principal, User, Wish};
 use crate::server::grpc;
 use crate::tls::Certificate;
 
@@ -60,6 +65,18 @@ impl KnownCallers {
         self.with(token, Principal::Staff { name: name.to_owned() }, rights)
     }
 
+    /// `token` is the backup service's.
+    #[must_use]
+    pub fn backup(self, token: &str) -> Self {
+        self.with(token, Principal::Backup, &[])
+    }
+
+    /// `token` is the audit service's.
+    #[must_use]
+    pub fn audit(self, token: &str) -> Self {
+        self.with(token, Principal::Audit, &[])
+    }
+
     /// Forgets a token.
     pub fn revoke(&self, token: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(token);
@@ -87,6 +104,88 @@ impl Authenticator for KnownCallers {
     async fn allowed(&self, identity: &Identity, function: &str, verb: &str) -> Result<bool, ServiceError> {
         let known = self.find(&identity.user.username);
         Ok(known.is_some_and(|known| known.rights.iter().any(|(f, v)| f == function && v == verb)))
+    }
+}
+
+/// Knows persons by sessions `session-<account>`. Each may do everything in their groups that a test allows.
+#[derive(Debug, Default)]
+pub struct KnownPersons(BTreeMap<String, (Person, Vec<(String, Operation)>)>);
+
+impl KnownPersons {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A member of groups who may do operations on functions.
+    #[must_use]
+    pub fn person(mut self, account: &str, groups: &[&str], permissions: &[(&str, Operation)]) -> Self {
+        let groups = groups.iter().map(|group| group.parse().expect("a group")).collect();
+        let permissions = permissions.iter().map(|(function, operation)| ((*function).to_owned(), *operation)).collect();
+        self.0.insert(format!("session-{account}"), (Person { account: account.to_owned(), groups }, permissions));
+        self
+    }
+}
+
+#[async_trait]
+impl Persons for KnownPersons {
+    fn is_session(&self, token: &str) -> bool {
+        token.starts_with("session-")
+    }
+
+    async fn authenticate(&self, token: &str) -> Result<Person, ServiceError> {
+        let unknown = || ServiceError::new(Kind::Unauthenticated, "BAD_SESSION", "the session is unknown to this test");
+        self.0.get(token).map(|(person, _)| person.clone()).ok_or_else(unknown)
+    }
+
+    async fn allowed(&self, person: &Person, wish: Wish<'_>) -> Result<bool, ServiceError> {
+        let known = self.0.values().find(|(known, _)| known == person);
+        Ok(known.is_some_and(|(_, permissions)| {
+            permissions.iter().any(|(function, operation)| function == wish.function && *operation == wish.operation)
+        }))
+    }
+}
+
+/// Epoch keys that a test rotates as it likes.
+#[derive(Debug)]
+pub struct Epochs {
+    master: MasterKey,
+    keys: Mutex<Vec<EpochKey>>,
+}
+
+impl Epochs {
+    pub fn new() -> Self {
+        let master = MasterKey::generate(&SystemRandom::new()).expect("random bytes");
+        let epochs = Self { master, keys: Mutex::default() };
+        epochs.rotate();
+        epochs
+    }
+
+    /// A new key wraps what is new; the others still open.
+    pub fn rotate(&self) {
+        let sealed = SealedEpochKey::generate(&self.master, &SystemRandom::new(), SystemClock.now()).expect("random bytes");
+        let key = sealed.open(&self.master).expect("its own key");
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).push(key);
+    }
+
+    /// A key is destroyed.
+    pub fn forget(&self, id: &KeyId) {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).retain(|key| key.id() != id);
+    }
+}
+
+impl Default for Epochs {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl EpochKeys for Epochs {
+    fn live(&self) -> Vec<EpochKey> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).last().cloned().into_iter().collect()
+    }
+
+    fn find(&self, id: &KeyId) -> Option<EpochKey> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).iter().find(|key| key.id() == id).cloned()
     }
 }
 
@@ -159,10 +258,15 @@ impl InProcess {
     }
 }
 
-/// Serves `routes` behind the access layer, over TLS on a free port of the loopback interface.
+/// Serves `routes` behind the access layer, over TLS on a free port of the loopback interface. No history is written.
 pub async fn serve_in_process(routes: Routes, authenticator: Arc<dyn Authenticator>) -> InProcess {
-    let registry = Registry::new();
-    let access = Access::new(authenticator, &registry).expect("the access layer");
+    serve_guarded(routes, Guard::new(authenticator, Registry::new())).await
+}
+
+/// Serves `routes` behind an access layer of the test's own.
+pub async fn serve_guarded(routes: Routes, guard: Guard) -> InProcess {
+    let registry = guard.registry.clone();
+    let access = Access::new(guard).expect("the access layer");
     let (ca, tls) = (Ca::new(), TempDir::new().expect("a folder"));
     ca.issue_into(tls.path());
     let certificate = Certificate::new(tls.path(), &registry).expect("metrics of the certificate");

@@ -24,7 +24,8 @@ fn callers() -> Arc<dyn Authenticator> {
 }
 
 fn access(registry: &Registry) -> Access {
-    Access::with_limits(callers(), registry, 1, Duration::from_millis(50)).unwrap()
+    let guard = Guard::new(callers(), registry.clone());
+    Access::new(Guard { concurrent_calls: 1, unary_timeout: Duration::from_millis(50), ..guard }).unwrap()
 }
 
 fn call(path: &str, token: Option<&str>) -> Request<Body> {
@@ -96,7 +97,7 @@ async fn staff_need_the_right_of_the_rule() {
 #[tokio::test]
 async fn a_collector_gets_no_scope_of_another_group() {
     let known = KnownCallers::new().collector("other", &"other".parse().unwrap());
-    let access = Access::new(Arc::new(known), &Registry::new()).unwrap();
+    let access = Access::new(Guard::new(Arc::new(known), Registry::new())).unwrap();
     let handler = service_fn(|request: Request<Body>| async move {
         let refused = request.extensions().get::<Caller>().unwrap().scope("acme").unwrap_err();
         Ok::<_, Infallible>(Status::from(refused).into_http())
@@ -158,8 +159,9 @@ async fn every_call_is_counted_once_under_its_code() {
     code(guarded.oneshot(call("/made/up", None)).await.unwrap()).await;
     let text = TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
     let counted = |service: &str, method: &str, code: &str, times: u32| {
-        let line =
-            format!("grpc_server_handled_total{{grpc_code=\"{code}\",grpc_method=\"{method}\",grpc_service=\"{service}\"}} {times}\n");
+        let line = format!(
+            "grpc_server_handled_total{{grpc_code=\"{code}\",grpc_method=\"{method}\",grpc_service=\"{service}\",plan=\"none\"}} {times}\n"
+        );
         assert!(text.contains(&line), "{line}{text}");
     };
     let backup = "tsujiban.backup.v1.BackupService";
