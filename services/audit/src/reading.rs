@@ -119,7 +119,7 @@ impl Audit {
     }
 
     /// The operation of an entry; `None` for what is no operation, and for what has expired.
-    pub async fn open(&self, log: &Log, entry: &Stored, keys: &mut DayKeys) -> Result<Option<Operation>> {
+    pub async fn operation(&self, log: &Log, entry: &Stored, keys: &mut DayKeys) -> Result<Option<Operation>> {
         let Some(body) = self.body(log, entry, keys).await? else { return Ok(None) };
         let damaged = |_| Error::Damaged(format!("entry {} of log {} is no operation", entry.sequence, log.id));
         Operation::parse(&body).map(Some).map_err(damaged)

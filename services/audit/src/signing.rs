@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use tsujiban_core::id::{EnvironmentName, KeyId};
-use tsujiban_database::{Backend, Database, on};
+use tsujiban_database::{Database, Tries, Tx, on};
 use tsujiban_history::origin::environment_name;
 use tsujiban_history::{SigningKey, VerifierKey};
 use tsujiban_sealing::{Context, Keyring, NewDataKey, Random, WrappedKey};
@@ -56,35 +56,41 @@ async fn make(database: &Database, keyring: &Keyring, random: &dyn Random, now: 
     random.fill(&mut *seed)?;
     let new = keyring.new_data_key(SUBJECT, random, now)?;
     let sealed = hex::encode(new.key.seal(CONTEXT, &*seed, random)?);
-    database
-        .transaction(async |tx| {
-            const THERE: &str = "SELECT COUNT(*) FROM meta WHERE name = $1";
-            if let Backend::Postgres(c) = tx.on() {
-                sqlx::query("SELECT pg_advisory_xact_lock(7239847302)").execute(c).await?;
-            }
-            let there: i64 = on!(tx.on(), c => sqlx::query_scalar(THERE).bind(META).fetch_one(c).await)?;
-            if there > 0 {
-                return Ok(());
-            }
-            on!(tx.on(), c => sqlx::query("INSERT INTO meta (name, value) VALUES ($1, $2)").bind(META).bind(&sealed).execute(c).await)?;
-            wrap(tx, &new).await
-        })
-        .await
+    let mut tries = Tries::new(database);
+    loop {
+        let mut tx = tries.begin().await?;
+        let done = put(&mut tx, &sealed, &new).await;
+        if let Some(done) = tries.end(tx, done).await {
+            return done;
+        }
+    }
 }
 
-async fn wrap(tx: &mut tsujiban_database::Tx, new: &NewDataKey) -> Result<()> {
+async fn put(tx: &mut Tx, sealed: &str, new: &NewDataKey) -> Result<()> {
+    const THERE: &str = "SELECT COUNT(*) FROM meta WHERE name = $1";
+    const PUT: &str = "INSERT INTO meta (name, value) VALUES ($1, $2)";
+    let there: i64 = on!(tx.on(), c => sqlx::query_scalar(THERE).bind(META).fetch_one(c).await)?;
+    if there > 0 {
+        return Ok(());
+    }
+    on!(tx.on(), c => sqlx::query(PUT).bind(META).bind(sealed.to_owned()).execute(c).await.map(drop))?;
+    wrap(tx, new).await
+}
+
+async fn wrap(tx: &mut Tx, new: &NewDataKey) -> Result<()> {
     const PUT: &str = "INSERT INTO day_keys (day, log, epoch, key_id, first, wrapped, superseded_at) VALUES ($1, $2, $3, $4, 0, $5, $6)";
     let id = hex::decode(new.id.as_str()).map_err(|_| Error::Damaged("a key id that is none".to_owned()))?;
     for wrapping in &new.wrappings {
         on!(tx.on(), c => sqlx::query(PUT)
             .bind(NO_DAY)
             .bind(NO_LOG)
-            .bind(wrapping.wrapped.epoch.as_str())
-            .bind(&id)
-            .bind(&wrapping.wrapped.bytes)
+            .bind(wrapping.wrapped.epoch.to_string())
+            .bind(id.clone())
+            .bind(wrapping.wrapped.bytes.clone())
             .bind(wrapping.superseded_at.map(Timestamp::as_microsecond))
             .execute(c)
-            .await)?;
+            .await
+            .map(drop))?;
     }
     Ok(())
 }

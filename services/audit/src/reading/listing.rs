@@ -72,7 +72,7 @@ impl Audit {
                 }
                 end = row.sequence;
                 opened += 1;
-                let Some(mut operation) = self.open(log, &row, &mut keys).await? else { continue };
+                let Some(mut operation) = self.operation(log, &row, &mut keys).await? else { continue };
                 if operation.phase == Phase::Intent {
                     if open.contains(&row.sequence) {
                         operation.result = Outcome::Unknown;
