@@ -1,4 +1,4 @@
-use std::borrow::Cow;
+use sqlx::postgres::PgDatabaseError;
 
 /// An error of work in a transaction: it may be the database's.
 pub trait Failure: From<sqlx::Error> {
@@ -15,7 +15,7 @@ impl Failure for sqlx::Error {
 /// Whether a transaction failed because of another one, and may do what it wants if it is tried again.
 pub fn is_conflict(error: &sqlx::Error) -> bool {
     // serialization_failure, deadlock_detected
-    matches!(code(error).as_deref(), Some("40001" | "40P01"))
+    matches!(code(error), Some("40001" | "40P01"))
 }
 
 /// Whether the database did not do what it was asked for reasons that may pass: it is not there, stops, starts, has no connection left, or
@@ -32,8 +32,7 @@ pub fn is_unavailable(error: &sqlx::Error) -> bool {
     }
 }
 
-/// The SQLSTATE; SQLite has numbers of its own, which are none.
-fn code(error: &sqlx::Error) -> Option<Cow<'_, str>> {
-    let code = error.as_database_error()?.code()?;
-    (code.len() == 5).then_some(code)
+/// PostgreSQL's SQLSTATE.
+fn code(error: &sqlx::Error) -> Option<&str> {
+    Some(error.as_database_error()?.try_downcast_ref::<PgDatabaseError>()?.code())
 }

@@ -82,6 +82,29 @@ impl Postgres {
         Fresh { url: self.url(&name), name }
     }
 
+    /// A copy of a database that nobody is connected to, as somebody who was there before may have one.
+    pub async fn copy(&self, of: &Fresh) -> Fresh {
+        let name = format!("t{}", some_name());
+        let mut admin = PgConnection::connect(&self.url("postgres")).await.expect("PostgreSQL answers");
+        let text = format!("CREATE DATABASE {name} TEMPLATE {}", of.name);
+        sqlx::query(AssertSqlSafe(text)).execute(&mut admin).await.expect("a copy of a database");
+        admin.close().await.expect("PostgreSQL says goodbye");
+        Fresh { url: self.url(&name), name }
+    }
+
+    /// What lies in the files of a database's tables and indexes: name and bytes.
+    pub async fn files(&self, of: &Fresh) -> Vec<(String, Vec<u8>)> {
+        let mut admin = PgConnection::connect(&of.url).await.expect("PostgreSQL answers");
+        sqlx::query("CHECKPOINT").execute(&mut admin).await.expect("a checkpoint");
+        let text = "WITH own AS (SELECT oid, reltoastrelid FROM pg_class WHERE relnamespace = 'public'::regnamespace),
+                 files AS (SELECT pg_relation_filepath(oid) AS file FROM own
+                     UNION SELECT pg_relation_filepath(reltoastrelid) FROM own WHERE reltoastrelid <> 0)
+             SELECT file, pg_read_binary_file(file) FROM files WHERE file IS NOT NULL";
+        let files = sqlx::query_as(text).fetch_all(&mut admin).await.expect("the server's files");
+        admin.close().await.expect("PostgreSQL says goodbye");
+        files
+    }
+
     fn url(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}?sslmode=disable", self.port)
     }

@@ -23,18 +23,16 @@ use tsujiban_proto::access::v1::{History as Class, Operation as Does};
 use tsujiban_proto::audit::v1::{NewEntry, Operation, Phase, Result as Came};
 use tsujiban_proto::error::{Kind, ServiceError};
 use tsujiban_proto::time::to_wire;
-use tsujiban_sealing::Random;
+use tsujiban_sealing::{Keyring, Random};
 
 pub use self::client::{ClientArgs, HistoryClient, InvalidClient};
 use self::refusals::{Refusals, Verdict};
-use self::spool::{Drain, EpochKeys, KeyError, Opened, Place, Spool, SpoolError, Until};
+use self::spool::{Drain, Opened, Place, Spool, SpoolError, SpoolKeyError, Until};
 
 /// The reason of a refusal to do what could not be recorded.
 pub const HISTORY_UNAVAILABLE: &str = "HISTORY_UNAVAILABLE";
 /// How long the history has to take an intent.
 const INTENT: Duration = Duration::from_secs(5);
-/// How many records each call may need: that it has begun, and what came of it.
-const RECORDS: u64 = 2;
 
 /// Where entries go: the audit service, or within it its own engine.
 #[async_trait]
@@ -50,7 +48,8 @@ pub struct Parts {
     pub dir: PathBuf,
     /// How many bytes the spool may take.
     pub bytes: u64,
-    pub epochs: Arc<dyn EpochKeys>,
+    /// Wraps the spool's key.
+    pub keyring: Arc<Keyring>,
     pub ledger: Arc<dyn Ledger>,
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
@@ -62,7 +61,7 @@ pub struct History(Arc<Shared>);
 
 struct Shared {
     spool: Spool,
-    epochs: Arc<dyn EpochKeys>,
+    keyring: Arc<Keyring>,
     ledger: Arc<dyn Ledger>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
@@ -88,8 +87,8 @@ pub(crate) use self::spool::{WriteFailed, Written};
 impl History {
     /// Opens the spool, and ends the calls that were cut off when the process before this one stopped.
     pub fn open(parts: Parts, registry: &Registry) -> Result<(Self, Delivery), SpoolError> {
-        let Parts { dir, bytes, epochs, ledger, clock, random } = parts;
-        let Opened { spool, drain, begun } = Spool::open(&dir, bytes, &*epochs, Arc::clone(&random), registry)?;
+        let Parts { dir, bytes, keyring, ledger, clock, random } = parts;
+        let Opened { spool, drain, begun } = Spool::open(&dir, bytes, &keyring, Arc::clone(&random), clock.now(), registry)?;
         let refusals = Refusals::register(registry)?;
         if !begun.is_empty() {
             tracing::warn!(calls = begun.len(), "calls were cut off when this service stopped; what came of them is unknown");
@@ -99,17 +98,17 @@ impl History {
             // room or not: these are few, and were promised theirs when they began
             drop(spool.force(&operation::entry(&group, operation::unknown(operation))));
         }
-        let history = Self(Arc::new(Shared { spool, epochs, ledger, clock, random, refusals }));
+        let history = Self(Arc::new(Shared { spool, keyring, ledger, clock, random, refusals }));
         Ok((history.clone(), Delivery { drain, history }))
     }
 
     /// Wraps the spool's key anew. To be called whenever the mounted epoch keys have changed, before an old one is given up.
-    pub fn follow_epochs(&self) -> Result<(), KeyError> {
-        self.0.spool.rewrap(&*self.0.epochs)
+    pub fn follow_epochs(&self) -> Result<(), SpoolKeyError> {
+        self.0.spool.rewrap(&self.0.keyring, self.now())
     }
 
     /// The epoch keys without which the spool cannot be opened. None of them may be destroyed.
-    pub fn epochs_in_use(&self) -> Result<Vec<KeyId>, KeyError> {
+    pub fn epochs_in_use(&self) -> Result<Vec<KeyId>, SpoolKeyError> {
         self.0.spool.epochs()
     }
 
@@ -135,7 +134,9 @@ impl History {
         if class == Class::None {
             return Ok(None);
         }
-        let place = self.0.spool.reserve(RECORDS)?;
+        // that it has begun, and what came of it
+        let records = if class == Class::Strict { 2 } else { 1 };
+        let place = self.0.spool.reserve(records)?;
         Ok(Some(Ticket { place, class, history: self.clone() }))
     }
 

@@ -53,7 +53,7 @@ impl From<Error> for ServiceError {
             Error::Store(StoreError::NotFound { .. }) | Error::Object(_) => (Kind::DataLoss, "DAMAGED"),
             Error::Store(_) => (Kind::Unavailable, "STORE"),
             Error::Catalogue(CatalogueError::Gone) | Error::Key(KeyError::Destroyed) => (Kind::NotFound, "ERASED"),
-            Error::Catalogue(CatalogueError::Database(sqlx::Error::PoolTimedOut)) => (Kind::Unavailable, "CATALOGUE"),
+            Error::Catalogue(error) if error.is_transient() => (Kind::Unavailable, "CATALOGUE"),
             Error::Catalogue(_) => (Kind::Internal, "CATALOGUE"),
             Error::Key(_) => (Kind::Internal, "KEYS"),
         };

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use prometheus::Registry;
 use tsujiban_core::clock::SystemClock;
 use tsujiban_core::id::EnvironmentName;
+use tsujiban_database::{DatabaseArgs, InvalidDatabase, is_unavailable};
 use tsujiban_objects::{InvalidS3, S3Args};
 use tsujiban_sealing::files::{self, KeyFileError};
 use tsujiban_sealing::{KeyError, Keyring, SystemRandom};
@@ -39,9 +40,11 @@ pub enum Command {
 pub struct ServeArgs {
     #[command(flatten)]
     pub server: ServerArgs,
-    /// Where the catalogue lies: a volume that outlives the process.
+    /// Where the catalogue lies, unless it is in PostgreSQL: a volume that outlives the process.
     #[arg(long, env = "TSUJIBAN_DATA_DIR", default_value = "/var/lib/tsujiban")]
     pub data_dir: PathBuf,
+    #[command(flatten)]
+    pub database: DatabaseArgs,
     /// Where the Secret with the master key is mounted: files key and id.
     #[arg(long, env = "TSUJIBAN_MASTER_KEY_DIR", default_value = "/etc/tsujiban/master-key")]
     pub master_key_dir: PathBuf,
@@ -67,22 +70,40 @@ pub enum SettingsError {
     Key(#[from] KeyError),
     #[error(transparent)]
     S3(#[from] InvalidS3),
-    #[error("the catalogue cannot be opened; is the volume mounted and writable?")]
+    #[error(transparent)]
+    Database(#[from] InvalidDatabase),
+    #[error("the catalogue cannot be opened")]
     Catalogue(#[from] CatalogueError),
     #[error("a metric is there twice; this is a fault of the program")]
     Metrics(#[from] prometheus::Error),
 }
 
+impl SettingsError {
+    /// Whether it may work in a moment, without anybody doing anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Database(InvalidDatabase::Open(error)) => is_unavailable(error),
+            Self::Catalogue(error) => error.is_transient(),
+            _ => false,
+        }
+    }
+}
+
 impl ServeArgs {
-    /// Reads keys and credentials, and opens the catalogue. Talks to nobody.
-    pub async fn parts(&self, registry: &Registry) -> Result<Parts, SettingsError> {
+    /// Opens the catalogue, and brings it to this version.
+    pub async fn catalogue(&self) -> Result<Catalogue, SettingsError> {
+        Ok(Catalogue::open(self.database.open(&self.data_dir.join(DATABASE)).await?).await?)
+    }
+
+    /// Reads keys and credentials. Talks to nobody.
+    pub fn parts(&self, catalogue: Catalogue, registry: &Registry) -> Result<Parts, SettingsError> {
         let master = files::master_key(&self.master_key_dir)?;
         let keyring = Keyring::new(master, &files::epoch_keys(&self.epoch_keys_dir)?)?;
         Ok(Parts {
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom::new()),
             store: Arc::new(self.s3.connect()?),
-            catalogue: Catalogue::open(&self.data_dir.join(DATABASE)).await?,
+            catalogue,
             keyring: Arc::new(keyring),
             environment: self.environment.clone(),
             metrics: Metrics::new(registry)?,

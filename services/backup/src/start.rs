@@ -55,7 +55,11 @@ pub enum StartError {
 impl StartError {
     /// Whether it may work in a moment, without anybody doing anything.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Store(StoreError::Unreachable { .. }) | Self::Recovery(Error::Store(StoreError::Unreachable { .. })))
+        match self {
+            Self::Store(error) | Self::Recovery(Error::Store(error)) => matches!(error, StoreError::Unreachable { .. }),
+            Self::Catalogue(error) | Self::Recovery(Error::Catalogue(error)) => error.is_transient(),
+            _ => false,
+        }
     }
 }
 

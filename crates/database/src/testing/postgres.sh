@@ -12,7 +12,6 @@ stop() {
 trap stop EXIT
 cd "$dir"
 
-# the copies of other databases that initdb could sync to the disk are worth nothing here
 "$programs/initdb" -D data -U postgres --auth=trust --encoding=UTF8 --no-locale --no-sync >log 2>&1 || { cat log >&2; exit 1; }
 printf '%s\n' "$CERTIFICATE" >data/server.crt
 printf '%s\n' "$KEY" >data/server.key

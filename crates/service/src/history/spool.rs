@@ -16,18 +16,19 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use jiff::Timestamp;
 use prometheus::Registry;
 use prost::Message;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tsujiban_core::id::KeyId;
 use tsujiban_proto::audit::v1::NewEntry;
 use tsujiban_proto::error::{Kind as ErrorKind, ServiceError};
-use tsujiban_sealing::Random;
+use tsujiban_sealing::{Keyring, Random};
 
 pub(crate) use self::drain::Drain;
 use self::frame::{CallId, Kind};
 use self::key::SpoolKey;
-pub use self::key::{EpochKeys, KeyError};
+pub use self::key::SpoolKeyError;
 use self::metrics::Metrics;
 use self::segments::Segments;
 use self::writer::{Command, Item};
@@ -37,7 +38,7 @@ pub(crate) const RECORD_BYTES: u64 = 8 * 1024;
 /// How many bytes a spool may take unless told otherwise.
 pub const DEFAULT_BYTES: u64 = 256 * 1024 * 1024;
 /// No spool is smaller.
-const LEAST_BYTES: u64 = 1024 * 1024;
+const LEAST_BYTES: u64 = 256 * 1024;
 
 /// A spool that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +48,7 @@ pub enum SpoolError {
     #[error("another process uses the spool in {path}; give each its own folder")]
     InUse { path: PathBuf },
     #[error("the spool has no key")]
-    Key(#[from] KeyError),
+    Key(#[from] SpoolKeyError),
     #[error("the spool's thread cannot be started")]
     Thread(#[source] io::Error),
     #[error("the metrics of the spool cannot be registered")]
@@ -120,8 +121,9 @@ impl Spool {
     pub(crate) fn open(
         dir: &Path,
         limit: u64,
-        epochs: &dyn EpochKeys,
+        keyring: &Keyring,
         random: Arc<dyn Random>,
+        now: Timestamp,
         registry: &Registry,
     ) -> Result<Opened, SpoolError> {
         let unusable = |source| SpoolError::File { path: dir.to_owned(), source };
@@ -132,8 +134,8 @@ impl Spool {
             Err(TryLockError::WouldBlock) => return Err(SpoolError::InUse { path: dir.to_owned() }),
             Err(TryLockError::Error(source)) => return Err(unusable(source)),
         }
-        let key = SpoolKey::open(dir, epochs, random)?;
-        key.wrap(epochs)?;
+        let key = SpoolKey::open(dir, keyring, random, now)?;
+        key.wrap(keyring, now)?;
         let found = segments::scan(dir).map_err(unusable)?;
         let metrics = Metrics::register(registry)?;
         metrics.damaged.inc_by(found.damaged);
@@ -188,12 +190,12 @@ impl Spool {
     }
 
     /// Wraps the spool's key by the epoch keys that wrap now. For the job that follows the mounted keys.
-    pub(crate) fn rewrap(&self, epochs: &dyn EpochKeys) -> Result<(), KeyError> {
-        self.shared.key.wrap(epochs)
+    pub(crate) fn rewrap(&self, keyring: &Keyring, now: Timestamp) -> Result<(), SpoolKeyError> {
+        self.shared.key.wrap(keyring, now)
     }
 
     /// The epoch keys without which the spool cannot be opened.
-    pub(crate) fn epochs(&self) -> Result<Vec<KeyId>, KeyError> {
+    pub(crate) fn epochs(&self) -> Result<Vec<KeyId>, SpoolKeyError> {
         self.shared.key.epochs()
     }
 
@@ -210,6 +212,9 @@ impl Spool {
     fn send(&self, kind: Kind, entry: &NewEntry, until: Until, reserved: u64) -> Written {
         let (done, written) = oneshot::channel();
         let call = entry.operation.as_ref().and_then(|operation| operation.id.as_slice().try_into().ok()).unwrap_or_default();
+        if kind == Kind::Entry {
+            self.shared.state().depth += 1;
+        }
         let item = Item { kind, call, plain: entry.encode_to_vec(), until, reserved, done: Some(done) };
         // only a thread that was ended by a fault of ours does not take it; then `written` fails at once
         drop(self.commands.send(Command::Write(item)));

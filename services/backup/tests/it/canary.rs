@@ -119,9 +119,8 @@ async fn a_real_storage_passes_and_serves() {
     let object = &list_all(&*store, "v1/").await.unwrap()[0];
     assert!(store.delete(&object.key, &object.version).await.is_err());
 
-    let database = stage.world.database();
-    let (world, epochs) = stage.stop().await;
-    std::fs::remove_file(database).unwrap();
+    let (mut world, epochs) = stage.stop().await;
+    world.lose_database();
     let stage = world.try_start(epochs, store).await.unwrap();
     let listed = stage.list("acme", "SN1").await.unwrap();
     assert_eq!((listed[0].id.as_str(), listed[0].sightings), (stored.id.as_str(), 2));

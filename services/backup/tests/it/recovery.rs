@@ -65,9 +65,9 @@ async fn roll_back(mut stage: Stage, secret: &[SealedEpochKey], process: Process
         stage.backup.rotate_keys(&stage.epochs).await.unwrap();
         return stage;
     }
-    let (world, epochs) = stage.stop().await;
+    let (mut world, epochs) = stage.stop().await;
     if process == Process::StartsWithoutDatabase {
-        std::fs::remove_file(world.database()).unwrap();
+        world.lose_database();
     }
     let store = world.memory.clone();
     let stage = world.try_start(epochs, store).await.unwrap();

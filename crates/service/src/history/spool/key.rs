@@ -7,33 +7,21 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tsujiban_core::id::KeyId;
-use tsujiban_sealing::{DataKey, EpochKey, Random, SealingError, WrappedKey};
+use tsujiban_sealing::{DataKey, KeyError, Keyring, LiveEpoch, Random, SealingError, WrappedKey};
 
 const FILE: &str = "key.json";
 const SUBJECT: &str = "history spool";
 
-/// The epoch keys, as the service that owns the spool has them.
-pub trait EpochKeys: Send + Sync + 'static {
-    /// Those that wrap what is new, the newest first. Empty when there is none.
-    fn live(&self) -> Vec<EpochKey>;
-
-    /// An epoch key that is still here, whether or not it wraps.
-    fn find(&self, id: &KeyId) -> Option<EpochKey>;
-}
-
 /// Why a spool cannot be opened by its key.
 #[derive(Debug, thiserror::Error)]
-pub enum KeyError {
-    #[error("there is no epoch key; the operator makes the first one in Secret tsujiban-epoch-keys")]
-    NoEpoch,
+pub enum SpoolKeyError {
     #[error("{path} is no key of a spool; bring it back as it was, or move the folder away and lose the operations in it")]
     Damaged { path: PathBuf },
-    #[error("the spool's key is wrapped by epoch keys {epochs}, and none is mounted; bring one back to Secret tsujiban-epoch-keys")]
-    EpochMissing { epochs: String },
-    #[error("the spool's key cannot be used")]
-    Sealing(#[from] SealingError),
+    #[error("the spool's key cannot be opened or wrapped")]
+    Key(#[from] KeyError),
     #[error("{path} cannot be read or written")]
     File { path: PathBuf, source: io::Error },
 }
@@ -62,45 +50,45 @@ pub(super) struct SpoolKey {
 
 impl SpoolKey {
     /// Opens the key in `dir`, or makes one.
-    pub(super) fn open(dir: &Path, epochs: &dyn EpochKeys, random: Arc<dyn Random>) -> Result<Self, KeyError> {
+    pub(super) fn open(dir: &Path, keyring: &Keyring, random: Arc<dyn Random>, now: Timestamp) -> Result<Self, SpoolKeyError> {
         let path = dir.join(FILE);
         let stored = match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice::<Stored>(&bytes).map_err(|_| KeyError::Damaged { path: path.clone() })?,
+            Ok(bytes) => serde_json::from_slice::<Stored>(&bytes).map_err(|_| SpoolKeyError::Damaged { path: path.clone() })?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let mut id = [0; 16];
-                random.fill(&mut id)?;
-                let (id, key) = (KeyId::from_bytes(id), DataKey::generate(&random)?);
-                let made = Self { path, id, key, random };
-                made.wrap(epochs)?;
+                let new = keyring.new_data_key(SUBJECT, &random, now)?;
+                let made = Self { path, id: new.id, key: new.key, random };
+                made.store(new.wrappings.into_iter().map(|wrapping| wrapping.wrapped))?;
                 return Ok(made);
             }
-            Err(source) => return Err(KeyError::File { path, source }),
+            Err(source) => return Err(SpoolKeyError::File { path, source }),
         };
-        let mut named = Vec::new();
+        let mut wrappings = Vec::new();
         for Wrapping { epoch, wrapped } in stored.wrappings {
-            if let Some(found) = epochs.find(&epoch) {
-                let bytes = STANDARD.decode(wrapped).map_err(|_| KeyError::Damaged { path: path.clone() })?;
-                let key = found.unwrap(&stored.id, SUBJECT, &WrappedKey { epoch, bytes })?;
-                return Ok(Self { path, id: stored.id, key, random });
-            }
-            named.push(epoch.to_string());
+            let bytes = STANDARD.decode(wrapped).map_err(|_| SpoolKeyError::Damaged { path: path.clone() })?;
+            wrappings.push(WrappedKey { epoch, bytes });
         }
-        Err(KeyError::EpochMissing { epochs: named.join(", ") })
+        let key = keyring.unwrap(&stored.id, SUBJECT, &wrappings)?;
+        Ok(Self { path, id: stored.id, key, random })
     }
 
-    /// Wraps the key by the epoch keys that wrap now, and by no other. The file is the old one or the new one, whatever happens.
-    pub(super) fn wrap(&self, epochs: &dyn EpochKeys) -> Result<(), KeyError> {
-        let live = epochs.live();
-        if live.is_empty() {
-            return Err(KeyError::NoEpoch);
+    /// Wraps the key by the epoch keys that wrap now, and by no other.
+    pub(super) fn wrap(&self, keyring: &Keyring, now: Timestamp) -> Result<(), SpoolKeyError> {
+        let live = keyring.live_epochs(now)?;
+        let known = self.epochs()?;
+        if live.iter().map(|epoch| epoch.key.id()).eq(&known) {
+            return Ok(());
         }
-        let wrap = |epoch: &EpochKey| {
-            let wrapped = epoch.wrap(&self.id, SUBJECT, &self.key, &self.random)?;
-            Ok::<_, KeyError>(Wrapping { epoch: wrapped.epoch, wrapped: STANDARD.encode(wrapped.bytes) })
-        };
-        let stored = Stored { id: self.id.clone(), wrappings: live.iter().map(wrap).collect::<Result<_, _>>()? };
-        let text = serde_json::to_vec_pretty(&stored).map_err(|_| KeyError::Damaged { path: self.path.clone() })?;
-        self.replace(&text).map_err(|source| KeyError::File { path: self.path.clone(), source })
+        let wrap = |epoch: &LiveEpoch| epoch.key.wrap(&self.id, SUBJECT, &self.key, &self.random);
+        let wrappings = live.iter().map(wrap).collect::<Result<Vec<_>, SealingError>>().map_err(KeyError::from)?;
+        self.store(wrappings)
+    }
+
+    /// The file is the old one or the new one, whatever happens.
+    fn store(&self, wrappings: impl IntoIterator<Item = WrappedKey>) -> Result<(), SpoolKeyError> {
+        let wrap = |WrappedKey { epoch, bytes }| Wrapping { epoch, wrapped: STANDARD.encode(bytes) };
+        let stored = Stored { id: self.id.clone(), wrappings: wrappings.into_iter().map(wrap).collect() };
+        let text = serde_json::to_vec_pretty(&stored).map_err(|_| SpoolKeyError::Damaged { path: self.path.clone() })?;
+        self.replace(&text).map_err(|source| SpoolKeyError::File { path: self.path.clone(), source })
     }
 
     fn replace(&self, text: &[u8]) -> io::Result<()> {
@@ -113,9 +101,9 @@ impl SpoolKey {
     }
 
     /// The epoch keys that open this key's file.
-    pub(super) fn epochs(&self) -> Result<Vec<KeyId>, KeyError> {
-        let bytes = fs::read(&self.path).map_err(|source| KeyError::File { path: self.path.clone(), source })?;
-        let stored: Stored = serde_json::from_slice(&bytes).map_err(|_| KeyError::Damaged { path: self.path.clone() })?;
+    pub(super) fn epochs(&self) -> Result<Vec<KeyId>, SpoolKeyError> {
+        let bytes = fs::read(&self.path).map_err(|source| SpoolKeyError::File { path: self.path.clone(), source })?;
+        let stored: Stored = serde_json::from_slice(&bytes).map_err(|_| SpoolKeyError::Damaged { path: self.path.clone() })?;
         Ok(stored.wrappings.into_iter().map(|wrapping| wrapping.epoch).collect())
     }
 
@@ -133,20 +121,20 @@ mod tests {
 
     #[test]
     fn the_key_outlives_the_epoch_key_that_wrapped_it_first() {
-        let (dir, random) = (tempfile::tempdir().unwrap(), Arc::new(SystemRandom::new()));
+        let (dir, random, now) = (tempfile::tempdir().unwrap(), Arc::new(SystemRandom::new()), Timestamp::UNIX_EPOCH);
         let epochs = Epochs::new();
-        let first = SpoolKey::open(dir.path(), &epochs, random.clone()).unwrap();
+        let first = SpoolKey::open(dir.path(), &epochs.keyring, random.clone(), now).unwrap();
         let old = first.epochs().unwrap();
-        epochs.rotate();
-        first.wrap(&epochs).unwrap();
+        epochs.replace();
+        first.wrap(&epochs.keyring, now).unwrap();
         assert_ne!(first.epochs().unwrap(), old);
-        epochs.forget(&old[0]);
-        let second = SpoolKey::open(dir.path(), &epochs, random.clone()).unwrap();
+        epochs.keyring.forget_unmounted();
+        let second = SpoolKey::open(dir.path(), &epochs.keyring, random.clone(), now).unwrap();
         assert_eq!(second.key.mac("x", b"y"), first.key.mac("x", b"y"));
 
-        let missing = SpoolKey::open(dir.path(), &Epochs::new(), random.clone());
-        assert!(matches!(missing, Err(KeyError::EpochMissing { .. })), "never a new key beside what the old one sealed");
+        let missing = SpoolKey::open(dir.path(), &Epochs::new().keyring, random.clone(), now);
+        assert!(matches!(missing, Err(SpoolKeyError::Key(KeyError::EpochMissing(_)))), "never a new key beside what the old one sealed");
         fs::write(dir.path().join(FILE), "{").unwrap();
-        assert!(matches!(SpoolKey::open(dir.path(), &epochs, random), Err(KeyError::Damaged { .. })));
+        assert!(matches!(SpoolKey::open(dir.path(), &epochs.keyring, random, now), Err(SpoolKeyError::Damaged { .. })));
     }
 }

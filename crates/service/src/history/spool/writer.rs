@@ -126,7 +126,6 @@ impl Writer {
             file.sync_data()?;
         }
         self.next = next;
-        let entries = items.iter().filter(|item| item.kind == Kind::Entry).count();
         for item in items.iter_mut() {
             match item.kind {
                 Kind::Begun => drop(self.begun.insert(item.call, std::mem::take(&mut item.plain))),
@@ -134,7 +133,6 @@ impl Writer {
             }
         }
         let mut state = self.shared.state();
-        state.depth += u64::try_from(entries).unwrap_or(u64::MAX);
         let reserved = items.iter().map(|item| item.reserved).sum();
         state.reserved = state.reserved.saturating_sub(reserved);
         if let Some(segment) = state.segments.0.back_mut() {
