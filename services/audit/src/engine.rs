@@ -14,6 +14,7 @@ mod sequencer;
 mod statement;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use jiff::Timestamp;
@@ -131,6 +132,7 @@ pub struct Engine {
     requests: mpsc::Sender<Request>,
     room: Arc<Semaphore>,
     standing: Arc<RwLock<Standing>>,
+    lost_tail: Arc<AtomicBool>,
 }
 
 /// What somebody wants to have written, and where the answer goes.
@@ -143,6 +145,8 @@ struct Request {
 enum Work {
     Append(Vec<Addition>),
     Statement(Statement),
+    /// A log for an incarnation of a group that has none.
+    Make { owner: Owner, incarnation: String },
 }
 
 /// A leaf that holds no customer data: a gap or a retention.
@@ -164,7 +168,9 @@ impl Engine {
         let standing = Arc::new(RwLock::new(Standing::Sound));
         let sequencer = sequencer::Sequencer::open(parts, Arc::clone(&standing)).await?;
         tokio::spawn(sequencer.run(receiver));
-        Ok(Self { requests: sender, room: Arc::new(Semaphore::new(QUEUE_KIB)), standing })
+        let lost_tail = *standing.read().unwrap_or_else(PoisonError::into_inner) != Standing::Sound;
+        let room = Arc::new(Semaphore::new(QUEUE_KIB));
+        Ok(Self { requests: sender, room, standing, lost_tail: Arc::new(AtomicBool::new(lost_tail)) })
     }
 
     /// Adds entries, all or none, and answers when they are durable: in the order in which they were given.
@@ -183,6 +189,24 @@ impl Engine {
     pub async fn state(&self, statement: Statement) -> Result<Added, EngineError> {
         let added = self.send(Work::Statement(statement), None).await?;
         added.first().copied().ok_or(EngineError::Stopped)
+    }
+
+    /// Makes a log for an incarnation of a group whose newest log is of one that was erased, or that has none. Answers the log's number in
+    /// the database: that of the newest log, if its group was not erased.
+    pub async fn make_log(&self, owner: Owner, incarnation: String) -> Result<i64, EngineError> {
+        self.sound()?;
+        let added = self.send(Work::Make { owner, incarnation }, None).await?;
+        added.first().map(|made| made.sequence.cast_signed()).ok_or(EngineError::Stopped)
+    }
+
+    /// Whether entries that were acknowledged are not in the database, as the mark beside it says.
+    pub fn lost_tail(&self) -> bool {
+        self.lost_tail.load(Ordering::Relaxed)
+    }
+
+    /// Staff have declared that they are lost.
+    pub fn tail_is_given_up(&self) {
+        self.lost_tail.store(false, Ordering::Relaxed);
     }
 
     pub fn standing(&self) -> Standing {

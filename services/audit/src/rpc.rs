@@ -14,6 +14,7 @@ use tsujiban_proto::audit::v1::audit_service_server::AuditServiceServer;
 
 use crate::service::Audit;
 
+pub use self::audit::addition;
 pub use self::operation::from_wire;
 
 /// The largest piece of a stream, in bytes.

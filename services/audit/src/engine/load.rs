@@ -148,3 +148,9 @@ pub async fn newest_row(conn: &mut Conn<'_>) -> Read<i64> {
     let Backend::Sqlite(c) = conn else { return Ok(0) };
     sqlx::query_scalar("SELECT COALESCE(MAX(rowid), 0) FROM entries").fetch_one(&mut **c).await
 }
+
+/// The newest log of a group, unless the group was erased.
+pub async fn present(conn: &mut Conn<'_>, owner: &str) -> Read<Option<i64>> {
+    const OF: &str = "SELECT number FROM logs WHERE group_id = $1 AND state <> 'erased'";
+    on!(conn, c => sqlx::query_scalar(OF).bind(owner.to_owned()).fetch_optional(&mut **c).await)
+}

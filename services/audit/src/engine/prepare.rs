@@ -34,7 +34,7 @@ pub struct LogState {
 /// Which database it is, as far as it changes what is known.
 pub enum Memory {
     /// Nobody else writes: which ids were there is known.
-    Alone { recent: Recent, segment: i64, in_segment: u64, next_number: i64, open: HashSet<(i64, [u8; 16])> },
+    Alone { recent: Recent, segment: i64, began_us: i64, in_segment: u64, next_number: i64, open: HashSet<(i64, [u8; 16])> },
     /// Others write, too: they are asked for everything.
     Shared,
 }
@@ -44,6 +44,8 @@ pub struct Known {
     pub owners: Cache<Owner, i64>,
     pub logs: Cache<i64, LogState>,
     pub memory: Memory,
+    /// Logs that the batch wanted made.
+    made: HashMap<Owner, i64>,
 }
 
 /// Ids of one batch, and where their entries are.
@@ -58,7 +60,7 @@ pub struct Prepared {
 
 impl Known {
     pub fn new(memory: Memory) -> Self {
-        Self { owners: Cache::new(LOGS), logs: Cache::new(LOGS), memory }
+        Self { owners: Cache::new(LOGS), logs: Cache::new(LOGS), memory, made: HashMap::new() }
     }
 
     /// Whether a batch can be prepared without reading a log or a key.
@@ -69,6 +71,7 @@ impl Known {
                 self.logs.get(&number).is_some_and(|log| log.key.as_ref().is_some_and(|key| key.day == log.day.max(today)))
             }),
             Work::Statement(statement) => self.logs.get(&statement.log).is_some(),
+            Work::Make { .. } => false,
         })
     }
 
@@ -82,6 +85,11 @@ impl Known {
         now: Timestamp,
         rows: &mut Rows,
     ) -> Result<HashMap<i64, EngineError>, EngineError> {
+        if matches!(self.memory, Memory::Shared) {
+            // another replica may have made a newer log
+            self.owners.clear();
+        }
+        self.make_logs(parts, conn, requests, now, rows).await?;
         let mut owners: Vec<&Owner> = additions(requests).map(|addition| &addition.owner).collect();
         owners.sort_unstable();
         owners.dedup();
@@ -93,7 +101,7 @@ impl Known {
         let with_bodies = numbers.len();
         numbers.extend(requests.iter().filter_map(|request| match &request.work {
             Work::Statement(statement) => Some(statement.log),
-            Work::Append(_) => None,
+            Work::Append(_) | Work::Make { .. } => None,
         }));
         let lost: Vec<i64> = numbers.iter().copied().filter(|number| !self.logs.contains(number)).collect();
         for log in load::logs(conn, &lost).await? {
@@ -124,7 +132,9 @@ impl Known {
         let by_name: HashMap<&str, &LoadedLog> = found.iter().map(|log| (log.group.as_str(), log)).collect();
         let mut next = match &self.memory {
             Memory::Alone { next_number, .. } => *next_number,
-            Memory::Shared if by_name.len() < names.len() => load::newest_number(conn).await? + 1,
+            Memory::Shared if by_name.len() < names.len() => {
+                load::newest_number(conn).await? + 1 + i64::try_from(rows.logs.len()).unwrap_or_default()
+            }
             Memory::Shared => 0,
         };
         for owner in unknown {
@@ -133,17 +143,64 @@ impl Known {
                 self.owners.insert((*owner).clone(), log.number);
                 continue;
             }
-            let mut log_id = [0; 16];
-            parts.random.fill(&mut log_id)?;
-            rows.logs.push(LogRow { number: next, log_id, group: owner.as_str().to_owned(), made_at: now.as_microsecond() });
-            self.owners.insert((*owner).clone(), next);
-            let log_id = LogId::from_bytes(log_id);
-            let state = LogState { log_id, edge: Range::empty(0), day: first_day(), key: None, touched: false };
-            self.logs.insert(next, state);
+            self.make_log(parts, (next, owner, None), now, rows)?;
             next += 1;
         }
         if let Memory::Alone { next_number, .. } = &mut self.memory {
             *next_number = next;
+        }
+        Ok(())
+    }
+
+    fn make_log(
+        &mut self,
+        parts: &EngineParts,
+        (number, owner, incarnation): (i64, &Owner, Option<String>),
+        now: Timestamp,
+        rows: &mut Rows,
+    ) -> Result<(), EngineError> {
+        let mut log_id = [0; 16];
+        parts.random.fill(&mut log_id)?;
+        let group = owner.as_str().to_owned();
+        rows.logs.push(LogRow { number, log_id, group, incarnation, made_at: now.as_microsecond() });
+        self.owners.insert(owner.clone(), number);
+        let log_id = LogId::from_bytes(log_id);
+        self.logs.insert(number, LogState { log_id, edge: Range::empty(0), day: first_day(), key: None, touched: false });
+        Ok(())
+    }
+
+    /// The logs that a batch wants made, where there is none of a group that was not erased.
+    async fn make_logs(
+        &mut self,
+        parts: &EngineParts,
+        conn: &mut Conn<'_>,
+        requests: &[Request],
+        now: Timestamp,
+        rows: &mut Rows,
+    ) -> Result<(), EngineError> {
+        self.made.clear();
+        for request in requests {
+            let Work::Make { owner, incarnation } = &request.work else { continue };
+            if self.made.contains_key(owner) {
+                continue;
+            }
+            load::lock_making(conn).await?;
+            let number = match load::present(conn, owner.as_str()).await? {
+                Some(number) => number,
+                None => {
+                    let made_here = i64::try_from(self.made.len()).unwrap_or_default();
+                    let number = match &mut self.memory {
+                        Memory::Alone { next_number, .. } => {
+                            *next_number += 1;
+                            *next_number - 1
+                        }
+                        Memory::Shared => load::newest_number(conn).await? + 1 + made_here,
+                    };
+                    self.make_log(parts, (number, owner, Some(incarnation.clone())), now, rows)?;
+                    number
+                }
+            };
+            self.made.insert(owner.clone(), number);
         }
         Ok(())
     }
@@ -287,6 +344,10 @@ impl Known {
                     rows.gone.extend(statement.gone);
                     answers.push(Ok(vec![Added { sequence, is_duplicate: false }]));
                 }
+                Work::Make { owner, .. } => {
+                    let number = self.made.get(owner).copied().ok_or(EngineError::Stopped)?;
+                    answers.push(Ok(vec![Added { sequence: number.cast_unsigned(), is_duplicate: false }]));
+                }
             }
         }
         for number in touched {
@@ -300,9 +361,11 @@ impl Known {
             });
         }
         // logs without an entry have a head, too
-        let headless = rows.logs.iter().map(|log| log.number).filter(|number| !rows.heads.iter().any(|head| head.log == *number));
-        let headless: Vec<_> = headless.map(|log| HeadRow { log, size: 0, peaks: Vec::new(), day: 0 }).collect();
-        rows.heads.extend(headless);
+        for made in &rows.logs {
+            if self.logs.get(&made.number).is_none_or(|log| log.edge.end() == 0) {
+                rows.heads.push(HeadRow { log: made.number, size: 0, peaks: Vec::new(), day: 0 });
+            }
+        }
         Ok(Prepared { rows, answers, ids })
     }
 
@@ -393,9 +456,10 @@ impl Known {
     /// The segment of the next entry. PostgreSQL's are days: several writers cannot count together.
     fn segment(&mut self, rows: &mut Rows, now_us: i64, today: Day) -> i64 {
         match &mut self.memory {
-            Memory::Alone { recent, segment, in_segment, .. } => {
-                if *in_segment == SEGMENT {
-                    (*segment, *in_segment) = (*segment + 1, 0);
+            Memory::Alone { recent, segment, began_us, in_segment, .. } => {
+                // a segment never holds an id that may be added again
+                if *in_segment == SEGMENT || now_us - *began_us > REMEMBERED_US {
+                    (*segment, *began_us, *in_segment) = (*segment + 1, now_us, 0);
                     recent.begin(*segment, now_us, now_us - REMEMBERED_US);
                     rows.segments.push((*segment, now_us));
                 }
@@ -437,7 +501,7 @@ fn first_day() -> Day {
 fn additions(requests: &[Request]) -> impl Iterator<Item = &Addition> {
     requests.iter().flat_map(|request| match &request.work {
         Work::Append(additions) => additions.as_slice(),
-        Work::Statement(_) => &[],
+        Work::Statement(_) | Work::Make { .. } => &[],
     })
 }
 

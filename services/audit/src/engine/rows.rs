@@ -32,6 +32,7 @@ pub struct LogRow {
     pub number: i64,
     pub log_id: [u8; 16],
     pub group: String,
+    pub incarnation: Option<String>,
     pub made_at: i64,
 }
 
@@ -76,7 +77,7 @@ pub struct GoneDay {
     pub last: i64,
 }
 
-static LOGS: Statement = Statement::new("INSERT INTO logs (state, number, log_id, group_id, made_at) VALUES", 5, "");
+static LOGS: Statement = Statement::new("INSERT INTO logs (state, number, log_id, group_id, incarnation, made_at) VALUES", 6, "");
 static SEGMENTS: Statement = Statement::new("INSERT INTO segments (segment, began_at) VALUES", 2, "ON CONFLICT DO NOTHING");
 static KEYS: Statement =
     Statement::new("INSERT INTO day_keys (day, log, epoch, key_id, first, wrapped, superseded_at) VALUES", 7, "ON CONFLICT DO NOTHING");
@@ -116,6 +117,7 @@ impl Rows {
             .bind(row.number)
             .bind(row.log_id.to_vec())
             .bind(row.group)
+            .bind(row.incarnation)
             .bind(row.made_at));
         put!(conn, SEGMENTS, self.segments, |q, (segment, began)| q.bind(segment).bind(began));
         put!(conn, KEYS, self.keys, |q, row| q

@@ -266,11 +266,11 @@ async fn recollect(conn: &mut Conn<'_>, now: Timestamp) -> Result<Memory, Engine
     // a segment counts when the one after it began in the past 48 hours
     let skip = segments.iter().skip(1).take_while(|(_, began)| *began < oldest).count();
     let mut recent = Recent::default();
-    let (mut segment, mut in_segment) = (-1, SEGMENT);
+    let (mut segment, mut began_us, mut in_segment) = (-1, now.as_microsecond(), SEGMENT);
     for (number, began) in segments.into_iter().skip(skip) {
         recent.begin(number, began, i64::MIN);
         let ids = load::ids_of(conn, number).await?;
-        (segment, in_segment) = (number, u64::try_from(ids.len()).unwrap_or(SEGMENT).min(SEGMENT));
+        (segment, began_us, in_segment) = (number, began, u64::try_from(ids.len()).unwrap_or(SEGMENT).min(SEGMENT));
         for (log, id) in ids {
             if let Ok(id) = id.try_into() {
                 recent.note(log, &id);
@@ -279,7 +279,7 @@ async fn recollect(conn: &mut Conn<'_>, now: Timestamp) -> Result<Memory, Engine
     }
     let intents = load::open_intents(conn).await?;
     let open: HashSet<_> = intents.into_iter().filter_map(|(log, operation)| Some((log, operation.try_into().ok()?))).collect();
-    Ok(Memory::Alone { recent, segment, in_segment, next_number, open })
+    Ok(Memory::Alone { recent, segment, began_us, in_segment, next_number, open })
 }
 
 /// Whatever waits, within the bounds of a batch.
@@ -300,7 +300,7 @@ fn gather(first: Request, waiting: &mut mpsc::Receiver<Request>) -> Vec<Request>
 fn weight(request: &Request) -> (usize, usize) {
     match &request.work {
         Work::Append(additions) => (additions.len(), additions.iter().map(|addition| addition.body.len()).sum()),
-        Work::Statement(_) => (1, 0),
+        Work::Statement(_) | Work::Make { .. } => (1, 0),
     }
 }
 

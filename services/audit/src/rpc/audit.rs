@@ -5,6 +5,7 @@ use tonic::{Request, Response, Status};
 use tsujiban_history::merkle::Hash;
 use tsujiban_history::operation::Phase as Stage;
 use tsujiban_proto::audit::v1::audit_service_server::AuditService;
+use tsujiban_proto::audit::v1::declare_gap_request::Scope;
 use tsujiban_proto::audit::v1::{
     AppendRequest, AppendResponse, AppendedEntry, DeclareGapRequest, DeclareGapResponse, Entry, ExportEntriesRequest,
     ExportEntriesResponse, GetCheckpointRequest, GetCheckpointResponse, GetProofRequest, GetProofResponse, ListEntriesRequest,
@@ -19,6 +20,7 @@ use crate::engine::{Addition, Phase};
 use crate::error::{Error, Result as Done};
 use crate::owner::Owner;
 use crate::reading::{Filter, Listed};
+use crate::roots::GapScope;
 use crate::service::Audit;
 
 pub struct Api(pub Arc<Audit>);
@@ -111,8 +113,18 @@ impl AuditService for Api {
     }
 
     async fn declare_gap(&self, request: Request<DeclareGapRequest>) -> Answer<DeclareGapResponse> {
-        let _ = Caller::of(&request)?;
-        Err(Status::unimplemented("not yet"))
+        let caller = Caller::of(&request)?.clone();
+        let scope = match request.get_ref().scope.as_ref() {
+            Some(Scope::Group(group)) => GapScope::Of(owner(&request, group)?),
+            Some(Scope::All(true)) => GapScope::All,
+            Some(Scope::All(false)) | None => return Err(Error::invalid("say for which log: a group, or all").into()),
+        };
+        let reason = parse::reason(&request.get_ref().reason)?.to_owned();
+        let audit = Arc::clone(&self.0);
+        // on its own: what was begun is finished, also when the caller hangs up
+        let declared = tokio::spawn(async move { audit.declare_gap(&scope, &reason, caller.id()).await }).await;
+        let logs = declared.map_err(|_| Status::internal("the gap could not be declared; the service's log says more"))??;
+        Ok(Response::new(DeclareGapResponse { logs }))
     }
 }
 
