@@ -11,6 +11,8 @@ pub mod merkle;
 pub mod note;
 pub mod operation;
 pub mod origin;
+pub mod roots;
+pub mod show;
 pub mod tile;
 
 pub use checkpoint::Checkpoint;
@@ -20,4 +22,6 @@ pub use merkle::{Hash, TreeHead};
 pub use note::{SigningKey, VerifierKey};
 pub use operation::Operation;
 pub use origin::Origin;
+pub use roots::RootList;
+
 pub use tsujiban_core::history::{Day, InvalidTime, JST, JstTime};
