@@ -5,6 +5,7 @@
 
 pub mod checkpoint;
 mod decimal;
+pub mod export;
 pub mod id;
 pub mod leaf;
 pub mod merkle;
