@@ -15,6 +15,7 @@ pub mod origin;
 pub mod roots;
 pub mod show;
 pub mod tile;
+pub mod verify;
 
 pub use checkpoint::Checkpoint;
 pub use id::{DayKeyId, EntryId, LogId};
@@ -24,5 +25,6 @@ pub use note::{SigningKey, VerifierKey};
 pub use operation::Operation;
 pub use origin::Origin;
 pub use roots::RootList;
+pub use verify::{Report, Verdict, Verifier};
 
 pub use tsujiban_core::history::{Day, InvalidTime, JST, JstTime};
