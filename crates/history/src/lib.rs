@@ -5,13 +5,17 @@
 
 pub mod checkpoint;
 mod decimal;
+pub mod export;
 pub mod id;
 pub mod leaf;
 pub mod merkle;
 pub mod note;
 pub mod operation;
 pub mod origin;
+pub mod roots;
+pub mod show;
 pub mod tile;
+pub mod verify;
 
 pub use checkpoint::Checkpoint;
 pub use id::{DayKeyId, EntryId, LogId};
@@ -20,4 +24,7 @@ pub use merkle::{Hash, TreeHead};
 pub use note::{SigningKey, VerifierKey};
 pub use operation::Operation;
 pub use origin::Origin;
+pub use roots::RootList;
+pub use verify::{Report, Verdict, Verifier};
+
 pub use tsujiban_core::history::{Day, InvalidTime, JST, JstTime};

@@ -32,7 +32,9 @@ pub struct Gap {
 /// What a gap says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnsignedGap {
-    /// The newest head of the log that the bucket knows. Entries from the gap's own number to before its size were lost.
+    /// The largest size at which this log goes through the roots in the bucket; 0 where it goes through none.
+    pub agreed: u64,
+    /// The newest head of the log that the bucket knows. Entries from `agreed` to before its size may have been lost.
     pub newest: TreeHead,
     /// Since when the service had refused to write.
     pub since: JstTime,

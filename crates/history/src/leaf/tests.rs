@@ -16,6 +16,7 @@ fn key() -> (SigningKey, VerifierKey, Origin) {
 
 fn gap() -> UnsignedGap {
     UnsignedGap {
+        agreed: 6,
         newest: TreeHead { size: 12, root: sha256(b"newest") },
         since: "2026-11-26T10:00:00.000000+09:00".parse().unwrap(),
         by: "staff-taro".to_owned(),

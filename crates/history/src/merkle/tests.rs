@@ -46,7 +46,11 @@ fn naive_subproof(m: usize, leaves: &[Hash], whole: bool) -> Vec<Hash> {
 }
 
 fn split(n: usize) -> usize {
-    (0..).map(|bit| 1 << bit).take_while(|k| *k < n).last().unwrap()
+    (0..32).map(|bit| 1 << bit).take_while(|k| *k < n).last().unwrap()
+}
+
+fn number(n: usize) -> u64 {
+    n.try_into().unwrap()
 }
 
 fn leaves(n: u64) -> Vec<Hash> {
@@ -66,7 +70,7 @@ fn stored(leaves: &[Hash]) -> (TileSet, Range) {
 }
 
 fn head(leaves: &[Hash]) -> TreeHead {
-    TreeHead { size: leaves.len() as u64, root: naive_root(leaves) }
+    TreeHead { size: number(leaves.len()), root: naive_root(leaves) }
 }
 
 fn vectors() -> Value {
@@ -134,8 +138,8 @@ fn spoiled(proof: &[Hash], others: &[Hash]) -> Vec<Vec<Hash>> {
 
 fn only_this_inclusion_holds(index: u64, leaf: Hash, proof: &[Hash], head: TreeHead) {
     let refused = |index, leaf, proof: &[Hash], size, root| {
-        let held = verify_inclusion(index, leaf, proof, TreeHead { size, root });
-        assert!(held.is_err(), "entry {index} of {size}: {proof:?}");
+        let proven = verify_inclusion(index, leaf, proof, TreeHead { size, root });
+        assert!(proven.is_err(), "entry {index} of {size}: {proof:?}");
     };
     verify_inclusion(index, leaf, proof, head).unwrap();
     let (size, root) = (head.size, head.root);
@@ -190,11 +194,11 @@ fn every_root_and_inclusion_up_to_300_is_that_of_a_naive_tree() {
         assert_eq!(edge.root(), Some(head.root));
         assert_eq!(root_of(&tiles, head.size).unwrap(), head.root);
         for index in (0..size).filter(|index| size < 70 || index % 7 == 0 || size - index < 4) {
-            let proof = prove_inclusion(&tiles, index as u64, head.size).unwrap();
+            let proof = prove_inclusion(&tiles, number(index), head.size).unwrap();
             if size < 70 {
                 assert_eq!(proof, naive_path(index, &leaves[..size]), "{index} of {size}");
             }
-            verify_inclusion(index as u64, leaves[index], &proof, head).unwrap();
+            verify_inclusion(number(index), leaves[index], &proof, head).unwrap();
         }
     }
 }
@@ -206,13 +210,13 @@ fn every_growth_up_to_300_is_proven_as_in_a_naive_tree() {
     let heads: Vec<TreeHead> = (0..=leaves.len()).map(|size| head(&leaves[..size])).collect();
     for new in 1..=leaves.len() {
         for old in (1..=new).filter(|old| new < 130 || old % 7 == 0 || new - old < 4) {
-            let proof = prove_consistency(&tiles, old as u64, new as u64).unwrap();
+            let proof = prove_consistency(&tiles, number(old), number(new)).unwrap();
             if new < 70 {
                 assert_eq!(proof, naive_subproof(old, &leaves[..new], true), "{old} to {new}");
             }
             verify_consistency(heads[old], heads[new], &proof).unwrap();
         }
-        assert_eq!(prove_consistency(&tiles, 0, new as u64).unwrap(), []);
+        assert_eq!(prove_consistency(&tiles, 0, number(new)).unwrap(), []);
         verify_consistency(heads[0], heads[new], &[]).unwrap();
     }
 }

@@ -83,7 +83,7 @@ fn bundles_are_lengths_and_entries() {
     for cut in 1..bundle.len() {
         assert!(parse_bundle(&bundle[..cut], 3).is_err(), "{cut}");
     }
-    assert_eq!(encode_bundle([[0; 65_536].as_slice()]), Err(InvalidBundle::TooLong(65_536)));
+    assert_eq!(encode_bundle([vec![0; 65_536].as_slice()]), Err(InvalidBundle::TooLong(65_536)));
 }
 
 #[test]
