@@ -15,9 +15,9 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tonic::{Request, Response, Status};
 use tonic::service::Routes;
 use tonic::transport::{Certificate as Pem, Channel, ClientTlsConfig, Endpoint};
+use tonic::{Request, Response, Status};
 use tsujiban_core::clock::{Clock, SystemClock};
 use tsujiban_core::id::GroupId;
 use tsujiban_proto::access::v1::Operation;

@@ -2,7 +2,7 @@
 
 use http::HeaderMap;
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
-use opentelemetry::trace::TraceContextExt;
+use opentelemetry::trace::{SpanContext, TraceContextExt};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tonic::metadata::{MetadataKey, MetadataMap};
 use tonic::service::Interceptor;
@@ -20,7 +20,7 @@ pub(crate) fn join(span: &Span, headers: &HeaderMap) -> String {
         let _ = span.set_parent(theirs);
     }
     let ours = span.context().span().span_context().clone();
-    [ours, remote].into_iter().find(|context| context.is_valid()).map(|context| context.trace_id().to_string()).unwrap_or_default()
+    [ours, remote].into_iter().find(SpanContext::is_valid).map(|context| context.trace_id().to_string()).unwrap_or_default()
 }
 
 /// Says in a request's metadata which span it is part of.

@@ -27,7 +27,7 @@ use super::metrics::label;
 use super::origin;
 use super::subject::Subject;
 use crate::caller::Caller;
-use crate::history::{Ticket, Written, not_recorded, operation};
+use crate::history::{Ticket, WriteFailed, Written, not_recorded, operation};
 use crate::{plan, trace};
 
 /// What stands for a method that does not exist: its real name is the caller's choice, and labels have to be few.
@@ -95,8 +95,7 @@ impl Call {
             record.time = Some(to_wire(history.now()));
             // without randomness there is no id; the call is refused when it needs one
             let id = history.id().unwrap_or_default();
-            let made = || id.iter().map(|byte| format!("{byte:02x}")).collect();
-            record.request_id = origin::request_id(&head.headers).map_or_else(made, str::to_owned);
+            record.request_id = origin::request_id(&head.headers).map_or_else(|| hex::encode(id), str::to_owned);
             record.id = id.to_vec();
         }
         Self {
@@ -258,7 +257,7 @@ impl Observed {
         if let Some(written) = &mut last.written {
             let outcome = ready!(Pin::new(written).poll(cx));
             last.written = None;
-            if !is_written(outcome) && last.frame.is_some() {
+            if !is_written(&outcome) && last.frame.is_some() {
                 last.frame = Some(trailers(&Status::from(not_recorded())));
             }
         }
@@ -307,12 +306,12 @@ fn trailers(status: &Status) -> Result<Frame<Bytes>, Status> {
 /// Waits until what came of a call is where it has to be. One that is not recorded is there at once.
 async fn is_recorded(written: Option<Written>) -> bool {
     match written {
-        Some(written) => is_written(written.await),
+        Some(written) => is_written(&written.await),
         None => true,
     }
 }
 
-fn is_written<E>(outcome: Result<Result<(), crate::history::WriteFailed>, E>) -> bool {
+fn is_written<E>(outcome: &Result<Result<(), WriteFailed>, E>) -> bool {
     matches!(outcome, Ok(Ok(())))
 }
 

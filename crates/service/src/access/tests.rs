@@ -115,7 +115,9 @@ async fn staff_need_the_right_of_the_rule() {
 async fn a_collector_gets_into_no_other_group() {
     let handler = service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(ok()) });
     let access = access(&Registry::new());
-    for (group, wanted) in [("acme", Code::Ok), ("other", Code::PermissionDenied), ("", Code::PermissionDenied), ("A", Code::PermissionDenied)] {
+    for (group, wanted) in
+        [("acme", Code::Ok), ("other", Code::PermissionDenied), ("", Code::PermissionDenied), ("A", Code::PermissionDenied)]
+    {
         for path in [PUT, HOST_KEY] {
             let response = access.layer(handler).oneshot(call_of(group, path, Some("acme"))).await.unwrap();
             assert_eq!(code(response).await, wanted, "{group:?} {path}");

@@ -18,9 +18,9 @@ async fn whoever_names_another_group_is_denied_and_recorded() {
         }
         let new = stage.recorded().await.split_off(before);
         for method in methods() {
-            let found = new.iter().find(|(_, operation)| {
-                operation.service == method.parent_service().full_name() && operation.method == method.name()
-            });
+            let found = new
+                .iter()
+                .find(|(_, operation)| operation.service == method.parent_service().full_name() && operation.method == method.name());
             let (group, operation) = found.unwrap_or_else(|| panic!("{token} {}", method.full_name()));
             assert_eq!((operation.result(), operation.code.as_str()), (Came::Denied, "PERMISSION_DENIED"));
             assert_ne!(group, "other", "nobody is told what others try");

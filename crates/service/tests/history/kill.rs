@@ -85,11 +85,7 @@ async fn the_process_that_is_killed() {
     let Some(folder) = env::var_os(FOLDER) else { return };
     let folder = Path::new(&folder);
     let audit = Path::new(&env::var_os("AUDIT_FOLDER").unwrap()).to_owned();
-    let args = ClientArgs {
-        endpoint: env::var("AUDIT_ENDPOINT").unwrap(),
-        ca_file: audit.join("ca.crt"),
-        token_file: audit.join("token"),
-    };
+    let args = ClientArgs { endpoint: env::var("AUDIT_ENDPOINT").unwrap(), ca_file: audit.join("ca.crt"), token_file: audit.join("token") };
     let stage = Stage::calling(&args, folder).await;
     for batch in 0.. {
         let calls = (0..16).map(|number| {

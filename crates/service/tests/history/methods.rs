@@ -71,10 +71,7 @@ async fn what_failed_says_why() {
     assert_eq!(stage.call(path, "hanako", "acme").await.unwrap_err().code(), Code::PermissionDenied);
     let outcomes = stage.outcomes().await;
     let shown: Vec<_> = outcomes.iter().map(|(_, o)| (o.result(), o.code.as_str(), o.reason.as_str(), o.target.as_str())).collect();
-    assert_eq!(
-        shown,
-        [(Came::Failed, "NOT_FOUND", "SOME_REASON", "SN9"), (Came::Denied, "PERMISSION_DENIED", "SOME_REASON", "")]
-    );
+    assert_eq!(shown, [(Came::Failed, "NOT_FOUND", "SOME_REASON", "SN9"), (Came::Denied, "PERMISSION_DENIED", "SOME_REASON", "")]);
 }
 
 /// A caller who goes away does not take the operation with them. Of a write, nobody knows whether it was done.

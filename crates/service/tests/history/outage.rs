@@ -163,9 +163,9 @@ async fn an_entry_that_is_never_taken_is_set_aside() {
     stage.audit().is(Mood::Against("odd"));
     let groups: Vec<_> = stage.recorded().await.into_iter().map(|(group, _)| group).collect();
     assert_eq!(groups, ["acme", "acme"]);
-    let aside = std::fs::read_dir(stage.spool.as_ref().unwrap().path()).unwrap().filter(|entry| {
-        entry.as_ref().unwrap().path().extension().is_some_and(|extension| extension == "rejected")
-    });
+    let aside = std::fs::read_dir(stage.spool.as_ref().unwrap().path())
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|extension| extension == "rejected"));
     assert_eq!(aside.count(), 1);
 }
 

@@ -16,10 +16,8 @@ async fn whoever_is_not_known_and_what_does_not_exist_is_recorded() {
     assert_eq!(stage.send(LIST, message(LIST, "acme"), &[]).await.unwrap_err().code(), Code::Unauthenticated);
     assert_eq!(stage.call(encoded, "hanako", "acme").await.unwrap_err().code(), Code::Unimplemented);
     let recorded = stage.recorded().await;
-    let shown: Vec<_> = recorded
-        .iter()
-        .map(|(group, o)| (group.as_str(), o.result(), o.code.as_str(), o.reason.as_str(), o.target.as_str()))
-        .collect();
+    let shown: Vec<_> =
+        recorded.iter().map(|(group, o)| (group.as_str(), o.result(), o.code.as_str(), o.reason.as_str(), o.target.as_str())).collect();
     assert_eq!(
         shown,
         [

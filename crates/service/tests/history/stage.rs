@@ -23,13 +23,13 @@ use tonic::{Code, Status};
 use tower::Service;
 use tsujiban_core::clock::SystemClock;
 use tsujiban_proto::DESCRIPTORS;
+use tsujiban_proto::access::v1::Operation as Does;
 use tsujiban_proto::audit::v1::{Operation, Phase};
 use tsujiban_sealing::SystemRandom;
 use tsujiban_service::access::Guard;
 use tsujiban_service::history::{ClientArgs, History, HistoryClient, Parts};
 use tsujiban_service::identity::WithPersons;
 use tsujiban_service::testing::{Epochs, FakeAudit, InProcess, KnownCallers, KnownPersons, serve_guarded};
-use tsujiban_proto::access::v1::Operation as Does;
 
 pub const BACKUP: &str = "tsujiban.backup.v1.BackupService";
 pub const LIFECYCLE: &str = "tsujiban.lifecycle.v1.LifecycleService";

@@ -135,8 +135,7 @@ impl Drain {
 
     fn set_aside(&self, entry: &NewEntry, error: &ServiceError) -> io::Result<()> {
         let shared = &self.spool.shared;
-        let name: String = entry.id.iter().map(|byte| format!("{byte:02x}")).collect();
-        let path = shared.dir.join(format!("{name}.rejected"));
+        let path = shared.dir.join(format!("{}.rejected", hex::encode(&entry.id)));
         tracing::error!(path = %path.display(), reason = error.reason, error = error.message, "the history will never take an operation");
         let record = frame::record(Kind::Entry, 0, &[0; CALL_BYTES]);
         let plain = prost::Message::encode_to_vec(entry);
@@ -182,15 +181,11 @@ fn read(shared: &Shared, mut place: Place) -> io::Result<Batch> {
             if frame.kind == Kind::Entry {
                 bytes += frame.sealed.len();
                 count += 1;
-                match opened(&shared.key, &frame) {
-                    Some(entry) => entries.push(entry),
-                    None => {
-                        tracing::error!(
-                            sequence = frame.sequence,
-                            "an operation in the history's spool is not what was sealed, and is lost"
-                        );
-                        shared.metrics.damaged.inc();
-                    }
+                if let Some(entry) = opened(&shared.key, &frame) {
+                    entries.push(entry);
+                } else {
+                    tracing::error!(sequence = frame.sequence, "an operation in the history's spool is not what was sealed, and is lost");
+                    shared.metrics.damaged.inc();
                 }
             }
         }
