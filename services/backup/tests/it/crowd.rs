@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use crate::stage::{Stage, config, device};
 
-const DEVICES: usize = 60;
+const DEVICES: usize = 120;
 
 /// C23: collectors of several groups store at the same time, and everything is there: nobody is told that others were in the way, and
 /// whoever follows the attempts by their cursors misses none.
