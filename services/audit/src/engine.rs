@@ -145,8 +145,23 @@ struct Request {
 enum Work {
     Append(Vec<Addition>),
     Statement(Statement),
+    /// Entries that were here before, and were lost.
+    Restore(Vec<Restored>),
     /// A log for an incarnation of a group that has none.
     Make { owner: Owner, incarnation: String },
+}
+
+/// An entry that comes back as it was.
+#[derive(Debug, Clone)]
+pub struct Restored {
+    pub log: i64,
+    pub sequence: u64,
+    pub day: i64,
+    pub time_us: i64,
+    pub appended_us: i64,
+    pub id: Option<[u8; 16]>,
+    pub leaf: Vec<u8>,
+    pub sealed: Option<Vec<u8>>,
 }
 
 /// A leaf that holds no customer data: a gap or a retention.
@@ -189,6 +204,12 @@ impl Engine {
     pub async fn state(&self, statement: Statement) -> Result<Added, EngineError> {
         let added = self.send(Work::Statement(statement), None).await?;
         added.first().copied().ok_or(EngineError::Stopped)
+    }
+
+    /// Brings entries of one log back behind those that are there, also while the history is read-only. Whoever calls has proven that they
+    /// were there. Answers how many were missing.
+    pub async fn restore(&self, entries: Vec<Restored>) -> Result<usize, EngineError> {
+        Ok(self.send(Work::Restore(entries), None).await?.len())
     }
 
     /// Makes a log for an incarnation of a group whose newest log is of one that was erased, or that has none. Answers the log's number in

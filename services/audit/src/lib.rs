@@ -3,6 +3,9 @@
 pub mod bodies;
 pub mod engine;
 pub mod error;
+pub mod export;
+pub mod jobs;
+pub mod lifecycle;
 pub mod metrics;
 pub mod owner;
 pub mod reading;
@@ -12,3 +15,5 @@ pub mod rotation;
 pub mod rpc;
 pub mod service;
 pub mod signing;
+pub mod snapshot;
+pub mod tiles;

@@ -37,6 +37,8 @@ pub struct Stored {
     pub time_us: i64,
     pub appended_us: i64,
     pub leaf: Vec<u8>,
+    /// Whether it is, or was, an operation: no gap and no retention.
+    pub has_id: bool,
     /// Not there for a gap, a retention, and a day that went.
     pub sealed: Option<Vec<u8>>,
 }
@@ -56,7 +58,7 @@ impl Log {
 }
 
 type LogRow = (i64, Vec<u8>, String, i64, Vec<u8>, i64);
-type StoredRow = (i64, i64, i64, i64, Vec<u8>, Option<Vec<u8>>);
+type StoredRow = (i64, i64, i64, i64, Vec<u8>, bool, Option<Vec<u8>>);
 
 /// A statement that reads logs.
 macro_rules! logs {
@@ -94,7 +96,7 @@ impl Audit {
 
     /// Entries from one on, up to so many, in their order.
     pub async fn entries(&self, log: i64, from: u64, limit: u32) -> Result<Vec<Stored>> {
-        const OF: &str = "SELECT sequence, day, time_us, appended_us, leaf, sealed FROM entries
+        const OF: &str = "SELECT sequence, day, time_us, appended_us, leaf, id IS NOT NULL, sealed FROM entries
              WHERE log = $1 AND sequence >= $2 ORDER BY sequence LIMIT $3";
         let rows: Vec<StoredRow> = on!(self.database.reads(), p => sqlx::query_as(OF)
             .bind(log).bind(from.cast_signed()).bind(i64::from(limit)).fetch_all(p).await)?;
@@ -141,7 +143,7 @@ fn log((number, id, owner, size, peaks, day): LogRow) -> Result<Log> {
     Ok(Log { number, id, owner, edge, day: Day::from_number(day).ok_or_else(damaged)? })
 }
 
-fn stored((sequence, day, time_us, appended_us, leaf, sealed): StoredRow) -> Result<Stored> {
+fn stored((sequence, day, time_us, appended_us, leaf, has_id, sealed): StoredRow) -> Result<Stored> {
     let day = Day::from_number(day).ok_or_else(|| Error::Damaged(format!("the day of entry {sequence}")))?;
-    Ok(Stored { sequence: sequence.cast_unsigned(), day, time_us, appended_us, leaf, sealed })
+    Ok(Stored { sequence: sequence.cast_unsigned(), day, time_us, appended_us, leaf, has_id, sealed })
 }

@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use tsujiban_database::on;
 use tsujiban_history::merkle::Hash;
 use tsujiban_history::roots::RootList;
-use tsujiban_objects::{Cursor, Objects, StoreError, Version};
+use tsujiban_objects::{Cursor, StoreError, Version};
 
 use crate::engine::Standing;
 use crate::error::{Error, Result, chain};

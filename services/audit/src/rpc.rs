@@ -1,6 +1,7 @@
 //! The contracts: requests are checked and turned into what the service understands, and what it says into answers.
 
 mod audit;
+mod lifecycle;
 mod operation;
 mod parse;
 
@@ -11,6 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::service::Routes;
 use tsujiban_proto::audit::v1::audit_service_server::AuditServiceServer;
+use tsujiban_proto::lifecycle::v1::lifecycle_service_server::LifecycleServiceServer;
 
 use crate::service::Audit;
 
@@ -25,6 +27,7 @@ const WAITING: usize = 4;
 /// Both services over the same state.
 pub fn routes(audit: &Arc<Audit>) -> Routes {
     Routes::new(AuditServiceServer::new(audit::Api(Arc::clone(audit))))
+        .add_service(LifecycleServiceServer::new(lifecycle::Api(Arc::clone(audit))))
 }
 
 type Answers<T> = ReceiverStream<Result<T, Status>>;

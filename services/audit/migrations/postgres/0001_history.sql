@@ -38,6 +38,8 @@ CREATE TABLE entries (
 );
 CREATE UNIQUE INDEX entries_of_log ON entries (log, sequence);
 CREATE UNIQUE INDEX entries_by_id ON entries (segment, id, log) WHERE id IS NOT NULL;
+-- gaps and retentions, which are few
+CREATE INDEX entries_without_body ON entries (log, sequence) WHERE id IS NULL;
 
 CREATE TABLE segments (
     segment BIGINT NOT NULL PRIMARY KEY,

@@ -12,7 +12,7 @@ use super::cache::Cache;
 use super::load::{self, LoadedKey, LoadedLog};
 use super::recent::{Recent, SEGMENT};
 use super::rows::{Conn, EntryRow, HeadRow, KeyRow, LogRow, Rows};
-use super::{Added, Addition, EngineError, EngineParts, Phase, Request, Standing, Work};
+use super::{Added, Addition, EngineError, EngineParts, Phase, Request, Restored, Standing, Work};
 use crate::bodies::{self, DayKey};
 use crate::owner::Owner;
 
@@ -71,7 +71,7 @@ impl Known {
                 self.logs.get(&number).is_some_and(|log| log.key.as_ref().is_some_and(|key| key.day == log.day.max(today)))
             }),
             Work::Statement(statement) => self.logs.get(&statement.log).is_some(),
-            Work::Make { .. } => false,
+            Work::Make { .. } | Work::Restore(_) => false,
         })
     }
 
@@ -101,6 +101,7 @@ impl Known {
         let with_bodies = numbers.len();
         numbers.extend(requests.iter().filter_map(|request| match &request.work {
             Work::Statement(statement) => Some(statement.log),
+            Work::Restore(entries) => entries.first().map(|entry| entry.log),
             Work::Append(_) | Work::Make { .. } => None,
         }));
         let lost: Vec<i64> = numbers.iter().copied().filter(|number| !self.logs.contains(number)).collect();
@@ -297,7 +298,11 @@ impl Known {
         let mut touched = Vec::new();
         let mut answers = Vec::with_capacity(requests.len());
         for request in requests {
-            let lawful = matches!(&request.work, Work::Statement(statement) if statement.lawful);
+            let lawful = match &request.work {
+                Work::Statement(statement) => statement.lawful,
+                Work::Restore(_) => true,
+                Work::Append(_) | Work::Make { .. } => false,
+            };
             if let (Standing::Forked(why), false) = (standing, lawful) {
                 answers.push(Err(EngineError::ReadOnly(why.clone())));
                 continue;
@@ -343,6 +348,15 @@ impl Known {
                     });
                     rows.gone.extend(statement.gone);
                     answers.push(Ok(vec![Added { sequence, is_duplicate: false }]));
+                }
+                Work::Restore(entries) => {
+                    let mut added = Vec::new();
+                    for entry in entries {
+                        if let Some(restored) = self.restore(entry, (now_us, today), &mut rows, &mut touched)? {
+                            added.push(restored);
+                        }
+                    }
+                    answers.push(Ok(added));
                 }
                 Work::Make { owner, .. } => {
                     let number = self.made.get(owner).copied().ok_or(EngineError::Stopped)?;
@@ -453,6 +467,38 @@ impl Known {
         Ok(sequence)
     }
 
+    /// Puts an entry back behind the last one; `None` for one that is there.
+    fn restore(
+        &mut self,
+        entry: &Restored,
+        (now_us, today): (i64, Day),
+        rows: &mut Rows,
+        touched: &mut Vec<i64>,
+    ) -> Result<Option<Added>, EngineError> {
+        let segment = self.segment(rows, now_us, today);
+        let log = self.logs.get(&entry.log).ok_or(EngineError::Damaged(entry.log))?;
+        if entry.sequence != log.edge.end() {
+            return Ok(None);
+        }
+        log.push(entry.log, &entry.leaf, rows, touched)?;
+        log.day = log.day.max(Day::from_number(entry.day).ok_or(EngineError::Damaged(entry.log))?);
+        if let (Memory::Alone { recent, .. }, Some(id)) = (&mut self.memory, &entry.id) {
+            recent.note(entry.log, id);
+        }
+        rows.entries.push(EntryRow {
+            log: entry.log,
+            sequence: entry.sequence.cast_signed(),
+            day: entry.day,
+            time_us: entry.time_us,
+            appended_us: entry.appended_us,
+            segment,
+            id: entry.id,
+            leaf: entry.leaf.clone(),
+            sealed: entry.sealed.clone(),
+        });
+        Ok(Some(Added { sequence: entry.sequence, is_duplicate: false }))
+    }
+
     /// The segment of the next entry. PostgreSQL's are days: several writers cannot count together.
     fn segment(&mut self, rows: &mut Rows, now_us: i64, today: Day) -> i64 {
         match &mut self.memory {
@@ -501,7 +547,7 @@ fn first_day() -> Day {
 fn additions(requests: &[Request]) -> impl Iterator<Item = &Addition> {
     requests.iter().flat_map(|request| match &request.work {
         Work::Append(additions) => additions.as_slice(),
-        Work::Statement(_) | Work::Make { .. } => &[],
+        Work::Statement(_) | Work::Make { .. } | Work::Restore(_) => &[],
     })
 }
 

@@ -93,7 +93,7 @@ impl Audit {
     }
 
     async fn matching(&self, log: i64, filter: &Filter, (floor, end): (u64, u64), limit: usize) -> Result<Vec<Stored>> {
-        const OF: &str = "SELECT sequence, day, time_us, appended_us, leaf, sealed FROM entries
+        const OF: &str = "SELECT sequence, day, time_us, appended_us, leaf, id IS NOT NULL, sealed FROM entries
              WHERE log = $1 AND sequence >= $2 AND sequence < $3 AND time_us >= $4 AND time_us < $5 AND sealed IS NOT NULL
              ORDER BY sequence DESC LIMIT $6";
         let rows: Vec<StoredRow> = on!(self.database.reads(), p => sqlx::query_as(OF)
@@ -109,7 +109,7 @@ impl Audit {
     }
 
     /// The entries that are intents without an outcome.
-    async fn open_intents(&self, log: i64) -> Result<HashSet<u64>> {
+    pub async fn open_intents(&self, log: i64) -> Result<HashSet<u64>> {
         const OF: &str = "SELECT sequence FROM intents WHERE log = $1";
         let rows: Vec<i64> = on!(self.database.reads(), p => sqlx::query_scalar(OF).bind(log).fetch_all(p).await)?;
         Ok(rows.into_iter().map(i64::cast_unsigned).collect())

@@ -2,7 +2,7 @@
 
 use tsujiban_database::on;
 use tsujiban_history::merkle::{
-    Hash, Node, ProofError, consistency_nodes, inclusion_nodes, leaf_hash, prove_consistency, prove_inclusion, root_of,
+    Hash, HashReader as _, Node, ProofError, consistency_nodes, inclusion_nodes, leaf_hash, prove_consistency, prove_inclusion, root_of,
 };
 use tsujiban_history::tile::{MissingTile, TileId, TileSet, WIDTH, encode_bundle, tiles_of};
 
@@ -56,6 +56,13 @@ impl Audit {
         }
         let tiles = self.tiles(log, &Node::cover(0, size), size).await?;
         root_of(&tiles, size).map_err(|error| unproven(log, &error))
+    }
+
+    /// The hashes of whole subtrees of a tree of this size.
+    pub async fn hashes(&self, log: &Log, nodes: &[Node], size: u64) -> Result<Vec<Hash>> {
+        let tiles = self.tiles(log, nodes, size).await?;
+        let missing = |error: MissingTile| Error::Damaged(format!("log {}: {error}", log.id));
+        nodes.iter().map(|node| tiles.read(*node).map_err(missing)).collect()
     }
 
     async fn tiles(&self, log: &Log, nodes: &[Node], size: u64) -> Result<TileSet> {

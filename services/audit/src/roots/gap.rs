@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 
+use tsujiban_database::on;
 use tsujiban_history::leaf::{Content, UnsignedGap};
 use tsujiban_history::merkle::sha256;
 use tsujiban_history::operation::{Access, Actor, ActorKind, Outcome, Phase as Stage};
-use tsujiban_history::roots::Scope;
+use tsujiban_history::roots::{RootList, Scope};
 use tsujiban_history::{EntryId, JstTime, Leaf, LogId, Operation, TreeHead};
 use tsujiban_proto::error::Kind;
+use tsujiban_sealing::Random as _;
 
 use crate::engine::{Addition, Phase, Standing, Statement};
 use crate::error::{Error, Result};
@@ -40,7 +42,8 @@ impl Audit {
         };
         let (newest, heads) = self.newest_heads().await?;
         let (mut declared, mut lost, mut left) = (Vec::new(), Vec::new(), 0_u64);
-        for (id, head) in heads {
+        for (id, heads) in heads {
+            let Some(head) = heads.first().copied() else { continue };
             if self.lack(id, head).await?.is_none() {
                 continue;
             }
@@ -52,7 +55,8 @@ impl Audit {
                 left += u64::from(!self.has_gap_to(&log, head).await?);
                 continue;
             }
-            let unsigned = UnsignedGap { newest: head, since, by: by.to_owned(), reason: sha256(reason.as_bytes()) };
+            let agreed = self.agreed(&log, &heads).await?;
+            let unsigned = UnsignedGap { agreed, newest: head, since, by: by.to_owned(), reason: sha256(reason.as_bytes()) };
             self.append_gap(&log, unsigned).await?;
             declared.push(log);
         }
@@ -88,13 +92,26 @@ impl Audit {
         Ok(leaf.is_some_and(|leaf| matches!(leaf.content, Content::Gap(gap) if gap.unsigned.newest == head)))
     }
 
-    /// The newest list in the bucket, and the newest head of every log that the lists name since the last full one.
-    async fn newest_heads(&self) -> Result<(Option<tsujiban_history::roots::RootList>, BTreeMap<LogId, TreeHead>)> {
-        let (mut heads, mut newest) = (BTreeMap::new(), None);
+    /// The largest size at which a log goes through the roots in the bucket, as far as is known here.
+    async fn agreed(&self, log: &Log, heads: &[TreeHead]) -> Result<u64> {
+        const LISTED: &str = "SELECT size FROM listed WHERE log = $1";
+        for head in heads.iter().filter(|head| head.size <= log.size()) {
+            if self.root_at(log, head.size).await? == head.root {
+                return Ok(head.size);
+            }
+        }
+        let listed: Option<i64> =
+            on!(self.database.reads(), p => sqlx::query_scalar(LISTED).bind(log.number).fetch_optional(p).await)?;
+        Ok(listed.map_or(0, i64::cast_unsigned).min(log.size()))
+    }
+
+    /// The newest list in the bucket, and the heads of every log that the lists name since the last full one, the newest first.
+    async fn newest_heads(&self) -> Result<(Option<RootList>, BTreeMap<LogId, Vec<TreeHead>>)> {
+        let (mut heads, mut newest) = (BTreeMap::<LogId, Vec<TreeHead>>::new(), None);
         for lying in self.lying_after(0).await?.into_iter().rev() {
             let list = self.fetch(&lying.key, Some(&lying.version)).await?.map_err(Error::Damaged)?;
             for (log, head) in &list.roots {
-                heads.entry(*log).or_insert(*head);
+                heads.entry(*log).or_default().push(*head);
             }
             let full = list.scope == Scope::Full;
             newest.get_or_insert(list);

@@ -7,7 +7,7 @@ use tsujiban_database::on;
 use tsujiban_history::merkle::Hash;
 use tsujiban_history::roots::{RootList, Scope};
 use tsujiban_history::{JstTime, LogId, TreeHead};
-use tsujiban_objects::{LockUntil, Objects, StoreError};
+use tsujiban_objects::{LockUntil, StoreError};
 
 use super::LOCKED;
 use super::compare::NONE_BEFORE;

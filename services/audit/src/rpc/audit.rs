@@ -8,16 +8,17 @@ use tsujiban_proto::audit::v1::audit_service_server::AuditService;
 use tsujiban_proto::audit::v1::declare_gap_request::Scope;
 use tsujiban_proto::audit::v1::{
     AppendRequest, AppendResponse, AppendedEntry, DeclareGapRequest, DeclareGapResponse, Entry, ExportEntriesRequest,
-    ExportEntriesResponse, GetCheckpointRequest, GetCheckpointResponse, GetProofRequest, GetProofResponse, ListEntriesRequest,
+    ExportEntriesResponse, ExportFormat, GetCheckpointRequest, GetCheckpointResponse, GetProofRequest, GetProofResponse, ListEntriesRequest,
     ListEntriesResponse, NewEntry,
 };
 use tsujiban_proto::time::to_wire;
 use tsujiban_service::caller::Caller;
 
 use super::operation::{from_wire, outcome, to_wire_operation};
-use super::{Answers, parse};
+use super::{Answers, CHUNK, answers, parse};
 use crate::engine::{Addition, Phase};
 use crate::error::{Error, Result as Done};
+use crate::export::{Export, Format};
 use crate::owner::Owner;
 use crate::reading::{Filter, Listed};
 use crate::roots::GapScope;
@@ -80,8 +81,36 @@ impl AuditService for Api {
     }
 
     async fn export_entries(&self, request: Request<ExportEntriesRequest>) -> Answer<Self::ExportEntriesStream> {
-        let _ = owner(&request, &request.get_ref().group)?;
-        Err(Status::unimplemented("not yet"))
+        let owner = owner(&request, &request.get_ref().group)?;
+        let request = request.into_inner();
+        let span = (parse::time(request.from.as_ref())?, parse::time(request.to.as_ref())?);
+        let format = match request.format() {
+            ExportFormat::JsonLines => Format::JsonLines,
+            ExportFormat::Csv => Format::Csv,
+            ExportFormat::Unspecified => return Err(Error::invalid("say in which format: JSON lines or CSV").into()),
+        };
+        let log = self.0.some_log_of(&owner).await?;
+        let mut export = Export::begin(&self.0, log, span, format).await?;
+        let (audit, (sender, stream)) = (Arc::clone(&self.0), answers());
+        tokio::spawn(async move {
+            loop {
+                match export.next(&audit).await {
+                    Ok(Some(piece)) => {
+                        for chunk in piece.chunks(CHUNK) {
+                            if sender.send(Ok(ExportEntriesResponse { chunk: chunk.to_vec() })).await.is_err() {
+                                return; // nobody reads any more
+                            }
+                        }
+                    }
+                    Ok(None) => return,
+                    Err(error) => {
+                        let _ = sender.send(Err(error.into())).await;
+                        return;
+                    }
+                }
+            }
+        });
+        Ok(Response::new(stream))
     }
 
     async fn get_proof(&self, request: Request<GetProofRequest>) -> Answer<GetProofResponse> {
