@@ -1,5 +1,6 @@
 //! The audit service: the operation history of every group, which nobody can alter (C5).
 
+pub mod bench;
 pub mod bodies;
 pub mod engine;
 pub mod error;
@@ -14,6 +15,9 @@ pub mod roots;
 pub mod rotation;
 pub mod rpc;
 pub mod service;
+pub mod settings;
 pub mod signing;
 pub mod snapshot;
+pub mod start;
+pub mod synchronised;
 pub mod tiles;

@@ -10,7 +10,7 @@ use tsujiban_history::{Day, LogId};
 use tsujiban_sealing::{EpochKey, KeyError, OVERLAP, SealedEpochKey, WrappedKey};
 
 use crate::bodies;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, chain};
 use crate::service::Audit;
 use crate::signing::{NO_LOG, SUBJECT};
 
@@ -71,7 +71,14 @@ impl Audit {
     /// The epoch keys that some key is still wrapped by.
     pub async fn epochs_in_use(&self) -> Result<Vec<String>> {
         const USED: &str = "SELECT DISTINCT epoch FROM day_keys ORDER BY epoch";
-        Ok(on!(self.database.reads(), p => sqlx::query_scalar(USED).fetch_all(p).await)?)
+        let mut epochs: Vec<String> = on!(self.database.reads(), p => sqlx::query_scalar(USED).fetch_all(p).await)?;
+        if let Some(own) = self.own() {
+            let spool = own.epochs_in_use().map_err(|error| Error::Damaged(chain(&error)))?;
+            epochs.extend(spool.iter().map(KeyId::to_string));
+        }
+        epochs.sort_unstable();
+        epochs.dedup();
+        Ok(epochs)
     }
 
     fn rewrap(&self, key: &Wrapped, epoch: &EpochKey) -> Result<WrappedKey, KeyError> {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
+use tonic::server::NamedService;
 use tonic::service::Routes;
 use tsujiban_proto::audit::v1::audit_service_server::AuditServiceServer;
 use tsujiban_proto::lifecycle::v1::lifecycle_service_server::LifecycleServiceServer;
@@ -23,6 +24,9 @@ pub use self::operation::from_wire;
 const CHUNK: usize = 64 * 1024;
 /// How many pieces of a stream wait for a slow reader.
 const WAITING: usize = 4;
+
+/// The full names of the services that are served.
+pub const SERVICES: [&str; 2] = [AuditServiceServer::<audit::Api>::NAME, LifecycleServiceServer::<lifecycle::Api>::NAME];
 
 /// Both services over the same state.
 pub fn routes(audit: &Arc<Audit>) -> Routes {

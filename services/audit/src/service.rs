@@ -1,7 +1,7 @@
 //! The service: what it is made of, and what several calls need.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -13,7 +13,7 @@ use tsujiban_objects::Objects;
 use tsujiban_proto::audit::v1::NewEntry;
 use tsujiban_proto::error::ServiceError;
 use tsujiban_sealing::{Keyring, Random};
-use tsujiban_service::history::Ledger;
+use tsujiban_service::history::{History, Ledger};
 
 use crate::engine::{Addition, Engine, EngineParts, Phase, Standing};
 use crate::error::{Error, Result};
@@ -53,6 +53,8 @@ pub struct Audit {
     pub(crate) listing: tokio::sync::Mutex<()>,
     /// Intents to declare a gap, until there is a place for them.
     held: Mutex<Vec<Addition>>,
+    /// Where what is done to this service is recorded, for its keys.
+    own: OnceLock<History>,
 }
 
 /// How the tables come to be. With PostgreSQL their owner does this, who is not the service.
@@ -76,7 +78,16 @@ impl Audit {
         })
         .await?;
         let (listing, held) = (tokio::sync::Mutex::default(), Mutex::default());
-        Ok(Arc::new(Self { clock, random, store, database, keyring, environment, metrics, engine, key, verifier, listing, held }))
+        Ok(Arc::new(Self { clock, random, store, database, keyring, environment, metrics, engine, key, verifier, listing, held, own: OnceLock::new() }))
+    }
+
+    /// Says where what is done to this service is recorded. Its spool needs epoch keys, too.
+    pub fn record_in(&self, own: History) {
+        let _ = self.own.set(own); // said once
+    }
+
+    pub(crate) fn own(&self) -> Option<&History> {
+        self.own.get()
     }
 
     pub(crate) fn take_held(&self) -> Vec<Addition> {

@@ -2,6 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::as_conversions, clippy::missing_panics_doc)]
 
 mod append;
+mod lives;
+mod lost;
+mod retention;
+mod roots;
 mod stage;
 
 /// Tests that run on both databases.

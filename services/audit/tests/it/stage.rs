@@ -16,7 +16,7 @@ use tsujiban_audit::service::{Audit, Parts, migrations};
 use tsujiban_core::clock::{Clock, ManualClock};
 use tsujiban_database::testing::{Fresh, Postgres};
 use tsujiban_database::{Database, DatabaseArgs};
-use tsujiban_objects::Memory;
+use tsujiban_objects::{Memory, Objects, list_all};
 use tsujiban_proto::access::v1::Operation as Does;
 use tsujiban_proto::audit::v1::audit_service_client::AuditServiceClient;
 use tsujiban_proto::audit::v1::{
@@ -50,7 +50,6 @@ pub struct Stage {
     pub audit: Arc<Audit>,
     pub database: Database,
     pub server: InProcess,
-    pub keyring: Arc<Keyring>,
 }
 
 impl World {
@@ -115,6 +114,15 @@ impl World {
         }
     }
 
+    /// The root lists in the bucket, in their order.
+    pub async fn lists(&self) -> Vec<(String, Vec<u8>)> {
+        let mut lists = Vec::new();
+        for entry in list_all(&*self.memory, "roots/").await.unwrap() {
+            lists.push((entry.key.clone(), self.memory.get(&entry.key, Some(&entry.version)).await.unwrap().to_vec()));
+        }
+        lists
+    }
+
     pub fn file(&self) -> PathBuf {
         self.folder().unwrap().join("history.db")
     }
@@ -147,10 +155,10 @@ impl World {
 
     pub async fn try_start(&self) -> Result<Stage> {
         let parts = self.parts().await;
-        let (database, keyring) = (parts.database.clone(), parts.keyring.clone());
+        let database = parts.database.clone();
         let audit = Audit::open(parts).await?;
         let server = serve_in_process(rpc::routes(&audit), Arc::new(callers())).await;
-        Ok(Stage { audit, database, server, keyring })
+        Ok(Stage { audit, database, server })
     }
 
     pub async fn start(&self) -> Stage {
