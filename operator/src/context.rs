@@ -21,6 +21,7 @@ use crate::pki::Keys;
 use crate::report::Facts;
 use crate::tenant::build::Platform;
 use crate::tenant::conformance;
+use crate::tenant::ledger::Ledger;
 
 /// The world, as far as reconciling needs it.
 pub struct Context {
@@ -41,6 +42,8 @@ pub struct Context {
     pub book: Book,
     /// What the authorizer answered about each group's owners.
     pub conformance: conformance::Book,
+    /// What each group's objects looked like when all was right.
+    pub ledger: Ledger,
     /// What the backup service reported last.
     pub facts: watch::Receiver<Option<Arc<Facts>>>,
     /// The certificates of the internal CA.

@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::{UnboundedReceiverStream, WatchStream};
-use tsujiban_api::names::{FIELD_MANAGER, LABEL_TENANT};
+use tsujiban_api::names::FIELD_MANAGER;
 use tsujiban_api::{Device, Tenant};
 use tsujiban_core::clock::Clock;
 use tsujiban_sealing::Random;
@@ -36,6 +36,7 @@ use crate::pki::{Keeper, Keys};
 use crate::reconcile::after_error;
 use crate::settings::Settings;
 use crate::tenant::build::Platform;
+use crate::tenant::children::{Whose, follow, tenant_of};
 use crate::tenant::dereference::{APISERVER, APISERVER_NAMESPACE};
 use crate::{deadline, device, report, stall, sweep, tenant};
 
@@ -100,6 +101,7 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
         listed: Listed { tenants: tenants_listed, devices: devices_listed },
         book: Book::default(),
         conformance: tenant::conformance::Book::default(),
+        ledger: tenant::ledger::Ledger::default(),
         facts: facts.clone(),
         ca_bundle: ca_bundle.clone(),
         keys: keys.clone(),
@@ -107,12 +109,15 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
         to_devices,
     });
 
-    let everything = futures::stream::select_all([
+    // what every group's objects depend on, and what only their status does
+    let foundations = futures::stream::select_all([
         WatchStream::from_changes(ca_bundle).map(|_| ()).boxed(),
         WatchStream::from_changes(keys).map(|_| ()).boxed(),
-        WatchStream::from_changes(facts).map(|_| ()).boxed(),
         apiserver_moves(&client).boxed(),
     ]);
+    let doubting = Arc::clone(&context);
+    let foundations = foundations.inspect(move |()| doubting.ledger.doubt_all());
+    let everything = futures::stream::select(foundations, WatchStream::from_changes(facts).map(|_| ()));
     let (tenants_again, devices_again) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let listening = |kind| stall::listening(&client, kind, &context.metrics);
     let tenant_stream =
@@ -125,6 +130,7 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
     tasks.spawn(named("report", report::poll(Arc::clone(&context), facts_in)));
     tasks.spawn(named("attempts", attempts::poll(Arc::clone(&context))));
     tasks.spawn(named("cluster role bindings", tenant::conformance::follow(Arc::clone(&context))));
+    tasks.spawn(named("sweep of generated objects", tenant::children::sweep(Arc::clone(&context))));
     tasks.spawn(named("vigil", stall::keep(Arc::clone(&context))));
     let Listed { tenants: tenants_listed, devices: devices_listed } = context.listed.clone();
     tasks.spawn(named("sweep of tenants", sweep::run(Api::all(client.clone()), tenants.clone(), tenants_listed, tenants_again)));
@@ -172,22 +178,6 @@ where
         .predicate_filter(predicates::generation.combine(predicates::finalizers), PredicateConfig::default())
 }
 
-/// Watches what the operator generates, metadata only. An object leads to its Tenant by label, since none is owned by it.
-fn children<K>(client: &Client) -> impl Stream<Item = Result<PartialObjectMeta<K>, watcher::Error>> + Send + use<K>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
-{
-    watcher(Api::<PartialObjectMeta<K>>::all(client.clone()), watch_config().labels(LABEL_TENANT))
-        .default_backoff()
-        .modify(|object| object.managed_fields_mut().clear())
-        .touched_objects()
-}
-
-#[allow(clippy::needless_pass_by_value)] // the shape that a controller's mapper has
-fn tenant_of<K>(object: PartialObjectMeta<K>) -> Option<ObjectRef<Tenant>> {
-    object.metadata.labels.as_ref().and_then(|labels| labels.get(LABEL_TENANT)).map(|name| ObjectRef::new(name))
-}
-
 /// Says whenever the apiserver answers at other addresses.
 fn apiserver_moves(client: &Client) -> impl Stream<Item = ()> + Send + use<> {
     let api: Api<EndpointSlice> = Api::namespaced(client.clone(), APISERVER_NAMESPACE);
@@ -202,16 +192,16 @@ async fn tenant_controller(
     wake: mpsc::UnboundedReceiver<ObjectRef<Tenant>>,
     context: Arc<Context>,
 ) {
-    let client = context.client.clone();
+    let (generated, everybody) = (Whose::Generated, Whose::Everybody);
     Controller::for_stream(stream, store)
-        .with_config(controller::Config::default().concurrency(4).debounce(Duration::from_millis(200)))
-        .watches_stream(children::<Namespace>(&client), tenant_of)
-        .watches_stream(children::<NetworkPolicy>(&client), tenant_of)
-        .watches_stream(children::<ResourceQuota>(&client), tenant_of)
-        .watches_stream(children::<LimitRange>(&client), tenant_of)
-        .watches_stream(children::<ServiceAccount>(&client), tenant_of)
-        .watches_stream(children::<RoleBinding>(&client), tenant_of)
-        .watches_stream(children::<CronJob>(&client), tenant_of)
+        .with_config(controller::Config::default().concurrency(8).debounce(Duration::from_millis(200)))
+        .watches_stream(follow::<PartialObjectMeta<Namespace>>(generated, watch_config(), &context), |object| tenant_of(&object))
+        .watches_stream(follow::<PartialObjectMeta<NetworkPolicy>>(everybody, watch_config(), &context), |object| tenant_of(&object))
+        .watches_stream(follow::<ResourceQuota>(generated, watch_config(), &context), |object| tenant_of(&object))
+        .watches_stream(follow::<PartialObjectMeta<LimitRange>>(generated, watch_config(), &context), |object| tenant_of(&object))
+        .watches_stream(follow::<PartialObjectMeta<ServiceAccount>>(generated, watch_config(), &context), |object| tenant_of(&object))
+        .watches_stream(follow::<PartialObjectMeta<RoleBinding>>(everybody, watch_config(), &context), |object| tenant_of(&object))
+        .watches_stream(follow::<PartialObjectMeta<CronJob>>(generated, watch_config(), &context), |object| tenant_of(&object))
         .reconcile_all_on(everything)
         .reconcile_on(UnboundedReceiverStream::new(wake))
         .run(tenant::reconcile, |tenant, error, context| after_error(tenant::KIND, &tenant, error, &context), context)
@@ -229,7 +219,7 @@ async fn device_controller(
     context: Arc<Context>,
 ) {
     Controller::for_stream(stream, store)
-        .with_config(controller::Config::default().concurrency(8).debounce(Duration::from_millis(300)))
+        .with_config(controller::Config::default().concurrency(16).debounce(Duration::from_millis(300)))
         .reconcile_on(UnboundedReceiverStream::new(wake))
         .run(device::reconcile, |device, error, context| after_error(device::KIND, &device, error, &context), context)
         .for_each(|result| {

@@ -2,11 +2,13 @@
 
 mod apply;
 pub mod build;
+pub mod children;
 pub mod claim;
 pub mod conformance;
 pub mod delete;
 pub mod dereference;
 pub mod freshness;
+pub mod ledger;
 pub mod quantity;
 pub mod status;
 pub mod validate;
@@ -14,6 +16,7 @@ pub mod validate;
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
 use kube::{Api, Resource, ResourceExt};
@@ -30,12 +33,14 @@ use crate::errors::chain;
 use crate::finalizer;
 use crate::pki::Keys;
 use crate::reconcile::{Failure, Step, observed};
+use crate::report::Facts;
+
+use ledger::{Key, Known, Settled, Watched as _};
 
 pub use claim::{belongs_to, belongs_to_group, incarnation};
 
 pub const KIND: &str = "Tenant";
-/// How often everything of a Tenant is read again, also when nothing is known to have changed: with its spread, less than a minute
-/// after an event was lost.
+/// How often a Tenant is looked at again, and everything of one that is not as it must be: with its spread, within less than a minute.
 const RESYNC: Duration = Duration::from_secs(45);
 /// How often a namespace that is going away is looked at.
 const WAIT: Duration = Duration::from_secs(2);
@@ -101,27 +106,70 @@ async fn run(tenant: &Tenant, context: &Context) -> Result<Action, TenantError> 
         return Ok(Action::requeue(WAIT)); // the change comes back as an event
     }
     Listed::wait(&context.listed.devices).await;
+    let key = Key::of(&id, tenant.metadata.generation);
     let mut outcome = survey(tenant, context, &id);
-    let built = match validate::validate(&id, &tenant.spec, &context.forbidden) {
-        Ok(valid) => {
-            outcome.suspended = valid.suspended;
-            outcome.schedule = Some(valid.plan.own(id.group.as_str()).0);
-            build_up(tenant, context, valid, &mut outcome).await
-        }
-        Err(wrong) => {
-            outcome.invalid = Some(validate::sentences(&wrong));
-            outcome.fresh = None;
+    let gone_through = match still_right(context, &id, &key).await {
+        Some(found) => {
+            outcome = status::Outcome { devices: outcome.devices, fresh: outcome.fresh, ..found };
             Ok(())
         }
+        None => go_through(tenant, context, &id, key, &mut outcome).await,
     };
     let status = status::status(tenant, &outcome, context.clock.now());
     let written = status::write(&context.client, tenant, &status).await.map_err(TenantError::Status)?;
     if written {
         announce(tenant, &id, &status, context).await;
     }
-    built?;
+    gone_through?;
     let is_going = outcome.namespace.as_ref().is_some_and(|verdict| verdict.reason == TERMINATING);
     Ok(Action::requeue(if is_going { GOING } else { spread(RESYNC, id.group.as_str()) }))
+}
+
+/// What was found when the group was last gone through, if nothing has changed since as far as is known.
+async fn still_right(context: &Context, id: &validate::Identity, key: &Key) -> Option<status::Outcome> {
+    let (group, now) = (id.group.as_str(), context.clock.now());
+    let Settled { outcome, at } = context.ledger.settled(group, key, now)?;
+    let facts = context.facts.borrow().clone().filter(|facts| facts.at > at);
+    let is_held =
+        |facts: Arc<Facts>| outcome.incarnation.as_ref().and_then(|life| facts.state(&id.group, life)) == Some(GroupState::Living);
+    if !facts.is_none_or(is_held) {
+        return None;
+    }
+    if context.ledger.take_unwatched(group, now) {
+        // nobody may watch ConfigMaps, for others' are among them
+        let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), &names::namespace(&id.group));
+        let found = api.get_metadata_opt(names::CA_CONFIGMAP).await.ok()??;
+        if context.ledger.heard(group, found.place(), found.mark()) {
+            return None;
+        }
+    }
+    Some(outcome)
+}
+
+/// Goes through all of a group, and makes right what is not.
+async fn go_through(
+    tenant: &Tenant,
+    context: &Context,
+    id: &validate::Identity,
+    key: Key,
+    outcome: &mut status::Outcome,
+) -> Result<(), TenantError> {
+    let valid = match validate::validate(id, &tenant.spec, &context.forbidden) {
+        Ok(valid) => valid,
+        Err(wrong) => {
+            outcome.invalid = Some(validate::sentences(&wrong));
+            outcome.fresh = None;
+            return Ok(());
+        }
+    };
+    outcome.suspended = valid.suspended;
+    outcome.schedule = Some(valid.plan.own(id.group.as_str()).0);
+    let pass = context.ledger.begin(id.group.as_str());
+    let known = build_up(tenant, context, valid, outcome).await?;
+    if outcome.is_right() {
+        context.ledger.settle(&pass, id.group.as_str(), key, known, outcome.clone(), context.clock.now());
+    }
+    Ok(())
 }
 
 /// What is known about the group's devices without asking anybody.
@@ -137,13 +185,13 @@ fn survey(tenant: &Tenant, context: &Context, id: &validate::Identity) -> status
     }
 }
 
-/// Builds and applies, step by step, and notes how far it came.
+/// Builds and applies, step by step, and notes how far it came. Answers what is there then.
 async fn build_up(
     tenant: &Tenant,
     context: &Context,
     valid: validate::ValidTenant,
     outcome: &mut status::Outcome,
-) -> Result<(), TenantError> {
+) -> Result<Known, TenantError> {
     let (client, id, suspended) = (&context.client, valid.id.clone(), valid.suspended);
     let found = match dereference::dereference(client, &id.group).await {
         Ok(found) => found,
@@ -152,11 +200,11 @@ async fn build_up(
             return Err(TenantError::Dereference(error));
         }
     };
-    let (held, held_namespace) = match apply::hold(client, &id, found.namespace.as_ref()).await {
-        Ok(apply::Holding::Held { incarnation, namespace }) => (incarnation, namespace),
+    let (held, held_namespace, before) = match apply::hold(client, &id, found.namespace.as_ref()).await {
+        Ok(apply::Holding::Held { incarnation, namespace, before }) => (incarnation, namespace, before),
         Ok(refused) => {
             outcome.namespace = Some(refusal(&id, &refused));
-            return Ok(());
+            return Ok(Known::default());
         }
         Err(error) => return Err(noted(&mut outcome.namespace, error, TenantError::Namespace)),
     };
@@ -168,34 +216,41 @@ async fn build_up(
         apiserver: found.apiserver,
         ca_bundle: context.ca_bundle.borrow().clone(),
     };
-    let (cron_jobs, mut live) = match apply::isolate(client, &id, build::build(&blueprint)).await {
+    let apply::Isolated { cron_jobs, mut live, mut known } = match apply::isolate(client, &id, before, build::build(&blueprint)).await {
         Ok(isolated) => isolated,
         Err(error) => return Err(noted(&mut outcome.isolation, error, TenantError::Isolation)),
     };
     outcome.isolation = Some(Verdict::holds("Isolated", "rights, network policies, quota and limits are as they must be"));
     let keys = prepare(tenant, context, &id, held, outcome).await;
-    if let Err(error) = apply::schedule(client, &id, cron_jobs, suspended).await {
-        return Err(noted(&mut outcome.scheduled, error, TenantError::Schedule));
+    match apply::schedule(client, &id, before, cron_jobs, suspended).await {
+        Ok(cron_jobs) => known.note(&cron_jobs),
+        Err(error) => return Err(noted(&mut outcome.scheduled, error, TenantError::Schedule)),
     }
     outcome.scheduled = Some(scheduled(&blueprint.tenant, outcome.schedule.as_deref().unwrap_or_default()));
-    live.namespace = Some(*held_namespace);
+    let (keys, annotated) = match keys {
+        Ok(annotated) => (Ok(()), annotated),
+        Err(error) => (Err(error), None),
+    };
+    let namespace = annotated.unwrap_or(*held_namespace);
+    known.note([&namespace]);
+    live.namespace = Some(namespace);
     outcome.conformance = conformance::evaluate(context, &blueprint.tenant, tenant.metadata.generation, &live).await;
-    keys
+    keys.map(|()| known)
 }
 
-/// Has the services make the group's keys, and notes under which incarnation.
+/// Has the services make the group's keys, and notes under which incarnation: on the namespace too, which is then answered.
 async fn prepare(
     tenant: &Tenant,
     context: &Context,
     id: &validate::Identity,
     annotated: Option<IncarnationId>,
     outcome: &mut status::Outcome,
-) -> Result<(), TenantError> {
+) -> Result<Option<Namespace>, TenantError> {
     let keys = context.keys.borrow().clone();
     if let Keys::Missing(why) = keys {
         outcome.keys = Some(Verdict::fails("MasterKeyMissing", why));
         outcome.incarnation = annotated;
-        return Ok(());
+        return Ok(None);
     }
     let noted_before = tenant.status.as_ref().and_then(|status| status.incarnation.as_ref()).and_then(|text| text.parse().ok());
     // the report may be older than this Tenant: for one whose status does not say so yet, the services are asked to prepare
@@ -209,18 +264,20 @@ async fn prepare(
     {
         outcome.incarnation = Some(annotated.clone());
         outcome.keys = Some(prepared);
-        return Ok(());
+        return Ok(None);
     }
     match context.backup.prepare(&id.group, expected.as_ref()).await {
         Ok(incarnation) => {
             outcome.incarnation = Some(incarnation.clone());
-            if annotated.as_ref() != Some(&incarnation)
-                && let Err(error) = apply::annotate(&context.client, id, &incarnation).await
-            {
-                return Err(noted(&mut outcome.keys, error, TenantError::Annotate));
+            let mut namespace = None;
+            if annotated.as_ref() != Some(&incarnation) {
+                match apply::annotate(&context.client, id, &incarnation).await {
+                    Ok(annotated) => namespace = Some(annotated),
+                    Err(error) => return Err(noted(&mut outcome.keys, error, TenantError::Annotate)),
+                }
             }
             outcome.keys = Some(prepared);
-            Ok(())
+            Ok(namespace)
         }
         Err(error) => {
             outcome.incarnation = annotated;
@@ -276,6 +333,7 @@ async fn leave(tenant: &Tenant, context: &Context, id: &validate::Identity) -> R
     let (leaving, result) = match delete::clean_up(context, tenant, id).await {
         Ok(delete::Progress::Released) => {
             context.conformance.forget(id.group.as_str());
+            context.ledger.forget(id.group.as_str());
             return Ok(Action::await_change());
         }
         Ok(delete::Progress::Waiting) => {

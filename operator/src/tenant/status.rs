@@ -32,6 +32,16 @@ pub struct Outcome {
     pub devices: i64,
 }
 
+impl Outcome {
+    /// Whether everything is as it must be, so that only a change makes it otherwise. A suspended group is not: its Jobs are not watched.
+    pub fn is_right(&self) -> bool {
+        let parts = [&self.namespace, &self.isolation, &self.keys, &self.scheduled];
+        let all = parts.into_iter().all(|part| part.as_ref().is_some_and(Verdict::is_true));
+        let conforms = self.conformance.as_ref().is_none_or(Verdict::is_true);
+        all && conforms && !self.suspended && self.invalid.is_none() && self.leaving.is_none() && self.incarnation.is_some()
+    }
+}
+
 /// The aspects that make a Tenant ready, in the order in which they are reached.
 const PARTS: [&str; 4] = [NAMESPACE_READY, ISOLATION_READY, KEYS_READY, BACKUP_SCHEDULED];
 

@@ -54,6 +54,32 @@ async fn a_resync_without_a_change_writes_nothing() {
     assert_eq!(world.apiserver.writes(), NOTHING);
 }
 
+/// A thousand groups in which nothing happens cost the apiserver nothing.
+#[tokio::test]
+async fn a_group_of_which_nothing_is_heard_is_not_gone_through() {
+    let mut world = ready().await;
+    world.reconcile_tenant().await.unwrap();
+    world.apiserver.remove(&format!("{POLICIES}/deny-all")); // nobody tells
+    world.look_at_tenant().await.unwrap();
+    assert_eq!(world.apiserver.writes(), NOTHING);
+    assert!(world.apiserver.get(&format!("{POLICIES}/deny-all")).is_none());
+    world.pass(1); // and yet it is, now and then
+    world.look_at_tenant().await.unwrap();
+    assert_eq!(world.apiserver.writes(), [format!("PATCH {POLICIES}/deny-all")]);
+}
+
+/// Nobody may watch ConfigMaps, so they are looked at.
+#[tokio::test]
+async fn the_published_certificates_are_looked_at() {
+    let mut world = ready().await;
+    world.reconcile_tenant().await.unwrap();
+    let bundle = "/api/v1/namespaces/tn-acme/configmaps/tsujiban-ca";
+    world.apiserver.edit(bundle, |bundle| bundle["data"] = json!({"ca.crt": "another"}));
+    world.clock.advance(jiff::SignedDuration::from_secs(31));
+    world.look_at_tenant().await.unwrap();
+    assert_eq!(world.apiserver.writes(), [format!("PATCH {bundle}")]);
+}
+
 /// C7: what opens a door is undone, also where an apply alone would not undo it.
 #[tokio::test]
 async fn drift_is_repaired() {

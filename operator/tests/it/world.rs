@@ -84,6 +84,7 @@ impl World {
             listed: Listed::already(),
             book: Book::default(),
             conformance: tsujiban_operator::tenant::conformance::Book::default(),
+            ledger: tsujiban_operator::tenant::ledger::Ledger::default(),
             facts,
             ca_bundle: bundle,
             keys,
@@ -152,7 +153,14 @@ impl World {
         }
     }
 
+    /// Reconciles the Tenant after something was heard of its objects: what, nobody watches here.
     pub async fn reconcile_tenant(&mut self) -> Result<Option<Action>, Failure<TenantError>> {
+        self.context.ledger.doubt("acme");
+        self.look_at_tenant().await
+    }
+
+    /// Reconciles the Tenant when nothing was heard of its objects.
+    pub async fn look_at_tenant(&mut self) -> Result<Option<Action>, Failure<TenantError>> {
         self.sync();
         let Some(tenant) = self.context.tenants.state().first().cloned() else { return Ok(None) };
         let result = tenant::reconcile(tenant, Arc::clone(&self.context)).await;
