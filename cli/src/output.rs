@@ -1,15 +1,14 @@
 //! What people and programs read.
 
-mod escape;
 mod table;
 mod time;
 pub mod view;
 
 use clap::ValueEnum;
 use serde::Serialize;
+use tsujiban_core::escape::escape_json;
+pub use tsujiban_core::escape::{escape_line, escape_text};
 
-use self::escape::escape_json;
-pub use self::escape::{escape_line, escape_text};
 pub use self::table::{Align, Table};
 pub use self::time::{bytes, jst};
 

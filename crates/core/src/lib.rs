@@ -7,6 +7,8 @@ pub mod clock;
 pub mod commitments;
 pub mod config;
 pub mod driver;
+pub mod escape;
+pub mod history;
 pub mod id;
 pub mod outcome;
 pub mod retention;

@@ -12,7 +12,7 @@ pub fn escape_text(text: &str) -> String {
 
 /// JSON with the control characters written out that JSON itself would let through. They stand in strings only.
 pub fn escape_json(json: &str) -> String {
-    replace(json, |c| c == '\n', |c| format!("\\u{:04x}", u32::from(c)))
+    replace(json, |c| c == '\n', |c| c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect::<Vec<_>>().concat())
 }
 
 fn escape(text: &str, stays: impl Fn(char) -> bool) -> String {
@@ -31,9 +31,22 @@ fn replace(text: &str, stays: impl Fn(char) -> bool, write_out: impl Fn(char) ->
     safe
 }
 
-/// Control characters, and those that change the direction of what follows or break lines unseen.
+/// Control characters, and those that change the direction of what follows, break lines unseen, or are not seen themselves.
+/// What selects the form of a kanji (U+E0100 and above) stays.
 fn is_control(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    c.is_control()
+        || matches!(
+            c,
+            '\u{ad}'
+                | '\u{61c}'
+                | '\u{180e}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e007f}'
+        )
 }
 
 #[cfg(test)]
@@ -44,19 +57,21 @@ mod tests {
     fn a_terminal_gets_no_orders() {
         assert_eq!(escape_line("a\x1b[2Jb\r\n\u{9b}c\u{7f}"), "a\\u{1b}[2Jb\\r\\n\\u{9b}c\\u{7f}");
         assert_eq!(escape_line("abc\u{202e}fed"), "abc\\u{202e}fed");
+        assert_eq!(escape_line("a\u{ad}b\u{e0041}c\u{fffa}"), "a\\u{ad}b\\u{e0041}c\\u{fffa}");
         assert_eq!(escape_text("one\n\ttwo\x07"), "one\n\ttwo\\u{7}");
     }
 
     #[test]
     fn json_stays_json() {
-        let json = serde_json::to_string_pretty(&["\x1b[2J\u{9b}\u{7f}\n"]).unwrap();
+        let json = serde_json::to_string_pretty(&["\x1b[2J\u{9b}\u{7f}\u{e0041}\n"]).unwrap();
         let safe = escape_json(&json);
         assert!(!safe.contains(|c: char| c != '\n' && is_control(c)), "{safe}");
-        assert_eq!(serde_json::from_str::<Vec<String>>(&safe).unwrap(), ["\x1b[2J\u{9b}\u{7f}\n"]);
+        assert_eq!(serde_json::from_str::<Vec<String>>(&safe).unwrap(), ["\x1b[2J\u{9b}\u{7f}\u{e0041}\n"]);
     }
 
     #[test]
     fn words_stay_as_they_are() {
         assert_eq!(escape_line("東京本社 café C:\\x"), "東京本社 café C:\\x");
+        assert_eq!(escape_line("葛\u{e0100}飾区"), "葛\u{e0100}飾区");
     }
 }

@@ -1,0 +1,76 @@
+//! Signed heads of logs, as C2SP tlog-checkpoint has them: origin, size, root.
+
+use crate::note::{self, InvalidKey, NoteError};
+use crate::{Hash, SigningKey, TreeHead, VerifierKey, decimal};
+
+/// How far a log had come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Which log: of ours, the text of an [`Origin`](crate::Origin).
+    pub origin: String,
+    pub head: TreeHead,
+    /// Lines that others may add. Ours have none.
+    pub extensions: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CheckpointError {
+    #[error("the signed note does not hold")]
+    Note(#[from] NoteError),
+    #[error("the key does not speak for this log")]
+    Key(#[from] InvalidKey),
+    #[error("this is not a checkpoint: origin, size and root in lines of their own")]
+    Malformed,
+    #[error("this is a checkpoint of {found:?}, not of {wanted:?}")]
+    OtherLog { found: String, wanted: String },
+}
+
+impl Checkpoint {
+    pub fn new(origin: &impl ToString, head: TreeHead) -> Self {
+        Self { origin: origin.to_string(), head, extensions: Vec::new() }
+    }
+
+    pub fn text(&self) -> String {
+        let mut text = format!("{}\n{}\n{}\n", self.origin, self.head.size, self.head.root);
+        for line in &self.extensions {
+            text.push_str(line);
+            text.push('\n');
+        }
+        text
+    }
+
+    /// The signed note, under the origin as the key's name.
+    pub fn sign(&self, key: &SigningKey) -> Result<String, CheckpointError> {
+        let text = self.text();
+        if Self::parse(&text).as_ref() != Some(self) {
+            return Err(CheckpointError::Malformed);
+        }
+        Ok(note::sign(&text, key, &self.origin.parse()?)?)
+    }
+
+    /// The checkpoint of `origin` in a note that `key` has signed. The key's name is what the signature line has to name; see
+    /// [`VerifierKey::for_origin`] for the key of an environment.
+    pub fn open(signed: &[u8], key: &VerifierKey, origin: &str) -> Result<Self, CheckpointError> {
+        let checkpoint = Self::parse(note::open(signed, key)?).ok_or(CheckpointError::Malformed)?;
+        if checkpoint.origin != origin {
+            return Err(CheckpointError::OtherLog { found: checkpoint.origin, wanted: origin.to_owned() });
+        }
+        Ok(checkpoint)
+    }
+
+    /// From the text of a note, whose signature is another matter.
+    fn parse(text: &str) -> Option<Self> {
+        let mut lines = text.strip_suffix('\n')?.split('\n');
+        let origin = lines.next().filter(|line| !line.is_empty())?.to_owned();
+        let size = decimal::parse(lines.next()?)?;
+        let root: Hash = lines.next()?.parse().ok()?;
+        let extensions: Vec<String> = lines.map(str::to_owned).collect();
+        if extensions.iter().any(String::is_empty) || (size == 0 && root != Hash::EMPTY) {
+            return None;
+        }
+        Some(Self { origin, head: TreeHead { size, root }, extensions })
+    }
+}
+
+#[cfg(test)]
+mod tests;

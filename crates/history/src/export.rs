@@ -1,0 +1,170 @@
+//! What of a log is handed out: JSON Lines that an auditor can verify offline, and CSV for a spreadsheet.
+//!
+//! JSON Lines, in this order; there is one text for each export, and nothing may follow:
+//! 1. [`Header`]: the log, the verifier key, the tree's size, the range `first` to before `end`, and `left`: the hashes of the
+//!    whole subtrees that span the entries before `first`, so that one pass over the lines gives the root.
+//! 2. [`entry_line`] for every leaf of the range, without gaps. An entry whose day has expired has no opening and no body.
+//! 3. [`Outside`]: gaps and retentions elsewhere in the log, with proofs of inclusion: they say why a body is not here.
+//! 4. [`Growth`]: proofs of consistency between other sizes and this one, where asked for.
+//! 5. [`Footer`]: `right`, the hashes that span the entries from `end` on, and the signed checkpoint.
+//!
+//! `check` in a line is the beginning of its leaf's hash, or of the line's: nothing relies on it, but it tells which line is
+//! damaged. Bodies are the very bytes of which the leaf holds a commitment: they are never written anew.
+
+mod csv;
+mod line;
+
+pub use csv::{CSV_HEADER, csv_expired, csv_row};
+pub use line::{EntryLine, MAX_LINE, Opened, entry_line};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::merkle::sha256;
+use crate::{Hash, Leaf, Origin, VerifierKey};
+
+/// The version of the format.
+const FORMAT: u8 = 1;
+const CHECK: &[u8] = b",\"check\":\"";
+
+/// The first line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Header {
+    tsujiban_history_export: u8,
+    pub log: String,
+    pub origin: String,
+    /// For reading only: who verifies brings the key.
+    pub key: String,
+    pub size: u64,
+    pub first: u64,
+    pub end: u64,
+    /// In the order of `Node::cover(0, first)`.
+    pub left: Vec<Hash>,
+}
+
+/// A gap or a retention outside of the range.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outside {
+    pub outside: u64,
+    /// The leaf in base64.
+    leaf: String,
+    pub proof: Vec<Hash>,
+}
+
+/// A proof of consistency between the size `from` and the export's size, from the smaller to the larger one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Growth {
+    pub from: u64,
+    pub proof: Vec<Hash>,
+}
+
+/// The last line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Footer {
+    /// In the order of `Node::cover(end, size)`.
+    pub right: Vec<Hash>,
+    /// The signed note of the checkpoint of `size`.
+    pub checkpoint: String,
+}
+
+/// Any line but the first.
+#[derive(Debug)]
+pub enum Line<'a> {
+    Entry(EntryLine<'a>),
+    Outside(Outside),
+    Growth(Growth),
+    Footer(Footer),
+}
+
+impl Header {
+    pub fn new(origin: &Origin, key: &VerifierKey, size: u64, range: std::ops::Range<u64>, left: Vec<Hash>) -> Self {
+        Self {
+            tsujiban_history_export: FORMAT,
+            log: origin.log.to_string(),
+            origin: origin.to_string(),
+            key: key.to_string(),
+            size,
+            first: range.start,
+            end: range.end,
+            left,
+        }
+    }
+
+    pub fn line(&self) -> Vec<u8> {
+        to_line(self)
+    }
+
+    /// Of a line without its line break. Only what [`Header::line`] writes; what it says is not checked.
+    pub fn parse(line: &[u8]) -> Option<Self> {
+        from_line(line).filter(|header: &Self| header.tsujiban_history_export == FORMAT)
+    }
+}
+
+impl Outside {
+    pub fn new(leaf: &Leaf, proof: Vec<Hash>) -> Self {
+        Self { outside: leaf.sequence, leaf: line::to_base64(&leaf.encode()), proof }
+    }
+
+    pub fn line(&self) -> Vec<u8> {
+        to_line(self)
+    }
+
+    /// The leaf's bytes, if they are base64.
+    pub fn leaf(&self) -> Option<Vec<u8>> {
+        line::from_base64(self.leaf.as_bytes())
+    }
+}
+
+impl Growth {
+    pub fn line(&self) -> Vec<u8> {
+        to_line(self)
+    }
+}
+
+impl Footer {
+    pub fn line(&self) -> Vec<u8> {
+        to_line(self)
+    }
+}
+
+impl<'a> Line<'a> {
+    /// Of a line without its line break. Only what is written here is read.
+    pub fn parse(line: &'a [u8]) -> Option<Self> {
+        if line.starts_with(b"{\"sequence\":") {
+            EntryLine::parse(line).map(Self::Entry)
+        } else if line.starts_with(b"{\"outside\":") {
+            from_line(line).map(Self::Outside)
+        } else if line.starts_with(b"{\"from\":") {
+            from_line(line).map(Self::Growth)
+        } else {
+            from_line(line).map(Self::Footer)
+        }
+    }
+}
+
+/// The JSON of `line`, with the beginning of its own hash as a last field.
+fn to_line<T: Serialize>(line: &T) -> Vec<u8> {
+    // texts, numbers and lists of them: this cannot fail
+    let mut line = serde_json::to_vec(line).unwrap_or_default();
+    line.pop();
+    let check = line::check(&sha256(&line));
+    line.extend_from_slice(CHECK);
+    line.extend_from_slice(&check);
+    line.extend_from_slice(b"\"}\n");
+    line
+}
+
+fn from_line<T: Serialize + DeserializeOwned>(line: &[u8]) -> Option<T> {
+    let (json, _check) = line.strip_suffix(b"\"}")?.split_last_chunk::<{ line::CHECK }>()?;
+    let json = [json.strip_suffix(CHECK)?, b"}"].concat();
+    let read: T = serde_json::from_slice(&json).ok()?;
+    let written = to_line(&read);
+    (written.strip_suffix(b"\n") == Some(line)).then_some(read)
+}
+
+#[cfg(test)]
+mod tests;

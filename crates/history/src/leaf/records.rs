@@ -1,0 +1,83 @@
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tsujiban_core::history::{Day, JstTime};
+
+use super::{InvalidLeaf, MAX_RECORD};
+use crate::{DayKeyId, Hash, Origin, SigningKey, TreeHead, VerifierKey};
+
+/// That a JST day expired (C5) and its key and bodies were destroyed. Appended before they are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    pub day: Day,
+    /// The key that went. Its entries are all those whose leaf names it.
+    pub key: DayKeyId,
+    /// The first and the last entry under the key, and how many there are.
+    pub first: u64,
+    pub last: u64,
+    pub count: u64,
+}
+
+/// That staff went on with an older state after a loss: entries that the bucket's newest root counts are not here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    #[serde(flatten)]
+    pub unsigned: UnsignedGap,
+    /// Ed25519 by the log's key, in base64.
+    signature: String,
+}
+
+/// What a gap says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnsignedGap {
+    /// The largest size at which this log goes through the roots in the bucket; 0 where it goes through none.
+    pub agreed: u64,
+    /// The newest head of the log that the bucket knows. Entries from `agreed` to before its size may have been lost.
+    pub newest: TreeHead,
+    /// Since when the service had refused to write.
+    pub since: JstTime,
+    /// Who declared it: an id, never a name.
+    pub by: String,
+    /// SHA-256 of the reason that was given. The reason is in the entry that follows.
+    pub reason: Hash,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the gap is not signed by the log's key for this log and this place")]
+pub struct InvalidGap;
+
+impl UnsignedGap {
+    /// Signs the gap for one place of one log. Fails if who declared it has an id that no leaf has room for.
+    pub fn sign(self, key: &SigningKey, origin: &Origin, sequence: u64) -> Result<Gap, InvalidLeaf> {
+        let signature = STANDARD.encode(key.sign(&self.message(origin, sequence)));
+        let gap = Gap { unsigned: self, signature };
+        if parse(&encode(&gap)).as_ref() == Some(&gap) { Ok(gap) } else { Err(InvalidLeaf::Record) }
+    }
+
+    /// Begins with a line that no signed note of ours begins with.
+    fn message(&self, origin: &Origin, sequence: u64) -> Vec<u8> {
+        let mut message = format!("tsujiban.dev history gap\n{origin}\n{sequence}\n").into_bytes();
+        message.extend_from_slice(&encode(self));
+        message
+    }
+}
+
+impl Gap {
+    pub fn verify(&self, key: &VerifierKey, origin: &Origin, sequence: u64) -> Result<(), InvalidGap> {
+        let signature = STANDARD.decode(&self.signature).map_err(|_| InvalidGap)?;
+        if key.verify(&self.unsigned.message(origin, sequence), &signature) { Ok(()) } else { Err(InvalidGap) }
+    }
+}
+
+pub(super) fn encode<T: Serialize>(record: &T) -> Vec<u8> {
+    // texts and numbers only: this cannot fail
+    serde_json::to_vec(record).unwrap_or_default()
+}
+
+/// Takes only what [`encode`] writes.
+pub(super) fn parse<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    let record = if bytes.len() <= MAX_RECORD { serde_json::from_slice(bytes).ok() } else { None };
+    record.filter(|record| encode(record) == bytes)
+}

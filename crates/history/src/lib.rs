@@ -1,0 +1,30 @@
+//! The operation history that nobody can alter (C5), as far as it needs no I/O: what an entry is, the Merkle tree over all
+//! entries of a log, what is signed, what is exported, and how an auditor verifies it offline.
+//!
+//! Nothing here knows tokio, tonic, a database or Kubernetes. Time, randomness, keys and stored hashes arrive as arguments.
+
+pub mod checkpoint;
+mod decimal;
+pub mod export;
+pub mod id;
+pub mod leaf;
+pub mod merkle;
+pub mod note;
+pub mod operation;
+pub mod origin;
+pub mod roots;
+pub mod show;
+pub mod tile;
+pub mod verify;
+
+pub use checkpoint::Checkpoint;
+pub use id::{DayKeyId, EntryId, LogId};
+pub use leaf::Leaf;
+pub use merkle::{Hash, TreeHead};
+pub use note::{SigningKey, VerifierKey};
+pub use operation::Operation;
+pub use origin::Origin;
+pub use roots::RootList;
+pub use verify::{Report, Verdict, Verifier};
+
+pub use tsujiban_core::history::{Day, InvalidTime, JST, JstTime};

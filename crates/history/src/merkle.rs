@@ -1,0 +1,30 @@
+//! The Merkle tree of RFC 6962, section 2.1, with SHA-256.
+//!
+//! A tree is never held as a whole. What grows it is its [`Range`] of at most 63 hashes; what proves something reads the few
+//! nodes it needs through a [`HashReader`]. Whoever reads them asynchronously asks for the nodes first ([`inclusion_nodes`],
+//! [`consistency_nodes`], [`Node::cover`]), fetches their tiles and proves from a [`crate::tile::TileSet`].
+
+mod hash;
+mod node;
+mod proof;
+mod range;
+mod verify;
+
+pub use hash::{Hash, InvalidHash, leaf_hash, node_hash, sha256};
+pub use node::{MAX_SIZE, Node};
+pub use proof::{HashReader, ProofError, consistency_nodes, inclusion_nodes, prove_consistency, prove_inclusion, root_of};
+pub use range::{Range, RangeError};
+pub use verify::{NotProven, root_from_inclusion, verify_consistency, verify_inclusion};
+
+use serde::{Deserialize, Serialize};
+
+/// How many entries a log has, and the hash that stands for all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TreeHead {
+    pub size: u64,
+    pub root: Hash,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,11 @@
+//! Signed notes as C2SP signed-note has them: text, an empty line, and lines `— <key name> <base64 of key id and signature>`.
+//! Ed25519 only. The text of a note is seen by nobody before a known key's signature on it was verified.
+
+mod key;
+mod text;
+
+pub use key::{InvalidKey, KeyName, SigningKey, VerifierKey};
+pub use text::{MAX_NOTE, MAX_SIGNATURES, NoteError, open, sign};
+
+#[cfg(test)]
+mod tests;

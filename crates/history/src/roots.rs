@@ -1,0 +1,163 @@
+//! Lists of the roots of logs, which lie locked in object storage: signed notes, each with the hash of the one before, so that
+//! none can be left out or exchanged. They name logs by opaque ids.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use tsujiban_core::history::JstTime;
+use tsujiban_core::id::EnvironmentName;
+
+use crate::merkle::sha256;
+use crate::note::{self, InvalidKey, NoteError};
+use crate::{Hash, LogId, SigningKey, TreeHead, VerifierKey, decimal, origin};
+
+/// What is in a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Every log.
+    Full,
+    /// The logs that have grown since the list before.
+    Changed,
+}
+
+/// One list. The first has number 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RootList {
+    pub environment: EnvironmentName,
+    pub number: u64,
+    pub time: JstTime,
+    pub scope: Scope,
+    /// SHA-256 of the text of the list before; of nothing for the first.
+    pub previous: Hash,
+    pub roots: BTreeMap<LogId, TreeHead>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RootListError {
+    #[error("the signed note does not hold")]
+    Note(#[from] NoteError),
+    #[error("the key does not speak for root lists")]
+    Key(#[from] InvalidKey),
+    #[error("this is not a root list")]
+    Malformed,
+}
+
+impl RootList {
+    /// The name of the object that holds list `number`.
+    pub fn object_name(number: u64) -> String {
+        format!("roots/{number:012}")
+    }
+
+    /// What is signed.
+    pub fn text(&self) -> String {
+        let scope = if self.scope == Scope::Full { "full" } else { "changed" };
+        let origin = origin::of_roots(&self.environment);
+        let mut text = format!("{origin}\n{}\n{}\n{scope}\n{}\n", self.number, self.time, self.previous);
+        for (log, head) in &self.roots {
+            // writing to a String does not fail
+            let _ = writeln!(text, "{log} {} {}", head.size, head.root);
+        }
+        text
+    }
+
+    /// What the next list has to name as `previous`.
+    pub fn digest(&self) -> Hash {
+        sha256(self.text().as_bytes())
+    }
+
+    pub fn sign(&self, key: &SigningKey) -> Result<String, RootListError> {
+        let text = self.text();
+        if Self::parse(&text).as_ref() != Some(self) {
+            return Err(RootListError::Malformed);
+        }
+        Ok(note::sign(&text, key, &origin::of_roots(&self.environment).parse()?)?)
+    }
+
+    /// A list that the key of the environment has signed.
+    pub fn open(signed: &[u8], key: &VerifierKey, environment: &EnvironmentName) -> Result<Self, RootListError> {
+        let key = key.for_origin(&origin::of_roots(environment))?;
+        let list = Self::parse(note::open(signed, &key)?).filter(|list| list.environment == *environment);
+        list.ok_or(RootListError::Malformed)
+    }
+
+    /// Takes only what [`RootList::text`] writes.
+    fn parse(text: &str) -> Option<Self> {
+        let mut lines = text.strip_suffix('\n')?.split('\n');
+        let environment = origin::environment_of_roots(lines.next()?)?;
+        let number = decimal::parse(lines.next()?)?;
+        let time = lines.next()?.parse().ok()?;
+        let scope = match lines.next()? {
+            "full" => Scope::Full,
+            "changed" => Scope::Changed,
+            _ => return None,
+        };
+        let previous = lines.next()?.parse().ok()?;
+        let mut roots = BTreeMap::new();
+        for line in lines {
+            let (log, head) = line.split_once(' ')?;
+            let (size, root) = head.split_once(' ')?;
+            let head = TreeHead { size: decimal::parse(size)?, root: root.parse().ok()? };
+            let log: LogId = log.parse().ok()?;
+            // in order, each once
+            if roots.last_key_value().is_some_and(|(last, _)| *last >= log) || head.size == 0 {
+                return None;
+            }
+            roots.insert(log, head);
+        }
+        let first = number == 1 && previous == Hash::EMPTY;
+        (first || number > 1).then_some(Self { environment, number, time, scope, previous, roots })
+    }
+}
+
+/// Follows lists from one to the next.
+#[derive(Debug, Clone, Default)]
+pub struct Chain(Option<Link>);
+
+#[derive(Debug, Clone, Copy)]
+struct Link {
+    number: u64,
+    time: JstTime,
+    digest: Hash,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BrokenChain {
+    #[error("list {found} stands where list {} has to be", .last.saturating_add(1))]
+    Number { last: u64, found: u64 },
+    #[error("the list names another one than the list {before} that is here as the list before it")]
+    Previous { before: u64 },
+    #[error("the list is older than the list {before} before it")]
+    Time { before: u64 },
+}
+
+impl Chain {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// After a list that is known to hold, such as the newest one in the bucket.
+    pub fn after(list: &RootList) -> Self {
+        Self(Some(Link { number: list.number, time: list.time, digest: list.digest() }))
+    }
+
+    /// The number that the next list has to have. `None` if any may come.
+    pub fn next(&self) -> Option<u64> {
+        self.0.map(|link| link.number.saturating_add(1))
+    }
+
+    /// Goes on to `list`, whether it fits or not.
+    pub fn follow(&mut self, list: &RootList) -> Result<(), BrokenChain> {
+        let Some(link) = std::mem::replace(self, Self::after(list)).0 else { return Ok(()) };
+        let before = link.number;
+        if Some(list.number) != before.checked_add(1) {
+            return Err(BrokenChain::Number { last: before, found: list.number });
+        }
+        if list.previous != link.digest {
+            return Err(BrokenChain::Previous { before });
+        }
+        if list.time < link.time { Err(BrokenChain::Time { before }) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,24 @@
+//! Text from operations as people may see it: nothing in it drives a terminal, turns the direction of writing, or hides.
+//! Bodies keep what was typed; what shows them goes through these.
+
+pub use tsujiban_core::escape::{escape_json, escape_line, escape_text};
+
+/// The first `most` characters, on one line.
+pub fn excerpt(text: &str, most: usize) -> String {
+    let mut shown = escape_line(&text.chars().take(most).collect::<String>());
+    if text.chars().nth(most).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_excerpt_is_short_and_safe() {
+        assert_eq!(excerpt("日本\x1b[2J", 3), "日本\\u{1b}…");
+        assert_eq!(excerpt("日本", 2), "日本");
+    }
+}

@@ -1,0 +1,244 @@
+use std::fmt;
+
+use tsujiban_core::history::{Day, JstTime};
+
+use crate::checkpoint::CheckpointError;
+use crate::merkle::NotProven;
+use crate::roots::{BrokenChain, RootListError};
+use crate::show::escape_line;
+use crate::{Hash, TreeHead};
+
+/// How many findings are named. The rest is counted.
+const NAMED: usize = 50;
+
+/// What the verifier has to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    pub verdict: Verdict,
+    /// The log, and how far it had come when it was exported. `None` where no checkpoint of the export holds.
+    pub head: Option<TreeHead>,
+    /// The range of the export.
+    pub first: u64,
+    pub end: u64,
+    /// How many entries were read, and of how many of them the body.
+    pub entries: u64,
+    pub bodies: u64,
+    /// How many checkpoints and lists the log was held to, and how many of their heads lie outside of the range.
+    pub heads: u64,
+    pub unconnected: u64,
+    pub lists: u64,
+    /// The gaps that staff declared, whatever the verdict.
+    pub gaps: Vec<DeclaredGap>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    Intact,
+    /// Nothing was altered; bodies of these days are gone, as they have to be.
+    Expired(Vec<Day>),
+    Tampered {
+        findings: Vec<Finding>,
+        /// How many more there are.
+        more: u64,
+    },
+}
+
+/// Where, and what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    pub place: Place,
+    pub flaw: Flaw,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// A line of the export, from 1; and the entry that has to stand there, if one has to.
+    Line {
+        line: u64,
+        entry: Option<u64>,
+    },
+    Entry {
+        sequence: u64,
+    },
+    /// Somewhere from `from` to before `to`.
+    Entries {
+        from: u64,
+        to: u64,
+    },
+    /// The checkpoint in the export.
+    Head,
+    /// One that the auditor brought.
+    Checkpoint {
+        name: String,
+    },
+    List {
+        name: String,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Flaw {
+    #[error("the line is not written as an export has it")]
+    Line,
+    #[error("the export is cut")]
+    Cut,
+    #[error("something follows the end")]
+    Trailing,
+    #[error("there is more here than any log has")]
+    TooMuch,
+    #[error("the export is of another log: {0:?}")]
+    OtherLog(String),
+    #[error("the export names another key than the one that was brought")]
+    OtherKey,
+    #[error("the range does not fit into the log")]
+    Range,
+    #[error("the entries are missing")]
+    Missing,
+    #[error("the entry stands here again, or too late")]
+    Repeated,
+    #[error("the leaf says that it is of entry {0}")]
+    OtherEntry(u64),
+    #[error("the leaf is not that of any entry")]
+    Leaf,
+    #[error("the leaf is not the one whose hash stands beside it")]
+    Check,
+    #[error("the body is not the one to which the leaf commits")]
+    Body,
+    #[error("what is no operation has a body")]
+    NoOperation,
+    #[error("the body is missing, of {0} entries of one day in all, and no retention says that the day has gone")]
+    NoBody(u64),
+    #[error("the entry says that {0} has gone, which has not expired yet")]
+    TooEarly(Day),
+    #[error("the entry says that {day} has gone, and counts entries {first} to {last}, {count} in all, where others are")]
+    OtherCount { day: Day, first: u64, last: u64, count: u64 },
+    #[error(
+        "the entry says that {day} has gone, and list {list} shows entries of it that were there before it began or came after its end"
+    )]
+    OtherDay { day: Day, list: u64 },
+    #[error("the entry says that {day} has gone, of which no entry can be that came after an operation of {after}")]
+    Younger { day: Day, after: JstTime },
+    #[error("the gap is not signed by the log's key for this place")]
+    Gap,
+    #[error("the entries are not those of the signed root")]
+    OtherRoot,
+    #[error("the signed checkpoint does not hold: {0}")]
+    Checkpoint(CheckpointError),
+    #[error("the signed checkpoint is of {found} entries, the export of {wanted}")]
+    OtherSize { found: u64, wanted: u64 },
+    #[error("the list does not hold: {0}")]
+    List(RootListError),
+    #[error("the chain of lists is broken: {0}")]
+    Chain(BrokenChain),
+    #[error("the full list does not name the log, which an earlier one names")]
+    Unlisted,
+    #[error(
+        "the history was rewritten: what is exported is not what {size} entries were then, whose root was {root}; they differ somewhere from entry {from} on"
+    )]
+    Rewritten { size: u64, root: Hash, from: u64 },
+    #[error(
+        "the log had {known} entries then, and what is exported ends with {exported}: take a new export; if it ends there, too, entries were cut off"
+    )]
+    Shorter { known: u64, exported: u64 },
+    #[error("the log had {before} entries in list {list} before, and {size} here")]
+    Shrunk { list: u64, before: u64, size: u64 },
+    #[error("the list goes back behind the gap at entry {gap}, after list {list} had gone on from it")]
+    BackBehindGap { gap: u64, list: u64 },
+    #[error("the proof does not hold: {0}")]
+    Proof(NotProven),
+}
+
+/// Entries that were lost, and whose loss staff declared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeclaredGap {
+    /// The entry that declares it.
+    pub sequence: u64,
+    /// From here to before `newest.size`, entries were lost or exchanged for others.
+    pub agreed: u64,
+    pub newest: TreeHead,
+    pub since: JstTime,
+    pub by: String,
+    pub reason: Hash,
+    /// How many of the brought heads are of entries that were lost.
+    pub excuses: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    named: Vec<Finding>,
+    more: u64,
+}
+
+impl Findings {
+    pub(super) fn add(&mut self, place: Place, flaw: Flaw) {
+        let finding = Finding { place, flaw };
+        if self.named.len() < NAMED {
+            self.named.push(finding);
+        } else {
+            self.more = self.more.saturating_add(1);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.named.is_empty()
+    }
+
+    pub(super) fn verdict(self, expired: Vec<Day>) -> Verdict {
+        match (self.named, expired) {
+            (named, expired) if named.is_empty() && expired.is_empty() => Verdict::Intact,
+            (named, expired) if named.is_empty() => Verdict::Expired(expired),
+            (findings, _) => Verdict::Tampered { findings, more: self.more },
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line { line, entry: None } => write!(f, "line {line}"),
+            Self::Line { line, entry: Some(entry) } => write!(f, "line {line}, where entry {entry} has to stand"),
+            Self::Entry { sequence } => write!(f, "entry {sequence}"),
+            Self::Entries { from, to } if to.saturating_sub(*from) == 1 => write!(f, "entry {from}"),
+            Self::Entries { from, to } => write!(f, "entries {from} to {}", to.saturating_sub(1)),
+            Self::Head => f.write_str("the export's checkpoint"),
+            Self::Checkpoint { name } => write!(f, "checkpoint {}", escape_line(name)),
+            Self::List { name } => write!(f, "list {}", escape_line(name)),
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, escape_line(&self.flaw.to_string()))
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Intact => f.write_str("intact"),
+            Self::Expired(days) => {
+                let days: Vec<String> = days.iter().map(Day::to_string).collect();
+                write!(f, "lawfully expired: {}", days.join(", "))
+            }
+            Self::Tampered { findings, more } => {
+                f.write_str("TAMPERED")?;
+                findings.iter().try_for_each(|finding| write!(f, "\n  {finding}"))?;
+                if *more > 0 { write!(f, "\n  and {more} more") } else { Ok(()) }
+            }
+        }
+    }
+}
+
+/// Several lines: the verdict, and the gaps.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.verdict)?;
+        for gap in &self.gaps {
+            let DeclaredGap { sequence, agreed, newest, since, by, .. } = gap;
+            write!(f, "\ngap declared by {} at entry {sequence}, since {since}: ", escape_line(by))?;
+            write!(f, "what were entries {agreed} to {} is lost", newest.size.saturating_sub(1))?;
+        }
+        Ok(())
+    }
+}
