@@ -221,7 +221,7 @@ async fn build_up(
         Err(error) => return Err(noted(&mut outcome.isolation, error, TenantError::Isolation)),
     };
     outcome.isolation = Some(Verdict::holds("Isolated", "rights, network policies, quota and limits are as they must be"));
-    let keys = prepare(tenant, context, &id, held, outcome).await;
+    let keys = prepare(tenant, context, &id, held, &held_namespace, outcome).await;
     match apply::schedule(client, &id, before, cron_jobs, suspended).await {
         Ok(cron_jobs) => known.note(&cron_jobs),
         Err(error) => return Err(noted(&mut outcome.scheduled, error, TenantError::Schedule)),
@@ -244,6 +244,7 @@ async fn prepare(
     context: &Context,
     id: &validate::Identity,
     annotated: Option<IncarnationId>,
+    namespace: &Namespace,
     outcome: &mut status::Outcome,
 ) -> Result<Option<Namespace>, TenantError> {
     let keys = context.keys.borrow().clone();
@@ -269,15 +270,15 @@ async fn prepare(
     match context.backup.prepare(&id.group, expected.as_ref()).await {
         Ok(incarnation) => {
             outcome.incarnation = Some(incarnation.clone());
-            let mut namespace = None;
+            let mut noted_now = None;
             if annotated.as_ref() != Some(&incarnation) {
-                match apply::annotate(&context.client, id, &incarnation).await {
-                    Ok(annotated) => namespace = Some(annotated),
+                match apply::annotate(&context.client, id, namespace, &incarnation).await {
+                    Ok(annotated) => noted_now = Some(annotated),
                     Err(error) => return Err(noted(&mut outcome.keys, error, TenantError::Annotate)),
                 }
             }
             outcome.keys = Some(prepared);
-            Ok(namespace)
+            Ok(noted_now)
         }
         Err(error) => {
             outcome.incarnation = annotated;

@@ -91,9 +91,9 @@ async fn is_current(client: &Client, id: &Identity) -> Result<bool, ApplyError> 
     }
 }
 
-/// Notes the incarnation on the namespace. Answers how it is then.
-pub async fn annotate(client: &Client, id: &Identity, incarnation: &IncarnationId) -> Result<Namespace, ApplyError> {
-    let (namespace, _) = ensure(&Api::all(client.clone()), &build::namespace(id, Some(incarnation))).await?;
+/// Notes the incarnation on the namespace that is held. Answers how it is then.
+pub async fn annotate(client: &Client, id: &Identity, held: &Namespace, incarnation: &IncarnationId) -> Result<Namespace, ApplyError> {
+    let (namespace, _) = write(&Api::all(client.clone()), &build::namespace(id, Some(incarnation)), Some(held)).await?;
     Ok(namespace)
 }
 

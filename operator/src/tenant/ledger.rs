@@ -39,7 +39,7 @@ pub struct Place {
 /// How an object was last seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
-    /// Of one kind, the larger one is the later one.
+    /// Of one kind, the larger one is the later one; 0 when it is not known.
     version: u64,
     /// A digest of everything about it that matters.
     look: u64,
@@ -57,7 +57,7 @@ impl Mark {
 
     /// Whether an object that was seen like this tells nothing new to those who know `self`.
     fn explains(self, seen: Self) -> bool {
-        seen.version <= self.version || seen.look == self.look
+        (seen.version != 0 && seen.version <= self.version) || seen.look == self.look
     }
 }
 
