@@ -1,10 +1,12 @@
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 const READERS: u32 = 4;
 const BUSY: Duration = Duration::from_secs(5);
@@ -41,12 +43,19 @@ pub struct Migrations {
 
 /// The database.
 #[derive(Clone)]
-pub struct Database(Backend<Sqlite, PgPool>);
+pub struct Database(Backend<Sqlite, Postgres>);
 
 #[derive(Clone)]
 struct Sqlite {
     writer: SqlitePool,
     readers: SqlitePool,
+}
+
+#[derive(Clone)]
+struct Postgres {
+    pool: PgPool,
+    /// Who holds it may begin a transaction; `None`: anybody may.
+    turn: Option<Arc<Mutex<()>>>,
 }
 
 impl Database {
@@ -70,14 +79,30 @@ impl Database {
     /// Connects to PostgreSQL, with so many connections at most. Fails within seconds when it is not there.
     pub async fn postgres(options: PgConnectOptions, connections: u32) -> Result<Self, sqlx::Error> {
         let pool = PgPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE);
-        Ok(Self(Backend::Postgres(pool.connect_with(options).await?)))
+        Ok(Self(Backend::Postgres(Postgres { pool: pool.connect_with(options).await?, turn: None })))
+    }
+
+    /// The same for tables whose writers nearly always meet, as where each of them raises one number: the transactions of this process take
+    /// turns, first come, first served, as SQLite's do anyway. Those of other processes may still be in the way, and are few.
+    #[must_use]
+    pub fn taking_turns(self) -> Self {
+        Self(match self.0 {
+            Backend::Postgres(postgres) => Backend::Postgres(Postgres { turn: Some(Arc::default()), ..postgres }),
+            sqlite @ Backend::Sqlite(_) => sqlite,
+        })
+    }
+
+    /// Waits until it is this caller's turn to begin a transaction, if there are turns.
+    pub(crate) async fn turn(&self) -> Option<OwnedMutexGuard<()>> {
+        let Backend::Postgres(Postgres { turn: Some(turn), .. }) = &self.0 else { return None };
+        Some(Arc::clone(turn).lock_owned().await)
     }
 
     /// Brings the tables to this version. Several processes may do so at the same time.
     pub async fn migrate(&self, migrations: &Migrations) -> Result<(), MigrateError> {
         match &self.0 {
             Backend::Sqlite(sqlite) => migrations.sqlite.run(&sqlite.writer).await,
-            Backend::Postgres(pool) => migrations.postgres.run(pool).await,
+            Backend::Postgres(postgres) => migrations.postgres.run(&postgres.pool).await,
         }
     }
 
@@ -85,7 +110,7 @@ impl Database {
     pub fn reads(&self) -> Backend<&SqlitePool, &PgPool> {
         match &self.0 {
             Backend::Sqlite(sqlite) => Backend::Sqlite(&sqlite.readers),
-            Backend::Postgres(pool) => Backend::Postgres(pool),
+            Backend::Postgres(postgres) => Backend::Postgres(&postgres.pool),
         }
     }
 
@@ -93,7 +118,7 @@ impl Database {
     pub fn writes(&self) -> Backend<&SqlitePool, &PgPool> {
         match &self.0 {
             Backend::Sqlite(sqlite) => Backend::Sqlite(&sqlite.writer),
-            Backend::Postgres(pool) => Backend::Postgres(pool),
+            Backend::Postgres(postgres) => Backend::Postgres(&postgres.pool),
         }
     }
 
@@ -116,7 +141,7 @@ impl Database {
                 sqlite.readers.close().await;
                 sqlite.writer.close().await;
             }
-            Backend::Postgres(pool) => pool.close().await,
+            Backend::Postgres(postgres) => postgres.pool.close().await,
         }
     }
 }

@@ -114,6 +114,10 @@ impl Postgres {
         format!("postgres://{GUARDED}@localhost:{}/{}", self.port, database.name)
     }
 
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The password of [`GUARDED`].
     pub fn password(&self) -> &str {
         &self.password

@@ -2,6 +2,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 use sqlx::{PgConnection, Postgres, Sqlite, SqliteConnection, Transaction};
+use tokio::sync::OwnedMutexGuard;
 
 use crate::{Backend, Database, Failure, is_conflict};
 
@@ -11,19 +12,22 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(128);
 
 /// A transaction. Without [`commit`](Self::commit) it has never been.
 #[derive(Debug)]
-pub struct Tx(Backend<Transaction<'static, Sqlite>, Transaction<'static, Postgres>>);
+pub struct Tx {
+    tx: Backend<Transaction<'static, Sqlite>, Transaction<'static, Postgres>>,
+    _turn: Option<OwnedMutexGuard<()>>,
+}
 
 impl Tx {
     /// The connection, for [`on!`](crate::on).
     pub fn on(&mut self) -> Backend<&mut SqliteConnection, &mut PgConnection> {
-        match &mut self.0 {
+        match &mut self.tx {
             Backend::Sqlite(tx) => Backend::Sqlite(tx),
             Backend::Postgres(tx) => Backend::Postgres(tx),
         }
     }
 
     pub async fn commit(self) -> Result<(), sqlx::Error> {
-        match self.0 {
+        match self.tx {
             Backend::Sqlite(tx) => tx.commit().await,
             Backend::Postgres(tx) => tx.commit().await,
         }
@@ -34,10 +38,13 @@ impl Database {
     /// Begins to write as if nobody else did: SQLite lets one write at a time, PostgreSQL several, and fails the one that saw what another
     /// one changed ([`is_conflict`]). [`transaction!`](crate::transaction) tries again by itself.
     pub async fn begin(&self) -> Result<Tx, sqlx::Error> {
-        Ok(Tx(match self.writes() {
+        // before a connection: who waits for a turn leaves them to others
+        let turn = self.turn().await;
+        let tx = match self.writes() {
             Backend::Sqlite(writer) => Backend::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
             Backend::Postgres(pool) => Backend::Postgres(pool.begin_with("BEGIN ISOLATION LEVEL SERIALIZABLE").await?),
-        }))
+        };
+        Ok(Tx { tx, _turn: turn })
     }
 }
 

@@ -78,7 +78,8 @@ impl Catalogue {
     /// Brings the tables to this version.
     pub async fn open(database: Database) -> Result<Self, CatalogueError> {
         database.migrate(&MIGRATIONS).await?;
-        Ok(Self { database })
+        // every attempt has the cursor after all others', and every key raises the generation of the key table
+        Ok(Self { database: database.taking_turns() })
     }
 
     /// Ends all connections, so that a file is whole.

@@ -19,6 +19,8 @@ mod isolation;
 mod keys;
 #[path = "it/lives.rs"]
 mod lives;
+#[path = "it/outage.rs"]
+mod outage;
 #[path = "it/reading.rs"]
 mod reading;
 #[path = "it/rebuild.rs"]

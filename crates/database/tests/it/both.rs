@@ -1,6 +1,8 @@
 //! What holds for either database.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -79,6 +81,31 @@ async fn what_reads_and_then_writes_loses_nothing() {
             done.unwrap();
         }
         assert_eq!(used(&database, "a").await, 200, "{database:?}");
+    }
+}
+
+/// The same where all of a process want the same row, all the time: with turns none is in the way of another one, and so none is ever tried
+/// again.
+#[tokio::test]
+async fn those_who_take_turns_are_never_in_the_way() {
+    for Subject { database, .. } in subjects().await {
+        let database = database.taking_turns();
+        add(&database, "a", 1000).await;
+        let (mut tasks, begun) = (JoinSet::new(), Arc::new(AtomicU32::new(0)));
+        for _ in 0..100 {
+            let (database, begun) = (database.clone(), begun.clone());
+            tasks.spawn(async move {
+                transaction!(database, tx => {
+                    begun.fetch_add(1, Ordering::SeqCst);
+                    charge(tx, "a").await
+                })
+                .unwrap();
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.unwrap();
+        }
+        assert_eq!((used(&database, "a").await, begun.load(Ordering::SeqCst)), (100, 100), "{database:?}");
     }
 }
 
