@@ -183,7 +183,7 @@ impl Shared {
                 decision::decide_in(group, method, identity, &*self.authenticator).await.map_err(at_home)?;
                 call.touches(group);
             }
-            None if caller.is_bound() && method.subjects.names_a_group() => return Err(no_group().into()),
+            None if caller.is_bound() && method.subjects.names_a_group() => return Err(no_group(caller).into()),
             None => {}
         }
         Ok(())
@@ -297,6 +297,8 @@ fn unreadable() -> ServiceError {
     ServiceError::new(Kind::Invalid, "UNREADABLE", "the request is no message of this method; client and server may differ in version")
 }
 
-fn no_group() -> ServiceError {
-    ServiceError::new(Kind::Denied, "NO_GROUP", "the request names no group; name your own")
+/// Of a collector, the request is not whole. Of a person, no group may be the name of something that is not theirs.
+fn no_group(caller: &Caller) -> ServiceError {
+    let kind = if matches!(caller, Caller::Person { .. }) { Kind::Denied } else { Kind::Invalid };
+    ServiceError::new(kind, "NO_GROUP", "the request names no group; name your own, in its header if it has one")
 }
