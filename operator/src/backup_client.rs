@@ -15,6 +15,7 @@ use tsujiban_proto::backup::v1::{ListAttemptsRequest, ListAttemptsResponse};
 use tsujiban_proto::error::{Kind, ServiceError};
 use tsujiban_proto::lifecycle::v1::lifecycle_service_client::LifecycleServiceClient;
 use tsujiban_proto::lifecycle::v1::{DetachRequest, EraseRequest, PrepareRequest, ReportRequest, ReportResponse};
+use tsujiban_service::trace;
 
 use crate::errors::chain;
 use crate::fence::{Fence, Fenced, Pass, TRANSIT};
@@ -148,6 +149,7 @@ impl BackupClient {
         let mut request = Request::new(message);
         request.set_timeout(DEADLINE);
         request.metadata_mut().insert("authorization", bearer);
+        trace::inject(request.metadata_mut());
         Ok(request)
     }
 

@@ -57,6 +57,10 @@ pub const ROLE_OPERATOR: &str = "tsujiban-operator-tenant";
 pub const OPERATOR: &str = "tsujiban-operator";
 /// The backup service: name of its Service and ServiceAccount in the system namespace.
 pub const BACKUP: &str = "tsujiban-backup";
+/// The audit service: name of its Service and ServiceAccount in the system namespace.
+pub const AUDIT: &str = "tsujiban-audit";
+/// The audience of tokens for the audit service, and the API group of its virtual resources.
+pub const AUDIT_AUDIENCE: &str = "audit.tsujiban.dev";
 /// The prefix of the ServiceAccounts of staff in the system namespace: `staff-<name>`.
 pub const STAFF_PREFIX: &str = "staff-";
 /// The audience of tokens for the backup service.

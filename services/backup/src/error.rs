@@ -3,6 +3,7 @@
 use tsujiban_objects::StoreError;
 use tsujiban_proto::error::{DEVICE_ERASED, Kind, ServiceError};
 use tsujiban_sealing::{KeyError, SealingError};
+use tsujiban_service::history::spool::SpoolKeyError;
 
 use crate::catalogue::CatalogueError;
 use crate::object::ObjectError;
@@ -19,6 +20,8 @@ pub enum Error {
     Catalogue(#[from] CatalogueError),
     #[error(transparent)]
     Key(#[from] KeyError),
+    #[error("the key of the history's spool cannot be used")]
+    Spool(#[from] SpoolKeyError),
     #[error(transparent)]
     Object(#[from] ObjectError),
 }
@@ -55,7 +58,7 @@ impl From<Error> for ServiceError {
             Error::Catalogue(CatalogueError::Gone) | Error::Key(KeyError::Destroyed) => (Kind::NotFound, "ERASED"),
             Error::Catalogue(error) if error.is_transient() => (Kind::Unavailable, "CATALOGUE"),
             Error::Catalogue(_) => (Kind::Internal, "CATALOGUE"),
-            Error::Key(_) => (Kind::Internal, "KEYS"),
+            Error::Key(_) | Error::Spool(_) => (Kind::Internal, "KEYS"),
         };
         let chain = chain(&error);
         if kind == Kind::NotFound {

@@ -52,7 +52,11 @@ async fn repeat<F: Future<Output = Duration>>(stop: &CancellationToken, job: imp
 async fn follow_keys(backup: &Backup, dir: PathBuf) -> Result<(), String> {
     let mounted = tokio::task::spawn_blocking(move || files::epoch_keys(&dir)).await;
     let mounted = mounted.map_err(|error| error.to_string())?.map_err(|error| chain(&error))?;
-    backup.rotate_keys(&mounted).await.map(drop).map_err(|error| chain(&error))
+    backup.rotate_keys(&mounted).await.map_err(|error| chain(&error))?;
+    match &backup.history {
+        Some(history) => history.follow_epochs().map_err(|error| chain(&error)),
+        None => Ok(()),
+    }
 }
 
 fn report<T>(job: &str, result: Result<T, String>) {

@@ -7,6 +7,7 @@ use tsujiban_core::id::{GroupId, IncarnationId, KeyId, SerialNumber};
 use tsujiban_core::retention;
 use tsujiban_proto::error::Kind;
 use tsujiban_service::caller::GroupScope;
+use tsujiban_service::history::History;
 
 use crate::catalogue::{Erased, GroupRow, GroupState, GroupUse};
 use crate::error::{Error, Result};
@@ -155,8 +156,18 @@ impl Backup {
         Ok(holdings)
     }
 
+    /// The epoch keys that wrap something: data keys, or the key of the operations that wait for the history.
     pub async fn epochs_in_use(&self) -> Result<BTreeSet<KeyId>> {
-        Ok(self.catalogue.epochs_in_use().await?)
+        let mut epochs = self.catalogue.epochs_in_use().await?;
+        if let Some(history) = &self.history {
+            epochs.extend(history.epochs_in_use()?);
+        }
+        Ok(epochs)
+    }
+
+    /// Where it is recorded what came of each call.
+    pub fn history(&self) -> Option<History> {
+        self.history.clone()
     }
 
     /// An incarnation of this very group, whatever became of it.

@@ -13,12 +13,17 @@ use tsujiban_backup::settings::{Cli, Command, ServeArgs, SettingsError};
 use tsujiban_backup::start::StartError;
 use tsujiban_backup::{error, jobs, probe, rpc, start};
 use tsujiban_core::clock::SystemClock;
+use tsujiban_service::access::Guard;
 use tsujiban_service::health::Health;
+use tsujiban_service::history::Delivery;
 use tsujiban_service::identity::KubeAuthenticator;
 use tsujiban_service::{server, shutdown, telemetry};
 
 #[global_allocator]
 static ALLOC: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The environment in which nobody is shown the contracts.
+const PRODUCTION: &str = "production";
 
 /// How often to try a database or a storage that cannot be reached, and how long to wait between tries.
 const TRIES: u32 = 60;
@@ -40,21 +45,33 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let _telemetry = telemetry::init("tsujiban-backup", &args.server.telemetry)?;
     let stop = shutdown::on_signal()?;
     let registry = Registry::new();
-    let backup = begin(args, &registry, &stop).await?;
+    let (backup, delivery) = begin(args, &registry, &stop).await?;
     let client = kube::Client::try_default().await.context("the apiserver's address and credentials are not known here")?;
     let authenticator = KubeAuthenticator::new(client, BACKUP_AUDIENCE, &args.system_namespace, SystemClock);
+    let mut guard = Guard::new(Arc::new(authenticator), registry);
+    guard.services = rpc::SERVICES.to_vec();
+    guard.history = backup.history();
+    guard.reflection = args.environment.as_str() != PRODUCTION;
+    // it outlives the last call by as long as that takes to be written down
+    let last = CancellationToken::new();
+    let delivery = delivery.map(|delivery| tokio::spawn(delivery.run(last.clone())));
     let jobs = tokio::spawn(jobs::run(Arc::clone(&backup), args.epoch_keys_dir.clone(), stop.clone()));
-    let served = server::serve(&args.server, rpc::routes(&backup), Arc::new(authenticator), registry, Health::new(), stop.clone()).await;
+    let served = server::serve(&args.server, rpc::routes(&backup), guard, Health::new(), stop.clone()).await;
     stop.cancel();
     jobs.await?;
+    last.cancel();
+    if let Some(delivery) = delivery {
+        delivery.await?;
+    }
     Ok(served?)
 }
 
 /// Starts the service, with patience for a database and a storage that start at the same time.
-async fn begin(args: &ServeArgs, registry: &Registry, stop: &CancellationToken) -> anyhow::Result<Arc<Backup>> {
+async fn begin(args: &ServeArgs, registry: &Registry, stop: &CancellationToken) -> anyhow::Result<(Arc<Backup>, Option<Delivery>)> {
     let catalogue = patiently(stop, async || args.catalogue().await, SettingsError::is_transient).await?;
-    let parts = args.parts(catalogue, registry)?;
-    patiently(stop, async || start::start(parts.clone(), &args.s3.allowed_regions).await, StartError::is_transient).await
+    let (parts, delivery) = args.parts(catalogue, registry)?;
+    let backup = patiently(stop, async || start::start(parts.clone(), &args.s3.allowed_regions).await, StartError::is_transient).await?;
+    Ok((backup, delivery))
 }
 
 async fn patiently<T, E>(

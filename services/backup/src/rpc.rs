@@ -11,6 +11,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
+use tonic::server::NamedService;
 use tonic::service::Routes;
 use tsujiban_proto::backup::v1::backup_service_server::BackupServiceServer;
 use tsujiban_proto::lifecycle::v1::lifecycle_service_server::LifecycleServiceServer;
@@ -21,6 +22,9 @@ use crate::service::Backup;
 const CHUNK: usize = 64 * 1024;
 /// How many pieces of a stream wait for a slow reader.
 const WAITING: usize = 4;
+
+/// The services that are served.
+pub const SERVICES: [&str; 2] = [BackupServiceServer::<backup::Api>::NAME, LifecycleServiceServer::<lifecycle::Api>::NAME];
 
 /// Both services over the same state.
 pub fn routes(backup: &Arc<Backup>) -> Routes {

@@ -8,6 +8,7 @@ use tsujiban_core::clock::Clock;
 use tsujiban_core::id::{EnvironmentName, IncarnationId, KeyId};
 use tsujiban_objects::{Measured, Objects};
 use tsujiban_sealing::{DataKey, Keyring, Random};
+use tsujiban_service::history::History;
 
 use crate::catalogue::Catalogue;
 use crate::error::Result;
@@ -27,6 +28,8 @@ pub struct Parts {
     pub keyring: Arc<Keyring>,
     pub environment: EnvironmentName,
     pub metrics: Metrics,
+    /// Where it is recorded what came of each call. `None`: nowhere.
+    pub history: Option<History>,
 }
 
 /// The service. [`start`](crate::start::start) makes it.
@@ -38,6 +41,7 @@ pub struct Backup {
     pub(crate) keyring: Arc<Keyring>,
     pub(crate) environment: EnvironmentName,
     pub(crate) metrics: Metrics,
+    pub(crate) history: Option<History>,
     turns: Vec<Mutex<()>>,
     /// Held while the key table is copied to the bucket.
     pub(crate) copying: Mutex<()>,
@@ -45,10 +49,10 @@ pub struct Backup {
 
 impl Backup {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { clock, random, store, catalogue, keyring, environment, metrics } = parts;
+        let Parts { clock, random, store, catalogue, keyring, environment, metrics, history } = parts;
         let store = Arc::new(Measured::new(store, metrics.store.clone()));
         let turns = (0..TURNS).map(|_| Mutex::default()).collect();
-        Self { clock, random, store, catalogue, keyring, environment, metrics, turns, copying: Mutex::default() }
+        Self { clock, random, store, catalogue, keyring, environment, metrics, history, turns, copying: Mutex::default() }
     }
 
     pub(crate) fn now(&self) -> Timestamp {

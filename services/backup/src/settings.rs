@@ -11,6 +11,8 @@ use tsujiban_database::{DatabaseArgs, InvalidDatabase, is_unavailable};
 use tsujiban_objects::{InvalidS3, S3Args};
 use tsujiban_sealing::files::{self, KeyFileError};
 use tsujiban_sealing::{KeyError, Keyring, SystemRandom};
+use tsujiban_service::history::spool::{DEFAULT_BYTES, SpoolError};
+use tsujiban_service::history::{self, ClientArgs, Delivery, History, HistoryClient, InvalidClient};
 use tsujiban_service::server::ServerArgs;
 
 use crate::catalogue::{Catalogue, CatalogueError};
@@ -59,6 +61,14 @@ pub struct ServeArgs {
     pub system_namespace: String,
     #[command(flatten)]
     pub s3: S3Args,
+    #[command(flatten)]
+    pub audit: ClientArgs,
+    /// Where operations wait for the history: a folder on a volume that outlives the process, of this process alone.
+    #[arg(long, env = "TSUJIBAN_SPOOL_DIR", default_value = "/var/lib/tsujiban/spool")]
+    pub spool_dir: PathBuf,
+    /// How many bytes may wait there. When they are used up, calls are refused. The volume needs the room.
+    #[arg(long, env = "TSUJIBAN_SPOOL_BYTES", default_value_t = DEFAULT_BYTES)]
+    pub spool_bytes: u64,
 }
 
 /// Why the service cannot be made of its settings.
@@ -74,6 +84,10 @@ pub enum SettingsError {
     Database(#[from] InvalidDatabase),
     #[error("the catalogue cannot be opened")]
     Catalogue(#[from] CatalogueError),
+    #[error(transparent)]
+    Audit(#[from] InvalidClient),
+    #[error("the operation history cannot be written")]
+    Spool(#[from] SpoolError),
     #[error("a metric is there twice; this is a fault of the program")]
     Metrics(#[from] prometheus::Error),
 }
@@ -95,18 +109,38 @@ impl ServeArgs {
         Ok(Catalogue::open(self.database.open(&self.data_dir.join(DATABASE)).await?).await?)
     }
 
-    /// Reads keys and credentials. Talks to nobody.
-    pub fn parts(&self, catalogue: Catalogue, registry: &Registry) -> Result<Parts, SettingsError> {
+    /// Reads keys and credentials, and opens the spool. Talks to nobody. The history's part has to be run.
+    pub fn parts(&self, catalogue: Catalogue, registry: &Registry) -> Result<(Parts, Option<Delivery>), SettingsError> {
         let master = files::master_key(&self.master_key_dir)?;
-        let keyring = Keyring::new(master, &files::epoch_keys(&self.epoch_keys_dir)?)?;
-        Ok(Parts {
+        let keyring = Arc::new(Keyring::new(master, &files::epoch_keys(&self.epoch_keys_dir)?)?);
+        let store = Arc::new(self.s3.connect()?);
+        let metrics = Metrics::new(registry)?;
+        let (history, delivery) = self.history(&keyring, registry)?.unzip();
+        let parts = Parts {
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom::new()),
-            store: Arc::new(self.s3.connect()?),
+            store,
             catalogue,
-            keyring: Arc::new(keyring),
+            keyring,
             environment: self.environment.clone(),
-            metrics: Metrics::new(registry)?,
-        })
+            metrics,
+            history,
+        };
+        Ok((parts, delivery))
+    }
+
+    fn history(&self, keyring: &Arc<Keyring>, registry: &Registry) -> Result<Option<(History, Delivery)>, SettingsError> {
+        if self.audit.endpoint.is_empty() {
+            return Ok(None);
+        }
+        let parts = history::Parts {
+            dir: self.spool_dir.clone(),
+            bytes: self.spool_bytes,
+            keyring: Arc::clone(keyring),
+            ledger: Arc::new(HistoryClient::new(&self.audit)?),
+            clock: Arc::new(SystemClock),
+            random: Arc::new(SystemRandom::new()),
+        };
+        Ok(Some(History::open(parts, registry)?))
     }
 }

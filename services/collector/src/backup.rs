@@ -16,6 +16,7 @@ use tsujiban_core::outcome::Reason;
 use tsujiban_proto::backup::v1 as wire;
 use tsujiban_proto::backup::v1::backup_service_client::BackupServiceClient;
 use tsujiban_proto::error::{DEVICE_ERASED, Kind, ServiceError};
+use tsujiban_service::trace;
 use zeroize::Zeroizing;
 
 use crate::driver::{About, Config};
@@ -214,6 +215,7 @@ impl Login {
     fn with<T>(self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.metadata_mut().insert("authorization", self.token);
+        trace::inject(request.metadata_mut());
         request.set_timeout(self.deadline);
         request
     }

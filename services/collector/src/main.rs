@@ -8,7 +8,7 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{Instrument, error, error_span, info};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::layer;
 use tracing_subscriber::layer::SubscriberExt;
@@ -24,6 +24,7 @@ use tsujiban_collector::settings::Settings;
 use tsujiban_collector::shell::Places;
 use tsujiban_collector::summary::Summary;
 use tsujiban_collector::target::Target;
+use tsujiban_service::telemetry;
 
 #[global_allocator]
 static ALLOC: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -38,8 +39,10 @@ async fn main() -> ExitCode {
     tracing_subscriber::registry()
         .with(layer().json().flatten_event(true).with_current_span(false).with_span_list(false))
         .with(filter)
+        .with(telemetry::trace_ids("tsujiban-collector"))
         .init();
-    match collect(&settings).await {
+    // one trace for the whole collection, at whatever level is logged: it joins what the history says of its calls
+    match collect(&settings).instrument(error_span!("collection")).await {
         Ok(code) => code,
         Err(cause) => {
             let cause = chain(cause.as_ref());

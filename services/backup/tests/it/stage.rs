@@ -28,7 +28,8 @@ use tsujiban_proto::backup::v1::{
 use tsujiban_proto::lifecycle::v1::lifecycle_service_client::LifecycleServiceClient;
 use tsujiban_proto::lifecycle::v1::{EraseRequest, EraseResponse, PrepareRequest, ReportRequest, ReportResponse};
 use tsujiban_sealing::{Keyring, MasterKey, SealedEpochKey, SystemRandom};
-use tsujiban_service::testing::{InProcess, KnownCallers, serve_in_process, with_token};
+use tsujiban_service::access::Guard;
+use tsujiban_service::testing::{InProcess, KnownCallers, serve_guarded, with_token};
 use uuid::Uuid;
 
 use crate::POSTGRES;
@@ -132,6 +133,7 @@ impl World {
             keyring: Arc::new(Keyring::new(self.master.clone(), epochs).unwrap()),
             environment: "test".parse().unwrap(),
             metrics: Metrics::new(&Registry::new()).unwrap(),
+            history: None,
         }
     }
 
@@ -139,7 +141,9 @@ impl World {
         let parts = self.parts(&epochs, store).await;
         let catalogue = parts.catalogue.clone();
         let backup = start(parts, &[REGION.to_owned()]).await?;
-        let server = serve_in_process(rpc::routes(&backup), Arc::new(callers())).await;
+        let mut guard = Guard::new(Arc::new(callers()), Registry::new());
+        guard.services = rpc::SERVICES.to_vec();
+        let server = serve_guarded(rpc::routes(&backup), guard).await;
         Ok(Stage { world: self, epochs, backup, catalogue, server })
     }
 
