@@ -1,0 +1,264 @@
+//! The engine: takes entries of many callers at the same time and makes one history of them.
+//!
+//! One task, the sequencer, decides about the order. It takes whatever waits, seals bodies and grows trees in memory, and writes all of it in
+//! one transaction; nobody is answered before that is durable. With SQLite, whose only writer it is, it prepares the next batch meanwhile.
+//! With PostgreSQL there may be several: each locks the logs of its batch first, and looks whether they are as it remembers them.
+
+pub mod cache;
+mod load;
+mod mark;
+mod prepare;
+mod recent;
+mod rows;
+mod sequencer;
+mod statement;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use jiff::Timestamp;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tsujiban_core::clock::Clock;
+use tsujiban_database::{Backend, Database};
+use tsujiban_history::{Day, Leaf};
+use tsujiban_sealing::{KeyError, Keyring, Random, SealingError};
+
+use crate::owner::Owner;
+
+pub use self::load::LoadedKey;
+pub use self::prepare::{edge, open as open_day_key};
+pub use self::rows::{Conn, GoneDay, KeyRow};
+
+/// How many calls wait at most.
+const QUEUE: usize = 16_384;
+/// How many KiB of bodies wait at most; what comes on top is refused.
+const QUEUE_KIB: usize = 64 * 1024;
+/// The longest body in bytes.
+pub const MAX_BODY: usize = 64 * 1024;
+
+/// What a body is about, as far as the engine has to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    Intent,
+    Outcome,
+    Observed,
+}
+
+/// An entry that is to be added.
+#[derive(Debug, Clone)]
+pub struct Addition {
+    pub owner: Owner,
+    /// Makes a repeated entry one.
+    pub id: [u8; 16],
+    /// The operation's id, the same for its intent and its outcome.
+    pub operation: [u8; 16],
+    pub phase: Phase,
+    /// When it happened.
+    pub time: Timestamp,
+    pub body: Vec<u8>,
+}
+
+/// Where an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Added {
+    pub sequence: u64,
+    /// Whether it was there already.
+    pub is_duplicate: bool,
+}
+
+/// Whether the history may go on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Standing {
+    #[default]
+    Sound,
+    /// It is older than, or another one than, what lies in the bucket. Says what was found.
+    Forked(Arc<str>),
+}
+
+/// Why nothing was added.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum EngineError {
+    #[error("the history's database failed")]
+    Database(#[source] Arc<sqlx::Error>),
+    #[error("the keys of the history cannot be used")]
+    Key(#[source] Arc<KeyError>),
+    #[error("the history is read-only: {0}")]
+    ReadOnly(Arc<str>),
+    #[error("more entries are waiting than the service takes")]
+    Overloaded,
+    #[error("an entry has {0} bytes, and {MAX_BODY} are the limit")]
+    TooLarge(usize),
+    #[error("log {0} is not what the database said when it was written; the database is damaged")]
+    Damaged(i64),
+    #[error("the engine has stopped")]
+    Stopped,
+    #[error("the engine cannot be started: {0}")]
+    Start(Arc<str>),
+}
+
+impl From<sqlx::Error> for EngineError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(Arc::new(error))
+    }
+}
+
+impl From<KeyError> for EngineError {
+    fn from(error: KeyError) -> Self {
+        Self::Key(Arc::new(error))
+    }
+}
+
+impl From<SealingError> for EngineError {
+    fn from(error: SealingError) -> Self {
+        KeyError::from(error).into()
+    }
+}
+
+/// What the engine is made of.
+#[derive(Clone)]
+pub struct EngineParts {
+    pub database: Database,
+    pub keyring: Arc<Keyring>,
+    pub clock: Arc<dyn Clock>,
+    pub random: Arc<dyn Random>,
+    /// SQLite: the folder of the database, where the mark of the newest entry lies, too.
+    pub folder: Option<PathBuf>,
+}
+
+/// The engine. Clones are the same one.
+#[derive(Clone)]
+pub struct Engine {
+    requests: mpsc::Sender<Request>,
+    room: Arc<Semaphore>,
+    standing: Arc<RwLock<Standing>>,
+    lost_tail: Arc<AtomicBool>,
+}
+
+/// What somebody wants to have written, and where the answer goes.
+struct Request {
+    work: Work,
+    answer: oneshot::Sender<Result<Vec<Added>, EngineError>>,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+enum Work {
+    Append(Vec<Addition>),
+    Statement(Statement),
+    /// Entries that were here before, and were lost.
+    Restore(Vec<Restored>),
+    /// A log for an incarnation of a group that has none.
+    Make { owner: Owner, incarnation: String },
+}
+
+/// An entry that comes back as it was.
+#[derive(Debug, Clone)]
+pub struct Restored {
+    pub log: i64,
+    pub sequence: u64,
+    pub day: i64,
+    pub time_us: i64,
+    pub appended_us: i64,
+    pub id: Option<[u8; 16]>,
+    pub leaf: Vec<u8>,
+    pub sealed: Option<Vec<u8>>,
+}
+
+/// A leaf that holds no customer data: a gap or a retention.
+pub struct Statement {
+    /// The number of the log.
+    pub log: i64,
+    /// The leaf for its place in the log.
+    pub leaf: Box<dyn Fn(u64) -> Leaf + Send + Sync>,
+    /// For a retention: the day that goes with it.
+    pub gone: Option<GoneDay>,
+    /// Whether it may be written while the history is read-only.
+    pub lawful: bool,
+}
+
+impl Engine {
+    /// Starts the engine. It runs until the last clone is dropped.
+    pub async fn start(parts: EngineParts) -> Result<Self, EngineError> {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let standing = Arc::new(RwLock::new(Standing::Sound));
+        let sequencer = sequencer::Sequencer::open(parts, Arc::clone(&standing)).await?;
+        tokio::spawn(sequencer.run(receiver));
+        let lost_tail = *standing.read().unwrap_or_else(PoisonError::into_inner) != Standing::Sound;
+        let room = Arc::new(Semaphore::new(QUEUE_KIB));
+        Ok(Self { requests: sender, room, standing, lost_tail: Arc::new(AtomicBool::new(lost_tail)) })
+    }
+
+    /// Adds entries, all or none, and answers when they are durable: in the order in which they were given.
+    pub async fn append(&self, additions: Vec<Addition>) -> Result<Vec<Added>, EngineError> {
+        if let Some(long) = additions.iter().map(|addition| addition.body.len()).find(|length| *length > MAX_BODY) {
+            return Err(EngineError::TooLarge(long));
+        }
+        self.sound()?;
+        let bytes: usize = additions.iter().map(|addition| addition.body.len() + 256).sum();
+        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).try_acquire_many_owned(kib).map_err(|_| EngineError::Overloaded)?;
+        self.send(Work::Append(additions), Some(room)).await
+    }
+
+    /// Adds a gap or a retention.
+    pub async fn state(&self, statement: Statement) -> Result<Added, EngineError> {
+        let added = self.send(Work::Statement(statement), None).await?;
+        added.first().copied().ok_or(EngineError::Stopped)
+    }
+
+    /// Brings entries of one log back behind those that are there, also while the history is read-only. Whoever calls has proven that they
+    /// were there. Answers how many were missing.
+    pub async fn restore(&self, entries: Vec<Restored>) -> Result<usize, EngineError> {
+        Ok(self.send(Work::Restore(entries), None).await?.len())
+    }
+
+    /// Makes a log for an incarnation of a group whose newest log is of one that was erased, or that has none. Answers the log's number in
+    /// the database: that of the newest log, if its group was not erased.
+    pub async fn make_log(&self, owner: Owner, incarnation: String) -> Result<i64, EngineError> {
+        self.sound()?;
+        let added = self.send(Work::Make { owner, incarnation }, None).await?;
+        added.first().map(|made| made.sequence.cast_signed()).ok_or(EngineError::Stopped)
+    }
+
+    /// Whether entries that were acknowledged are not in the database, as the mark beside it says.
+    pub fn lost_tail(&self) -> bool {
+        self.lost_tail.load(Ordering::Relaxed)
+    }
+
+    /// Staff have declared that they are lost.
+    pub fn tail_is_given_up(&self) {
+        self.lost_tail.store(false, Ordering::Relaxed);
+    }
+
+    pub fn standing(&self) -> Standing {
+        self.standing.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn set_standing(&self, standing: Standing) {
+        *self.standing.write().unwrap_or_else(PoisonError::into_inner) = standing;
+    }
+
+    fn sound(&self) -> Result<(), EngineError> {
+        match self.standing() {
+            Standing::Sound => Ok(()),
+            Standing::Forked(why) => Err(EngineError::ReadOnly(why)),
+        }
+    }
+
+    async fn send(&self, work: Work, room: Option<OwnedSemaphorePermit>) -> Result<Vec<Added>, EngineError> {
+        let (answer, answered) = oneshot::channel();
+        self.requests.try_send(Request { work, answer, _room: room }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => EngineError::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => EngineError::Stopped,
+        })?;
+        answered.await.map_err(|_| EngineError::Stopped)?
+    }
+}
+
+/// The wrappings of the key of a log's day.
+pub async fn wrappings(database: &Database, log: i64, day: Day) -> Result<Vec<LoadedKey>, sqlx::Error> {
+    match database.reads() {
+        Backend::Sqlite(pool) => load::day_keys(&mut Backend::Sqlite(&mut *pool.acquire().await?), &[(day.number(), log)]).await,
+        Backend::Postgres(pool) => load::day_keys(&mut Backend::Postgres(&mut *pool.acquire().await?), &[(day.number(), log)]).await,
+    }
+}

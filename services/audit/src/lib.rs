@@ -1,0 +1,23 @@
+//! The audit service: the operation history of every group, which nobody can alter (C5).
+
+pub mod bench;
+pub mod bodies;
+pub mod engine;
+pub mod error;
+pub mod export;
+pub mod jobs;
+pub mod lifecycle;
+pub mod metrics;
+pub mod owner;
+pub mod reading;
+pub mod retention;
+pub mod roots;
+pub mod rotation;
+pub mod rpc;
+pub mod service;
+pub mod settings;
+pub mod signing;
+pub mod snapshot;
+pub mod start;
+pub mod synchronised;
+pub mod tiles;

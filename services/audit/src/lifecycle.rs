@@ -1,0 +1,177 @@
+//! The life of a group in the history. Its log comes with its preparation or its first entry. When it is erased its days go as they pass,
+//! the last one after 365 days (table 2), and so long its id is not free: nobody inherits another's history.
+
+use jiff::Timestamp;
+use tsujiban_core::id::{GroupId, IncarnationId};
+use tsujiban_database::on;
+use tsujiban_history::Day;
+use tsujiban_proto::error::Kind;
+use tsujiban_sealing::Random as _;
+use tsujiban_service::caller::GroupScope;
+
+use crate::error::{Error, Result};
+use crate::owner::Owner;
+use crate::service::Audit;
+
+/// Who wants a group erased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Eraser {
+    Operator,
+    /// Only what is retained.
+    Staff,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupState {
+    Living,
+    Retained,
+    Erased,
+}
+
+/// A group's incarnation as the history knows it.
+#[derive(Debug, Clone)]
+pub struct Group {
+    pub number: i64,
+    pub group: String,
+    pub incarnation: Option<IncarnationId>,
+    pub state: GroupState,
+    pub made_at: Timestamp,
+    pub ended_at: Option<Timestamp>,
+    /// When its last day goes; `None` when there is none left.
+    pub last_until: Option<Timestamp>,
+}
+
+type Row = (i64, String, Option<String>, String, i64, Option<i64>, Option<i64>);
+
+impl Audit {
+    /// Makes the history ready for a group. The incarnation is the living one, or the one that another service has minted and the caller
+    /// expects, or a new one.
+    pub async fn prepare(&self, scope: &GroupScope, expected: Option<&IncarnationId>) -> Result<(IncarnationId, bool)> {
+        let (id, now) = (scope.group(), self.now());
+        let groups = self.groups(Some(id)).await?;
+        if let Some(group) = groups.iter().find(|group| group.state != GroupState::Erased) {
+            if let Some(incarnation) = &group.incarnation {
+                check_expected(id, expected, incarnation)?;
+                self.set_state(group.number, "living", None).await?;
+                return Ok((incarnation.clone(), false));
+            }
+            // an entry came first
+            let incarnation = self.expected_or_new(expected)?;
+            self.adopt(group.number, &incarnation).await?;
+            return Ok((incarnation, true));
+        }
+        if let Some(expected) = expected.filter(|expected| groups.iter().any(|group| group.incarnation.as_ref() == Some(expected))) {
+            let message = format!("incarnation {expected} of group {id} was erased; delete the Tenant, and what is left of it goes, too");
+            return Err(Error::refuse(Kind::Precondition, "ERASED", message));
+        }
+        if let Some(free_at) = groups.iter().filter_map(|group| group.last_until).max().filter(|free_at| *free_at > now) {
+            let message =
+                format!("the history of an erased group {id} has not expired; use the id again after {free_at}, or choose another one");
+            return Err(Error::refuse(Kind::Precondition, "ID_NOT_FREE", message));
+        }
+        let incarnation = self.expected_or_new(expected)?;
+        let number = self.engine.make_log(Owner::Group(id.clone()), incarnation.to_string()).await?;
+        // somebody else may have been faster
+        let made = self.groups(Some(id)).await?.into_iter().find(|group| group.number == number);
+        let made = made.and_then(|group| group.incarnation).ok_or_else(|| Error::Damaged(format!("log {number} was not made")))?;
+        check_expected(id, expected, &made)?;
+        let created = made == incarnation;
+        Ok((made, created))
+    }
+
+    /// Notes that the group's Tenant has gone and its history is kept.
+    pub async fn detach(&self, scope: &GroupScope, incarnation: &IncarnationId) -> Result<()> {
+        let group = self.incarnation(scope.group(), incarnation).await?;
+        match group.state {
+            GroupState::Retained => Ok(()),
+            GroupState::Living => self.set_state(group.number, "retained", Some(self.now())).await,
+            GroupState::Erased => {
+                let message = format!("incarnation {incarnation} of group {} was erased; there is nothing to keep", scope.group());
+                Err(Error::refuse(Kind::Precondition, "ERASED", message))
+            }
+        }
+    }
+
+    /// Erases a group: its days go as they pass. Answers when the last one goes.
+    pub async fn erase_group(&self, scope: &GroupScope, incarnation: &IncarnationId, by: Eraser) -> Result<Option<Timestamp>> {
+        let group = self.incarnation(scope.group(), incarnation).await?;
+        if by == Eraser::Staff && group.state == GroupState::Living {
+            let message = format!("the Tenant of group {} lives; delete it with deletionPolicy Erase instead", scope.group());
+            return Err(Error::refuse(Kind::Precondition, "GROUP_LIVES", message));
+        }
+        if group.state != GroupState::Erased {
+            self.set_state(group.number, "erased", Some(self.now())).await?;
+            tracing::info!(group = %incarnation, "group erased: its history goes as its days pass");
+        }
+        Ok(group.last_until)
+    }
+
+    /// What the history holds of one group, or of all.
+    pub async fn groups(&self, of: Option<&GroupId>) -> Result<Vec<Group>> {
+        const GROUPS: &str = "SELECT l.number, l.group_id, l.incarnation, l.state, l.made_at, l.ended_at,
+                (SELECT MAX(k.day) FROM day_keys k WHERE k.log = l.number)
+             FROM logs l WHERE l.group_id <> '' AND ($1 = '' OR l.group_id = $1) ORDER BY l.number";
+        let of = of.map_or("", GroupId::as_str);
+        let rows: Vec<Row> = on!(self.database.reads(), p => sqlx::query_as(GROUPS).bind(of).fetch_all(p).await)?;
+        rows.into_iter().map(group).collect()
+    }
+
+    /// An incarnation of this very group, whatever became of it.
+    pub async fn incarnation(&self, id: &GroupId, incarnation: &IncarnationId) -> Result<Group> {
+        let found = self.groups(Some(id)).await?.into_iter().find(|group| group.incarnation.as_ref() == Some(incarnation));
+        let message = || format!("group {id} has no incarnation {incarnation}; ask for a report of those there are");
+        found.ok_or_else(|| Error::refuse(Kind::NotFound, "NO_INCARNATION", message()))
+    }
+
+    fn expected_or_new(&self, expected: Option<&IncarnationId>) -> Result<IncarnationId> {
+        if let Some(expected) = expected {
+            return Ok(expected.clone());
+        }
+        let mut id = [0; 16];
+        self.random.fill(&mut id)?;
+        Ok(IncarnationId::from_bytes(id))
+    }
+
+    async fn set_state(&self, number: i64, state: &'static str, ended: Option<Timestamp>) -> Result<()> {
+        const SET: &str = "UPDATE logs SET state = $2, ended_at = $3 WHERE number = $1 AND state <> 'erased' AND state <> $2";
+        let ended = ended.map(Timestamp::as_microsecond);
+        on!(self.database.writes(), p => sqlx::query(SET).bind(number).bind(state).bind(ended).execute(p).await.map(drop))?;
+        Ok(())
+    }
+
+    async fn adopt(&self, number: i64, incarnation: &IncarnationId) -> Result<()> {
+        const SET: &str = "UPDATE logs SET incarnation = $2 WHERE number = $1 AND incarnation IS NULL";
+        let incarnation = incarnation.to_string();
+        on!(self.database.writes(), p => sqlx::query(SET).bind(number).bind(incarnation).execute(p).await.map(drop))?;
+        Ok(())
+    }
+}
+
+fn group((number, group, incarnation, state, made_at, ended_at, last_day): Row) -> Result<Group> {
+    let damaged = || Error::Damaged(format!("the row of log {number}"));
+    let time = |us: i64| Timestamp::from_microsecond(us).map_err(|_| damaged());
+    Ok(Group {
+        number,
+        group,
+        incarnation: incarnation.map(|incarnation| incarnation.parse().map_err(|_| damaged())).transpose()?,
+        state: match state.as_str() {
+            "living" => GroupState::Living,
+            "retained" => GroupState::Retained,
+            "erased" => GroupState::Erased,
+            _ => return Err(damaged()),
+        },
+        made_at: time(made_at)?,
+        ended_at: ended_at.map(time).transpose()?,
+        last_until: last_day.map(|day| Day::from_number(day).map(Day::expires_at).ok_or_else(damaged)).transpose()?,
+    })
+}
+
+/// The namespace's annotation, if there is one, must name the incarnation that has the history.
+fn check_expected(group: &GroupId, expected: Option<&IncarnationId>, present: &IncarnationId) -> Result<()> {
+    let Some(expected) = expected.filter(|expected| *expected != present) else { return Ok(()) };
+    let message = format!(
+        "the namespace of group {group} names incarnation {expected}, but the audit service has incarnation {present}; \
+         restore the service's data, or remove the annotation tsujiban.dev/incarnation to go on without what it named"
+    );
+    Err(Error::refuse(Kind::Precondition, "OTHER_INCARNATION", message))
+}

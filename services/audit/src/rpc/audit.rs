@@ -1,0 +1,189 @@
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tonic::{Request, Response, Status};
+use tsujiban_history::merkle::Hash;
+use tsujiban_history::operation::Phase as Stage;
+use tsujiban_proto::audit::v1::audit_service_server::AuditService;
+use tsujiban_proto::audit::v1::declare_gap_request::Scope;
+use tsujiban_proto::audit::v1::{
+    AppendRequest, AppendResponse, AppendedEntry, DeclareGapRequest, DeclareGapResponse, Entry, ExportEntriesRequest,
+    ExportEntriesResponse, ExportFormat, GetCheckpointRequest, GetCheckpointResponse, GetProofRequest, GetProofResponse, ListEntriesRequest,
+    ListEntriesResponse, NewEntry,
+};
+use tsujiban_proto::time::to_wire;
+use tsujiban_service::caller::Caller;
+
+use super::operation::{from_wire, outcome, to_wire_operation};
+use super::{Answers, CHUNK, answers, parse};
+use crate::engine::{Addition, Phase};
+use crate::error::{Error, Result as Done};
+use crate::export::{Export, Format};
+use crate::owner::Owner;
+use crate::reading::{Filter, Listed};
+use crate::roots::GapScope;
+use crate::service::Audit;
+
+pub struct Api(pub Arc<Audit>);
+
+type Answer<T> = Result<Response<T>, Status>;
+
+const MOST: usize = 256;
+
+/// Whose history a call wants: the caller has to be allowed to touch that group.
+fn owner<T>(request: &Request<T>, group: &str) -> Done<Owner> {
+    let caller = Caller::of(request)?;
+    match parse::owner(group)? {
+        Owner::Platform => Ok(Owner::Platform),
+        Owner::Group(_) => Ok(Owner::Group(caller.scope(group)?.group().clone())),
+    }
+}
+
+#[tonic::async_trait]
+impl AuditService for Api {
+    type ExportEntriesStream = Answers<ExportEntriesResponse>;
+
+    async fn append(&self, request: Request<AppendRequest>) -> Answer<AppendResponse> {
+        Caller::of(&request)?;
+        let entries = request.into_inner().entries;
+        if !(1..=MOST).contains(&entries.len()) {
+            return Err(Error::invalid(format!("{} entries; send 1 to {MOST}", entries.len())).into());
+        }
+        let additions = entries.into_iter().map(addition).collect::<Done<Vec<_>>>()?;
+        let added = self.0.engine.append(additions).await.map_err(Error::from)?;
+        let new = added.iter().filter(|added| !added.is_duplicate).count();
+        self.0.metrics.appended.inc_by(u64::try_from(new).unwrap_or_default());
+        let entries = added.into_iter().map(|added| AppendedEntry { sequence: added.sequence, is_duplicate: added.is_duplicate });
+        Ok(Response::new(AppendResponse { entries: entries.collect() }))
+    }
+
+    async fn list_entries(&self, request: Request<ListEntriesRequest>) -> Answer<ListEntriesResponse> {
+        let owner = owner(&request, &request.get_ref().group)?;
+        let request = request.into_inner();
+        let size = parse::page_size(request.page_size)?;
+        let before = parse::page_token(&request.page_token)?;
+        let filter = Filter {
+            from: parse::time(request.from.as_ref())?,
+            to: parse::time(request.to.as_ref())?,
+            result: outcome(request.result()),
+            actor: parse::filter(request.actor)?,
+            function: parse::filter(request.function)?,
+            target: parse::filter(request.target)?,
+            intents: request.include_intents,
+        };
+        // a group that never did anything has an empty history
+        let Some(log) = self.0.log_of(&owner).await? else { return Ok(Response::new(ListEntriesResponse::default())) };
+        let page = self.0.list(&log, &filter, before, size).await?;
+        Ok(Response::new(ListEntriesResponse {
+            entries: page.entries.into_iter().map(entry).collect(),
+            next_page_token: page.next.map(|next| format!("before-{next}")).unwrap_or_default(),
+        }))
+    }
+
+    async fn export_entries(&self, request: Request<ExportEntriesRequest>) -> Answer<Self::ExportEntriesStream> {
+        let owner = owner(&request, &request.get_ref().group)?;
+        let request = request.into_inner();
+        let span = (parse::time(request.from.as_ref())?, parse::time(request.to.as_ref())?);
+        let format = match request.format() {
+            ExportFormat::JsonLines => Format::JsonLines,
+            ExportFormat::Csv => Format::Csv,
+            ExportFormat::Unspecified => return Err(Error::invalid("say in which format: JSON lines or CSV").into()),
+        };
+        let log = self.0.some_log_of(&owner).await?;
+        let mut export = Export::begin(&self.0, log, span, format).await?;
+        let (audit, (sender, stream)) = (Arc::clone(&self.0), answers());
+        tokio::spawn(async move {
+            loop {
+                match export.next(&audit).await {
+                    Ok(Some(piece)) => {
+                        for chunk in piece.chunks(CHUNK) {
+                            if sender.send(Ok(ExportEntriesResponse { chunk: chunk.to_vec() })).await.is_err() {
+                                return; // nobody reads any more
+                            }
+                        }
+                    }
+                    Ok(None) => return,
+                    Err(error) => {
+                        let _ = sender.send(Err(error.into())).await;
+                        return;
+                    }
+                }
+            }
+        });
+        Ok(Response::new(stream))
+    }
+
+    async fn get_proof(&self, request: Request<GetProofRequest>) -> Answer<GetProofResponse> {
+        let owner = owner(&request, &request.get_ref().group)?;
+        let GetProofRequest { sequence, tree_size, .. } = request.into_inner();
+        let log = self.0.some_log_of(&owner).await?;
+        let size = if tree_size == 0 { log.size() } else { tree_size };
+        if size > log.size() || sequence >= size {
+            let message = format!("the history of {owner} has {} entries; ask for an entry and a size within", log.size());
+            return Err(Error::invalid(message).into());
+        }
+        let leaf = self.0.entries(log.number, sequence, 1).await?.pop();
+        let leaf = leaf.ok_or_else(|| Error::Damaged(format!("entry {sequence} of log {}", log.id)))?.leaf;
+        let hashes = self.0.prove_inclusion(&log, sequence, size).await?;
+        Ok(Response::new(GetProofResponse { leaf, tree_size: size, hashes: bytes(&hashes) }))
+    }
+
+    async fn get_checkpoint(&self, request: Request<GetCheckpointRequest>) -> Answer<GetCheckpointResponse> {
+        let owner = owner(&request, &request.get_ref().group)?;
+        let log = self.0.some_log_of(&owner).await?;
+        let from = request.get_ref().from_size;
+        if from > log.size() {
+            let message = format!("the history of {owner} has {} entries, which is less than {from}", log.size());
+            return Err(Error::invalid(message).into());
+        }
+        let consistency = if from == 0 { Vec::new() } else { self.0.prove_consistency(&log, from, log.size()).await? };
+        let checkpoint = self.0.sign(log.id, log.head())?;
+        Ok(Response::new(GetCheckpointResponse { checkpoint, tree_size: log.size(), consistency: bytes(&consistency) }))
+    }
+
+    async fn declare_gap(&self, request: Request<DeclareGapRequest>) -> Answer<DeclareGapResponse> {
+        let caller = Caller::of(&request)?.clone();
+        let scope = match request.get_ref().scope.as_ref() {
+            Some(Scope::Group(group)) => GapScope::Of(owner(&request, group)?),
+            Some(Scope::All(true)) => GapScope::All,
+            Some(Scope::All(false)) | None => return Err(Error::invalid("say for which log: a group, or all").into()),
+        };
+        let reason = parse::reason(&request.get_ref().reason)?.to_owned();
+        let audit = Arc::clone(&self.0);
+        // on its own: what was begun is finished, also when the caller hangs up
+        let declared = tokio::spawn(async move { audit.declare_gap(&scope, &reason, caller.id()).await }).await;
+        let logs = declared.map_err(|_| Status::internal("the gap could not be declared; the service's log says more"))??;
+        Ok(Response::new(DeclareGapResponse { logs }))
+    }
+}
+
+/// An entry as the engine takes it.
+pub fn addition(entry: NewEntry) -> Done<Addition> {
+    let owner = parse::owner(&entry.group)?;
+    let id = parse::id(&entry.id, "id of an entry")?;
+    let operation = from_wire(entry.operation.ok_or_else(|| Error::invalid("an entry has no operation"))?)?;
+    Ok(Addition {
+        owner,
+        id,
+        operation: *operation.id.as_bytes(),
+        phase: match operation.phase {
+            Stage::Intent => Phase::Intent,
+            Stage::Outcome => Phase::Outcome,
+            Stage::Observed => Phase::Observed,
+        },
+        time: operation.time.timestamp(),
+        body: operation.encode().map_err(|error| Error::refuse(tsujiban_proto::error::Kind::Invalid, "TOO_LARGE", error.to_string()))?,
+    })
+}
+
+fn entry(listed: Listed) -> Entry {
+    Entry {
+        sequence: listed.sequence,
+        appended_at: Timestamp::from_microsecond(listed.appended_us).ok().map(to_wire),
+        operation: Some(to_wire_operation(listed.operation)),
+    }
+}
+
+fn bytes(hashes: &[Hash]) -> Vec<Vec<u8>> {
+    hashes.iter().map(|hash| hash.as_bytes().to_vec()).collect()
+}

@@ -1,0 +1,153 @@
+//! What the program is told, and how what it needs is made of it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Args, Parser, Subcommand};
+use prometheus::Registry;
+use tsujiban_core::clock::SystemClock;
+use tsujiban_core::id::EnvironmentName;
+use tsujiban_database::{Database, DatabaseArgs, InvalidDatabase, is_unavailable};
+use tsujiban_objects::{InvalidS3, Measured, S3Args, StoreMetrics};
+use tsujiban_sealing::files::{self, KeyFileError};
+use tsujiban_sealing::{KeyError, Keyring, SystemRandom};
+use tsujiban_service::history::spool::DEFAULT_BYTES;
+use tsujiban_service::server::ServerArgs;
+
+use crate::metrics::Metrics;
+use crate::service::{Parts, migrations};
+
+const DATABASE: &str = "history.db";
+
+/// Keeps the operation history of every group.
+#[derive(Debug, Parser)]
+#[command(name = "tsujiban-audit", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Runs the service until it is told to stop.
+    Serve(Box<ServeArgs>),
+    /// PostgreSQL: brings the tables to this version, as the role that owns them, and lets the service's role use them.
+    Migrate(MigrateArgs),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct MigrateArgs {
+    /// The database, as the role that owns the tables. That role is not the service's: the service could else change them.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// The role that the service connects as.
+    #[arg(long, env = "TSUJIBAN_SERVICE_ROLE")]
+    pub service_role: String,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// Where logs are shown as C2SP tlog-tiles: HTTPS, with the certificate of the service.
+    #[arg(long, env = "TSUJIBAN_TILES_LISTEN", default_value = "0.0.0.0:8444")]
+    pub tiles_listen: SocketAddr,
+    /// Where the history lies, unless it is in PostgreSQL: a volume that outlives the process.
+    #[arg(long, env = "TSUJIBAN_DATA_DIR", default_value = "/var/lib/tsujiban")]
+    pub data_dir: PathBuf,
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// Where the Secret with the master key is mounted: files key and id.
+    #[arg(long, env = "TSUJIBAN_MASTER_KEY_DIR", default_value = "/etc/tsujiban/master-key")]
+    pub master_key_dir: PathBuf,
+    /// Where the Secret with the epoch keys is mounted: a file for each.
+    #[arg(long, env = "TSUJIBAN_EPOCH_KEYS_DIR", default_value = "/etc/tsujiban/epoch-keys")]
+    pub epoch_keys_dir: PathBuf,
+    /// The environment's name, such as production. Data of another one is never touched.
+    #[arg(long, env = "TSUJIBAN_ENVIRONMENT")]
+    pub environment: EnvironmentName,
+    /// The namespace in which Tsujiban is installed.
+    #[arg(long, env = "TSUJIBAN_SYSTEM_NAMESPACE")]
+    pub system_namespace: String,
+    /// The bucket of the root lists, with a credential that may put, list and read, and neither delete nor change a lock.
+    #[command(flatten)]
+    pub s3: S3Args,
+    /// Where what is done to this service waits for its own history: a folder on a volume, of this process alone.
+    #[arg(long, env = "TSUJIBAN_SPOOL_DIR", default_value = "/var/lib/tsujiban/spool")]
+    pub spool_dir: PathBuf,
+    #[arg(long, env = "TSUJIBAN_SPOOL_BYTES", default_value_t = DEFAULT_BYTES)]
+    pub spool_bytes: u64,
+}
+
+/// Why the service cannot be made of its settings.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    S3(#[from] InvalidS3),
+    #[error(transparent)]
+    Database(#[from] InvalidDatabase),
+    #[error("the tables cannot be brought to this version; was a newer version of the service here?")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+    #[error("the service's role cannot be let in; does it exist?")]
+    Grant(#[source] sqlx::Error),
+    #[error("migrate is for PostgreSQL; an SQLite file is brought to this version by the service itself")]
+    NoPostgres,
+    #[error("a metric is there twice; this is a fault of the program")]
+    Metrics(#[from] prometheus::Error),
+}
+
+impl SettingsError {
+    /// Whether it may work in a moment, without anybody doing anything.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Database(InvalidDatabase::Open(error)) if is_unavailable(error))
+    }
+}
+
+impl MigrateArgs {
+    pub async fn migrate(&self) -> Result<(), SettingsError> {
+        if self.database.database_url.is_empty() {
+            return Err(SettingsError::NoPostgres);
+        }
+        let database = self.database.open(&PathBuf::new()).await?;
+        database.migrate(&migrations()).await?;
+        if let tsujiban_database::Backend::Postgres(pool) = database.writes() {
+            let grant = sqlx::query("SELECT grant_history($1)").bind(self.service_role.clone());
+            grant.execute(pool).await.map_err(SettingsError::Grant)?;
+        }
+        database.close().await;
+        Ok(())
+    }
+}
+
+impl ServeArgs {
+    /// Opens the database. A file is brought to this version; PostgreSQL is by `migrate`.
+    pub async fn open(&self) -> Result<Database, SettingsError> {
+        let database = self.database.open(&self.data_dir.join(DATABASE)).await?;
+        if self.database.database_url.is_empty() {
+            database.migrate(&migrations()).await?;
+        }
+        Ok(database)
+    }
+
+    /// Reads keys and credentials. Talks to nobody.
+    pub fn parts(&self, database: Database, registry: &Registry) -> Result<Parts, SettingsError> {
+        let master = files::master_key(&self.master_key_dir)?;
+        let keyring = Arc::new(Keyring::new(master, &files::epoch_keys(&self.epoch_keys_dir)?)?);
+        let store = Measured::new(Arc::new(self.s3.connect()?), StoreMetrics::new(registry, "tsujiban_audit")?);
+        Ok(Parts {
+            clock: Arc::new(SystemClock),
+            random: Arc::new(SystemRandom::new()),
+            store: Arc::new(store),
+            database,
+            folder: self.database.database_url.is_empty().then(|| self.data_dir.clone()),
+            keyring,
+            environment: self.environment.clone(),
+            metrics: Metrics::new(registry)?,
+        })
+    }
+}

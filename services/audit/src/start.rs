@@ -1,0 +1,63 @@
+//! Whether this service, this database, this bucket and these keys belong together. They do, or it does not start (C12, C21).
+
+use std::sync::Arc;
+
+use tsujiban_database::{is_unavailable, on};
+use tsujiban_objects::StoreError;
+
+use crate::engine::EngineError;
+use crate::error::Error;
+use crate::service::{Audit, Parts};
+
+/// Why the service does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the bucket is in region {region}, and customer data may only be kept in {allowed}; use a bucket there")]
+    Region { region: String, allowed: String },
+    #[error("the bucket has no Object Lock, so root lists could be deleted; make a bucket with Object Lock turned on")]
+    NoObjectLock,
+    #[error("the database belongs to {what} {found}, and this is {own}; give each environment its own, and mount its master key")]
+    Other { what: &'static str, found: String, own: String },
+    #[error("the storage cannot be used")]
+    Store(#[from] StoreError),
+    #[error("the database cannot be used; with PostgreSQL, run tsujiban-audit migrate first")]
+    Database(#[from] sqlx::Error),
+    #[error("the history cannot be opened")]
+    History(#[from] Error),
+}
+
+impl StartError {
+    /// Whether it may work in a moment, without anybody doing anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Store(StoreError::Unreachable { .. }) | Self::History(Error::Store(StoreError::Unreachable { .. })) => true,
+            Self::Database(error) | Self::History(Error::Database(error)) => is_unavailable(error),
+            Self::History(Error::Engine(EngineError::Database(error))) => is_unavailable(error),
+            _ => false,
+        }
+    }
+}
+
+/// Checks everything, makes the service, and compares the history with the newest root list. An older history is served, and not written to.
+pub async fn start(parts: Parts, allowed_regions: &[String]) -> Result<Arc<Audit>, StartError> {
+    let facts = parts.store.facts().await?;
+    if !allowed_regions.contains(&facts.region) {
+        return Err(StartError::Region { region: facts.region, allowed: allowed_regions.join(", ") });
+    }
+    if !facts.object_lock {
+        return Err(StartError::NoObjectLock);
+    }
+    must_equal(&parts, "environment", parts.environment.to_string()).await?;
+    must_equal(&parts, "master key", parts.keyring.master_id().to_string()).await?;
+    let audit = Audit::open(parts).await?;
+    audit.compare_at_start().await?;
+    Ok(audit)
+}
+
+async fn must_equal(parts: &Parts, what: &'static str, own: String) -> Result<(), StartError> {
+    const PUT: &str = "INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+    const GET: &str = "SELECT value FROM meta WHERE name = $1";
+    on!(parts.database.writes(), p => sqlx::query(PUT).bind(what).bind(own.clone()).execute(p).await.map(drop))?;
+    let found: String = on!(parts.database.reads(), p => sqlx::query_scalar(GET).bind(what).fetch_one(p).await)?;
+    if found == own { Ok(()) } else { Err(StartError::Other { what, found, own }) }
+}

@@ -1,0 +1,130 @@
+//! Logs as C2SP tlog-tiles has them, over HTTP: `/<log id>/checkpoint`, `/<log id>/tile/...`. Read-only, and without customer data: leaves are
+//! sequences, key ids and commitments. Who knows no log id learns none.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tsujiban_history::LogId;
+use tsujiban_history::tile::{Path, TileId, encode_tile};
+
+use crate::error::{Result, chain};
+use crate::reading::Log;
+use crate::service::Audit;
+
+/// How long a client has for its handshake and for a request, and how long a connection lasts.
+const DEADLINE: Duration = Duration::from_secs(10);
+const LIFETIME: Duration = Duration::from_mins(5);
+/// How many connections there are at the same time.
+const CONNECTIONS: usize = 256;
+/// How long accepting rests after it failed.
+const REST: Duration = Duration::from_millis(100);
+/// A tile or bundle never changes.
+const FOR_EVER: &str = "public, max-age=31536000, immutable";
+const NEVER: &str = "no-store";
+
+/// What a path stands for.
+enum Found {
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+/// Serves until `shutdown` is cancelled. `tls` is asked for anew for each connection, so that a renewed certificate is used.
+pub async fn serve(audit: Arc<Audit>, listener: TcpListener, tls: TlsAcceptor, shutdown: CancellationToken) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let (audit, tls) = (Arc::clone(&audit), tls.clone());
+                tokio::spawn(async move {
+                    let _place = place;
+                    if let Err(error) = timeout(LIFETIME, connection(&audit, stream, &tls)).await.unwrap_or(Ok(())) {
+                        tracing::debug!(%error, "a connection for tiles broke");
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection for tiles cannot be accepted");
+                tokio::time::sleep(REST).await;
+            }
+        }
+    }
+}
+
+async fn connection(audit: &Arc<Audit>, stream: TcpStream, tls: &TlsAcceptor) -> io::Result<()> {
+    let stream = timeout(DEADLINE, tls.accept(stream)).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    let service = service_fn(|request: Request<hyper::body::Incoming>| {
+        let audit = Arc::clone(audit);
+        async move { Ok::<_, Infallible>(answer(&audit, request.method(), request.uri().path()).await) }
+    });
+    let served = http1::Builder::new().timer(TokioTimer::new()).header_read_timeout(DEADLINE).serve_connection(TokioIo::new(stream), service);
+    served.await.map_err(io::Error::other)
+}
+
+/// The answer to a request, whose body is not looked at.
+pub async fn answer(audit: &Audit, method: &Method, path: &str) -> Response<Full<Bytes>> {
+    if method != Method::GET && method != Method::HEAD {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "there is only GET\n");
+    }
+    match find(audit, path).await {
+        Ok(Some(Found::Text(checkpoint))) => response(StatusCode::OK, "text/plain; charset=utf-8", NEVER, checkpoint.into_bytes()),
+        Ok(Some(Found::Bytes(tile))) => response(StatusCode::OK, "application/octet-stream", FOR_EVER, tile),
+        Ok(None) => text(StatusCode::NOT_FOUND, "there is no such log, or it has no such tile\n"),
+        Err(error) => {
+            tracing::error!(error = chain(&error), "a tile cannot be read");
+            text(StatusCode::INTERNAL_SERVER_ERROR, "the log cannot be read; try again later\n")
+        }
+    }
+}
+
+async fn find(audit: &Audit, path: &str) -> Result<Option<Found>> {
+    let Some((id, path)) = path.strip_prefix('/').and_then(|path| path.split_once('/')) else { return Ok(None) };
+    let (Ok(id), Ok(path)) = (id.parse::<LogId>(), path.parse::<Path>()) else { return Ok(None) };
+    let Some(log) = audit.log_by_id(&id).await? else { return Ok(None) };
+    match path {
+        Path::Checkpoint => Ok(Some(Found::Text(audit.sign(log.id, log.head())?))),
+        Path::Tile(tile) if within(&log, tile) => {
+            Ok(Some(Found::Bytes(encode_tile(&audit.tile(log.number, tile).await?))))
+        }
+        Path::Entries { index, width } if within(&log, TileId { level: 0, index, width }) => {
+            Ok(Some(Found::Bytes(audit.bundle(log.number, index, width).await?)))
+        }
+        Path::Tile(_) | Path::Entries { .. } => Ok(None),
+    }
+}
+
+/// Whether the log has come as far as a tile.
+fn within(log: &Log, wanted: TileId) -> bool {
+    TileId::of(wanted.level, wanted.index, log.size()).is_some_and(|there| there.width >= wanted.width)
+}
+
+fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
+    response(status, "text/plain; charset=utf-8", NEVER, body.as_bytes().to_vec())
+}
+
+fn response(status: StatusCode, kind: &'static str, cache: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(cache));
+    response
+}
+

@@ -1,0 +1,256 @@
+//! A running service with everything around it, and short words for what callers do.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use jiff::{SignedDuration, Timestamp};
+use prometheus::Registry;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tempfile::TempDir;
+use tonic::Status;
+use tonic::transport::Channel;
+use tsujiban_audit::error::Result;
+use tsujiban_audit::metrics::Metrics;
+use tsujiban_audit::rpc;
+use tsujiban_audit::service::{Audit, Parts, migrations};
+use tsujiban_core::clock::{Clock, ManualClock};
+use tsujiban_database::testing::{Fresh, Postgres};
+use tsujiban_database::{Database, DatabaseArgs};
+use tsujiban_objects::{Memory, Objects, list_all};
+use tsujiban_proto::access::v1::Operation as Does;
+use tsujiban_proto::audit::v1::audit_service_client::AuditServiceClient;
+use tsujiban_proto::audit::v1::{
+    Actor, ActorKind, AppendRequest, AppendedEntry, Entry, ListEntriesRequest, NewEntry, Operation, Phase, Result as Came,
+};
+use tsujiban_proto::time::to_wire;
+use tsujiban_sealing::{Keyring, MasterKey, SealedEpochKey, SystemRandom};
+use tsujiban_service::testing::{InProcess, KnownCallers, serve_in_process, with_token};
+
+pub const REGION: &str = "ap-northeast-1";
+pub const OPERATOR: &str = "operator";
+pub const STAFF: &str = "hanako";
+
+/// What is outside the process and survives it.
+pub struct World {
+    pub clock: Arc<ManualClock>,
+    pub memory: Arc<Memory>,
+    pub master: MasterKey,
+    pub epochs: Mutex<Vec<SealedEpochKey>>,
+    pub place: Place,
+}
+
+pub enum Place {
+    Sqlite(TempDir),
+    /// The tables have one owner, and the service is another role.
+    Postgres { owner: Fresh, service: String },
+}
+
+/// The service's process.
+pub struct Stage {
+    pub audit: Arc<Audit>,
+    pub database: Database,
+    pub server: InProcess,
+}
+
+impl World {
+    /// A day of which the database's clock, too, says that it has long expired: 2024-02-20 in Japan.
+    pub fn sqlite() -> Self {
+        Self::new(Place::Sqlite(tempfile::tempdir().unwrap()))
+    }
+
+    pub async fn postgres() -> Self {
+        let owner = Postgres::shared().fresh().await;
+        let role = format!("audit_{}", owner.name);
+        let mut admin = PgConnection::connect(&owner.url).await.unwrap();
+        sqlx::query(AssertSqlSafe(format!("CREATE ROLE {role} LOGIN"))).execute(&mut admin).await.unwrap();
+        let owners = owner.open().await;
+        owners.migrate(&migrations()).await.unwrap();
+        sqlx::query("SELECT grant_history($1)").bind(&role).execute(&mut admin).await.unwrap();
+        owners.close().await;
+        let service = owner.url.replace("postgres://postgres@", &format!("postgres://{role}@"));
+        Self::new(Place::Postgres { owner, service })
+    }
+
+    fn new(place: Place) -> Self {
+        let clock = Arc::new(ManualClock::new("2024-02-20T00:00:00Z".parse().unwrap()));
+        let memory = Arc::new(Memory::new(clock.clone(), REGION));
+        let master = MasterKey::generate(&SystemRandom::new()).unwrap();
+        let epochs = Mutex::default();
+        let world = Self { clock, memory, master, epochs, place };
+        world.add_epoch();
+        world
+    }
+
+    pub fn add_epoch(&self) -> SealedEpochKey {
+        let epoch = SealedEpochKey::generate(&self.master, &SystemRandom::new(), self.clock.now()).unwrap();
+        self.epochs.lock().unwrap().push(epoch.clone());
+        epoch
+    }
+
+    pub fn epochs(&self) -> Vec<SealedEpochKey> {
+        self.epochs.lock().unwrap().clone()
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub fn advance(&self, by: SignedDuration) {
+        self.clock.advance(by);
+    }
+
+    /// To a moment that is not past.
+    pub fn advance_to(&self, time: &str) {
+        let time: Timestamp = time.parse().unwrap();
+        let by = time.duration_since(self.now());
+        assert!(!by.is_negative(), "{time} is past");
+        self.advance(by);
+    }
+
+    pub fn folder(&self) -> Option<&Path> {
+        match &self.place {
+            Place::Sqlite(folder) => Some(folder.path()),
+            Place::Postgres { .. } => None,
+        }
+    }
+
+    /// The root lists in the bucket, in their order.
+    pub async fn lists(&self) -> Vec<(String, Vec<u8>)> {
+        let mut lists = Vec::new();
+        for entry in list_all(&*self.memory, "roots/").await.unwrap() {
+            lists.push((entry.key.clone(), self.memory.get(&entry.key, Some(&entry.version)).await.unwrap().to_vec()));
+        }
+        lists
+    }
+
+    pub fn file(&self) -> PathBuf {
+        self.folder().unwrap().join("history.db")
+    }
+
+    pub async fn database(&self) -> Database {
+        match &self.place {
+            Place::Sqlite(_) => {
+                let database = Database::sqlite(&self.file()).await.unwrap();
+                database.migrate(&migrations()).await.unwrap();
+                database
+            }
+            Place::Postgres { owner, service } => {
+                DatabaseArgs { database_url: service.clone(), ..owner.args() }.open(Path::new("")).await.unwrap()
+            }
+        }
+    }
+
+    pub async fn parts(&self) -> Parts {
+        Parts {
+            clock: self.clock.clone(),
+            random: Arc::new(SystemRandom::new()),
+            store: self.memory.clone(),
+            database: self.database().await,
+            folder: self.folder().map(Path::to_owned),
+            keyring: Arc::new(Keyring::new(self.master.clone(), &self.epochs()).unwrap()),
+            environment: "test".parse().unwrap(),
+            metrics: Metrics::new(&Registry::new()).unwrap(),
+        }
+    }
+
+    pub async fn try_start(&self) -> Result<Stage> {
+        let parts = self.parts().await;
+        let database = parts.database.clone();
+        let audit = Audit::open(parts).await?;
+        let server = serve_in_process(rpc::routes(&audit), Arc::new(callers())).await;
+        Ok(Stage { audit, database, server })
+    }
+
+    pub async fn start(&self) -> Stage {
+        self.try_start().await.unwrap()
+    }
+}
+
+fn callers() -> KnownCallers {
+    let rights: Vec<_> = ["history", "groups"]
+        .into_iter()
+        .flat_map(|function| ["list", "get", "verify", "update", "erase"].map(|verb| (function, verb)))
+        .collect();
+    KnownCallers::new()
+        .operator(OPERATOR)
+        .collector("acme", &"acme".parse().unwrap())
+        .collector("other", &"other".parse().unwrap())
+        .staff(STAFF, STAFF, &rights)
+}
+
+impl Stage {
+    pub fn client(&self) -> AuditServiceClient<Channel> {
+        AuditServiceClient::new(self.server.channel())
+    }
+
+    pub async fn append(&self, entries: Vec<NewEntry>) -> Result<Vec<AppendedEntry>, Status> {
+        Ok(self.client().append(with_token(OPERATOR, AppendRequest { entries })).await?.into_inner().entries)
+    }
+
+    /// Appends one entry to a group's history.
+    pub async fn say(&self, world: &World, group: &str, target: &str) -> u64 {
+        self.append(vec![entry(world, group, target)]).await.unwrap()[0].sequence
+    }
+
+    /// All entries, newest first, however many pages that takes.
+    pub async fn list_by(&self, request: ListEntriesRequest) -> Vec<Entry> {
+        let (mut entries, mut request) = (Vec::new(), request);
+        loop {
+            let page = self.client().list_entries(with_token(STAFF, request.clone())).await.unwrap().into_inner();
+            entries.extend(page.entries);
+            request.page_token = page.next_page_token;
+            if request.page_token.is_empty() {
+                return entries;
+            }
+        }
+    }
+
+    pub async fn list(&self, group: &str) -> Vec<Entry> {
+        self.list_by(ListEntriesRequest { group: group.into(), ..Default::default() }).await
+    }
+
+    /// The targets in a group's history, oldest first.
+    pub async fn targets(&self, group: &str) -> Vec<String> {
+        self.list(group).await.into_iter().rev().map(|entry| entry.operation.unwrap().target).collect()
+    }
+
+    pub async fn stop(self) {
+        drop(self.server);
+        drop(self.audit);
+        // whatever was begun ends with the connections
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        self.database.close().await;
+    }
+}
+
+pub fn random() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    tsujiban_sealing::Random::fill(&SystemRandom::new(), &mut bytes).unwrap();
+    bytes
+}
+
+pub fn operation(world: &World, target: &str) -> Operation {
+    Operation {
+        id: random().to_vec(),
+        phase: Phase::Outcome.into(),
+        time: Some(to_wire(world.now())),
+        actor: Some(Actor { kind: ActorKind::Staff.into(), id: "hanako".into() }),
+        from: "192.0.2.1".into(),
+        service: "tsujiban.backup.v1.BackupService".into(),
+        method: "GetSnapshot".into(),
+        function: "snapshots".into(),
+        operation: Does::View.into(),
+        target: target.into(),
+        result: Came::Allowed.into(),
+        code: "OK".into(),
+        reason: String::new(),
+        duration_us: 1200,
+        request_id: "1".into(),
+        trace_id: String::new(),
+        detail: Default::default(),
+    }
+}
+
+pub fn entry(world: &World, group: &str, target: &str) -> NewEntry {
+    NewEntry { group: group.into(), id: random().to_vec(), operation: Some(operation(world, target)) }
+}
