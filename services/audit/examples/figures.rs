@@ -11,8 +11,14 @@ static ALLOC: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() {
-    let place = std::env::args().nth(1).expect("the folder of a disk that is measured");
-    let appends = [("audit_append", 128, 10, 200_000), ("audit_append_wide", 4096, 10, 600_000), ("audit_groups 10", 4096, 10, 400_000), ("audit_groups 10,000", 4096, 10_000, 400_000)];
+    // the folder of a disk that is measured
+    let place = std::env::args().nth(1).unwrap();
+    let appends = [
+        ("audit_append", 128, 10, 200_000),
+        ("audit_append_wide", 4096, 10, 600_000),
+        ("audit_groups 10", 4096, 10, 400_000),
+        ("audit_groups 10,000", 4096, 10_000, 400_000),
+    ];
     for (name, in_flight, groups, entries) in appends {
         let folder = tempfile::tempdir_in(Path::new(&place)).unwrap();
         let mut bench = Bench::open(folder.path()).await.unwrap();

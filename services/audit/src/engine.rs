@@ -148,7 +148,10 @@ enum Work {
     /// Entries that were here before, and were lost.
     Restore(Vec<Restored>),
     /// A log for an incarnation of a group that has none.
-    Make { owner: Owner, incarnation: String },
+    Make {
+        owner: Owner,
+        incarnation: String,
+    },
 }
 
 /// An entry that comes back as it was.

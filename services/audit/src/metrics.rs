@@ -44,13 +44,8 @@ impl Metrics {
             clock_offset: Gauge::new("tsujiban_clock_offset_seconds", "How far the clock is from its source, by the kernel.")?,
             clock_error: Gauge::new("tsujiban_clock_max_error_seconds", "How far the clock may be off at most, by the kernel.")?,
         };
-        let gauges = [
-            &metrics.forked,
-            &metrics.root_list_number,
-            &metrics.expiry_overdue_days,
-            &metrics.keys_unopened,
-            &metrics.clock_synchronised,
-        ];
+        let gauges =
+            [&metrics.forked, &metrics.root_list_number, &metrics.expiry_overdue_days, &metrics.keys_unopened, &metrics.clock_synchronised];
         for gauge in gauges {
             registry.register(Box::new(gauge.clone()))?;
         }

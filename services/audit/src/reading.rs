@@ -4,6 +4,7 @@ mod listing;
 mod tree;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use tsujiban_database::on;
 use tsujiban_history::merkle::{Hash, Range};
@@ -105,9 +106,8 @@ impl Audit {
 
     /// The key of a log's day; `None` once it is destroyed, or when it may not be used any more.
     pub async fn day_key<'a>(&self, log: &Log, day: Day, keys: &'a mut DayKeys) -> Result<Option<&'a DayKey>> {
-        if !keys.0.contains_key(&(log.number, day)) {
-            let key = if day.is_expired(self.now()) { None } else { self.load_day_key(log, day).await? };
-            keys.0.insert((log.number, day), key);
+        if let Entry::Vacant(vacant) = keys.0.entry((log.number, day)) {
+            vacant.insert(if day.is_expired(self.now()) { None } else { self.load_day_key(log, day).await? });
         }
         Ok(keys.0.get(&(log.number, day)).and_then(Option::as_ref))
     }

@@ -78,7 +78,21 @@ impl Audit {
         })
         .await?;
         let (listing, held) = (tokio::sync::Mutex::default(), Mutex::default());
-        Ok(Arc::new(Self { clock, random, store, database, keyring, environment, metrics, engine, key, verifier, listing, held, own: OnceLock::new() }))
+        Ok(Arc::new(Self {
+            clock,
+            random,
+            store,
+            database,
+            keyring,
+            environment,
+            metrics,
+            engine,
+            key,
+            verifier,
+            listing,
+            held,
+            own: OnceLock::new(),
+        }))
     }
 
     /// Says where what is done to this service is recorded. Its spool needs epoch keys, too.

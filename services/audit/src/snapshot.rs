@@ -61,6 +61,9 @@ impl Snapshot {
 
     /// The next piece; `None` after the last.
     pub async fn next(&mut self, audit: &Audit) -> Result<Option<Vec<u8>>> {
+        const OF: &str = "SELECT sequence, day, time_us, appended_us, id, leaf, sealed FROM entries
+             WHERE log = $1 AND sequence >= $2 AND sequence < $3 ORDER BY sequence LIMIT $4";
+        type Row = (i64, i64, i64, i64, Option<Vec<u8>>, Vec<u8>, Option<Vec<u8>>);
         let Some(from) = self.next else { return Ok(None) };
         let mut lines = Vec::new();
         if !std::mem::replace(&mut self.begun, true) {
@@ -75,9 +78,6 @@ impl Snapshot {
             put(&mut lines, &Line::End { checkpoint: audit.sign(self.log.id, self.log.head())? });
             return Ok(Some(lines));
         }
-        const OF: &str = "SELECT sequence, day, time_us, appended_us, id, leaf, sealed FROM entries
-             WHERE log = $1 AND sequence >= $2 AND sequence < $3 ORDER BY sequence LIMIT $4";
-        type Row = (i64, i64, i64, i64, Option<Vec<u8>>, Vec<u8>, Option<Vec<u8>>);
         let rows: Vec<Row> = on!(audit.database.reads(), p => sqlx::query_as(OF)
             .bind(self.log.number)
             .bind(from.cast_signed())

@@ -75,7 +75,8 @@ async fn connection(audit: &Arc<Audit>, stream: TcpStream, tls: &TlsAcceptor) ->
         let audit = Arc::clone(audit);
         async move { Ok::<_, Infallible>(answer(&audit, request.method(), request.uri().path()).await) }
     });
-    let served = http1::Builder::new().timer(TokioTimer::new()).header_read_timeout(DEADLINE).serve_connection(TokioIo::new(stream), service);
+    let served =
+        http1::Builder::new().timer(TokioTimer::new()).header_read_timeout(DEADLINE).serve_connection(TokioIo::new(stream), service);
     served.await.map_err(io::Error::other)
 }
 
@@ -101,9 +102,7 @@ async fn find(audit: &Audit, path: &str) -> Result<Option<Found>> {
     let Some(log) = audit.log_by_id(&id).await? else { return Ok(None) };
     match path {
         Path::Checkpoint => Ok(Some(Found::Text(audit.sign(log.id, log.head())?))),
-        Path::Tile(tile) if within(&log, tile) => {
-            Ok(Some(Found::Bytes(encode_tile(&audit.tile(log.number, tile).await?))))
-        }
+        Path::Tile(tile) if within(&log, tile) => Ok(Some(Found::Bytes(encode_tile(&audit.tile(log.number, tile).await?)))),
         Path::Entries { index, width } if within(&log, TileId { level: 0, index, width }) => {
             Ok(Some(Found::Bytes(audit.bundle(log.number, index, width).await?)))
         }
@@ -127,4 +126,3 @@ fn response(status: StatusCode, kind: &'static str, cache: &'static str, body: V
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(cache));
     response
 }
-

@@ -77,8 +77,7 @@ pub async fn logs(conn: &mut Conn<'_>, numbers: &[i64]) -> Read<Vec<LoadedLog>> 
 
 /// Size, peaks and day of these logs, in ascending order, which nobody else changes before the end of the transaction. PostgreSQL only.
 pub async fn lock_heads(conn: &mut Conn<'_>, numbers: &[i64]) -> Read<Vec<(i64, i64, Vec<u8>, i64)>> {
-    static OF: Statement =
-        Statement::new("SELECT log, size, peaks, day FROM heads WHERE log IN (VALUES", 1, ") ORDER BY log FOR UPDATE");
+    static OF: Statement = Statement::new("SELECT log, size, peaks, day FROM heads WHERE log IN (VALUES", 1, ") ORDER BY log FOR UPDATE");
     Ok(get!(conn, OF, (i64, i64, Vec<u8>, i64), numbers, |q, number| q.bind(*number)))
 }
 

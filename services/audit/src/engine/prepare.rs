@@ -186,20 +186,19 @@ impl Known {
                 continue;
             }
             load::lock_making(conn).await?;
-            let number = match load::present(conn, owner.as_str()).await? {
-                Some(number) => number,
-                None => {
-                    let made_here = i64::try_from(self.made.len()).unwrap_or_default();
-                    let number = match &mut self.memory {
-                        Memory::Alone { next_number, .. } => {
-                            *next_number += 1;
-                            *next_number - 1
-                        }
-                        Memory::Shared => load::newest_number(conn).await? + 1 + made_here,
-                    };
-                    self.make_log(parts, (number, owner, Some(incarnation.clone())), now, rows)?;
-                    number
-                }
+            let number = if let Some(number) = load::present(conn, owner.as_str()).await? {
+                number
+            } else {
+                let made_here = i64::try_from(self.made.len()).unwrap_or_default();
+                let number = match &mut self.memory {
+                    Memory::Alone { next_number, .. } => {
+                        *next_number += 1;
+                        *next_number - 1
+                    }
+                    Memory::Shared => load::newest_number(conn).await? + 1 + made_here,
+                };
+                self.make_log(parts, (number, owner, Some(incarnation.clone())), now, rows)?;
+                number
             };
             self.made.insert(owner.clone(), number);
         }
@@ -277,9 +276,8 @@ impl Known {
         random: &dyn Random,
         conn: &mut Conn<'_>,
         requests: &[Request],
-        failed: &HashMap<i64, EngineError>,
+        (failed, before): (&HashMap<i64, EngineError>, Option<&Ids>),
         (now, standing): (Timestamp, &Standing),
-        before: Option<&Ids>,
         mut rows: Rows,
     ) -> Result<Prepared, EngineError> {
         let now_us = now.as_microsecond();
@@ -407,8 +405,11 @@ impl Known {
             }
             Memory::Shared => {
                 let days = [1, 0, -1, -2].map(|days| today.number() + days);
-                for (log, id, sequence, appended_us) in load::by_ids(conn, &days, named.iter().map(|(_, id)| id.to_vec()).collect()).await? {
-                    if young(appended_us) && let Ok(id) = id.try_into() {
+                for (log, id, sequence, appended_us) in load::by_ids(conn, &days, named.iter().map(|(_, id)| id.to_vec()).collect()).await?
+                {
+                    if young(appended_us)
+                        && let Ok(id) = id.try_into()
+                    {
                         there.insert((log, id), sequence.cast_unsigned());
                     }
                 }

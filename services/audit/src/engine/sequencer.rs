@@ -156,7 +156,7 @@ impl Sequencer {
         let standing = self.standing.read().unwrap_or_else(PoisonError::into_inner).clone();
         let mut rows = Rows::default();
         let failed = self.known.learn(&self.parts, &mut conn, batch, now, &mut rows).await?;
-        self.known.prepare(&self.parts.random, &mut conn, batch, &failed, (now, &standing), before, rows).await
+        self.known.prepare(&self.parts.random, &mut conn, batch, (&failed, before), (now, &standing), rows).await
     }
 
     /// Waits for a batch, and answers. `false`: it was not written, and everything that was built on it is forgotten.
@@ -241,7 +241,7 @@ impl Sequencer {
         let mut rows = Rows::default();
         let failed = self.known.learn(&self.parts, &mut conn, batch, now, &mut rows).await?;
         let Prepared { rows, answers, .. } =
-            self.known.prepare(&self.parts.random, &mut conn, batch, &failed, (now, &standing), None, rows).await?;
+            self.known.prepare(&self.parts.random, &mut conn, batch, (&failed, None), (now, &standing), rows).await?;
         rows.write(&mut conn).await?;
         tx.commit().await?;
         Ok(answers)
@@ -310,4 +310,3 @@ fn refuse(batch: Vec<Request>, error: &EngineError) {
         let _ = request.answer.send(Err(error.clone()));
     }
 }
-

@@ -126,7 +126,8 @@ impl Audit {
 
     /// Remembers since when nothing was written.
     async fn turned_read_only(&self) -> Result<()> {
-        const PUT: &str = "INSERT INTO meta (name, value) VALUES ('read-only since', $1) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+        const PUT: &str =
+            "INSERT INTO meta (name, value) VALUES ('read-only since', $1) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
         let now = self.now().to_string();
         on!(self.database.writes(), p => sqlx::query(PUT).bind(now).execute(p).await.map(drop))?;
         Ok(())

@@ -100,8 +100,7 @@ impl Audit {
                 return Ok(head.size);
             }
         }
-        let listed: Option<i64> =
-            on!(self.database.reads(), p => sqlx::query_scalar(LISTED).bind(log.number).fetch_optional(p).await)?;
+        let listed: Option<i64> = on!(self.database.reads(), p => sqlx::query_scalar(LISTED).bind(log.number).fetch_optional(p).await)?;
         Ok(listed.map_or(0, i64::cast_unsigned).min(log.size()))
     }
 

@@ -8,8 +8,8 @@ use tsujiban_proto::audit::v1::audit_service_server::AuditService;
 use tsujiban_proto::audit::v1::declare_gap_request::Scope;
 use tsujiban_proto::audit::v1::{
     AppendRequest, AppendResponse, AppendedEntry, DeclareGapRequest, DeclareGapResponse, Entry, ExportEntriesRequest,
-    ExportEntriesResponse, ExportFormat, GetCheckpointRequest, GetCheckpointResponse, GetProofRequest, GetProofResponse, ListEntriesRequest,
-    ListEntriesResponse, NewEntry,
+    ExportEntriesResponse, ExportFormat, GetCheckpointRequest, GetCheckpointResponse, GetProofRequest, GetProofResponse,
+    ListEntriesRequest, ListEntriesResponse, NewEntry,
 };
 use tsujiban_proto::time::to_wire;
 use tsujiban_service::caller::Caller;

@@ -97,7 +97,9 @@ async fn a_call_is_added_whole_or_not_at_all(world: World) {
     let stage = world.start().await;
     let mut bad = entry(&world, "acme", "bad");
     bad.operation.as_mut().unwrap().phase = 0;
-    for broken in [bad, NewEntry { id: vec![1; 15], ..entry(&world, "acme", "x") }, NewEntry { group: "A B".into(), ..entry(&world, "acme", "x") }] {
+    for broken in
+        [bad, NewEntry { id: vec![1; 15], ..entry(&world, "acme", "x") }, NewEntry { group: "A B".into(), ..entry(&world, "acme", "x") }]
+    {
         let refused = stage.append(vec![entry(&world, "acme", "good"), broken]).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument);
     }

@@ -217,7 +217,11 @@ async fn nobody_reaches_another_groups_history(world: World) {
     }
     assert_eq!(stage.targets("other").await, ["theirs"]);
     assert_eq!(stage.state("other").await, [GroupState::Living]);
-    assert_eq!(call(&stage, &world, "/x.AuditService/Append", STAFF, "").await.unwrap_err().code(), Code::PermissionDenied, "staff never write");
+    assert_eq!(
+        call(&stage, &world, "/x.AuditService/Append", STAFF, "").await.unwrap_err().code(),
+        Code::PermissionDenied,
+        "staff never write"
+    );
     assert_eq!(call(&stage, &world, "/x.AuditService/ListEntries", OPERATOR, "").await.unwrap_err().code(), Code::PermissionDenied);
 }
 
@@ -243,7 +247,8 @@ async fn tiles_show_the_tree_and_nothing_of_customers(world: World) {
     assert!(leaves.iter().zip(tile.chunks(32)).all(|(leaf, hash)| leaf.len() == 58 && leaf_hash(leaf).as_bytes() == hash));
     assert_eq!(get(&stage, &at("tile/0/001.p/44")).await.1.len(), 44 * 32);
     assert_eq!(get(&stage, &at("tile/1/000.p/1")).await.1.len(), 32);
-    for missing in ["tile/0/001", "tile/0/001.p/45", "tile/1/000", "tile/2/000.p/1", "tile/entries/002.p/1", "", "..", "tile/0/../../meta"] {
+    for missing in ["tile/0/001", "tile/0/001.p/45", "tile/1/000", "tile/2/000.p/1", "tile/entries/002.p/1", "", "..", "tile/0/../../meta"]
+    {
         assert_eq!(get(&stage, &at(missing)).await.0, 404, "{missing}");
     }
     for missing in ["/", "/acme/checkpoint", &format!("/{}/checkpoint", "0".repeat(32))] {

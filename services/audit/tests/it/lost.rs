@@ -71,12 +71,7 @@ fn addition(owner: &str) -> Addition {
 }
 
 async fn postgres(url: &str) -> Database {
-    let args = DatabaseArgs {
-        database_url: url.to_owned(),
-        database_password_file: None,
-        database_ca_file: None,
-        database_connections: 4,
-    };
+    let args = DatabaseArgs { database_url: url.to_owned(), database_password_file: None, database_ca_file: None, database_connections: 4 };
     args.open(std::path::Path::new("")).await.unwrap()
 }
 
@@ -96,7 +91,9 @@ fn run_and_kill(told: &Told, millis: u64) -> Vec<(String, u64, String)> {
         let Some(ack) = line.strip_prefix("ack ") else { continue };
         let parts: Vec<&str> = ack.split(' ').collect();
         // the last line may be cut
-        if let [owner, sequence, id] = parts[..] && id.len() == 32 {
+        if let [owner, sequence, id] = parts[..]
+            && id.len() == 32
+        {
             acknowledged.push((owner.to_owned(), sequence.parse().unwrap(), id.to_owned()));
         }
         let until = *deadline.get_or_insert_with(|| std::time::Instant::now() + Duration::from_millis(millis));
@@ -133,7 +130,8 @@ async fn nothing_is_lost(world: &World, kills: usize) {
     for owner in owners {
         let log = stage.audit.some_log_of(&Owner::parse(&owner).unwrap()).await.unwrap();
         let rows: Vec<(i64, Vec<u8>, Vec<u8>)> = on!(stage.database.reads(), p => sqlx::query_as(
-            "SELECT sequence, id, leaf FROM entries WHERE log = $1 ORDER BY sequence").bind(log.number).fetch_all(p).await).unwrap();
+            "SELECT sequence, id, leaf FROM entries WHERE log = $1 ORDER BY sequence").bind(log.number).fetch_all(p).await)
+        .unwrap();
         let mut edge = Range::empty(0);
         for (n, (sequence, id, leaf)) in rows.iter().enumerate() {
             assert_eq!(*sequence, n as i64, "a gap in {owner}");

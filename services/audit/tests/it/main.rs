@@ -1,5 +1,12 @@
 //! The service over real TLS, with a real SQLite and a real PostgreSQL: what is written for one runs on both.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::as_conversions, clippy::missing_panics_doc)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::missing_panics_doc
+)]
 
 mod append;
 mod lives;

@@ -131,9 +131,19 @@ async fn nothing_is_changed_or_removed_by_statements(world: World) {
         assert!(execute(&stage, statement).await.is_err(), "{statement}");
     }
     if let Backend::Postgres(_) = stage.database.writes() {
-        for statement in ["TRUNCATE entries", "DROP TABLE entries", "ALTER TABLE entries DISABLE TRIGGER ALL", "DROP TRIGGER entries_stay ON entries",
-            "UPDATE entries SET sealed = NULL", "DELETE FROM day_keys", "UPDATE day_keys SET wrapped = key_id", "UPDATE logs SET log_id = ''",
-            "SELECT grant_history('public')", "DELETE FROM logs", "DELETE FROM root_lists"] {
+        for statement in [
+            "TRUNCATE entries",
+            "DROP TABLE entries",
+            "ALTER TABLE entries DISABLE TRIGGER ALL",
+            "DROP TRIGGER entries_stay ON entries",
+            "UPDATE entries SET sealed = NULL",
+            "DELETE FROM day_keys",
+            "UPDATE day_keys SET wrapped = key_id",
+            "UPDATE logs SET log_id = ''",
+            "SELECT grant_history('public')",
+            "DELETE FROM logs",
+            "DELETE FROM root_lists",
+        ] {
             assert!(execute(&stage, statement).await.is_err(), "{statement}");
         }
     }

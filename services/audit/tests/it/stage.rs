@@ -42,7 +42,10 @@ pub struct World {
 pub enum Place {
     Sqlite(TempDir),
     /// The tables have one owner, and the service is another role.
-    Postgres { owner: Fresh, service: String },
+    Postgres {
+        owner: Fresh,
+        service: String,
+    },
 }
 
 /// The service's process.
