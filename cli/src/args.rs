@@ -43,7 +43,7 @@ pub struct Global {
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Output {
     /// How the answer is written.
-    #[arg(long = "output", value_enum, value_name = "FORMAT")]
+    #[arg(short = 'o', long = "output", value_enum, value_name = "FORMAT")]
     format: Option<Format>,
 }
 
@@ -82,6 +82,14 @@ pub enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// List the functions: what can be done, by which right, and how it comes into the operation history.
+    Functions {
+        /// The language of titles.
+        #[arg(long, value_enum, default_value_t, value_name = "LANGUAGE")]
+        lang: Language,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Print the version.
     Version,
 }
@@ -99,6 +107,15 @@ impl From<Language> for tsujiban_conformance::Language {
         match language {
             Language::En => Self::En,
             Language::Ja => Self::Ja,
+        }
+    }
+}
+
+impl From<Language> for tsujiban_proto::functions::Language {
+    fn from(language: Language) -> Self {
+        match language {
+            Language::En => Self::English,
+            Language::Ja => Self::Japanese,
         }
     }
 }
@@ -261,6 +278,7 @@ mod tests {
             ("tsujiban snapshots list acme", Format::Table),
             ("tsujiban --output json snapshots list acme", Format::Json),
             ("tsujiban snapshots list acme --output json", Format::Json),
+            ("tsujiban snapshots list acme -o json", Format::Json),
             ("tsujiban --output json snapshots list acme --output table", Format::Table),
         ] {
             let cli = parse(line).unwrap();

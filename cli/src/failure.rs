@@ -39,6 +39,8 @@ pub enum Failure {
         "group {group} has fewer than two snapshots of device {device}, so there is nothing to compare; look with: tsujiban snapshots list {group}"
     )]
     NothingToCompare { group: GroupId, device: String },
+    #[error(transparent)]
+    Contract(#[from] tsujiban_proto::rules::InvalidContract),
     #[error("the answer cannot be written as JSON; this is a fault of tsujiban")]
     Json(#[from] serde_json::Error),
     #[error("the answer cannot be written")]

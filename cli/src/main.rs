@@ -5,6 +5,7 @@ mod backup;
 mod cluster;
 mod conformance;
 mod failure;
+mod functions;
 mod groups;
 mod hostkeys;
 mod output;
@@ -70,6 +71,7 @@ async fn run(cli: Cli) -> Result<Answer, Failure> {
         Command::Conformance { tenant, as_group, language, output } => {
             conformance::check(&cluster().await?, &tenant, &as_group, language.into(), output.or(outer)).await
         }
+        Command::Functions { lang, output } => functions::list(lang.into(), output.or(outer)),
         Command::Hostkeys(Hostkeys::Show { group, device, output }) => {
             let cluster = cluster().await?;
             hostkeys::show(&cluster, &service(&cluster).await?, &group, &device, output.or(outer)).await

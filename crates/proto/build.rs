@@ -6,7 +6,7 @@ use std::{env, fs};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
-    let files = ["access", "lifecycle", "backup"].map(|name| root.join(format!("tsujiban/{name}/v1/{name}.proto")));
+    let files = ["access", "lifecycle", "backup", "audit"].map(|name| root.join(format!("tsujiban/{name}/v1/{name}.proto")));
     println!("cargo:rerun-if-changed={}", root.display());
     let mut compiler = protox::Compiler::new([&root])?;
     compiler.include_imports(true).open_files(&files)?;

@@ -18,8 +18,15 @@ pub mod backup {
         tonic::include_proto!("tsujiban.backup.v1");
     }
 }
+#[allow(clippy::all, clippy::pedantic, clippy::restriction, unreachable_pub, missing_docs)]
+pub mod audit {
+    pub mod v1 {
+        tonic::include_proto!("tsujiban.audit.v1");
+    }
+}
 
 pub mod error;
+pub mod functions;
 pub mod rules;
 pub mod time;
 

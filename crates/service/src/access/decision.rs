@@ -18,7 +18,7 @@ pub(super) async fn decide(rule: &Rule, identity: &Identity, authenticator: &dyn
         Principal::Operator => denied("the operator", "call as a group's collector or as staff"),
         Principal::Collector { .. } if names(Workload::Collector) => Ok(()),
         Principal::Collector { .. } => denied("a collector", "call as the operator or as staff"),
-        Principal::Staff { .. } => match rule.operation().verb() {
+        Principal::Staff { .. } => match rule.staff_verb() {
             Some(verb) => caller::require(authenticator, identity, &rule.function, verb).await,
             None => denied("staff", "only workloads of the system call it"),
         },
