@@ -44,9 +44,8 @@ pub fn catalogue() -> Result<Vec<Function>, InvalidContract> {
             workloads: rule.workloads().collect(),
             history: rule.history(),
         };
-        let function = functions
-            .entry(rule.function.clone())
-            .or_insert_with(|| Function { name: rule.function.clone(), operations: BTreeMap::new() });
+        let function =
+            functions.entry(rule.function.clone()).or_insert_with(|| Function { name: rule.function.clone(), operations: BTreeMap::new() });
         function.operations.entry(rule.operation()).or_default().push(method);
     }
     Ok(functions.into_values().collect())

@@ -2,9 +2,12 @@
 
 mod bearer;
 mod decision;
+mod first;
 mod methods;
 mod metrics;
 mod observed;
+mod origin;
+mod subject;
 #[cfg(test)]
 mod tests;
 
@@ -13,26 +16,36 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use http::request::Parts;
 use http::{HeaderMap, Request, Response};
+use ipnet::IpNet;
+use prometheus::Registry;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
 use tracing::Instrument;
+use tsujiban_core::id::GroupId;
 use tsujiban_proto::error::{Kind, ServiceError};
 use tsujiban_proto::rules::InvalidContract;
 
+use self::first::First;
 use self::methods::{Method, Methods};
 use self::metrics::Metrics;
 use self::observed::Call;
+use self::subject::Subject;
 use crate::caller::Caller;
-use crate::identity::Authenticator;
+use crate::history::History;
+use crate::identity::{Authenticator, Identity};
+use crate::plan::{Plans, Unplanned};
 
 /// How many calls are worked on at the same time. What comes on top is refused at once, rather than queued until all are late.
 const CONCURRENT_CALLS: usize = 512;
 /// How long a unary call may take, unless its caller asks for less. Streams take as long as their data.
 const UNARY_TIMEOUT: Duration = Duration::from_mins(1);
+/// The service by which clients ask for the contracts. No contract of ours, and only where it is wanted.
+const REFLECTION: &str = "/grpc.reflection.";
 
 /// A layer that cannot be made. The server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +56,42 @@ pub enum InvalidAccess {
     Metrics(#[from] prometheus::Error),
 }
 
+/// What the access layer is made of.
+pub struct Guard {
+    pub authenticator: Arc<dyn Authenticator>,
+    pub registry: Registry,
+    /// The full names of the services that are served, such as `tsujiban.backup.v1.BackupService`. Empty: all that there are.
+    pub services: Vec<&'static str>,
+    /// Where it is recorded what came of each call. `None`: nowhere.
+    pub history: Option<History>,
+    pub plans: Arc<dyn Plans>,
+    /// Those who are believed what they say in `x-forwarded-for`.
+    pub proxies: Vec<IpNet>,
+    /// Whether clients may ask for the contracts: never in production.
+    pub reflection: bool,
+    /// How many calls are worked on at the same time.
+    pub concurrent_calls: usize,
+    /// How long a unary call may take.
+    pub unary_timeout: Duration,
+}
+
+impl Guard {
+    /// Everything that can be left out is.
+    pub fn new(authenticator: Arc<dyn Authenticator>, registry: Registry) -> Self {
+        Self {
+            authenticator,
+            registry,
+            services: Vec::new(),
+            history: None,
+            plans: Arc::new(Unplanned),
+            proxies: Vec::new(),
+            reflection: false,
+            concurrent_calls: CONCURRENT_CALLS,
+            unary_timeout: UNARY_TIMEOUT,
+        }
+    }
+}
+
 /// The access layer. It lets a call through when its method's rule does, and puts the [`Caller`] into the request.
 #[derive(Clone)]
 pub struct Access(Arc<Shared>);
@@ -51,38 +100,93 @@ struct Shared {
     methods: Methods,
     authenticator: Arc<dyn Authenticator>,
     metrics: Metrics,
+    history: Option<History>,
+    plans: Arc<dyn Plans>,
+    proxies: Vec<IpNet>,
+    reflection: bool,
     places: Arc<Semaphore>,
     unary_timeout: Duration,
 }
 
 impl Access {
     /// Reads the rules of all methods and registers the metrics.
-    pub fn new(authenticator: Arc<dyn Authenticator>, registry: &prometheus::Registry) -> Result<Self, InvalidAccess> {
-        Self::with_limits(authenticator, registry, CONCURRENT_CALLS, UNARY_TIMEOUT)
-    }
-
-    fn with_limits(
-        authenticator: Arc<dyn Authenticator>,
-        registry: &prometheus::Registry,
-        concurrent_calls: usize,
-        unary_timeout: Duration,
-    ) -> Result<Self, InvalidAccess> {
-        let methods = Methods::load()?;
-        let metrics = Metrics::register(registry, &methods)?;
+    pub fn new(guard: Guard) -> Result<Self, InvalidAccess> {
+        let Guard { authenticator, registry, services, history, plans, proxies, reflection, concurrent_calls, unary_timeout } = guard;
+        let methods = Methods::load(&services)?;
+        let metrics = Metrics::register(&registry, &methods)?;
         let places = Arc::new(Semaphore::new(concurrent_calls));
-        Ok(Self(Arc::new(Shared { methods, authenticator, metrics, places, unary_timeout })))
+        let shared = Shared { methods, authenticator, metrics, history, plans, proxies, reflection, places, unary_timeout };
+        Ok(Self(Arc::new(shared)))
+    }
+}
+
+/// A call that was refused, and the group whose history tells of it: that of the caller, unless it was about another one's.
+struct Refused {
+    status: Status,
+    group: Option<GroupId>,
+}
+
+impl From<ServiceError> for Refused {
+    /// Tells of it in the platform's own history.
+    fn from(error: ServiceError) -> Self {
+        Self { status: error.into(), group: None }
     }
 }
 
 impl Shared {
     /// The caller, if they may call the method.
-    async fn admit(&self, method: &Method, metadata: &HeaderMap, call: &mut Call) -> Result<Caller, ServiceError> {
+    async fn admit(&self, method: &Method, metadata: &HeaderMap, call: &mut Call) -> Result<(Identity, Caller), Refused> {
         let token = bearer::token(metadata)?;
         let identity = self.authenticator.authenticate(token).await?;
         let caller = Caller::new(identity.clone(), Arc::clone(&self.authenticator));
         call.made_by(&caller);
-        decision::decide(&method.rule, &identity, &*self.authenticator).await?;
-        Ok(caller)
+        let at_home = |error: ServiceError| Refused { status: error.into(), group: caller.home().cloned() };
+        decision::decide(method, &identity, &*self.authenticator).await.map_err(at_home)?;
+        Ok((identity, caller))
+    }
+
+    /// The whole request again, if its caller may touch what its first message names.
+    async fn look_into(
+        &self,
+        method: &Method,
+        (identity, caller): (&Identity, &Caller),
+        body: Body,
+        call: &mut Call,
+    ) -> Result<Body, Refused> {
+        let First { message, body } = match timeout(self.unary_timeout, first::first(body)).await {
+            Ok(first) => first?,
+            Err(_) => return Err(too_slow(self.unary_timeout).into()),
+        };
+        let subject = method.subjects.read(message.as_deref().unwrap_or_default()).map_err(|_| unreadable())?;
+        call.names(&subject);
+        self.enter(method, (identity, caller), &subject, call).await?;
+        Ok(body)
+    }
+
+    /// The group comes from the identity: a request that names another one goes no further (C7).
+    async fn enter(
+        &self,
+        method: &Method,
+        (identity, caller): (&Identity, &Caller),
+        subject: &Subject,
+        call: &mut Call,
+    ) -> Result<(), Refused> {
+        for group in &subject.groups {
+            caller.enter(group)?;
+        }
+        // a decoder takes the last one; a name that is none is for the handler to refuse
+        let named = subject.groups.last().map(String::as_str).unwrap_or_default();
+        let group: Option<GroupId> = named.parse().ok();
+        match &group {
+            Some(group) => {
+                let at_home = |error: ServiceError| Refused { status: error.into(), group: Some(group.clone()) };
+                decision::decide_in(group, method, identity, &*self.authenticator).await.map_err(at_home)?;
+                call.touches(group);
+            }
+            None if caller.is_bound() && method.subjects.names_a_group() => return Err(no_group().into()),
+            None => {}
+        }
+        Ok(())
     }
 
     fn place(&self) -> Result<OwnedSemaphorePermit, ServiceError> {
@@ -94,6 +198,57 @@ impl Shared {
             )
         })
     }
+
+    /// A request for the contracts is let through for whoever is known, where it is wanted at all. It touches nothing, and is not recorded.
+    async fn may_reflect(&self, head: &Parts) -> bool {
+        let token = bearer::token(&head.headers).ok().filter(|_| self.reflection && head.uri.path().starts_with(REFLECTION));
+        match token {
+            Some(token) => self.authenticator.authenticate(token).await.is_ok(),
+            None => false,
+        }
+    }
+}
+
+/// Everything between a request's arrival and its answer.
+async fn guarded<S>(shared: Arc<Shared>, mut inner: S, request: Request<Body>) -> Result<Response<Body>, S::Error>
+where
+    S: Service<Request<Body>, Response = Response<Body>>,
+{
+    let (mut head, body) = request.into_parts();
+    let Some(method) = shared.methods.of(head.uri.path()) else {
+        if shared.may_reflect(&head).await {
+            return inner.call(Request::from_parts(head, body)).await;
+        }
+        let status = Status::unimplemented("there is no such method; client and server may differ in version");
+        return Ok(Call::unknown(&shared, &head).refuse(&status, None));
+    };
+    let mut call = Call::of(&shared, method, &head);
+    let place = match shared.place() {
+        Ok(place) => place,
+        Err(error) => return Ok(call.refuse(&error.into(), None)),
+    };
+    let (identity, caller) = match shared.admit(method, &head.headers, &mut call).await {
+        Ok(admitted) => admitted,
+        Err(Refused { status, group }) => return Ok(call.refuse(&status, group.as_ref())),
+    };
+    let body = match shared.look_into(method, (&identity, &caller), body, &mut call).await {
+        Ok(body) => body,
+        Err(Refused { status, group }) => return Ok(call.refuse(&status, group.as_ref())),
+    };
+    if let Err(error) = call.begin().await {
+        return Ok(call.answer(&error.into()).await);
+    }
+    head.extensions.insert(caller);
+    let work = inner.call(Request::from_parts(head, body)).instrument(call.span());
+    let response = if method.streams {
+        work.await?
+    } else {
+        let Ok(response) = timeout(shared.unary_timeout, work).await else {
+            return Ok(call.answer(&too_slow(shared.unary_timeout).into()).await);
+        };
+        response?
+    };
+    Ok(call.observe(response, place).await)
 }
 
 impl<S> Layer<S> for Access {
@@ -124,36 +279,11 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
         // the service that was polled ready is the one to call; its clone waits for the next call
         let next = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, next);
-        let shared = Arc::clone(&self.access.0);
-        Box::pin(async move {
-            let Some(method) = shared.methods.of(request.uri().path()) else {
-                let call = Call::unknown(&shared.metrics, &request);
-                return Ok(call.answer(&Status::unimplemented("there is no such method; client and server may differ in version")));
-            };
-            let mut call = Call::of(&shared.metrics, method, &request);
-            let place = match shared.place() {
-                Ok(place) => place,
-                Err(error) => return Ok(call.answer(&error.into())),
-            };
-            match shared.admit(method, request.headers(), &mut call).await {
-                Ok(caller) => request.extensions_mut().insert(caller),
-                Err(error) => return Ok(call.answer(&error.into())),
-            };
-            let work = inner.call(request).instrument(call.span());
-            let response = if method.streams {
-                work.await?
-            } else {
-                match timeout(shared.unary_timeout, work).await {
-                    Ok(response) => response?,
-                    Err(_) => return Ok(call.answer(&too_slow(shared.unary_timeout).into())),
-                }
-            };
-            Ok(call.observe(response, place))
-        })
+        let inner = std::mem::replace(&mut self.inner, next);
+        Box::pin(guarded(Arc::clone(&self.access.0), inner, request))
     }
 }
 
@@ -161,4 +291,12 @@ fn too_slow(limit: Duration) -> ServiceError {
     let message =
         format!("the call took longer than {} s and was given up; try again, with fewer items if there are many", limit.as_secs());
     ServiceError::new(Kind::Timeout, "TOO_SLOW", message)
+}
+
+fn unreadable() -> ServiceError {
+    ServiceError::new(Kind::Invalid, "UNREADABLE", "the request is no message of this method; client and server may differ in version")
+}
+
+fn no_group() -> ServiceError {
+    ServiceError::new(Kind::Denied, "NO_GROUP", "the request names no group; name your own")
 }

@@ -1,5 +1,6 @@
 //! Who calls, as handlers see it. A handler that touches a group's data asks for a [`GroupScope`], which only a caller gives.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -16,8 +17,14 @@ pub enum Caller {
     Operator,
     /// A group's collector, for its own group.
     Collector { group: GroupId },
+    /// The backup service, for all groups.
+    Backup,
+    /// The audit service, for all groups.
+    Audit,
     /// A person of the platform's staff, for all groups, as far as their rights go.
     Staff(Staff),
+    /// An account, for the groups that it is a member of.
+    Person { account: String, groups: BTreeSet<GroupId> },
 }
 
 /// A person of the platform's staff.
@@ -43,7 +50,10 @@ impl Caller {
         match &identity.principal {
             Principal::Operator => Self::Operator,
             Principal::Collector { group } => Self::Collector { group: group.clone() },
+            Principal::Backup => Self::Backup,
+            Principal::Audit => Self::Audit,
             Principal::Staff { name } => Self::Staff(Staff { name: name.clone(), identity, authenticator }),
+            Principal::Person { account, groups } => Self::Person { account: account.clone(), groups: groups.clone() },
         }
     }
 
@@ -54,18 +64,40 @@ impl Caller {
         })
     }
 
-    /// The scope of a call that names a group: a collector gets its own and no other; operator and staff get what they ask for.
+    /// The scope of a call that names a group: a collector gets its own and no other, a person gets one of theirs; everybody else
+    /// gets what they ask for.
     pub fn scope(&self, requested: &str) -> Result<GroupScope, ServiceError> {
         let group: GroupId = requested
             .parse()
             .map_err(|error| ServiceError::new(Kind::Invalid, "INVALID_GROUP", format!("{error}; name an existing group")))?;
+        self.enter(group.as_str())?;
+        Ok(GroupScope(group))
+    }
+
+    /// Passes when the caller may name this group. What is no group's name is nobody's who is bound to groups.
+    pub(crate) fn enter(&self, requested: &str) -> Result<(), ServiceError> {
+        let (own, hint) = match self {
+            Self::Operator | Self::Backup | Self::Audit | Self::Staff(_) => return Ok(()),
+            Self::Collector { group } if group.as_str() == requested => return Ok(()),
+            Self::Collector { group } => (format!("the collector of group {group}"), "call with a token from that group's namespace"),
+            Self::Person { groups, .. } if groups.iter().any(|group| group.as_str() == requested) => return Ok(()),
+            Self::Person { .. } => ("this account".to_owned(), "ask an administrator of the group for an invitation"),
+        };
+        let requested: String = requested.chars().take(80).collect();
+        Err(ServiceError::new(Kind::Denied, "OTHER_GROUP", format!("{own} may not touch group {requested:?}; {hint}")))
+    }
+
+    /// Whether the caller may only ever touch groups of its own, and has to name one where a request can.
+    pub(crate) const fn is_bound(&self) -> bool {
+        matches!(self, Self::Collector { .. } | Self::Person { .. })
+    }
+
+    /// The one group that the caller belongs to, if it is one.
+    pub(crate) fn home(&self) -> Option<&GroupId> {
         match self {
-            Self::Collector { group: own } if *own != group => Err(ServiceError::new(
-                Kind::Denied,
-                "OTHER_GROUP",
-                format!("the collector of group {own} may not touch group {group}; call with a token from namespace tn-{group}"),
-            )),
-            Self::Operator | Self::Collector { .. } | Self::Staff(_) => Ok(GroupScope(group)),
+            Self::Collector { group } => Some(group),
+            Self::Person { groups, .. } if groups.len() == 1 => groups.first(),
+            _ => None,
         }
     }
 
@@ -73,7 +105,7 @@ impl Caller {
     pub async fn require(&self, function: &str, verb: &str) -> Result<(), ServiceError> {
         match self {
             Self::Staff(staff) => require(&*staff.authenticator, &staff.identity, function, verb).await,
-            Self::Operator | Self::Collector { .. } => Err(ServiceError::new(
+            _ => Err(ServiceError::new(
                 Kind::Denied,
                 "STAFF_ONLY",
                 format!("{self} may not {verb} {function}; only staff with that right may"),
@@ -86,16 +118,20 @@ impl Caller {
         match self {
             Self::Operator => "operator",
             Self::Collector { .. } => "collector",
+            Self::Backup => "backup",
+            Self::Audit => "audit",
             Self::Staff(_) => "staff",
+            Self::Person { .. } => "person",
         }
     }
 
-    /// Which one of its kind, for logs: the collector's group or the person's name.
+    /// Which one of its kind, for logs: the collector's group, the name of staff or the account's id.
     pub fn id(&self) -> &str {
         match self {
-            Self::Operator => "",
+            Self::Operator | Self::Backup | Self::Audit => "",
             Self::Collector { group } => group.as_str(),
             Self::Staff(staff) => staff.name(),
+            Self::Person { account, .. } => account,
         }
     }
 }
@@ -105,7 +141,10 @@ impl fmt::Display for Caller {
         match self {
             Self::Operator => f.write_str("the operator"),
             Self::Collector { group } => write!(f, "the collector of group {group}"),
+            Self::Backup => f.write_str("the backup service"),
+            Self::Audit => f.write_str("the audit service"),
             Self::Staff(staff) => write!(f, "staff {}", staff.name),
+            Self::Person { account, .. } => write!(f, "account {account}"),
         }
     }
 }
@@ -135,7 +174,7 @@ pub(crate) async fn require(
     }
     let name = match &identity.principal {
         Principal::Staff { name } => name.as_str(),
-        Principal::Operator | Principal::Collector { .. } => identity.user.username.as_str(),
+        _ => identity.user.username.as_str(),
     };
     Err(ServiceError::new(
         Kind::Denied,
@@ -160,6 +199,16 @@ mod tests {
         assert_eq!((error.kind, error.reason.as_str()), (Kind::Denied, "OTHER_GROUP"));
     }
 
+    /// C7: a person gets a scope of each group that the account is a member of, and of no other.
+    #[test]
+    fn a_person_stays_in_their_groups() {
+        let groups = ["acme", "beta"].map(|group| group.parse().unwrap()).into();
+        let person = Caller::Person { account: "a1".into(), groups };
+        assert_eq!(person.scope("beta").unwrap().group().as_str(), "beta");
+        assert_eq!(person.scope("other").unwrap_err().reason, "OTHER_GROUP");
+        assert_eq!(person.enter("").unwrap_err().reason, "OTHER_GROUP", "the platform's own is nobody's");
+    }
+
     #[test]
     fn the_operator_names_the_group_and_the_name_is_checked() {
         assert_eq!(Caller::Operator.scope("acme").unwrap().group().as_str(), "acme");
@@ -175,7 +224,8 @@ mod tests {
 
     #[tokio::test]
     async fn workloads_have_no_rights_of_staff() {
-        for caller in [Caller::Operator, collector("acme")] {
+        let person = Caller::Person { account: "a1".into(), groups: ["acme".parse().unwrap()].into() };
+        for caller in [Caller::Operator, Caller::Backup, Caller::Audit, collector("acme"), person] {
             assert_eq!(caller.require("snapshots", "reveal").await.unwrap_err().kind, Kind::Denied);
         }
     }

@@ -1,9 +1,10 @@
-//! Who a token belongs to, and what they may do: asked of the apiserver, which alone knows.
+//! Who a token belongs to, and what they may do: asked of the apiserver, and for persons of whoever knows their accounts.
 
 mod apiserver;
 mod cache;
+mod persons;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use tsujiban_api::names;
@@ -11,6 +12,7 @@ use tsujiban_core::id::GroupId;
 use tsujiban_proto::error::{Kind, ServiceError};
 
 pub use self::apiserver::KubeAuthenticator;
+pub use self::persons::{Person, Persons, Wish, WithPersons};
 
 /// Answers who a token belongs to and what they may do. Whatever goes wrong is a refusal.
 #[async_trait]
@@ -18,8 +20,13 @@ pub trait Authenticator: Send + Sync + 'static {
     /// The identity behind a bearer token.
     async fn authenticate(&self, token: &str) -> Result<Identity, ServiceError>;
 
-    /// Whether the identity has the verb on the virtual resource `function`.
+    /// Whether the identity, which is one of staff, has the verb on the virtual resource `function`.
     async fn allowed(&self, identity: &Identity, function: &str, verb: &str) -> Result<bool, ServiceError>;
+
+    /// Whether the identity, which is a person, may do what they wish in a group. Nobody may where persons are not known.
+    async fn permitted(&self, _identity: &Identity, _wish: Wish<'_>) -> Result<bool, ServiceError> {
+        Ok(false)
+    }
 }
 
 /// Whoever showed a token: who that is to us, and the user as the apiserver knows them.
@@ -42,12 +49,23 @@ pub struct User {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Principal {
     Operator,
-    Collector { group: GroupId },
-    Staff { name: String },
+    Collector {
+        group: GroupId,
+    },
+    Backup,
+    Audit,
+    Staff {
+        name: String,
+    },
+    /// An account, by its id, and the groups that it is a member of.
+    Person {
+        account: String,
+        groups: BTreeSet<GroupId>,
+    },
 }
 
 impl Principal {
-    /// Reads a user name `system:serviceaccount:<namespace>:<name>`. `None` for whoever is neither operator, collector nor staff.
+    /// Reads a user name `system:serviceaccount:<namespace>:<name>`. `None` for whoever is neither a workload of ours nor staff.
     ///
     /// A namespace `tn-<group>` is taken at its name: a policy in the cluster lets nobody but the operator create one.
     pub fn of(username: &str, system_namespace: &str) -> Option<Self> {
@@ -57,8 +75,11 @@ impl Principal {
             return None;
         }
         if namespace == system_namespace {
-            if name == names::OPERATOR {
-                return Some(Self::Operator);
+            match name {
+                names::OPERATOR => return Some(Self::Operator),
+                names::BACKUP => return Some(Self::Backup),
+                names::AUDIT => return Some(Self::Audit),
+                _ => {}
             }
             let name = name.strip_prefix(names::STAFF_PREFIX).filter(|name| !name.is_empty())?;
             return Some(Self::Staff { name: name.to_owned() });
@@ -94,13 +115,15 @@ mod tests {
     }
 
     #[test]
-    fn the_three_who_call() {
+    fn those_who_call() {
         assert_eq!(of("system:serviceaccount:tsujiban-system:tsujiban-operator"), Some(Principal::Operator));
+        assert_eq!(of("system:serviceaccount:tsujiban-system:tsujiban-backup"), Some(Principal::Backup));
+        assert_eq!(of("system:serviceaccount:tsujiban-system:tsujiban-audit"), Some(Principal::Audit));
         assert_eq!(of("system:serviceaccount:tn-acme:collector"), Some(Principal::Collector { group: "acme".parse().unwrap() }));
         assert_eq!(of("system:serviceaccount:tsujiban-system:staff-hanako"), Some(Principal::Staff { name: "hanako".into() }));
     }
 
-    /// C7: nobody becomes a collector, the operator or staff by a name that merely looks like one.
+    /// C7: nobody becomes a workload of ours or staff by a name that merely looks like one.
     #[test]
     fn nobody_else() {
         for username in [
@@ -109,6 +132,8 @@ mod tests {
             "tsujiban-operator",
             "system:serviceaccount:default:tsujiban-operator",
             "system:serviceaccount:tn-acme:tsujiban-operator",
+            "system:serviceaccount:default:tsujiban-backup",
+            "system:serviceaccount:tn-acme:tsujiban-audit",
             "system:serviceaccount:tn-acme:staff-hanako",
             "system:serviceaccount:tn-acme:default",
             "system:serviceaccount:tn-acme:collector:x",

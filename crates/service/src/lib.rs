@@ -1,14 +1,17 @@
-//! What every gRPC server of Tsujiban shares: who is calling, whether they may, TLS with reload, health, metrics, shutdown.
+//! What every gRPC server of Tsujiban shares: who is calling, whether they may, what came of it, TLS with reload, health, metrics, shutdown.
 //!
 //! Nothing of one service lives here. [`telemetry`] and [`shutdown`] know nothing of servers, so that every binary can use them.
 
 pub mod access;
 pub mod caller;
 pub mod health;
+pub mod history;
 pub mod identity;
+pub mod plan;
 pub mod server;
 pub mod shutdown;
 pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod tls;
+pub mod trace;

@@ -7,17 +7,16 @@ mod metrics;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use prometheus::Registry;
+use ipnet::IpNet;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
+use tsujiban_proto::DESCRIPTORS;
 
-use crate::access::{Access, InvalidAccess};
+use crate::access::{Access, Guard, InvalidAccess};
 use crate::health::Health;
-use crate::identity::Authenticator;
 use crate::telemetry::TelemetryArgs;
 use crate::tls::{Certificate, TlsError};
 
@@ -39,6 +38,10 @@ pub struct ServerArgs {
     /// The folder with the serving certificate: tls.crt and tls.key. Read again when they change.
     #[arg(long, env = "TSUJIBAN_TLS_DIR", default_value = "/etc/tsujiban/tls")]
     pub tls_dir: PathBuf,
+    /// The proxies in front of this server, as networks in CIDR notation separated by commas. They, and nobody else, are believed what they
+    /// say in x-forwarded-for.
+    #[arg(long, env = "TSUJIBAN_TRUSTED_PROXIES", value_delimiter = ',')]
+    pub trusted_proxies: Vec<IpNet>,
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
 }
@@ -50,6 +53,8 @@ pub enum ServeError {
     Access(#[from] InvalidAccess),
     #[error("TLS cannot be served")]
     Tls(#[from] TlsError),
+    #[error("the contracts cannot be shown to clients")]
+    Reflection(#[from] tonic_reflection::server::Error),
     #[error("cannot listen on {address}; another program may hold the port")]
     Listen { address: SocketAddr, source: io::Error },
     #[error("the gRPC server stopped")]
@@ -62,12 +67,17 @@ pub enum ServeError {
 pub async fn serve(
     args: &ServerArgs,
     routes: Routes,
-    authenticator: Arc<dyn Authenticator>,
-    registry: Registry,
+    mut guard: Guard,
     health: Health,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
-    let access = Access::new(authenticator, &registry)?;
+    guard.proxies.extend(&args.trusted_proxies);
+    let routes = if guard.reflection { with_reflection(routes)? } else { routes };
+    if guard.history.is_none() {
+        tracing::warn!("NO OPERATION HISTORY IS WRITTEN: nothing will tell who did what; give --audit-endpoint once tsujiban-audit runs");
+    }
+    let registry = guard.registry.clone();
+    let access = Access::new(guard)?;
     let certificate = Certificate::new(&args.tls_dir, &registry)?;
 
     // probes and metrics are answered to the very end, so that a drain can be watched
@@ -95,6 +105,12 @@ pub async fn serve(
         unready.set_accepting(false).await;
     });
     grpc::serve(listener, &certificate, access, routes, shutdown).await
+}
+
+/// The contracts, for clients that ask for them.
+fn with_reflection(routes: Routes) -> Result<Routes, ServeError> {
+    let reflection = tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS).build_v1()?;
+    Ok(routes.add_service(reflection))
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {

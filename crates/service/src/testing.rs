@@ -1,4 +1,5 @@
-//! Doubles for the tests of servers: an authenticator that needs no cluster, and a server over real TLS inside the test.
+//! Doubles for the tests of servers: an authenticator that needs no cluster, persons without accounts, a history that remembers what it
+//! was told, and a server over real TLS inside the test.
 
 #![allow(clippy::expect_used, clippy::missing_panics_doc)] // compiled for tests only, where a set-up that fails is a failed test
 
@@ -6,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use prometheus::Registry;
@@ -13,14 +15,23 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tonic::Request;
+use tonic::{Request, Response, Status};
 use tonic::service::Routes;
 use tonic::transport::{Certificate as Pem, Channel, ClientTlsConfig, Endpoint};
+use tsujiban_core::clock::{Clock, SystemClock};
 use tsujiban_core::id::GroupId;
+use tsujiban_proto::access::v1::Operation;
+use tsujiban_proto::audit::v1::audit_service_server::{AuditService, AuditServiceServer};
+use tsujiban_proto::audit::v1::{
+    AppendRequest, AppendResponse, AppendedEntry, DeclareGapRequest, DeclareGapResponse, ExportEntriesRequest, ExportEntriesResponse,
+    GetCheckpointRequest, GetCheckpointResponse, GetProofRequest, GetProofResponse, ListEntriesRequest, ListEntriesResponse, NewEntry,
+};
 use tsujiban_proto::error::{Kind, ServiceError};
+use tsujiban_sealing::{Keyring, MasterKey, SealedEpochKey, SystemRandom};
 
-use crate::access::Access;
-use crate::identity::{Authenticator, Identity, Principal, User};
+use crate::access::{Access, Guard};
+use crate::history::ClientArgs;
+use crate::identity::{Authenticator, Identity, Person, Persons, Principal, User, Wish};
 use crate::server::grpc;
 use crate::tls::Certificate;
 
@@ -60,6 +71,18 @@ impl KnownCallers {
         self.with(token, Principal::Staff { name: name.to_owned() }, rights)
     }
 
+    /// `token` is the backup service's.
+    #[must_use]
+    pub fn backup(self, token: &str) -> Self {
+        self.with(token, Principal::Backup, &[])
+    }
+
+    /// `token` is the audit service's.
+    #[must_use]
+    pub fn audit(self, token: &str) -> Self {
+        self.with(token, Principal::Audit, &[])
+    }
+
     /// Forgets a token.
     pub fn revoke(&self, token: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(token);
@@ -87,6 +110,198 @@ impl Authenticator for KnownCallers {
     async fn allowed(&self, identity: &Identity, function: &str, verb: &str) -> Result<bool, ServiceError> {
         let known = self.find(&identity.user.username);
         Ok(known.is_some_and(|known| known.rights.iter().any(|(f, v)| f == function && v == verb)))
+    }
+}
+
+/// Knows persons by sessions `session-<account>`. Each may do everything in their groups that a test allows.
+#[derive(Debug, Default)]
+pub struct KnownPersons(BTreeMap<String, (Person, Vec<(String, Operation)>)>);
+
+impl KnownPersons {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A member of groups who may do operations on functions.
+    #[must_use]
+    pub fn person(mut self, account: &str, groups: &[&str], permissions: &[(&str, Operation)]) -> Self {
+        let groups = groups.iter().map(|group| group.parse().expect("a group")).collect();
+        let permissions = permissions.iter().map(|(function, operation)| ((*function).to_owned(), *operation)).collect();
+        self.0.insert(format!("session-{account}"), (Person { account: account.to_owned(), groups }, permissions));
+        self
+    }
+}
+
+#[async_trait]
+impl Persons for KnownPersons {
+    fn is_session(&self, token: &str) -> bool {
+        token.starts_with("session-")
+    }
+
+    async fn authenticate(&self, token: &str) -> Result<Person, ServiceError> {
+        let unknown = || ServiceError::new(Kind::Unauthenticated, "BAD_SESSION", "the session is unknown to this test");
+        self.0.get(token).map(|(person, _)| person.clone()).ok_or_else(unknown)
+    }
+
+    async fn allowed(&self, person: &Person, wish: Wish<'_>) -> Result<bool, ServiceError> {
+        let known = self.0.values().find(|(known, _)| known == person);
+        Ok(known.is_some_and(|(_, permissions)| {
+            permissions.iter().any(|(function, operation)| function == wish.function && *operation == wish.operation)
+        }))
+    }
+}
+
+/// Epoch keys that a test replaces as it likes.
+#[derive(Debug)]
+pub struct Epochs {
+    master: MasterKey,
+    pub keyring: Arc<Keyring>,
+}
+
+impl Epochs {
+    pub fn new() -> Self {
+        let master = MasterKey::generate(&SystemRandom::new()).expect("random bytes");
+        let keyring = Keyring::new(master.clone(), &[epoch(&master)]).expect("its own key");
+        Self { master, keyring: Arc::new(keyring) }
+    }
+
+    /// Keys that lie in a folder, for several processes. They are made if they are missing.
+    pub fn in_folder(dir: &Path) -> Self {
+        let (master_file, epoch_file) = (dir.join("master"), dir.join("epoch.json"));
+        if !epoch_file.exists() {
+            let master = MasterKey::generate(&SystemRandom::new()).expect("random bytes");
+            std::fs::write(&master_file, master.expose()).expect("a folder");
+            std::fs::write(&epoch_file, serde_json::to_vec(&epoch(&master)).expect("JSON")).expect("a folder");
+        }
+        let master = MasterKey::from_bytes(&std::fs::read(master_file).expect("a key")).expect("a key");
+        let epoch = serde_json::from_slice(&std::fs::read(epoch_file).expect("a key")).expect("a key");
+        let keyring = Keyring::new(master.clone(), &[epoch]).expect("its own key");
+        Self { master, keyring: Arc::new(keyring) }
+    }
+
+    /// Only a new key is mounted from now on.
+    pub fn replace(&self) {
+        self.keyring.replace_epochs(&[epoch(&self.master)]).expect("its own key");
+    }
+}
+
+impl Default for Epochs {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn epoch(master: &MasterKey) -> SealedEpochKey {
+    SealedEpochKey::generate(master, &SystemRandom::new(), SystemClock.now()).expect("random bytes")
+}
+
+/// The audit service as far as those need it who write the history: it remembers what it was told, over real TLS.
+pub struct FakeAudit {
+    told: Arc<Told>,
+    server: InProcess,
+    dir: TempDir,
+}
+
+/// What the fake was told, and how it is.
+#[derive(Default)]
+struct Told {
+    entries: Mutex<Vec<NewEntry>>,
+    mood: Mutex<Mood>,
+}
+
+/// How a [`FakeAudit`] answers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Mood {
+    #[default]
+    Good,
+    /// It takes nothing.
+    Down,
+    /// It takes everything and does not say so.
+    Mute,
+    /// It takes this long for each call.
+    Slow(Duration),
+    /// It takes nothing of this group, and never will.
+    Against(&'static str),
+}
+
+impl FakeAudit {
+    /// The token that it takes for the backup service's.
+    pub const TOKEN: &str = "backup-for-audit";
+
+    pub async fn start() -> Self {
+        let told = Arc::new(Told::default());
+        let routes = Routes::new(AuditServiceServer::from_arc(Arc::clone(&told)));
+        let server = serve_in_process(routes, Arc::new(KnownCallers::new().backup(Self::TOKEN))).await;
+        let dir = TempDir::new().expect("a folder");
+        std::fs::write(dir.path().join("ca.crt"), &server.ca_pem).expect("ca.crt");
+        std::fs::write(dir.path().join("token"), Self::TOKEN).expect("token");
+        Self { told, server, dir }
+    }
+
+    /// How clients reach it.
+    pub fn args(&self) -> ClientArgs {
+        ClientArgs {
+            endpoint: format!("https://{SERVER_NAME}:{}", self.server.address.port()),
+            ca_file: self.dir.path().join("ca.crt"),
+            token_file: self.dir.path().join("token"),
+        }
+    }
+
+    pub fn is(&self, mood: Mood) {
+        *self.told.mood.lock().unwrap_or_else(PoisonError::into_inner) = mood;
+    }
+
+    /// What it has taken, each entry once, in order.
+    pub fn entries(&self) -> Vec<NewEntry> {
+        self.told.entries.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[async_trait]
+impl AuditService for Told {
+    async fn append(&self, request: Request<AppendRequest>) -> Result<Response<AppendResponse>, Status> {
+        let mood = *self.mood.lock().unwrap_or_else(PoisonError::into_inner);
+        let request = request.into_inner();
+        match mood {
+            Mood::Down => return Err(ServiceError::new(Kind::Unavailable, "DOWN", "the test took it down").into()),
+            Mood::Slow(time) => tokio::time::sleep(time).await,
+            Mood::Against(group) if request.entries.iter().any(|entry| entry.group == group) => {
+                return Err(ServiceError::new(Kind::Invalid, "NEVER", "the test does not want it").into());
+            }
+            Mood::Good | Mood::Mute | Mood::Against(_) => {}
+        }
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut answer = AppendResponse::default();
+        for entry in request.entries {
+            let is_duplicate = entries.iter().any(|known| known.id == entry.id);
+            if !is_duplicate {
+                entries.push(entry);
+            }
+            answer.entries.push(AppendedEntry { sequence: 0, is_duplicate });
+        }
+        if mood == Mood::Mute { Err(Status::unavailable("the connection broke")) } else { Ok(Response::new(answer)) }
+    }
+
+    async fn list_entries(&self, _: Request<ListEntriesRequest>) -> Result<Response<ListEntriesResponse>, Status> {
+        Err(Status::unimplemented("not of a fake"))
+    }
+
+    type ExportEntriesStream = tokio_stream::Empty<Result<ExportEntriesResponse, Status>>;
+
+    async fn export_entries(&self, _: Request<ExportEntriesRequest>) -> Result<Response<Self::ExportEntriesStream>, Status> {
+        Err(Status::unimplemented("not of a fake"))
+    }
+
+    async fn get_proof(&self, _: Request<GetProofRequest>) -> Result<Response<GetProofResponse>, Status> {
+        Err(Status::unimplemented("not of a fake"))
+    }
+
+    async fn get_checkpoint(&self, _: Request<GetCheckpointRequest>) -> Result<Response<GetCheckpointResponse>, Status> {
+        Err(Status::unimplemented("not of a fake"))
+    }
+
+    async fn declare_gap(&self, _: Request<DeclareGapRequest>) -> Result<Response<DeclareGapResponse>, Status> {
+        Err(Status::unimplemented("not of a fake"))
     }
 }
 
@@ -159,10 +374,15 @@ impl InProcess {
     }
 }
 
-/// Serves `routes` behind the access layer, over TLS on a free port of the loopback interface.
+/// Serves `routes` behind the access layer, over TLS on a free port of the loopback interface. No history is written.
 pub async fn serve_in_process(routes: Routes, authenticator: Arc<dyn Authenticator>) -> InProcess {
-    let registry = Registry::new();
-    let access = Access::new(authenticator, &registry).expect("the access layer");
+    serve_guarded(routes, Guard::new(authenticator, Registry::new())).await
+}
+
+/// Serves `routes` behind an access layer of the test's own.
+pub async fn serve_guarded(routes: Routes, guard: Guard) -> InProcess {
+    let registry = guard.registry.clone();
+    let access = Access::new(guard).expect("the access layer");
     let (ca, tls) = (Ca::new(), TempDir::new().expect("a folder"));
     ca.issue_into(tls.path());
     let certificate = Certificate::new(tls.path(), &registry).expect("metrics of the certificate");

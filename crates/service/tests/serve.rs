@@ -14,6 +14,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
+use tsujiban_service::access::Guard;
 use tsujiban_service::health::{Health, READINESS};
 use tsujiban_service::server::{ServerArgs, serve};
 use tsujiban_service::telemetry::TelemetryArgs;
@@ -54,13 +55,15 @@ async fn from_the_first_probe_to_the_last() {
         health_listen: free(),
         metrics_listen: free(),
         tls_dir: tls.path().to_owned(),
+        trusted_proxies: Vec::new(),
         telemetry: TelemetryArgs { log_level: "info".into(), otlp_endpoint: None },
     };
     let (health, shutdown) = (Health::new(), CancellationToken::new());
     let server = {
         let (args, health, shutdown) = (args.clone(), health.clone(), shutdown.clone());
         tokio::spawn(async move {
-            serve(&args, Routes::default(), Arc::new(KnownCallers::new()), prometheus::Registry::new(), health, shutdown).await
+            let guard = Guard::new(Arc::new(KnownCallers::new()), prometheus::Registry::new());
+            serve(&args, Routes::default(), guard, health, shutdown).await
         })
     };
     let endpoint = Endpoint::from_shared(format!("http://{}", args.health_listen)).unwrap();

@@ -9,7 +9,7 @@ apt_missing() {
     awk -v wanted="$*" '$2 == "installed" {have[$1]} END {n = split(wanted, p, " "); for (i = 1; i <= n; i++) if (!(p[i] in have)) print p[i]}'
 }
 
-# apt_install LOG PACKAGE...: no package may start a daemon on this machine: sshd and frr run in routers only.
+# apt_install LOG PACKAGE...: no package may start a daemon on this machine: sshd and frr run in routers only, PostgreSQL in tests only.
 apt_install() {
   local log=$1 mine=0 status=0
   shift
@@ -29,5 +29,6 @@ apt_install() {
   if command -v systemctl >/dev/null && [ -d /run/systemd/system ]; then
     case " $* " in *" openssh-server "*) systemctl disable -q ssh 2>/dev/null || true ;; esac
     case " $* " in *" frr "*) systemctl disable -q frr 2>/dev/null || true ;; esac
+    case " $* " in *" postgresql "*) systemctl disable -q postgresql 2>/dev/null || true ;; esac
   fi
 }

@@ -4,14 +4,13 @@ use std::collections::HashMap;
 
 use tsujiban_core::id::IncarnationId;
 use tsujiban_core::outcome::Reason;
-use tsujiban_sealing::Context;
+use tsujiban_sealing::{Context, KeyError};
 use tsujiban_service::caller::GroupScope;
 use uuid::Uuid;
 
 use crate::catalogue::{AttemptRow, NewAttempt, SnapshotRow};
 use crate::device::{Declared, Details, Device, OpenGroup, open_device};
 use crate::error::{Error, Result};
-use crate::keys::KeyError;
 use crate::object::ObjectError;
 use crate::service::Backup;
 

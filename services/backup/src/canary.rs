@@ -4,12 +4,12 @@
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use tsujiban_objects::{LockUntil, StoreError, Version, list_all};
 
 use crate::catalogue::Meta;
 use crate::error::{Error, Result, chain};
 use crate::metrics;
 use crate::service::Backup;
-use crate::store::{LockUntil, StoreError, Version, list_all};
 
 const PREFIX: &str = "canary/";
 const LOCK: SignedDuration = SignedDuration::from_hours(24);

@@ -1,4 +1,4 @@
-//! The catalogue: what is stored, for whom, under which keys. SQLite, with one connection that writes and several that read.
+//! The catalogue: what is stored, for whom, under which keys. SQLite or PostgreSQL, by the same text of SQL.
 //!
 //! It knows rows and no secrets: whatever a customer typed arrives here sealed, and keys arrive wrapped.
 
@@ -12,12 +12,8 @@ mod meta;
 mod row;
 mod snapshots;
 
-use std::path::Path;
-use std::time::Duration;
-
-use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Sqlite, Transaction};
+use sqlx::migrate::MigrateError;
+use tsujiban_database::{Database, Failure, Migrations, is_unavailable};
 
 pub use attempts::{Answered, AttemptRow, NewAttempt};
 pub use devices::DeviceRow;
@@ -27,10 +23,7 @@ pub use keys::{KeyRow, KeyTableState};
 pub use meta::Meta;
 pub use snapshots::SnapshotRow;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
-
-const READERS: u32 = 4;
-const BUSY: Duration = Duration::from_secs(5);
+static MIGRATIONS: Migrations = Migrations { sqlite: sqlx::migrate!("./migrations"), postgres: sqlx::migrate!("./migrations") };
 
 /// Why the catalogue could not answer.
 #[derive(Debug, thiserror::Error)]
@@ -56,45 +49,45 @@ impl From<sqlx::Error> for CatalogueError {
     }
 }
 
-/// The database.
+impl Failure for CatalogueError {
+    fn database(&self) -> Option<&sqlx::Error> {
+        match self {
+            Self::Database(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl CatalogueError {
+    /// Whether it may work in a moment, without anybody doing anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Database(error) | Self::Migration(MigrateError::Execute(error)) => is_unavailable(error),
+            _ => false,
+        }
+    }
+}
+
+/// The database's tables.
 #[derive(Debug, Clone)]
 pub struct Catalogue {
-    writer: SqlitePool,
-    readers: SqlitePool,
+    database: Database,
 }
 
 impl Catalogue {
-    /// Opens the database file, or makes it, and brings it to this version.
-    pub async fn open(file: &Path) -> Result<Self, CatalogueError> {
-        let options = SqliteConnectOptions::new()
-            .filename(file)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(BUSY)
-            .foreign_keys(true)
-            // what is deleted is overwritten: a destroyed key must not be found in a free page
-            .pragma("secure_delete", "ON");
-        let writer = SqlitePoolOptions::new().max_connections(1).min_connections(1).idle_timeout(None).max_lifetime(None);
-        let writer = writer.connect_with(options.clone()).await?;
-        MIGRATIONS.run(&writer).await?;
-        let readers = SqlitePoolOptions::new().max_connections(READERS).connect_with(options.read_only(true)).await?;
-        Ok(Self { writer, readers })
+    /// Brings the tables to this version.
+    pub async fn open(database: Database) -> Result<Self, CatalogueError> {
+        database.migrate(&MIGRATIONS).await?;
+        Ok(Self { database })
     }
 
-    /// Ends all connections, so that the file is whole.
+    /// Ends all connections, so that a file is whole.
     pub async fn close(&self) {
-        self.readers.close().await;
-        self.writer.close().await;
+        self.database.close().await;
     }
 
-    async fn write(&self) -> Result<Transaction<'static, Sqlite>, CatalogueError> {
-        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
-    }
-
-    /// Moves everything from the log into the database and empties the log, so that nothing deleted stays in it.
+    /// Does what it can so that nothing deleted stays in the database's files: see [`Database::flush_log`].
     pub async fn flush_log(&self) -> Result<(), CatalogueError> {
-        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&self.writer).await?;
-        Ok(())
+        Ok(self.database.flush_log().await?)
     }
 }

@@ -8,6 +8,7 @@ use tsujiban_service::caller::GroupScope;
 
 use crate::catalogue::{DeviceRow, GroupRow, GroupState};
 use crate::error::{Error, Result};
+use crate::keys;
 use crate::life::Life;
 use crate::service::Backup;
 
@@ -130,7 +131,7 @@ impl Backup {
                 return self.change_device(group, device, |details| details.name = named.name.clone()).await;
             }
             let incarnation = IncarnationId::from_bytes(self.random_id()?);
-            let (key_id, wrappings) = self.keyring.new_data_key((group.incarnation(), &incarnation), &self.random, self.now())?;
+            let (key_id, wrappings) = keys::new_data_key(&self.keyring, (group.incarnation(), &incarnation), &self.random, self.now())?;
             let details = Details::new(named);
             let row = self.seal_device(group, incarnation, key_id, &details)?;
             if self.catalogue.add_device(&row, &wrappings, Some(life)).await? {

@@ -1,12 +1,11 @@
 //! What can go wrong, and what a caller is told of it.
 
+use tsujiban_objects::StoreError;
 use tsujiban_proto::error::{DEVICE_ERASED, Kind, ServiceError};
-use tsujiban_sealing::SealingError;
+use tsujiban_sealing::{KeyError, SealingError};
 
 use crate::catalogue::CatalogueError;
-use crate::keys::KeyError;
 use crate::object::ObjectError;
-use crate::store::StoreError;
 
 /// Why a call could not be answered.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +53,7 @@ impl From<Error> for ServiceError {
             Error::Store(StoreError::NotFound { .. }) | Error::Object(_) => (Kind::DataLoss, "DAMAGED"),
             Error::Store(_) => (Kind::Unavailable, "STORE"),
             Error::Catalogue(CatalogueError::Gone) | Error::Key(KeyError::Destroyed) => (Kind::NotFound, "ERASED"),
-            Error::Catalogue(CatalogueError::Database(sqlx::Error::PoolTimedOut)) => (Kind::Unavailable, "CATALOGUE"),
+            Error::Catalogue(error) if error.is_transient() => (Kind::Unavailable, "CATALOGUE"),
             Error::Catalogue(_) => (Kind::Internal, "CATALOGUE"),
             Error::Key(_) => (Kind::Internal, "KEYS"),
         };

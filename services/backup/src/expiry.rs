@@ -5,6 +5,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use tsujiban_core::retention;
+use tsujiban_objects::{Entry, Head, StoreError, Version};
 
 use crate::catalogue::{Due, LeftoverRow};
 use crate::error::Result;
@@ -12,7 +13,6 @@ use crate::life::REMEMBERED;
 use crate::metrics;
 use crate::object::{self, PREFIX, ids_of_key};
 use crate::service::Backup;
-use crate::store::{Entry, Head, StoreError, Version};
 
 const BATCH: u32 = 500;
 /// For how long a repeated call is recognised.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tsujiban_core::driver::Driver;
 use tsujiban_core::id::{EnvironmentName, IncarnationId, KeyId, SnapshotId};
 use tsujiban_core::retention;
+use tsujiban_objects::{StoreError, Version};
 use tsujiban_proto::error::Kind;
 use tsujiban_sealing::Context;
 use tsujiban_service::caller::GroupScope;
@@ -18,7 +19,6 @@ use crate::envelope;
 use crate::error::{Error, Result};
 use crate::object::{self, ObjectError};
 use crate::service::Backup;
-use crate::store::{StoreError, Version};
 
 const CLASS: &str = "group export";
 const BATCH: u32 = 100;

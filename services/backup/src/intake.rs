@@ -7,6 +7,7 @@ use tsujiban_core::driver::Driver;
 use tsujiban_core::id::SnapshotId;
 use tsujiban_core::outcome::Reason;
 use tsujiban_core::retention;
+use tsujiban_objects::StoreError;
 use tsujiban_proto::error::Kind;
 use tsujiban_sealing::{Context, DataKey};
 use tsujiban_service::caller::GroupScope;
@@ -19,7 +20,6 @@ use crate::device::{Declared, Details, Device, Named, OpenGroup};
 use crate::error::{Error, Result};
 use crate::object::{self, Header, Meta};
 use crate::service::Backup;
-use crate::store::{LockUntil, StoreError};
 
 const STABLE: &str = "stable config";
 
@@ -102,7 +102,7 @@ impl Backup {
 
     async fn see_again(&self, group: &OpenGroup, device: &Device, fetched: &Fetched, newest: &SnapshotRow) -> Result<Stored> {
         let attempt = self.succeeded(group, device, fetched, newest.id.clone(), false)?;
-        let lock = LockUntil::of_sighting(attempt.time);
+        let lock = object::lock_of_sighting(attempt.time);
         let object = object::object_key(group.incarnation(), &device.row.incarnation, &newest.id);
         if lock.time() > newest.locked_until {
             self.store.set_lock(&object, &newest.version, lock).await?;
@@ -126,7 +126,7 @@ impl Backup {
         let sealed = self.seal_snapshot(group, device, fetched, key, (&id, attempt.time))?;
         let (bytes, stored_bytes) = (length(&fetched.config), length(&sealed));
         let before = self.catalogue.trusted_size(&device.row.incarnation, &id).await?;
-        let lock = LockUntil::of_sighting(attempt.time);
+        let lock = object::lock_of_sighting(attempt.time);
         let object = object::object_key(group.incarnation(), &device.row.incarnation, &id);
         let version = self.store.put(&object, sealed, Some(lock)).await?;
         let snapshot = SnapshotRow {

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
+use tsujiban_sealing::files;
 
 use crate::error::chain;
-use crate::keys::files;
 use crate::service::Backup;
 
 const KEYS: Duration = Duration::from_secs(30);

@@ -12,18 +12,18 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tsujiban_core::id::{EnvironmentName, GroupId, IncarnationId, KeyId};
-use tsujiban_sealing::{Context, DataKey, SealedEpochKey, SealingError, WrappedKey};
+use tsujiban_objects::{StoreError, list_all};
+use tsujiban_sealing::{Context, DataKey, KeyError, LiveEpoch, OVERLAP, SealedEpochKey, SealingError, WrappedKey};
 use zeroize::Zeroizing;
 
 use crate::catalogue::{GroupRow, GroupState, KeyRow};
 use crate::envelope;
 use crate::error::{Result, chain};
-use crate::keys::{KeyError, LiveEpoch, OVERLAP};
+use crate::keys;
 use crate::life::Life;
 use crate::metrics;
 use crate::object::ObjectError;
 use crate::service::Backup;
-use crate::store::{StoreError, list_all};
 
 /// Where the copy lies.
 pub const OBJECT: &str = "key-table";
@@ -212,7 +212,7 @@ impl Backup {
             after = Some(last.key_id.clone());
             let mut new = Vec::new();
             for wrappings in old.chunk_by(|a, b| a.key_id == b.key_id) {
-                match self.keyring.rewrap(wrappings, &epoch, &self.random) {
+                match keys::rewrap(&self.keyring, wrappings, &epoch, &self.random) {
                     Ok(row) => {
                         rotation.rewrapped += 1;
                         new.push(row);

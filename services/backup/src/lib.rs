@@ -25,4 +25,3 @@ pub mod rpc;
 pub mod service;
 pub mod settings;
 pub mod start;
-pub mod store;

@@ -3,12 +3,12 @@
 
 use jiff::SignedDuration;
 use ring::digest::{SHA256, digest};
+use tsujiban_sealing::KeyError;
 use tsujiban_service::caller::GroupScope;
 use uuid::Uuid;
 
 use crate::catalogue::CatalogueError;
 use crate::error::{Error, Result};
-use crate::keys::KeyError;
 use crate::service::Backup;
 
 /// For how long it is remembered that a life has ended. A collection lasts for a window of its group, so that nobody comes as

@@ -10,6 +10,7 @@ use tsujiban_service::caller::GroupScope;
 
 use crate::catalogue::{Erased, GroupRow, GroupState, GroupUse};
 use crate::error::{Error, Result};
+use crate::keys;
 use crate::life::Life;
 use crate::service::Backup;
 
@@ -56,7 +57,7 @@ impl Backup {
             return Err(Error::refuse(Kind::Precondition, "ID_NOT_FREE", message));
         }
         let incarnation = IncarnationId::from_bytes(self.random_id()?);
-        let (key_id, wrappings) = self.keyring.new_data_key((&incarnation, &incarnation), &self.random, now)?;
+        let (key_id, wrappings) = keys::new_data_key(&self.keyring, (&incarnation, &incarnation), &self.random, now)?;
         let group = GroupRow {
             incarnation: incarnation.clone(),
             group: id.clone(),

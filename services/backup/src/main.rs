@@ -9,7 +9,8 @@ use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 use tsujiban_api::names::BACKUP_AUDIENCE;
 use tsujiban_backup::service::Backup;
-use tsujiban_backup::settings::{Cli, Command, ServeArgs};
+use tsujiban_backup::settings::{Cli, Command, ServeArgs, SettingsError};
+use tsujiban_backup::start::StartError;
 use tsujiban_backup::{error, jobs, probe, rpc, start};
 use tsujiban_core::clock::SystemClock;
 use tsujiban_service::health::Health;
@@ -19,7 +20,7 @@ use tsujiban_service::{server, shutdown, telemetry};
 #[global_allocator]
 static ALLOC: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// How long to wait for a storage that cannot be reached, and between tries.
+/// How often to try a database or a storage that cannot be reached, and how long to wait between tries.
 const TRIES: u32 = 60;
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -49,18 +50,30 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     Ok(served?)
 }
 
-/// Starts the service, with patience for a storage that starts at the same time.
+/// Starts the service, with patience for a database and a storage that start at the same time.
 async fn begin(args: &ServeArgs, registry: &Registry, stop: &CancellationToken) -> anyhow::Result<Arc<Backup>> {
-    let parts = args.parts(registry).await?;
+    let catalogue = patiently(stop, async || args.catalogue().await, SettingsError::is_transient).await?;
+    let parts = args.parts(catalogue, registry)?;
+    patiently(stop, async || start::start(parts.clone(), &args.s3.allowed_regions).await, StartError::is_transient).await
+}
+
+async fn patiently<T, E>(
+    stop: &CancellationToken,
+    attempt: impl AsyncFn() -> Result<T, E>,
+    is_transient: fn(&E) -> bool,
+) -> anyhow::Result<T>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
     for _ in 1..TRIES {
-        match start::start(parts.clone(), &args.s3.allowed_regions).await {
-            Err(error) if error.is_transient() => tracing::warn!(error = error::chain(&error), "waiting for the storage"),
-            started => return Ok(started?),
+        match attempt().await {
+            Err(error) if is_transient(&error) => tracing::warn!(error = error::chain(&error), "waiting"),
+            done => return Ok(done?),
         }
         tokio::select! {
-            () = stop.cancelled() => anyhow::bail!("told to stop while waiting for the storage"),
+            () = stop.cancelled() => anyhow::bail!("told to stop while waiting for the database or the storage"),
             () = tokio::time::sleep(PAUSE) => {}
         }
     }
-    Ok(start::start(parts, &args.s3.allowed_regions).await?)
+    Ok(attempt().await?)
 }

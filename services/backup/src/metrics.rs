@@ -1,16 +1,14 @@
 //! What is measured. No label names a group or a device.
 
-use prometheus::{Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use tsujiban_objects::StoreMetrics;
 
 /// The service's own metrics.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     pub stored: IntCounter,
     pub unchanged: IntCounter,
-    /// By `operation`: what the storage did not do.
-    pub store_errors: IntCounterVec,
-    /// By `operation`.
-    pub store_seconds: HistogramVec,
+    pub store: StoreMetrics,
     pub expired: IntCounter,
     pub canary_ok: IntGauge,
     pub canary_checked: Gauge,
@@ -27,17 +25,10 @@ impl Metrics {
             Opts::new("tsujiban_backup_snapshots_total", "Configs taken in: stored as a new snapshot, or unchanged."),
             &["result"],
         )?;
-        let store_errors = IntCounterVec::new(
-            Opts::new("tsujiban_backup_store_errors_total", "Calls that the object storage did not answer as asked."),
-            &["operation"],
-        )?;
-        let buckets = vec![0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0];
-        let store_seconds = HistogramOpts::new("tsujiban_backup_store_seconds", "How long the object storage took to answer.");
         let metrics = Self {
             stored: results.get_metric_with_label_values(&["stored"])?,
             unchanged: results.get_metric_with_label_values(&["unchanged"])?,
-            store_errors,
-            store_seconds: HistogramVec::new(store_seconds.buckets(buckets), &["operation"])?,
+            store: StoreMetrics::new(registry, "tsujiban_backup")?,
             expired: IntCounter::new("tsujiban_backup_expired_objects_total", "Objects deleted for good after their time.")?,
             canary_ok: IntGauge::new(
                 "tsujiban_backup_canary_ok",
@@ -62,8 +53,6 @@ impl Metrics {
             )?,
         };
         registry.register(Box::new(results))?;
-        registry.register(Box::new(metrics.store_errors.clone()))?;
-        registry.register(Box::new(metrics.store_seconds.clone()))?;
         registry.register(Box::new(metrics.expired.clone()))?;
         registry.register(Box::new(metrics.canary_ok.clone()))?;
         registry.register(Box::new(metrics.canary_checked.clone()))?;

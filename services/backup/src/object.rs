@@ -6,6 +6,8 @@ use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use tsujiban_core::driver::Driver;
 use tsujiban_core::id::{EnvironmentName, GroupId, IncarnationId, KeyId, SerialNumber, SnapshotId};
+use tsujiban_core::retention;
+use tsujiban_objects::LockUntil;
 use tsujiban_sealing::{Context, DataKey, Random, SealingError};
 use zeroize::Zeroizing;
 
@@ -86,6 +88,11 @@ pub fn ids_of_key(key: &str) -> Option<ObjectIds> {
     let mut parts = key.strip_prefix(PREFIX)?.split('/');
     let ids = ObjectIds { group: parts.next()?.parse().ok()?, device: parts.next()?.parse().ok()?, snapshot: parts.next()?.parse().ok()? };
     parts.next().is_none().then_some(ids)
+}
+
+/// The lock of a snapshot that was seen at this moment (C23).
+pub fn lock_of_sighting(seen: Timestamp) -> LockUntil {
+    LockUntil::at_least(retention::retain_until(seen))
 }
 
 /// SHA-256 in hexadecimal digits.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use tsujiban_core::config::{self, Secrets};
 use tsujiban_core::id::{IncarnationId, SnapshotId};
+use tsujiban_objects::StoreError;
 use tsujiban_proto::error::Kind;
 use tsujiban_service::caller::GroupScope;
 use zeroize::Zeroizing;
@@ -13,7 +14,6 @@ use crate::device::{Details, OpenGroup, open_device};
 use crate::error::{Error, Result};
 use crate::object::{self, Header, Meta, Opened};
 use crate::service::Backup;
-use crate::store::StoreError;
 
 /// A snapshot and the device it is of.
 pub struct Listed {

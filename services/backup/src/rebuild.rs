@@ -9,15 +9,15 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 use tsujiban_core::id::{DeviceName, SnapshotId};
 use tsujiban_core::retention;
+use tsujiban_objects::{Cursor, Entry, Head, StoreError};
+use tsujiban_sealing::KeyError;
 
 use crate::catalogue::{CatalogueError, LeftoverRow, SnapshotRow};
 use crate::device::{Details, Named, OpenGroup};
 use crate::error::{Error, Result};
 use crate::intake;
-use crate::keys::KeyError;
 use crate::object::{self, ObjectError, ObjectIds, PREFIX, ids_of_key};
 use crate::service::Backup;
-use crate::store::{Cursor, Entry, Head, LockUntil, StoreError};
 
 const BATCH: u32 = 500;
 
@@ -126,7 +126,7 @@ impl Backup {
         self.adopt_device(&group, &opened, &key_id).await?;
         let before = self.catalogue.trusted_size(&ids.device, &ids.snapshot).await?;
         let locked_until = head.lock.map_or(header.taken_at, |lock| lock.until);
-        let seen_once = locked_until <= LockUntil::of_sighting(header.taken_at).time();
+        let seen_once = locked_until <= object::lock_of_sighting(header.taken_at).time();
         let snapshot = SnapshotRow {
             id: ids.snapshot.clone(),
             device: ids.device.clone(),

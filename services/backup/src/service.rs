@@ -6,13 +6,13 @@ use jiff::Timestamp;
 use tokio::sync::{Mutex, MutexGuard};
 use tsujiban_core::clock::Clock;
 use tsujiban_core::id::{EnvironmentName, IncarnationId, KeyId};
-use tsujiban_sealing::{DataKey, Random};
+use tsujiban_objects::{Measured, Objects};
+use tsujiban_sealing::{DataKey, Keyring, Random};
 
 use crate::catalogue::Catalogue;
 use crate::error::Result;
-use crate::keys::Keyring;
+use crate::keys;
 use crate::metrics::Metrics;
-use crate::store::{Measured, Objects};
 
 /// How many devices can be written at the same time without ever waiting for each other by chance.
 const TURNS: usize = 1024;
@@ -46,7 +46,7 @@ pub struct Backup {
 impl Backup {
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts { clock, random, store, catalogue, keyring, environment, metrics } = parts;
-        let store = Arc::new(Measured::new(store, metrics.clone()));
+        let store = Arc::new(Measured::new(store, metrics.store.clone()));
         let turns = (0..TURNS).map(|_| Mutex::default()).collect();
         Self { clock, random, store, catalogue, keyring, environment, metrics, turns, copying: Mutex::default() }
     }
@@ -64,7 +64,7 @@ impl Backup {
 
     /// Opens a data key. There is no cache: a key that is destroyed is destroyed at once.
     pub(crate) async fn data_key(&self, id: &KeyId) -> Result<DataKey> {
-        Ok(self.keyring.unwrap(&self.catalogue.wrappings(id).await?)?)
+        Ok(keys::unwrap(&self.keyring, &self.catalogue.wrappings(id).await?)?)
     }
 
     /// Waits until nobody else stores something of this device.

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tsujiban_core::id::{EnvironmentName, KeyId};
+use tsujiban_objects::{Objects, StoreError};
 
 use crate::catalogue::{CatalogueError, Meta};
 use crate::error::Error;
 use crate::keytable;
 use crate::object;
 use crate::service::{Backup, Parts};
-use crate::store::{Objects, StoreError};
 
 /// The object that says to whom a bucket belongs.
 pub const MARKER: &str = "tsujiban.json";
@@ -55,7 +55,11 @@ pub enum StartError {
 impl StartError {
     /// Whether it may work in a moment, without anybody doing anything.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Store(StoreError::Unreachable { .. }) | Self::Recovery(Error::Store(StoreError::Unreachable { .. })))
+        match self {
+            Self::Store(error) | Self::Recovery(Error::Store(error)) => matches!(error, StoreError::Unreachable { .. }),
+            Self::Catalogue(error) | Self::Recovery(Error::Catalogue(error)) => error.is_transient(),
+            _ => false,
+        }
     }
 }
 

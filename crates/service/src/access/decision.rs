@@ -1,13 +1,17 @@
 //! May this caller call this method?
 
-use tsujiban_proto::access::v1::{Rule, Workload};
+use tsujiban_core::id::GroupId;
+use tsujiban_proto::access::v1::Workload;
 use tsujiban_proto::error::{Kind, ServiceError};
 
+use super::methods::Method;
 use crate::caller;
-use crate::identity::{Authenticator, Identity, Principal};
+use crate::identity::{Authenticator, Identity, Principal, Wish};
 
-/// Passes when the method's rule lets the identity call: workloads by name, staff by their right.
-pub(super) async fn decide(rule: &Rule, identity: &Identity, authenticator: &dyn Authenticator) -> Result<(), ServiceError> {
+/// Passes when the method's rule lets the identity call: workloads by name, staff by their right. A person passes where a request names
+/// a group, and is asked for their right in it by [`decide_in`].
+pub(super) async fn decide(method: &Method, identity: &Identity, authenticator: &dyn Authenticator) -> Result<(), ServiceError> {
+    let rule = &method.rule;
     let denied = |who: &str, whom: &str| {
         let message = format!("{who} may not call this method of {}; {whom}", rule.function);
         Err(ServiceError::new(Kind::Denied, "NOT_ALLOWED", message))
@@ -18,9 +22,35 @@ pub(super) async fn decide(rule: &Rule, identity: &Identity, authenticator: &dyn
         Principal::Operator => denied("the operator", "call as a group's collector or as staff"),
         Principal::Collector { .. } if names(Workload::Collector) => Ok(()),
         Principal::Collector { .. } => denied("a collector", "call as the operator or as staff"),
+        Principal::Backup if names(Workload::Backup) => Ok(()),
+        Principal::Backup => denied("the backup service", "call as the operator or as staff"),
+        Principal::Audit if names(Workload::Audit) => Ok(()),
+        Principal::Audit => denied("the audit service", "call as the operator or as staff"),
         Principal::Staff { .. } => match rule.staff_verb() {
             Some(verb) => caller::require(authenticator, identity, &rule.function, verb).await,
             None => denied("staff", "only workloads of the system call it"),
         },
+        Principal::Person { .. } if method.subjects.names_a_group() => Ok(()),
+        Principal::Person { .. } => denied("an account", "it is about no group; only staff and workloads of the system call it"),
     }
+}
+
+/// Passes when a person's roles in the group let them call the method; everybody else has been judged before.
+pub(super) async fn decide_in(
+    group: &GroupId,
+    method: &Method,
+    identity: &Identity,
+    authenticator: &dyn Authenticator,
+) -> Result<(), ServiceError> {
+    let Principal::Person { .. } = identity.principal else { return Ok(()) };
+    let wish = Wish { group, function: &method.rule.function, operation: method.rule.operation() };
+    if authenticator.permitted(identity, wish).await? {
+        return Ok(());
+    }
+    let message = format!(
+        "your roles in group {group} do not let you {} {}; ask an administrator of the group",
+        wish.operation.word(),
+        wish.function
+    );
+    Err(ServiceError::new(Kind::Denied, "MISSING_PERMISSION", message))
 }

@@ -7,31 +7,39 @@ use tsujiban_proto::DESCRIPTORS;
 use tsujiban_proto::access::v1::Rule;
 use tsujiban_proto::rules::{InvalidContract, Rules};
 
-/// A method: how it is named in metrics and logs, who may call it, and whether it streams.
+use super::subject::Subjects;
+
+/// A method: how it is named in metrics and logs, who may call it, what its requests name, and whether it streams.
 #[derive(Debug, Clone)]
 pub(super) struct Method {
     pub service: String,
     pub name: String,
     pub rule: Rule,
+    pub subjects: Subjects,
     pub streams: bool,
 }
 
-/// All methods of all contracts, by path.
+/// The methods of the services that are served, by path.
 #[derive(Debug)]
 pub(super) struct Methods(BTreeMap<String, Method>);
 
 impl Methods {
-    /// Reads the contracts. Fails when a method does not say who may call it.
-    pub(super) fn load() -> Result<Self, InvalidContract> {
+    /// Reads the contracts. Fails when a method of any of them does not say who may call it. `served` names the services; none: all.
+    pub(super) fn load(served: &[&str]) -> Result<Self, InvalidContract> {
         let rules = Rules::load()?;
         let pool = DescriptorPool::decode(DESCRIPTORS).map_err(InvalidContract::Unreadable)?;
+        let option = pool.get_extension_by_name("tsujiban.access.v1.subject");
         let mut methods = BTreeMap::new();
         for method in pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()) {
             let service = method.parent_service().full_name().to_owned();
+            if !served.is_empty() && !served.contains(&service.as_str()) {
+                continue;
+            }
             let path = format!("/{service}/{}", method.name());
             let rule = rules.of(&path).ok_or_else(|| InvalidContract::NoRule(path.clone()))?.clone();
+            let subjects = option.as_ref().map(|option| Subjects::of(&method.input(), option)).unwrap_or_default();
             let streams = method.is_client_streaming() || method.is_server_streaming();
-            methods.insert(path, Method { service, name: method.name().to_owned(), rule, streams });
+            methods.insert(path, Method { service, name: method.name().to_owned(), rule, subjects, streams });
         }
         Ok(Self(methods))
     }
@@ -52,11 +60,13 @@ mod tests {
 
     #[test]
     fn methods_know_their_rule_and_whether_they_stream() {
-        let methods = Methods::load().unwrap();
+        let methods = Methods::load(&["tsujiban.backup.v1.BackupService"]).unwrap();
         let streams = |name: &str| methods.of(&format!("/tsujiban.backup.v1.BackupService/{name}")).map(|method| method.streams);
         assert_eq!(streams("PutSnapshot"), Some(true));
         assert_eq!(streams("GetSnapshot"), Some(true));
         assert_eq!(streams("ListSnapshots"), Some(false));
         assert_eq!(streams("Nothing"), None);
+        assert!(methods.of("/tsujiban.audit.v1.AuditService/Append").is_none(), "another server's");
+        assert!(Methods::load(&[]).unwrap().of("/tsujiban.audit.v1.AuditService/Append").is_some());
     }
 }

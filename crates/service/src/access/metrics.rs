@@ -6,6 +6,7 @@ use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 use tonic::Code;
 
 use super::methods::{Method, Methods};
+use crate::plan;
 
 /// Upper bounds in seconds, up to the deadline of unary calls.
 const BUCKETS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0];
@@ -21,24 +22,26 @@ impl Metrics {
     pub(super) fn register(registry: &Registry, methods: &Methods) -> Result<Self, prometheus::Error> {
         let handled = IntCounterVec::new(
             Opts::new("grpc_server_handled_total", "Calls that were answered, by code."),
-            &["grpc_service", "grpc_method", "grpc_code"],
+            &["grpc_service", "grpc_method", "grpc_code", "plan"],
         )?;
         let seconds = HistogramVec::new(
             HistogramOpts::new("grpc_server_handling_seconds", "Seconds from a call's arrival to the end of its answer.")
                 .buckets(BUCKETS.to_vec()),
-            &["grpc_service", "grpc_method"],
+            &["grpc_service", "grpc_method", "plan"],
         )?;
         registry.register(Box::new(handled.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
         for Method { service, name, .. } in methods.iter() {
-            handled.with_label_values(&[service.as_str(), name, label(Code::Ok)]);
+            for plan in plan::LABELS {
+                handled.with_label_values(&[service.as_str(), name, label(Code::Ok), plan]);
+            }
         }
         Ok(Self { handled, seconds })
     }
 
-    pub(super) fn record(&self, service: &str, method: &str, code: Code, took: Duration) {
-        self.handled.with_label_values(&[service, method, label(code)]).inc();
-        self.seconds.with_label_values(&[service, method]).observe(took.as_secs_f64());
+    pub(super) fn record(&self, service: &str, method: &str, code: Code, plan: &str, took: Duration) {
+        self.handled.with_label_values(&[service, method, label(code), plan]).inc();
+        self.seconds.with_label_values(&[service, method, plan]).observe(took.as_secs_f64());
     }
 }
 

@@ -1,56 +1,118 @@
-//! A call from its arrival to the end of its answer: measured and logged once, however it ends.
+//! A call from its arrival to the end of its answer: measured, logged and recorded once, however it ends.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::task::{Context, Poll};
-use std::time::Instant;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::request::Parts;
+use http::{Extensions, HeaderMap, Response};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tonic::body::Body;
 use tonic::transport::server::{Connected, TcpConnectInfo, TlsConnectInfo};
 use tonic::{Code, Status};
+use tsujiban_core::id::GroupId;
+use tsujiban_proto::access::v1::{History as Class, Operation as Does};
+use tsujiban_proto::audit::v1::{Operation, Phase, Result as Came};
+use tsujiban_proto::error::ServiceError;
+use tsujiban_proto::time::to_wire;
 
+use super::Shared;
 use super::methods::Method;
-use super::metrics::{Metrics, label};
+use super::metrics::label;
+use super::origin;
+use super::subject::Subject;
 use crate::caller::Caller;
+use crate::history::{Ticket, Written, not_recorded, operation};
+use crate::{plan, trace};
 
 /// What stands for a method that does not exist: its real name is the caller's choice, and labels have to be few.
 const UNKNOWN: &str = "unknown";
+/// How much of such a name comes into the history, in characters.
+const PATH_CHARS: usize = 128;
 
 /// A call that is being worked on. Dropped before its end, it counts as cancelled by the caller.
 pub(super) struct Call {
-    metrics: Metrics,
+    shared: Arc<Shared>,
     service: String,
     method: String,
+    class: Class,
     caller_kind: &'static str,
     caller_id: String,
-    peer: Option<SocketAddr>,
+    /// The caller's own group, when it has exactly one.
+    home: Option<GroupId>,
+    /// The group whose data is touched; empty: none.
+    group: String,
+    from: Option<IpAddr>,
     arrived: Instant,
+    span: tracing::Span,
+    record: Operation,
+    ticket: Option<Ticket>,
     ended: bool,
 }
 
 impl Call {
-    pub(super) fn of<B>(metrics: &Metrics, method: &Method, request: &Request<B>) -> Self {
-        Self::new(metrics, &method.service, &method.name, request)
+    pub(super) fn of(shared: &Arc<Shared>, method: &Method, head: &Parts) -> Self {
+        let mut call = Self::new(shared, &method.service, &method.name, head);
+        call.class = method.rule.history();
+        call.record.service.clone_from(&method.service);
+        call.record.method.clone_from(&method.name);
+        call.record.function.clone_from(&method.rule.function);
+        call.record.set_operation(method.rule.operation());
+        call
     }
 
-    pub(super) fn unknown<B>(metrics: &Metrics, request: &Request<B>) -> Self {
-        Self::new(metrics, UNKNOWN, UNKNOWN, request)
+    pub(super) fn unknown(shared: &Arc<Shared>, head: &Parts) -> Self {
+        let mut call = Self::new(shared, UNKNOWN, UNKNOWN, head);
+        call.record.set_operation(Does::View);
+        call.record.target = head.uri.path().chars().take(PATH_CHARS).collect();
+        call
     }
 
-    fn new<B>(metrics: &Metrics, service: &str, method: &str, request: &Request<B>) -> Self {
+    fn new(shared: &Arc<Shared>, service: &str, method: &str, head: &Parts) -> Self {
+        let span = tracing::info_span!(
+            "call",
+            otel.name = format!("{service}/{method}"),
+            otel.kind = "server",
+            rpc.system = "grpc",
+            rpc.service = service,
+            rpc.method = method,
+            caller = tracing::field::Empty,
+        );
+        let from = origin::address(peer(&head.extensions), &head.headers, &shared.proxies);
+        let mut record = Operation {
+            actor: Some(operation::nobody()),
+            from: from.map(|from| from.to_string()).unwrap_or_default(),
+            trace_id: trace::join(&span, &head.headers),
+            ..Operation::default()
+        };
+        record.set_phase(Phase::Outcome);
+        if let Some(history) = &shared.history {
+            record.time = Some(to_wire(history.now()));
+            // without randomness there is no id; the call is refused when it needs one
+            let id = history.id().unwrap_or_default();
+            let made = || id.iter().map(|byte| format!("{byte:02x}")).collect();
+            record.request_id = origin::request_id(&head.headers).map_or_else(made, str::to_owned);
+            record.id = id.to_vec();
+        }
         Self {
-            metrics: metrics.clone(),
+            shared: Arc::clone(shared),
             service: service.to_owned(),
             method: method.to_owned(),
+            class: Class::None,
             caller_kind: "",
             caller_id: String::new(),
-            peer: peer(request),
+            home: None,
+            group: String::new(),
+            from,
             arrived: Instant::now(),
+            span,
+            record,
+            ticket: None,
             ended: false,
         }
     }
@@ -58,42 +120,100 @@ impl Call {
     pub(super) fn made_by(&mut self, caller: &Caller) {
         self.caller_kind = caller.kind();
         caller.id().clone_into(&mut self.caller_id);
+        self.span.record("caller", self.caller_kind);
+        self.record.actor = Some(operation::actor(caller));
+        self.home = caller.home().cloned();
+    }
+
+    /// Takes down what the request names.
+    pub(super) fn names(&mut self, subject: &Subject) {
+        self.record.target.clone_from(&subject.target);
+    }
+
+    /// The call touches this group's data, and whoever calls may do that.
+    pub(super) fn touches(&mut self, group: &GroupId) {
+        group.as_str().clone_into(&mut self.group);
+    }
+
+    /// Makes sure that what comes of the call can be recorded; of a strict one, that its intent is.
+    pub(super) async fn begin(&mut self) -> Result<(), ServiceError> {
+        let Some(history) = &self.shared.history else { return Ok(()) };
+        if self.group.is_empty()
+            && let Some(home) = &self.home
+        {
+            self.group = home.as_str().to_owned();
+        }
+        self.ticket = history.begin(self.class)?;
+        match &mut self.ticket {
+            Some(ticket) => ticket.intend(&self.group, &self.record).await,
+            None => Ok(()),
+        }
     }
 
     /// The span around the handler's work.
     pub(super) fn span(&self) -> tracing::Span {
-        tracing::info_span!(
-            "call",
-            otel.name = format!("{}/{}", self.service, self.method),
-            otel.kind = "server",
-            rpc.system = "grpc",
-            rpc.service = self.service,
-            rpc.method = self.method,
-            caller = self.caller_kind,
-        )
+        self.span.clone()
     }
 
-    /// Ends the call with a status and nothing else.
-    pub(super) fn answer(mut self, status: &Status) -> Response<Body> {
-        self.end(status.code());
+    /// Ends a call that was refused before its handler saw it. `group` is the one whose history tells of it.
+    pub(super) fn refuse(mut self, status: &Status, group: Option<&GroupId>) -> Response<Body> {
+        self.measure(status.code());
+        if let Some(history) = &self.shared.history {
+            let mut record = std::mem::take(&mut self.record);
+            record.set_result(match status.code() {
+                Code::PermissionDenied | Code::Unauthenticated | Code::Unimplemented => Came::Denied,
+                _ => Came::Failed,
+            });
+            self.complete(&mut record, status.code(), ServiceError::from(status).reason);
+            history.refused(group.map(GroupId::as_str).unwrap_or_default(), record);
+        }
         status.clone().into_http()
     }
 
-    /// Hands the answer on and ends the call with it. The call keeps its place until then.
-    pub(super) fn observe(mut self, response: Response<Body>, place: OwnedSemaphorePermit) -> Response<Body> {
-        if let Some(code) = code_in(response.headers()) {
-            self.end(code);
-            return response;
-        }
-        response.map(|inner| Body::new(Observed { inner, call: self, _place: place }))
+    /// Ends the call with a status and nothing else.
+    pub(super) async fn answer(mut self, status: &Status) -> Response<Body> {
+        if is_recorded(self.end(status.code(), Some(status))).await { status.clone() } else { not_recorded().into() }.into_http()
     }
 
-    fn end(&mut self, code: Code) {
+    /// Hands the answer on and ends the call with it. The call keeps its place until then.
+    pub(super) async fn observe(mut self, response: Response<Body>, place: OwnedSemaphorePermit) -> Response<Body> {
+        if let Some(status) = Status::from_header_map(response.headers()) {
+            let written = self.end(status.code(), Some(&status));
+            return if is_recorded(written).await { response } else { Status::from(not_recorded()).into_http() };
+        }
+        response.map(|inner| Body::new(Observed { inner, call: self, last: None, _place: place }))
+    }
+
+    /// Ends the call: measures, logs and records it. Its answer has to wait for what this answers.
+    fn end(&mut self, code: Code, status: Option<&Status>) -> Option<Written> {
+        if self.ended {
+            return None;
+        }
+        self.measure(code);
+        let ticket = self.ticket.take()?;
+        let mut record = std::mem::take(&mut self.record);
+        record.set_result(operation::result(code, self.class == Class::Read));
+        self.complete(&mut record, code, status.map(|status| ServiceError::from(status).reason).unwrap_or_default());
+        Some(ticket.close(&self.group, record))
+    }
+
+    fn complete(&self, record: &mut Operation, code: Code, reason: String) {
+        operation::code(code).clone_into(&mut record.code);
+        record.reason = reason;
+        record.duration_us = u64::try_from(self.took().as_micros()).unwrap_or(u64::MAX);
+    }
+
+    fn took(&self) -> Duration {
+        self.arrived.elapsed()
+    }
+
+    fn measure(&mut self, code: Code) {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        let took = self.arrived.elapsed();
-        self.metrics.record(&self.service, &self.method, code, took);
+        let took = self.took();
+        let plan = if self.group.is_empty() { None } else { self.shared.plans.plan(&self.group) };
+        self.shared.metrics.record(&self.service, &self.method, code, plan::label(plan), took);
         tracing::info!(
             target: "tsujiban::access",
             service = self.service,
@@ -102,7 +222,9 @@ impl Call {
             seconds = took.as_secs_f64(),
             caller = self.caller_kind,
             caller_id = self.caller_id,
-            peer = self.peer.map(tracing::field::display),
+            peer = self.from.map(tracing::field::display),
+            request_id = self.record.request_id,
+            trace_id = self.record.trace_id,
             "call"
         );
     }
@@ -110,7 +232,8 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.end(Code::Cancelled);
+        // nobody waits for the answer any more, and so for nothing that it would wait for
+        drop(self.end(Code::Cancelled, None));
     }
 }
 
@@ -118,7 +241,29 @@ impl Drop for Call {
 struct Observed {
     inner: Body,
     call: Call,
+    /// The end of the answer, while it waits to be recorded.
+    last: Option<Last>,
     _place: OwnedSemaphorePermit,
+}
+
+struct Last {
+    written: Option<Written>,
+    frame: Option<Result<Frame<Bytes>, Status>>,
+}
+
+impl Observed {
+    /// Holds the end of the answer back until it is recorded.
+    fn finish(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let Some(last) = &mut self.last else { return Poll::Ready(None) };
+        if let Some(written) = &mut last.written {
+            let outcome = ready!(Pin::new(written).poll(cx));
+            last.written = None;
+            if !is_written(outcome) && last.frame.is_some() {
+                last.frame = Some(trailers(&Status::from(not_recorded())));
+            }
+        }
+        Poll::Ready(last.frame.take())
+    }
 }
 
 impl HttpBody for Observed {
@@ -126,23 +271,26 @@ impl HttpBody for Observed {
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let polled = Pin::new(&mut self.inner).poll_frame(cx);
-        match &polled {
-            Poll::Ready(Some(Ok(frame))) => {
-                if let Some(code) = frame.trailers_ref().and_then(code_in) {
-                    self.call.end(code);
-                }
-            }
-            Poll::Ready(Some(Err(status))) => self.call.end(status.code()),
-            // a handler's answer always ends with trailers
-            Poll::Ready(None) => self.call.end(Code::Unknown),
-            Poll::Pending => {}
+        if self.last.is_some() {
+            return self.finish(cx);
         }
-        polled
+        let polled = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        let (code, status) = match &polled {
+            Some(Ok(frame)) => match frame.trailers_ref().and_then(Status::from_header_map) {
+                Some(status) => (status.code(), Some(status)),
+                None => return Poll::Ready(polled),
+            },
+            Some(Err(status)) => (status.code(), Some(status.clone())),
+            // a handler's answer always ends with trailers
+            None => (Code::Unknown, None),
+        };
+        let written = self.call.end(code, status.as_ref());
+        self.last = Some(Last { written, frame: polled });
+        self.finish(cx)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.last.as_ref().map_or_else(|| self.inner.is_end_stream(), |last| last.frame.is_none())
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -150,13 +298,26 @@ impl HttpBody for Observed {
     }
 }
 
-fn code_in(headers: &HeaderMap) -> Option<Code> {
-    headers.get(Status::GRPC_STATUS).map(|value| Code::from_bytes(value.as_bytes()))
+fn trailers(status: &Status) -> Result<Frame<Bytes>, Status> {
+    let mut trailers = HeaderMap::new();
+    status.add_header(&mut trailers)?;
+    Ok(Frame::trailers(trailers))
 }
 
-fn peer<B>(request: &Request<B>) -> Option<SocketAddr> {
+/// Waits until what came of a call is where it has to be. One that is not recorded is there at once.
+async fn is_recorded(written: Option<Written>) -> bool {
+    match written {
+        Some(written) => is_written(written.await),
+        None => true,
+    }
+}
+
+fn is_written<E>(outcome: Result<Result<(), crate::history::WriteFailed>, E>) -> bool {
+    matches!(outcome, Ok(Ok(())))
+}
+
+fn peer(extensions: &Extensions) -> Option<SocketAddr> {
     type OverTls = TlsConnectInfo<<TcpStream as Connected>::ConnectInfo>;
-    let extensions = request.extensions();
     extensions
         .get::<OverTls>()
         .map(TlsConnectInfo::get_ref)

@@ -1,7 +1,7 @@
-use sqlx::sqlite::SqliteRow;
 use tsujiban_core::id::{IncarnationId, KeyId};
+use tsujiban_database::{Columns, on, transaction};
 
-use super::{Catalogue, CatalogueError, KeyRow, row};
+use super::{Catalogue, CatalogueError, KeyRow, lives, row};
 use crate::life::Life;
 
 /// A device. Serial number, name and host keys are in `sealed`; the MACs are there to find it by.
@@ -16,7 +16,7 @@ pub struct DeviceRow {
 }
 
 impl DeviceRow {
-    fn read(row: &SqliteRow) -> Result<Self, CatalogueError> {
+    fn read(row: &impl Columns) -> Result<Self, CatalogueError> {
         Ok(Self {
             incarnation: row::parsed(row, "incarnation")?,
             group: row::parsed(row, "group_incarnation")?,
@@ -30,64 +30,72 @@ impl DeviceRow {
 
 impl Catalogue {
     pub async fn device(&self, incarnation: &IncarnationId) -> Result<Option<DeviceRow>, CatalogueError> {
-        let query = sqlx::query("SELECT * FROM devices WHERE incarnation = $1").bind(incarnation.as_str());
-        query.fetch_optional(&self.readers).await?.as_ref().map(DeviceRow::read).transpose()
+        let text = "SELECT * FROM devices WHERE incarnation = $1";
+        on!(self.database.reads(), p => {
+            let row = sqlx::query(text).bind(incarnation.as_str()).fetch_optional(p).await?;
+            row.as_ref().map(DeviceRow::read).transpose()
+        })
     }
 
     pub async fn device_by_serial(&self, group: &IncarnationId, serial_mac: &[u8]) -> Result<Option<DeviceRow>, CatalogueError> {
-        let query = sqlx::query("SELECT * FROM devices WHERE group_incarnation = $1 AND serial_mac = $2");
-        let row = query.bind(group.as_str()).bind(serial_mac).fetch_optional(&self.readers).await?;
-        row.as_ref().map(DeviceRow::read).transpose()
+        let text = "SELECT * FROM devices WHERE group_incarnation = $1 AND serial_mac = $2";
+        on!(self.database.reads(), p => {
+            let row = sqlx::query(text).bind(group.as_str()).bind(serial_mac).fetch_optional(p).await?;
+            row.as_ref().map(DeviceRow::read).transpose()
+        })
     }
 
     /// The devices of a group, or those with a serial number or name.
     pub async fn devices(&self, group: &IncarnationId, macs: Option<[&[u8]; 2]>) -> Result<Vec<DeviceRow>, CatalogueError> {
-        let rows = match macs {
-            Some([serial, name]) => {
-                let query = sqlx::query("SELECT * FROM devices WHERE group_incarnation = $1 AND (serial_mac = $2 OR name_mac = $3)");
-                query.bind(group.as_str()).bind(serial).bind(name).fetch_all(&self.readers).await?
-            }
-            None => sqlx::query("SELECT * FROM devices WHERE group_incarnation = $1").bind(group.as_str()).fetch_all(&self.readers).await?,
+        let text = match macs {
+            Some(_) => "SELECT * FROM devices WHERE group_incarnation = $1 AND (serial_mac = $2 OR name_mac = $3)",
+            None => "SELECT * FROM devices WHERE group_incarnation = $1",
         };
-        rows.iter().map(DeviceRow::read).collect()
+        on!(self.database.reads(), p => {
+            let query = sqlx::query(text).bind(group.as_str());
+            let query = match macs {
+                Some([serial, name]) => query.bind(serial).bind(name),
+                None => query,
+            };
+            query.fetch_all(p).await?.iter().map(DeviceRow::read).collect()
+        })
     }
 
     /// Notes a new device, with the wrappings of its key; none when the key is there already. `false`: a device with this serial
     /// number was faster.
     pub async fn add_device(&self, device: &DeviceRow, key: &[KeyRow], life: Option<&Life>) -> Result<bool, CatalogueError> {
-        let mut tx = self.write_for(life).await?;
-        let added = sqlx::query(
+        let text =
             "INSERT INTO devices (incarnation, group_incarnation, key_id, serial_mac, name_mac, sealed) VALUES ($1, $2, $3, $4, $5, $6)
-             ON CONFLICT DO NOTHING",
-        )
-        .bind(device.incarnation.as_str())
-        .bind(device.group.as_str())
-        .bind(device.key_id.as_str())
-        .bind(&device.serial_mac)
-        .bind(&device.name_mac)
-        .bind(&device.sealed)
-        .execute(&mut *tx)
-        .await?;
-        if added.rows_affected() == 0 {
-            return Ok(false);
-        }
-        for wrapping in key {
-            wrapping.put(&mut tx).await?;
-        }
-        if !key.is_empty() {
-            super::keys::changed(&mut tx).await?;
-        }
-        tx.commit().await?;
-        Ok(true)
+             ON CONFLICT DO NOTHING";
+        transaction!(self.database, tx => {
+            lives::admit(tx, life).await?;
+            let added = on!(tx.on(), c => {
+                let query = sqlx::query(text).bind(device.incarnation.as_str()).bind(device.group.as_str()).bind(device.key_id.as_str());
+                query.bind(&device.serial_mac).bind(&device.name_mac).bind(&device.sealed).execute(c).await?.rows_affected()
+            });
+            if added == 0 {
+                return Ok(false);
+            }
+            for wrapping in key {
+                wrapping.put(tx).await?;
+            }
+            if !key.is_empty() {
+                super::keys::changed(tx).await?;
+            }
+            Ok(true)
+        })
     }
 
     /// Changes what is known about a device, unless somebody else did since it was read. `false`: read again.
     pub async fn update_device(&self, device: &DeviceRow, read: &[u8], life: Option<&Life>) -> Result<bool, CatalogueError> {
-        let mut tx = self.write_for(life).await?;
-        let query = sqlx::query("UPDATE devices SET name_mac = $3, sealed = $4 WHERE incarnation = $1 AND sealed = $2");
-        let query = query.bind(device.incarnation.as_str()).bind(read).bind(&device.name_mac).bind(&device.sealed);
-        let updated = query.execute(&mut *tx).await?.rows_affected() > 0;
-        tx.commit().await?;
-        Ok(updated)
+        let text = "UPDATE devices SET name_mac = $3, sealed = $4 WHERE incarnation = $1 AND sealed = $2";
+        transaction!(self.database, tx => {
+            lives::admit(tx, life).await?;
+            let updated = on!(tx.on(), c => {
+                let query = sqlx::query(text).bind(device.incarnation.as_str()).bind(read).bind(&device.name_mac).bind(&device.sealed);
+                query.execute(c).await?.rows_affected()
+            });
+            Ok(updated > 0)
+        })
     }
 }

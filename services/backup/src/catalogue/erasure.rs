@@ -1,13 +1,13 @@
 //! What is erased, what is due to leave the storage, and what has left.
 
 use jiff::Timestamp;
-use sqlx::{Sqlite, Transaction};
 use tsujiban_core::id::IncarnationId;
+use tsujiban_database::{Columns, Tx, on, transaction};
+use tsujiban_objects::Version;
 
 use super::{Catalogue, CatalogueError, GroupRow, SnapshotRow, lives, row};
 use crate::life::Life;
 use crate::object::object_key;
-use crate::store::Version;
 
 /// A sealed object of something erased.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,18 @@ pub struct LeftoverRow {
     pub group: IncarnationId,
     pub locked_until: Timestamp,
     pub stored_bytes: u64,
+}
+
+impl LeftoverRow {
+    fn read(row: &impl Columns) -> Result<Self, CatalogueError> {
+        Ok(Self {
+            object: row::text(row, "object")?,
+            version: Version(row::text(row, "version")?),
+            group: row::parsed(row, "group_incarnation")?,
+            locked_until: row::time(row, "locked_until")?,
+            stored_bytes: row::count(row, "stored_bytes")?,
+        })
+    }
 }
 
 /// What an erasure made unreadable.
@@ -38,9 +50,8 @@ pub struct Due {
 impl Catalogue {
     /// Destroys a device's key and everything that is known about it, save where its objects lie.
     pub async fn erase_device(&self, device: &IncarnationId) -> Result<Erased, CatalogueError> {
-        let mut tx = self.write().await?;
-        let erased = take_out(&mut tx, device).await?;
-        tx.commit().await?;
+        let erased: Result<_, CatalogueError> = transaction!(self.database, tx => take_out(tx, device).await);
+        let erased = erased?;
         self.flush_log().await?;
         Ok(erased)
     }
@@ -54,160 +65,158 @@ impl Catalogue {
         life: Option<&Life>,
         now: Timestamp,
     ) -> Result<Option<(IncarnationId, Erased)>, CatalogueError> {
-        let mut tx = self.write().await?;
-        let lived = match life {
-            Some(life) => lives::end(&mut tx, life, now).await?,
-            None => true,
-        };
-        let query = sqlx::query("SELECT incarnation FROM devices WHERE group_incarnation = $1 AND serial_mac = $2 AND $3");
-        let device = query.bind(group.as_str()).bind(serial_mac).bind(lived).fetch_optional(&mut *tx).await?;
-        let Some(device) = device else {
-            tx.commit().await?;
-            return Ok(None);
-        };
-        let device = row::parsed(&device, "incarnation")?;
-        let erased = take_out(&mut tx, &device).await?;
-        tx.commit().await?;
-        self.flush_log().await?;
-        Ok(Some((device, erased)))
+        let text = "SELECT incarnation FROM devices WHERE group_incarnation = $1 AND serial_mac = $2 AND $3";
+        let erased: Result<_, CatalogueError> = transaction!(self.database, tx => {
+            let lived = match life {
+                Some(life) => lives::end(tx, life, now).await?,
+                None => true,
+            };
+            let device: Option<IncarnationId> = on!(tx.on(), c => {
+                let row = sqlx::query(text).bind(group.as_str()).bind(serial_mac).bind(lived).fetch_optional(c).await?;
+                row.map(|row| row::parsed(&row, "incarnation")).transpose()?
+            });
+            match device {
+                Some(device) => {
+                    let erased = take_out(tx, &device).await?;
+                    Ok(Some((device, erased)))
+                }
+                None => Ok(None),
+            }
+        });
+        let erased = erased?;
+        if erased.is_some() {
+            self.flush_log().await?;
+        }
+        Ok(erased)
     }
 
     /// Ends the life of a Device of which nothing can be there.
     pub async fn end_life(&self, life: &Life, now: Timestamp) -> Result<(), CatalogueError> {
-        let mut tx = self.write().await?;
-        lives::end(&mut tx, life, now).await?;
-        Ok(tx.commit().await?)
+        transaction!(self.database, tx => lives::end(tx, life, now).await.map(drop))
     }
 
     /// The same of a whole group, which is `erased` from now on.
     pub async fn erase_group(&self, group: &GroupRow) -> Result<Erased, CatalogueError> {
-        let mut tx = self.write().await?;
-        let erased = leave_objects(&mut tx, "group", &group.incarnation).await?;
-        for statement in [
-            "DELETE FROM keys WHERE group_incarnation = $1",
-            "DELETE FROM idempotency WHERE group_incarnation = $1",
-            "DELETE FROM attempts WHERE device IN (SELECT incarnation FROM devices WHERE group_incarnation = $1)",
-            "DELETE FROM snapshots WHERE group_incarnation = $1",
-            "DELETE FROM devices WHERE group_incarnation = $1",
-        ] {
-            sqlx::query(statement).bind(group.incarnation.as_str()).execute(&mut *tx).await?;
-        }
-        group.put(&mut tx).await?;
-        super::keys::changed(&mut tx).await?;
-        tx.commit().await?;
+        let erased: Result<_, CatalogueError> = transaction!(self.database, tx => {
+            let erased = leave_objects(tx, "group", &group.incarnation).await?;
+            let statements = [
+                "DELETE FROM keys WHERE group_incarnation = $1",
+                "DELETE FROM idempotency WHERE group_incarnation = $1",
+                "DELETE FROM attempts WHERE device IN (SELECT incarnation FROM devices WHERE group_incarnation = $1)",
+                "DELETE FROM snapshots WHERE group_incarnation = $1",
+                "DELETE FROM devices WHERE group_incarnation = $1",
+            ];
+            delete(tx, statements, &group.incarnation).await?;
+            group.put(tx).await?;
+            super::keys::changed(tx).await?;
+            Ok(erased)
+        });
+        let erased = erased?;
         self.flush_log().await?;
         Ok(erased)
     }
 
     /// Until when the last object of a group is locked, those of its erased devices included.
     pub async fn last_lock(&self, group: &IncarnationId) -> Result<Option<Timestamp>, CatalogueError> {
-        let query = sqlx::query(
-            "SELECT MAX(until) AS until FROM (
+        let text = "SELECT MAX(until) AS until FROM (
                  SELECT MAX(locked_until) AS until FROM leftovers WHERE group_incarnation = $1
-                 UNION ALL SELECT MAX(locked_until) FROM snapshots WHERE group_incarnation = $1)",
-        );
-        row::time_or_none(&query.bind(group.as_str()).fetch_one(&self.readers).await?, "until")
+                 UNION ALL SELECT MAX(locked_until) FROM snapshots WHERE group_incarnation = $1) AS locks";
+        on!(self.database.reads(), p => row::time_or_none(&sqlx::query(text).bind(group.as_str()).fetch_one(p).await?, "until"))
     }
 
     /// Devices whose key is destroyed while rows of them are still here, as after the restoration of an old database.
     pub async fn keyless_devices(&self) -> Result<Vec<IncarnationId>, CatalogueError> {
-        let query = sqlx::query("SELECT incarnation FROM devices WHERE key_id NOT IN (SELECT key_id FROM keys)");
-        query.fetch_all(&self.readers).await?.iter().map(|row| row::parsed(row, "incarnation")).collect()
+        let text = "SELECT incarnation FROM devices WHERE key_id NOT IN (SELECT key_id FROM keys)";
+        on!(self.database.reads(), p => {
+            sqlx::query(text).fetch_all(p).await?.iter().map(|row| row::parsed(row, "incarnation")).collect()
+        })
     }
 
     /// Some snapshots whose lock has run out, after an id, in order.
     pub async fn snapshots_due(&self, now: Timestamp, after: &str, limit: u32) -> Result<Vec<Due>, CatalogueError> {
-        let query = sqlx::query(
-            "SELECT *, id = (SELECT MAX(id) FROM snapshots AS other WHERE other.device = snapshots.device) AS newest
-             FROM snapshots WHERE locked_until <= $1 AND id > $2 ORDER BY id LIMIT $3",
-        );
-        let rows = query.bind(now.as_microsecond()).bind(after).bind(limit).fetch_all(&self.readers).await?;
-        rows.iter().map(|row| Ok(Due { snapshot: SnapshotRow::read(row)?, newest: row::flag(row, "newest")? })).collect()
+        let text = "SELECT *, id = (SELECT MAX(id) FROM snapshots AS other WHERE other.device = snapshots.device) AS newest
+             FROM snapshots WHERE locked_until <= $1 AND id > $2 ORDER BY id LIMIT $3";
+        on!(self.database.reads(), p => {
+            let rows = sqlx::query(text).bind(now.as_microsecond()).bind(after).bind(i64::from(limit)).fetch_all(p).await?;
+            rows.iter().map(|row| Ok(Due { snapshot: SnapshotRow::read(row)?, newest: row::flag(row, "newest")? })).collect()
+        })
     }
 
     /// Some objects of what was erased whose lock has run out.
     pub async fn leftovers_due(&self, now: Timestamp, limit: u32) -> Result<Vec<LeftoverRow>, CatalogueError> {
-        let query = sqlx::query("SELECT * FROM leftovers WHERE locked_until <= $1 ORDER BY locked_until LIMIT $2");
-        let rows = query.bind(now.as_microsecond()).bind(limit).fetch_all(&self.readers).await?;
-        let read = |row| {
-            Ok(LeftoverRow {
-                object: row::text(row, "object")?,
-                version: Version(row::text(row, "version")?),
-                group: row::parsed(row, "group_incarnation")?,
-                locked_until: row::time(row, "locked_until")?,
-                stored_bytes: row::count(row, "stored_bytes")?,
-            })
-        };
-        rows.iter().map(read).collect()
+        let text = "SELECT * FROM leftovers WHERE locked_until <= $1 ORDER BY locked_until LIMIT $2";
+        on!(self.database.reads(), p => {
+            let rows = sqlx::query(text).bind(now.as_microsecond()).bind(i64::from(limit)).fetch_all(p).await?;
+            rows.iter().map(LeftoverRow::read).collect()
+        })
     }
 
     /// Notes an object that is unreadable for ever, or what the storage says of one that is noted.
     pub async fn note_leftover(&self, leftover: &LeftoverRow) -> Result<(), CatalogueError> {
-        let mut tx = self.write().await?;
-        put_leftover(&mut tx, leftover).await?;
-        Ok(tx.commit().await?)
+        transaction!(self.database, tx => put_leftover(tx, leftover).await)
     }
 
     /// Forgets an object that has left the storage.
     pub async fn forget_leftover(&self, object: &str, version: &Version) -> Result<(), CatalogueError> {
-        let query = sqlx::query("DELETE FROM leftovers WHERE object = $1 AND version = $2").bind(object).bind(&version.0);
-        query.execute(&self.writer).await?;
+        let text = "DELETE FROM leftovers WHERE object = $1 AND version = $2";
+        on!(self.database.writes(), p => sqlx::query(text).bind(object).bind(&version.0).execute(p).await.map(drop))?;
         Ok(())
     }
 
     /// Whether a version of an object is one that the catalogue knows, be it as a snapshot or as what is left of one.
     pub async fn knows_object(&self, object: &str, snapshot: &str, version: &Version) -> Result<bool, CatalogueError> {
-        let query = sqlx::query(
-            "SELECT EXISTS (SELECT 1 FROM snapshots WHERE id = $2 AND version = $3)
-                 OR EXISTS (SELECT 1 FROM leftovers WHERE object = $1 AND version = $3) AS known",
-        );
-        let row = query.bind(object).bind(snapshot).bind(&version.0).fetch_one(&self.readers).await?;
-        row::flag(&row, "known")
+        let text = "SELECT EXISTS (SELECT 1 FROM snapshots WHERE id = $2 AND version = $3)
+                 OR EXISTS (SELECT 1 FROM leftovers WHERE object = $1 AND version = $3) AS known";
+        on!(self.database.reads(), p => {
+            row::flag(&sqlx::query(text).bind(object).bind(snapshot).bind(&version.0).fetch_one(p).await?, "known")
+        })
     }
 
     /// The oldest end of a lock among what has to leave the storage.
     pub async fn oldest_due(&self, now: Timestamp) -> Result<Option<Timestamp>, CatalogueError> {
-        let query = sqlx::query(
-            "SELECT MIN(until) AS until FROM (
+        let text = "SELECT MIN(until) AS until FROM (
                  SELECT MIN(locked_until) AS until FROM leftovers WHERE locked_until <= $1
                  UNION ALL
                  SELECT MIN(locked_until) FROM snapshots WHERE locked_until <= $1
-                     AND id <> (SELECT MAX(id) FROM snapshots AS other WHERE other.device = snapshots.device))",
-        );
-        row::time_or_none(&query.bind(now.as_microsecond()).fetch_one(&self.readers).await?, "until")
+                     AND id <> (SELECT MAX(id) FROM snapshots AS other WHERE other.device = snapshots.device)) AS locks";
+        on!(self.database.reads(), p => row::time_or_none(&sqlx::query(text).bind(now.as_microsecond()).fetch_one(p).await?, "until"))
     }
 }
 
 /// Takes a device and its key out, and leaves its objects.
-async fn take_out(tx: &mut Transaction<'_, Sqlite>, device: &IncarnationId) -> Result<Erased, CatalogueError> {
+async fn take_out(tx: &mut Tx, device: &IncarnationId) -> Result<Erased, CatalogueError> {
     let erased = leave_objects(tx, "device", device).await?;
-    for statement in [
+    let statements = [
         "DELETE FROM keys WHERE subject = $1",
         "DELETE FROM idempotency WHERE device = $1",
         "DELETE FROM attempts WHERE device = $1",
         "DELETE FROM snapshots WHERE device = $1",
         "DELETE FROM devices WHERE incarnation = $1",
-    ] {
-        sqlx::query(statement).bind(device.as_str()).execute(&mut **tx).await?;
-    }
+    ];
+    delete(tx, statements, device).await?;
     super::keys::changed(tx).await?;
     Ok(erased)
 }
 
+async fn delete(tx: &mut Tx, statements: [&'static str; 5], of: &IncarnationId) -> Result<(), CatalogueError> {
+    for text in statements {
+        on!(tx.on(), c => sqlx::query(text).bind(of.as_str()).execute(c).await.map(drop))?;
+    }
+    Ok(())
+}
+
 /// Notes the objects of the snapshots of a device or group as left over.
-async fn leave_objects(
-    tx: &mut Transaction<'_, Sqlite>,
-    whose: &'static str,
-    incarnation: &IncarnationId,
-) -> Result<Erased, CatalogueError> {
-    let select = match whose {
+async fn leave_objects(tx: &mut Tx, whose: &'static str, incarnation: &IncarnationId) -> Result<Erased, CatalogueError> {
+    let text = match whose {
         "device" => "SELECT * FROM snapshots WHERE device = $1",
         _ => "SELECT * FROM snapshots WHERE group_incarnation = $1",
     };
-    let rows = sqlx::query(select).bind(incarnation.as_str()).fetch_all(&mut **tx).await?;
+    let snapshots: Vec<SnapshotRow> = on!(tx.on(), c => {
+        let rows = sqlx::query(text).bind(incarnation.as_str()).fetch_all(c).await?;
+        rows.iter().map(SnapshotRow::read).collect::<Result<_, _>>()?
+    });
     let mut erased = Erased::default();
-    for row in &rows {
-        let snapshot = SnapshotRow::read(row)?;
+    for snapshot in snapshots {
         erased.snapshots += 1;
         erased.last_object_until = erased.last_object_until.max(Some(snapshot.locked_until));
         let object = object_key(&snapshot.group, &snapshot.device, &snapshot.id);
@@ -217,17 +226,18 @@ async fn leave_objects(
     Ok(erased)
 }
 
-async fn put_leftover(tx: &mut Transaction<'_, Sqlite>, leftover: &LeftoverRow) -> Result<(), CatalogueError> {
-    sqlx::query(
-        "INSERT INTO leftovers (object, version, group_incarnation, locked_until, stored_bytes) VALUES ($1, $2, $3, $4, $5)
-         ON CONFLICT (object, version) DO UPDATE SET locked_until = excluded.locked_until",
-    )
-    .bind(&leftover.object)
-    .bind(&leftover.version.0)
-    .bind(leftover.group.as_str())
-    .bind(leftover.locked_until.as_microsecond())
-    .bind(row::integer(leftover.stored_bytes))
-    .execute(&mut **tx)
-    .await?;
+async fn put_leftover(tx: &mut Tx, leftover: &LeftoverRow) -> Result<(), CatalogueError> {
+    let text = "INSERT INTO leftovers (object, version, group_incarnation, locked_until, stored_bytes) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (object, version) DO UPDATE SET locked_until = excluded.locked_until";
+    on!(tx.on(), c => {
+        sqlx::query(text)
+            .bind(&leftover.object)
+            .bind(&leftover.version.0)
+            .bind(leftover.group.as_str())
+            .bind(leftover.locked_until.as_microsecond())
+            .bind(row::integer(leftover.stored_bytes))
+            .execute(c)
+            .await?;
+    });
     Ok(())
 }

@@ -2,9 +2,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use jiff::Timestamp;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Sqlite, Transaction};
 use tsujiban_core::id::{GroupId, IncarnationId, KeyId};
+use tsujiban_database::{Columns, Tx, on, transaction};
 
 use super::{Catalogue, CatalogueError, KeyRow, row};
 
@@ -57,7 +56,7 @@ pub struct GroupRow {
 }
 
 impl GroupRow {
-    fn read(row: &SqliteRow) -> Result<Self, CatalogueError> {
+    fn read(row: &impl Columns) -> Result<Self, CatalogueError> {
         Ok(Self {
             incarnation: row::parsed(row, "incarnation")?,
             group: row::parsed(row, "group_id")?,
@@ -70,20 +69,22 @@ impl GroupRow {
     }
 
     /// Inserts the row, or makes the row of the same incarnation equal to it.
-    pub(super) async fn put(&self, tx: &mut Transaction<'_, Sqlite>) -> Result<(), CatalogueError> {
-        sqlx::query(
-            "INSERT INTO groups (incarnation, group_id, state, key_id, prepared_at, ended_at, id_free_at) VALUES ($1, $2, $3, $4, $5, $6, $7)
-             ON CONFLICT (incarnation) DO UPDATE SET state = excluded.state, ended_at = excluded.ended_at, id_free_at = excluded.id_free_at",
-        )
-        .bind(self.incarnation.as_str())
-        .bind(self.group.as_str())
-        .bind(self.state.as_str())
-        .bind(self.key_id.as_str())
-        .bind(self.prepared_at.as_microsecond())
-        .bind(self.ended_at.map(Timestamp::as_microsecond))
-        .bind(self.id_free_at.map(Timestamp::as_microsecond))
-        .execute(&mut **tx)
-        .await?;
+    pub(super) async fn put(&self, tx: &mut Tx) -> Result<(), CatalogueError> {
+        let text = "INSERT INTO groups (incarnation, group_id, state, key_id, prepared_at, ended_at, id_free_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)
+             ON CONFLICT (incarnation) DO UPDATE SET state = excluded.state, ended_at = excluded.ended_at, id_free_at = excluded.id_free_at";
+        on!(tx.on(), c => {
+            sqlx::query(text)
+                .bind(self.incarnation.as_str())
+                .bind(self.group.as_str())
+                .bind(self.state.as_str())
+                .bind(self.key_id.as_str())
+                .bind(self.prepared_at.as_microsecond())
+                .bind(self.ended_at.map(Timestamp::as_microsecond))
+                .bind(self.id_free_at.map(Timestamp::as_microsecond))
+                .execute(c)
+                .await?;
+        });
         Ok(())
     }
 }
@@ -100,68 +101,74 @@ pub struct GroupUse {
 impl Catalogue {
     /// The incarnation of a group that has data: living or retained.
     pub async fn present_group(&self, group: &GroupId) -> Result<Option<GroupRow>, CatalogueError> {
-        let query = sqlx::query("SELECT * FROM groups WHERE group_id = $1 AND state <> 'erased'").bind(group.as_str());
-        query.fetch_optional(&self.readers).await?.as_ref().map(GroupRow::read).transpose()
+        let text = "SELECT * FROM groups WHERE group_id = $1 AND state <> 'erased'";
+        on!(self.database.reads(), p => {
+            let row = sqlx::query(text).bind(group.as_str()).fetch_optional(p).await?;
+            row.as_ref().map(GroupRow::read).transpose()
+        })
     }
 
     pub async fn group(&self, incarnation: &IncarnationId) -> Result<Option<GroupRow>, CatalogueError> {
-        let query = sqlx::query("SELECT * FROM groups WHERE incarnation = $1").bind(incarnation.as_str());
-        query.fetch_optional(&self.readers).await?.as_ref().map(GroupRow::read).transpose()
+        let text = "SELECT * FROM groups WHERE incarnation = $1";
+        on!(self.database.reads(), p => {
+            let row = sqlx::query(text).bind(incarnation.as_str()).fetch_optional(p).await?;
+            row.as_ref().map(GroupRow::read).transpose()
+        })
     }
 
     /// All incarnations, or those of one group, oldest first.
     pub async fn groups(&self, of: Option<&GroupId>) -> Result<Vec<GroupRow>, CatalogueError> {
-        let query = sqlx::query("SELECT * FROM groups WHERE $1 IS NULL OR group_id = $1 ORDER BY prepared_at, incarnation");
-        let rows = query.bind(of.map(GroupId::as_str)).fetch_all(&self.readers).await?;
-        rows.iter().map(GroupRow::read).collect()
+        let text = "SELECT * FROM groups WHERE $1 IS NULL OR group_id = $1 ORDER BY prepared_at, incarnation";
+        on!(self.database.reads(), p => {
+            let rows = sqlx::query(text).bind(of.map(GroupId::as_str)).fetch_all(p).await?;
+            rows.iter().map(GroupRow::read).collect()
+        })
     }
 
     /// Notes a new incarnation with the wrappings of its key.
     pub async fn add_group(&self, group: &GroupRow, key: &[KeyRow]) -> Result<(), CatalogueError> {
-        let mut tx = self.write().await?;
-        group.put(&mut tx).await?;
-        for wrapping in key {
-            wrapping.put(&mut tx).await?;
-        }
-        super::keys::changed(&mut tx).await?;
-        Ok(tx.commit().await?)
+        transaction!(self.database, tx => {
+            group.put(tx).await?;
+            for wrapping in key {
+                wrapping.put(tx).await?;
+            }
+            super::keys::changed(tx).await
+        })
     }
 
     /// Changes the state of an incarnation that is there.
     pub async fn update_group(&self, group: &GroupRow) -> Result<(), CatalogueError> {
-        let mut tx = self.write().await?;
-        group.put(&mut tx).await?;
-        super::keys::changed(&mut tx).await?;
-        Ok(tx.commit().await?)
+        transaction!(self.database, tx => {
+            group.put(tx).await?;
+            super::keys::changed(tx).await
+        })
     }
 
     /// Forgets erased groups whose id is free again and of which nothing is left in the storage (C25).
     pub async fn forget_erased_groups(&self, now: Timestamp) -> Result<(), CatalogueError> {
-        let mut tx = self.write().await?;
-        let forgotten = sqlx::query(
-            "DELETE FROM groups WHERE state = 'erased' AND id_free_at <= $1
-                 AND incarnation NOT IN (SELECT group_incarnation FROM leftovers)",
-        );
-        if forgotten.bind(now.as_microsecond()).execute(&mut *tx).await?.rows_affected() > 0 {
-            super::keys::changed(&mut tx).await?;
-        }
-        Ok(tx.commit().await?)
+        let text = "DELETE FROM groups WHERE state = 'erased' AND id_free_at <= $1
+                 AND incarnation NOT IN (SELECT group_incarnation FROM leftovers)";
+        transaction!(self.database, tx => {
+            let forgotten = on!(tx.on(), c => sqlx::query(text).bind(now.as_microsecond()).execute(c).await?.rows_affected());
+            if forgotten > 0 {
+                super::keys::changed(tx).await?;
+            }
+            Ok(())
+        })
     }
 
     pub async fn use_of_group(&self, incarnation: &IncarnationId) -> Result<GroupUse, CatalogueError> {
-        let row = sqlx::query(
-            "SELECT (SELECT COUNT(*) FROM devices WHERE group_incarnation = $1) AS devices,
+        let text = "SELECT (SELECT COUNT(*) FROM devices WHERE group_incarnation = $1) AS devices,
                     (SELECT COUNT(*) FROM snapshots WHERE group_incarnation = $1) AS snapshots,
-                    (SELECT COALESCE(SUM(stored_bytes), 0) FROM snapshots WHERE group_incarnation = $1)
-                  + (SELECT COALESCE(SUM(stored_bytes), 0) FROM leftovers WHERE group_incarnation = $1) AS stored_bytes",
-        )
-        .bind(incarnation.as_str())
-        .fetch_one(&self.readers)
-        .await?;
-        Ok(GroupUse {
-            devices: row::count(&row, "devices")?,
-            snapshots: row::count(&row, "snapshots")?,
-            stored_bytes: row::count(&row, "stored_bytes")?,
+                    CAST((SELECT COALESCE(SUM(stored_bytes), 0) FROM snapshots WHERE group_incarnation = $1)
+                       + (SELECT COALESCE(SUM(stored_bytes), 0) FROM leftovers WHERE group_incarnation = $1) AS BIGINT) AS stored_bytes";
+        on!(self.database.reads(), p => {
+            let row = sqlx::query(text).bind(incarnation.as_str()).fetch_one(p).await?;
+            Ok(GroupUse {
+                devices: row::count(&row, "devices")?,
+                snapshots: row::count(&row, "snapshots")?,
+                stored_bytes: row::count(&row, "stored_bytes")?,
+            })
         })
     }
 }

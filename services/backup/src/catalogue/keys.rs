@@ -1,9 +1,8 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Sqlite, Transaction};
 use tsujiban_core::id::{IncarnationId, KeyId};
+use tsujiban_database::{Columns, Tx, on, transaction};
 use tsujiban_sealing::WrappedKey;
 
 use super::{Catalogue, CatalogueError, GroupRow, Meta, lives, row};
@@ -33,7 +32,7 @@ pub struct KeyTableState {
 }
 
 impl KeyRow {
-    fn read(row: &SqliteRow) -> Result<Self, CatalogueError> {
+    fn read(row: &impl Columns) -> Result<Self, CatalogueError> {
         Ok(Self {
             key_id: row::parsed(row, "key_id")?,
             subject: row::parsed(row, "subject")?,
@@ -43,131 +42,142 @@ impl KeyRow {
         })
     }
 
-    pub(super) async fn put(&self, tx: &mut Transaction<'_, Sqlite>) -> Result<(), CatalogueError> {
-        sqlx::query(
-            "INSERT INTO keys (key_id, epoch, subject, group_incarnation, wrapped, superseded_at) VALUES ($1, $2, $3, $4, $5, $6)
-             ON CONFLICT (key_id, epoch) DO UPDATE SET wrapped = excluded.wrapped, superseded_at = excluded.superseded_at",
-        )
-        .bind(self.key_id.as_str())
-        .bind(self.wrapped.epoch.as_str())
-        .bind(self.subject.as_str())
-        .bind(self.group.as_str())
-        .bind(&self.wrapped.bytes)
-        .bind(self.superseded_at.map(Timestamp::as_microsecond))
-        .execute(&mut **tx)
-        .await?;
+    pub(super) async fn put(&self, tx: &mut Tx) -> Result<(), CatalogueError> {
+        let text = "INSERT INTO keys (key_id, epoch, subject, group_incarnation, wrapped, superseded_at) VALUES ($1, $2, $3, $4, $5, $6)
+             ON CONFLICT (key_id, epoch) DO UPDATE SET wrapped = excluded.wrapped, superseded_at = excluded.superseded_at";
+        on!(tx.on(), c => {
+            sqlx::query(text)
+                .bind(self.key_id.as_str())
+                .bind(self.wrapped.epoch.as_str())
+                .bind(self.subject.as_str())
+                .bind(self.group.as_str())
+                .bind(&self.wrapped.bytes)
+                .bind(self.superseded_at.map(Timestamp::as_microsecond))
+                .execute(c)
+                .await?;
+        });
         Ok(())
     }
 }
 
 /// Every change of groups or keys ends with this, so that the copy in the bucket is renewed.
-pub(super) async fn changed(tx: &mut Transaction<'_, Sqlite>) -> Result<(), CatalogueError> {
-    sqlx::query("UPDATE key_table SET generation = generation + 1").execute(&mut **tx).await?;
+pub(super) async fn changed(tx: &mut Tx) -> Result<(), CatalogueError> {
+    on!(tx.on(), c => sqlx::query("UPDATE key_table SET generation = generation + 1").execute(c).await.map(drop))?;
     Ok(())
 }
 
 impl Catalogue {
     /// The wrappings of a key, the current one first. Empty once the key is destroyed.
     pub async fn wrappings(&self, key_id: &KeyId) -> Result<Vec<KeyRow>, CatalogueError> {
-        let query = sqlx::query("SELECT * FROM keys WHERE key_id = $1 ORDER BY superseded_at IS NOT NULL").bind(key_id.as_str());
-        query.fetch_all(&self.readers).await?.iter().map(KeyRow::read).collect()
+        let text = "SELECT * FROM keys WHERE key_id = $1 ORDER BY superseded_at IS NOT NULL";
+        on!(self.database.reads(), p => {
+            sqlx::query(text).bind(key_id.as_str()).fetch_all(p).await?.iter().map(KeyRow::read).collect()
+        })
     }
 
     /// The wrapping of the key that seals the data of a device or group.
     pub async fn key_of(&self, subject: &IncarnationId) -> Result<Option<KeyId>, CatalogueError> {
-        let query = sqlx::query("SELECT key_id FROM keys WHERE subject = $1 LIMIT 1").bind(subject.as_str());
-        query.fetch_optional(&self.readers).await?.map(|row| row::parsed(&row, "key_id")).transpose()
+        let text = "SELECT key_id FROM keys WHERE subject = $1 LIMIT 1";
+        on!(self.database.reads(), p => {
+            let row = sqlx::query(text).bind(subject.as_str()).fetch_optional(p).await?;
+            row.map(|row| row::parsed(&row, "key_id")).transpose()
+        })
     }
 
     /// Every wrapping of every key, the current one first.
     pub async fn key_table(&self) -> Result<Vec<KeyRow>, CatalogueError> {
-        let query = sqlx::query("SELECT * FROM keys ORDER BY key_id, superseded_at IS NOT NULL, epoch");
-        query.fetch_all(&self.readers).await?.iter().map(KeyRow::read).collect()
+        let text = "SELECT * FROM keys ORDER BY key_id, superseded_at IS NOT NULL, epoch";
+        on!(self.database.reads(), p => sqlx::query(text).fetch_all(p).await?.iter().map(KeyRow::read).collect())
     }
 
     /// All wrappings of some keys whose current one is not by this epoch key, in the order of the keys, after one of them.
     pub async fn keys_not_under(&self, epoch: &KeyId, after: Option<&KeyId>, limit: u32) -> Result<Vec<KeyRow>, CatalogueError> {
-        let query = sqlx::query(
-            "SELECT * FROM keys WHERE key_id IN (
+        let text = "SELECT * FROM keys WHERE key_id IN (
                  SELECT key_id FROM keys WHERE superseded_at IS NULL AND epoch <> $1 AND key_id > $2 ORDER BY key_id LIMIT $3)
-             ORDER BY key_id, superseded_at IS NOT NULL",
-        );
-        let query = query.bind(epoch.as_str()).bind(after.map_or("", KeyId::as_str)).bind(limit);
-        query.fetch_all(&self.readers).await?.iter().map(KeyRow::read).collect()
+             ORDER BY key_id, superseded_at IS NOT NULL";
+        on!(self.database.reads(), p => {
+            let query = sqlx::query(text).bind(epoch.as_str()).bind(after.map_or("", KeyId::as_str)).bind(i64::from(limit));
+            query.fetch_all(p).await?.iter().map(KeyRow::read).collect()
+        })
     }
 
     /// Puts new wrappings beside the old ones. A key that was destroyed meanwhile stays destroyed.
     pub async fn rewrap(&self, rows: &[KeyRow], now: Timestamp) -> Result<(), CatalogueError> {
-        let mut tx = self.write().await?;
-        for row in rows {
-            let old = sqlx::query("UPDATE keys SET superseded_at = $2 WHERE key_id = $1 AND superseded_at IS NULL");
-            let old = old.bind(row.key_id.as_str()).bind(now.as_microsecond()).execute(&mut *tx).await?;
-            if old.rows_affected() > 0 {
-                row.put(&mut tx).await?;
+        let text = "UPDATE keys SET superseded_at = $2 WHERE key_id = $1 AND superseded_at IS NULL";
+        transaction!(self.database, tx => {
+            for row in rows {
+                let old = on!(tx.on(), c => {
+                    sqlx::query(text).bind(row.key_id.as_str()).bind(now.as_microsecond()).execute(c).await?.rows_affected()
+                });
+                if old > 0 {
+                    row.put(tx).await?;
+                }
             }
-        }
-        changed(&mut tx).await?;
-        Ok(tx.commit().await?)
+            changed(tx).await
+        })
     }
 
     /// Destroys the wrappings that were superseded before a moment, or at it, and answers how many. Never one of a key that this
     /// epoch key does not open.
     pub async fn drop_superseded(&self, before: Timestamp, epoch: &KeyId) -> Result<u64, CatalogueError> {
-        let mut tx = self.write().await?;
-        let query = sqlx::query(
-            "DELETE FROM keys WHERE superseded_at <= $1
-                 AND key_id IN (SELECT key_id FROM keys WHERE superseded_at IS NULL AND epoch = $2)",
-        );
-        let dropped = query.bind(before.as_microsecond()).bind(epoch.as_str()).execute(&mut *tx).await?.rows_affected();
-        if dropped > 0 {
-            changed(&mut tx).await?; // they are in the copy, too
-        }
-        tx.commit().await?;
-        Ok(dropped)
+        let text = "DELETE FROM keys WHERE superseded_at <= $1
+                 AND key_id IN (SELECT key_id FROM keys WHERE superseded_at IS NULL AND epoch = $2)";
+        transaction!(self.database, tx => {
+            let dropped = on!(tx.on(), c => {
+                sqlx::query(text).bind(before.as_microsecond()).bind(epoch.as_str()).execute(c).await?.rows_affected()
+            });
+            if dropped > 0 {
+                changed(tx).await?; // they are in the copy, too
+            }
+            Ok(dropped)
+        })
     }
 
     /// The epoch keys that are still needed: for a wrapping, or for the copy in the bucket.
     pub async fn epochs_in_use(&self) -> Result<BTreeSet<KeyId>, CatalogueError> {
-        let wrapping = sqlx::query("SELECT DISTINCT epoch FROM keys").fetch_all(&self.readers).await?;
+        let wrapping: BTreeSet<KeyId> = on!(self.database.reads(), p => {
+            let rows = sqlx::query("SELECT DISTINCT epoch FROM keys").fetch_all(p).await?;
+            rows.iter().map(|row| row::parsed(row, "epoch")).collect::<Result<_, _>>()?
+        });
         let mut epochs = self.key_table_state().await?.copied_epochs;
-        for row in &wrapping {
-            epochs.insert(row::parsed(row, "epoch")?);
-        }
+        epochs.extend(wrapping);
         Ok(epochs)
     }
 
     pub async fn key_table_state(&self) -> Result<KeyTableState, CatalogueError> {
-        let row = sqlx::query("SELECT * FROM key_table").fetch_one(&self.readers).await?;
-        let copied_at = row::time_or_none(&row, "copied_at")?;
-        let openers = match (copied_at, self.meta(Meta::CopiedEpochs).await?) {
+        let (mut state, copied_epoch) = on!(self.database.reads(), p => {
+            let row = sqlx::query("SELECT * FROM key_table").fetch_one(p).await?;
+            let state = KeyTableState {
+                generation: row::count(&row, "generation")?,
+                copied: row::count(&row, "copied")?,
+                copied_at: row::time_or_none(&row, "copied_at")?,
+                copied_epochs: BTreeSet::new(),
+            };
+            (state, row::parsed_or_none(&row, "copied_epoch")?)
+        });
+        let openers = match (state.copied_at, self.meta(Meta::CopiedEpochs).await?) {
             (Some(at), Some(noted)) => openers(&noted, at)?,
             _ => None,
         };
-        let copied_epochs = match openers {
-            Some(openers) => openers,
-            None => row::parsed_or_none(&row, "copied_epoch")?.into_iter().collect(),
-        };
-        Ok(KeyTableState { generation: row::count(&row, "generation")?, copied: row::count(&row, "copied")?, copied_at, copied_epochs })
+        state.copied_epochs = openers.unwrap_or_else(|| copied_epoch.into_iter().collect());
+        Ok(state)
     }
 
     /// Notes that a generation of the key table lies in the bucket, and which epoch keys open it there.
     pub async fn key_table_copied(&self, generation: u64, epochs: &BTreeSet<KeyId>, now: Timestamp) -> Result<(), CatalogueError> {
-        let mut tx = self.write().await?;
         // version 0.1.0, to which one may go back, knows of one of them only
-        sqlx::query("UPDATE key_table SET copied = MAX(copied, $1), copied_at = $2, copied_epoch = $3")
-            .bind(row::integer(generation))
-            .bind(now.as_microsecond())
-            .bind(epochs.first().map(KeyId::as_str))
-            .execute(&mut *tx)
-            .await?;
+        let copied = "UPDATE key_table SET copied = CASE WHEN copied > $1 THEN copied ELSE $1 END, copied_at = $2, copied_epoch = $3";
+        let note = "INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
         let ids: Vec<&str> = epochs.iter().map(KeyId::as_str).collect();
         let noted = format!("{} {}", now.as_microsecond(), ids.join(" "));
-        sqlx::query("INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value")
-            .bind(Meta::CopiedEpochs.name())
-            .bind(noted)
-            .execute(&mut *tx)
-            .await?;
-        Ok(tx.commit().await?)
+        transaction!(self.database, tx => {
+            on!(tx.on(), c => {
+                let copied = sqlx::query(copied).bind(row::integer(generation)).bind(now.as_microsecond());
+                copied.bind(epochs.first().map(KeyId::as_str)).execute(&mut *c).await?;
+                sqlx::query(note).bind(Meta::CopiedEpochs.name()).bind(&noted).execute(c).await?;
+            });
+            Ok(())
+        })
     }
 
     /// Makes groups and keys what a copy from the bucket says, and lives ended. Keys that the copy does not have were destroyed, and
@@ -179,21 +189,25 @@ impl Catalogue {
         keys: &[KeyRow],
         ended: &[(Life, Timestamp)],
     ) -> Result<(), CatalogueError> {
-        let mut tx = self.write().await?;
-        sqlx::query("DELETE FROM keys").execute(&mut *tx).await?;
-        for group in groups {
-            group.put(&mut tx).await?;
-        }
-        for key in keys {
-            key.put(&mut tx).await?;
-        }
-        for (life, at) in ended {
-            lives::end(&mut tx, life, *at).await?;
-        }
-        sqlx::query("UPDATE key_table SET generation = $1, copied = $1").bind(row::integer(generation)).execute(&mut *tx).await?;
-        let due = sqlx::query("INSERT INTO meta (name, value) VALUES ($1, 'yes') ON CONFLICT DO NOTHING").bind(Meta::RebuildDue.name());
-        due.execute(&mut *tx).await?;
-        Ok(tx.commit().await?)
+        let due = "INSERT INTO meta (name, value) VALUES ($1, 'yes') ON CONFLICT DO NOTHING";
+        transaction!(self.database, tx => {
+            on!(tx.on(), c => sqlx::query("DELETE FROM keys").execute(c).await.map(drop))?;
+            for group in groups {
+                group.put(tx).await?;
+            }
+            for key in keys {
+                key.put(tx).await?;
+            }
+            for (life, at) in ended {
+                lives::end(tx, life, *at).await?;
+            }
+            on!(tx.on(), c => {
+                let state = sqlx::query("UPDATE key_table SET generation = $1, copied = $1").bind(row::integer(generation));
+                state.execute(&mut *c).await?;
+                sqlx::query(due).bind(Meta::RebuildDue.name()).execute(c).await?;
+            });
+            Ok(())
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-use sqlx::Row;
+use tsujiban_database::on;
 
 use super::{Catalogue, CatalogueError};
 
@@ -32,21 +32,19 @@ impl Meta {
 
 impl Catalogue {
     pub async fn meta(&self, meta: Meta) -> Result<Option<String>, CatalogueError> {
-        let row = sqlx::query("SELECT value FROM meta WHERE name = $1").bind(meta.name()).fetch_optional(&self.readers).await?;
-        row.map(|row| Ok(row.try_get("value")?)).transpose()
+        let text = "SELECT value FROM meta WHERE name = $1";
+        Ok(on!(self.database.reads(), p => sqlx::query_scalar(text).bind(meta.name()).fetch_optional(p).await)?)
     }
 
     pub async fn set_meta(&self, meta: Meta, value: &str) -> Result<(), CatalogueError> {
-        sqlx::query("INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value")
-            .bind(meta.name())
-            .bind(value)
-            .execute(&self.writer)
-            .await?;
+        let text = "INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+        on!(self.database.writes(), p => sqlx::query(text).bind(meta.name()).bind(value).execute(p).await.map(drop))?;
         Ok(())
     }
 
     pub async fn clear_meta(&self, meta: Meta) -> Result<(), CatalogueError> {
-        sqlx::query("DELETE FROM meta WHERE name = $1").bind(meta.name()).execute(&self.writer).await?;
+        let text = "DELETE FROM meta WHERE name = $1";
+        on!(self.database.writes(), p => sqlx::query(text).bind(meta.name()).execute(p).await.map(drop))?;
         Ok(())
     }
 }

@@ -1,11 +1,10 @@
 use jiff::Timestamp;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Sqlite, Transaction};
 use tsujiban_core::driver::Driver;
 use tsujiban_core::id::{IncarnationId, SnapshotId};
+use tsujiban_database::{Columns, Tx, on, transaction};
+use tsujiban_objects::Version;
 
-use super::{Catalogue, CatalogueError, NewAttempt, row};
-use crate::store::Version;
+use super::{Catalogue, CatalogueError, NewAttempt, lives, row};
 
 /// A stored config.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +28,7 @@ pub struct SnapshotRow {
 }
 
 impl SnapshotRow {
-    pub(super) fn read(row: &SqliteRow) -> Result<Self, CatalogueError> {
+    pub(super) fn read(row: &impl Columns) -> Result<Self, CatalogueError> {
         let driver = row::text(row, "driver")?;
         Ok(Self {
             id: row::parsed(row, "id")?,
@@ -49,49 +48,59 @@ impl SnapshotRow {
     }
 
     /// Inserts the row; one of the same id keeps what only the catalogue knows, and learns what the storage says.
-    async fn put(&self, tx: &mut Transaction<'_, Sqlite>) -> Result<(), CatalogueError> {
-        sqlx::query(
+    async fn put(&self, tx: &mut Tx) -> Result<(), CatalogueError> {
+        let text =
             "INSERT INTO snapshots (id, device, group_incarnation, version, driver, taken_at, seen_at, sightings, locked_until, bytes,
                  stored_bytes, stable_mac, shrunk) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-             ON CONFLICT (id) DO UPDATE SET version = excluded.version, seen_at = MAX(seen_at, excluded.seen_at),
-                 locked_until = excluded.locked_until",
-        )
-        .bind(self.id.as_str())
-        .bind(self.device.as_str())
-        .bind(self.group.as_str())
-        .bind(&self.version.0)
-        .bind(self.driver.as_str())
-        .bind(self.taken_at.as_microsecond())
-        .bind(self.seen_at.as_microsecond())
-        .bind(row::integer(self.sightings))
-        .bind(self.locked_until.as_microsecond())
-        .bind(row::integer(self.bytes))
-        .bind(row::integer(self.stored_bytes))
-        .bind(&self.stable_mac)
-        .bind(self.shrunk)
-        .execute(&mut **tx)
-        .await?;
+             ON CONFLICT (id) DO UPDATE SET version = excluded.version, locked_until = excluded.locked_until,
+                 seen_at = CASE WHEN snapshots.seen_at > excluded.seen_at THEN snapshots.seen_at ELSE excluded.seen_at END";
+        on!(tx.on(), c => {
+            sqlx::query(text)
+                .bind(self.id.as_str())
+                .bind(self.device.as_str())
+                .bind(self.group.as_str())
+                .bind(&self.version.0)
+                .bind(self.driver.as_str())
+                .bind(self.taken_at.as_microsecond())
+                .bind(self.seen_at.as_microsecond())
+                .bind(row::integer(self.sightings))
+                .bind(self.locked_until.as_microsecond())
+                .bind(row::integer(self.bytes))
+                .bind(row::integer(self.stored_bytes))
+                .bind(&self.stable_mac)
+                .bind(self.shrunk)
+                .execute(c)
+                .await?;
+        });
         Ok(())
     }
 }
 
 impl Catalogue {
     pub async fn snapshot(&self, group: &IncarnationId, id: &SnapshotId) -> Result<Option<SnapshotRow>, CatalogueError> {
-        let query = sqlx::query("SELECT * FROM snapshots WHERE group_incarnation = $1 AND id = $2").bind(group.as_str()).bind(id.as_str());
-        query.fetch_optional(&self.readers).await?.as_ref().map(SnapshotRow::read).transpose()
+        let text = "SELECT * FROM snapshots WHERE group_incarnation = $1 AND id = $2";
+        on!(self.database.reads(), p => {
+            let row = sqlx::query(text).bind(group.as_str()).bind(id.as_str()).fetch_optional(p).await?;
+            row.as_ref().map(SnapshotRow::read).transpose()
+        })
     }
 
     /// The config that a device was seen with last.
     pub async fn newest_snapshot(&self, device: &IncarnationId) -> Result<Option<SnapshotRow>, CatalogueError> {
-        let query = sqlx::query("SELECT * FROM snapshots WHERE device = $1 ORDER BY id DESC LIMIT 1").bind(device.as_str());
-        query.fetch_optional(&self.readers).await?.as_ref().map(SnapshotRow::read).transpose()
+        let text = "SELECT * FROM snapshots WHERE device = $1 ORDER BY id DESC LIMIT 1";
+        on!(self.database.reads(), p => {
+            let row = sqlx::query(text).bind(device.as_str()).fetch_optional(p).await?;
+            row.as_ref().map(SnapshotRow::read).transpose()
+        })
     }
 
     /// The size of the newest config of a device before a snapshot that is not itself under suspicion of having shrunk.
     pub async fn trusted_size(&self, device: &IncarnationId, before: &SnapshotId) -> Result<Option<u64>, CatalogueError> {
-        let query = sqlx::query("SELECT bytes FROM snapshots WHERE device = $1 AND id < $2 AND NOT shrunk ORDER BY id DESC LIMIT 1");
-        let row = query.bind(device.as_str()).bind(before.as_str()).fetch_optional(&self.readers).await?;
-        row.map(|row| row::count(&row, "bytes")).transpose()
+        let text = "SELECT bytes FROM snapshots WHERE device = $1 AND id < $2 AND NOT shrunk ORDER BY id DESC LIMIT 1";
+        on!(self.database.reads(), p => {
+            let row = sqlx::query(text).bind(device.as_str()).bind(before.as_str()).fetch_optional(p).await?;
+            row.map(|row| row::count(&row, "bytes")).transpose()
+        })
     }
 
     /// Snapshots of a group or of some of its devices, newest first, older than `before`.
@@ -102,63 +111,76 @@ impl Catalogue {
         before: Option<&SnapshotId>,
         limit: u32,
     ) -> Result<Vec<SnapshotRow>, CatalogueError> {
-        let query = sqlx::query(
-            "SELECT * FROM snapshots WHERE group_incarnation = $1 AND ($2 IS NULL OR device = $2) AND ($3 IS NULL OR id < $3)
-             ORDER BY id DESC LIMIT $4",
-        );
-        let query = query.bind(group.as_str()).bind(device.map(IncarnationId::as_str)).bind(before.map(SnapshotId::as_str)).bind(limit);
-        query.fetch_all(&self.readers).await?.iter().map(SnapshotRow::read).collect()
+        let text = "SELECT * FROM snapshots WHERE group_incarnation = $1 AND ($2 IS NULL OR device = $2) AND ($3 IS NULL OR id < $3)
+             ORDER BY id DESC LIMIT $4";
+        let (device, before) = (device.map(IncarnationId::as_str), before.map(SnapshotId::as_str));
+        on!(self.database.reads(), p => {
+            let query = sqlx::query(text).bind(group.as_str()).bind(device).bind(before).bind(i64::from(limit));
+            query.fetch_all(p).await?.iter().map(SnapshotRow::read).collect()
+        })
     }
 
     /// Notes a stored snapshot and the attempt that stored it. Fails with [`CatalogueError::LifeEnded`] when its Device was erased,
     /// and with [`CatalogueError::Gone`] when its group was.
     pub async fn record_stored(&self, snapshot: &SnapshotRow, attempt: &NewAttempt) -> Result<(), CatalogueError> {
-        let mut tx = self.write_for(attempt.life.as_ref()).await?;
-        snapshot.put(&mut tx).await?;
-        attempt.put(&mut tx).await?;
-        Ok(tx.commit().await?)
+        transaction!(self.database, tx => {
+            lives::admit(tx, attempt.life.as_ref()).await?;
+            snapshot.put(tx).await?;
+            attempt.put(tx).await
+        })
     }
 
     /// Notes that a stored config was seen again: it is there for longer, and no longer suspicious.
     pub async fn record_sighting(&self, id: &SnapshotId, locked_until: Timestamp, attempt: &NewAttempt) -> Result<(), CatalogueError> {
-        let mut tx = self.write_for(attempt.life.as_ref()).await?;
-        let query = sqlx::query(
-            "UPDATE snapshots SET seen_at = $2, sightings = sightings + 1, locked_until = MAX(locked_until, $3), shrunk = FALSE WHERE id = $1",
-        );
-        let seen = query.bind(id.as_str()).bind(attempt.time.as_microsecond()).bind(locked_until.as_microsecond());
-        if seen.execute(&mut *tx).await?.rows_affected() == 0 {
-            return Err(CatalogueError::Gone);
-        }
-        attempt.put(&mut tx).await?;
-        Ok(tx.commit().await?)
+        let text = "UPDATE snapshots SET seen_at = $2, sightings = sightings + 1, shrunk = FALSE,
+                 locked_until = CASE WHEN locked_until > $3 THEN locked_until ELSE $3 END
+             WHERE id = $1";
+        transaction!(self.database, tx => {
+            lives::admit(tx, attempt.life.as_ref()).await?;
+            let seen = on!(tx.on(), c => {
+                let query = sqlx::query(text).bind(id.as_str()).bind(attempt.time.as_microsecond()).bind(locked_until.as_microsecond());
+                query.execute(c).await?.rows_affected()
+            });
+            if seen == 0 {
+                return Err(CatalogueError::Gone);
+            }
+            attempt.put(tx).await
+        })
     }
 
     /// Takes a snapshot that was found in the bucket into the catalogue.
     pub async fn adopt_snapshot(&self, snapshot: &SnapshotRow, object: &str) -> Result<(), CatalogueError> {
-        let mut tx = self.write().await?;
-        snapshot.put(&mut tx).await?;
-        let leftover = sqlx::query("DELETE FROM leftovers WHERE object = $1 AND version = $2").bind(object).bind(&snapshot.version.0);
-        leftover.execute(&mut *tx).await?;
-        Ok(tx.commit().await?)
+        let text = "DELETE FROM leftovers WHERE object = $1 AND version = $2";
+        transaction!(self.database, tx => {
+            snapshot.put(tx).await?;
+            on!(tx.on(), c => sqlx::query(text).bind(object).bind(&snapshot.version.0).execute(c).await.map(drop))?;
+            Ok(())
+        })
     }
 
     /// Confirms that a config is as short as it should be.
     pub async fn acknowledge(&self, id: &SnapshotId) -> Result<(), CatalogueError> {
-        sqlx::query("UPDATE snapshots SET shrunk = FALSE WHERE id = $1").bind(id.as_str()).execute(&self.writer).await?;
+        let text = "UPDATE snapshots SET shrunk = FALSE WHERE id = $1";
+        on!(self.database.writes(), p => sqlx::query(text).bind(id.as_str()).execute(p).await.map(drop))?;
         Ok(())
     }
 
     /// Follows the storage, which says that a snapshot is locked for longer than was known.
     pub async fn follow_lock(&self, id: &SnapshotId, seen_at: Timestamp, locked_until: Timestamp) -> Result<(), CatalogueError> {
-        let query = sqlx::query("UPDATE snapshots SET seen_at = MAX(seen_at, $2), locked_until = MAX(locked_until, $3) WHERE id = $1");
-        let query = query.bind(id.as_str()).bind(seen_at.as_microsecond()).bind(locked_until.as_microsecond());
-        query.execute(&self.writer).await?;
+        let text = "UPDATE snapshots SET seen_at = CASE WHEN seen_at > $2 THEN seen_at ELSE $2 END,
+                 locked_until = CASE WHEN locked_until > $3 THEN locked_until ELSE $3 END
+             WHERE id = $1";
+        on!(self.database.writes(), p => {
+            let query = sqlx::query(text).bind(id.as_str()).bind(seen_at.as_microsecond()).bind(locked_until.as_microsecond());
+            query.execute(p).await.map(drop)
+        })?;
         Ok(())
     }
 
     /// Takes a snapshot out of the catalogue, after its object has gone.
     pub async fn forget_snapshot(&self, id: &SnapshotId) -> Result<(), CatalogueError> {
-        sqlx::query("DELETE FROM snapshots WHERE id = $1").bind(id.as_str()).execute(&self.writer).await?;
+        let text = "DELETE FROM snapshots WHERE id = $1";
+        on!(self.database.writes(), p => sqlx::query(text).bind(id.as_str()).execute(p).await.map(drop))?;
         Ok(())
     }
 
@@ -169,8 +191,10 @@ impl Catalogue {
         after: Option<&SnapshotId>,
         limit: u32,
     ) -> Result<Vec<SnapshotRow>, CatalogueError> {
-        let query = sqlx::query("SELECT * FROM snapshots WHERE taken_at < $1 AND ($2 IS NULL OR id > $2) ORDER BY id LIMIT $3");
-        let query = query.bind(moment.as_microsecond()).bind(after.map(SnapshotId::as_str)).bind(limit);
-        query.fetch_all(&self.readers).await?.iter().map(SnapshotRow::read).collect()
+        let text = "SELECT * FROM snapshots WHERE taken_at < $1 AND ($2 IS NULL OR id > $2) ORDER BY id LIMIT $3";
+        on!(self.database.reads(), p => {
+            let query = sqlx::query(text).bind(moment.as_microsecond()).bind(after.map(SnapshotId::as_str)).bind(i64::from(limit));
+            query.fetch_all(p).await?.iter().map(SnapshotRow::read).collect()
+        })
     }
 }

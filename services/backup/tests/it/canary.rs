@@ -5,9 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::SignedDuration;
-use tsujiban_backup::store::{BucketFacts, Cursor, Head, LockUntil, Memory, Objects, Page, StoreError, Version, list_all};
+use tsujiban_objects::testing::Gateway;
+use tsujiban_objects::{BucketFacts, Cursor, Head, LockUntil, Memory, Objects, Page, StoreError, Version, list_all};
 
-use crate::gateway::Gateway;
 use crate::stage::{Stage, World};
 
 /// C23: what passed is in the report, and old canaries do not pile up.
@@ -44,6 +44,9 @@ impl Objects for Faulty {
     }
     async fn put(&self, key: &str, body: Bytes, lock: Option<LockUntil>) -> Result<Version, StoreError> {
         self.0.put(key, body, lock.filter(|_| self.1 != Fault::ForgetsLocks)).await
+    }
+    async fn put_new(&self, key: &str, body: Bytes, lock: Option<LockUntil>) -> Result<Version, StoreError> {
+        self.0.put_new(key, body, lock).await
     }
     async fn head(&self, key: &str, version: Option<&Version>) -> Result<Head, StoreError> {
         match self.0.head(key, version).await {
@@ -116,9 +119,8 @@ async fn a_real_storage_passes_and_serves() {
     let object = &list_all(&*store, "v1/").await.unwrap()[0];
     assert!(store.delete(&object.key, &object.version).await.is_err());
 
-    let database = stage.world.database();
-    let (world, epochs) = stage.stop().await;
-    std::fs::remove_file(database).unwrap();
+    let (mut world, epochs) = stage.stop().await;
+    world.lose_database();
     let stage = world.try_start(epochs, store).await.unwrap();
     let listed = stage.list("acme", "SN1").await.unwrap();
     assert_eq!((listed[0].id.as_str(), listed[0].sightings), (stored.id.as_str(), 2));

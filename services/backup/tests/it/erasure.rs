@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 use tonic::Code;
-use tsujiban_backup::store::list_all;
+use tsujiban_objects::list_all;
 use tsujiban_proto::backup::v1::{
     AcknowledgeSnapshotRequest, DiffSnapshotsRequest, GetHostKeyRequest, GetHostKeyResponse, PinHostKeyRequest, ReplaceHostKeyRequest,
     VerifySnapshotRequest,

@@ -2,8 +2,8 @@
 
 use jiff::SignedDuration;
 use tonic::Code;
-use tsujiban_backup::store::{Objects, list_all};
 use tsujiban_core::retention::retain_until;
+use tsujiban_objects::{Objects, list_all};
 use tsujiban_proto::backup::v1::put_snapshot_request::Part;
 use tsujiban_proto::backup::v1::{AcknowledgeSnapshotRequest, PutSnapshotRequest, Reason, RecordAttemptRequest};
 use tsujiban_proto::time::from_wire;

@@ -9,8 +9,8 @@ use tokio::sync::Notify;
 use tonic::{Code, Status};
 use tsujiban_backup::catalogue::{CatalogueError, DeviceRow};
 use tsujiban_backup::life::Life;
-use tsujiban_backup::store::{BucketFacts, Cursor, Head, LockUntil, Memory, Objects, Page, StoreError, Version, list_all};
 use tsujiban_core::id::{IncarnationId, KeyId};
+use tsujiban_objects::{BucketFacts, Cursor, Head, LockUntil, Memory, Objects, Page, StoreError, Version, list_all};
 use tsujiban_proto::backup::v1::put_snapshot_request::Part;
 use tsujiban_proto::backup::v1::{
     DeviceRef, PinHostKeyRequest, PutSnapshotHeader, PutSnapshotRequest, PutSnapshotResponse, Reason, RecordAttemptRequest,
@@ -202,6 +202,9 @@ impl Objects for Slow {
             self.answer.notified().await;
         }
         Ok(stored)
+    }
+    async fn put_new(&self, key: &str, body: Bytes, lock: Option<LockUntil>) -> Result<Version, StoreError> {
+        self.inner.put_new(key, body, lock).await
     }
     async fn head(&self, key: &str, version: Option<&Version>) -> Result<Head, StoreError> {
         self.inner.head(key, version).await

@@ -1,11 +1,14 @@
 //! The service as its callers see it: over TLS, with a real SQLite, and a storage in memory or a real S3 gateway.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::as_conversions)] // helpers of tests are tests too
 
+/// The same tests run with PostgreSQL from tests/postgresql.rs.
+const POSTGRES: bool = false;
+
 mod canary;
-mod contract;
+mod crowd;
 mod erasure;
 mod export;
-mod gateway;
+mod forgetting;
 mod intake;
 mod isolation;
 mod keys;

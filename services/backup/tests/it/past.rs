@@ -1,21 +1,21 @@
 //! What an older version stored is read by this one: database file, sealed objects, keys. `past/VERSION/` holds what that version left
 //! behind; `capture` writes the same of this version into target/past/, from where a release takes it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use tsujiban_backup::store::{LockUntil, Memory, Objects, list_all};
 use tsujiban_core::clock::{Clock as _, ManualClock};
+use tsujiban_objects::{LockUntil, Memory, Objects, list_all};
 use tsujiban_proto::backup::v1::{PinHostKeyRequest, Reason, RecordAttemptRequest};
 use tsujiban_proto::lifecycle::v1::{DetachRequest, GroupState};
 use tsujiban_sealing::{MasterKey, SealedEpochKey};
 use tsujiban_service::testing::with_token;
 
-use crate::stage::{HOST_KEY, OPERATOR, REGION, STAFF, Stage, World, config, device, header, uid};
+use crate::stage::{Disk, FILE, HOST_KEY, OPERATOR, REGION, STAFF, Stage, World, config, device, header, uid};
 
 /// What lies beside the database.
 #[derive(Serialize, Deserialize)]
@@ -75,6 +75,11 @@ async fn lived() -> Stage {
     stage
 }
 
+fn file(disk: &Disk) -> PathBuf {
+    let Disk::Sqlite(dir) = disk else { panic!("what is kept is a SQLite file") };
+    dir.path().join(FILE)
+}
+
 async fn capture(stage: Stage, to: &Path) {
     stage.catalogue.flush_log().await.unwrap();
     let (world, epochs) = stage.stop().await;
@@ -88,7 +93,7 @@ async fn capture(stage: Stage, to: &Path) {
     objects.sort_by(|one, other| one.version.cmp(&other.version));
     let past = Past { now: world.clock.now(), master: STANDARD.encode(world.master.expose()), epochs, objects };
     std::fs::create_dir_all(to).unwrap();
-    std::fs::copy(world.database(), to.join("catalogue.db")).unwrap();
+    std::fs::copy(file(&world.disk), to.join("catalogue.db")).unwrap();
     std::fs::write(to.join("past.json"), serde_json::to_string_pretty(&past).unwrap()).unwrap();
 }
 
@@ -110,11 +115,10 @@ async fn world(from: &Path) -> (World, Vec<SealedEpochKey>) {
         assert_eq!(stored.0, object.version, "{}", object.key);
         last = version;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let disk = Disk::new();
+    std::fs::copy(from.join("catalogue.db"), file(&disk)).unwrap();
     let master = MasterKey::from_bytes(&STANDARD.decode(past.master).unwrap()).unwrap();
-    let world = World { clock, memory, master, dir };
-    std::fs::copy(from.join("catalogue.db"), world.database()).unwrap();
-    (world, past.epochs)
+    (World { clock, memory, master, disk }, past.epochs)
 }
 
 /// Starts this version on what an older one left, and checks that nothing of it is lost.

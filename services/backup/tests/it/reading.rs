@@ -1,7 +1,7 @@
 //! Staff read, compare and verify; secrets show only to those who may see them.
 
 use tonic::Code;
-use tsujiban_backup::store::{Objects, list_all};
+use tsujiban_objects::{Objects, list_all};
 use tsujiban_proto::backup::v1::{DiffSnapshotsRequest, ListSnapshotsRequest, VerifySnapshotRequest, VerifySnapshotResponse};
 use tsujiban_service::testing::with_token;
 

@@ -39,9 +39,8 @@ async fn state(stage: &Stage) -> (Vec<Snapshot>, Vec<tsujiban_proto::lifecycle::
 async fn a_lost_database_comes_back_from_the_bucket() {
     let stage = lived_in().await;
     let before = state(&stage).await;
-    let database = stage.world.database();
-    let (world, epochs) = stage.stop().await;
-    std::fs::remove_file(database).unwrap();
+    let (mut world, epochs) = stage.stop().await;
+    world.lose_database();
     let store = world.memory.clone();
     let stage = world.try_start(epochs, store).await.unwrap();
     assert_eq!(state(&stage).await, before);
@@ -63,18 +62,15 @@ async fn an_old_database_learns_what_was_erased_since() {
     let gone = stage.put("acme", "GONE", &config("gone")).await.unwrap().snapshot.unwrap().id;
     stage.put("other", "SN9", &config("nine")).await.unwrap();
     let (world, epochs) = stage.stop().await;
-    let old = std::fs::read(world.database()).unwrap();
+    let old = world.disk.copy().await;
     let store = world.memory.clone();
     let stage = world.try_start(epochs, store.clone()).await.unwrap();
     stage.erase(OPERATOR, "acme", &acme, "GONE").await.unwrap();
     stage.erase(OPERATOR, "other", &other, "").await.unwrap();
     stage.put("acme", "NEW", &config("new")).await.unwrap();
     let (before, groups, _) = state(&stage).await;
-    let (world, epochs) = stage.stop().await;
-    for suffix in ["", "-wal", "-shm"] {
-        let _ = std::fs::remove_file(format!("{}{suffix}", world.database().display()));
-    }
-    std::fs::write(world.database(), old).unwrap();
+    let (mut world, epochs) = stage.stop().await;
+    world.disk = old;
     let stage = world.try_start(epochs, store).await.unwrap();
     assert!(stage.get(STAFF, "acme", &gone, true).await.is_err());
     let (after, groups_after, _) = state(&stage).await;

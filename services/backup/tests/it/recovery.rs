@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tonic::Code;
 use tsujiban_backup::envelope::{clear_part, split};
 use tsujiban_backup::keytable::OBJECT;
-use tsujiban_backup::store::Objects as _;
+use tsujiban_objects::Objects as _;
 use tsujiban_proto::backup::v1::{DeviceRef, GetHostKeyRequest, PinHostKeyRequest};
 use tsujiban_proto::error::{DEVICE_ERASED, ServiceError};
 use tsujiban_proto::lifecycle::v1::{EraseRequest, PrepareRequest};
@@ -65,9 +65,9 @@ async fn roll_back(mut stage: Stage, secret: &[SealedEpochKey], process: Process
         stage.backup.rotate_keys(&stage.epochs).await.unwrap();
         return stage;
     }
-    let (world, epochs) = stage.stop().await;
+    let (mut world, epochs) = stage.stop().await;
     if process == Process::StartsWithoutDatabase {
-        std::fs::remove_file(world.database()).unwrap();
+        world.lose_database();
     }
     let store = world.memory.clone();
     let stage = world.try_start(epochs, store).await.unwrap();

@@ -1,11 +1,11 @@
 //! Forty days and more by a clock that is moved: always 35 days of snapshots, never none, and what is past its time is gone.
 
 use jiff::{SignedDuration, Timestamp};
-use tsujiban_backup::object::{ids_of_key, object_key};
-use tsujiban_backup::store::{LockUntil, Objects, list_all};
+use tsujiban_backup::object::{ids_of_key, lock_of_sighting, object_key};
 use tsujiban_core::commitments::SNAPSHOTS;
 use tsujiban_core::id::{IncarnationId, SnapshotId};
 use tsujiban_core::retention::retain_until;
+use tsujiban_objects::{Objects, list_all};
 use tsujiban_proto::time::from_wire;
 
 use crate::stage::{STAFF, Stage, config};
@@ -79,7 +79,7 @@ async fn a_lock_that_the_catalogue_did_not_know_of_is_respected() {
     stage.put("acme", "SN1", &config("one")).await.unwrap();
     stage.put("acme", "SN1", &config("two")).await.unwrap();
     let first = &list_all(&*stage.world.memory, "v1/").await.unwrap()[0];
-    let longer = LockUntil::of_sighting(stage.now() + DAY);
+    let longer = lock_of_sighting(stage.now() + DAY);
     stage.world.memory.set_lock(&first.key, &first.version, longer).await.unwrap();
     stage.advance(DAY * 35);
     assert_eq!(stage.backup.expire().await.unwrap().snapshots, 0);
@@ -97,7 +97,7 @@ async fn orphans_go_when_their_lock_has_run_out() {
     let ids = ids_of_key(&list_all(&*stage.world.memory, "v1/").await.unwrap()[0].key).unwrap();
     let orphan = object_key(&ids.group, &ids.device, &SnapshotId::from_bytes([9; 16]));
     let stranger = object_key(&IncarnationId::from_bytes([8; 16]), &ids.device, &ids.snapshot);
-    stage.world.memory.put(&orphan, "x".into(), Some(LockUntil::of_sighting(stage.now()))).await.unwrap();
+    stage.world.memory.put(&orphan, "x".into(), Some(lock_of_sighting(stage.now()))).await.unwrap();
     stage.world.memory.put(&stranger, "x".into(), None).await.unwrap();
     assert_eq!(stage.backup.sweep().await.unwrap(), 0);
     stage.advance(DAY * 35);

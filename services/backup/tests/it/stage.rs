@@ -1,22 +1,23 @@
 //! A running service with everything around it, and short words for what callers do.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use prometheus::Registry;
 use ring::digest::{SHA256, digest};
 use tempfile::TempDir;
+use tokio::sync::OnceCell;
 use tonic::Status;
 use tonic::transport::Channel;
 use tsujiban_backup::catalogue::Catalogue;
-use tsujiban_backup::keys::Keyring;
 use tsujiban_backup::metrics::Metrics;
 use tsujiban_backup::rpc;
 use tsujiban_backup::service::{Backup, Parts};
 use tsujiban_backup::start::{StartError, start};
-use tsujiban_backup::store::{Memory, Objects};
 use tsujiban_core::clock::{Clock, ManualClock};
+use tsujiban_database::Database;
+use tsujiban_database::testing::{Fresh, Postgres};
+use tsujiban_objects::{Memory, Objects};
 use tsujiban_proto::backup::v1::backup_service_client::BackupServiceClient;
 use tsujiban_proto::backup::v1::get_snapshot_response;
 use tsujiban_proto::backup::v1::put_snapshot_request::Part;
@@ -26,10 +27,14 @@ use tsujiban_proto::backup::v1::{
 };
 use tsujiban_proto::lifecycle::v1::lifecycle_service_client::LifecycleServiceClient;
 use tsujiban_proto::lifecycle::v1::{EraseRequest, EraseResponse, PrepareRequest, ReportRequest, ReportResponse};
-use tsujiban_sealing::{MasterKey, SealedEpochKey, SystemRandom};
+use tsujiban_sealing::{Keyring, MasterKey, SealedEpochKey, SystemRandom};
 use tsujiban_service::testing::{InProcess, KnownCallers, serve_in_process, with_token};
 use uuid::Uuid;
 
+use crate::POSTGRES;
+
+/// The file of a database.
+pub const FILE: &str = "catalogue.db";
 pub const REGION: &str = "ap-northeast-1";
 pub const OPERATOR: &str = "operator";
 pub const STAFF: &str = "hanako";
@@ -42,7 +47,55 @@ pub struct World {
     pub clock: Arc<ManualClock>,
     pub memory: Arc<Memory>,
     pub master: MasterKey,
-    pub dir: TempDir,
+    pub disk: Disk,
+}
+
+/// Where a database lies: a file in a folder of its own, or a database of the server that all tests of this binary share.
+pub enum Disk {
+    Sqlite(TempDir),
+    Postgres(OnceCell<Fresh>),
+}
+
+impl Disk {
+    /// With nothing on it.
+    pub fn new() -> Self {
+        if POSTGRES { Self::Postgres(OnceCell::new()) } else { Self::Sqlite(tempfile::tempdir().unwrap()) }
+    }
+
+    pub async fn open(&self) -> Database {
+        match self {
+            Self::Sqlite(dir) => Database::sqlite(&dir.path().join(FILE)).await.unwrap(),
+            Self::Postgres(_) => self.server().await.open().await,
+        }
+    }
+
+    /// The same once more. Nobody may have it open.
+    pub async fn copy(&self) -> Self {
+        match self {
+            Self::Sqlite(dir) => {
+                let copy = tempfile::tempdir().unwrap();
+                std::fs::copy(dir.path().join(FILE), copy.path().join(FILE)).unwrap();
+                Self::Sqlite(copy)
+            }
+            Self::Postgres(_) => Self::Postgres(OnceCell::new_with(Some(Postgres::shared().copy(self.server().await).await))),
+        }
+    }
+
+    /// All that is on it: names and bytes.
+    pub async fn files(&self) -> Vec<(String, Vec<u8>)> {
+        match self {
+            Self::Sqlite(dir) => {
+                let paths = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+                paths.map(|path| (path.display().to_string(), std::fs::read(&path).unwrap())).collect()
+            }
+            Self::Postgres(_) => Postgres::shared().files(self.server().await).await,
+        }
+    }
+
+    async fn server(&self) -> &Fresh {
+        let Self::Postgres(fresh) = self else { panic!("it is a file") };
+        fresh.get_or_init(|| Postgres::shared().fresh()).await
+    }
 }
 
 /// The service's process.
@@ -59,11 +112,11 @@ impl World {
         let clock = Arc::new(ManualClock::new("2026-11-23T00:00:00Z".parse().unwrap()));
         let memory = Arc::new(Memory::new(clock.clone(), REGION));
         let master = MasterKey::generate(&SystemRandom::new()).unwrap();
-        Self { clock, memory, master, dir: tempfile::tempdir().unwrap() }
+        Self { clock, memory, master, disk: Disk::new() }
     }
 
-    pub fn database(&self) -> PathBuf {
-        self.dir.path().join("catalogue.db")
+    pub fn lose_database(&mut self) {
+        self.disk = Disk::new();
     }
 
     pub fn epoch(&self) -> SealedEpochKey {
@@ -75,7 +128,7 @@ impl World {
             clock: self.clock.clone(),
             random: Arc::new(SystemRandom::new()),
             store,
-            catalogue: Catalogue::open(&self.database()).await.unwrap(),
+            catalogue: Catalogue::open(self.disk.open().await).await.unwrap(),
             keyring: Arc::new(Keyring::new(self.master.clone(), epochs).unwrap()),
             environment: "test".parse().unwrap(),
             metrics: Metrics::new(&Registry::new()).unwrap(),

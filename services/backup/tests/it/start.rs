@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tsujiban_backup::start::{MARKER, StartError, start};
-use tsujiban_backup::store::{Memory, Objects, list_all};
+use tsujiban_objects::{Memory, Objects, list_all};
 use tsujiban_sealing::{MasterKey, SystemRandom};
 
 use crate::stage::{REGION, Stage, World, config};
@@ -11,14 +11,14 @@ use crate::stage::{REGION, Stage, World, config};
 /// C12: neither a database nor a bucket of another environment is touched.
 #[tokio::test]
 async fn another_environment_is_refused() {
-    let (world, epochs) = Stage::prepared().await.stop().await;
+    let (mut world, epochs) = Stage::prepared().await.stop().await;
     let mut parts = world.parts(&epochs, world.memory.clone()).await;
     parts.environment = "production".parse().unwrap();
     let database = start(parts, &[REGION.to_owned()]).await.err().unwrap();
     assert!(matches!(database, StartError::Environment { what: "database", .. }), "{database}");
     assert_eq!(database.to_string(), "the database belongs to environment test, and this is production; give each environment its own");
 
-    std::fs::remove_file(world.database()).unwrap();
+    world.lose_database();
     let mut parts = world.parts(&epochs, world.memory.clone()).await;
     parts.environment = "production".parse().unwrap();
     let bucket = start(parts, &[REGION.to_owned()]).await.err().unwrap();
@@ -33,7 +33,7 @@ async fn another_master_key_is_refused() {
     let epoch = world.epoch();
     let parts = world.parts(std::slice::from_ref(&epoch), world.memory.clone()).await;
     assert!(matches!(start(parts, &[REGION.to_owned()]).await, Err(StartError::MasterKey { what: "database", .. })));
-    std::fs::remove_file(world.database()).unwrap();
+    world.lose_database();
     let parts = world.parts(&[epoch], world.memory.clone()).await;
     assert!(matches!(start(parts, &[REGION.to_owned()]).await, Err(StartError::MasterKey { what: "bucket", .. })));
 }
@@ -68,8 +68,8 @@ async fn a_bucket_or_database_that_lost_its_other_half_is_refused() {
     // the bucket has snapshots and nobody knows their keys
     let stage = Stage::prepared().await;
     stage.put("acme", "SN1", &config("one")).await.unwrap();
-    let (world, epochs) = stage.stop().await;
-    std::fs::remove_file(world.database()).unwrap();
+    let (mut world, epochs) = stage.stop().await;
+    world.lose_database();
     for entry in list_all(&*world.memory, "key-table").await.unwrap() {
         world.memory.delete(&entry.key, &entry.version).await.unwrap();
     }

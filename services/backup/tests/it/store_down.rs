@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::SignedDuration;
 use tonic::Code;
-use tsujiban_backup::store::{BucketFacts, Cursor, Head, LockUntil, Memory, Objects, Page, StoreError, Version, list_all};
+use tsujiban_objects::{BucketFacts, Cursor, Head, LockUntil, Memory, Objects, Page, StoreError, Version, list_all};
 use tsujiban_proto::backup::v1::Reason;
 
 use crate::stage::{STAFF, Stage, World, config};
@@ -52,6 +52,9 @@ impl Objects for LosesAnswers {
             return Err(StoreError::Unreachable { what: "the storing", key: key.into(), detail: "the answer was lost".into() });
         }
         Ok(stored)
+    }
+    async fn put_new(&self, key: &str, body: Bytes, lock: Option<LockUntil>) -> Result<Version, StoreError> {
+        self.inner.put_new(key, body, lock).await
     }
     async fn head(&self, key: &str, version: Option<&Version>) -> Result<Head, StoreError> {
         self.inner.head(key, version).await

@@ -59,6 +59,22 @@ impl Memory {
             None => Ok(state),
         }
     }
+
+    fn store(&self, key: &str, body: Bytes, lock: Option<LockUntil>, new: bool) -> Result<Version, StoreError> {
+        let now = self.clock.now();
+        let mut state = self.reach("the storing", key)?;
+        if new && state.objects.contains_key(key) {
+            return Err(StoreError::AlreadyExists { key: key.to_owned() });
+        }
+        if lock.is_some_and(|lock| lock.time() <= now || !self.facts.object_lock) {
+            let detail = "a lock needs a bucket with Object Lock and a time in the future".to_owned();
+            return Err(StoreError::Refused { what: "the storing", key: key.to_owned(), detail });
+        }
+        state.last_version += 1;
+        let version = Version(format!("{:016}", state.last_version));
+        state.objects.entry(key.to_owned()).or_default().push(Stored { version: version.clone(), body, lock });
+        Ok(version)
+    }
 }
 
 impl State {
@@ -79,16 +95,11 @@ impl Objects for Memory {
     }
 
     async fn put(&self, key: &str, body: Bytes, lock: Option<LockUntil>) -> Result<Version, StoreError> {
-        let now = self.clock.now();
-        let mut state = self.reach("the storing", key)?;
-        if lock.is_some_and(|lock| lock.time() <= now || !self.facts.object_lock) {
-            let detail = "a lock needs a bucket with Object Lock and a time in the future".to_owned();
-            return Err(StoreError::Refused { what: "the storing", key: key.to_owned(), detail });
-        }
-        state.last_version += 1;
-        let version = Version(format!("{:016}", state.last_version));
-        state.objects.entry(key.to_owned()).or_default().push(Stored { version: version.clone(), body, lock });
-        Ok(version)
+        self.store(key, body, lock, false)
+    }
+
+    async fn put_new(&self, key: &str, body: Bytes, lock: Option<LockUntil>) -> Result<Version, StoreError> {
+        self.store(key, body, lock, true)
     }
 
     async fn head(&self, key: &str, version: Option<&Version>) -> Result<Head, StoreError> {

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use tsujiban_sealing::{MasterKey, SealedEpochKey, SealingError};
 use zeroize::Zeroizing;
+
+use crate::{MasterKey, SealedEpochKey, SealingError};
 
 /// Why mounted keys cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -52,9 +53,8 @@ fn read(path: &Path) -> Result<Vec<u8>, KeyFileError> {
 
 #[cfg(test)]
 mod tests {
-    use tsujiban_sealing::SystemRandom;
-
     use super::*;
+    use crate::SystemRandom;
 
     #[test]
     fn keys_are_read_as_they_are_mounted() {

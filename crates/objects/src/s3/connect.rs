@@ -1,3 +1,5 @@
+use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
@@ -28,9 +30,14 @@ pub struct S3Settings {
     pub ca: Option<Vec<u8>>,
 }
 
+/// Why the storage cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("the storage's CA certificates cannot be used; give a PEM file")]
-pub struct InvalidS3(#[source] Box<dyn std::error::Error + Send + Sync>);
+pub enum InvalidS3 {
+    #[error("the storage's CA certificates cannot be used; give a PEM file")]
+    Ca(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("{path} cannot be read; mount it, or name another place")]
+    Read { path: PathBuf, source: io::Error },
+}
 
 impl S3 {
     /// Connects to nothing yet: the first call does.
@@ -39,7 +46,7 @@ impl S3 {
             Some(pem) => TrustStore::empty().with_pem_certificate(pem),
             None => TrustStore::default(),
         };
-        let tls = TlsContext::builder().with_trust_store(trust).build().map_err(|error| InvalidS3(error.into()))?;
+        let tls = TlsContext::builder().with_trust_store(trust).build().map_err(|error| InvalidS3::Ca(error.into()))?;
         let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(tls).build_https();
         let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(TRY).operation_timeout(CALL).build();
         let mut config = aws_sdk_s3::Config::builder()

@@ -1,4 +1,6 @@
-//! A real S3 storage: versitygw on the loopback interface, with folders of its own, gone when it is dropped.
+//! A real S3 storage for tests: versitygw on the loopback interface, with folders of its own, gone when it is dropped.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)] // compiled for tests only, where a set-up that fails is a failed test
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -6,13 +8,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tsujiban_backup::store::{Objects, S3, S3Settings, StoreError, list_all};
-use tsujiban_service::testing::{Ca, SERVER_NAME};
 
-use crate::stage::REGION;
+use crate::{S3, S3Settings};
 
+pub const REGION: &str = "ap-northeast-1";
 const ACCESS: &str = "an-access-key";
-const SECRET: &str = "a-secret-key";
+pub const SECRET: &str = "a-secret-key";
 /// It is there within a second; a busy machine may take longer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -27,21 +28,20 @@ impl Gateway {
         Self::start_with(None).await
     }
 
-    /// Over https with a certificate of this authority.
-    pub async fn start_with_tls(ca: &Ca) -> Self {
-        Self::start_with(Some(ca)).await
+    /// Over https with the certificate for `localhost` and the key in `tls.crt` and `tls.key` of this folder.
+    pub async fn start_with_tls(certificate: &Path) -> Self {
+        Self::start_with(Some(certificate)).await
     }
 
-    async fn start_with(ca: Option<&Ca>) -> Self {
+    async fn start_with(certificate: Option<&Path>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         for folder in ["objects", "versions"] {
             std::fs::create_dir(dir.path().join(folder)).unwrap();
         }
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let mut command = Command::new(binary());
-        if let Some(ca) = ca {
-            ca.issue_into(dir.path());
-            command.arg("--cert").arg(dir.path().join("tls.crt")).arg("--key").arg(dir.path().join("tls.key"));
+        if let Some(dir) = certificate {
+            command.arg("--cert").arg(dir.join("tls.crt")).arg("--key").arg(dir.join("tls.key"));
         }
         let process = command
             .args(["--access", ACCESS, "--secret", SECRET, "--region", REGION, "--port", &format!("127.0.0.1:{port}"), "--quiet"])
@@ -53,7 +53,7 @@ impl Gateway {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let endpoint = if ca.is_some() { format!("https://{SERVER_NAME}:{port}") } else { format!("http://127.0.0.1:{port}") };
+        let endpoint = if certificate.is_some() { format!("https://localhost:{port}") } else { format!("http://127.0.0.1:{port}") };
         let gateway = Self { process, endpoint, _dir: dir };
         let deadline = std::time::Instant::now() + PATIENCE;
         while tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_err() {
@@ -70,7 +70,7 @@ impl Gateway {
     }
 
     /// Somebody else who has the credentials.
-    fn client(&self) -> aws_sdk_s3::Client {
+    pub fn client(&self) -> aws_sdk_s3::Client {
         let credentials = aws_sdk_s3::config::Credentials::new(ACCESS, SECRET, None, None, "test");
         let http = aws_smithy_http_client::Builder::new().build_http();
         let config = aws_sdk_s3::Config::builder()
@@ -111,43 +111,4 @@ fn binary() -> PathBuf {
     let clusters = std::fs::read_dir(cache.join("tsujiban")).into_iter().flatten().flatten();
     let found = clusters.map(|cluster| cluster.path().join("bin/versitygw")).filter(|path| path.is_file()).max();
     found.expect("versitygw is missing; build it with: e2e/cluster/build versitygw (or name it in TSUJIBAN_VERSITYGW)")
-}
-
-#[tokio::test]
-async fn facts_of_buckets() {
-    let gateway = Gateway::start().await;
-    let locked = gateway.bucket("locked", true).await.facts().await.unwrap();
-    assert_eq!((locked.region.as_str(), locked.object_lock), (REGION, true));
-    assert!(!gateway.bucket("plain", false).await.facts().await.unwrap().object_lock);
-    let refused = gateway.store("locked", "wrong").facts().await.unwrap_err().to_string();
-    assert!(refused.contains("refused") && !refused.contains(SECRET), "{refused}");
-}
-
-/// C23: somebody who deletes without naming a version hides an object and deletes nothing; the marker is found and goes.
-#[tokio::test]
-async fn delete_markers_are_seen_and_taken_away() {
-    let gateway = Gateway::start().await;
-    let store = gateway.bucket("hidden", true).await;
-    let version = store.put("v1/a", "kept".into(), None).await.unwrap();
-    gateway.client().delete_object().bucket("hidden").key("v1/a").send().await.unwrap();
-    assert!(matches!(store.get("v1/a", None).await, Err(StoreError::NotFound { .. })));
-    let entries = list_all(&store, "v1/").await.unwrap();
-    let (markers, versions): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| entry.delete_marker);
-    assert_eq!((markers.len(), versions.len()), (1, 1));
-    store.delete("v1/a", &markers[0].version).await.unwrap();
-    assert_eq!(store.get("v1/a", None).await.unwrap(), "kept");
-    assert_eq!(versions[0].version, version);
-}
-
-/// C22: what is sent is encrypted, and only to a storage whose certificate is of the given authority.
-#[tokio::test]
-async fn only_a_storage_of_the_given_authority_is_trusted() {
-    let ca = Ca::new();
-    let gateway = Gateway::start_with_tls(&ca).await;
-    let trusting = gateway.store_trusting("nothing", SECRET, Some(ca.pem().into_bytes()));
-    assert!(matches!(trusting.facts().await, Err(StoreError::NotFound { .. })), "it is spoken to, and has no such bucket");
-    for other in [Some(Ca::new().pem().into_bytes()), None] {
-        let refused = gateway.store_trusting("nothing", SECRET, other).facts().await.unwrap_err();
-        assert!(matches!(refused, StoreError::Unreachable { .. }) && refused.to_string().contains("certificate"), "{refused}");
-    }
 }

@@ -1,18 +1,21 @@
-//! The object storage: what the service needs of it, and nothing else. [`S3`] talks to a real one, [`Memory`] keeps objects in
+//! The object storage: what services need of it, and nothing else. [`S3`] talks to a real one, [`Memory`] keeps objects in
 //! the process and its locks by a [`Clock`](tsujiban_core::clock::Clock). Both pass the same contract tests.
 
+mod args;
 mod measured;
 mod memory;
 mod s3;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 use std::fmt;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::{Timestamp, Unit};
-use tsujiban_core::retention;
 
-pub use measured::Measured;
+pub use args::S3Args;
+pub use measured::{Measured, StoreMetrics};
 pub use memory::Memory;
 pub use s3::{InvalidS3, S3, S3Settings};
 
@@ -25,6 +28,10 @@ pub trait Objects: Send + Sync + 'static {
     /// Stores an object and answers its version when the storage has confirmed it. With a lock, nobody can delete the version
     /// before that time (COMPLIANCE).
     async fn put(&self, key: &str, body: Bytes, lock: Option<LockUntil>) -> Result<Version, StoreError>;
+
+    /// The same, if there is no object of this name; else fails with [`StoreError::AlreadyExists`]. Of several that try at the same time
+    /// one succeeds. When an answer is lost, the object that already exists may be the one that was to be stored.
+    async fn put_new(&self, key: &str, body: Bytes, lock: Option<LockUntil>) -> Result<Version, StoreError>;
 
     /// What the storage knows of a version; of the newest one for `None`.
     async fn head(&self, key: &str, version: Option<&Version>) -> Result<Head, StoreError>;
@@ -61,11 +68,6 @@ impl LockUntil {
     pub fn at_least(time: Timestamp) -> Self {
         let round = jiff::TimestampRound::new().smallest(Unit::Second).mode(jiff::RoundMode::Ceil);
         Self(time.round(round).unwrap_or(time))
-    }
-
-    /// The lock of a snapshot that was seen at this moment (C23).
-    pub fn of_sighting(seen: Timestamp) -> Self {
-        Self::at_least(retention::retain_until(seen))
     }
 
     pub fn time(self) -> Timestamp {
@@ -122,6 +124,8 @@ pub struct Entry {
 pub enum StoreError {
     #[error("the storage has no object {key}")]
     NotFound { key: String },
+    #[error("the storage has an object {key} already")]
+    AlreadyExists { key: String },
     #[error("the storage refused {what} of {key}: {detail}")]
     Refused { what: &'static str, key: String, detail: String },
     #[error("the storage cannot be reached for {what} of {key}: {detail}")]

@@ -11,15 +11,36 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::{BucketFacts, Cursor, Entry, Head, Lock, LockUntil, Objects, Page, StoreError, Version};
-use crate::error::chain;
 
 pub use connect::{InvalidS3, S3Settings};
+
+/// Stores only what is not there.
+const ABSENT: &str = "*";
 
 /// A bucket of an S3 storage.
 #[derive(Debug, Clone)]
 pub struct S3 {
     client: Client,
     bucket: String,
+}
+
+impl S3 {
+    async fn store(&self, key: &str, body: Bytes, lock: Option<LockUntil>, only_if: Option<&str>) -> Result<Version, StoreError> {
+        let step = step("the storing", key);
+        let request = self.client.put_object().bucket(&self.bucket).key(key).body(ByteStream::from(body));
+        let request = request.set_if_none_match(only_if.map(str::to_owned));
+        let request = match lock {
+            Some(lock) => request
+                .object_lock_mode(ObjectLockMode::Compliance)
+                .object_lock_retain_until_date(DateTime::from_secs(lock.time().as_second())),
+            None => request,
+        };
+        let stored = request.send().await.map_err(|e| step.failed(&e))?;
+        match stored.version_id() {
+            Some(version) if version != "null" => Ok(Version(version.to_owned())),
+            _ => Err(step.odd("the answer names no version; turn on versioning for the bucket")),
+        }
+    }
 }
 
 #[async_trait]
@@ -42,19 +63,11 @@ impl Objects for S3 {
     }
 
     async fn put(&self, key: &str, body: Bytes, lock: Option<LockUntil>) -> Result<Version, StoreError> {
-        let step = step("the storing", key);
-        let request = self.client.put_object().bucket(&self.bucket).key(key).body(ByteStream::from(body));
-        let request = match lock {
-            Some(lock) => request
-                .object_lock_mode(ObjectLockMode::Compliance)
-                .object_lock_retain_until_date(DateTime::from_secs(lock.time().as_second())),
-            None => request,
-        };
-        let stored = request.send().await.map_err(|e| step.failed(&e))?;
-        match stored.version_id() {
-            Some(version) if version != "null" => Ok(Version(version.to_owned())),
-            _ => Err(step.odd("the answer names no version; turn on versioning for the bucket")),
-        }
+        self.store(key, body, lock, None).await
+    }
+
+    async fn put_new(&self, key: &str, body: Bytes, lock: Option<LockUntil>) -> Result<Version, StoreError> {
+        self.store(key, body, lock, Some(ABSENT)).await
     }
 
     async fn head(&self, key: &str, version: Option<&Version>) -> Result<Head, StoreError> {
@@ -158,11 +171,24 @@ impl Step {
         let named = error.code().zip(error.message()).map(|(code, message)| format!("{code}: {message}"));
         match status {
             Some(404) => StoreError::NotFound { key },
-            Some(status @ 400..500) if ![408, 429].contains(&status) => {
+            Some(412) => StoreError::AlreadyExists { key },
+            // 409: AWS has not decided which of several new objects of a name it keeps
+            Some(status @ 400..500) if ![408, 409, 429].contains(&status) => {
                 let detail = named.unwrap_or_else(|| format!("status {status}; check the credentials and the region"));
                 StoreError::Refused { what, key, detail }
             }
             _ => StoreError::Unreachable { what, key, detail: named.unwrap_or_else(|| chain(error)) },
         }
     }
+}
+
+/// An error and what caused it, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }

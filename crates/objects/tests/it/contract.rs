@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
-use tsujiban_backup::store::{Lock, LockUntil, Memory, Objects, StoreError, list_all};
+use tokio::task::JoinSet;
 use tsujiban_core::clock::{Clock, ManualClock, SystemClock};
-
-use crate::gateway::Gateway;
-use crate::stage::REGION;
+use tsujiban_objects::testing::{Gateway, REGION};
+use tsujiban_objects::{Lock, LockUntil, Memory, Objects, StoreError, list_all};
 
 /// A storage and its clock.
 struct Subject {
@@ -48,6 +47,7 @@ impl Subject {
 async fn contract(subject: &Subject) {
     objects_come_back(subject).await;
     versions_stay_apart(subject).await;
+    what_is_new_is_stored_once(subject).await;
     a_locked_version_stays(subject).await;
     listings_are_whole_and_ordered(subject).await;
     what_is_missing_is_missing(subject).await;
@@ -75,6 +75,35 @@ async fn versions_stay_apart(subject: &Subject) {
     assert_eq!(store.get("twice", None).await.unwrap(), "old");
     store.delete("twice", &old).await.unwrap();
     assert!(list_all(&**store, "twice").await.unwrap().is_empty());
+}
+
+async fn what_is_new_is_stored_once(subject: &Subject) {
+    let store = &subject.store;
+    let mut tasks = JoinSet::new();
+    for n in 0..20 {
+        let (store, lock) = (store.clone(), subject.in_(2));
+        tasks.spawn(async move { store.put_new("new/1", Bytes::from(format!("{n}")), Some(lock)).await.map(|version| (n, version)) });
+    }
+    let (mut stored, mut refused) = (Vec::new(), 0);
+    for result in tasks.join_all().await {
+        match result {
+            Ok(new) => stored.push(new),
+            Err(StoreError::AlreadyExists { key }) if key == "new/1" => refused += 1,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!((stored.len(), refused), (1, 19));
+    let (n, version) = stored.remove(0);
+    assert_eq!(store.get("new/1", None).await.unwrap(), format!("{n}"));
+    let head = store.head("new/1", None).await.unwrap();
+    assert!(head.version == version && head.lock.is_some_and(|lock| lock.compliance));
+    assert_eq!(list_all(&**store, "new/").await.unwrap().len(), 1, "nothing lies below it");
+
+    // once it has gone, the name is free again
+    let gone = store.put_new("new/2", Bytes::from_static(b"x"), None).await.unwrap();
+    assert!(matches!(store.put_new("new/2", Bytes::from_static(b"y"), None).await, Err(StoreError::AlreadyExists { .. })));
+    store.delete("new/2", &gone).await.unwrap();
+    store.put_new("new/2", Bytes::from_static(b"z"), None).await.unwrap();
 }
 
 /// C23: a lock can be prolonged, and nothing else, until it has run out; then the version can go.

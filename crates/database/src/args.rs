@@ -1,0 +1,85 @@
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::{fs, io};
+
+use clap::Args;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use url::Url;
+
+use crate::Database;
+
+/// Where a service's data lies.
+#[derive(Debug, Clone, Args)]
+pub struct DatabaseArgs {
+    /// PostgreSQL, as postgres://USER@HOST/DATABASE. TLS with a certificate of HOST is a must, unless the URL says sslmode=. Empty: SQLite,
+    /// a file in the data directory.
+    #[arg(long, env = "TSUJIBAN_DATABASE_URL", default_value = "")]
+    pub database_url: String,
+    /// A file with the password of PostgreSQL: the password is refused in the URL.
+    #[arg(long, env = "TSUJIBAN_DATABASE_PASSWORD_FILE")]
+    pub database_password_file: Option<PathBuf>,
+    /// PEM certificates of PostgreSQL's authority, if it is not a public one.
+    #[arg(long, env = "TSUJIBAN_DATABASE_CA_FILE")]
+    pub database_ca_file: Option<PathBuf>,
+    /// How many connections to PostgreSQL are opened at most.
+    #[arg(long, env = "TSUJIBAN_DATABASE_CONNECTIONS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub database_connections: u32,
+}
+
+/// Why the database cannot be used. No message holds the URL or the password.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidDatabase {
+    #[error("--database-url is not of the form postgres://USER@HOST/DATABASE")]
+    Url,
+    #[error("--database-url has a password in it, which others can see; put it into a file and name that with --database-password-file")]
+    PasswordInUrl,
+    #[error("{path} cannot be read; mount it, or name another place")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("--database-url cannot be used")]
+    Options(#[source] sqlx::Error),
+    #[error("the database cannot be opened; is PostgreSQL there, or the volume mounted and writable?")]
+    Open(#[source] sqlx::Error),
+}
+
+impl DatabaseArgs {
+    /// Opens the database that is named, or else this file.
+    pub async fn open(&self, file: &Path) -> Result<Database, InvalidDatabase> {
+        let opened = match self.options()? {
+            Some(options) => Database::postgres(options, self.database_connections).await,
+            None => Database::sqlite(file).await,
+        };
+        opened.map_err(InvalidDatabase::Open)
+    }
+
+    /// How to connect to PostgreSQL; `None`: it is SQLite.
+    fn options(&self) -> Result<Option<PgConnectOptions>, InvalidDatabase> {
+        if self.database_url.is_empty() {
+            return Ok(None);
+        }
+        let url = Url::parse(&self.database_url).map_err(|_| InvalidDatabase::Url)?;
+        if !["postgres", "postgresql"].contains(&url.scheme()) || url.path().trim_matches('/').is_empty() {
+            return Err(InvalidDatabase::Url);
+        }
+        let says = |names: &[&str]| url.query_pairs().any(|(name, _)| names.contains(&&*name));
+        if url.password().is_some() || says(&["password"]) {
+            return Err(InvalidDatabase::PasswordInUrl);
+        }
+        let mut options = PgConnectOptions::from_str(&self.database_url).map_err(InvalidDatabase::Options)?;
+        if !says(&["sslmode", "ssl-mode"]) {
+            options = options.ssl_mode(PgSslMode::VerifyFull);
+        }
+        if let Some(pem) = read(self.database_ca_file.as_deref())? {
+            options = options.ssl_root_cert_from_pem(pem);
+        }
+        if let Some(password) = read(self.database_password_file.as_deref())? {
+            options = options.password(String::from_utf8_lossy(&password).trim());
+        }
+        Ok(Some(options))
+    }
+}
+
+/// What a file holds that is named; an empty name is none.
+fn read(file: Option<&Path>) -> Result<Option<Vec<u8>>, InvalidDatabase> {
+    let Some(path) = file.filter(|file| !file.as_os_str().is_empty()) else { return Ok(None) };
+    fs::read(path).map(Some).map_err(|source| InvalidDatabase::Read { path: path.to_owned(), source })
+}

@@ -1,0 +1,29 @@
+//! The database of a service: one SQLite file with one connection that writes and several that read, or PostgreSQL.
+//!
+//! Both have typed pools of their own, and the same text of SQL goes to either through [`on!`], which writes an expression once for
+//! each. So nothing is lost to a common denominator of types, and what a database is asked stands in one place:
+//!
+//! ```text
+//! let used = on!(db.reads(), p => sqlx::query_scalar::<_, i64>("SELECT used FROM accounts WHERE id = $1").bind(id).fetch_one(p).await)?;
+//! let left: Result<i64, sqlx::Error> = transaction!(db, tx => {
+//!     on!(tx.on(), c => sqlx::query("UPDATE accounts SET used = used + $2 WHERE id = $1").bind(id).bind(n).execute(c).await.map(drop))?;
+//!     on!(tx.on(), c => sqlx::query_scalar("SELECT quota - used FROM accounts WHERE id = $1").bind(id).fetch_one(c).await)
+//! });
+//! ```
+//!
+//! What the common text has to do without: `?`, `INTEGER` (`BIGINT` everywhere), `BLOB` (`BYTEA`), `SUM` without a cast to `BIGINT`, `MAX` of
+//! two values, `FOR UPDATE`, `= ANY`, a subquery in `FROM` without a name. Numbers are bound as `i64`.
+
+mod args;
+mod columns;
+mod database;
+mod error;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod transaction;
+
+pub use args::{DatabaseArgs, InvalidDatabase};
+pub use columns::Columns;
+pub use database::{Backend, Database, Migrations};
+pub use error::{Failure, is_conflict, is_unavailable};
+pub use transaction::{Tries, Tx};

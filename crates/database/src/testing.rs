@@ -1,0 +1,191 @@
+//! A PostgreSQL for tests: Debian's, in a temporary folder, one for each test binary, gone when that ends, however it does.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::missing_panics_doc)] // compiled for tests only, where a set-up that fails is a failed test
+
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use ring::rand::{SecureRandom, SystemRandom};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+use crate::{Database, DatabaseArgs};
+
+/// The user who needs a password, and TLS.
+pub const GUARDED: &str = "guarded";
+const CONNECTIONS: u32 = 10;
+/// Another process may take the port that was free a moment ago.
+const TRIES: u32 = 3;
+const SCRIPT: &str = include_str!("testing/postgres.sh");
+
+/// The server. Its certificate is for `localhost`.
+pub struct Postgres {
+    port: u16,
+    ca: String,
+    password: String,
+    /// As long as it is open the server runs. The operating system closes it when this process ends.
+    _life: ChildStdin,
+}
+
+/// A database of its own in the server, with nothing in it.
+#[derive(Debug, Clone)]
+pub struct Fresh {
+    pub name: String,
+    /// For `--database-url`.
+    pub url: String,
+}
+
+impl Postgres {
+    /// The server of this process, started by whoever asks first.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Postgres> = OnceLock::new();
+        SHARED.get_or_init(Self::start)
+    }
+
+    fn start() -> Self {
+        let programs = programs();
+        let mut authority = CertificateParams::default();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().expect("a key pair")).expect("an authority");
+        let key = KeyPair::generate().expect("a key pair");
+        let certificate = CertificateParams::new(["localhost".to_owned()]).expect("a name").signed_by(&key, &authority);
+        let (certificate, password) = (certificate.expect("a certificate").pem(), some_name());
+        let mut said = String::new();
+        for _ in 0..TRIES {
+            let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|free| free.local_addr()).expect("a free port").port();
+            let mut command = unprivileged();
+            command.args(["bash", "-c", SCRIPT, "postgres.sh"]).arg(&programs).arg(port.to_string());
+            command.env("CERTIFICATE", &certificate).env("KEY", key.serialize_pem()).env("PASSWORD", &password).env_remove("TMPDIR");
+            // what a terminal sends to the tests is not for the server, which would else be gone without its folder
+            command.current_dir("/").process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let mut child = command.spawn().expect("bash");
+            match ready(&mut child) {
+                Ok(life) => return Self { port, ca: authority.pem(), password, _life: life },
+                Err(reason) => said = reason,
+            }
+        }
+        panic!("PostgreSQL in {} does not start:\n{said}", programs.display())
+    }
+
+    /// A new database.
+    pub async fn fresh(&self) -> Fresh {
+        let name = format!("t{}", some_name());
+        let mut admin = PgConnection::connect(&self.url("postgres")).await.expect("PostgreSQL answers");
+        for text in [format!("CREATE DATABASE {name}"), format!("ALTER DATABASE {name} OWNER TO {GUARDED}")] {
+            sqlx::query(AssertSqlSafe(text)).execute(&mut admin).await.expect("a database");
+        }
+        admin.close().await.expect("PostgreSQL says goodbye");
+        Fresh { url: self.url(&name), name }
+    }
+
+    /// A copy of a database that nobody is connected to, as somebody who was there before may have one.
+    pub async fn copy(&self, of: &Fresh) -> Fresh {
+        let name = format!("t{}", some_name());
+        let mut admin = PgConnection::connect(&self.url("postgres")).await.expect("PostgreSQL answers");
+        let text = format!("CREATE DATABASE {name} TEMPLATE {}", of.name);
+        sqlx::query(AssertSqlSafe(text)).execute(&mut admin).await.expect("a copy of a database");
+        admin.close().await.expect("PostgreSQL says goodbye");
+        Fresh { url: self.url(&name), name }
+    }
+
+    /// What lies in the files of a database's tables and indexes: name and bytes.
+    pub async fn files(&self, of: &Fresh) -> Vec<(String, Vec<u8>)> {
+        let mut admin = PgConnection::connect(&of.url).await.expect("PostgreSQL answers");
+        sqlx::query("CHECKPOINT").execute(&mut admin).await.expect("a checkpoint");
+        let text = "WITH own AS (SELECT oid, reltoastrelid FROM pg_class WHERE relnamespace = 'public'::regnamespace),
+                 files AS (SELECT pg_relation_filepath(oid) AS file FROM own
+                     UNION SELECT pg_relation_filepath(reltoastrelid) FROM own WHERE reltoastrelid <> 0)
+             SELECT file, pg_read_binary_file(file) FROM files WHERE file IS NOT NULL";
+        let files = sqlx::query_as(text).fetch_all(&mut admin).await.expect("the server's files");
+        admin.close().await.expect("PostgreSQL says goodbye");
+        files
+    }
+
+    fn url(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}?sslmode=disable", self.port)
+    }
+
+    /// The URL of a database for the user [`GUARDED`], which does not say how much TLS is wanted.
+    pub fn guarded_url(&self, database: &Fresh) -> String {
+        format!("postgres://{GUARDED}@localhost:{}/{}", self.port, database.name)
+    }
+
+    /// The password of [`GUARDED`].
+    pub fn password(&self) -> &str {
+        &self.password
+    }
+
+    /// The certificate of the authority that the server's comes from.
+    pub fn ca_pem(&self) -> &str {
+        &self.ca
+    }
+}
+
+impl Fresh {
+    /// What a program is told to use this database.
+    pub fn args(&self) -> DatabaseArgs {
+        DatabaseArgs {
+            database_url: self.url.clone(),
+            database_password_file: None,
+            database_ca_file: None,
+            database_connections: CONNECTIONS,
+        }
+    }
+
+    pub async fn open(&self) -> Database {
+        self.args().open(Path::new("")).await.expect("a database that was just made")
+    }
+}
+
+/// Waits until the server is ready; else answers what it said.
+fn ready(child: &mut Child) -> Result<ChildStdin, String> {
+    let (life, out) = (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
+    let mut errors = child.stderr.take().expect("piped");
+    let mut answer = String::new();
+    BufReader::new(out).read_line(&mut answer).expect("a pipe");
+    if answer.trim() == "ready" {
+        return Ok(life);
+    }
+    drop(life);
+    let said = std::io::read_to_string(&mut errors).unwrap_or_default();
+    let _ = child.wait();
+    Err(said)
+}
+
+/// Neither initdb nor postgres runs as root.
+fn unprivileged() -> Command {
+    if !is_root() {
+        return Command::new("env");
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "env"]);
+    command
+}
+
+fn is_root() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let uids = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
+    uids.split_whitespace().nth(1) == Some("0")
+}
+
+/// The folder of initdb, postgres and pg_ctl.
+fn programs() -> PathBuf {
+    if let Some(path) = std::env::var_os("TSUJIBAN_POSTGRES") {
+        return PathBuf::from(path);
+    }
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let found = versions.map(|version| version.path().join("bin")).filter(|bin| bin.join("initdb").is_file()).max();
+    found.expect(
+        "PostgreSQL is missing; install it with: e2e/cluster/install build (or name the folder of its programs in TSUJIBAN_POSTGRES)",
+    )
+}
+
+fn some_name() -> String {
+    let mut bytes = [0; 8];
+    SystemRandom::new().fill(&mut bytes).expect("random bytes");
+    hex::encode(bytes)
+}

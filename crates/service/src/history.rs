@@ -1,0 +1,220 @@
+//! The operation history, as every server writes it (C5): what came of each call, in the history of the group it touched.
+//!
+//! A strict call's intent is in the history before the call does anything. Everything else goes through the [`spool`], and so does what
+//! came of a strict call: the caller is answered when it is on the disk here, and it arrives when the history can be reached.
+
+mod client;
+pub(crate) mod operation;
+mod refusals;
+pub mod spool;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use prometheus::Registry;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tsujiban_core::clock::Clock;
+use tsujiban_core::id::KeyId;
+use tsujiban_proto::access::v1::{History as Class, Operation as Does};
+use tsujiban_proto::audit::v1::{NewEntry, Operation, Phase, Result as Came};
+use tsujiban_proto::error::{Kind, ServiceError};
+use tsujiban_proto::time::to_wire;
+use tsujiban_sealing::{Keyring, Random};
+
+pub use self::client::{ClientArgs, HistoryClient, InvalidClient};
+use self::refusals::{Refusals, Verdict};
+use self::spool::{Drain, Opened, Place, Spool, SpoolError, SpoolKeyError, Until};
+
+/// The reason of a refusal to do what could not be recorded.
+pub const HISTORY_UNAVAILABLE: &str = "HISTORY_UNAVAILABLE";
+/// How long the history has to take an intent.
+const INTENT: Duration = Duration::from_secs(5);
+
+/// Where entries go: the audit service, or within it its own engine.
+#[async_trait]
+pub trait Ledger: Send + Sync + 'static {
+    /// Adds entries, all or none, and answers when they are durable. An entry whose id is there already is not added again.
+    /// [`Kind::Invalid`]: it will never take one of them.
+    async fn append(&self, entries: Vec<NewEntry>) -> Result<(), ServiceError>;
+}
+
+/// What a history is made of.
+pub struct Parts {
+    /// The folder of the spool, on a volume.
+    pub dir: PathBuf,
+    /// How many bytes the spool may take.
+    pub bytes: u64,
+    /// Wraps the spool's key.
+    pub keyring: Arc<Keyring>,
+    pub ledger: Arc<dyn Ledger>,
+    pub clock: Arc<dyn Clock>,
+    pub random: Arc<dyn Random>,
+}
+
+/// The operation history, on the side of those who write it. Clones share it.
+#[derive(Clone)]
+pub struct History(Arc<Shared>);
+
+struct Shared {
+    spool: Spool,
+    keyring: Arc<Keyring>,
+    ledger: Arc<dyn Ledger>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    refusals: Refusals,
+}
+
+/// Brings what is in the spool to the history, while it runs.
+#[must_use = "nothing reaches the history unless this runs"]
+pub struct Delivery {
+    drain: Drain,
+    history: History,
+}
+
+/// The part of a call that is about the history, from before its handler to its end.
+pub(crate) struct Ticket {
+    place: Place,
+    class: Class,
+    history: History,
+}
+
+pub(crate) use self::spool::{WriteFailed, Written};
+
+impl History {
+    /// Opens the spool, and ends the calls that were cut off when the process before this one stopped.
+    pub fn open(parts: Parts, registry: &Registry) -> Result<(Self, Delivery), SpoolError> {
+        let Parts { dir, bytes, keyring, ledger, clock, random } = parts;
+        let Opened { spool, drain, begun } = Spool::open(&dir, bytes, &keyring, Arc::clone(&random), clock.now(), registry)?;
+        let refusals = Refusals::register(registry)?;
+        if !begun.is_empty() {
+            tracing::warn!(calls = begun.len(), "calls were cut off when this service stopped; what came of them is unknown");
+        }
+        for NewEntry { group, operation, .. } in begun {
+            let Some(operation) = operation else { continue };
+            // room or not: these are few, and were promised theirs when they began
+            drop(spool.force(&operation::entry(&group, operation::unknown(operation))));
+        }
+        let history = Self(Arc::new(Shared { spool, keyring, ledger, clock, random, refusals }));
+        Ok((history.clone(), Delivery { drain, history }))
+    }
+
+    /// Wraps the spool's key anew. To be called whenever the mounted epoch keys have changed, before an old one is given up.
+    pub fn follow_epochs(&self) -> Result<(), SpoolKeyError> {
+        self.0.spool.rewrap(&self.0.keyring, self.now())
+    }
+
+    /// The epoch keys without which the spool cannot be opened. None of them may be destroyed.
+    pub fn epochs_in_use(&self) -> Result<Vec<KeyId>, SpoolKeyError> {
+        self.0.spool.epochs()
+    }
+
+    /// How many entries have not reached the history yet.
+    pub fn depth(&self) -> u64 {
+        self.0.spool.depth()
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.0.clock.now()
+    }
+
+    /// 16 bytes that nobody can guess. Without randomness there is no id, and nothing is sealed either.
+    pub(crate) fn id(&self) -> Result<[u8; operation::ID_BYTES], ServiceError> {
+        let mut id = [0; operation::ID_BYTES];
+        let none = |_| ServiceError::new(Kind::Internal, "NO_RANDOMNESS", "the machine gives no random bytes; restart the service");
+        self.0.random.fill(&mut id).map_err(none)?;
+        Ok(id)
+    }
+
+    /// A call begins: makes room for what will be said of it. `None` for one that is not recorded.
+    pub(crate) fn begin(&self, class: Class) -> Result<Option<Ticket>, ServiceError> {
+        if class == Class::None {
+            return Ok(None);
+        }
+        // that it has begun, and what came of it
+        let records = if class == Class::Strict { 2 } else { 1 };
+        let place = self.0.spool.reserve(records)?;
+        Ok(Some(Ticket { place, class, history: self.clone() }))
+    }
+
+    /// Records that a call was refused, unless there are too many. Waits for nothing.
+    pub(crate) fn refused(&self, group: &str, operation: Operation) {
+        let now = self.now();
+        let actor = operation.actor.as_ref().map(|actor| actor.id.clone()).unwrap_or_default();
+        if self.0.refusals.judge(&actor, now) == Verdict::Recorded {
+            self.offer(group, operation);
+        }
+        self.tell_left_out(now);
+    }
+
+    /// Tells the platform's own history how many refusals are not in it.
+    fn tell_left_out(&self, now: Timestamp) {
+        let Some(left_out) = self.0.refusals.to_tell(now) else { return };
+        let Ok(id) = self.id() else { return };
+        let mut operation = Operation { id: id.to_vec(), time: Some(to_wire(now)), ..Operation::default() };
+        operation.set_phase(Phase::Observed);
+        operation.set_operation(Does::View);
+        operation.set_result(Came::Denied);
+        operation.actor = Some(operation::nobody());
+        "REFUSALS_LEFT_OUT".clone_into(&mut operation.reason);
+        operation.detail.insert("count".to_owned(), left_out.to_string());
+        self.offer("", operation);
+    }
+
+    fn offer(&self, group: &str, operation: Operation) {
+        match self.0.spool.reserve(1) {
+            Ok(mut place) => drop(place.end(&operation::entry(group, operation), Until::Written)),
+            Err(_) => self.0.refusals.leave_out(),
+        }
+    }
+}
+
+impl Ticket {
+    /// Of a strict call: passes when its intent is in the history. Of any other: passes.
+    pub(crate) async fn intend(&mut self, group: &str, operation: &Operation) -> Result<(), ServiceError> {
+        if self.class != Class::Strict {
+            return Ok(());
+        }
+        let intent = operation::entry(group, operation::intent(operation));
+        // first here, so that the next start knows of it whatever happens
+        if !matches!(self.place.begin(&intent).await, Ok(Ok(()))) {
+            return Err(unavailable("the volume of the history's spool cannot be written; look at the volume of the service"));
+        }
+        match timeout(INTENT, self.history.0.ledger.append(vec![intent])).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                tracing::warn!(reason = error.reason, error = error.message, "an intent did not reach the history");
+                Err(unavailable("the operation history does not take it; look at tsujiban-audit and try again"))
+            }
+            Err(_) => Err(unavailable("the operation history does not answer in time; look at tsujiban-audit and try again")),
+        }
+    }
+
+    /// Says what came of the call. The answer has to wait until that is written.
+    pub(crate) fn close(mut self, group: &str, operation: Operation) -> Written {
+        // a read is safe from the end of this process, a write from that of the machine
+        let until = if self.class == Class::Read { Until::Written } else { Until::Synchronised };
+        self.place.end(&operation::entry(group, operation), until)
+    }
+}
+
+/// What the caller is told of a call that was done and could not be recorded.
+pub(crate) fn not_recorded() -> ServiceError {
+    unavailable("it may have been done, and that could not be written down; look at the volume of the service, and repeat the call")
+}
+
+fn unavailable(what: &str) -> ServiceError {
+    ServiceError::new(Kind::Unavailable, HISTORY_UNAVAILABLE, format!("nothing is done that is not recorded: {what}"))
+}
+
+impl Delivery {
+    /// Runs until `stop` is cancelled. What has not arrived by then waits in the spool for the next start.
+    pub async fn run(self, stop: CancellationToken) {
+        let Self { drain, history } = self;
+        let shared = &history.0;
+        drain.run(Arc::clone(&shared.ledger), Arc::clone(&shared.clock), stop).await;
+    }
+}

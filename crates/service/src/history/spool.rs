@@ -1,0 +1,276 @@
+//! The spool: operations on their way to the history, sealed, on a volume, in the order in which they happened.
+//!
+//! A record is there once it is written, whatever kills the process afterwards, and on the disk itself once it is synchronised; many calls
+//! share one synchronisation. The history gets the records in order and in batches, each with the id that makes a repeated one the same.
+//! A segment file goes when all in it has arrived. Nothing is read back into memory but one batch.
+
+mod drain;
+mod frame;
+mod key;
+mod metrics;
+mod segments;
+mod writer;
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use prometheus::Registry;
+use prost::Message;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tsujiban_core::id::KeyId;
+use tsujiban_proto::audit::v1::NewEntry;
+use tsujiban_proto::error::{Kind as ErrorKind, ServiceError};
+use tsujiban_sealing::{Keyring, Random};
+
+pub(crate) use self::drain::Drain;
+use self::frame::{CallId, Kind};
+use self::key::SpoolKey;
+pub use self::key::SpoolKeyError;
+use self::metrics::Metrics;
+use self::segments::Segments;
+use self::writer::{Command, Item};
+
+/// How much one record may take on the disk, in bytes. Everything that goes into one is cut to fit.
+pub(crate) const RECORD_BYTES: u64 = 8 * 1024;
+/// How many bytes a spool may take unless told otherwise.
+pub const DEFAULT_BYTES: u64 = 256 * 1024 * 1024;
+/// No spool is smaller.
+const LEAST_BYTES: u64 = 256 * 1024;
+
+/// A spool that cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum SpoolError {
+    #[error("the spool in {path} cannot be read or written; is the volume mounted and writable?")]
+    File { path: PathBuf, source: io::Error },
+    #[error("another process uses the spool in {path}; give each its own folder")]
+    InUse { path: PathBuf },
+    #[error("the spool has no key")]
+    Key(#[from] SpoolKeyError),
+    #[error("the spool's thread cannot be started")]
+    Thread(#[source] io::Error),
+    #[error("the metrics of the spool cannot be registered")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// The spool of one process. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Spool {
+    shared: Arc<Shared>,
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+/// What the callers, the writer and the drain share.
+struct Shared {
+    dir: PathBuf,
+    limit: u64,
+    key: SpoolKey,
+    state: Mutex<State>,
+    /// Rings when something was written.
+    written: Notify,
+    metrics: Metrics,
+    /// Held open so that no other process uses the folder.
+    _lock: File,
+}
+
+#[derive(Debug)]
+struct State {
+    segments: Segments,
+    /// Promised to calls that have begun, in bytes.
+    reserved: u64,
+    /// Whether the last write failed.
+    broken: bool,
+    /// Entries that have not arrived yet.
+    depth: u64,
+}
+
+/// What a spool held when it was opened.
+pub(crate) struct Opened {
+    pub spool: Spool,
+    pub drain: Drain,
+    /// The intents of calls that were cut off. Each stays open until an entry of its call is written.
+    pub begun: Vec<NewEntry>,
+}
+
+/// Room for what a call will have to say.
+pub(crate) struct Place {
+    spool: Spool,
+    bytes: u64,
+}
+
+/// How far a record has to be before [`Written`] is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// Safe from the end of this process.
+    Written,
+    /// Safe from the end of the machine.
+    Synchronised,
+}
+
+/// Becomes ready when a record is where it has to be.
+pub(crate) type Written = oneshot::Receiver<Result<(), WriteFailed>>;
+
+/// A record that could not be written. It is tried again until it can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WriteFailed;
+
+impl Spool {
+    /// Opens the spool in `dir`, which is made if it is missing, and starts its thread.
+    pub(crate) fn open(
+        dir: &Path,
+        limit: u64,
+        keyring: &Keyring,
+        random: Arc<dyn Random>,
+        now: Timestamp,
+        registry: &Registry,
+    ) -> Result<Opened, SpoolError> {
+        let unusable = |source| SpoolError::File { path: dir.to_owned(), source };
+        fs::create_dir_all(dir).map_err(unusable)?;
+        let lock = File::create(dir.join("lock")).map_err(unusable)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(SpoolError::InUse { path: dir.to_owned() }),
+            Err(TryLockError::Error(source)) => return Err(unusable(source)),
+        }
+        let key = SpoolKey::open(dir, keyring, random, now)?;
+        key.wrap(keyring, now)?;
+        let found = segments::scan(dir).map_err(unusable)?;
+        let metrics = Metrics::register(registry)?;
+        metrics.damaged.inc_by(found.damaged);
+        let limit = limit.max(LEAST_BYTES);
+        let state = State { segments: found.segments, reserved: 0, broken: false, depth: found.entries };
+        let open_calls = found.begun.iter().filter_map(|frame| opened(&key, frame).map(|entry| (frame.call, entry)));
+        let open_calls: Vec<(CallId, NewEntry)> = open_calls.collect();
+        if open_calls.len() < found.begun.len() {
+            tracing::error!(calls = found.begun.len() - open_calls.len(), "calls were cut off, and which ones cannot be read any more");
+        }
+        let shared =
+            Arc::new(Shared { dir: dir.to_owned(), limit, key, state: Mutex::new(state), written: Notify::new(), metrics, _lock: lock });
+        let begun = open_calls.iter().map(|(_, entry)| entry.clone()).collect();
+        let open_calls = open_calls.into_iter().map(|(call, entry)| (call, entry.encode_to_vec())).collect();
+        let commands = writer::start(Arc::clone(&shared), found.next, open_calls).map_err(SpoolError::Thread)?;
+        shared.show();
+        let spool = Self { shared: Arc::clone(&shared), commands };
+        let drain = Drain::new(spool.clone());
+        Ok(Opened { spool, drain, begun })
+    }
+
+    /// Room for `records` records, or the reason why there is none.
+    pub(crate) fn reserve(&self, records: u64) -> Result<Place, ServiceError> {
+        let bytes = records * RECORD_BYTES;
+        let refusal = {
+            let mut state = self.shared.state();
+            if state.broken {
+                Some((
+                    ErrorKind::Unavailable,
+                    "SPOOL_FAILED",
+                    "what is done cannot be recorded, since the volume of the history's spool cannot be written; look at the volume of the service",
+                ))
+            } else if state.segments.bytes() + state.reserved + bytes > self.shared.limit {
+                Some((
+                    ErrorKind::Exhausted,
+                    "SPOOL_FULL",
+                    "what is done cannot be recorded, since the history has not been reached for so long that its spool is full; bring \
+                     tsujiban-audit back, or give the spool more bytes (--spool-bytes) and its volume the room",
+                ))
+            } else {
+                state.reserved += bytes;
+                None
+            }
+        };
+        match refusal {
+            None => Ok(Place { spool: self.clone(), bytes }),
+            Some((kind, reason, message)) => {
+                self.shared.metrics.refused.inc();
+                Err(ServiceError::new(kind, reason, message))
+            }
+        }
+    }
+
+    /// Wraps the spool's key by the epoch keys that wrap now. For the job that follows the mounted keys.
+    pub(crate) fn rewrap(&self, keyring: &Keyring, now: Timestamp) -> Result<(), SpoolKeyError> {
+        self.shared.key.wrap(keyring, now)
+    }
+
+    /// The epoch keys without which the spool cannot be opened.
+    pub(crate) fn epochs(&self) -> Result<Vec<KeyId>, SpoolKeyError> {
+        self.shared.key.epochs()
+    }
+
+    /// How many entries have not arrived yet.
+    pub(crate) fn depth(&self) -> u64 {
+        self.shared.state().depth
+    }
+
+    /// Puts an entry on its way without asking for room.
+    pub(crate) fn force(&self, entry: &NewEntry) -> Written {
+        self.send(Kind::Entry, entry, Until::Synchronised, 0)
+    }
+
+    fn send(&self, kind: Kind, entry: &NewEntry, until: Until, reserved: u64) -> Written {
+        let (done, written) = oneshot::channel();
+        let call = entry.operation.as_ref().and_then(|operation| operation.id.as_slice().try_into().ok()).unwrap_or_default();
+        if kind == Kind::Entry {
+            self.shared.state().depth += 1;
+        }
+        let item = Item { kind, call, plain: entry.encode_to_vec(), until, reserved, done: Some(done) };
+        // only a thread that was ended by a fault of ours does not take it; then `written` fails at once
+        drop(self.commands.send(Command::Write(item)));
+        written
+    }
+}
+
+impl Place {
+    /// Writes down that a call has begun. At the next start it is known as cut off, unless it ended.
+    pub(crate) fn begin(&mut self, entry: &NewEntry) -> Written {
+        let reserved = self.take();
+        self.spool.send(Kind::Begun, entry, Until::Synchronised, reserved)
+    }
+
+    /// Puts an entry on its way, and with it ends its call.
+    pub(crate) fn end(&mut self, entry: &NewEntry, until: Until) -> Written {
+        let reserved = self.take();
+        self.spool.send(Kind::Entry, entry, until, reserved)
+    }
+
+    fn take(&mut self) -> u64 {
+        let taken = self.bytes.min(RECORD_BYTES);
+        self.bytes -= taken;
+        taken
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut state = self.spool.shared.state();
+        state.reserved = state.reserved.saturating_sub(self.bytes);
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shows in the metrics how full the spool is.
+    fn show(&self) {
+        let (depth, bytes) = {
+            let state = self.state();
+            (state.depth, state.segments.bytes())
+        };
+        self.metrics.depth.set(i64::try_from(depth).unwrap_or(i64::MAX));
+        self.metrics.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+}
+
+/// What a record holds; `None` when it is not what was sealed.
+fn opened(key: &SpoolKey, frame: &frame::Frame) -> Option<NewEntry> {
+    let record = frame::record(frame.kind, frame.sequence, &frame.call);
+    let plain = key.key.open(frame::context(&record), &frame.sealed).ok()?;
+    NewEntry::decode(plain.as_slice()).ok()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,222 @@
+//! From the spool to the history: in order, in batches, again and again until they have arrived.
+
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fs, io};
+
+use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
+use tsujiban_core::clock::Clock;
+use tsujiban_proto::audit::v1::NewEntry;
+use tsujiban_proto::error::{Kind as ErrorKind, ServiceError};
+use tsujiban_proto::time::from_wire;
+
+use super::frame::{CALL_BYTES, Kind};
+use super::segments::{self, Reader};
+use super::writer::Command;
+use super::{Shared, Spool, frame, opened};
+use crate::history::Ledger;
+
+/// At most this many entries and bytes are sent at once, and held in memory.
+const BATCH_ENTRIES: usize = 256;
+const BATCH_BYTES: usize = 1024 * 1024;
+/// How long to wait after a failure: at first, and at most. Doubled each time.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(15);
+/// A segment from which all has arrived is followed by a new one, unless it is smaller.
+const WORTH_ROTATING: u64 = 64 * 1024;
+
+/// Brings what is in the spool to the history.
+pub(crate) struct Drain {
+    spool: Spool,
+    place: Place,
+}
+
+/// How far the drain has read.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    /// The last record that was passed.
+    passed: Option<u64>,
+    /// How many bytes of the oldest segment were passed.
+    position: u64,
+}
+
+struct Batch {
+    entries: Vec<NewEntry>,
+    /// How many entries were passed; more than there are when some cannot be read.
+    count: u64,
+    /// Where the reading goes on after them.
+    place: Place,
+    /// How many of the oldest segments are done with.
+    finished: usize,
+}
+
+impl Drain {
+    pub(super) fn new(spool: Spool) -> Self {
+        Self { spool, place: Place::default() }
+    }
+
+    /// Runs until `stop` is cancelled. What has not arrived by then stays in the spool.
+    pub(crate) async fn run(mut self, ledger: Arc<dyn Ledger>, clock: Arc<dyn Clock>, stop: CancellationToken) {
+        let mut wait = FIRST_WAIT;
+        loop {
+            let rest = match self.step(&*ledger, &*clock).await {
+                Ok(true) => {
+                    wait = FIRST_WAIT;
+                    continue;
+                }
+                Ok(false) => None,
+                Err(Failure(error)) => {
+                    self.spool.shared.metrics.failed.inc();
+                    tracing::warn!(error, again_in = wait.as_secs_f64(), depth = self.spool.depth(), "operations do not reach the history");
+                    let rest = wait;
+                    wait = LONGEST_WAIT.min(wait * 2);
+                    Some(rest)
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = async { match rest {
+                    Some(rest) => tokio::time::sleep(rest).await,
+                    None => self.spool.shared.written.notified().await,
+                } } => {}
+            }
+        }
+    }
+
+    /// Sends one batch. `Ok(false)`: there is none.
+    async fn step(&mut self, ledger: &dyn Ledger, clock: &dyn Clock) -> Result<bool, Failure> {
+        let (shared, place) = (Arc::clone(&self.spool.shared), self.place);
+        let batch = spawn_blocking(move || read(&shared, place)).await.map_err(Failure::of)?.map_err(Failure::of)?;
+        let oldest = batch.entries.first().and_then(|entry| entry.operation.as_ref()?.time.as_ref()).and_then(from_wire);
+        let age = oldest.map(|oldest| clock.now().duration_since(oldest).as_secs()).unwrap_or_default();
+        self.spool.shared.metrics.age.set(age.max(0));
+        self.deliver(ledger, &batch.entries).await?;
+        let has_moved = batch.place.passed != self.place.passed || batch.finished > 0;
+        if has_moved {
+            let shared = Arc::clone(&self.spool.shared);
+            let (place, finished) = (batch.place, batch.finished);
+            spawn_blocking(move || forget(&shared, place, finished)).await.map_err(Failure::of)?.map_err(Failure::of)?;
+            let mut state = self.spool.shared.state();
+            state.depth = state.depth.saturating_sub(batch.count);
+            drop(state);
+            self.place = batch.place;
+            self.spool.shared.show();
+        }
+        let is_worth_rotating = {
+            let state = self.spool.shared.state();
+            state.depth == 0 && self.place.position >= WORTH_ROTATING
+        };
+        if is_worth_rotating && !has_moved {
+            drop(self.spool.commands.send(Command::Rotate));
+        }
+        Ok(has_moved)
+    }
+
+    /// Brings entries to the history. One that it will never take goes beside the spool, so that it does not hold up the others.
+    async fn deliver(&self, ledger: &dyn Ledger, entries: &[NewEntry]) -> Result<(), Failure> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        match ledger.append(entries.to_vec()).await {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind != ErrorKind::Invalid => return Err(error.into()),
+            Err(_) => {}
+        }
+        for entry in entries {
+            match ledger.append(vec![entry.clone()]).await {
+                Ok(()) => {}
+                Err(error) if error.kind == ErrorKind::Invalid => self.set_aside(entry, &error).map_err(Failure::of)?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn set_aside(&self, entry: &NewEntry, error: &ServiceError) -> io::Result<()> {
+        let shared = &self.spool.shared;
+        let name: String = entry.id.iter().map(|byte| format!("{byte:02x}")).collect();
+        let path = shared.dir.join(format!("{name}.rejected"));
+        tracing::error!(path = %path.display(), reason = error.reason, error = error.message, "the history will never take an operation");
+        let record = frame::record(Kind::Entry, 0, &[0; CALL_BYTES]);
+        let plain = prost::Message::encode_to_vec(entry);
+        let sealed = shared.key.key.seal(frame::context(&record), &plain, shared.key.random()).map_err(io::Error::other)?;
+        fs::write(path, sealed)?;
+        shared.metrics.rejected.inc();
+        Ok(())
+    }
+}
+
+/// What kept a batch from arriving.
+struct Failure(String);
+
+impl Failure {
+    fn of(error: impl std::fmt::Display) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<ServiceError> for Failure {
+    fn from(error: ServiceError) -> Self {
+        Self(format!("{}: {}", error.reason, error.message))
+    }
+}
+
+/// The next batch after a place.
+fn read(shared: &Shared, mut place: Place) -> io::Result<Batch> {
+    let segments: Vec<_> = shared.state().segments.0.iter().cloned().collect();
+    if place.passed.is_none() {
+        place.passed = segments::arrived(&shared.dir)?;
+    }
+    let is_new = |sequence: u64, place: &Place| place.passed.is_none_or(|passed| sequence > passed);
+    let (mut entries, mut bytes, mut count, mut finished) = (Vec::new(), 0, 0, 0);
+    for (index, segment) in segments.iter().enumerate() {
+        let mut reader = Reader::open(&segment.path, place.position, segment.bytes)?;
+        while entries.len() < BATCH_ENTRIES && bytes < BATCH_BYTES {
+            let Some(frame) = reader.next()? else { break };
+            place.position = reader.position();
+            if !is_new(frame.sequence, &place) {
+                continue;
+            }
+            place.passed = Some(frame.sequence);
+            if frame.kind == Kind::Entry {
+                bytes += frame.sealed.len();
+                count += 1;
+                match opened(&shared.key, &frame) {
+                    Some(entry) => entries.push(entry),
+                    None => {
+                        tracing::error!(
+                            sequence = frame.sequence,
+                            "an operation in the history's spool is not what was sealed, and is lost"
+                        );
+                        shared.metrics.damaged.inc();
+                    }
+                }
+            }
+        }
+        let is_full = entries.len() >= BATCH_ENTRIES || bytes >= BATCH_BYTES;
+        let is_newest = index + 1 == segments.len();
+        if is_full || is_newest {
+            break;
+        }
+        // nothing readable is left in it
+        finished += 1;
+        place.position = 0;
+    }
+    Ok(Batch { entries, count, place, finished })
+}
+
+/// Notes that a batch has arrived, and deletes the segments from which everything has.
+fn forget(shared: &Shared, place: Place, finished: usize) -> io::Result<()> {
+    if let Some(passed) = place.passed {
+        segments::note_arrived(&shared.dir, passed)?;
+    }
+    for _ in 0..finished {
+        let Some(segment) = shared.state().segments.0.front().cloned() else { break };
+        match fs::remove_file(&segment.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => drop(shared.state().segments.0.pop_front()),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,289 @@
+//! The spool with a history that is as good or bad as the test wants it, without a connection.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+use tsujiban_core::clock::{Clock, SystemClock};
+use tsujiban_proto::audit::v1::{Operation, Phase};
+use tsujiban_sealing::SystemRandom;
+
+use super::*;
+use crate::history::{Ledger, operation};
+use crate::testing::Epochs;
+
+/// Takes entries, each once, or refuses them.
+#[derive(Default)]
+struct Taken {
+    entries: Mutex<Vec<NewEntry>>,
+    closed: AtomicBool,
+    largest: AtomicUsize,
+}
+
+impl Taken {
+    fn targets(&self) -> Vec<String> {
+        self.entries.lock().unwrap().iter().map(|entry| entry.operation.as_ref().unwrap().target.clone()).collect()
+    }
+}
+
+#[async_trait]
+impl Ledger for Taken {
+    async fn append(&self, new: Vec<NewEntry>) -> Result<(), ServiceError> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(ServiceError::new(ErrorKind::Unavailable, "CLOSED", "by the test"));
+        }
+        self.largest.fetch_max(new.len(), Ordering::SeqCst);
+        let mut entries = self.entries.lock().unwrap();
+        for entry in new {
+            if !entries.iter().any(|known| known.id == entry.id) {
+                entries.push(entry);
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Bench {
+    dir: TempDir,
+    epochs: Epochs,
+    taken: Arc<Taken>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), epochs: Epochs::new(), taken: Arc::default() }
+    }
+
+    fn open(&self, bytes: u64) -> Opened {
+        self.try_open(bytes).unwrap()
+    }
+
+    fn try_open(&self, bytes: u64) -> Result<Opened, SpoolError> {
+        let random = Arc::new(SystemRandom::new());
+        Spool::open(self.dir.path(), bytes, &self.epochs.keyring, random, SystemClock.now(), &Registry::new())
+    }
+
+    /// Opens the spool as the next process does, once the one before it has ended.
+    async fn reopen(&self) -> Opened {
+        loop {
+            match self.try_open(DEFAULT_BYTES) {
+                Err(SpoolError::InUse { .. }) => tokio::time::sleep(Duration::from_millis(5)).await,
+                opened => return opened.unwrap(),
+            }
+        }
+    }
+
+    /// Runs the drain until the spool is empty.
+    async fn drain(&self, spool: &Spool, drain: Drain) {
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(drain.run(self.taken.clone(), Arc::new(SystemClock), stop.clone()));
+        until(|| spool.depth() == 0).await;
+        stop.cancel();
+        running.await.unwrap();
+    }
+
+    fn segments(&self) -> Vec<PathBuf> {
+        let mut paths: Vec<_> = fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "spool"));
+        paths.sort();
+        paths
+    }
+}
+
+async fn until(mut holds: impl FnMut() -> bool) {
+    let waiting = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), waiting).await.unwrap();
+}
+
+fn entry(number: u64, phase: Phase) -> NewEntry {
+    let id = u128::from(number).to_be_bytes().to_vec();
+    operation::entry("acme", Operation { id, phase: phase.into(), target: number.to_string(), ..Operation::default() })
+}
+
+async fn put(spool: &Spool, number: u64) {
+    let mut place = spool.reserve(1).unwrap();
+    place.end(&entry(number, Phase::Outcome), Until::Synchronised).await.unwrap().unwrap();
+}
+
+fn numbers(range: std::ops::Range<u64>) -> Vec<String> {
+    range.map(|number| number.to_string()).collect()
+}
+
+#[tokio::test]
+async fn what_was_written_arrives_once_and_in_order_across_processes() {
+    let bench = Bench::new();
+    let Opened { spool, drain, .. } = bench.open(DEFAULT_BYTES);
+    for number in 0..600 {
+        put(&spool, number).await;
+    }
+    drop((spool, drain));
+    let Opened { spool, drain, .. } = bench.reopen().await;
+    assert_eq!(spool.depth(), 600);
+    bench.drain(&spool, drain).await;
+    put(&spool, 600).await;
+    drop(spool);
+    let Opened { spool, drain, .. } = bench.reopen().await;
+    assert_eq!(spool.depth(), 1, "what has arrived is not counted again");
+    bench.drain(&spool, drain).await;
+    assert_eq!(bench.taken.targets(), numbers(0..601));
+    assert!(bench.taken.largest.load(Ordering::SeqCst) <= 256);
+}
+
+/// C22: nothing that a customer typed lies in the spool in the clear.
+#[tokio::test]
+async fn records_are_sealed() {
+    let bench = Bench::new();
+    let Opened { spool, drain, .. } = bench.open(DEFAULT_BYTES);
+    let mut entry = entry(1, Phase::Outcome);
+    entry.operation.as_mut().unwrap().target = "a-serial-number".into();
+    spool.reserve(1).unwrap().end(&entry, Until::Synchronised).await.unwrap().unwrap();
+    let bytes: Vec<u8> = bench.segments().iter().flat_map(|path| fs::read(path).unwrap()).collect();
+    assert!(bytes.len() > 60);
+    for clear in [&b"a-serial-number"[..], b"acme"] {
+        assert!(!bytes.windows(clear.len()).any(|window| window == clear));
+    }
+    drop(drain);
+}
+
+#[tokio::test]
+async fn a_full_spool_refuses_and_takes_again_when_it_is_drained() {
+    let bench = Bench::new();
+    let Opened { spool, drain, .. } = bench.open(0);
+    let mut number = 0;
+    let refused = loop {
+        match spool.reserve(1) {
+            Ok(mut place) => place.end(&entry(number, Phase::Outcome), Until::Written).await.unwrap().unwrap(),
+            Err(error) => break error,
+        }
+        number += 1;
+    };
+    assert_eq!((refused.kind, refused.reason.as_str()), (ErrorKind::Exhausted, "SPOOL_FULL"));
+    assert!(refused.message.contains("--spool-bytes"), "{}", refused.message);
+    let on_disk: u64 = bench.segments().iter().map(|path| fs::metadata(path).unwrap().len()).sum();
+    assert!((LEAST_BYTES / 2..=LEAST_BYTES).contains(&on_disk), "{on_disk}");
+    bench.drain(&spool, drain).await;
+    until(|| spool.reserve(1).is_ok()).await;
+    assert_eq!(bench.taken.targets(), numbers(0..number));
+}
+
+/// A place that is promised is there when it is needed, whatever others do meanwhile.
+#[tokio::test]
+async fn promised_room_is_kept_and_given_back() {
+    let bench = Bench::new();
+    let Opened { spool, .. } = bench.open(0);
+    let mut places: Vec<_> = std::iter::from_fn(|| spool.reserve(2).ok()).collect();
+    assert_eq!(places.len() as u64, LEAST_BYTES / RECORD_BYTES / 2);
+    let written = places.pop().unwrap().end(&entry(1, Phase::Outcome), Until::Synchronised);
+    written.await.unwrap().unwrap();
+    drop(places);
+    assert_eq!(spool.shared.state().reserved, 0);
+}
+
+#[tokio::test]
+async fn calls_that_were_cut_off_are_known_at_the_next_start_and_only_those() {
+    let bench = Bench::new();
+    let Opened { spool, drain, .. } = bench.open(DEFAULT_BYTES);
+    let (mut cut, mut ended) = (spool.reserve(2).unwrap(), spool.reserve(2).unwrap());
+    cut.begin(&entry(1, Phase::Intent)).await.unwrap().unwrap();
+    ended.begin(&entry(2, Phase::Intent)).await.unwrap().unwrap();
+    ended.end(&entry(2, Phase::Outcome), Until::Synchronised).await.unwrap().unwrap();
+    // the segment in which they began goes, and what is open is carried over
+    let first = bench.segments();
+    for number in 10..1000 {
+        spool.reserve(1).unwrap().end(&entry(number, Phase::Outcome), Until::Written).await.unwrap().unwrap();
+    }
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(drain.run(bench.taken.clone(), Arc::new(SystemClock), stop.clone()));
+    until(|| bench.segments().iter().all(|path| !first.contains(path))).await;
+    stop.cancel();
+    running.await.unwrap();
+    drop((cut, ended, spool));
+    let Opened { spool, begun, drain } = bench.reopen().await;
+    drop(drain);
+    assert_eq!(begun, [entry(1, Phase::Intent)]);
+    let closed = operation::unknown(begun[0].operation.clone().unwrap());
+    spool.force(&operation::entry("acme", closed)).await.unwrap().unwrap();
+    drop(spool);
+    assert_eq!(bench.reopen().await.begun, []);
+}
+
+#[tokio::test]
+async fn a_segment_goes_when_all_in_it_has_arrived() {
+    let bench = Bench::new();
+    let Opened { spool, drain, .. } = bench.open(DEFAULT_BYTES);
+    for number in 0..1500 {
+        spool.reserve(1).unwrap().end(&entry(number, Phase::Outcome), Until::Written).await.unwrap().unwrap();
+    }
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(drain.run(bench.taken.clone(), Arc::new(SystemClock), stop.clone()));
+    until(|| spool.depth() == 0 && bench.segments().iter().all(|path| fs::metadata(path).unwrap().len() == 0)).await;
+    assert_eq!(bench.segments().len(), 1);
+    stop.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_record_that_was_never_finished_is_left_out_and_damage_is_said() {
+    let bench = Bench::new();
+    let Opened { spool, drain, .. } = bench.open(DEFAULT_BYTES);
+    for number in 0..5 {
+        put(&spool, number).await;
+    }
+    drop((spool, drain));
+    let path = bench.segments().pop().unwrap();
+    let whole = fs::read(&path).unwrap();
+    for cut in [1, 7, 30, whole.len() / 5 - 1] {
+        fs::write(&path, &whole[..whole.len() - cut]).unwrap();
+        let found = segments::scan(bench.dir.path()).unwrap();
+        assert_eq!((found.entries, found.next, found.damaged), (4, 4, 0), "{cut}");
+    }
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 1;
+    fs::write(&path, &flipped).unwrap();
+    let found = segments::scan(bench.dir.path()).unwrap();
+    assert_eq!((found.entries, found.damaged), (2, 1));
+    let Opened { spool, drain, .. } = bench.reopen().await;
+    put(&spool, 9).await;
+    bench.drain(&spool, drain).await;
+    assert_eq!(bench.taken.targets(), ["0", "1", "9"]);
+}
+
+#[tokio::test]
+async fn many_calls_share_one_synchronisation() {
+    let bench = Bench::new();
+    let Opened { spool, .. } = bench.open(DEFAULT_BYTES);
+    let calls = (0..5000).map(|number| {
+        let mut place = spool.reserve(1).unwrap();
+        place.end(&entry(number, Phase::Outcome), Until::Synchronised)
+    });
+    let written = futures::future::join_all(calls).await;
+    assert!(written.into_iter().all(|written| written == Ok(Ok(()))));
+    assert_eq!(spool.depth(), 5000);
+}
+
+#[tokio::test]
+async fn a_history_that_comes_back_gets_everything_and_no_two_processes_share_a_spool() {
+    let bench = Bench::new();
+    bench.taken.closed.store(true, Ordering::SeqCst);
+    let Opened { spool, drain, .. } = bench.open(DEFAULT_BYTES);
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(drain.run(bench.taken.clone(), Arc::new(SystemClock), stop.clone()));
+    for number in 0..50 {
+        put(&spool, number).await;
+    }
+    assert!(matches!(bench.try_open(DEFAULT_BYTES), Err(SpoolError::InUse { .. })));
+    assert_eq!(spool.depth(), 50);
+    bench.taken.closed.store(false, Ordering::SeqCst);
+    until(|| spool.depth() == 0).await;
+    stop.cancel();
+    running.await.unwrap();
+    let targets: BTreeSet<_> = bench.taken.targets().into_iter().collect();
+    assert_eq!((targets.len(), bench.taken.targets().len()), (50, 50));
+}

@@ -1,0 +1,181 @@
+//! The one thread that writes: whatever has come together since its last write goes to the disk at once.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::frame::{self, CallId, Kind};
+use super::segments::{self, Segment};
+use super::{Shared, Until, WriteFailed};
+
+/// At most this many records and bytes go to the disk at once.
+const BATCH_RECORDS: usize = 1024;
+const BATCH_BYTES: usize = 1024 * 1024;
+/// A segment that is larger is followed by a new one.
+const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
+/// How long the thread rests after a write failed.
+const REST: Duration = Duration::from_millis(500);
+
+pub(super) enum Command {
+    Write(Item),
+    /// All that was written has arrived: go on in a new segment, so that the old one can go.
+    Rotate,
+}
+
+/// A record to be written.
+pub(super) struct Item {
+    pub kind: Kind,
+    pub call: CallId,
+    pub plain: Vec<u8>,
+    pub until: Until,
+    pub reserved: u64,
+    pub done: Option<oneshot::Sender<Result<(), WriteFailed>>>,
+}
+
+struct Writer {
+    shared: Arc<Shared>,
+    /// The segment that is being written; `None` before the first record and after a failure.
+    file: Option<File>,
+    next: u64,
+    /// The calls that have begun, as they were written down. A new segment begins with them, so that an old one is never needed for them.
+    begun: HashMap<CallId, Vec<u8>>,
+}
+
+/// Starts the thread. It ends when nobody can send commands any more.
+pub(super) fn start(shared: Arc<Shared>, next: u64, begun: HashMap<CallId, Vec<u8>>) -> io::Result<mpsc::UnboundedSender<Command>> {
+    let (commands, queue) = mpsc::unbounded_channel();
+    let writer = Writer { shared, file: None, next, begun };
+    thread::Builder::new().name("history-spool".to_owned()).spawn(move || writer.run(queue))?;
+    Ok(commands)
+}
+
+impl Writer {
+    fn run(mut self, mut queue: mpsc::UnboundedReceiver<Command>) {
+        while let Some(first) = queue.blocking_recv() {
+            let (mut items, mut rotate, mut bytes) = (Vec::new(), false, 0);
+            let mut command = Some(first);
+            while let Some(this) = command.take() {
+                match this {
+                    Command::Write(item) => {
+                        bytes += item.plain.len();
+                        items.push(item);
+                    }
+                    Command::Rotate => rotate = true,
+                }
+                if items.len() < BATCH_RECORDS && bytes < BATCH_BYTES {
+                    command = queue.try_recv().ok();
+                }
+            }
+            if !items.is_empty() {
+                self.write_all(items);
+            } else if rotate {
+                self.file = None;
+                // an empty batch opens the next segment
+                self.write_all(Vec::new());
+            }
+        }
+    }
+
+    /// Writes the items, however often it takes. Those who wait are told of the first failure.
+    fn write_all(&mut self, mut items: Vec<Item>) {
+        while let Err(error) = self.write(&mut items) {
+            tracing::error!(%error, records = items.len(), "the history's spool cannot be written");
+            self.give_up();
+            for done in items.iter_mut().filter_map(|item| item.done.take()) {
+                // whoever waited may have gone
+                let _ = done.send(Err(WriteFailed));
+            }
+            thread::sleep(REST);
+        }
+        self.shared.state().broken = false;
+        for item in items {
+            if let Some(done) = item.done {
+                let _ = done.send(Ok(()));
+            }
+        }
+        self.shared.show();
+        self.shared.written.notify_one();
+    }
+
+    /// Leaves the segment as it was before the write that failed; the next one goes to a new segment.
+    fn give_up(&mut self) {
+        let mut state = self.shared.state();
+        state.broken = true;
+        if let (Some(file), Some(segment)) = (self.file.take(), state.segments.0.back()) {
+            // what cannot be cut off is read as damage at the next start, and nothing more
+            let _ = file.set_len(segment.bytes);
+        }
+    }
+
+    fn write(&mut self, items: &mut [Item]) -> io::Result<()> {
+        self.roll()?;
+        let mut next = self.next;
+        let mut out = Vec::new();
+        for item in items.iter() {
+            self.seal(&mut out, item.kind, next, &item.call, &item.plain)?;
+            next += 1;
+        }
+        let Some(file) = &mut self.file else { return Ok(()) };
+        file.write_all(&out)?;
+        if items.iter().any(|item| item.until == Until::Synchronised) {
+            file.sync_data()?;
+        }
+        self.next = next;
+        for item in items.iter_mut() {
+            match item.kind {
+                Kind::Begun => drop(self.begun.insert(item.call, std::mem::take(&mut item.plain))),
+                Kind::Entry => drop(self.begun.remove(&item.call)),
+            }
+        }
+        let mut state = self.shared.state();
+        let reserved = items.iter().map(|item| item.reserved).sum();
+        state.reserved = state.reserved.saturating_sub(reserved);
+        if let Some(segment) = state.segments.0.back_mut() {
+            segment.bytes += u64::try_from(out.len()).unwrap_or(u64::MAX);
+            segment.last = next.checked_sub(1);
+        }
+        Ok(())
+    }
+
+    /// Opens a new segment when there is none or the one there is large enough.
+    fn roll(&mut self) -> io::Result<()> {
+        let largest = SEGMENT_BYTES.min(self.shared.limit / 8);
+        let is_large = self.shared.state().segments.0.back().is_some_and(|segment| segment.bytes >= largest);
+        if self.file.is_some() && !is_large {
+            return Ok(());
+        }
+        let path = segments::path(&self.shared.dir, self.next);
+        let mut next = self.next;
+        let mut out = Vec::new();
+        for (call, plain) in &self.begun {
+            self.seal(&mut out, Kind::Begun, next, call, plain)?;
+            next += 1;
+        }
+        // one that a failure left behind holds nothing that anybody was told of
+        let mut file = File::options().write(true).create(true).truncate(true).open(&path)?;
+        file.write_all(&out)?;
+        file.sync_all()?;
+        File::open(&self.shared.dir)?.sync_all()?;
+        let last = (next > self.next).then(|| next - 1);
+        let mut state = self.shared.state();
+        state.segments.0.retain(|segment| segment.path != path);
+        state.segments.0.push_back(Segment { path, bytes: u64::try_from(out.len()).unwrap_or(u64::MAX), last });
+        drop(state);
+        self.file = Some(file);
+        self.next = next;
+        Ok(())
+    }
+
+    fn seal(&self, out: &mut Vec<u8>, kind: Kind, sequence: u64, call: &CallId, plain: &[u8]) -> io::Result<()> {
+        let record = frame::record(kind, sequence, call);
+        let key = &self.shared.key;
+        let sealed = key.key.seal(frame::context(&record), plain, key.random()).map_err(io::Error::other)?;
+        frame::write(out, &record, &sealed);
+        Ok(())
+    }
+}

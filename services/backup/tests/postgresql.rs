@@ -1,0 +1,37 @@
+//! The service as its callers see it, with a real PostgreSQL: the tests of tests/it that are not about a SQLite file.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::as_conversions)] // helpers of tests are tests too
+
+const POSTGRES: bool = true;
+
+#[path = "it/canary.rs"]
+mod canary;
+#[path = "it/crowd.rs"]
+mod crowd;
+#[path = "it/erasure.rs"]
+mod erasure;
+#[path = "it/export.rs"]
+mod export;
+#[path = "it/intake.rs"]
+mod intake;
+#[path = "it/isolation.rs"]
+mod isolation;
+#[path = "it/keys.rs"]
+mod keys;
+#[path = "it/lives.rs"]
+mod lives;
+#[path = "it/reading.rs"]
+mod reading;
+#[path = "it/rebuild.rs"]
+mod rebuild;
+#[path = "it/recovery.rs"]
+mod recovery;
+#[path = "it/retention.rs"]
+mod retention;
+#[path = "it/sealed.rs"]
+mod sealed;
+#[path = "it/stage.rs"]
+mod stage;
+#[path = "it/start.rs"]
+mod start;
+#[path = "it/store_down.rs"]
+mod store_down;
