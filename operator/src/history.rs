@@ -15,7 +15,7 @@ pub use digest::digest;
 pub use journal::Journal;
 pub use observe::{Observation, Sight, What, observe};
 pub use send::run;
-pub use sites::{Memory, Seen, Sites, changes, follow, keep};
+pub use sites::{Memory, Seen, Sites, changes, follow, keep, may_go_along};
 pub use wire::entry;
 
 use std::time::Duration;
@@ -36,6 +36,7 @@ const SETTLE_DELETION: Duration = Duration::from_secs(5);
 pub fn look<K: Resource>(context: &Context, kind: Kind, group: &GroupId, object: &K, spec: &impl Serialize, said: Option<&Recorded>) {
     if let Some(sight) = Sight::of(kind, group, object, spec, context.changes_are_stamped) {
         let known = context.journal.recorded(&sight.uid, said);
+        context.journal.attend(&sight.uid);
         context.journal.note(&observe(known.as_ref(), &sight), context.clock.now());
     }
 }
@@ -44,6 +45,7 @@ pub fn look<K: Resource>(context: &Context, kind: Kind, group: &GroupId, object:
 pub async fn recorded<K: Resource>(context: &Context, object: &K, said: Option<&Recorded>) -> Option<Recorded> {
     let uid = object.uid().unwrap_or_default();
     context.journal.settle(&uid, SETTLE).await;
+    context.journal.leave(&uid); // what is acknowledged from now on wakes it
     context.journal.recorded(&uid, said)
 }
 
@@ -51,6 +53,7 @@ pub async fn recorded<K: Resource>(context: &Context, object: &K, said: Option<&
 pub async fn may_go<K: Resource>(context: &Context, object: &K) -> bool {
     let uid = object.uid().unwrap_or_default();
     context.journal.settle(&uid, SETTLE_DELETION).await;
+    context.journal.leave(&uid);
     context.journal.is_deletion_recorded(&uid)
 }
 

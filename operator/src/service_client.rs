@@ -17,6 +17,8 @@ use tsujiban_proto::backup::v1::{ListAttemptsRequest, ListAttemptsResponse};
 use tsujiban_proto::error::{Kind, ServiceError};
 use tsujiban_proto::lifecycle::v1::lifecycle_service_client::LifecycleServiceClient;
 use tsujiban_proto::lifecycle::v1::{DetachRequest, EraseRequest, PrepareRequest, ReportRequest, ReportResponse};
+use tsujiban_service::history::HISTORY_UNAVAILABLE;
+use tsujiban_service::trace::inject;
 
 use crate::errors::chain;
 use crate::fence::{Fence, Fenced, Pass, TRANSIT};
@@ -67,6 +69,11 @@ impl CallError {
             Self::OtherIncarnation { .. } => Some(self.to_string()),
             _ => None,
         }
+    }
+
+    /// Whether the service would have done it, and the history could not take what it did.
+    pub fn lacks_history(&self) -> bool {
+        matches!(self, Self::Service { error, .. } if error.reason == HISTORY_UNAVAILABLE)
     }
 
     /// Whether the service knows nothing of what was named.
@@ -185,6 +192,7 @@ impl ServiceClient {
         let mut request = Request::new(message);
         request.set_timeout(DEADLINE);
         request.metadata_mut().insert("authorization", bearer);
+        inject(request.metadata_mut());
         Ok(request)
     }
 

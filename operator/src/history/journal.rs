@@ -51,6 +51,8 @@ struct State {
     /// The newest spec of each object that is acknowledged, until the object says so itself.
     specs: HashMap<String, Recorded>,
     deletions: HashSet<String>,
+    /// Objects that are being reconciled now, and will ask what is recorded before they are done.
+    attended: HashSet<String>,
     /// Whether the last attempt to send something came to an end.
     is_flowing: bool,
 }
@@ -88,6 +90,18 @@ impl Journal {
         self.more.notify_one();
     }
 
+    /// Notes that an object is being reconciled, and will ask what is recorded: nobody has to wake it for that.
+    pub fn attend(&self, uid: &str) {
+        if self.is_kept {
+            self.state().attended.insert(uid.to_owned());
+        }
+    }
+
+    /// Notes that it has asked.
+    pub fn leave(&self, uid: &str) {
+        self.state().attended.remove(uid);
+    }
+
     /// The newest spec of an object that is recorded: what the object says, or what was acknowledged since.
     pub fn recorded(&self, uid: &str, said: Option<&Recorded>) -> Option<Recorded> {
         let mut state = self.state();
@@ -108,6 +122,7 @@ impl Journal {
         let mut state = self.state();
         state.specs.remove(uid);
         state.deletions.remove(uid);
+        state.attended.remove(uid);
     }
 
     /// Whether something of a group is not acknowledged yet.
@@ -147,8 +162,8 @@ impl Journal {
         taken
     }
 
-    /// Notes that these are durable.
-    pub(super) fn acknowledge(&self, taken: &[(u64, Waiting)]) {
+    /// Notes that these are durable. Answers those that are to be woken: nobody attends to them just now.
+    pub(super) fn acknowledge<'a>(&self, taken: &'a [(u64, Waiting)]) -> Vec<&'a Waiting> {
         let mut state = self.state();
         for (at, waiting) in taken {
             state.queue.remove(at);
@@ -170,8 +185,10 @@ impl Journal {
         }
         state.sent.clear();
         state.is_flowing = true;
+        let alone = taken.iter().map(|(_, waiting)| waiting).filter(|waiting| !state.attended.contains(&waiting.uid)).collect();
         drop(state);
         self.acknowledged.send_modify(|count| *count += 1);
+        alone
     }
 
     /// Notes that these were not taken.
@@ -309,6 +326,19 @@ mod tests {
         assert!(journal.is_deletion_recorded("u1") && !journal.waits_for(&"acme".parse().unwrap()));
         journal.forget("u1");
         assert!(!journal.is_deletion_recorded("u1"));
+    }
+
+    #[test]
+    fn who_is_attended_to_is_not_woken() {
+        let journal = Journal::new(true);
+        journal.attend("u1");
+        journal.note(&[changed("u1", 1, 2), changed("u2", 1, 2)], NOW);
+        let taken = all(&journal);
+        let woken = journal.acknowledge(&taken).iter().map(|waiting| waiting.name.as_str()).collect::<Vec<_>>();
+        assert_eq!(woken, ["u2"]);
+        journal.leave("u1");
+        journal.note(&[changed("u1", 2, 3)], NOW);
+        assert_eq!(journal.acknowledge(&all(&journal)).len(), 1);
     }
 
     #[test]

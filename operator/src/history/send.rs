@@ -97,12 +97,11 @@ async fn deliver(context: &Context, client: &ServiceClient, taken: Taken, held: 
 
 async fn send(context: &Context, client: &ServiceClient, taken: &Taken, held: &mut Held) -> Result<(), CallError> {
     client.append(taken.iter().map(|(_, waiting)| waiting.entry.clone()).collect()).await?;
-    context.journal.acknowledge(taken);
     for (_, waiting) in taken {
         held.0.remove(&waiting.group);
         context.metrics.observed(waiting.kind);
-        wake(context, waiting);
     }
+    context.journal.acknowledge(taken).into_iter().for_each(|waiting| wake(context, waiting));
     Ok(())
 }
 

@@ -49,6 +49,13 @@ pub struct Seen {
     pub digest: String,
 }
 
+impl Seen {
+    fn of(sight: &Sight) -> Self {
+        let Recorded { generation, digest } = sight.spec.clone();
+        Self { uid: sight.uid.clone(), generation, digest }
+    }
+}
+
 /// The Sites of a group that are recorded, by name.
 pub type Memory = BTreeMap<String, Seen>;
 
@@ -225,16 +232,15 @@ async fn settle(context: &Context, sites: &Store<Site>, group: &GroupId, known: 
     let api: Api<Namespace> = Api::all(context.client.clone());
     let namespace = api.get_opt(&name).await.map_err(failed::<Namespace>("read", None, &name))?;
     let namespace = namespace.filter(|namespace| belongs_to_group(namespace, group));
-    let noted: Option<Memory> = namespace.as_ref().map(|namespace| {
-        let text = namespace.annotations().get(ANNOTATION_SITES);
-        text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
-    });
+    let noted: Option<Memory> = namespace.as_ref().map(noted);
     let memory = memory(noted.as_ref(), known.get(group));
     let live = sights(context, sites, group);
     let happened = changes(group, &memory, &live);
+    happened.iter().for_each(|observation| context.journal.attend(&observation.uid));
     context.journal.note(&happened, context.clock.now());
     for observation in &happened {
         context.journal.settle(&observation.uid, SETTLE).await;
+        context.journal.leave(&observation.uid);
     }
     let now = remembered(context, &memory, &live);
     if let (Some(namespace), Some(noted)) = (&namespace, noted)
@@ -253,12 +259,43 @@ async fn settle(context: &Context, sites: &Store<Site>, group: &GroupId, known: 
     Ok(())
 }
 
+/// Records the end of a group's Sites before its namespace is deleted, with which they go: afterwards nothing tells of them any more. Answers
+/// whether all of it is recorded, so that the namespace may go.
+pub async fn may_go_along(context: &Context, group: &GroupId, namespace: &Namespace) -> Result<bool, ApplyError> {
+    if !context.journal.is_kept() {
+        return Ok(true);
+    }
+    let name = namespace.name_any();
+    let api: Api<Site> = Api::namespaced(context.client.clone(), &name);
+    let listed = api.list(&ListParams::default()).await.map_err(failed::<Site>("list", Some(&name), ""))?;
+    let live: Vec<Sight> = listed.items.iter().filter_map(|site| sight(context, group, site)).collect();
+    let noted = noted(namespace);
+    let mut happened = changes(group, &noted, &live);
+    let going: Memory = live.iter().map(|sight| (sight.name.clone(), Seen::of(sight))).collect();
+    happened.extend(changes(group, &going, &[]));
+    context.journal.note(&happened, context.clock.now());
+    for observation in &happened {
+        context.journal.settle(&observation.uid, SETTLE).await;
+    }
+    let gone = happened.iter().filter(|observation| matches!(observation.what, What::Deleted { .. }));
+    Ok(gone.into_iter().all(|observation| context.journal.is_deletion_recorded(&observation.uid)))
+}
+
+/// What is noted on a namespace.
+fn noted(namespace: &Namespace) -> Memory {
+    let text = namespace.annotations().get(ANNOTATION_SITES);
+    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+}
+
+fn sight(context: &Context, group: &GroupId, site: &Site) -> Option<Sight> {
+    Sight::of(Kind::Site, group, site, &site.spec, context.changes_are_stamped)
+}
+
 fn sights(context: &Context, sites: &Store<Site>, group: &GroupId) -> Vec<Sight> {
     let namespace = names::namespace(group);
     let all = sites.state();
     let ours = all.iter().filter(|site| site.metadata.namespace.as_ref() == Some(&namespace));
-    let mut sights: Vec<Sight> =
-        ours.filter_map(|site| Sight::of(Kind::Site, group, site.as_ref(), &site.spec, context.changes_are_stamped)).collect();
+    let mut sights: Vec<Sight> = ours.filter_map(|site| sight(context, group, site)).collect();
     sights.sort_by(|one, other| one.name.cmp(&other.name));
     sights
 }

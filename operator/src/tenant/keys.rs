@@ -23,13 +23,15 @@ pub enum Readiness {
     Refused(String),
     /// It did not answer.
     Away,
+    /// It answered that it does nothing which the history does not take.
+    NoHistory,
     /// It was not asked: the one before it has not said under which incarnation.
     NotAsked,
 }
 
 impl Readiness {
     fn of(error: &CallError) -> Self {
-        error.refusal().map_or(Self::Away, Self::Refused)
+        if error.lacks_history() { Self::NoHistory } else { error.refusal().map_or(Self::Away, Self::Refused) }
     }
 }
 
@@ -48,16 +50,17 @@ pub fn verdict(answers: &[(Service, Readiness)], before: Option<&Condition>) -> 
     let was_good = before.is_some_and(|before| before.status == State::True.as_str() && before.message == good.message);
     let refused = answers.iter().find_map(|(service, answer)| match answer {
         Readiness::Refused(why) => Some((*service, why)),
-        Readiness::Ready | Readiness::Away | Readiness::NotAsked => None,
+        Readiness::Ready | Readiness::Away | Readiness::NoHistory | Readiness::NotAsked => None,
     });
     if let Some((service, why)) = refused {
         return Verdict::fails("Refused", format!("the {service} refuses: {why}"));
     }
     match answers.iter().find(|(_, answer)| *answer != Readiness::Ready) {
-        Some((service, _)) if !was_good => Verdict::fails(
-            service.unavailable(),
-            format!("the {service} does not answer; trying again, and the operator's log says what is wrong"),
-        ),
+        Some((service, answer)) if !was_good => {
+            let missing = if *answer == Readiness::NoHistory { Service::Audit } else { *service };
+            let message = format!("the {missing} does not answer; trying again, and the operator's log says what is wrong");
+            Verdict::fails(missing.unavailable(), message)
+        }
         Some(_) | None => good,
     }
 }
@@ -146,7 +149,7 @@ mod tests {
 
     #[test]
     fn the_condition_names_the_service_that_is_missing() {
-        use Readiness::{Away, NotAsked, Ready, Refused};
+        use Readiness::{Away, NoHistory, NotAsked, Ready, Refused};
         let said = |backup, audit| {
             let verdict = verdict(&answers(backup, audit), None);
             (verdict.reason, verdict.message.contains("audit service"))
@@ -154,6 +157,7 @@ mod tests {
         assert_eq!(said(Ready, Ready), ("Prepared".into(), true));
         assert_eq!(said(Ready, Away), ("AuditUnavailable".into(), true));
         assert_eq!(said(Away, NotAsked), ("BackupUnavailable".into(), false));
+        assert_eq!(said(NoHistory, NotAsked), ("AuditUnavailable".into(), true), "the backup service waits for it");
         assert_eq!(said(Ready, Refused("no".into())), ("Refused".into(), true));
         assert_eq!(said(Refused("no".into()), NotAsked), ("Refused".into(), false));
     }

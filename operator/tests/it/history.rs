@@ -303,6 +303,23 @@ async fn a_group_begins_and_ends_in_every_service() {
     assert_eq!(world.audit().lives.group("acme").unwrap().state, GroupState::Erased);
 }
 
+/// With the namespace goes what is remembered of its Sites: so their end is recorded first, and a crash in between loses nothing.
+#[tokio::test]
+async fn sites_are_recorded_before_their_namespace_goes() {
+    let mut world = declared().await;
+    world.apiserver.edit(TENANT, |tenant| tenant["spec"]["deletionPolicy"] = json!("Erase"));
+    world.apiserver.remove(DEVICE);
+    delete(&mut world, TENANT);
+    world.reconcile_tenant().await.unwrap();
+    assert!(world.apiserver.get(NAMESPACE).is_none());
+    assert!(world.audit().lines("acme").contains(&format!("sites delete tokyo  by {NOBODY}")));
+    world.apiserver.remove(SITE);
+    let mut world = world.restarted().await;
+    world.settle_tenant().await;
+    assert!(world.apiserver.get(TENANT).is_none());
+    assert_eq!(world.audit().lines("acme").iter().filter(|line| line.starts_with("sites delete")).count(), 1);
+}
+
 /// A group that was never prepared there, since the history came later, can be erased all the same.
 #[tokio::test]
 async fn a_service_that_never_heard_of_a_group_does_not_keep_it() {
