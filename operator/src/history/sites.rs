@@ -236,7 +236,9 @@ async fn settle(context: &Context, sites: &Store<Site>, group: &GroupId, known: 
     let memory = memory(noted.as_ref(), known.get(group));
     let live = sights(context, sites, group);
     let happened = changes(group, &memory, &live);
-    happened.iter().for_each(|observation| context.journal.attend(&observation.uid));
+    for observation in &happened {
+        context.journal.attend(&observation.uid);
+    }
     context.journal.note(&happened, context.clock.now());
     for observation in &happened {
         context.journal.settle(&observation.uid, SETTLE).await;

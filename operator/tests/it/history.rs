@@ -185,6 +185,23 @@ async fn nothing_is_lost_while_the_audit_service_is_away() {
     assert_eq!(world.condition(TENANT, "KeysReady"), "True Prepared");
 }
 
+/// What stands on the namespace is what was acknowledged, and never more.
+#[tokio::test]
+async fn what_happens_to_sites_while_the_audit_service_is_away_is_recorded_afterwards() {
+    let mut world = declared().await;
+    world.audit().set_away(true);
+    change(&world, SITE, "ichiro", |spec| spec["contact"] = json!("front desk"));
+    world.sync();
+    world.context.sites.wake(&"acme".parse().unwrap());
+    until("it waits", SOON, || async { Ok((world.context.journal.backlog().0 == 1).then_some(())) }).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await; // longer than an acknowledgement is waited for
+    assert!(world.apiserver.writes().is_empty());
+    let mut world = world.restarted().await;
+    world.audit().set_away(false);
+    world.site_is_noted(|text| text.contains("\"gen\":2")).await;
+    assert_eq!(world.audit().lines("acme").iter().filter(|line| *line == "sites operate tokyo 2 by ichiro").count(), 1);
+}
+
 /// A crash between any two steps loses nothing and doubles nothing.
 #[tokio::test]
 async fn what_a_crash_repeats_is_one_entry() {
