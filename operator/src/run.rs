@@ -1,6 +1,7 @@
 //! What the leader does: two controllers and the tasks that feed them.
 
 use std::fmt::Debug;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,12 +29,15 @@ use tsujiban_sealing::Random;
 
 use crate::attempts::{self, Book};
 use crate::backoff::Backoff;
-use crate::backup_client::BackupClient;
 use crate::context::{Context, Listed};
 use crate::fence::Fence;
+use crate::history::{self, Journal, Sites};
 use crate::metrics::Metrics;
 use crate::pki::{Keeper, Keys};
 use crate::reconcile::after_error;
+use crate::report::Reports;
+use crate::service_client::ServiceClient;
+use crate::services::{Service, Services};
 use crate::settings::Settings;
 use crate::tenant::build::Platform;
 use crate::tenant::children::{Whose, follow, tenant_of};
@@ -61,15 +65,24 @@ pub struct World {
 
 /// Leads until it is dropped. Returns only when something is broken.
 pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
-    let (facts_in, facts) = watch::channel(None);
+    let (reports_in, reports) = watch::channel(Reports::default());
     let (bundle_in, ca_bundle) = watch::channel(None);
     let (keys_in, keys) = watch::channel(Keys::Pending);
     let (to_tenants, tenants_to_wake) = mpsc::unbounded_channel();
     let (to_devices, devices_to_wake) = mpsc::unbounded_channel();
     let (tenants, tenant_writer) = reflector::store();
     let (devices, device_writer) = reflector::store();
+    let (sites, site_writer) = reflector::store();
     let ((tenants_listed_in, tenants_listed), (devices_listed_in, devices_listed)) = (watch::channel(false), watch::channel(false));
+    let (sites_listed_in, sites_listed) = watch::channel(false);
     let client = deadline::bounded(world.client);
+    let connect = |service, endpoint, token: &Path| {
+        ServiceClient::new(service, endpoint, token.to_owned(), ca_bundle.clone()).behind(world.fence.clone())
+    };
+    let services = Services {
+        backup: connect(Service::Backup, settings.backup_endpoint(), &settings.backup_token_file),
+        audit: settings.audit_endpoint().map(|endpoint| connect(Service::Audit, endpoint, &settings.audit_token_file)),
+    };
     world.metrics.vigil.lead(&[tenant::KIND, device::KIND], Instant::now());
     let keeper = Keeper {
         client: client.clone(),
@@ -78,7 +91,8 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
         clock: Arc::clone(&world.clock),
         random: Arc::clone(&world.random),
         metrics: Arc::clone(&world.metrics),
-        facts: facts.clone(),
+        services: services.names(),
+        reports: reports.clone(),
         ca_bundle: bundle_in,
         keys: keys_in,
     };
@@ -92,7 +106,7 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
             backup_endpoint: settings.backup_endpoint(),
         },
         forbidden: settings.forbidden(),
-        backup: BackupClient::new(settings.backup_endpoint(), settings.backup_token_file.clone(), ca_bundle.clone()).behind(world.fence),
+        services,
         metrics: world.metrics,
         backoff: Backoff::default(),
         recorder: Recorder::new(client.clone(), Reporter::from(FIELD_MANAGER)),
@@ -100,9 +114,12 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
         devices: devices.clone(),
         listed: Listed { tenants: tenants_listed, devices: devices_listed },
         book: Book::default(),
+        journal: Journal::new(settings.audit_endpoint().is_some()),
+        sites: Sites::default(),
+        changes_are_stamped: settings.changes_are_stamped,
         conformance: tenant::conformance::Book::default(),
         ledger: tenant::ledger::Ledger::default(),
-        facts: facts.clone(),
+        reports: reports.clone(),
         ca_bundle: ca_bundle.clone(),
         keys: keys.clone(),
         to_tenants,
@@ -117,7 +134,7 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
     ]);
     let doubting = Arc::clone(&context);
     let foundations = foundations.inspect(move |()| doubting.ledger.doubt_all());
-    let everything = futures::stream::select(foundations, WatchStream::from_changes(facts).map(|_| ()));
+    let everything = futures::stream::select(foundations, WatchStream::from_changes(reports).map(|_| ()));
     let (tenants_again, devices_again) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let listening = |kind| stall::listening(&client, kind, &context.metrics);
     let tenant_stream =
@@ -127,7 +144,16 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
 
     let mut tasks = JoinSet::new();
     tasks.spawn(named("keys and certificates", keeper.run()));
-    tasks.spawn(named("report", report::poll(Arc::clone(&context), facts_in)));
+    tasks.spawn(named("report", report::poll(Arc::clone(&context), |services| Some(&services.backup), reports_in.clone())));
+    tasks.spawn(named("report of the history", report::poll(Arc::clone(&context), |services| services.audit.as_ref(), reports_in)));
+    tasks.spawn(named("history", history::run(Arc::clone(&context))));
+    let sites_again = Arc::new(Notify::new());
+    let following = history::follow(Arc::clone(&context), watch_config(), site_writer, sites_listed_in, Arc::clone(&sites_again));
+    tasks.spawn(named("watch of sites", following));
+    tasks.spawn(named("sites", history::keep(Arc::clone(&context), sites.clone(), sites_listed.clone())));
+    if context.journal.is_kept() {
+        tasks.spawn(named("sweep of sites", sweep::run(Api::all(client.clone()), sites, sites_listed, sites_again)));
+    }
     tasks.spawn(named("attempts", attempts::poll(Arc::clone(&context))));
     tasks.spawn(named("cluster role bindings", tenant::conformance::follow(Arc::clone(&context))));
     tasks.spawn(named("sweep of generated objects", tenant::children::sweep(Arc::clone(&context))));

@@ -8,6 +8,7 @@ pub mod conformance;
 pub mod delete;
 pub mod dereference;
 pub mod freshness;
+pub mod keys;
 pub mod ledger;
 pub mod quantity;
 pub mod status;
@@ -20,20 +21,17 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
 use kube::{Api, Resource, ResourceExt};
-use tsujiban_api::{Tenant, names};
-use tsujiban_core::id::IncarnationId;
-use tsujiban_proto::lifecycle::v1::GroupState;
+use tsujiban_api::{Recorded, Tenant, names};
 
 use crate::apply::ApplyError;
 use crate::backoff::spread;
-use crate::backup_client::BackupError;
 use crate::condition::{Verdict, find, is_true};
 use crate::context::{Context, Listed};
 use crate::errors::chain;
 use crate::finalizer;
-use crate::pki::Keys;
+use crate::history::{self, Kind};
 use crate::reconcile::{Failure, Step, observed};
-use crate::report::Facts;
+use crate::service_client::CallError;
 
 use ledger::{Key, Known, Settled, Watched as _};
 
@@ -61,8 +59,8 @@ pub enum TenantError {
     Namespace(ApplyError),
     #[error(transparent)]
     Isolation(ApplyError),
-    #[error("the group could not be prepared in the backup service")]
-    Keys(#[source] BackupError),
+    #[error("the group could not be prepared in every service")]
+    Keys(#[source] CallError),
     #[error(transparent)]
     Annotate(ApplyError),
     #[error(transparent)]
@@ -100,6 +98,7 @@ async fn run(tenant: &Tenant, context: &Context) -> Result<Action, TenantError> 
     if tenant.metadata.deletion_timestamp.is_some() {
         return leave(tenant, context, &id).await;
     }
+    history::look(context, Kind::Tenant, &id.group, tenant, &tenant.spec, said(tenant));
     if !finalizer::is_set(tenant) {
         let api: Api<Tenant> = Api::all(context.client.clone());
         finalizer::add(&api, tenant).await.map_err(TenantError::Finalizer)?;
@@ -115,6 +114,7 @@ async fn run(tenant: &Tenant, context: &Context) -> Result<Action, TenantError> 
         }
         None => go_through(tenant, context, &id, key, &mut outcome).await,
     };
+    outcome.recorded = history::recorded(context, tenant, said(tenant)).await;
     let status = status::status(tenant, &outcome, context.clock.now());
     let written = status::write(&context.client, tenant, &status).await.map_err(TenantError::Status)?;
     if written {
@@ -129,10 +129,7 @@ async fn run(tenant: &Tenant, context: &Context) -> Result<Action, TenantError> 
 async fn still_right(context: &Context, id: &validate::Identity, key: &Key) -> Option<status::Outcome> {
     let (group, now) = (id.group.as_str(), context.clock.now());
     let Settled { outcome, at } = context.ledger.settled(group, key, now)?;
-    let facts = context.facts.borrow().clone().filter(|facts| facts.at > at);
-    let is_held =
-        |facts: Arc<Facts>| outcome.incarnation.as_ref().and_then(|life| facts.state(&id.group, life)) == Some(GroupState::Living);
-    if !facts.is_none_or(is_held) {
+    if outcome.incarnation.as_ref().is_none_or(|life| context.reports.borrow().deny(&id.group, life, at)) {
         return None;
     }
     if context.ledger.take_unwatched(group, now) {
@@ -177,7 +174,7 @@ fn survey(tenant: &Tenant, context: &Context, id: &validate::Identity) -> status
     let fleet = freshness::Fleet::of(&context.devices_of(&id.group));
     let age = fleet.oldest.filter(|_| !tenant.spec.suspended).map(|oldest| context.clock.now().duration_since(oldest).as_secs_f64());
     context.metrics.backup_age(id.group.as_str(), age);
-    let canary = context.facts.borrow().as_ref().and_then(|facts| facts.canary_failure.clone());
+    let canary = context.reports.borrow().canary_failure().map(str::to_owned);
     status::Outcome {
         devices: fleet.devices,
         fresh: Some(fleet.verdict(tenant.spec.suspended, canary.as_deref())),
@@ -221,7 +218,7 @@ async fn build_up(
         Err(error) => return Err(noted(&mut outcome.isolation, error, TenantError::Isolation)),
     };
     outcome.isolation = Some(Verdict::holds("Isolated", "rights, network policies, quota and limits are as they must be"));
-    let keys = prepare(tenant, context, &id, held, &held_namespace, outcome).await;
+    let keys = keys::prepare(tenant, context, &id, held, &held_namespace, outcome).await;
     match apply::schedule(client, &id, before, cron_jobs, suspended).await {
         Ok(cron_jobs) => known.note(&cron_jobs),
         Err(error) => return Err(noted(&mut outcome.scheduled, error, TenantError::Schedule)),
@@ -236,63 +233,6 @@ async fn build_up(
     live.namespace = Some(namespace);
     outcome.conformance = conformance::evaluate(context, &blueprint.tenant, tenant.metadata.generation, &live).await;
     keys.map(|()| known)
-}
-
-/// Has the services make the group's keys, and notes under which incarnation: on the namespace too, which is then answered.
-async fn prepare(
-    tenant: &Tenant,
-    context: &Context,
-    id: &validate::Identity,
-    annotated: Option<IncarnationId>,
-    namespace: &Namespace,
-    outcome: &mut status::Outcome,
-) -> Result<Option<Namespace>, TenantError> {
-    let keys = context.keys.borrow().clone();
-    if let Keys::Missing(why) = keys {
-        outcome.keys = Some(Verdict::fails("MasterKeyMissing", why));
-        outcome.incarnation = annotated;
-        return Ok(None);
-    }
-    let noted_before = tenant.status.as_ref().and_then(|status| status.incarnation.as_ref()).and_then(|text| text.parse().ok());
-    // the report may be older than this Tenant: for one whose status does not say so yet, the services are asked to prepare
-    let known = noted_before.is_some() && noted_before == annotated;
-    let expected: Option<IncarnationId> = annotated.clone().or(noted_before);
-    let prepared = Verdict::holds("Prepared", "the services keep the group's data under its incarnation, sealed with its keys");
-    let reported = context.facts.borrow().clone();
-    if let (Some(annotated), Some(facts)) = (&annotated, reported)
-        && known
-        && facts.state(&id.group, annotated) == Some(GroupState::Living)
-    {
-        outcome.incarnation = Some(annotated.clone());
-        outcome.keys = Some(prepared);
-        return Ok(None);
-    }
-    match context.backup.prepare(&id.group, expected.as_ref()).await {
-        Ok(incarnation) => {
-            outcome.incarnation = Some(incarnation.clone());
-            let mut noted_now = None;
-            if annotated.as_ref() != Some(&incarnation) {
-                match apply::annotate(&context.client, id, namespace, &incarnation).await {
-                    Ok(annotated) => noted_now = Some(annotated),
-                    Err(error) => return Err(noted(&mut outcome.keys, error, TenantError::Annotate)),
-                }
-            }
-            outcome.keys = Some(prepared);
-            Ok(noted_now)
-        }
-        Err(error) => {
-            outcome.incarnation = annotated;
-            if let Some(message) = error.refusal() {
-                outcome.keys = Some(Verdict::fails("Refused", message));
-            } else if is_true(conditions(tenant), tsujiban_api::tenant::condition::KEYS_READY) && outcome.incarnation.is_some() {
-                outcome.keys = Some(prepared); // the keys are there; that the service is away now, its own alert tells
-            } else {
-                let message = "the backup service does not answer; trying again, and the operator's log says what is wrong";
-                outcome.keys = Some(Verdict::fails("BackupUnavailable", message));
-            }
-            Err(TenantError::Keys(error))
-        }
-    }
 }
 
 fn conditions(tenant: &Tenant) -> &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition] {
@@ -331,10 +271,15 @@ async fn leave(tenant: &Tenant, context: &Context, id: &validate::Identity) -> R
     if !finalizer::is_set(tenant) {
         return Ok(Action::await_change());
     }
+    history::look(context, Kind::Tenant, &id.group, tenant, &tenant.spec, said(tenant));
+    if !history::may_go(context, tenant).await {
+        return wait_for_history(tenant, context).await;
+    }
     let (leaving, result) = match delete::clean_up(context, tenant, id).await {
         Ok(delete::Progress::Released) => {
             context.conformance.forget(id.group.as_str());
             context.ledger.forget(id.group.as_str());
+            context.journal.forget(&id.uid);
             return Ok(Action::await_change());
         }
         Ok(delete::Progress::Waiting) => {
@@ -342,11 +287,28 @@ async fn leave(tenant: &Tenant, context: &Context, id: &validate::Identity) -> R
         }
         Err(error) => (Verdict::fails("ErasePending", chain(&error)), Err(TenantError::Delete(error))),
     };
-    let devices = tenant.status.as_ref().and_then(|status| status.devices).unwrap_or_default();
-    let outcome = status::Outcome { leaving: Some(leaving), devices, ..status::Outcome::default() };
-    let status = status::status(tenant, &outcome, context.clock.now());
-    status::write(&context.client, tenant, &status).await.map_err(TenantError::Status)?;
+    tell_leaving(tenant, context, leaving).await?;
     result
+}
+
+/// Nothing is done about a deletion before it is in the history: once the Tenant has gone, nothing tells of it any more.
+async fn wait_for_history(tenant: &Tenant, context: &Context) -> Result<Action, TenantError> {
+    let why = "the deletion is not in the operation history yet, and nothing is done before it is: the audit service does not take it";
+    tell_leaving(tenant, context, Verdict::fails("NotRecorded", why)).await?;
+    Ok(Action::requeue(GOING))
+}
+
+async fn tell_leaving(tenant: &Tenant, context: &Context, leaving: Verdict) -> Result<(), TenantError> {
+    let devices = tenant.status.as_ref().and_then(|status| status.devices).unwrap_or_default();
+    let recorded = tenant.uid().and_then(|uid| context.journal.recorded(&uid, said(tenant)));
+    let outcome = status::Outcome { leaving: Some(leaving), devices, recorded, ..status::Outcome::default() };
+    let status = status::status(tenant, &outcome, context.clock.now());
+    status::write(&context.client, tenant, &status).await.map(|_| ()).map_err(TenantError::Status)
+}
+
+/// What the status says of the operation history.
+fn said(tenant: &Tenant) -> Option<&Recorded> {
+    tenant.status.as_ref()?.recorded.as_ref()
 }
 
 /// Tells people when a Tenant became ready, or stopped being it; has its Devices looked at when what they depend on changed.

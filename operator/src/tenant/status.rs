@@ -5,7 +5,7 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 use tsujiban_api::tenant::condition::{BACKUP_FRESH, BACKUP_SCHEDULED, CONFORMANT, ISOLATION_READY, KEYS_READY, NAMESPACE_READY, READY};
-use tsujiban_api::{Tenant, TenantStatus, names};
+use tsujiban_api::{Recorded, Tenant, TenantStatus, names};
 use tsujiban_core::id::IncarnationId;
 
 use crate::apply::{ApplyError, failed};
@@ -29,6 +29,8 @@ pub struct Outcome {
     pub conformance: Option<Verdict>,
     pub schedule: Option<String>,
     pub incarnation: Option<IncarnationId>,
+    /// What of the spec is in the operation history.
+    pub recorded: Option<Recorded>,
     pub devices: i64,
 }
 
@@ -83,6 +85,7 @@ pub fn status(tenant: &Tenant, outcome: &Outcome, now: Timestamp) -> TenantStatu
         incarnation: outcome.incarnation.as_ref().map(ToString::to_string).or(previous.incarnation),
         schedule: outcome.schedule.clone().or(previous.schedule),
         devices: Some(outcome.devices),
+        recorded: outcome.recorded.clone().or(previous.recorded),
     }
 }
 

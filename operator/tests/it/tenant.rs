@@ -3,6 +3,7 @@
 use serde_json::json;
 use tsujiban_operator::pki::Keys;
 use tsujiban_operator::retained;
+use tsujiban_operator::services::Service;
 use tsujiban_proto::lifecycle::v1::GroupState;
 
 use crate::world::{CRDS, NAMESPACE, NOTHING, TENANT, World};
@@ -218,14 +219,14 @@ async fn nothing_is_erased_while_a_crd_is_going() {
 async fn staff_erase_a_retained_group() {
     let mut world = ready().await;
     world.backup.set("acme", FIRST, GroupState::Erased);
-    let facts = world.poll_report();
-    retained::settle(&world.context, &facts).await;
+    world.poll_report();
+    retained::settle(&world.context, Service::Backup).await;
     world.forget_tenant();
-    retained::settle(&world.context, &facts).await;
+    retained::settle(&world.context, Service::Backup).await;
     assert!(world.apiserver.get(NAMESPACE).is_some(), "what a cache does not know may be there");
     world.apiserver.remove(TENANT);
     world.sync();
-    retained::settle(&world.context, &facts).await;
+    retained::settle(&world.context, Service::Backup).await;
     assert!(world.apiserver.get(NAMESPACE).is_none());
 }
 
@@ -234,8 +235,8 @@ async fn a_living_group_without_a_tenant_is_noted_as_retained() {
     let mut world = ready().await;
     world.apiserver.remove(TENANT);
     world.sync();
-    let facts = world.poll_report();
-    retained::settle(&world.context, &facts).await;
+    world.poll_report();
+    retained::settle(&world.context, Service::Backup).await;
     assert_eq!(world.backup.calls(), [format!("detach acme {FIRST}")]);
 }
 
