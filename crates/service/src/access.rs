@@ -172,9 +172,13 @@ impl Shared {
         call: &mut Call,
     ) -> Result<(), Refused> {
         for group in &subject.groups {
+            // a decoder that reads several takes the last, and an empty one may be the name of something that is nobody's
+            if group.is_empty() && caller.is_bound() {
+                return Err(no_group(caller).into());
+            }
             caller.enter(group)?;
         }
-        // a decoder takes the last one; a name that is none is for the handler to refuse
+        // a name that is none is for the handler to refuse
         let named = subject.groups.last().map(String::as_str).unwrap_or_default();
         let group: Option<GroupId> = named.parse().ok();
         match &group {
