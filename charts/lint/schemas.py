@@ -84,8 +84,11 @@ def check(document, version, customs):
 
 def unbound(found):
     """The admission policies among these documents that no binding of theirs names."""
-    bound = {document["spec"]["policyName"] for document in found if document["kind"] == "ValidatingAdmissionPolicyBinding"}
-    return {document["metadata"]["name"] for document in found if document["kind"] == "ValidatingAdmissionPolicy"} - bound
+    names = set()
+    for kind in ("ValidatingAdmissionPolicy", "MutatingAdmissionPolicy"):
+        bound = {document["spec"]["policyName"] for document in found if document["kind"] == f"{kind}Binding"}
+        names |= {f"{kind} {document['metadata']['name']}" for document in found if document["kind"] == kind and document["metadata"]["name"] not in bound}
+    return names
 
 
 def main():
@@ -99,7 +102,7 @@ def main():
         found = documents(path)
         for name in sorted(unbound(found)):
             wrong += 1
-            print(f"{path}: nothing binds ValidatingAdmissionPolicy {name}", file=sys.stderr)
+            print(f"{path}: nothing binds {name}", file=sys.stderr)
         for document in found:
             text = repr(document)
             if text in seen:

@@ -158,26 +158,44 @@ pub async fn ensure<K: Generated>(api: &Api<K>, desired: &K) -> Result<(K, bool)
     write(api, desired, live.as_ref()).await
 }
 
-/// Makes the objects of one kind that carry the labels `ours` in a namespace be exactly `desired`: writes what is missing or
-/// differs, deletes what is no longer wanted. One request when nothing has to change. Answers what is there then.
-pub async fn sync<K>(client: &Client, namespace: &str, ours: &str, desired: Vec<K>) -> Result<Vec<K>, ApplyError>
+/// What is known of a namespace before its objects are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Before {
+    /// It was made just now: nothing of ours can be in it.
+    Nothing,
+    Unknown,
+}
+
+/// The objects of one kind in a namespace that carry the labels `ours`.
+pub async fn list<K>(client: &Client, namespace: &str, ours: &str, before: Before) -> Result<Vec<K>, ApplyError>
 where
     K: Generated + Resource<Scope = NamespaceResourceScope>,
 {
+    if before == Before::Nothing {
+        return Ok(Vec::new());
+    }
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
-    let found = api.list(&ListParams::default().labels(ours)).await.map_err(failed::<K>("list", Some(namespace), ours))?;
-    settle(&api, found.items, &desired).await
+    Ok(api.list(&ListParams::default().labels(ours)).await.map_err(failed::<K>("list", Some(namespace), ours))?.items)
+}
+
+/// Makes the objects of one kind that carry the labels `ours` in a namespace be exactly `desired`: writes what is missing or
+/// differs, deletes what is no longer wanted. One request when nothing has to change. Answers what is there then.
+pub async fn sync<K>(client: &Client, namespace: &str, ours: &str, before: Before, desired: Vec<K>) -> Result<Vec<K>, ApplyError>
+where
+    K: Generated + Resource<Scope = NamespaceResourceScope>,
+{
+    let found = list(client, namespace, ours, before).await?;
+    settle(&Api::namespaced(client.clone(), namespace), found, &desired).await
 }
 
 /// The same, for a kind of which objects that others made matter too: answers those as well. As many requests.
-pub async fn sync_among<K>(client: &Client, namespace: &str, ours: &str, desired: Vec<K>) -> Result<Vec<K>, ApplyError>
+pub async fn sync_among<K>(client: &Client, namespace: &str, ours: &str, before: Before, desired: Vec<K>) -> Result<Vec<K>, ApplyError>
 where
     K: Generated + Resource<Scope = NamespaceResourceScope>,
 {
-    let api: Api<K> = Api::namespaced(client.clone(), namespace);
-    let found = api.list(&ListParams::default()).await.map_err(failed::<K>("list", Some(namespace), ""))?;
-    let (mine, others): (Vec<K>, Vec<K>) = found.items.into_iter().partition(|object| carries(object, ours));
-    let mut live = settle(&api, mine, &desired).await?;
+    let found = list(client, namespace, "", before).await?;
+    let (mine, others): (Vec<K>, Vec<K>) = found.into_iter().partition(|object| carries(object, ours));
+    let mut live = settle(&Api::namespaced(client.clone(), namespace), mine, &desired).await?;
     live.extend(others);
     Ok(live)
 }
@@ -188,7 +206,8 @@ fn carries<K: Resource>(object: &K, selector: &str) -> bool {
     selector.split(',').all(has)
 }
 
-async fn settle<K: Generated>(api: &Api<K>, found: Vec<K>, desired: &[K]) -> Result<Vec<K>, ApplyError> {
+/// The same for objects that were listed before.
+pub async fn settle<K: Generated>(api: &Api<K>, found: Vec<K>, desired: &[K]) -> Result<Vec<K>, ApplyError> {
     let mut live: BTreeMap<String, K> = found.into_iter().map(|object| (object.name_any(), object)).collect();
     let mut settled = Vec::with_capacity(desired.len());
     for object in desired {

@@ -11,9 +11,9 @@ use tsujiban_core::outcome::Reason;
 use tsujiban_proto::backup::v1::Attempt;
 use tsujiban_proto::time::from_wire;
 
-use crate::backup_client::BackupError;
 use crate::context::Context;
 use crate::errors::chain;
+use crate::service_client::CallError;
 
 const EVERY: Duration = Duration::from_secs(10);
 /// The longest message that a Device's status takes, in characters.
@@ -144,8 +144,8 @@ pub async fn poll(context: Arc<Context>) {
     }
 }
 
-async fn page(context: &Context, cursor: u64) -> Result<u64, BackupError> {
-    let answer = context.backup.attempts(cursor).await?;
+async fn page(context: &Context, cursor: u64) -> Result<u64, CallError> {
+    let answer = context.services.backup.attempts(cursor).await?;
     let mut news: HashSet<(String, String)> = HashSet::new();
     for attempt in &answer.attempts {
         let Some(device) = &attempt.device else { continue };

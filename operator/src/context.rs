@@ -15,12 +15,14 @@ use tsujiban_sealing::Random;
 
 use crate::attempts::Book;
 use crate::backoff::Backoff;
-use crate::backup_client::BackupClient;
+use crate::history::{Journal, Sites};
 use crate::metrics::Metrics;
 use crate::pki::Keys;
-use crate::report::Facts;
+use crate::report::Reports;
+use crate::services::Services;
 use crate::tenant::build::Platform;
 use crate::tenant::conformance;
+use crate::tenant::ledger::Ledger;
 
 /// The world, as far as reconciling needs it.
 pub struct Context {
@@ -29,7 +31,7 @@ pub struct Context {
     pub random: Arc<dyn Random>,
     pub platform: Platform,
     pub forbidden: Forbidden,
-    pub backup: BackupClient,
+    pub services: Services,
     pub metrics: Arc<Metrics>,
     pub backoff: Backoff,
     pub recorder: Recorder,
@@ -39,10 +41,18 @@ pub struct Context {
     pub listed: Listed,
     /// What the backup service knows of each device.
     pub book: Book,
+    /// What is to be recorded in the operation history.
+    pub journal: Journal,
+    /// Groups whose Sites are to be looked at.
+    pub sites: Sites,
+    /// Whether the apiserver writes down who changed what people declare.
+    pub changes_are_stamped: bool,
     /// What the authorizer answered about each group's owners.
     pub conformance: conformance::Book,
-    /// What the backup service reported last.
-    pub facts: watch::Receiver<Option<Arc<Facts>>>,
+    /// What each group's objects looked like when all was right.
+    pub ledger: Ledger,
+    /// What the services reported last.
+    pub reports: watch::Receiver<Reports>,
     /// The certificates of the internal CA.
     pub ca_bundle: watch::Receiver<Option<String>>,
     /// Whether the master key and the epoch keys are there.

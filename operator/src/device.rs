@@ -12,15 +12,16 @@ use std::time::Duration;
 
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
-use kube::{Api, Resource};
-use tsujiban_api::Device;
+use kube::{Api, Resource, ResourceExt};
 use tsujiban_api::device::{condition, reason};
+use tsujiban_api::{Device, DeviceStatus, Recorded};
 
 use crate::apply::ApplyError;
 use crate::backoff::spread;
 use crate::condition::{find, is_true};
 use crate::context::{Context, Listed};
 use crate::finalizer;
+use crate::history::{self, Kind};
 use crate::reconcile::{Failure, Step, name, observed};
 
 pub const KIND: &str = "Device";
@@ -67,12 +68,22 @@ async fn run(device: &Device, context: &Context) -> Result<Action, DeviceError> 
     let api: Api<Device> = Api::namespaced(context.client.clone(), &id.namespace);
     if device.metadata.deletion_timestamp.is_some() {
         if finalizer::is_set(device) {
+            history::look(context, Kind::Device, &id.group, device, &device.spec, said(device));
+            if !history::may_go(context, device).await {
+                tracing::warn!(
+                    device = name(device),
+                    "the deletion of a device is not in the operation history yet; the device waits for that"
+                );
+                return Ok(Action::requeue(RESYNC_NOT_READY)); // the acknowledgement comes as an event
+            }
             delete::clean_up(context, &api, device, &id).await.map_err(DeviceError::Delete)?;
+            context.journal.forget(&device.uid().unwrap_or_default());
             context.wake_tenant(id.group.as_str());
             count_conflicts(context, device, false);
         }
         return Ok(Action::await_change());
     }
+    history::look(context, Kind::Device, &id.group, device, &device.spec, said(device));
     Listed::wait(&context.listed.tenants).await;
     let Some(tenant) = context.tenants.get(&kube::runtime::reflector::ObjectRef::new(id.group.as_str())) else {
         return Ok(Action::requeue(spread(RESYNC, &id.namespace))); // retained without a Tenant: everything stays as it is
@@ -84,7 +95,8 @@ async fn run(device: &Device, context: &Context) -> Result<Action, DeviceError> 
     let found = dereference::dereference(context, device, &id, tenant).await.map_err(DeviceError::Dereference)?;
     let generated = credentials::settle(context, device, &id, &found).await.map_err(DeviceError::Credentials)?;
     let view = validate::View { device, id: &id, found: &found, generated: generated.as_ref(), now: context.clock.now() };
-    let status = status::status(&view, &context.forbidden);
+    let recorded = history::recorded(context, device, said(device)).await;
+    let status = DeviceStatus { recorded, ..status::status(&view, &context.forbidden) };
     let written = status::write(&api, device, &status).await.map_err(DeviceError::Status)?;
     count_conflicts(context, device, found.is_duplicate);
     wake_rivals(context, device);
@@ -95,6 +107,11 @@ async fn run(device: &Device, context: &Context) -> Result<Action, DeviceError> 
     let is_judged = found.plan.is_some() || found.tenant.spec.suspended;
     let settled = is_judged && is_true(&status.conditions, condition::READY);
     Ok(Action::requeue(spread(if settled { RESYNC } else { RESYNC_NOT_READY }, &name(device))))
+}
+
+/// What the status says of the operation history.
+fn said(device: &Device) -> Option<&Recorded> {
+    device.status.as_ref()?.recorded.as_ref()
 }
 
 /// Has those looked at again that say something else of their serial number than the cache now does: they may have been judged when this
@@ -122,7 +139,7 @@ fn count_conflicts(context: &Context, device: &Device, is_duplicate: bool) {
 
 /// Tells people when a Device stopped being ready. A conflict of serial numbers goes to the log too, for the platform staff: the
 /// group itself must not learn from it who else has the number.
-async fn announce(device: &Device, status: &tsujiban_api::DeviceStatus, context: &Context) {
+async fn announce(device: &Device, status: &DeviceStatus, context: &Context) {
     let before = device.status.as_ref().and_then(|status| find(&status.conditions, condition::READY));
     let Some(now) = find(&status.conditions, condition::READY) else { return };
     if now.status == "True" || before.is_some_and(|before| before.reason == now.reason) {

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use crate::backup_client::BackupError;
+use crate::service_client::CallError;
 
 /// An error with everything that caused it, in one line.
 pub fn chain(error: &dyn Error) -> String {
@@ -19,7 +19,7 @@ pub fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// Whether the same would fail again until somebody changes something: the apiserver or the backup service understood, and refused.
+/// Whether the same would fail again until somebody changes something: the apiserver or a service understood, and refused.
 pub fn is_lasting(error: &(dyn Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -29,8 +29,8 @@ pub fn is_lasting(error: &(dyn Error + 'static)) -> bool {
             let is_terminating = causes.iter().any(|cause| cause.reason == "NamespaceTerminating");
             return matches!(status.code, 400..=403 | 405 | 413 | 422) && !is_terminating;
         }
-        if let Some(backup) = error.downcast_ref::<BackupError>() {
-            return backup.refusal().is_some();
+        if let Some(call) = error.downcast_ref::<CallError>() {
+            return call.refusal().is_some();
         }
         cause = error.source();
     }
@@ -42,6 +42,7 @@ mod tests {
     use super::*;
     use crate::apply::failed;
     use crate::reconcile::Failure;
+    use crate::services::Service;
     use crate::tenant::TenantError;
     use k8s_openapi::api::core::v1::Namespace;
     use serde_json::json;
@@ -54,7 +55,7 @@ mod tests {
     }
 
     fn refused(kind: Kind) -> Failure<TenantError> {
-        Failure::Step(TenantError::Keys(BackupError::Service(ServiceError::new(kind, "X", "x"))))
+        Failure::Step(TenantError::Keys(CallError::Service { service: Service::Backup, error: ServiceError::new(kind, "X", "x") }))
     }
 
     #[test]

@@ -2,10 +2,13 @@
 
 use std::time::Instant;
 
+use jiff::Timestamp;
 use prometheus::{
     Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use crate::history::Kind;
+use crate::services::Service;
 use crate::stall::{End, Vigil};
 
 /// All metrics, and the vigil by which an operator that stands still is recognised.
@@ -21,8 +24,11 @@ pub struct Metrics {
     pub not_conformant: IntGauge,
     pub canary_passed: IntGauge,
     pub keys_ready: IntGauge,
-    pub backup_service_up: IntGauge,
-    pub certificate_expiry: Gauge,
+    service_up: IntGaugeVec,
+    certificate_expiry: GaugeVec,
+    observed: IntCounterVec,
+    history_waiting: IntGauge,
+    history_age: Gauge,
     generation_lag: GaugeVec,
     watch_silence: GaugeVec,
     stalled: IntGauge,
@@ -57,13 +63,32 @@ impl Metrics {
             not_conformant: gauge("tsujiban_tenants_not_conformant", "Tenants whose condition Conformant is False.")?,
             canary_passed: gauge("tsujiban_backup_canary_passed", "Whether the storage's newest canary passed, as last reported.")?,
             keys_ready: gauge("tsujiban_keys_ready", "Whether the master key and the epoch keys are there.")?,
-            backup_service_up: gauge(
-                "tsujiban_operator_backup_service_up",
-                "Whether the backup service answered the operator's last report call.",
+            service_up: registered(
+                &registry,
+                IntGaugeVec::new(
+                    Opts::new("tsujiban_operator_service_up", "Whether the service answered the operator's last report call."),
+                    &["service"],
+                )?,
             )?,
             certificate_expiry: registered(
                 &registry,
-                Gauge::new("tsujiban_serving_certificate_expiry_timestamp_seconds", "When the backup service's certificate expires.")?,
+                GaugeVec::new(
+                    Opts::new("tsujiban_serving_certificate_expiry_timestamp_seconds", "When the service's certificate expires."),
+                    &["service"],
+                )?,
+            )?,
+            observed: counter(
+                "tsujiban_operator_history_recorded_total",
+                "Creations, changes and deletions of declared objects that the history acknowledged, by kind.",
+                &["kind"],
+            )?,
+            history_waiting: gauge(
+                "tsujiban_operator_history_waiting",
+                "Creations, changes and deletions of declared objects that the history has not acknowledged yet.",
+            )?,
+            history_age: registered(
+                &registry,
+                Gauge::new("tsujiban_operator_history_waiting_seconds", "For how long the oldest of them has waited; 0 when none does.")?,
             )?,
             generation_lag: per_kind(
                 "tsujiban_operator_generation_lag_seconds",
@@ -94,6 +119,27 @@ impl Metrics {
             self.errors.with_label_values(&[kind, step]).inc();
         }
         self.vigil.ended(kind, object, end, Instant::now());
+    }
+
+    /// Notes whether a service answered.
+    pub fn service_up(&self, service: Service, is_up: bool) {
+        self.service_up.with_label_values(&[service.as_str()]).set(i64::from(is_up));
+    }
+
+    /// Notes that the history acknowledged something.
+    pub fn observed(&self, kind: Kind) {
+        self.observed.with_label_values(&[kind.as_str()]).inc();
+    }
+
+    /// Notes how much the history has not acknowledged yet, and for how long the oldest has waited.
+    pub fn history_backlog(&self, waiting: usize, seconds: f64) {
+        self.history_waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        self.history_age.set(seconds);
+    }
+
+    /// Notes when a service's certificate runs out.
+    pub fn certificate_expires(&self, service: Service, at: Timestamp) {
+        self.certificate_expiry.with_label_values(&[service.as_str()]).set(at.duration_since(Timestamp::UNIX_EPOCH).as_secs_f64());
     }
 
     /// The age of a tenant's backups; `None` forgets the tenant.

@@ -25,7 +25,7 @@ pub trait Step: std::error::Error {
 pub enum Failure<E: Step + 'static> {
     #[error("reconcile failed at step {}", .0.step())]
     Step(#[source] E),
-    #[error("reconcile took longer than 60 s and was given up; a request to the apiserver or the backup service hangs")]
+    #[error("reconcile took longer than 60 s and was given up; a request to the apiserver or a service hangs")]
     Deadline,
 }
 

@@ -1,11 +1,11 @@
-//! What the backup service reports, polled: which groups it holds, whether the storage keeps its promise, which epoch keys are in
+//! What the services report, polled: which groups each of them holds, whether the storage keeps its promise, which epoch keys are in
 //! use. What follows from it for groups without a Tenant is in [`retained`](crate::retained).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use ring::digest::{SHA256, digest};
 use tokio::sync::watch;
 use tsujiban_api::Device;
@@ -16,8 +16,55 @@ use uuid::Uuid;
 use crate::context::Context;
 use crate::errors::chain;
 use crate::retained;
+use crate::service_client::ServiceClient;
+use crate::services::{Service, Services};
 
 const EVERY: Duration = Duration::from_secs(30);
+/// A report that is older says nothing about which epoch keys are in use now.
+const LIFE: SignedDuration = SignedDuration::from_mins(2);
+
+/// What each service reported last.
+#[derive(Debug, Clone, Default)]
+pub struct Reports(BTreeMap<Service, Arc<Facts>>);
+
+impl Reports {
+    pub fn of(&self, service: Service) -> Option<&Arc<Facts>> {
+        self.0.get(&service)
+    }
+
+    /// Takes a report in. Answers whether it says something new.
+    pub fn take(&mut self, service: Service, facts: Arc<Facts>) -> bool {
+        let is_news = self.of(service).is_none_or(|known| !known.says_the_same(&facts));
+        self.0.insert(service, facts);
+        is_news
+    }
+
+    pub fn state(&self, service: Service, group: &GroupId, incarnation: &IncarnationId) -> Option<GroupState> {
+        self.of(service)?.groups.get(&(group.clone(), incarnation.clone())).copied()
+    }
+
+    /// Whether a service that reported after a moment does not hold the group.
+    pub fn deny(&self, group: &GroupId, incarnation: &IncarnationId, after: Timestamp) -> bool {
+        let key = (group.clone(), incarnation.clone());
+        self.0.values().filter(|facts| facts.at > after).any(|facts| facts.groups.get(&key) != Some(&GroupState::Living))
+    }
+
+    /// Why the storage does not keep its promise; `None` when it does, or when nobody has said.
+    pub fn canary_failure(&self) -> Option<&str> {
+        self.0.values().find_map(|facts| facts.canary_failure.as_deref())
+    }
+
+    /// Whether the data of this very Device was erased, so that only a restored cluster can have brought it back.
+    pub fn is_erased(&self, device: &Device) -> bool {
+        self.0.values().any(|facts| facts.is_erased(device))
+    }
+
+    /// Under which epoch keys each of these services wraps. `None` when one of them has not said so lately.
+    pub fn epochs_in_use(&self, services: &[Service], now: Timestamp) -> Option<Vec<&BTreeSet<KeyId>>> {
+        let fresh = |facts: &&Arc<Facts>| now.duration_since(facts.at) <= LIFE;
+        services.iter().map(|service| self.of(*service).filter(fresh).map(|facts| &facts.epochs_in_use)).collect()
+    }
+}
 
 /// One report, in the words of the domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,40 +105,36 @@ impl Facts {
         let uid = device.metadata.uid.as_deref().and_then(|uid| uid.parse::<Uuid>().ok());
         !self.erased_devices.is_empty() && uid.is_some_and(|uid| self.erased_devices.contains(digest(&SHA256, uid.as_bytes()).as_ref()))
     }
-
-    pub fn state(&self, group: &GroupId, incarnation: &IncarnationId) -> Option<GroupState> {
-        self.groups.get(&(group.clone(), incarnation.clone())).copied()
-    }
 }
 
-/// Polls the service for ever.
-pub async fn poll(context: Arc<Context>, facts: watch::Sender<Option<Arc<Facts>>>) {
+/// Polls one service for ever.
+pub async fn poll(context: Arc<Context>, client: impl Fn(&Services) -> Option<&ServiceClient>, reports: watch::Sender<Reports>) {
+    let Some(client) = client(&context.services) else { return std::future::pending().await };
+    let service = client.service;
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut was_away = false;
     loop {
         ticks.tick().await;
-        let report = match context.backup.report().await {
+        let report = match client.report().await {
             Ok(report) => report,
             Err(error) => {
                 was_away = true;
-                context.metrics.backup_service_up.set(0);
-                tracing::warn!(error = chain(&error), "the backup service did not report; trying again in 30 s");
+                context.metrics.service_up(service, false);
+                tracing::warn!(error = chain(&error), "the {service} did not report; trying again in 30 s");
                 continue;
             }
         };
-        context.metrics.backup_service_up.set(1);
+        context.metrics.service_up(service, true);
         let news = Arc::new(Facts::from_wire(&report, context.clock.now()));
-        context.metrics.canary_passed.set(i64::from(report.canary.is_some_and(|canary| canary.passed)));
-        facts.send_if_modified(|known| {
-            // a service that is back is news, too: what waited for it need not wait longer
-            let is_news = std::mem::take(&mut was_away) || known.as_ref().is_none_or(|known| !known.says_the_same(&news));
-            *known = Some(Arc::clone(&news));
-            is_news
-        });
+        if service == Service::Backup {
+            context.metrics.canary_passed.set(i64::from(report.canary.is_some_and(|canary| canary.passed)));
+        }
+        // a service that is back is news, too: what waited for it need not wait longer
+        reports.send_if_modified(|known| known.take(service, Arc::clone(&news)) | std::mem::take(&mut was_away));
         // one that is deleted leaves a digest behind, too; it is not there any more
         context.devices.state().iter().filter(|device| news.is_erased(device)).for_each(|device| context.wake_device(device));
-        retained::settle(&context, &news).await;
+        retained::settle(&context, service).await;
     }
 }
 
@@ -117,7 +160,10 @@ mod tests {
             erased_devices: Vec::new(),
         };
         let facts = Facts::from_wire(&report, Timestamp::UNIX_EPOCH);
-        assert_eq!(facts.state(&"acme".parse().unwrap(), &incarnation.parse().unwrap()), Some(GroupState::Erased));
+        let mut reports = Reports::default();
+        reports.take(Service::Backup, Arc::new(facts.clone()));
+        let state = |service| reports.state(service, &"acme".parse().unwrap(), &incarnation.parse().unwrap());
+        assert_eq!((state(Service::Backup), state(Service::Audit)), (Some(GroupState::Erased), None));
         assert_eq!((facts.groups.len(), facts.epochs_in_use.len()), (1, 1));
         assert_eq!(facts.canary_failure.as_deref(), Some("a locked version could be deleted"));
     }
@@ -137,5 +183,40 @@ mod tests {
         };
         assert!(facts.is_erased(&device(Some(uid))));
         assert!(!facts.is_erased(&device(Some("00000000-0000-0000-0000-000000000000"))) && !facts.is_erased(&device(None)));
+    }
+
+    /// An epoch key is destroyed by what all say, and by nothing that was said long ago.
+    #[test]
+    fn epoch_keys_are_known_only_when_every_service_has_said_so_lately() {
+        let at = |second: i64| Timestamp::from_second(second).unwrap();
+        let said = |second: i64| {
+            let report = ReportResponse { epochs_in_use: vec!["1".repeat(32)], ..ReportResponse::default() };
+            Arc::new(Facts::from_wire(&report, at(second)))
+        };
+        let both = [Service::Backup, Service::Audit];
+        let mut reports = Reports::default();
+        reports.take(Service::Backup, said(1000));
+        assert_eq!(reports.epochs_in_use(&[Service::Backup], at(1000)).map(|sets| sets.len()), Some(1));
+        assert!(reports.epochs_in_use(&both, at(1000)).is_none(), "audit has not said");
+        reports.take(Service::Audit, said(1000));
+        assert_eq!(reports.epochs_in_use(&both, at(1120)).map(|sets| sets.len()), Some(2));
+        reports.take(Service::Backup, said(1120));
+        assert!(reports.epochs_in_use(&both, at(1121)).is_none(), "audit said so too long ago");
+    }
+
+    #[test]
+    fn the_same_at_another_time_is_no_news() {
+        let said = |second: i64, epochs: &[&str]| {
+            let epochs_in_use = epochs.iter().map(|digit| digit.repeat(32)).collect();
+            Arc::new(Facts::from_wire(
+                &ReportResponse { epochs_in_use, ..ReportResponse::default() },
+                Timestamp::from_second(second).unwrap(),
+            ))
+        };
+        let mut reports = Reports::default();
+        assert!(reports.take(Service::Backup, said(1, &["1"])));
+        assert!(!reports.take(Service::Backup, said(2, &["1"])));
+        assert!(reports.take(Service::Audit, said(2, &["1"])));
+        assert!(reports.take(Service::Backup, said(3, &["2"])));
     }
 }

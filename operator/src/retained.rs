@@ -1,5 +1,5 @@
-//! Groups that the backup service holds and that have no Tenant: retained ones are noted as such, and when staff have erased
-//! one, its namespace goes too.
+//! Groups that a service holds and that have no Tenant: retained ones are noted as such, and when staff have erased one, its namespace
+//! goes too, and then what the other services hold of it.
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
@@ -10,8 +10,33 @@ use tsujiban_proto::lifecycle::v1::GroupState;
 use crate::apply::{ApplyError, delete, failed};
 use crate::context::Context;
 use crate::errors::chain;
-use crate::report::Facts;
+use crate::history;
+use crate::service_client::{CallError, ServiceClient};
+use crate::services::Service;
 use crate::tenant::{belongs_to_group, dereference::live_namespace, incarnation};
+
+/// What could not be settled.
+#[derive(Debug, thiserror::Error)]
+enum SettleError {
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    #[error("the group could not be noted as retained")]
+    Detach(#[source] CallError),
+    #[error("what is left of the group could not be erased")]
+    Erase(#[source] CallError),
+}
+
+/// What is known of one incarnation of a group that has no Tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Who speaks.
+    pub service: Service,
+    pub state: GroupState,
+    /// What the first service says of the same incarnation: staff erase groups there.
+    pub first: Option<GroupState>,
+    /// Whether our namespace of the group names this incarnation.
+    pub is_annotated: bool,
+}
 
 /// What to do about a group that has no Tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,48 +46,66 @@ pub enum Settlement {
     Detach,
     /// The group's data is erased, and the namespace is the last that is left of it.
     DeleteNamespace,
+    /// The group was erased where staff erase groups, and its namespace has gone: this service is to erase it, too.
+    Erase,
 }
 
-/// Decides. `annotated` is the incarnation that our namespace of the group names.
-pub fn settlement(state: GroupState, incarnation: &IncarnationId, annotated: Option<&IncarnationId>) -> Settlement {
-    match state {
+/// Decides.
+pub fn settlement(standing: Standing) -> Settlement {
+    let was_erased = standing.service != Service::Backup && standing.first == Some(GroupState::Erased);
+    match standing.state {
+        GroupState::Living | GroupState::Retained if was_erased && standing.is_annotated => Settlement::Nothing, // the namespace goes first
+        GroupState::Living | GroupState::Retained if was_erased => Settlement::Erase,
         GroupState::Living => Settlement::Detach,
-        GroupState::Erased if annotated == Some(incarnation) => Settlement::DeleteNamespace,
+        GroupState::Erased if standing.service == Service::Backup && standing.is_annotated => Settlement::DeleteNamespace,
         GroupState::Erased | GroupState::Retained | GroupState::Unspecified => Settlement::Nothing,
     }
 }
 
-/// Settles every group of a report. What fails is tried again with the next one.
-pub async fn settle(context: &Context, facts: &Facts) {
+/// Settles every group of a service's report. What fails is tried again with the next one.
+pub async fn settle(context: &Context, service: Service) {
+    let reports = context.reports.borrow().clone();
+    let Some(facts) = reports.of(service).cloned() else { return };
+    let Some(client) = context.services.all().find(|client| client.service == service) else { return };
     for ((group, incarnation), state) in &facts.groups {
-        if *state == GroupState::Retained
+        let first = reports.state(Service::Backup, group, incarnation);
+        let standing = Standing { service, state: *state, first, is_annotated: false };
+        if settlement(standing) == Settlement::Nothing && settlement(Standing { is_annotated: true, ..standing }) == Settlement::Nothing
             || context.tenants.state().iter().any(|tenant| tenant.metadata.name.as_deref() == Some(group.as_str()))
         {
             continue; // the cache says that there is a Tenant; whether there is none is read live
         }
-        if let Err(error) = settle_one(context, group, incarnation, *state).await {
+        if let Err(error) = settle_one(context, client, group, incarnation, standing).await {
             tracing::warn!(group = %group, error = chain(&error), "a group without a Tenant could not be settled; trying again in 30 s");
         }
     }
 }
 
-async fn settle_one(context: &Context, group: &GroupId, incarnation: &IncarnationId, state: GroupState) -> Result<(), ApplyError> {
+async fn settle_one(
+    context: &Context,
+    client: &ServiceClient,
+    group: &GroupId,
+    incarnation: &IncarnationId,
+    standing: Standing,
+) -> Result<(), SettleError> {
     let namespace = live_namespace(&context.client, group).await?.filter(|namespace| belongs_to_group(namespace, group));
-    let annotated = namespace.as_ref().and_then(self::incarnation);
-    let settlement = settlement(state, incarnation, annotated.as_ref());
+    let is_annotated = namespace.as_ref().and_then(self::incarnation).as_ref() == Some(incarnation);
+    let settlement = settlement(Standing { is_annotated, ..standing });
     if settlement == Settlement::Nothing || has_tenant(context, group).await? {
         return Ok(());
     }
     match (settlement, namespace) {
-        (Settlement::Detach, _) => {
-            if let Err(error) = context.backup.detach(group, incarnation).await {
-                tracing::warn!(group = %group, error = chain(&error), "a retained group could not be noted as such");
-            }
-            Ok(())
+        (Settlement::Detach, _) => client.detach(group, incarnation).await.map_err(SettleError::Detach),
+        (Settlement::Erase, _) => {
+            tracing::info!(group = %group, incarnation = %incarnation, "the group was erased by staff; erasing it in the {}", client.service);
+            client.erase_group(group, incarnation).await.map_err(SettleError::Erase)
         }
         (Settlement::DeleteNamespace, Some(namespace)) if namespace.metadata.deletion_timestamp.is_none() => {
+            if !history::may_go_along(context, group, &namespace).await? {
+                return Ok(()); // with the next report
+            }
             tracing::info!(group = %group, incarnation = %incarnation, "the group was erased by staff; deleting its namespace");
-            delete(&Api::<Namespace>::all(context.client.clone()), &namespace).await
+            Ok(delete(&Api::<Namespace>::all(context.client.clone()), &namespace).await?)
         }
         _ => Ok(()),
     }
@@ -77,15 +120,37 @@ async fn has_tenant(context: &Context, group: &GroupId) -> Result<bool, ApplyErr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use GroupState::{Erased, Living, Retained};
+
+    fn decided(service: Service, state: GroupState, first: Option<GroupState>, is_annotated: bool) -> Settlement {
+        settlement(Standing { service, state, first, is_annotated })
+    }
 
     /// C25: what staff erased leaves no namespace behind, and a namespace of a newer life is not touched.
     #[test]
     fn only_the_erased_incarnation_loses_its_namespace() {
-        let [old, new]: [IncarnationId; 2] = ["0", "1"].map(|digit| digit.repeat(32).parse().unwrap());
-        assert_eq!(settlement(GroupState::Erased, &old, Some(&old)), Settlement::DeleteNamespace);
-        assert_eq!(settlement(GroupState::Erased, &old, Some(&new)), Settlement::Nothing);
-        assert_eq!(settlement(GroupState::Erased, &old, None), Settlement::Nothing);
-        assert_eq!(settlement(GroupState::Retained, &old, Some(&old)), Settlement::Nothing);
-        assert_eq!(settlement(GroupState::Living, &old, Some(&old)), Settlement::Detach);
+        let by_backup = |state, is_annotated| decided(Service::Backup, state, Some(state), is_annotated);
+        assert_eq!(by_backup(Erased, true), Settlement::DeleteNamespace);
+        assert_eq!(by_backup(Erased, false), Settlement::Nothing);
+        assert_eq!(by_backup(Retained, true), Settlement::Nothing);
+        assert_eq!(by_backup(Living, true), Settlement::Detach);
+    }
+
+    /// C25: what staff erased in the one service is erased in all, and nothing is that they did not erase.
+    #[test]
+    fn an_erased_group_is_erased_everywhere_once_its_namespace_has_gone() {
+        let by_audit = |state, first, is_annotated| decided(Service::Audit, state, first, is_annotated);
+        for state in [Living, Retained] {
+            assert_eq!(by_audit(state, Some(Erased), false), Settlement::Erase);
+            assert_eq!(by_audit(state, Some(Erased), true), Settlement::Nothing, "the namespace goes first");
+        }
+        assert_eq!(by_audit(Erased, Some(Erased), true), Settlement::Nothing, "the namespace is not audit's business");
+        for first in [None, Some(Living), Some(Retained)] {
+            for is_annotated in [false, true] {
+                assert_eq!(by_audit(Living, first, is_annotated), Settlement::Detach);
+                assert_eq!(by_audit(Retained, first, is_annotated), Settlement::Nothing);
+                assert_eq!(by_audit(Erased, first, is_annotated), Settlement::Nothing);
+            }
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What the leader does: two controllers and the tasks that feed them.
 
 use std::fmt::Debug;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,21 +22,25 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::{UnboundedReceiverStream, WatchStream};
-use tsujiban_api::names::{FIELD_MANAGER, LABEL_TENANT};
+use tsujiban_api::names::FIELD_MANAGER;
 use tsujiban_api::{Device, Tenant};
 use tsujiban_core::clock::Clock;
 use tsujiban_sealing::Random;
 
 use crate::attempts::{self, Book};
 use crate::backoff::Backoff;
-use crate::backup_client::BackupClient;
 use crate::context::{Context, Listed};
 use crate::fence::Fence;
+use crate::history::{self, Journal, Sites};
 use crate::metrics::Metrics;
 use crate::pki::{Keeper, Keys};
 use crate::reconcile::after_error;
+use crate::report::Reports;
+use crate::service_client::ServiceClient;
+use crate::services::{Service, Services};
 use crate::settings::Settings;
 use crate::tenant::build::Platform;
+use crate::tenant::children::{Whose, follow, tenant_of};
 use crate::tenant::dereference::{APISERVER, APISERVER_NAMESPACE};
 use crate::{deadline, device, report, stall, sweep, tenant};
 
@@ -60,15 +65,24 @@ pub struct World {
 
 /// Leads until it is dropped. Returns only when something is broken.
 pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
-    let (facts_in, facts) = watch::channel(None);
+    let (reports_in, reports) = watch::channel(Reports::default());
     let (bundle_in, ca_bundle) = watch::channel(None);
     let (keys_in, keys) = watch::channel(Keys::Pending);
     let (to_tenants, tenants_to_wake) = mpsc::unbounded_channel();
     let (to_devices, devices_to_wake) = mpsc::unbounded_channel();
     let (tenants, tenant_writer) = reflector::store();
     let (devices, device_writer) = reflector::store();
+    let (sites, site_writer) = reflector::store();
     let ((tenants_listed_in, tenants_listed), (devices_listed_in, devices_listed)) = (watch::channel(false), watch::channel(false));
+    let (sites_listed_in, sites_listed) = watch::channel(false);
     let client = deadline::bounded(world.client);
+    let connect = |service, endpoint, token: &Path| {
+        ServiceClient::new(service, endpoint, token.to_owned(), ca_bundle.clone()).behind(world.fence.clone())
+    };
+    let services = Services {
+        backup: connect(Service::Backup, settings.backup_endpoint(), &settings.backup_token_file),
+        audit: settings.audit_endpoint().map(|endpoint| connect(Service::Audit, endpoint, &settings.audit_token_file)),
+    };
     world.metrics.vigil.lead(&[tenant::KIND, device::KIND], Instant::now());
     let keeper = Keeper {
         client: client.clone(),
@@ -77,7 +91,8 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
         clock: Arc::clone(&world.clock),
         random: Arc::clone(&world.random),
         metrics: Arc::clone(&world.metrics),
-        facts: facts.clone(),
+        services: services.names(),
+        reports: reports.clone(),
         ca_bundle: bundle_in,
         keys: keys_in,
     };
@@ -91,7 +106,7 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
             backup_endpoint: settings.backup_endpoint(),
         },
         forbidden: settings.forbidden(),
-        backup: BackupClient::new(settings.backup_endpoint(), settings.backup_token_file.clone(), ca_bundle.clone()).behind(world.fence),
+        services,
         metrics: world.metrics,
         backoff: Backoff::default(),
         recorder: Recorder::new(client.clone(), Reporter::from(FIELD_MANAGER)),
@@ -99,20 +114,27 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
         devices: devices.clone(),
         listed: Listed { tenants: tenants_listed, devices: devices_listed },
         book: Book::default(),
+        journal: Journal::new(settings.audit_endpoint().is_some()),
+        sites: Sites::default(),
+        changes_are_stamped: settings.changes_are_stamped,
         conformance: tenant::conformance::Book::default(),
-        facts: facts.clone(),
+        ledger: tenant::ledger::Ledger::default(),
+        reports: reports.clone(),
         ca_bundle: ca_bundle.clone(),
         keys: keys.clone(),
         to_tenants,
         to_devices,
     });
 
-    let everything = futures::stream::select_all([
+    // what every group's objects depend on, and what only their status does
+    let foundations = futures::stream::select_all([
         WatchStream::from_changes(ca_bundle).map(|_| ()).boxed(),
         WatchStream::from_changes(keys).map(|_| ()).boxed(),
-        WatchStream::from_changes(facts).map(|_| ()).boxed(),
         apiserver_moves(&client).boxed(),
     ]);
+    let doubting = Arc::clone(&context);
+    let foundations = foundations.inspect(move |()| doubting.ledger.doubt_all());
+    let everything = futures::stream::select(foundations, WatchStream::from_changes(reports).map(|_| ()));
     let (tenants_again, devices_again) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let listening = |kind| stall::listening(&client, kind, &context.metrics);
     let tenant_stream =
@@ -122,9 +144,19 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
 
     let mut tasks = JoinSet::new();
     tasks.spawn(named("keys and certificates", keeper.run()));
-    tasks.spawn(named("report", report::poll(Arc::clone(&context), facts_in)));
+    tasks.spawn(named("report", report::poll(Arc::clone(&context), |services| Some(&services.backup), reports_in.clone())));
+    tasks.spawn(named("report of the history", report::poll(Arc::clone(&context), |services| services.audit.as_ref(), reports_in)));
+    tasks.spawn(named("history", history::run(Arc::clone(&context))));
+    let sites_again = Arc::new(Notify::new());
+    let following = history::follow(Arc::clone(&context), watch_config(), site_writer, sites_listed_in, Arc::clone(&sites_again));
+    tasks.spawn(named("watch of sites", following));
+    tasks.spawn(named("sites", history::keep(Arc::clone(&context), sites.clone(), sites_listed.clone())));
+    if context.journal.is_kept() {
+        tasks.spawn(named("sweep of sites", sweep::run(Api::all(client.clone()), sites, sites_listed, sites_again)));
+    }
     tasks.spawn(named("attempts", attempts::poll(Arc::clone(&context))));
     tasks.spawn(named("cluster role bindings", tenant::conformance::follow(Arc::clone(&context))));
+    tasks.spawn(named("sweep of generated objects", tenant::children::sweep(Arc::clone(&context))));
     tasks.spawn(named("vigil", stall::keep(Arc::clone(&context))));
     let Listed { tenants: tenants_listed, devices: devices_listed } = context.listed.clone();
     tasks.spawn(named("sweep of tenants", sweep::run(Api::all(client.clone()), tenants.clone(), tenants_listed, tenants_again)));
@@ -172,22 +204,6 @@ where
         .predicate_filter(predicates::generation.combine(predicates::finalizers), PredicateConfig::default())
 }
 
-/// Watches what the operator generates, metadata only. An object leads to its Tenant by label, since none is owned by it.
-fn children<K>(client: &Client) -> impl Stream<Item = Result<PartialObjectMeta<K>, watcher::Error>> + Send + use<K>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
-{
-    watcher(Api::<PartialObjectMeta<K>>::all(client.clone()), watch_config().labels(LABEL_TENANT))
-        .default_backoff()
-        .modify(|object| object.managed_fields_mut().clear())
-        .touched_objects()
-}
-
-#[allow(clippy::needless_pass_by_value)] // the shape that a controller's mapper has
-fn tenant_of<K>(object: PartialObjectMeta<K>) -> Option<ObjectRef<Tenant>> {
-    object.metadata.labels.as_ref().and_then(|labels| labels.get(LABEL_TENANT)).map(|name| ObjectRef::new(name))
-}
-
 /// Says whenever the apiserver answers at other addresses.
 fn apiserver_moves(client: &Client) -> impl Stream<Item = ()> + Send + use<> {
     let api: Api<EndpointSlice> = Api::namespaced(client.clone(), APISERVER_NAMESPACE);
@@ -202,16 +218,16 @@ async fn tenant_controller(
     wake: mpsc::UnboundedReceiver<ObjectRef<Tenant>>,
     context: Arc<Context>,
 ) {
-    let client = context.client.clone();
+    let (generated, everybody) = (Whose::Generated, Whose::Everybody);
     Controller::for_stream(stream, store)
-        .with_config(controller::Config::default().concurrency(4).debounce(Duration::from_millis(200)))
-        .watches_stream(children::<Namespace>(&client), tenant_of)
-        .watches_stream(children::<NetworkPolicy>(&client), tenant_of)
-        .watches_stream(children::<ResourceQuota>(&client), tenant_of)
-        .watches_stream(children::<LimitRange>(&client), tenant_of)
-        .watches_stream(children::<ServiceAccount>(&client), tenant_of)
-        .watches_stream(children::<RoleBinding>(&client), tenant_of)
-        .watches_stream(children::<CronJob>(&client), tenant_of)
+        .with_config(controller::Config::default().concurrency(8).debounce(Duration::from_millis(200)))
+        .watches_stream(follow::<PartialObjectMeta<Namespace>>(generated, watch_config(), &context), |object| tenant_of(&object))
+        .watches_stream(follow::<PartialObjectMeta<NetworkPolicy>>(everybody, watch_config(), &context), |object| tenant_of(&object))
+        .watches_stream(follow::<ResourceQuota>(generated, watch_config(), &context), |object| tenant_of(&object))
+        .watches_stream(follow::<PartialObjectMeta<LimitRange>>(generated, watch_config(), &context), |object| tenant_of(&object))
+        .watches_stream(follow::<PartialObjectMeta<ServiceAccount>>(generated, watch_config(), &context), |object| tenant_of(&object))
+        .watches_stream(follow::<PartialObjectMeta<RoleBinding>>(everybody, watch_config(), &context), |object| tenant_of(&object))
+        .watches_stream(follow::<PartialObjectMeta<CronJob>>(generated, watch_config(), &context), |object| tenant_of(&object))
         .reconcile_all_on(everything)
         .reconcile_on(UnboundedReceiverStream::new(wake))
         .run(tenant::reconcile, |tenant, error, context| after_error(tenant::KIND, &tenant, error, &context), context)
@@ -229,7 +245,7 @@ async fn device_controller(
     context: Arc<Context>,
 ) {
     Controller::for_stream(stream, store)
-        .with_config(controller::Config::default().concurrency(8).debounce(Duration::from_millis(300)))
+        .with_config(controller::Config::default().concurrency(16).debounce(Duration::from_millis(300)))
         .reconcile_on(UnboundedReceiverStream::new(wake))
         .run(device::reconcile, |device, error, context| after_error(device::KIND, &device, error, &context), context)
         .for_each(|result| {

@@ -38,6 +38,20 @@ pub struct Settings {
     #[arg(long, env = "TSUJIBAN_BACKUP_TOKEN_FILE", default_value = "/var/run/secrets/tsujiban.dev/backup/token")]
     pub backup_token_file: PathBuf,
 
+    /// Where the audit service answers, such as https://tsujiban-audit.tsujiban-system.svc:8443. Empty: there is no operation history, and
+    /// nothing of what people declare is recorded (C5 is not kept).
+    #[arg(long, env = "TSUJIBAN_AUDIT_ENDPOINT", default_value = "")]
+    pub audit_endpoint: String,
+
+    /// The projected ServiceAccount token for the audit service. Read again for each call.
+    #[arg(long, env = "TSUJIBAN_AUDIT_TOKEN_FILE", default_value = "/var/run/secrets/tsujiban.dev/audit/token")]
+    pub audit_token_file: PathBuf,
+
+    /// The apiserver writes down who changed a Tenant, Site or Device (MutatingAdmissionPolicy tsujiban-changed-by). Without it that annotation
+    /// may be anybody's, and nobody is believed who stands there.
+    #[arg(long, env = "TSUJIBAN_CHANGES_ARE_STAMPED")]
+    pub changes_are_stamped: bool,
+
     /// Where /metrics, /livez and /readyz are served.
     #[arg(long, env = "TSUJIBAN_LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
@@ -49,6 +63,11 @@ pub struct Settings {
 impl Settings {
     pub fn backup_endpoint(&self) -> String {
         self.backup_endpoint.clone().unwrap_or_else(|| format!("https://{}.{}.svc:{}", names::BACKUP, self.namespace, names::GRPC_PORT))
+    }
+
+    /// Where the history is, if there is one.
+    pub fn audit_endpoint(&self) -> Option<String> {
+        Some(self.audit_endpoint.clone()).filter(|endpoint| !endpoint.is_empty())
     }
 
     /// The ranges that no group may declare.
@@ -77,6 +96,7 @@ mod tests {
             "10.1.0.0/16,10.2.0.0/16",
         ]);
         assert_eq!(settings.forbidden_cidrs.len(), 2);
+        assert_eq!(settings.audit_endpoint(), None);
         assert_eq!(settings.backup_endpoint(), "https://tsujiban-backup.tsujiban-system.svc:8443");
     }
 

@@ -22,6 +22,9 @@ pub const LOOK: Duration = Duration::from_secs(5);
 /// What stands still for this long may be helped by a restart.
 const HOPELESS: Duration = Duration::from_mins(10);
 
+/// More changes that wait at once are a load.
+const BUSY: usize = 20;
+
 /// How a reconcile ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
@@ -123,6 +126,11 @@ impl Vigil {
         state.looked = Some(now);
         let stands_still = !state.reasons(now).is_empty();
         state.since = stands_still.then(|| state.since.unwrap_or(now));
+    }
+
+    /// Whether so many changes wait that what can be done later should be.
+    pub fn is_busy(&self) -> bool {
+        self.state().kinds.values().map(|kind| kind.behind.len()).sum::<usize>() > BUSY
     }
 
     /// For each kind: for how long the oldest change has waited, and for how long its watch was not answered.

@@ -2,11 +2,14 @@
 
 mod apply;
 pub mod build;
+pub mod children;
 pub mod claim;
 pub mod conformance;
 pub mod delete;
 pub mod dereference;
 pub mod freshness;
+pub mod keys;
+pub mod ledger;
 pub mod quantity;
 pub mod status;
 pub mod validate;
@@ -14,28 +17,28 @@ pub mod validate;
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
 use kube::{Api, Resource, ResourceExt};
-use tsujiban_api::{Tenant, names};
-use tsujiban_core::id::IncarnationId;
-use tsujiban_proto::lifecycle::v1::GroupState;
+use tsujiban_api::{Recorded, Tenant, names};
 
 use crate::apply::ApplyError;
 use crate::backoff::spread;
-use crate::backup_client::BackupError;
 use crate::condition::{Verdict, find, is_true};
 use crate::context::{Context, Listed};
 use crate::errors::chain;
 use crate::finalizer;
-use crate::pki::Keys;
+use crate::history::{self, Kind};
 use crate::reconcile::{Failure, Step, observed};
+use crate::service_client::CallError;
+
+use ledger::{Key, Known, Settled, Watched as _};
 
 pub use claim::{belongs_to, belongs_to_group, incarnation};
 
 pub const KIND: &str = "Tenant";
-/// How often everything of a Tenant is read again, also when nothing is known to have changed: with its spread, less than a minute
-/// after an event was lost.
+/// How often a Tenant is looked at again, and everything of one that is not as it must be: with its spread, within less than a minute.
 const RESYNC: Duration = Duration::from_secs(45);
 /// How often a namespace that is going away is looked at.
 const WAIT: Duration = Duration::from_secs(2);
@@ -56,8 +59,8 @@ pub enum TenantError {
     Namespace(ApplyError),
     #[error(transparent)]
     Isolation(ApplyError),
-    #[error("the group could not be prepared in the backup service")]
-    Keys(#[source] BackupError),
+    #[error("the group could not be prepared in every service")]
+    Keys(#[source] CallError),
     #[error(transparent)]
     Annotate(ApplyError),
     #[error(transparent)]
@@ -95,33 +98,75 @@ async fn run(tenant: &Tenant, context: &Context) -> Result<Action, TenantError> 
     if tenant.metadata.deletion_timestamp.is_some() {
         return leave(tenant, context, &id).await;
     }
+    history::look(context, Kind::Tenant, &id.group, tenant, &tenant.spec, said(tenant));
     if !finalizer::is_set(tenant) {
         let api: Api<Tenant> = Api::all(context.client.clone());
         finalizer::add(&api, tenant).await.map_err(TenantError::Finalizer)?;
         return Ok(Action::requeue(WAIT)); // the change comes back as an event
     }
     Listed::wait(&context.listed.devices).await;
+    let key = Key::of(&id, tenant.metadata.generation);
     let mut outcome = survey(tenant, context, &id);
-    let built = match validate::validate(&id, &tenant.spec, &context.forbidden) {
-        Ok(valid) => {
-            outcome.suspended = valid.suspended;
-            outcome.schedule = Some(valid.plan.own(id.group.as_str()).0);
-            build_up(tenant, context, valid, &mut outcome).await
-        }
-        Err(wrong) => {
-            outcome.invalid = Some(validate::sentences(&wrong));
-            outcome.fresh = None;
+    let gone_through = match still_right(context, &id, &key).await {
+        Some(found) => {
+            outcome = status::Outcome { devices: outcome.devices, fresh: outcome.fresh, ..found };
             Ok(())
         }
+        None => go_through(tenant, context, &id, key, &mut outcome).await,
     };
+    outcome.recorded = history::recorded(context, tenant, said(tenant)).await;
     let status = status::status(tenant, &outcome, context.clock.now());
     let written = status::write(&context.client, tenant, &status).await.map_err(TenantError::Status)?;
     if written {
         announce(tenant, &id, &status, context).await;
     }
-    built?;
+    gone_through?;
     let is_going = outcome.namespace.as_ref().is_some_and(|verdict| verdict.reason == TERMINATING);
     Ok(Action::requeue(if is_going { GOING } else { spread(RESYNC, id.group.as_str()) }))
+}
+
+/// What was found when the group was last gone through, if nothing has changed since as far as is known.
+async fn still_right(context: &Context, id: &validate::Identity, key: &Key) -> Option<status::Outcome> {
+    let (group, now) = (id.group.as_str(), context.clock.now());
+    let Settled { outcome, at } = context.ledger.settled(group, key, now)?;
+    if outcome.incarnation.as_ref().is_none_or(|life| context.reports.borrow().deny(&id.group, life, at)) {
+        return None;
+    }
+    if context.ledger.take_unwatched(group, now) {
+        // nobody may watch ConfigMaps, for others' are among them
+        let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), &names::namespace(&id.group));
+        let found = api.get_metadata_opt(names::CA_CONFIGMAP).await.ok()??;
+        if context.ledger.heard(group, found.place(), found.mark()) {
+            return None;
+        }
+    }
+    Some(outcome)
+}
+
+/// Goes through all of a group, and makes right what is not.
+async fn go_through(
+    tenant: &Tenant,
+    context: &Context,
+    id: &validate::Identity,
+    key: Key,
+    outcome: &mut status::Outcome,
+) -> Result<(), TenantError> {
+    let valid = match validate::validate(id, &tenant.spec, &context.forbidden) {
+        Ok(valid) => valid,
+        Err(wrong) => {
+            outcome.invalid = Some(validate::sentences(&wrong));
+            outcome.fresh = None;
+            return Ok(());
+        }
+    };
+    outcome.suspended = valid.suspended;
+    outcome.schedule = Some(valid.plan.own(id.group.as_str()).0);
+    let pass = context.ledger.begin(id.group.as_str());
+    let known = build_up(tenant, context, valid, outcome).await?;
+    if outcome.is_right() {
+        context.ledger.settle(&pass, id.group.as_str(), key, known, outcome.clone(), context.clock.now());
+    }
+    Ok(())
 }
 
 /// What is known about the group's devices without asking anybody.
@@ -129,7 +174,7 @@ fn survey(tenant: &Tenant, context: &Context, id: &validate::Identity) -> status
     let fleet = freshness::Fleet::of(&context.devices_of(&id.group));
     let age = fleet.oldest.filter(|_| !tenant.spec.suspended).map(|oldest| context.clock.now().duration_since(oldest).as_secs_f64());
     context.metrics.backup_age(id.group.as_str(), age);
-    let canary = context.facts.borrow().as_ref().and_then(|facts| facts.canary_failure.clone());
+    let canary = context.reports.borrow().canary_failure().map(str::to_owned);
     status::Outcome {
         devices: fleet.devices,
         fresh: Some(fleet.verdict(tenant.spec.suspended, canary.as_deref())),
@@ -137,13 +182,13 @@ fn survey(tenant: &Tenant, context: &Context, id: &validate::Identity) -> status
     }
 }
 
-/// Builds and applies, step by step, and notes how far it came.
+/// Builds and applies, step by step, and notes how far it came. Answers what is there then.
 async fn build_up(
     tenant: &Tenant,
     context: &Context,
     valid: validate::ValidTenant,
     outcome: &mut status::Outcome,
-) -> Result<(), TenantError> {
+) -> Result<Known, TenantError> {
     let (client, id, suspended) = (&context.client, valid.id.clone(), valid.suspended);
     let found = match dereference::dereference(client, &id.group).await {
         Ok(found) => found,
@@ -152,11 +197,11 @@ async fn build_up(
             return Err(TenantError::Dereference(error));
         }
     };
-    let (held, held_namespace) = match apply::hold(client, &id, found.namespace.as_ref()).await {
-        Ok(apply::Holding::Held { incarnation, namespace }) => (incarnation, namespace),
+    let (held, held_namespace, before) = match apply::hold(client, &id, found.namespace.as_ref()).await {
+        Ok(apply::Holding::Held { incarnation, namespace, before }) => (incarnation, namespace, before),
         Ok(refused) => {
             outcome.namespace = Some(refusal(&id, &refused));
-            return Ok(());
+            return Ok(Known::default());
         }
         Err(error) => return Err(noted(&mut outcome.namespace, error, TenantError::Namespace)),
     };
@@ -168,73 +213,26 @@ async fn build_up(
         apiserver: found.apiserver,
         ca_bundle: context.ca_bundle.borrow().clone(),
     };
-    let (cron_jobs, mut live) = match apply::isolate(client, &id, build::build(&blueprint)).await {
+    let apply::Isolated { cron_jobs, mut live, mut known } = match apply::isolate(client, &id, before, build::build(&blueprint)).await {
         Ok(isolated) => isolated,
         Err(error) => return Err(noted(&mut outcome.isolation, error, TenantError::Isolation)),
     };
     outcome.isolation = Some(Verdict::holds("Isolated", "rights, network policies, quota and limits are as they must be"));
-    let keys = prepare(tenant, context, &id, held, outcome).await;
-    if let Err(error) = apply::schedule(client, &id, cron_jobs, suspended).await {
-        return Err(noted(&mut outcome.scheduled, error, TenantError::Schedule));
+    let keys = keys::prepare(tenant, context, &id, held, &held_namespace, outcome).await;
+    match apply::schedule(client, &id, before, cron_jobs, suspended).await {
+        Ok(cron_jobs) => known.note(&cron_jobs),
+        Err(error) => return Err(noted(&mut outcome.scheduled, error, TenantError::Schedule)),
     }
     outcome.scheduled = Some(scheduled(&blueprint.tenant, outcome.schedule.as_deref().unwrap_or_default()));
-    live.namespace = Some(*held_namespace);
+    let (keys, annotated) = match keys {
+        Ok(annotated) => (Ok(()), annotated),
+        Err(error) => (Err(error), None),
+    };
+    let namespace = annotated.unwrap_or(*held_namespace);
+    known.note([&namespace]);
+    live.namespace = Some(namespace);
     outcome.conformance = conformance::evaluate(context, &blueprint.tenant, tenant.metadata.generation, &live).await;
-    keys
-}
-
-/// Has the services make the group's keys, and notes under which incarnation.
-async fn prepare(
-    tenant: &Tenant,
-    context: &Context,
-    id: &validate::Identity,
-    annotated: Option<IncarnationId>,
-    outcome: &mut status::Outcome,
-) -> Result<(), TenantError> {
-    let keys = context.keys.borrow().clone();
-    if let Keys::Missing(why) = keys {
-        outcome.keys = Some(Verdict::fails("MasterKeyMissing", why));
-        outcome.incarnation = annotated;
-        return Ok(());
-    }
-    let noted_before = tenant.status.as_ref().and_then(|status| status.incarnation.as_ref()).and_then(|text| text.parse().ok());
-    // the report may be older than this Tenant: for one whose status does not say so yet, the services are asked to prepare
-    let known = noted_before.is_some() && noted_before == annotated;
-    let expected: Option<IncarnationId> = annotated.clone().or(noted_before);
-    let prepared = Verdict::holds("Prepared", "the services keep the group's data under its incarnation, sealed with its keys");
-    let reported = context.facts.borrow().clone();
-    if let (Some(annotated), Some(facts)) = (&annotated, reported)
-        && known
-        && facts.state(&id.group, annotated) == Some(GroupState::Living)
-    {
-        outcome.incarnation = Some(annotated.clone());
-        outcome.keys = Some(prepared);
-        return Ok(());
-    }
-    match context.backup.prepare(&id.group, expected.as_ref()).await {
-        Ok(incarnation) => {
-            outcome.incarnation = Some(incarnation.clone());
-            if annotated.as_ref() != Some(&incarnation)
-                && let Err(error) = apply::annotate(&context.client, id, &incarnation).await
-            {
-                return Err(noted(&mut outcome.keys, error, TenantError::Annotate));
-            }
-            outcome.keys = Some(prepared);
-            Ok(())
-        }
-        Err(error) => {
-            outcome.incarnation = annotated;
-            if let Some(message) = error.refusal() {
-                outcome.keys = Some(Verdict::fails("Refused", message));
-            } else if is_true(conditions(tenant), tsujiban_api::tenant::condition::KEYS_READY) && outcome.incarnation.is_some() {
-                outcome.keys = Some(prepared); // the keys are there; that the service is away now, its own alert tells
-            } else {
-                let message = "the backup service does not answer; trying again, and the operator's log says what is wrong";
-                outcome.keys = Some(Verdict::fails("BackupUnavailable", message));
-            }
-            Err(TenantError::Keys(error))
-        }
-    }
+    keys.map(|()| known)
 }
 
 fn conditions(tenant: &Tenant) -> &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition] {
@@ -273,9 +271,15 @@ async fn leave(tenant: &Tenant, context: &Context, id: &validate::Identity) -> R
     if !finalizer::is_set(tenant) {
         return Ok(Action::await_change());
     }
+    history::look(context, Kind::Tenant, &id.group, tenant, &tenant.spec, said(tenant));
+    if !history::may_go(context, tenant).await {
+        return wait_for_history(tenant, context).await;
+    }
     let (leaving, result) = match delete::clean_up(context, tenant, id).await {
         Ok(delete::Progress::Released) => {
             context.conformance.forget(id.group.as_str());
+            context.ledger.forget(id.group.as_str());
+            context.journal.forget(&id.uid);
             return Ok(Action::await_change());
         }
         Ok(delete::Progress::Waiting) => {
@@ -283,11 +287,28 @@ async fn leave(tenant: &Tenant, context: &Context, id: &validate::Identity) -> R
         }
         Err(error) => (Verdict::fails("ErasePending", chain(&error)), Err(TenantError::Delete(error))),
     };
-    let devices = tenant.status.as_ref().and_then(|status| status.devices).unwrap_or_default();
-    let outcome = status::Outcome { leaving: Some(leaving), devices, ..status::Outcome::default() };
-    let status = status::status(tenant, &outcome, context.clock.now());
-    status::write(&context.client, tenant, &status).await.map_err(TenantError::Status)?;
+    tell_leaving(tenant, context, leaving).await?;
     result
+}
+
+/// Nothing is done about a deletion before it is in the history: once the Tenant has gone, nothing tells of it any more.
+async fn wait_for_history(tenant: &Tenant, context: &Context) -> Result<Action, TenantError> {
+    let why = "the deletion is not in the operation history yet, and nothing is done before it is: the audit service does not take it";
+    tell_leaving(tenant, context, Verdict::fails("NotRecorded", why)).await?;
+    Ok(Action::requeue(GOING))
+}
+
+async fn tell_leaving(tenant: &Tenant, context: &Context, leaving: Verdict) -> Result<(), TenantError> {
+    let devices = tenant.status.as_ref().and_then(|status| status.devices).unwrap_or_default();
+    let recorded = tenant.uid().and_then(|uid| context.journal.recorded(&uid, said(tenant)));
+    let outcome = status::Outcome { leaving: Some(leaving), devices, recorded, ..status::Outcome::default() };
+    let status = status::status(tenant, &outcome, context.clock.now());
+    status::write(&context.client, tenant, &status).await.map(|_| ()).map_err(TenantError::Status)
+}
+
+/// What the status says of the operation history.
+fn said(tenant: &Tenant) -> Option<&Recorded> {
+    tenant.status.as_ref()?.recorded.as_ref()
 }
 
 /// Tells people when a Tenant became ready, or stopped being it; has its Devices looked at when what they depend on changed.

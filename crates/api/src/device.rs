@@ -5,6 +5,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::history::Recorded;
+
 /// A managed router or similar. What it is, is its serial number; its name may be used again for another device.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
@@ -195,6 +197,9 @@ pub struct DeviceStatus {
     /// How the last attempt ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_attempt: Option<LastAttempt>,
+    /// The newest spec that is in the operation history; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recorded: Option<Recorded>,
 }
 
 /// The newest stored snapshot of a device.

@@ -3,11 +3,13 @@
 //! No client lives here. The CRD files under `crds/` are printed from these types by `cargo run -p tsujiban-api --bin crds`.
 
 pub mod device;
+mod history;
 pub mod names;
 pub mod site;
 pub mod tenant;
 
 pub use device::{Device, DeviceSpec, DeviceStatus};
+pub use history::Recorded;
 pub use site::{Site, SiteSpec};
 pub use tenant::{Tenant, TenantSpec, TenantStatus};
 

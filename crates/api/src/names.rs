@@ -25,6 +25,10 @@ pub const COMPONENT_BACKUP: &str = "backup";
 
 /// Annotation of a tenant namespace: the incarnation under which the services keep the group's data.
 pub const ANNOTATION_INCARNATION: &str = "tsujiban.dev/incarnation";
+/// Annotation of a tenant namespace: the Sites whose creation and generation are in the operation history.
+pub const ANNOTATION_SITES: &str = "tsujiban.dev/recorded-sites";
+/// Annotation of Tenants, Sites and Devices: who changed the spec last. The apiserver writes it, where it can.
+pub const ANNOTATION_CHANGED_BY: &str = "tsujiban.dev/changed-by";
 /// Annotation of a Job made by hand (`tsujiban backup now`): do not wait for a place in the window.
 pub const ANNOTATION_IMMEDIATE: &str = "tsujiban.dev/immediate";
 
@@ -74,6 +78,8 @@ pub const SECRET_EPOCH_KEYS: &str = "tsujiban-epoch-keys";
 pub const SECRET_CA: &str = "tsujiban-ca";
 /// The serving certificate of the backup service (keys `tls.crt`, `tls.key`, `ca.crt`).
 pub const SECRET_BACKUP_TLS: &str = "tsujiban-backup-tls";
+/// The same of the audit service. While it is there, there is a history whose keys are kept.
+pub const SECRET_AUDIT_TLS: &str = "tsujiban-audit-tls";
 
 /// The namespace of a group.
 pub fn namespace(group: &GroupId) -> String {

@@ -5,6 +5,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::history::Recorded;
+
 /// A group: one customer company. The name is the immutable group ID, and the group lives in namespace `tn-<name>`.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
@@ -301,6 +303,9 @@ pub struct TenantStatus {
     /// How many Devices the group has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub devices: Option<i64>,
+    /// The newest spec that is in the operation history; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recorded: Option<Recorded>,
 }
 
 /// The types of a Tenant's conditions.

@@ -172,9 +172,13 @@ impl Shared {
         call: &mut Call,
     ) -> Result<(), Refused> {
         for group in &subject.groups {
+            // a decoder that reads several takes the last, and an empty one may be the name of something that is nobody's
+            if group.is_empty() && caller.is_bound() {
+                return Err(no_group(caller).into());
+            }
             caller.enter(group)?;
         }
-        // a decoder takes the last one; a name that is none is for the handler to refuse
+        // a name that is none is for the handler to refuse
         let named = subject.groups.last().map(String::as_str).unwrap_or_default();
         let group: Option<GroupId> = named.parse().ok();
         match &group {
@@ -183,7 +187,7 @@ impl Shared {
                 decision::decide_in(group, method, identity, &*self.authenticator).await.map_err(at_home)?;
                 call.touches(group);
             }
-            None if caller.is_bound() && method.subjects.names_a_group() => return Err(no_group().into()),
+            None if caller.is_bound() && method.subjects.names_a_group() => return Err(no_group(caller).into()),
             None => {}
         }
         Ok(())
@@ -297,6 +301,8 @@ fn unreadable() -> ServiceError {
     ServiceError::new(Kind::Invalid, "UNREADABLE", "the request is no message of this method; client and server may differ in version")
 }
 
-fn no_group() -> ServiceError {
-    ServiceError::new(Kind::Denied, "NO_GROUP", "the request names no group; name your own")
+/// Of a collector, the request is not whole. Of a person, no group may be the name of something that is not theirs.
+fn no_group(caller: &Caller) -> ServiceError {
+    let kind = if matches!(caller, Caller::Person { .. }) { Kind::Denied } else { Kind::Invalid };
+    ServiceError::new(kind, "NO_GROUP", "the request names no group; name your own, in its header if it has one")
 }

@@ -26,6 +26,7 @@ use tsujiban_proto::time::to_wire;
 use tsujiban_sealing::{Keyring, Random};
 
 pub use self::client::{ClientArgs, HistoryClient, InvalidClient};
+pub use self::operation::entry;
 use self::refusals::{Refusals, Verdict};
 use self::spool::{Drain, Opened, Place, Spool, SpoolError, SpoolKeyError, Until};
 
@@ -117,6 +118,17 @@ impl History {
         self.0.spool.depth()
     }
 
+    /// Records what no call did, such as a change by kubectl, in the history of a group or in the platform's own (`group` is empty). Answers
+    /// when it is on the disk here. Its id is the caller's choice: the same again within two days is the same entry.
+    pub async fn observe(&self, group: &str, mut operation: Operation) -> Result<(), ServiceError> {
+        operation.set_phase(Phase::Observed);
+        let written = self.0.spool.reserve(1)?.end(&operation::entry(group, operation), Until::Synchronised);
+        match written.await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(not_recorded()),
+        }
+    }
+
     pub(crate) fn now(&self) -> Timestamp {
         self.0.clock.now()
     }
@@ -203,11 +215,12 @@ impl Ticket {
 
 /// What the caller is told of a call that was done and could not be recorded.
 pub(crate) fn not_recorded() -> ServiceError {
-    unavailable("it may have been done, and that could not be written down; look at the volume of the service, and repeat the call")
+    let message = "the call may have been done, and that could not be written down; look at the volume of the service, and repeat the call";
+    ServiceError::new(Kind::Unavailable, HISTORY_UNAVAILABLE, message)
 }
 
-fn unavailable(what: &str) -> ServiceError {
-    ServiceError::new(Kind::Unavailable, HISTORY_UNAVAILABLE, format!("nothing is done that is not recorded: {what}"))
+fn unavailable(why: &str) -> ServiceError {
+    ServiceError::new(Kind::Unavailable, HISTORY_UNAVAILABLE, format!("nothing was done, since it could not be recorded: {why}"))
 }
 
 impl Delivery {

@@ -33,6 +33,8 @@ struct Held {
     calls: Vec<String>,
     minted: u64,
     is_away: bool,
+    /// Whether it takes the incarnation that it is told, as services besides the backup service do.
+    is_told: bool,
 }
 
 /// The stand-in. Clones share what they hold.
@@ -40,6 +42,13 @@ struct Held {
 pub struct Backup(Arc<Mutex<Held>>);
 
 impl Backup {
+    /// A service of another kind, which mints no incarnation but takes the one that it is told.
+    pub(crate) fn told() -> Self {
+        let backup = Self::default();
+        backup.held().is_told = true;
+        backup
+    }
+
     /// Serves without TLS on a free port of loopback, and answers its address.
     pub async fn serve(&self) -> std::io::Result<String> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -111,6 +120,11 @@ impl Backup {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The same for a service that has more than this one.
+    pub(crate) fn note_call(&self, call: &str) -> Result<(), Status> {
+        self.called(call).map(drop)
+    }
+
     /// Notes a call, and refuses it while the service is away.
     fn called(&self, call: &str) -> Result<MutexGuard<'_, Held>, Status> {
         let mut held = self.held();
@@ -148,6 +162,14 @@ impl LifecycleService for Backup {
         }
         if held.groups.iter().any(|group| group.name == name && group.incarnation == expected) {
             return Err(refused("ERASED", "the incarnation that the namespace names was erased"));
+        }
+        if held.is_told {
+            if expected.is_empty() {
+                return Err(refused("NO_INCARNATION", "only the backup service mints incarnations"));
+            }
+            let group = Group { name, incarnation: expected.clone(), state: GroupState::Living, erased_devices: Vec::new() };
+            held.groups.push(group);
+            return Ok(Response::new(PrepareResponse { incarnation: expected, created: true }));
         }
         if !expected.is_empty() {
             return Err(refused("OTHER_INCARNATION", "the namespace names an incarnation that the service does not have"));

@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod backup;
 pub mod fault;
+pub mod history;
 mod kubeconfig;
 mod pki;
 mod plane;

@@ -12,8 +12,8 @@ use super::credentials;
 use super::validate::Identity;
 use crate::apply::current::{is_absent, is_current, stands};
 use crate::apply::{ApplyError, failed};
-use crate::backup_client::BackupError;
 use crate::context::Context;
+use crate::service_client::CallError;
 use crate::tenant::claim::{incarnation, is_terminating};
 use crate::tenant::dereference::live_namespace;
 use crate::{crds, finalizer};
@@ -24,7 +24,7 @@ pub enum DeleteError {
     #[error(transparent)]
     Apply(#[from] ApplyError),
     #[error("the device's data could not be erased")]
-    Erase(#[source] BackupError),
+    Erase(#[source] CallError),
     #[error("what was read of the device and its group is not what is stored any more; it is read again")]
     Outdated,
 }
@@ -94,7 +94,7 @@ pub async fn clean_up(context: &Context, api: &Api<Device>, cached: &Device, id:
         if let Some(incarnation) = incarnation {
             // a collector that listed the Device before it went is known by the uid, and stores nothing more
             let uid = device.uid().unwrap_or_default();
-            context.backup.erase_device(&id.group, &incarnation, &id.serial, uid).await.map_err(DeleteError::Erase)?;
+            context.services.backup.erase_device(&id.group, &incarnation, &id.serial, uid).await.map_err(DeleteError::Erase)?;
         }
         context.book.forget(id.group.as_str(), id.serial.as_str());
     }

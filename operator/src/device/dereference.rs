@@ -59,7 +59,7 @@ pub async fn dereference(context: &Context, device: &Device, id: &Identity, tena
     Ok(Found {
         site_exists,
         secret,
-        is_erased: context.facts.borrow().as_ref().is_some_and(|facts| facts.is_erased(device)),
+        is_erased: context.reports.borrow().is_erased(device),
         is_duplicate: is_duplicate(device, &context.devices.state()),
         record: context.book.get(group, id.serial.as_str()),
         plan: plan(&tenant),

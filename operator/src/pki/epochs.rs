@@ -1,6 +1,5 @@
-//! Epoch keys: a new one each week. An old one is destroyed a day after the new one was made at the earliest, and only when the
-//! service says that it wraps with the new one and with the old one no more. Then copies of the key table from before open
-//! nothing.
+//! Epoch keys: a new one each week. An old one is destroyed a day after the new one was made at the earliest, and only when every service
+//! says that it wraps with the new one and with the old one no more. Then copies of the key tables from before open nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,14 +39,15 @@ pub struct Plan {
     pub destroy: Vec<KeyId>,
 }
 
-/// Decides. `in_use` is what the service said just now; `None` when it did not say.
-pub fn plan(keys: &BTreeMap<KeyId, Timestamp>, in_use: Option<&BTreeSet<KeyId>>, now: Timestamp) -> Plan {
+/// Decides. `in_use` is what each service said just now; `None` when one of them did not say.
+pub fn plan(keys: &BTreeMap<KeyId, Timestamp>, in_use: Option<&[&BTreeSet<KeyId>]>, now: Timestamp) -> Plan {
     let Some((newest, made)) = keys.iter().max_by_key(|(id, made)| (**made, (*id).clone())) else {
         return Plan { make: true, destroy: Vec::new() };
     };
     let age = now.duration_since(*made);
-    let in_use = in_use.filter(|in_use| age >= OVERLAP && in_use.contains(newest));
-    let destroy = in_use.map(|in_use| keys.keys().filter(|id| *id != newest && !in_use.contains(*id)).cloned().collect());
+    let in_use = in_use.filter(|services| age >= OVERLAP && !services.is_empty() && services.iter().all(|known| known.contains(newest)));
+    let is_needed = |id: &KeyId, services: &[&BTreeSet<KeyId>]| id == newest || services.iter().any(|known| known.contains(id));
+    let destroy = in_use.map(|services| keys.keys().filter(|id| !is_needed(id, services)).cloned().collect());
     Plan { make: age >= ROTATION, destroy: destroy.unwrap_or_default() }
 }
 
@@ -55,7 +55,7 @@ pub fn plan(keys: &BTreeMap<KeyId, Timestamp>, in_use: Option<&BTreeSet<KeyId>>,
 pub fn settle(
     there: Option<&BTreeMap<String, Vec<u8>>>,
     master: &MasterKey,
-    in_use: Option<&BTreeSet<KeyId>>,
+    in_use: Option<&[&BTreeSet<KeyId>]>,
     random: &dyn Random,
     now: Timestamp,
 ) -> Result<BTreeMap<String, Vec<u8>>, EpochError> {
@@ -105,12 +105,27 @@ mod tests {
     #[test]
     fn an_old_key_goes_only_when_nothing_needs_it() {
         let keys: BTreeMap<_, _> = [(id(1), hour(0)), (id(2), hour(168))].into();
-        let destroyed = |in_use: Option<&BTreeSet<KeyId>>, at| plan(&keys, in_use, hour(at)).destroy;
-        assert_eq!(destroyed(Some(&set(&[2])), 168 + 24), [id(1)]);
-        assert!(destroyed(Some(&set(&[2])), 168 + 23).is_empty(), "both stay for a day");
-        assert!(destroyed(Some(&set(&[1, 2])), 168 + 48).is_empty(), "still in use");
-        assert!(destroyed(Some(&set(&[])), 168 + 48).is_empty(), "a service that knows of no key may have lost its key table");
+        let destroyed = |in_use: Option<&[u8]>, at| plan(&keys, in_use.map(set).as_ref().map(|one| vec![one]).as_deref(), hour(at)).destroy;
+        assert_eq!(destroyed(Some(&[2]), 168 + 24), [id(1)]);
+        assert!(destroyed(Some(&[2]), 168 + 23).is_empty(), "both stay for a day");
+        assert!(destroyed(Some(&[1, 2]), 168 + 48).is_empty(), "still in use");
+        assert!(destroyed(Some(&[]), 168 + 48).is_empty(), "a service that knows of no key may have lost its key table");
         assert!(destroyed(None, 168 + 48).is_empty(), "nobody said");
+    }
+
+    /// What one service needs no more, another one may: its data would be erased without anybody having meant it.
+    #[test]
+    fn an_old_key_stays_while_any_service_needs_it() {
+        let keys: BTreeMap<_, _> = [(id(1), hour(0)), (id(2), hour(168))].into();
+        let destroyed = |services: &[&[u8]]| {
+            let sets: Vec<_> = services.iter().map(|digits| set(digits)).collect();
+            plan(&keys, Some(&sets.iter().collect::<Vec<_>>()), hour(168 + 48)).destroy
+        };
+        assert_eq!(destroyed(&[&[2], &[2]]), [id(1)]);
+        assert!(destroyed(&[&[2], &[1, 2]]).is_empty() && destroyed(&[&[1, 2], &[2]]).is_empty());
+        assert!(destroyed(&[&[2], &[1]]).is_empty(), "it does not wrap with the new one yet");
+        assert!(destroyed(&[&[2], &[]]).is_empty(), "it may have lost its key table");
+        assert!(destroyed(&[]).is_empty(), "nobody was asked");
     }
 
     #[test]

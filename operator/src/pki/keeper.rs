@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
 use tsujiban_api::names::{
-    ANNOTATION_INCARNATION, CA_CONFIGMAP, LABEL_MANAGED_BY, MANAGED_BY, SECRET_BACKUP_TLS, SECRET_CA, SECRET_EPOCH_KEYS, SECRET_MASTER_KEY,
+    ANNOTATION_INCARNATION, CA_CONFIGMAP, LABEL_MANAGED_BY, MANAGED_BY, SECRET_CA, SECRET_EPOCH_KEYS, SECRET_MASTER_KEY,
 };
 use tsujiban_core::clock::Clock;
 use tsujiban_core::id::EnvironmentName;
@@ -25,13 +24,12 @@ use super::{Keys, serving};
 use crate::apply::{ApplyError, ensure, failed};
 use crate::errors::chain;
 use crate::metrics::Metrics;
-use crate::report::Facts;
+use crate::report::Reports;
+use crate::services::Service;
 
 const EVERY: Duration = Duration::from_mins(1);
 const AFTER_ERROR: Duration = Duration::from_secs(5);
 const DEADLINE: Duration = Duration::from_secs(30);
-/// A report that is older says nothing about which epoch keys are in use now.
-const REPORT_LIFE: SignedDuration = SignedDuration::from_mins(2);
 
 /// Why keys or certificates are not in order.
 #[derive(Debug, thiserror::Error)]
@@ -42,8 +40,12 @@ pub enum KeeperError {
     Ca(#[source] CertificateError),
     #[error("Secret tsujiban-ca is incomplete; delete it to have a new CA made")]
     CaIncomplete,
-    #[error("the backup service's certificate could not be made")]
-    Serving(#[source] CertificateError),
+    #[error("the certificate of the {service} could not be made")]
+    Serving {
+        service: Service,
+        #[source]
+        source: CertificateError,
+    },
     #[error("the master key could not be made")]
     MakeMaster(#[source] tsujiban_sealing::SealingError),
     #[error("{0}")]
@@ -62,7 +64,9 @@ pub struct Keeper {
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
     pub metrics: Arc<Metrics>,
-    pub facts: watch::Receiver<Option<Arc<Facts>>>,
+    /// The services that there are.
+    pub services: Vec<Service>,
+    pub reports: watch::Receiver<Reports>,
     pub ca_bundle: watch::Sender<Option<String>>,
     pub keys: watch::Sender<Keys>,
 }
@@ -86,7 +90,9 @@ impl Keeper {
     pub async fn round(&self) -> Result<(), KeeperError> {
         let secrets = Secrets { api: Api::<Secret>::namespaced(self.client.clone(), &self.namespace), namespace: self.namespace.clone() };
         let authority = self.authority(&secrets).await?;
-        self.serving(&secrets, &authority).await?;
+        for service in &self.services {
+            self.serving(&secrets, &authority, *service).await?;
+        }
         let keys = self.keys(&secrets).await;
         match &keys {
             Ok(()) => self.say(&Keys::Ready),
@@ -135,24 +141,37 @@ impl Keeper {
         }
     }
 
-    async fn serving(&self, secrets: &Secrets, authority: &Authority) -> Result<(), KeeperError> {
-        let read = secrets.get(SECRET_BACKUP_TLS).await?;
+    async fn serving(&self, secrets: &Secrets, authority: &Authority, service: Service) -> Result<(), KeeperError> {
+        let read = secrets.get(service.tls_secret()).await?;
         let there = read.as_ref().map(|read| &read.data);
-        let names = serving::dns_names(&self.namespace);
-        let (data, runs_out) = serving::settle(there, authority, &names, self.clock.now()).map_err(KeeperError::Serving)?;
-        secrets.put(SECRET_BACKUP_TLS, read, data).await?;
-        self.metrics.certificate_expiry.set(runs_out.duration_since(jiff::Timestamp::UNIX_EPOCH).as_secs_f64());
+        let names = serving::dns_names(service, &self.namespace);
+        let settled = serving::settle(there, authority, &names, self.clock.now());
+        let (data, runs_out) = settled.map_err(|source| KeeperError::Serving { service, source })?;
+        secrets.put(service.tls_secret(), read, data).await?;
+        self.metrics.certificate_expires(service, runs_out);
         Ok(())
+    }
+
+    /// Every service that may hold data keys: those that there are, and those that there were. One that was switched off is asked no more,
+    /// but what it has sealed is to be opened once it is back.
+    async fn holders(&self, secrets: &Secrets) -> Result<Vec<Service>, ApplyError> {
+        let mut holders = self.services.clone();
+        for service in Service::ALL.into_iter().filter(|service| !self.services.contains(service)) {
+            if secrets.get(service.tls_secret()).await?.is_some() {
+                holders.push(service);
+            }
+        }
+        Ok(holders)
     }
 
     async fn keys(&self, secrets: &Secrets) -> Result<(), KeeperError> {
         let epochs = secrets.get(SECRET_EPOCH_KEYS).await?;
         let master = self.master(secrets, epochs.is_some()).await?;
         let now = self.clock.now();
-        let facts = self.facts.borrow().clone().filter(|facts| now.duration_since(facts.at) <= REPORT_LIFE);
-        let in_use = facts.as_ref().map(|facts| &facts.epochs_in_use);
+        let reports = self.reports.borrow().clone();
+        let in_use = reports.epochs_in_use(&self.holders(secrets).await?, now);
         let there = epochs.as_ref().map(|read| &read.data);
-        let data = epochs::settle(there, &master, in_use, &*self.random, now)
+        let data = epochs::settle(there, &master, in_use.as_deref(), &*self.random, now)
             .map_err(|error| if error.is_loss() { KeeperError::Lost(chain(&error)) } else { KeeperError::Epochs(error) })?;
         Ok(secrets.put(SECRET_EPOCH_KEYS, epochs, data).await?)
     }

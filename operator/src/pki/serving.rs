@@ -1,22 +1,23 @@
-//! The serving certificate of the backup service.
+//! The serving certificates of the services.
 
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use tsujiban_api::names::BACKUP;
 
 use super::authority::Authority;
 use super::certificate::{self, CertificateError, Facts};
+use crate::services::Service;
 
 const LIFE: SignedDuration = SignedDuration::from_hours(90 * 24);
 
-/// The names under which the service is reached; `localhost` is for port-forwards.
-pub fn dns_names(namespace: &str) -> Vec<String> {
+/// The names under which a service is reached; `localhost` is for port-forwards.
+pub fn dns_names(service: Service, namespace: &str) -> Vec<String> {
+    let host = service.host();
     [
-        BACKUP.to_owned(),
-        format!("{BACKUP}.{namespace}"),
-        format!("{BACKUP}.{namespace}.svc"),
-        format!("{BACKUP}.{namespace}.svc.cluster.local"),
+        host.to_owned(),
+        format!("{host}.{namespace}"),
+        format!("{host}.{namespace}.svc"),
+        format!("{host}.{namespace}.svc.cluster.local"),
         "localhost".to_owned(),
     ]
     .into()
@@ -58,12 +59,13 @@ mod tests {
     #[test]
     fn a_good_certificate_stays_and_a_worn_one_is_renewed() {
         let authority = Authority::make(day(0)).unwrap();
-        let names = dns_names("tsujiban-system");
+        let names = dns_names(Service::Backup, "tsujiban-system");
         let (first, runs_out) = settle(None, &authority, &names, day(0)).unwrap();
         assert_eq!(runs_out, day(90));
         assert_eq!(settle(Some(&first), &authority, &names, day(59)).unwrap().0, first);
         assert_ne!(settle(Some(&first), &authority, &names, day(61)).unwrap().0, first);
-        assert_ne!(settle(Some(&first), &authority, &dns_names("other"), day(1)).unwrap().0, first);
+        assert_ne!(settle(Some(&first), &authority, &dns_names(Service::Backup, "other"), day(1)).unwrap().0, first);
+        assert_ne!(settle(Some(&first), &authority, &dns_names(Service::Audit, "tsujiban-system"), day(1)).unwrap().0, first);
         let other = Authority::make(day(1)).unwrap();
         assert_ne!(settle(Some(&first), &other, &names, day(1)).unwrap().0["tls.crt"], first["tls.crt"]);
     }
@@ -71,7 +73,7 @@ mod tests {
     #[test]
     fn a_new_bundle_needs_no_new_certificate() {
         let mut authority = Authority::make(day(0)).unwrap();
-        let names = dns_names("tsujiban-system");
+        let names = dns_names(Service::Backup, "tsujiban-system");
         let (first, _) = settle(None, &authority, &names, day(0)).unwrap();
         authority.bundle.push('\n');
         let (second, _) = settle(Some(&first), &authority, &names, day(1)).unwrap();

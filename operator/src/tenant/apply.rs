@@ -15,15 +15,16 @@ use tsujiban_core::id::IncarnationId;
 use super::build::{self, Objects};
 use super::claim::{Claim, claim, incarnation};
 use super::dereference::live_namespace;
+use super::ledger::Known;
 use super::validate::Identity;
 use crate::apply::current::stands;
-use crate::apply::{ApplyError, ensure, failed, sync, sync_among, write};
+use crate::apply::{ApplyError, Before, ensure, failed, list, settle, sync, sync_among, write};
 
 /// The field manager of the first write of a namespace. Another one than of all later writes, so that what it wrote is not
 /// kept by the apiserver as a second owner of the same fields under the same name.
 const CREATOR: &str = "tsujiban-operator-create";
-/// How long new rights in a new namespace may take to be known to the apiserver.
-const RIGHTS: (u32, Duration) = (50, Duration::from_millis(100));
+/// How often new rights in a new namespace are tried until the apiserver knows of them, and the first and the longest pause.
+const RIGHTS: (u32, Duration, Duration) = (60, Duration::from_millis(10), Duration::from_millis(100));
 
 /// Whether the group's namespace is held.
 #[derive(Debug)]
@@ -32,6 +33,7 @@ pub enum Holding {
         incarnation: Option<IncarnationId>,
         /// As it is now.
         namespace: Box<Namespace>,
+        before: Before,
     },
     /// It is going away, and will be made again when it has gone.
     Terminating,
@@ -44,8 +46,9 @@ pub async fn hold(client: &Client, id: &Identity, found: Option<&Namespace>) -> 
     let api: Api<Namespace> = Api::all(client.clone());
     let mut live = found.cloned();
     let mut decision = claim(id, live.as_ref());
+    let mut before = Before::Unknown;
     if decision == Claim::Create && is_current(client, id).await? {
-        live = create(client, &api, id).await?;
+        (live, before) = create(client, &api, id).await?;
         decision = claim(id, live.as_ref());
     }
     if decision == Claim::Retained && is_current(client, id).await? {
@@ -56,7 +59,7 @@ pub async fn hold(client: &Client, id: &Identity, found: Option<&Namespace>) -> 
         (Claim::Ours, Some(live)) => {
             let incarnation = incarnation(&live);
             let (namespace, _) = write(&api, &build::namespace(id, incarnation.as_ref()), Some(&live)).await?;
-            Ok(Holding::Held { incarnation, namespace: Box::new(namespace) })
+            Ok(Holding::Held { incarnation, namespace: Box::new(namespace), before })
         }
         (Claim::Taken(why), _) => Ok(Holding::Taken(why)),
         // gone again, or of an earlier Tenant while a newer one than ours stands: the next event tells more
@@ -65,14 +68,14 @@ pub async fn hold(client: &Client, id: &Identity, found: Option<&Namespace>) -> 
 }
 
 /// Creates the namespace, never adopting one: when somebody else was faster, answers what is there.
-async fn create(client: &Client, api: &Api<Namespace>, id: &Identity) -> Result<Option<Namespace>, ApplyError> {
+async fn create(client: &Client, api: &Api<Namespace>, id: &Identity) -> Result<(Option<Namespace>, Before), ApplyError> {
     let name = names::namespace(&id.group);
     let mut first = build::namespace(id, None);
     first.metadata.labels = Some(build::claim(id));
     let parameters = PostParams { field_manager: Some(CREATOR.to_owned()), ..PostParams::default() };
     match api.create(&parameters, &first).await {
-        Ok(created) => Ok(Some(created)),
-        Err(kube::Error::Api(status)) if status.is_already_exists() => live_namespace(client, &id.group).await,
+        Ok(created) => Ok((Some(created), Before::Nothing)),
+        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok((live_namespace(client, &id.group).await?, Before::Unknown)),
         Err(error) => Err(failed::<Namespace>("create", None, &name)(error)),
     }
 }
@@ -88,27 +91,47 @@ async fn is_current(client: &Client, id: &Identity) -> Result<bool, ApplyError> 
     }
 }
 
-/// Notes the incarnation on the namespace.
-pub async fn annotate(client: &Client, id: &Identity, incarnation: &IncarnationId) -> Result<(), ApplyError> {
-    ensure(&Api::<Namespace>::all(client.clone()), &build::namespace(id, Some(incarnation))).await.map(|_| ())
+/// Notes the incarnation on the namespace that is held. Answers how it is then.
+pub async fn annotate(client: &Client, id: &Identity, held: &Namespace, incarnation: &IncarnationId) -> Result<Namespace, ApplyError> {
+    let (namespace, _) = write(&Api::all(client.clone()), &build::namespace(id, Some(incarnation)), Some(held)).await?;
+    Ok(namespace)
+}
+
+/// What [`isolate`] leaves.
+pub struct Isolated {
+    /// They come later.
+    pub cron_jobs: Vec<CronJob>,
+    /// What decides who gets in, also what others made.
+    pub live: Live,
+    /// All of it.
+    pub known: Known,
 }
 
 /// Writes what isolates the group and bounds it: rights first, since everything else is written with them, then the closed doors,
-/// then what is let in. Answers the CronJobs, which come later, and what is there now, also by others.
-pub async fn isolate(client: &Client, id: &Identity, objects: Objects) -> Result<(Vec<CronJob>, Live), ApplyError> {
+/// then what is let in.
+pub async fn isolate(client: &Client, id: &Identity, before: Before, objects: Objects) -> Result<Isolated, ApplyError> {
     let namespace = names::namespace(&id.group);
     let ours = build::ours(&id.group);
     let Objects { network_policies, resource_quotas, limit_ranges, service_accounts, role_bindings, config_maps, cron_jobs } = objects;
     gain_rights(client, &namespace, role_bindings.first()).await?;
-    let network_policies = sync_among(client, &namespace, &ours, network_policies).await?;
-    let resource_quotas = sync(client, &namespace, &ours, resource_quotas).await?;
-    let limit_ranges = sync(client, &namespace, &ours, limit_ranges).await?;
-    sync(client, &namespace, &ours, service_accounts).await?;
-    let role_bindings = sync_among(client, &namespace, &ours, role_bindings).await?;
-    if let Some(config_maps) = config_maps {
-        sync(client, &namespace, &ours, config_maps).await?;
-    }
-    Ok((cron_jobs, Live { namespace: None, resource_quotas, limit_ranges, network_policies, role_bindings }))
+    let network_policies = sync_among(client, &namespace, &ours, before, network_policies).await?;
+    let resource_quotas = sync(client, &namespace, &ours, before, resource_quotas).await?;
+    let limit_ranges = sync(client, &namespace, &ours, before, limit_ranges).await?;
+    let service_accounts = sync(client, &namespace, &ours, before, service_accounts).await?;
+    let role_bindings = sync_among(client, &namespace, &ours, Before::Unknown, role_bindings).await?; // the first one is there
+    let config_maps = match config_maps {
+        Some(config_maps) => sync(client, &namespace, &ours, before, config_maps).await?,
+        None => Vec::new(),
+    };
+    let mut known = Known::default();
+    known.note(&network_policies);
+    known.note(&resource_quotas);
+    known.note(&limit_ranges);
+    known.note(&service_accounts);
+    known.note(&role_bindings);
+    known.note(&config_maps);
+    let live = Live { namespace: None, resource_quotas, limit_ranges, network_policies, role_bindings };
+    Ok(Isolated { cron_jobs, live, known })
 }
 
 /// Binds the operator's own role in the namespace, and waits until the apiserver knows of it.
@@ -119,26 +142,32 @@ async fn gain_rights(client: &Client, namespace: &str, binding: Option<&RoleBind
         return Ok(());
     }
     let probe: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
-    let (tries, pause) = RIGHTS;
+    let (tries, mut pause, longest) = RIGHTS;
     for _ in 0..tries {
-        match probe.get_opt(names::CA_CONFIGMAP).await {
+        match probe.get_metadata_opt(names::CA_CONFIGMAP).await {
             Err(kube::Error::Api(status)) if status.is_forbidden() => tokio::time::sleep(pause).await,
             _ => break, // what else may be wrong, the next step says better
         }
+        pause = (pause * 2).min(longest);
     }
     Ok(())
 }
 
-/// Writes the CronJob. Jobs that run are held while the group is suspended, and go on afterwards.
-pub async fn schedule(client: &Client, id: &Identity, cron_jobs: Vec<CronJob>, suspended: bool) -> Result<(), ApplyError> {
+/// Writes the CronJob, and answers it. Jobs that run are held while the group is suspended, and go on afterwards.
+pub async fn schedule(
+    client: &Client,
+    id: &Identity,
+    before: Before,
+    cron_jobs: Vec<CronJob>,
+    suspended: bool,
+) -> Result<Vec<CronJob>, ApplyError> {
     let namespace = names::namespace(&id.group);
-    let api: Api<CronJob> = Api::namespaced(client.clone(), &namespace);
-    let found = api.get_opt(names::CRONJOB).await.map_err(failed::<CronJob>("read", Some(&namespace), names::CRONJOB))?;
-    let was_suspended = found.and_then(|job| job.spec.suspend).unwrap_or(false);
+    let found: Vec<CronJob> = list(client, &namespace, &build::ours(&id.group), before).await?;
+    let was_suspended = found.iter().any(|job| job.spec.suspend == Some(true));
     if suspended || was_suspended {
         hold_jobs(client, &namespace, suspended).await?;
     }
-    sync(client, &namespace, &build::ours(&id.group), cron_jobs).await.map(drop)
+    settle(&Api::namespaced(client.clone(), &namespace), found, &cron_jobs).await
 }
 
 /// Suspends the Jobs that are not finished, or lets them go on.
@@ -168,7 +197,7 @@ pub async fn close(client: &Client, id: &Identity, system_namespace: &str) -> Re
     let ours = build::ours(&id.group);
     let binding = build::operator_binding(id, system_namespace);
     gain_rights(client, &namespace, Some(&binding)).await?;
-    sync(client, &namespace, &ours, build::closed_policies(id)).await?;
+    sync(client, &namespace, &ours, Before::Unknown, build::closed_policies(id)).await?;
     let api: Api<CronJob> = Api::namespaced(client.clone(), &namespace);
     let found = api.get_opt(names::CRONJOB).await.map_err(failed::<CronJob>("read", Some(&namespace), names::CRONJOB))?;
     if found.is_some_and(|job| job.spec.suspend != Some(true)) {
@@ -180,5 +209,5 @@ pub async fn close(client: &Client, id: &Identity, system_namespace: &str) -> Re
         ))?;
     }
     hold_jobs(client, &namespace, true).await?;
-    sync(client, &namespace, &ours, vec![binding]).await.map(drop)
+    sync(client, &namespace, &ours, Before::Unknown, vec![binding]).await.map(drop)
 }

@@ -14,10 +14,11 @@ use super::dereference::live_namespace;
 use super::validate::Identity;
 use crate::apply::current::{is_absent, is_current};
 use crate::apply::{ApplyError, delete, failed};
-use crate::backup_client::BackupError;
 use crate::context::Context;
 use crate::errors::chain;
-use crate::{crds, finalizer};
+use crate::service_client::{CallError, ServiceClient};
+use crate::services::Service;
+use crate::{crds, finalizer, history};
 
 /// Why a Tenant could not be let go yet.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +26,7 @@ pub enum DeleteError {
     #[error(transparent)]
     Apply(#[from] ApplyError),
     #[error("the group's data could not be erased")]
-    Erase(#[source] BackupError),
+    Erase(#[source] CallError),
     #[error("what was read of the group is not what is stored any more; it is read again")]
     Outdated,
 }
@@ -72,7 +73,7 @@ pub fn decide(evidence: Evidence) -> Decision {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     Released,
-    /// The namespace is going; look again soon.
+    /// The namespace is going, or something is not recorded yet; look again soon.
     Waiting,
 }
 
@@ -101,15 +102,17 @@ pub async fn clean_up(context: &Context, cached: &Tenant, id: &Identity) -> Resu
     let incarnation = namespace.as_ref().filter(|_| place != Place::Foreign).and_then(incarnation).or(noted);
     match decision {
         Decision::Erase => {
-            if let Some(incarnation) = &incarnation {
-                context.backup.erase_group(&id.group, incarnation).await.map_err(DeleteError::Erase)?;
-            }
+            erase(context, id, incarnation.as_ref(), |service| !service.ends_last()).await?;
             if let Some(namespace) = namespace {
-                if !is_terminating(&namespace) {
+                if !is_terminating(&namespace) && history::may_go_along(context, &id.group, &namespace).await? {
                     delete(&namespaces, &namespace).await?;
                 }
                 return Ok(Progress::Waiting);
             }
+            if context.journal.waits_for(&id.group) {
+                return Ok(Progress::Waiting); // what happened to the group's own is recorded before its history ends
+            }
+            erase(context, id, incarnation.as_ref(), Service::ends_last).await?;
             tracing::info!(group = %id.group, ?incarnation, "the group and everything of it is erased");
         }
         Decision::Close => {
@@ -135,12 +138,36 @@ fn place(namespace: Option<&Namespace>, id: &Identity) -> Place {
     }
 }
 
-/// Tells the service that the group is retained. Best effort: a service that is away must not keep a Tenant from going, and the
+/// Erases the group in some of the services.
+async fn erase(
+    context: &Context,
+    id: &Identity,
+    incarnation: Option<&IncarnationId>,
+    which: impl Fn(Service) -> bool,
+) -> Result<(), DeleteError> {
+    let Some(incarnation) = incarnation else { return Ok(()) }; // it was never prepared: nobody holds anything
+    for client in context.services.all().filter(|client| which(client.service)) {
+        erase_in(client, id, incarnation).await.map_err(DeleteError::Erase)?;
+    }
+    Ok(())
+}
+
+/// Erases the group in one service. One that came later than the group may never have heard of it; the first one minted it.
+async fn erase_in(client: &ServiceClient, id: &Identity, incarnation: &IncarnationId) -> Result<(), CallError> {
+    match client.erase_group(&id.group, incarnation).await {
+        Err(error) if error.is_not_found() && client.service != Service::Backup => Ok(()),
+        other => other,
+    }
+}
+
+/// Tells the services that the group is retained. Best effort: a service that is away must not keep a Tenant from going, and its
 /// next report notes it (see [`retained`](crate::retained)).
 async fn detach(context: &Context, tenant: &Tenant, id: &Identity, incarnation: Option<&IncarnationId>) {
     let Some(incarnation) = incarnation else { return };
-    if let Err(error) = context.backup.detach(&id.group, incarnation).await {
-        tracing::warn!(group = %id.group, error = chain(&error), "the group could not be noted as retained; the next report will");
+    for client in context.services.all() {
+        if let Err(error) = client.detach(&id.group, incarnation).await {
+            tracing::warn!(group = %id.group, error = chain(&error), "the group could not be noted as retained; the next report will");
+        }
     }
     let note = format!("group {} is retained: namespace, keys and backups stay, and a Tenant of the same name finds them again", id.group);
     context.event(&tenant.object_ref(&()), EventType::Normal, "Retained", note).await;

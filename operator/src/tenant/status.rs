@@ -5,7 +5,7 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 use tsujiban_api::tenant::condition::{BACKUP_FRESH, BACKUP_SCHEDULED, CONFORMANT, ISOLATION_READY, KEYS_READY, NAMESPACE_READY, READY};
-use tsujiban_api::{Tenant, TenantStatus, names};
+use tsujiban_api::{Recorded, Tenant, TenantStatus, names};
 use tsujiban_core::id::IncarnationId;
 
 use crate::apply::{ApplyError, failed};
@@ -29,7 +29,19 @@ pub struct Outcome {
     pub conformance: Option<Verdict>,
     pub schedule: Option<String>,
     pub incarnation: Option<IncarnationId>,
+    /// What of the spec is in the operation history.
+    pub recorded: Option<Recorded>,
     pub devices: i64,
+}
+
+impl Outcome {
+    /// Whether everything is as it must be, so that only a change makes it otherwise. A suspended group is not: its Jobs are not watched.
+    pub fn is_right(&self) -> bool {
+        let parts = [&self.namespace, &self.isolation, &self.keys, &self.scheduled];
+        let all = parts.into_iter().all(|part| part.as_ref().is_some_and(Verdict::is_true));
+        let conforms = self.conformance.as_ref().is_none_or(Verdict::is_true);
+        all && conforms && !self.suspended && self.invalid.is_none() && self.leaving.is_none() && self.incarnation.is_some()
+    }
 }
 
 /// The aspects that make a Tenant ready, in the order in which they are reached.
@@ -73,6 +85,7 @@ pub fn status(tenant: &Tenant, outcome: &Outcome, now: Timestamp) -> TenantStatu
         incarnation: outcome.incarnation.as_ref().map(ToString::to_string).or(previous.incarnation),
         schedule: outcome.schedule.clone().or(previous.schedule),
         devices: Some(outcome.devices),
+        recorded: outcome.recorded.clone().or(previous.recorded),
     }
 }
 

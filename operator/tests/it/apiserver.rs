@@ -64,9 +64,17 @@ impl Apiserver {
         self.objects.lock().unwrap().remove(path);
     }
 
-    /// Changes an object, as somebody else would.
+    /// Changes an object, as somebody else would. It gets a new version unless it is brought back to an old one.
     pub fn edit(&self, path: &str, change: impl FnOnce(&mut Value)) {
-        change(self.objects.lock().unwrap().get_mut(path).unwrap());
+        let before = self.get(path).unwrap();
+        let mut object = before.clone();
+        change(&mut object);
+        let is_a_copy = object["metadata"]["resourceVersion"] != before["metadata"]["resourceVersion"];
+        if is_a_copy {
+            self.objects.lock().unwrap().insert(path.to_owned(), object);
+        } else {
+            self.put(path, object);
+        }
     }
 
     /// The writes since this was asked last.

@@ -4,9 +4,10 @@ use std::io::Write as _;
 
 use tokio::sync::watch;
 use tsujiban_core::clock::{Clock as _, SystemClock};
-use tsujiban_operator::backup_client::BackupClient;
 use tsujiban_operator::pki::authority::Authority;
 use tsujiban_operator::pki::serving;
+use tsujiban_operator::service_client::ServiceClient;
+use tsujiban_operator::services::Service;
 
 use tsujiban_plane::backup::Backup;
 
@@ -16,13 +17,13 @@ use tsujiban_plane::backup::Backup;
 async fn the_service_is_known_by_the_internal_ca() {
     let now = SystemClock.now();
     let (ours, other) = (Authority::make(now).unwrap(), Authority::make(now).unwrap());
-    let (data, _) = serving::settle(None, &ours, &serving::dns_names("tsujiban-system"), now).unwrap();
+    let (data, _) = serving::settle(None, &ours, &serving::dns_names(Service::Backup, "tsujiban-system"), now).unwrap();
     let backup = Backup::default();
     let endpoint = backup.serve_tls(&data["tls.crt"], &data["tls.key"]).await.unwrap();
     let mut token = tempfile::NamedTempFile::new().unwrap();
     writeln!(token, "first").unwrap();
     let (bundle_in, bundle) = watch::channel(None);
-    let client = BackupClient::new(endpoint, token.path().to_owned(), bundle);
+    let client = ServiceClient::new(Service::Backup, endpoint, token.path().to_owned(), bundle);
 
     assert!(client.report().await.unwrap_err().to_string().contains("CA is not made yet"));
     bundle_in.send_replace(Some(other.bundle));

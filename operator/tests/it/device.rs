@@ -5,11 +5,10 @@ use tsujiban_operator::attempts::Record;
 use tsujiban_proto::backup::v1 as wire;
 use tsujiban_proto::time::to_wire;
 
-use crate::world::{CRDS, DEVICE, NAMESPACE, NOTHING, TENANT, World};
+use crate::world::{CRDS, DEVICE, NAMESPACE, NOTHING, SITE, TENANT, World};
 
 const FIRST: &str = "00000000000000000000000000000001";
 const SECRET: &str = "/api/v1/namespaces/tn-acme/secrets/device-r1-ssh";
-const SITE: &str = "/apis/tsujiban.dev/v1alpha1/namespaces/tn-acme/sites/tokyo";
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
 
 fn device(serial: &str) -> Value {

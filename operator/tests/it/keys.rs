@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 use tokio::sync::watch;
 use tsujiban_operator::pki::{Keeper, Keys};
+use tsujiban_operator::services::Service;
 use tsujiban_sealing::SystemRandom;
 
 use crate::world::{NOTHING, World};
@@ -20,7 +21,8 @@ fn keeper(world: &World) -> (Keeper, watch::Receiver<Keys>) {
         clock: world.clock.clone(),
         random: Arc::new(SystemRandom::new()),
         metrics: Arc::clone(&world.context.metrics),
-        facts: world.context.facts.clone(),
+        services: vec![Service::Backup, Service::Audit],
+        reports: world.context.reports.clone(),
         ca_bundle: watch::channel(None).0,
         keys: keys_in,
     };
@@ -36,7 +38,7 @@ async fn the_master_key_is_made_once() {
     let master = world.apiserver.get(&format!("{SECRETS}/tsujiban-master-key")).unwrap();
     assert_eq!(master["immutable"], json!(true));
     assert_eq!(*keys.borrow(), Keys::Ready);
-    for name in ["tsujiban-ca", "tsujiban-backup-tls", "tsujiban-epoch-keys"] {
+    for name in ["tsujiban-ca", "tsujiban-backup-tls", "tsujiban-audit-tls", "tsujiban-epoch-keys"] {
         assert!(world.apiserver.get(&format!("{SECRETS}/{name}")).is_some(), "{name}");
     }
     world.apiserver.writes();

@@ -8,6 +8,7 @@ mod build;
 mod client;
 mod conformance;
 mod device;
+mod history;
 mod keys;
 mod lease;
 mod rotation;

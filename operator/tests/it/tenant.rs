@@ -3,6 +3,7 @@
 use serde_json::json;
 use tsujiban_operator::pki::Keys;
 use tsujiban_operator::retained;
+use tsujiban_operator::services::Service;
 use tsujiban_proto::lifecycle::v1::GroupState;
 
 use crate::world::{CRDS, NAMESPACE, NOTHING, TENANT, World};
@@ -52,6 +53,32 @@ async fn a_resync_without_a_change_writes_nothing() {
         world.reconcile_tenant().await.unwrap();
     }
     assert_eq!(world.apiserver.writes(), NOTHING);
+}
+
+/// A thousand groups in which nothing happens cost the apiserver nothing.
+#[tokio::test]
+async fn a_group_of_which_nothing_is_heard_is_not_gone_through() {
+    let mut world = ready().await;
+    world.reconcile_tenant().await.unwrap();
+    world.apiserver.remove(&format!("{POLICIES}/deny-all")); // nobody tells
+    world.look_at_tenant().await.unwrap();
+    assert_eq!(world.apiserver.writes(), NOTHING);
+    assert!(world.apiserver.get(&format!("{POLICIES}/deny-all")).is_none());
+    world.pass(1); // and yet it is, now and then
+    world.look_at_tenant().await.unwrap();
+    assert_eq!(world.apiserver.writes(), [format!("PATCH {POLICIES}/deny-all")]);
+}
+
+/// Nobody may watch ConfigMaps, so they are looked at.
+#[tokio::test]
+async fn the_published_certificates_are_looked_at() {
+    let mut world = ready().await;
+    world.reconcile_tenant().await.unwrap();
+    let bundle = "/api/v1/namespaces/tn-acme/configmaps/tsujiban-ca";
+    world.apiserver.edit(bundle, |bundle| bundle["data"] = json!({"ca.crt": "another"}));
+    world.clock.advance(jiff::SignedDuration::from_secs(31));
+    world.look_at_tenant().await.unwrap();
+    assert_eq!(world.apiserver.writes(), [format!("PATCH {bundle}")]);
 }
 
 /// C7: what opens a door is undone, also where an apply alone would not undo it.
@@ -192,14 +219,14 @@ async fn nothing_is_erased_while_a_crd_is_going() {
 async fn staff_erase_a_retained_group() {
     let mut world = ready().await;
     world.backup.set("acme", FIRST, GroupState::Erased);
-    let facts = world.poll_report();
-    retained::settle(&world.context, &facts).await;
+    world.poll_report();
+    retained::settle(&world.context, Service::Backup).await;
     world.forget_tenant();
-    retained::settle(&world.context, &facts).await;
+    retained::settle(&world.context, Service::Backup).await;
     assert!(world.apiserver.get(NAMESPACE).is_some(), "what a cache does not know may be there");
     world.apiserver.remove(TENANT);
     world.sync();
-    retained::settle(&world.context, &facts).await;
+    retained::settle(&world.context, Service::Backup).await;
     assert!(world.apiserver.get(NAMESPACE).is_none());
 }
 
@@ -208,8 +235,8 @@ async fn a_living_group_without_a_tenant_is_noted_as_retained() {
     let mut world = ready().await;
     world.apiserver.remove(TENANT);
     world.sync();
-    let facts = world.poll_report();
-    retained::settle(&world.context, &facts).await;
+    world.poll_report();
+    retained::settle(&world.context, Service::Backup).await;
     assert_eq!(world.backup.calls(), [format!("detach acme {FIRST}")]);
 }
 

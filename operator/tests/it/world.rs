@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::runtime::events::Recorder;
@@ -9,17 +10,20 @@ use kube::runtime::reflector::{self, store::Writer};
 use kube::runtime::{controller::Action, watcher};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
-use tsujiban_api::{Device, Tenant};
+use tokio::task::JoinSet;
+use tsujiban_api::{Device, Site, Tenant};
 use tsujiban_core::address::Forbidden;
 use tsujiban_core::clock::{Clock, ManualClock};
 use tsujiban_operator::attempts::Book;
 use tsujiban_operator::backoff::Backoff;
-use tsujiban_operator::backup_client::BackupClient;
 use tsujiban_operator::context::{Context, Listed};
+use tsujiban_operator::history::{self, Journal, Sites};
 use tsujiban_operator::metrics::Metrics;
 use tsujiban_operator::pki::Keys;
 use tsujiban_operator::reconcile::Failure;
-use tsujiban_operator::report::Facts;
+use tsujiban_operator::report::{Facts, Reports};
+use tsujiban_operator::service_client::ServiceClient;
+use tsujiban_operator::services::{Service, Services};
 use tsujiban_operator::tenant::TenantError;
 use tsujiban_operator::tenant::build::Platform;
 use tsujiban_operator::{device, tenant};
@@ -27,6 +31,8 @@ use tsujiban_sealing::SystemRandom;
 
 use crate::apiserver::Apiserver;
 use tsujiban_plane::backup::Backup;
+use tsujiban_plane::history::History;
+use tsujiban_plane::wait::until;
 
 /// No write, no call.
 pub const NOTHING: [&str; 0] = [];
@@ -34,37 +40,72 @@ pub const NOTHING: [&str; 0] = [];
 pub const TENANT: &str = "/apis/tsujiban.dev/v1alpha1/tenants/acme";
 pub const NAMESPACE: &str = "/api/v1/namespaces/tn-acme";
 pub const DEVICE: &str = "/apis/tsujiban.dev/v1alpha1/namespaces/tn-acme/devices/r1";
+pub const SITE: &str = "/apis/tsujiban.dev/v1alpha1/namespaces/tn-acme/sites/tokyo";
 pub const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 
 pub struct World {
     pub apiserver: Arc<Apiserver>,
     pub backup: Backup,
+    /// The audit service, in a world with an operation history.
+    pub history: Option<History>,
     pub clock: Arc<ManualClock>,
     pub context: Arc<Context>,
-    pub facts: watch::Sender<Option<Arc<Facts>>>,
+    pub reports: watch::Sender<Reports>,
     pub keys: watch::Sender<Keys>,
     tenants: Writer<Tenant>,
     devices: Writer<Device>,
+    sites: Writer<Site>,
     _bundle: watch::Sender<Option<String>>,
     _token: tempfile::NamedTempFile,
     _wakes: (mpsc::UnboundedReceiver<reflector::ObjectRef<Tenant>>, mpsc::UnboundedReceiver<reflector::ObjectRef<Device>>),
+    _tasks: JoinSet<()>,
 }
 
 impl World {
+    /// Without an operation history.
     pub async fn new() -> Self {
-        let apiserver = Arc::new(Apiserver::default());
-        let backup = Backup::default();
-        let endpoint = backup.serve().await.unwrap();
+        Self::empty(None).await
+    }
+
+    pub async fn with_history() -> Self {
+        Self::empty(Some(History::default())).await
+    }
+
+    /// The operator is ended and another one begins: what it kept in memory is lost.
+    pub async fn restarted(self) -> Self {
+        Self::begin(self.apiserver, self.backup, self.history, self.clock).await
+    }
+
+    async fn empty(history: Option<History>) -> Self {
         let clock = Arc::new(ManualClock::new("2026-02-10T00:00:00.123456789Z".parse().unwrap()));
+        let apiserver = Arc::new(Apiserver::default());
+        apiserver.put(
+            "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes",
+            json!({"addressType": "IPv4", "endpoints": [{"addresses": ["10.97.0.1"]}], "ports": [{"name": "https", "port": 6443}]}),
+        );
+        for name in ["tenants", "devices"] {
+            let spec = json!({"group": "tsujiban.dev", "scope": "Cluster", "names": {"kind": "K", "plural": name}, "versions": []});
+            apiserver.put(&format!("{CRDS}/{name}.tsujiban.dev"), json!({"metadata": {}, "spec": spec}));
+        }
+        Self::begin(apiserver, Backup::default(), history, clock).await
+    }
+
+    async fn begin(apiserver: Arc<Apiserver>, backup: Backup, history: Option<History>, clock: Arc<ManualClock>) -> Self {
         let client = apiserver.client();
         let ((tenant_store, tenants), (device_store, devices)) = (reflector::store(), reflector::store());
-        let (facts_in, facts) = watch::channel(None);
+        let (site_store, sites) = reflector::store();
+        let (reports_in, reports) = watch::channel(Reports::default());
         let (keys_in, keys) = watch::channel(Keys::Ready);
         let (bundle_in, bundle) = watch::channel(Some("-----BEGIN CERTIFICATE-----".to_owned()));
         let (to_tenants, woken_tenants) = mpsc::unbounded_channel();
         let (to_devices, woken_devices) = mpsc::unbounded_channel();
         let mut token = tempfile::NamedTempFile::new().unwrap();
         token.write_all(b"token").unwrap();
+        let client_of = |service, endpoint| ServiceClient::new(service, endpoint, token.path().to_owned(), bundle.clone());
+        let audit = match &history {
+            Some(history) => Some(client_of(Service::Audit, history.serve().await.unwrap())),
+            None => None,
+        };
         let context = Arc::new(Context {
             client: client.clone(),
             clock: clock.clone(),
@@ -75,7 +116,7 @@ impl World {
                 backup_endpoint: "https://tsujiban-backup.tsujiban-system.svc:8443".into(),
             },
             forbidden: Forbidden::new(["10.244.0.0/16".parse().unwrap()]),
-            backup: BackupClient::new(endpoint, token.path().to_owned(), bundle.clone()),
+            services: Services { backup: client_of(Service::Backup, backup.serve().await.unwrap()), audit },
             metrics: Arc::new(Metrics::new().unwrap()),
             backoff: Backoff::default(),
             recorder: Recorder::new(client, "tsujiban-operator".into()),
@@ -83,34 +124,36 @@ impl World {
             devices: device_store,
             listed: Listed::already(),
             book: Book::default(),
+            journal: Journal::new(history.is_some()),
+            sites: Sites::default(),
+            changes_are_stamped: true,
             conformance: tsujiban_operator::tenant::conformance::Book::default(),
-            facts,
+            ledger: tsujiban_operator::tenant::ledger::Ledger::default(),
+            reports,
             ca_bundle: bundle,
             keys,
             to_tenants,
             to_devices,
         });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(history::run(Arc::clone(&context)));
+        tasks.spawn(history::keep(Arc::clone(&context), site_store, watch::channel(true).1));
         let mut world = Self {
             apiserver,
             backup,
+            history,
             clock,
             context,
-            facts: facts_in,
+            reports: reports_in,
             keys: keys_in,
             tenants,
             devices,
+            sites,
             _bundle: bundle_in,
             _token: token,
             _wakes: (woken_tenants, woken_devices),
+            _tasks: tasks,
         };
-        world.apiserver.put(
-            "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes",
-            json!({"addressType": "IPv4", "endpoints": [{"addresses": ["10.97.0.1"]}], "ports": [{"name": "https", "port": 6443}]}),
-        );
-        for name in ["tenants", "devices"] {
-            let spec = json!({"group": "tsujiban.dev", "scope": "Cluster", "names": {"kind": "K", "plural": name}, "versions": []});
-            world.apiserver.put(&format!("{CRDS}/{name}.tsujiban.dev"), json!({"metadata": {}, "spec": spec}));
-        }
         world.sync();
         world
     }
@@ -143,6 +186,24 @@ impl World {
     pub fn sync(&mut self) {
         refill(&mut self.tenants, self.apiserver.get(TENANT));
         refill(&mut self.devices, self.apiserver.get(DEVICE));
+        refill(&mut self.sites, self.apiserver.get(SITE));
+    }
+
+    /// The audit service.
+    pub fn audit(&self) -> &History {
+        self.history.as_ref().unwrap()
+    }
+
+    /// Has group acme's Site looked at, as an event of the watch does, and waits until its namespace says so.
+    pub async fn site_is_noted(&mut self, wanted: impl Fn(&str) -> bool) {
+        self.sync();
+        self.context.sites.wake(&"acme".parse().unwrap());
+        until("the site is noted on the namespace", Duration::from_secs(20), || async {
+            let namespace = self.apiserver.get(NAMESPACE).unwrap_or_default();
+            Ok(wanted(namespace["metadata"]["annotations"]["tsujiban.dev/recorded-sites"].as_str().unwrap_or_default()).then_some(()))
+        })
+        .await
+        .unwrap();
     }
 
     /// Reconciles the Tenant as often as it takes to settle.
@@ -152,7 +213,14 @@ impl World {
         }
     }
 
+    /// Reconciles the Tenant after something was heard of its objects: what, nobody watches here.
     pub async fn reconcile_tenant(&mut self) -> Result<Option<Action>, Failure<TenantError>> {
+        self.context.ledger.doubt("acme");
+        self.look_at_tenant().await
+    }
+
+    /// Reconciles the Tenant when nothing was heard of its objects.
+    pub async fn look_at_tenant(&mut self) -> Result<Option<Action>, Failure<TenantError>> {
         self.sync();
         let Some(tenant) = self.context.tenants.state().first().cloned() else { return Ok(None) };
         let result = tenant::reconcile(tenant, Arc::clone(&self.context)).await;
@@ -169,10 +237,11 @@ impl World {
     }
 
     /// What the backup service reports, as if it had been polled now.
-    pub fn poll_report(&self) -> Facts {
-        let facts = Facts::from_wire(&self.backup.report_now(), self.clock.now());
-        self.facts.send_replace(Some(Arc::new(facts.clone())));
-        facts
+    pub fn poll_report(&self) {
+        let facts = Arc::new(Facts::from_wire(&self.backup.report_now(), self.clock.now()));
+        self.reports.send_modify(|known| {
+            known.take(Service::Backup, facts);
+        });
     }
 
     /// Status and reason of a condition.

@@ -2,7 +2,8 @@
 //!
 //! A life of a group has ten steps. First one group lives it undisturbed: what it looks like after each step is what must come about.
 //! Then four groups at a time go through it, and in each step the operator's power is cut after another write of each group, until
-//! no step has a write left after which it was not cut. To erase or detach in the backup service counts as a write.
+//! no step has a write left after which it was not cut. To erase or detach in the backup service counts as a write. And in the history
+//! everything is there once: each generation of each object, and its end (C5).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -12,7 +13,10 @@ use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use tsujiban_plane::Access;
 use tsujiban_plane::fault::{Crash, Faults, Mode, MortalBackup, Sent};
+use tsujiban_plane::history::History;
 use tsujiban_plane::wait::until;
+use tsujiban_proto::access::v1::Operation as Verb;
+use tsujiban_proto::audit::v1::Operation;
 
 use crate::operator::Operator;
 use crate::snapshot::{Identities, Snapshot, orphans, snapshot};
@@ -86,6 +90,7 @@ struct Machine<'a> {
     world: &'a World,
     access: Access,
     endpoint: String,
+    audit: String,
     crash: Crash,
     faults: Faults,
     operator: Option<Operator>,
@@ -94,18 +99,19 @@ struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    async fn new(world: &'a World) -> Self {
+    async fn new(world: &'a World, history: &History) -> Self {
+        let audit = history.serve().await.unwrap();
         let crash = Crash::default();
         let endpoint = MortalBackup { backup: world.backup.clone(), crash: crash.clone() }.serve().await.unwrap();
         let access = world.plane.operator().await.unwrap();
         let faults = Faults::new(Mode::Crash(crash.clone()));
-        let mut machine = Self { world, access, endpoint, crash, faults, operator: None, sent: Vec::new(), cuts: 0 };
+        let mut machine = Self { world, access, endpoint, audit, crash, faults, operator: None, sent: Vec::new(), cuts: 0 };
         machine.start();
         machine
     }
 
     fn start(&mut self) {
-        self.operator = Some(Operator::start(self.faults.client(&self.access).unwrap(), &self.endpoint));
+        self.operator = Some(Operator::start_with(self.faults.client(&self.access).unwrap(), &self.endpoint, &self.audit));
     }
 
     /// Ends the operator, and starts another one that knows nothing, for which nothing goes wrong.
@@ -189,7 +195,8 @@ fn is_where_it_goes(step: Step, found: &Snapshot) -> bool {
 async fn a_power_cut_after_every_write() {
     let world = World::new().await;
     let start = Instant::now();
-    let mut machine = Machine::new(&world).await;
+    let history = History::default();
+    let mut machine = Machine::new(&world, &history).await;
 
     let mut wanted: BTreeMap<Step, Snapshot> = BTreeMap::new();
     let mut writes: BTreeMap<Step, BTreeSet<String>> = BTreeMap::new();
@@ -243,6 +250,9 @@ async fn a_power_cut_after_every_write() {
     machine.sent.extend(machine.faults.sent());
     every_delete_names_its_object(&machine.sent);
     every_namespace_and_key_was_made_once(&machine.sent, &world);
+    for group in history.groups() {
+        everything_is_recorded_once(&group, &history.operations(&group));
+    }
     let points: usize = struck.values().map(Vec::len).sum();
     for (step, writes) in &struck {
         println!("{step:?}: {} power cuts, after {}", writes.len(), writes.join(", "));
@@ -263,6 +273,27 @@ pub fn every_delete_names_its_object(sent: &[Sent]) {
         .map(|sent| sent.call.to_string())
         .collect();
     assert!(nameless.is_empty(), "deleted without a uid: {nameless:?}");
+}
+
+/// Of every object that a group had: each generation in one entry, in their order, and then its end.
+fn everything_is_recorded_once(group: &str, operations: &[Operation]) {
+    let mut lives: BTreeMap<(&str, &str), Vec<&Operation>> = BTreeMap::new();
+    for operation in operations {
+        lives.entry((&operation.function, &operation.detail["uid"])).or_default().push(operation);
+    }
+    let count = |function: &str| lives.keys().filter(|(of, _)| *of == function).count();
+    assert_eq!((count("tenants"), count("sites"), count("devices")), (2, 1, 1), "{group}: {lives:#?}");
+    for ((function, uid), life) in &lives {
+        let (end, generations) = life.split_last().unwrap();
+        assert_eq!(end.operation(), Verb::Delete, "{group}: the end of {function} {uid}: {life:#?}");
+        let mut next = 1;
+        for operation in generations {
+            let range = &operation.detail["generations"];
+            let (from, to) = range.split_once('-').unwrap_or((range, range));
+            assert_eq!(from.parse(), Ok(next), "{group}: {function} {uid}: {life:#?}");
+            next = to.parse::<i64>().unwrap() + 1;
+        }
+    }
 }
 
 fn every_namespace_and_key_was_made_once(sent: &[Sent], world: &World) {

@@ -8,6 +8,7 @@ mod attacks;
 mod attempt;
 mod crashes;
 mod handover;
+mod history;
 mod lost;
 mod operator;
 mod past;

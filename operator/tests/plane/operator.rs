@@ -21,6 +21,11 @@ pub struct Operator {
 impl Operator {
     /// Starts leading at once: no lease is asked for. `backup` is where the backup service answers.
     pub fn start(client: Client, backup: &str) -> Self {
+        Self::start_with(client, backup, "")
+    }
+
+    /// The same with an operation history, where the audit service answers.
+    pub fn start_with(client: Client, backup: &str, audit: &str) -> Self {
         let token = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/plane/token"); // the stand-in asks nobody who calls
         let settings = Settings::parse_from([
             "tsujiban-operator",
@@ -29,6 +34,9 @@ impl Operator {
             "--forbidden-cidrs=10.244.0.0/16,10.96.0.0/16,10.255.255.0/24",
             &format!("--backup-endpoint={backup}"),
             &format!("--backup-token-file={token}"),
+            &format!("--audit-endpoint={audit}"),
+            &format!("--audit-token-file={token}"),
+            "--changes-are-stamped",
         ]);
         let metrics = Arc::new(Metrics::new().unwrap());
         let world = World {

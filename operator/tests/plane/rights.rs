@@ -181,7 +181,7 @@ fn compare(found: &BTreeSet<String>, meant: &BTreeSet<String>) -> Result<()> {
     Ok(())
 }
 
-/// The accounts of the backup service, the collectors and staff.
+/// The accounts of the services, the collectors and staff.
 async fn other_accounts_do_what_is_not_theirs(held: Arc<Held>) -> Result<()> {
     let rights = Stop::Rights;
     let everybody = vec![
@@ -197,11 +197,11 @@ async fn other_accounts_do_what_is_not_theirs(held: Arc<Held>) -> Result<()> {
         Attempt::patch(crate::attempt::MERGE_PATCH, "/apis/tsujiban.dev/v1alpha1/namespaces/tn-acme/devices/r1/status", json!({}), rights),
         Attempt::create("/api/v1/namespaces/tsujiban-system/serviceaccounts/tsujiban-operator/token", tried::token_request(), rights),
     ];
-    for (namespace, name) in [(SYSTEM, "tsujiban-backup"), (SYSTEM, "staff-tests"), ("tn-acme", "collector")] {
+    for (namespace, name) in [(SYSTEM, "tsujiban-backup"), (SYSTEM, "tsujiban-audit"), (SYSTEM, "staff-tests"), ("tn-acme", "collector")] {
         let account = held.world.plane.service_account(namespace, name).await?.client()?;
         refused(&account, &held.control, &everybody).await?;
     }
-    for (namespace, name) in [(SYSTEM, "tsujiban-backup"), (SYSTEM, "staff-tests")] {
+    for (namespace, name) in [(SYSTEM, "tsujiban-backup"), (SYSTEM, "tsujiban-audit"), (SYSTEM, "staff-tests")] {
         let account = held.world.plane.service_account(namespace, name).await?.client()?;
         refused(&account, &held.control, &[Attempt::get("/api/v1/namespaces/tn-acme/secrets/owners", rights)]).await?;
     }
@@ -209,6 +209,6 @@ async fn other_accounts_do_what_is_not_theirs(held: Arc<Held>) -> Result<()> {
     let person = held.world.plane.person("tests@example.co.jp", None).await?.client()?;
     let token = |name: &str| format!("/api/v1/namespaces/tsujiban-system/serviceaccounts/{name}/token");
     granted(&person, &Attempt::create(&token("staff-tests"), tried::token_request(), rights)).await?;
-    let others = ["tsujiban-operator", "tsujiban-backup", "default"];
+    let others = ["tsujiban-operator", "tsujiban-backup", "tsujiban-audit", "default"];
     refused(&person, &held.control, &others.map(|name| Attempt::create(&token(name), tried::token_request(), rights))).await
 }

@@ -6,7 +6,9 @@ use anyhow::{Context as _, Result};
 use kube::api::{ApiResource, DynamicObject, ListParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
-use tsujiban_api::names::{ANNOTATION_INCARNATION, LABEL_MANAGED_BY, LABEL_TENANT, LABEL_TENANT_UID, MANAGED_BY};
+use tsujiban_api::names::{
+    ANNOTATION_CHANGED_BY, ANNOTATION_INCARNATION, ANNOTATION_SITES, LABEL_MANAGED_BY, LABEL_TENANT, LABEL_TENANT_UID, MANAGED_BY,
+};
 
 use crate::world::World;
 
@@ -30,7 +32,9 @@ const NOT_OURS: [&str; 2] = ["serviceaccounts/default", "configmaps/kube-root-ca
 /// Of an object's metadata, what is compared.
 const METADATA: [&str; 5] = ["name", "labels", "annotations", "finalizers", "ownerReferences"];
 /// What is another one in each life, and is compared as being there or not.
-const OF_ITS_LIFE: [&str; 7] = [
+const OF_ITS_LIFE: [&str; 9] = [
+    "digest",
+    ANNOTATION_SITES,
     "publicKey",
     "ssh-publickey",
     "ssh-privatekey",
@@ -147,6 +151,10 @@ fn normal(name: &str, mut object: Value, words: &[(String, String)]) -> String {
     let kept = METADATA.into_iter().filter_map(|key| Some((key.to_owned(), metadata.get(key)?.clone())));
     let mut kept: serde_json::Map<String, Value> = kept.collect();
     kept.insert("terminating".into(), json!(metadata.get("deletionTimestamp").is_some()));
+    if let Some(Value::Object(annotations)) = kept.get_mut("annotations") {
+        annotations.remove(ANNOTATION_CHANGED_BY); // who declared it is of its history, not of how it is
+    }
+    kept.retain(|key, value| key != "annotations" || value.as_object().is_none_or(|annotations| !annotations.is_empty()));
     object["metadata"] = Value::Object(kept);
     let keeps_status = ["tenant", "namespace"].contains(&name) || name.starts_with("devices/");
     if !keeps_status && let Some(fields) = object.as_object_mut() {

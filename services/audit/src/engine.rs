@@ -21,6 +21,7 @@ use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tsujiban_core::clock::Clock;
 use tsujiban_database::{Backend, Database};
+use tsujiban_history::leaf::InvalidLeaf;
 use tsujiban_history::{Day, Leaf};
 use tsujiban_sealing::{KeyError, Keyring, Random, SealingError};
 
@@ -91,6 +92,8 @@ pub enum EngineError {
     TooLarge(usize),
     #[error("log {0} is not what the database said when it was written; the database is damaged")]
     Damaged(i64),
+    #[error("what is to be stated is no leaf")]
+    NoLeaf(#[from] InvalidLeaf),
     #[error("the engine has stopped")]
     Stopped,
     #[error("the engine cannot be started: {0}")]
@@ -172,7 +175,7 @@ pub struct Statement {
     /// The number of the log.
     pub log: i64,
     /// The leaf for its place in the log.
-    pub leaf: Box<dyn Fn(u64) -> Leaf + Send + Sync>,
+    pub leaf: Box<dyn Fn(u64) -> Result<Leaf, InvalidLeaf> + Send + Sync>,
     /// For a retention: the day that goes with it.
     pub gone: Option<GoneDay>,
     /// Whether it may be written while the history is read-only.

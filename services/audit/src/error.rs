@@ -69,6 +69,7 @@ impl From<Error> for ServiceError {
                 "bring the newest state of the database back; if it is really lost, let staff declare the gap: tsujiban audit declare-gap",
             ),
             Error::Engine(EngineError::Overloaded) => (Kind::Exhausted, "OVERLOADED", "try again in a few seconds"),
+            Error::Engine(EngineError::NoLeaf(_)) => (Kind::Invalid, "NO_LEAF", "shorten the name of who declares it"),
             Error::Engine(EngineError::TooLarge(_)) => (Kind::Invalid, "TOO_LARGE", "shorten target, reason or detail"),
             Error::Engine(EngineError::Stopped) => (Kind::Unavailable, "STOPPED", "try again later"),
             // whether it was written is not known: the same ids may be sent again

@@ -90,7 +90,7 @@ impl Audit {
         let gone = GoneDay { log: due.log, day: due.day.number(), first: due.first.cast_signed(), last: due.last.cast_signed() };
         let (first, last, count) = self.sealed_between(due).await?;
         let retention = Retention { day: due.day, key: due.key, first, last, count };
-        let leaf = move |sequence| Leaf { sequence, content: Content::Retention(retention.clone()) };
+        let leaf = move |sequence| Ok(Leaf { sequence, content: Content::Retention(retention.clone()) });
         // the leaf and the destruction are one transaction
         self.engine.state(Statement { log: due.log, leaf: Box::new(leaf), gone: Some(gone), lawful: false }).await?;
         Ok(())

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::select;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
@@ -21,7 +20,7 @@ use crate::network::{self, Allowed, Network};
 use crate::outcome::{Failure, Finished, Outcome, Step, chain};
 use crate::plan::Limits;
 use crate::shell::{Acquaintance, Places, Shell};
-use crate::ssh::{Connect, Session, Shown};
+use crate::ssh::{Connect, Shown, Stranger};
 use crate::target::Target;
 
 /// What every turn needs.
@@ -65,12 +64,12 @@ impl HostKeyError {
     }
 }
 
-/// A device that took the connection. Its session has not begun.
+/// A device that took the connection and showed a host key that is trusted, or its first one. Nobody has logged in.
 struct Reached {
     allowed: Allowed,
     credentials: Credentials,
     expected: Expected,
-    stream: TcpStream,
+    stranger: Stranger,
 }
 
 /// One device's turn: what bounds it, and what it used up.
@@ -88,8 +87,8 @@ struct Turn<'a> {
 type Slot<'a> = SemaphorePermit<'a>;
 
 impl<N: Network> Context<N> {
-    /// Backs up one device. It is connected to before its turn comes, so that neither a far nor a dead device keeps the others
-    /// waiting; it is talked to, and its config stored, with one of the `slots`. Fetching ends at `run_ends` or when `stop` is
+    /// Backs up one device. It is connected to and shows its host key before its turn comes, so that neither a far nor a dead device
+    /// keeps the others waiting; it is logged in to, and its config stored, with one of the `slots`. Fetching ends at `run_ends` or when `stop` is
     /// cancelled; storing and recording then still go on.
     pub async fn attempt(&self, target: &Target, slots: &Semaphore, run_ends: Instant, stop: &CancellationToken) -> Finished {
         let start = Instant::now();
@@ -140,16 +139,17 @@ impl<N: Network> Context<N> {
         if Instant::now() >= turn.run_ends {
             return Err(too_late());
         }
-        let mut reached = self.in_time(target, turn, self.reach(target)).await?;
+        let shown = Shown::clone(&turn.shown);
+        let mut reached = self.in_time(target, turn, self.reach(target, &shown)).await?;
         let asked = Instant::now();
         let slot = timeout_at(turn.run_ends, turn.slots.acquire()).await.map_err(|_| too_late())?.map_err(|_| too_late())?;
         let waited = asked.elapsed();
         turn.waited = waited;
         if waited > self.limits.idle / 2 {
             // the device may have given up on a connection that says nothing
-            reached.stream = self.in_time(target, turn, self.dial(reached.allowed)).await?;
+            let again = self.meet(target, reached.allowed, &reached.credentials, &reached.expected, &shown);
+            reached.stranger = self.in_time(target, turn, again).await?;
         }
-        let shown = Shown::clone(&turn.shown);
         let fetched = self.in_time(target, turn, self.talk(target, reached, &shown)).await?;
         Ok((fetched, slot))
     }
@@ -178,29 +178,32 @@ impl<N: Network> Context<N> {
         }
     }
 
-    async fn reach(&self, target: &Target) -> Result<Reached, Failure> {
+    async fn reach(&self, target: &Target, shown: &Shown) -> Result<Reached, Failure> {
         let allowed = network::admit(&self.network, &self.networks, &target.host, target.port, self.limits.idle).await?;
         let credentials = self.cluster.credentials(&target.secret).await?;
         let expected = self.expected(target).await?;
-        let stream = self.dial(allowed).await?;
-        Ok(Reached { allowed, credentials, expected, stream })
+        let stranger = self.meet(target, allowed, &credentials, &expected, shown).await?;
+        Ok(Reached { allowed, credentials, expected, stranger })
     }
 
-    async fn dial(&self, allowed: Allowed) -> Result<TcpStream, Failure> {
-        Ok(network::dial(&self.network, allowed, self.limits.idle).await?)
+    /// Connects, and has the device show its host key.
+    async fn meet(
+        &self,
+        target: &Target,
+        allowed: Allowed,
+        credentials: &Credentials,
+        expected: &Expected,
+        shown: &Shown,
+    ) -> Result<Stranger, Failure> {
+        let stream = network::dial(&self.network, allowed, self.limits.idle).await?;
+        let Limits { idle, device, .. } = self.limits;
+        let connect = Connect { address: allowed.address(), algorithms: target.algorithms, expected, credentials, idle, most: device };
+        Ok(Stranger::meet(stream, &connect, shown).await?)
     }
 
     async fn talk(&self, target: &Target, reached: Reached, shown: &Shown) -> Result<Fetched, Failure> {
-        let Limits { idle, device, .. } = self.limits;
-        let connect = Connect {
-            address: reached.allowed.address(),
-            algorithms: target.algorithms,
-            expected: &reached.expected,
-            credentials: &reached.credentials,
-            idle,
-            most: device,
-        };
-        let session = Session::open(reached.stream, &connect, shown).await?;
+        let idle = self.limits.idle;
+        let session = reached.stranger.log_in(&reached.credentials, target.algorithms, idle).await?;
         if session.first_contact
             && let Err(error) = self.pin(target, shown).await
         {

@@ -79,6 +79,10 @@ pub struct Connect<'a> {
     pub most: Duration,
 }
 
+/// A device whose host key has been judged. Nothing has been offered to it yet.
+pub struct Stranger(Session);
+
+/// A session that is logged in.
 pub struct Session {
     handle: Handle<Judge>,
     /// The key of this device is not pinned yet.
@@ -104,15 +108,9 @@ impl Handler for Judge {
     }
 }
 
-impl Session {
-    /// Shakes hands and logs in. What the device shows as its host key is left in `shown` in any case.
-    pub async fn open(stream: TcpStream, connect: &Connect<'_>, shown: &Shown) -> Result<Self, SshError> {
-        let mut session = Self::handshake(stream, connect, shown).await?;
-        session.log_in(connect).await?;
-        Ok(session)
-    }
-
-    async fn handshake(stream: TcpStream, connect: &Connect<'_>, shown: &Shown) -> Result<Self, SshError> {
+impl Stranger {
+    /// Shakes hands. What the device shows as its host key is left in `shown` in any case.
+    pub async fn meet(stream: TcpStream, connect: &Connect<'_>, shown: &Shown) -> Result<Self, SshError> {
         let Connect { address, expected, idle, .. } = *connect;
         let config = Config {
             client_id: SshId::Standard("SSH-2.0-tsujiban".into()),
@@ -128,7 +126,7 @@ impl Session {
         let opened = timeout(idle, connect_stream(Arc::new(config), stream, judge)).await;
         let verdict = shown.get().map(|key| (expected.judge(key, proof), fingerprint(key)));
         match (opened, verdict) {
-            (Ok(Ok(handle)), verdict) => Ok(Self { handle, first_contact: matches!(verdict, Some((Verdict::FirstContact, _))) }),
+            (Ok(Ok(handle)), verdict) => Ok(Self(Session { handle, first_contact: matches!(verdict, Some((Verdict::FirstContact, _))) })),
             (Ok(Err(russh::Error::UnknownKey)), Some((Verdict::Unconfirmed, shown))) => Err(SshError::Unconfirmed { shown }),
             (Ok(Err(russh::Error::UnknownKey)), Some((Verdict::Mismatch, shown))) => {
                 Err(SshError::Mismatch { shown, expected: expected.key().map(fingerprint).unwrap_or_default() })
@@ -138,26 +136,28 @@ impl Session {
         }
     }
 
-    async fn log_in(&mut self, connect: &Connect<'_>) -> Result<(), SshError> {
-        let user = || connect.credentials.username.clone();
-        let (what, answer) = match &connect.credentials.proof {
+    /// Logs in.
+    pub async fn log_in(self, credentials: &Credentials, algorithms: Algorithms, idle: Duration) -> Result<Session, SshError> {
+        let Self(mut session) = self;
+        let user = || credentials.username.clone();
+        let (what, answer) = match &credentials.proof {
             // the library takes a copy that it does not wipe
-            Proof::Password(password) => {
-                ("password", timeout(connect.idle, self.handle.authenticate_password(user(), password.as_str())).await)
-            }
-            Proof::Key(key) => ("key", timeout(connect.idle, self.prove(user(), Arc::clone(key), connect.algorithms)).await),
+            Proof::Password(password) => ("password", timeout(idle, session.handle.authenticate_password(user(), password.as_str())).await),
+            Proof::Key(key) => ("key", timeout(idle, session.prove(user(), Arc::clone(key), algorithms)).await),
         };
         match answer {
-            Ok(Ok(AuthResult::Success)) => Ok(()),
+            Ok(Ok(AuthResult::Success)) => Ok(session),
             Ok(Ok(AuthResult::Failure { remaining_methods, .. })) => {
                 let accepts: Vec<&str> = remaining_methods.iter().map(Into::into).collect();
                 Err(SshError::Refused { user: user(), what, accepts: listed(&accepts) })
             }
             Ok(Err(source)) => Err(SshError::ClosedAtLogin { user: user(), source }),
-            Err(_) => Err(SshError::SilentLogin { user: user(), idle: connect.idle }),
+            Err(_) => Err(SshError::SilentLogin { user: user(), idle }),
         }
     }
+}
 
+impl Session {
     async fn prove(&mut self, user: String, key: Arc<PrivateKey>, algorithms: Algorithms) -> Result<AuthResult, russh::Error> {
         let hash = match (key.algorithm().is_rsa(), algorithms) {
             (false, _) => None,

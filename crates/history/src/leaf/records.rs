@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tsujiban_core::history::{Day, JstTime};
 
-use super::MAX_RECORD;
+use super::{InvalidLeaf, MAX_RECORD};
 use crate::{DayKeyId, Hash, Origin, SigningKey, TreeHead, VerifierKey};
 
 /// That a JST day expired (C5) and its key and bodies were destroyed. Appended before they are.
@@ -49,10 +49,11 @@ pub struct UnsignedGap {
 pub struct InvalidGap;
 
 impl UnsignedGap {
-    /// Signs the gap for one place of one log.
-    pub fn sign(self, key: &SigningKey, origin: &Origin, sequence: u64) -> Gap {
+    /// Signs the gap for one place of one log. Fails if who declared it has an id that no leaf has room for.
+    pub fn sign(self, key: &SigningKey, origin: &Origin, sequence: u64) -> Result<Gap, InvalidLeaf> {
         let signature = STANDARD.encode(key.sign(&self.message(origin, sequence)));
-        Gap { unsigned: self, signature }
+        let gap = Gap { unsigned: self, signature };
+        if parse(&encode(&gap)).as_ref() == Some(&gap) { Ok(gap) } else { Err(InvalidLeaf::Record) }
     }
 
     /// Begins with a line that no signed note of ours begins with.

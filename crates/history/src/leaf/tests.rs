@@ -53,7 +53,7 @@ fn a_commitment_is_to_one_body_under_one_opening() {
 #[test]
 fn gaps_and_retentions_are_read_as_they_are_written() {
     let (key, _, origin) = key();
-    for content in [Content::Gap(gap().sign(&key, &origin, 7)), Content::Retention(retention())] {
+    for content in [Content::Gap(gap().sign(&key, &origin, 7).unwrap()), Content::Retention(retention())] {
         let leaf = Leaf { sequence: 7, content };
         assert_eq!(Leaf::parse(&leaf.encode()).unwrap(), leaf);
     }
@@ -66,7 +66,7 @@ fn a_leaf_has_one_encoding() {
     let (key, _, origin) = key();
     let leaves = [
         entry().encode(),
-        Leaf { sequence: 1, content: Content::Gap(gap().sign(&key, &origin, 1)) }.encode(),
+        Leaf { sequence: 1, content: Content::Gap(gap().sign(&key, &origin, 1).unwrap()) }.encode(),
         Leaf { sequence: 2, content: Content::Retention(retention()) }.encode(),
     ];
     for leaf in leaves {
@@ -88,13 +88,15 @@ fn a_leaf_has_one_encoding() {
 #[test]
 fn a_gap_holds_for_its_place_in_its_log_alone() {
     let (key, verifier, origin) = key();
-    let gap = gap().sign(&key, &origin, 7);
+    let gap = gap().sign(&key, &origin, 7).unwrap();
     gap.verify(&verifier, &origin, 7).unwrap();
     let elsewhere: Origin = origin.to_string().replace("ff", "fe").parse().unwrap();
     assert!(gap.verify(&verifier, &origin, 8).is_err());
     assert!(gap.verify(&verifier, &elsewhere, 7).is_err());
     let other = SigningKey::from_seed(&[8; 32]).unwrap().verifier("test".parse().unwrap());
     assert!(gap.verify(&other, &origin, 7).is_err());
+    let long = UnsignedGap { by: "x".repeat(MAX_RECORD), ..gap.unsigned.clone() };
+    assert_eq!(long.sign(&key, &origin, 7), Err(InvalidLeaf::Record));
     let mut changed = gap;
     changed.unsigned.newest.size += 1;
     assert!(changed.verify(&verifier, &origin, 7).is_err());

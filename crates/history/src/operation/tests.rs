@@ -63,8 +63,25 @@ fn line_breaks_escape_codes_and_bidi_marks_stay_in_one_line() {
     let mut operation = operation();
     operation.target = "a\r\nb\x1b[2J\u{202e}c\u{2028}\0\"\\".to_owned();
     let body = operation.encode().unwrap();
-    assert!(!body.iter().any(|b| *b < 0x20));
+    let text = String::from_utf8(body.clone()).unwrap();
+    assert_eq!(tsujiban_core::escape::escape_line(&text), text);
+    assert!(text.contains(r#""target":"a\r\nb\u001b[2J\u202ec\u2028\u0000\"\\","#), "{text}");
     assert_eq!(Operation::parse(&body), Ok(operation));
+    assert_eq!(Operation::parse(text.replace("\\u202e", "\u{202e}").as_bytes()), Err(InvalidOperation::Malformed));
+}
+
+#[test]
+fn the_time_is_found_in_a_body() {
+    for phase in Phase::ALL {
+        let operation = Operation { phase: *phase, ..operation() };
+        let body = operation.encode().unwrap();
+        assert_eq!(Operation::time_in(&body).unwrap(), *b"2026-11-26T09:30:00.000001+09:00");
+        for other in ["2026-11-26T09:30:00.000001+09:01", "9999999999999999999999999999+09:00", "+2026-11-26T09:30:00.00001+09:00"] {
+            let body = String::from_utf8(body.clone()).unwrap().replace("2026-11-26T09:30:00.000001+09:00", other);
+            assert_eq!(Operation::time_in(body.as_bytes()), None, "{other}");
+        }
+    }
+    assert_eq!(Operation::time_in(b"{}"), None);
 }
 
 #[test]

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use tsujiban_core::history::Day;
 
-use super::heads::Listed;
+use super::heads::{Listed, TOLERANCE};
 use super::report::{Findings, Flaw, Place};
-use crate::DayKeyId;
 use crate::leaf::Retention;
+use crate::{DayKeyId, JstTime, Operation};
 
 /// More days than any log has: 179 years of them.
 const MOST_KEYS: usize = 1 << 16;
@@ -21,6 +21,8 @@ struct Entries {
     count: u64,
     /// The first and the last one without a body, and how many there are.
     missing: Option<(u64, u64, u64)>,
+    /// The latest time of an operation before the first of them: none of them can be of an earlier day.
+    after: Option<[u8; 32]>,
 }
 
 /// The entries of the range by the keys of their days. Entries of one day stand together, so the newest key is at hand.
@@ -28,11 +30,15 @@ struct Entries {
 pub(super) struct Bodies {
     keys: BTreeMap<DayKeyId, Entries>,
     newest: Option<(DayKeyId, Entries)>,
+    /// The latest time in a body.
+    latest: Option<[u8; 32]>,
 }
 
 impl Bodies {
     /// Returns whether there still are not more keys than any log has.
-    pub(super) fn count(&mut self, sequence: u64, key: DayKeyId, has_body: bool) -> bool {
+    pub(super) fn count(&mut self, sequence: u64, key: DayKeyId, body: Option<&[u8]>) -> bool {
+        let (has_body, after) = (body.is_some(), self.latest);
+        self.latest = after.max(body.and_then(Operation::time_in));
         match &mut self.newest {
             Some((newest, entries)) if *newest == key => entries.count(sequence, has_body),
             newest => {
@@ -42,8 +48,8 @@ impl Bodies {
                 if let Some((key, entries)) = newest.take() {
                     self.keys.insert(key, entries);
                 }
-                let mut entries =
-                    self.keys.get(&key).copied().unwrap_or(Entries { first: sequence, last: sequence, count: 0, missing: None });
+                let first = Entries { first: sequence, last: sequence, count: 0, missing: None, after };
+                let mut entries = self.keys.get(&key).copied().unwrap_or(first);
                 entries.count(sequence, has_body);
                 *newest = Some((key, entries));
             }
@@ -110,6 +116,11 @@ impl Judge<'_> {
         let is_possible = first <= last && last < sequence && count > 0 && count <= last.saturating_sub(first).saturating_add(1);
         if !is_possible || !is_within || (is_whole && !is_counted) {
             findings.add(place, Flaw::OtherCount { day, first, last, count });
+            return false;
+        }
+        let after = entries.and_then(|entries| entries.after).and_then(|after| std::str::from_utf8(&after).ok()?.parse::<JstTime>().ok());
+        if let Some(after) = after.filter(|after| after.timestamp().checked_sub(TOLERANCE).is_ok_and(|at| at >= day.plus(1).starts())) {
+            findings.add(place, Flaw::Younger { day, after });
             return false;
         }
         let before = self.listed.had(first, day.starts());

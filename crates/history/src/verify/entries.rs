@@ -183,11 +183,12 @@ impl Reading {
                         findings.add(place.clone(), Flaw::Body);
                     }
                 }
-                if !self.read.bodies.count(sequence, key, opened.is_some()) {
+                if !self.read.bodies.count(sequence, key, opened.as_ref().map(|opened| opened.body)) {
                     findings.add(place, Flaw::TooMuch);
                 }
             }
             (_, Some(_)) => findings.add(place, Flaw::NoOperation),
+            (_, None) if self.read.records.len() >= MOST_OUTSIDE => findings.add(place, Flaw::TooMuch),
             (content, None) => self.read.records.push((sequence, content)),
         }
     }

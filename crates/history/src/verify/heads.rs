@@ -9,7 +9,7 @@ use crate::merkle::{Range, verify_consistency};
 use crate::{Hash, TreeHead};
 
 /// How far the clocks of services may be apart, and how long a list may take to be written.
-const TOLERANCE: SignedDuration = SignedDuration::from_mins(10);
+pub(super) const TOLERANCE: SignedDuration = SignedDuration::from_mins(10);
 
 #[derive(Debug, Clone)]
 pub(super) struct Head {

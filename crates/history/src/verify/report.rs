@@ -1,6 +1,6 @@
 use std::fmt;
 
-use tsujiban_core::history::Day;
+use tsujiban_core::history::{Day, JstTime};
 
 use crate::checkpoint::CheckpointError;
 use crate::merkle::NotProven;
@@ -116,6 +116,8 @@ pub enum Flaw {
         "the entry says that {day} has gone, and list {list} shows entries of it that were there before it began or came after its end"
     )]
     OtherDay { day: Day, list: u64 },
+    #[error("the entry says that {day} has gone, of which no entry can be that came after an operation of {after}")]
+    Younger { day: Day, after: JstTime },
     #[error("the gap is not signed by the log's key for this place")]
     Gap,
     #[error("the entries are not those of the signed root")]
@@ -154,7 +156,7 @@ pub struct DeclaredGap {
     /// From here to before `newest.size`, entries were lost or exchanged for others.
     pub agreed: u64,
     pub newest: TreeHead,
-    pub since: tsujiban_core::history::JstTime,
+    pub since: JstTime,
     pub by: String,
     pub reason: Hash,
     /// How many of the brought heads are of entries that were lost.

@@ -198,6 +198,8 @@ mod tests {
     fn every_group_that_is_named_is_seen() {
         let bytes = [put("acme").encode_to_vec(), put("other").encode_to_vec()].concat();
         assert_eq!(read("tsujiban.backup.v1.PutSnapshotRequest", &bytes).unwrap().0, ["acme", "other"]);
+        let emptied = b"\x0a\x04acme\x0a\x00";
+        assert_eq!(read("tsujiban.audit.v1.ListEntriesRequest", emptied).unwrap().0, ["acme", ""], "a decoder reads the platform's own");
     }
 
     #[test]

@@ -28,13 +28,18 @@ const ALIVE: Duration = Duration::from_secs(20);
 #[derive(Debug, Clone, clap::Args)]
 pub struct ClientArgs {
     /// The URL of the audit service, such as https://tsujiban-audit.tsujiban-system.svc:8443. Empty: no history is written.
-    #[arg(long = "audit-endpoint", env = "TSUJIBAN_AUDIT_ENDPOINT", default_value = "")]
+    #[arg(id = "audit-endpoint", long = "audit-endpoint", env = "TSUJIBAN_AUDIT_ENDPOINT", default_value = "")]
     pub endpoint: String,
     /// The certificates of the internal CA. Read again when they change.
-    #[arg(long = "audit-ca-file", env = "TSUJIBAN_AUDIT_CA_FILE", default_value = "/etc/tsujiban/ca/ca.crt")]
+    #[arg(id = "audit-ca-file", long = "audit-ca-file", env = "TSUJIBAN_AUDIT_CA_FILE", default_value = "/etc/tsujiban/ca/ca.crt")]
     pub ca_file: PathBuf,
     /// The token for the audit service. Read anew for each call.
-    #[arg(long = "audit-token-file", env = "TSUJIBAN_AUDIT_TOKEN_FILE", default_value = "/var/run/secrets/tsujiban/audit/token")]
+    #[arg(
+        id = "audit-token-file",
+        long = "audit-token-file",
+        env = "TSUJIBAN_AUDIT_TOKEN_FILE",
+        default_value = "/var/run/secrets/tsujiban/audit/token"
+    )]
     pub token_file: PathBuf,
 }
 

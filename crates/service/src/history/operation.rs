@@ -13,7 +13,7 @@ pub(crate) const ID_BYTES: usize = 16;
 
 /// The entry of an operation in the history of a group, or in the platform's own. The intent and the outcome of one call are two
 /// entries; each has the same id whenever it is sent.
-pub(crate) fn entry(group: &str, operation: Operation) -> NewEntry {
+pub fn entry(group: &str, operation: Operation) -> NewEntry {
     let name = [operation.id.as_slice(), &operation.phase.to_be_bytes()].concat();
     let id = digest::digest(&digest::SHA256, &name).as_ref().iter().copied().take(ID_BYTES).collect();
     NewEntry { group: group.to_owned(), id, operation: Some(operation) }

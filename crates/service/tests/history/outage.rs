@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use tonic::Code;
-use tsujiban_proto::audit::v1::{Phase, Result as Came};
+use tsujiban_proto::audit::v1::{Operation, Phase, Result as Came};
 use tsujiban_proto::error::ServiceError;
 use tsujiban_service::history::HISTORY_UNAVAILABLE;
 use tsujiban_service::testing::Mood;
@@ -179,6 +179,21 @@ async fn adding_to_the_history_is_not_in_the_history() {
     stage.call(LIST, "hanako", "acme").await.unwrap();
     let methods: Vec<_> = stage.recorded().await.into_iter().map(|(_, operation)| operation.method).collect();
     assert_eq!(methods, ["ListSnapshots"]);
+}
+
+/// What is observed without a call goes the same way, and is there once however often it is observed.
+#[tokio::test]
+async fn what_was_observed_is_recorded_once() {
+    let stage = Stage::new().await;
+    stage.audit().is(Mood::Down);
+    let seen = |generation: u8| Operation { id: vec![generation; 16], target: generation.to_string(), ..Operation::default() };
+    for generation in [1, 2, 1, 2] {
+        stage.history.observe("acme", seen(generation)).await.unwrap();
+    }
+    stage.audit().is(Mood::Good);
+    let recorded = stage.recorded().await;
+    let shown: Vec<_> = recorded.iter().map(|(group, o)| (group.as_str(), o.phase(), o.target.as_str())).collect();
+    assert_eq!(shown, [("acme", Phase::Observed, "1"), ("acme", Phase::Observed, "2")]);
 }
 
 /// What waited when the process ended arrives after the next start.

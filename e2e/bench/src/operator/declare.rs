@@ -1,21 +1,30 @@
 //! What is declared, and what became of it.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
-use kube::{Api, Client, Resource};
+use kube::core::PartialObjectMeta;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_stream::wrappers::UnboundedReceiverStream;
 use tsujiban_api::{Device, Site, Tenant};
-use tsujiban_plane::wait::until;
 
 /// How many declare at the same time.
 const AT_ONCE: usize = 12;
 /// Every how-manieth object is changed by [`touch`].
 const TOUCHED: u32 = 10;
+
+/// How long nothing may come about.
+const PATIENCE: Duration = Duration::from_mins(10);
 
 /// How much is declared.
 #[derive(Debug, Clone, Copy, Default)]
@@ -35,16 +44,42 @@ impl Size {
     }
 }
 
-/// Declares what lies between two sizes: Tenants, in each one Site and its Devices as soon as the namespace is there.
+/// Declares what lies between two sizes: Tenants, and in each one Site and its Devices as soon as the namespace is there.
 pub async fn declare(admin: &Client, from: Size, to: Size) -> Result<()> {
-    let groups = stream::iter(from.tenants..to.tenants).map(|number| group(admin, number, to.devices_each()));
-    groups.buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await.map(|_| ())
+    let (there, namespaces) = mpsc::unbounded_channel();
+    let following = tokio::spawn(follow(admin.clone(), from.tenants..to.tenants, there));
+    let tenants = stream::iter(from.tenants..to.tenants).map(|number| tenant(admin, number)).buffer_unordered(AT_ONCE);
+    let members = UnboundedReceiverStream::new(namespaces).map(|number| members(admin, number, to.devices_each()));
+    let (tenants, members) = tokio::join!(tenants.try_collect::<Vec<()>>(), members.buffer_unordered(AT_ONCE).try_collect::<Vec<()>>());
+    tenants.and(members)?;
+    following.await?
 }
 
-async fn group(admin: &Client, number: u32, devices: u32) -> Result<()> {
-    let name = format!("g{number:04}");
-    // a network of its own for each group, 10.64.0.0 to 10.127.255.0
-    let net = format!("10.{}.{}", 64 + number / 256, number % 256);
+/// Tells of each group's namespace once it is there. Ends when all are.
+async fn follow(admin: Client, groups: Range<u32>, there: mpsc::UnboundedSender<u32>) -> Result<()> {
+    let api: Api<PartialObjectMeta<Namespace>> = Api::all(admin);
+    let mut namespaces = std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff().applied_objects());
+    let mut missing: BTreeMap<String, u32> = groups.map(|number| (format!("tn-{}", name(number)), number)).collect();
+    while !missing.is_empty() {
+        let namespace = timeout(PATIENCE, namespaces.next()).await.context("no namespace was made for ten minutes")?;
+        if let Some(number) = missing.remove(&namespace.context("the watch on namespaces ended")??.name_any()) {
+            there.send(number)?;
+        }
+    }
+    Ok(())
+}
+
+fn name(number: u32) -> String {
+    format!("g{number:04}")
+}
+
+/// A network of its own for each group, 10.64.0.0 to 10.127.255.0, without its last number.
+fn net(number: u32) -> String {
+    format!("10.{}.{}", 64 + number / 256, number % 256)
+}
+
+async fn tenant(admin: &Client, number: u32) -> Result<()> {
+    let (name, net) = (name(number), net(number));
     let tenant: Tenant = serde_json::from_value(json!({
         "metadata": {"name": name},
         "spec": {
@@ -54,9 +89,11 @@ async fn group(admin: &Client, number: u32, devices: u32) -> Result<()> {
         },
     }))?;
     Api::<Tenant>::all(admin.clone()).create(&PostParams::default(), &tenant).await?;
-    let namespace = format!("tn-{name}");
-    let namespaces: Api<Namespace> = Api::all(admin.clone());
-    until("the group's namespace", Duration::from_mins(10), || async { Ok(namespaces.get_metadata_opt(&namespace).await?) }).await?;
+    Ok(())
+}
+
+async fn members(admin: &Client, number: u32, devices: u32) -> Result<()> {
+    let (namespace, net) = (format!("tn-{}", name(number)), net(number));
     let site: Site = serde_json::from_value(json!({"metadata": {"name": "hq"}, "spec": {"displayName": "HQ"}}))?;
     Api::<Site>::namespaced(admin.clone(), &namespace).create(&PostParams::default(), &site).await?;
     let api: Api<Device> = Api::namespaced(admin.clone(), &namespace);

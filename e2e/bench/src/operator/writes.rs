@@ -8,8 +8,8 @@ use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, PostParams
 use kube::{Api, Client, ResourceExt};
 use tsujiban_api::names::{LABEL_MANAGED_BY, MANAGED_BY};
 
-/// The operator reconciles so many objects at the same time: 4 Tenants and 8 Devices.
-pub const AT_ONCE: usize = 12;
+/// The operator reconciles so many objects at the same time: 8 Tenants and 16 Devices.
+pub const AT_ONCE: usize = 24;
 /// The copies' namespaces. Those of groups are refused to everybody else.
 const PREFIX: &str = "copy-of-";
 
@@ -25,8 +25,24 @@ const KINDS: [[&str; 4]; 8] = [
     ["", "v1", "Secret", "secrets"],
 ];
 
-/// Creates a copy of each object that the operator has made, in namespaces of other names. Answers how many and how long it took.
-pub async fn write_the_same(admin: &Client) -> Result<(usize, Duration)> {
+/// How long it takes to create a copy of each object that the operator has made, in namespaces of other names.
+pub struct Written {
+    pub objects: usize,
+    /// One after the other, as `kubectl` writes a folder of manifests.
+    pub in_turn: Duration,
+    /// [`AT_ONCE`] at the same time.
+    pub at_once: Duration,
+}
+
+pub async fn write_the_same(admin: &Client) -> Result<Written> {
+    let (objects, in_turn) = write_copies(admin, 1).await?;
+    clean_up(admin).await?;
+    let (_, at_once) = write_copies(admin, AT_ONCE).await?;
+    clean_up(admin).await?;
+    Ok(Written { objects, in_turn, at_once })
+}
+
+async fn write_copies(admin: &Client, at_once: usize) -> Result<(usize, Duration)> {
     let ours = ListParams::default().labels(&format!("{LABEL_MANAGED_BY}={MANAGED_BY}"));
     let namespaces = all(admin, &resource(["", "v1", "Namespace", "namespaces"]), &ours).await?;
     let mut objects = Vec::new();
@@ -43,17 +59,17 @@ pub async fn write_the_same(admin: &Client) -> Result<(usize, Duration)> {
     let count = namespaces.len() + objects.len();
     let start = Instant::now();
     let namespace = resource(["", "v1", "Namespace", "namespaces"]);
-    write(namespaces.into_iter().map(|object| (Api::all_with(admin.clone(), &namespace), copy(object)))).await?;
-    write(objects.into_iter().map(|(resource, object)| {
+    write(namespaces.into_iter().map(|object| (Api::all_with(admin.clone(), &namespace), copy(object))), at_once).await?;
+    let copies = objects.into_iter().map(|(resource, object)| {
         let object = copy(object);
         (Api::namespaced_with(admin.clone(), object.metadata.namespace.as_deref().unwrap_or_default(), &resource), object)
-    }))
-    .await?;
+    });
+    write(copies, at_once).await?;
     Ok((count, start.elapsed()))
 }
 
 /// Deletes the copies, and waits until they are gone: what goes on being deleted would slow down what is measured next.
-pub async fn clean_up(admin: &Client) -> Result<()> {
+async fn clean_up(admin: &Client) -> Result<()> {
     let resource = resource(["", "v1", "Namespace", "namespaces"]);
     let api: Api<DynamicObject> = Api::all_with(admin.clone(), &resource);
     let copies = async || -> Result<Vec<String>> {
@@ -105,7 +121,7 @@ fn copy(object: DynamicObject) -> DynamicObject {
     copy
 }
 
-async fn write(objects: impl Iterator<Item = (Api<DynamicObject>, DynamicObject)>) -> Result<()> {
+async fn write(objects: impl Iterator<Item = (Api<DynamicObject>, DynamicObject)>, at_once: usize) -> Result<()> {
     let writes = stream::iter(objects).map(|(api, object)| async move {
         let name = format!("{:?}/{}", object.metadata.namespace, object.name_any());
         match api.create(&PostParams::default(), &object).await {
@@ -113,5 +129,5 @@ async fn write(objects: impl Iterator<Item = (Api<DynamicObject>, DynamicObject)
             other => other.map(|_| ()).with_context(|| format!("copy {name}")),
         }
     });
-    writes.buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await.map(|_| ())
+    writes.buffer_unordered(at_once).try_collect::<Vec<()>>().await.map(|_| ())
 }

@@ -52,7 +52,9 @@ pub async fn deviations(
 ) -> Result<Option<Vec<Deviation>>, AskError> {
     let questions = catalogue::accesses(Depth::Core);
     let now = context.clock.now();
-    if !context.conformance.take_turn(group, key, now, questions.len() * subjects.len()) {
+    // what was declared comes first
+    let is_busy = context.metrics.vigil.is_busy();
+    if is_busy || !context.conformance.take_turn(group, key, now, questions.len() * subjects.len()) {
         return Ok(context.conformance.known(group));
     }
     let asked = tokio::time::timeout(DEADLINE, ask_all(&context.client, &questions, subjects, places)).await.map_err(|_| AskError::Slow)?;

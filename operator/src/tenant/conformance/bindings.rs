@@ -60,6 +60,7 @@ fn tell(context: &Context, changed: &BTreeSet<String>) {
     for tenant in context.tenants.state() {
         if is_crowd || concerns(&tenant, changed) {
             context.conformance.doubt(&tenant.name_any());
+            context.ledger.doubt(&tenant.name_any());
             if !is_crowd {
                 context.wake_tenant(&tenant.name_any());
             }

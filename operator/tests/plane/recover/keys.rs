@@ -9,10 +9,11 @@ use tokio::sync::watch;
 use tsujiban_api::names::{SECRET_BACKUP_TLS, SECRET_CA, SECRET_EPOCH_KEYS, SECRET_MASTER_KEY};
 use tsujiban_core::clock::{Clock, ManualClock, SystemClock};
 use tsujiban_core::id::KeyId;
-use tsujiban_operator::backup_client::BackupClient;
 use tsujiban_operator::metrics::Metrics;
 use tsujiban_operator::pki::{Keeper, Keys};
-use tsujiban_operator::report::Facts;
+use tsujiban_operator::report::{Facts, Reports};
+use tsujiban_operator::service_client::ServiceClient;
+use tsujiban_operator::services::Service;
 use tsujiban_plane::SYSTEM;
 use tsujiban_proto::lifecycle::v1::ReportResponse;
 use tsujiban_sealing::SystemRandom;
@@ -26,7 +27,7 @@ const COPY: &str = "an-hour-ago";
 struct Keeping {
     keeper: Keeper,
     clock: Arc<ManualClock>,
-    facts: watch::Sender<Option<Arc<Facts>>>,
+    reports: watch::Sender<Reports>,
     bundle: watch::Receiver<Option<String>>,
     keys: watch::Receiver<Keys>,
 }
@@ -34,7 +35,7 @@ struct Keeping {
 impl Keeping {
     async fn start(world: &World, now: Timestamp) -> Self {
         let clock = Arc::new(ManualClock::new(now));
-        let (facts, facts_out) = watch::channel(None);
+        let (reports, reports_out) = watch::channel(Reports::default());
         let (bundle_in, bundle) = watch::channel(None);
         let (keys_in, keys) = watch::channel(Keys::Pending);
         let keeper = Keeper {
@@ -44,18 +45,21 @@ impl Keeping {
             clock: clock.clone(),
             random: Arc::new(SystemRandom::new()),
             metrics: Arc::new(Metrics::new().unwrap()),
-            facts: facts_out,
+            services: vec![Service::Backup],
+            reports: reports_out,
             ca_bundle: bundle_in,
             keys: keys_in,
         };
-        Self { keeper, clock, facts, bundle, keys }
+        Self { keeper, clock, reports, bundle, keys }
     }
 
     /// A round at a moment, after the service has said which epoch keys it uses.
     async fn round(&self, now: Timestamp, in_use: &BTreeSet<KeyId>) {
         self.clock.advance(now.duration_since(self.clock.now()));
         let report = ReportResponse { epochs_in_use: in_use.iter().map(ToString::to_string).collect(), ..ReportResponse::default() };
-        self.facts.send_replace(Some(Arc::new(Facts::from_wire(&report, now))));
+        self.reports.send_modify(|known| {
+            known.take(Service::Backup, Arc::new(Facts::from_wire(&report, now)));
+        });
         self.keeper.round().await.unwrap();
         assert_eq!(*self.keys.borrow(), Keys::Ready);
     }
@@ -77,7 +81,7 @@ async fn bundle(world: &World) -> String {
 async fn meet(world: &World, bundle: &str, certificate: &Data) {
     let endpoint = world.backup.serve_tls(&certificate["tls.crt"], &certificate["tls.key"]).await.unwrap();
     let token = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/plane/token"));
-    let client = BackupClient::new(endpoint, token, watch::channel(Some(bundle.to_owned())).1);
+    let client = ServiceClient::new(Service::Backup, endpoint, token, watch::channel(Some(bundle.to_owned())).1);
     client.report().await.unwrap();
 }
 

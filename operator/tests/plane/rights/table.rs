@@ -1,12 +1,12 @@
 //! What each shipped role may do and who holds it. Whatever is added to a role of the chart fails the test until it is written here.
 
 /// Role, resource with its API group, names that it is limited to, verbs, why.
-pub const RIGHTS: [(&str, &str, &str, &str, &str); 52] = [
+pub const RIGHTS: [(&str, &str, &str, &str, &str); 55] = [
     ("ClusterRole tsujiban-operator", "tsujiban.dev/tenants", "", "get list patch watch", "reconciles them; patch for the finalizer"),
     ("ClusterRole tsujiban-operator", "tsujiban.dev/devices", "", "get list patch watch", "the same, also where a namespace terminates"),
     ("ClusterRole tsujiban-operator", "tsujiban.dev/tenants/status", "", "patch", "says what it found"),
     ("ClusterRole tsujiban-operator", "tsujiban.dev/devices/status", "", "patch", "says what it found"),
-    ("ClusterRole tsujiban-operator", "tsujiban.dev/sites", "", "get", "whether a Device's Site exists"),
+    ("ClusterRole tsujiban-operator", "tsujiban.dev/sites", "", "get list watch", "whether a Device's Site exists; the operation history"),
     (
         "ClusterRole tsujiban-operator",
         "/namespaces",
@@ -71,22 +71,31 @@ pub const RIGHTS: [(&str, &str, &str, &str, &str); 52] = [
     ("ClusterRole tsujiban-tenant-owner", "batch/jobs", "", "get list watch", "see backups run"),
     ("ClusterRole tsujiban-backup", "authentication.k8s.io/tokenreviews", "", "create", "who is calling"),
     ("ClusterRole tsujiban-backup", "authorization.k8s.io/subjectaccessreviews", "", "create", "what staff may"),
-    // virtual resources: they exist nowhere but in the questions that the backup service asks
+    ("ClusterRole tsujiban-audit", "authentication.k8s.io/tokenreviews", "", "create", "who is calling"),
+    ("ClusterRole tsujiban-audit", "authorization.k8s.io/subjectaccessreviews", "", "create", "what staff may"),
+    // virtual resources: they exist nowhere but in the questions that the services ask
     ("ClusterRole tsujiban-staff-tests", "backup.tsujiban.dev/groups", "", "erase list", "staff"),
     ("ClusterRole tsujiban-staff-tests", "backup.tsujiban.dev/snapshots", "", "get list reveal update verify", "staff"),
     ("ClusterRole tsujiban-staff-tests", "backup.tsujiban.dev/attempts", "", "list", "staff"),
     ("ClusterRole tsujiban-staff-tests", "backup.tsujiban.dev/hostkeys", "", "get update", "staff"),
     ("ClusterRole tsujiban-staff-tests", "backup.tsujiban.dev/catalogue", "", "update", "staff"),
+    ("ClusterRole tsujiban-staff-tests", "audit.tsujiban.dev/history", "", "get list update", "staff"),
     ("Role tsujiban-system/staff-tests", "/serviceaccounts/token", "staff-tests", "create", "the account that they act by, and no other"),
     ("Role tsujiban-system/staff-tests", "/configmaps", "tsujiban-ca", "get", "knows the service by it"),
-    ("Role tsujiban-system/staff-tests", "/services", "tsujiban-backup", "get", "forwards a port"),
+    ("Role tsujiban-system/staff-tests", "/services", "tsujiban-audit tsujiban-backup", "get", "forwards a port"),
     ("Role tsujiban-system/staff-tests", "/pods", "", "get list", "forwards a port"),
-    ("Role tsujiban-system/staff-tests", "/pods/portforward", "tsujiban-backup-0", "create get", "forwards a port"),
+    ("Role tsujiban-system/staff-tests", "/pods/portforward", "tsujiban-audit-0 tsujiban-backup-0", "create get", "forwards a port"),
     // RBAC cannot limit a creation to names: policy tsujiban-operator does
     ("Role tsujiban-system/tsujiban-operator", "/secrets", "", "create", "its keys and its authority"),
     ("Role tsujiban-system/tsujiban-operator", "/configmaps", "", "create", "the authority's certificates"),
     ("Role tsujiban-system/tsujiban-operator", "/secrets", "tsujiban-master-key", "get", "never changed, never a second one"),
-    ("Role tsujiban-system/tsujiban-operator", "/secrets", "tsujiban-backup-tls tsujiban-ca tsujiban-epoch-keys", "get update", "rotated"),
+    (
+        "Role tsujiban-system/tsujiban-operator",
+        "/secrets",
+        "tsujiban-audit-tls tsujiban-backup-tls tsujiban-ca tsujiban-epoch-keys",
+        "get update",
+        "rotated",
+    ),
     ("Role tsujiban-system/tsujiban-operator", "/configmaps", "tsujiban-ca", "get patch", "rotated"),
     ("Role tsujiban-system/tsujiban-operator", "coordination.k8s.io/leases", "", "create", "one leader"),
     ("Role tsujiban-system/tsujiban-operator", "coordination.k8s.io/leases", "tsujiban-operator", "get update watch", "one leader"),
@@ -95,9 +104,10 @@ pub const RIGHTS: [(&str, &str, &str, &str, &str); 52] = [
 ];
 
 /// Who holds which: binding, role, subjects.
-pub const BINDINGS: [(&str, &str, &str); 9] = [
+pub const BINDINGS: [(&str, &str, &str); 10] = [
     ("ClusterRoleBinding tsujiban-operator", "ClusterRole tsujiban-operator", "ServiceAccount tsujiban-system/tsujiban-operator"),
     ("ClusterRoleBinding tsujiban-backup", "ClusterRole tsujiban-backup", "ServiceAccount tsujiban-system/tsujiban-backup"),
+    ("ClusterRoleBinding tsujiban-audit", "ClusterRole tsujiban-audit", "ServiceAccount tsujiban-system/tsujiban-audit"),
     ("ClusterRoleBinding tsujiban-staff-tests", "ClusterRole tsujiban-staff-tests", "ServiceAccount tsujiban-system/staff-tests"),
     ("RoleBinding tsujiban-system/tsujiban-operator", "Role tsujiban-operator", "ServiceAccount tsujiban-system/tsujiban-operator"),
     ("RoleBinding default/tsujiban-operator", "Role tsujiban-operator", "ServiceAccount tsujiban-system/tsujiban-operator"),

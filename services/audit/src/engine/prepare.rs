@@ -330,7 +330,7 @@ impl Known {
                     let segment = self.segment(&mut rows, now_us, today);
                     let log = self.logs.get(&statement.log).ok_or(EngineError::Damaged(statement.log))?;
                     let sequence = log.edge.end();
-                    let leaf = (statement.leaf)(sequence).encode();
+                    let leaf = (statement.leaf)(sequence)?.encode();
                     log.push(statement.log, &leaf, &mut rows, &mut touched)?;
                     log.day = log.day.max(today);
                     rows.entries.push(EntryRow {

@@ -79,7 +79,7 @@ impl Audit {
     async fn append_gap(&self, log: &Log, unsigned: UnsignedGap) -> Result<()> {
         let origin = self.origin(log.id);
         let key = self.key.clone();
-        let leaf = move |sequence| Leaf { sequence, content: Content::Gap(unsigned.clone().sign(&key, &origin, sequence)) };
+        let leaf = move |sequence| Ok(Leaf { sequence, content: Content::Gap(unsigned.clone().sign(&key, &origin, sequence)?) });
         self.engine.state(Statement { log: log.number, leaf: Box::new(leaf), gone: None, lawful: true }).await?;
         Ok(())
     }

@@ -31,7 +31,7 @@ async fn a_crowd_of_collectors_loses_nothing() {
     for group in ["acme", "other"] {
         let listed = stage.list(group, "").await.unwrap();
         assert_eq!(listed.len(), DEVICES, "two configs of each device, half of the devices");
-        assert_eq!(listed.iter().map(|snapshot| u64::from(snapshot.sightings)).sum::<u64>(), DEVICES as u64 / 2 * 3);
+        assert_eq!(listed.iter().map(|snapshot| snapshot.sightings).sum::<u64>(), DEVICES as u64 / 2 * 3);
     }
     let mut followed = BTreeSet::new();
     let (mut cursor, mut cursors) = (0, BTreeSet::new());

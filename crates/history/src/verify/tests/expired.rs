@@ -100,17 +100,41 @@ fn a_retention_speaks_of_its_own_key_and_counts_right() {
 }
 
 /// What is dangerous: today's entries, declared to be of a day long ago. The lists say when they came.
+/// Also without any list: what stands before them is younger than they are said to be.
+#[test]
+fn entries_of_today_cannot_be_declared_old_behind_those_of_yesterday() {
+    let (mut log, days) = three_days();
+    let fresh = log.day;
+    log.grow(2);
+    log.append_record(Content::Retention(Retention { day: days[0], key: key_of(fresh), first: 12, last: 13, count: 2 }));
+    log.forget(fresh);
+    let after = JstTime::new(days[2].starts());
+    assert_eq!(flaw(&log.verify(&log.export())), (&Place::Entry { sequence: 14 }, &Flaw::Younger { day: days[0], after }));
+    // clocks may be apart by some minutes around midnight
+    let mut log = Log::new(0);
+    let day = log.day;
+    log.append_at(day.plus(1).starts() + jiff::SignedDuration::from_mins(9));
+    log.day = day.plus(1);
+    log.grow(1);
+    log.append_record(Content::Retention(Retention { day, key: key_of(day.plus(1)), first: 1, last: 1, count: 1 }));
+    log.forget(day.plus(1));
+    log.now = day.expires_at();
+    assert_eq!(log.verify(&log.export()).verdict, Verdict::Expired(vec![day]));
+}
+
 #[test]
 fn entries_of_today_cannot_be_declared_old_against_the_lists() {
-    let (mut log, days) = three_days();
-    log.grow(2);
+    let days = three_days().1;
+    let mut log = Log::new(14);
+    log.now = days[0].expires_at();
+    log.day = Day::of(log.now);
     let before = log.list(None, days[0].plus(3).starts() - jiff::SignedDuration::from_mins(1), Scope::Full);
     let mut verifier = log.verifier();
     verifier.add_list("1", log.signed(&before).as_bytes()).unwrap();
     // the two entries after the list are of the newest day, whatever the retention says
     log.grow(2);
     let fresh = log.day;
-    log.append_record(Content::Retention(Retention { day: days[0], key: key_of(fresh), first: 12, last: 15, count: 4 }));
+    log.append_record(Content::Retention(Retention { day: days[0], key: key_of(fresh), first: 14, last: 15, count: 2 }));
     log.forget(fresh);
     assert_eq!(log.verify(&log.export()).verdict, Verdict::Expired(vec![days[0]]));
     let report = verifier.verify(log.export().as_slice()).unwrap();

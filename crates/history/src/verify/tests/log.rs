@@ -82,12 +82,19 @@ impl Log {
         }
     }
 
-    /// One operation, done by a name that no other log used.
     pub fn append_target(&mut self, target: &str) {
+        self.append(target, self.day.starts());
+    }
+
+    pub fn append_at(&mut self, time: Timestamp) {
+        self.append("", time);
+    }
+
+    fn append(&mut self, target: &str, time: Timestamp) {
         let operation = Operation {
             id: EntryId::from_bytes([7; 16]),
             phase: Phase::Outcome,
-            time: JstTime::new(self.day.starts()),
+            time: JstTime::new(time),
             actor: Actor { kind: ActorKind::Staff, id: "taro".to_owned() },
             from: String::new(),
             service: String::new(),
@@ -161,7 +168,7 @@ impl Log {
     pub fn declare_gap(&mut self, agreed: u64, newest: TreeHead) {
         let (by, since) = ("staff-taro".to_owned(), JstTime::new(self.now));
         let gap = UnsignedGap { agreed, newest, since, by, reason: sha256(b"the disk broke") };
-        self.append_record(Content::Gap(gap.sign(&self.key(), &self.origin, self.size())));
+        self.append_record(Content::Gap(gap.sign(&self.key(), &self.origin, self.size()).unwrap()));
     }
 
     pub fn key(&self) -> SigningKey {

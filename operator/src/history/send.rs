@@ -1,0 +1,124 @@
+//! Brings what was observed into the history, in batches, again and again until it is acknowledged.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::runtime::reflector::ObjectRef;
+use tokio::time::{Instant, sleep, timeout_at};
+use tsujiban_api::names;
+use tsujiban_core::id::GroupId;
+
+use super::Kind;
+use super::journal::Waiting;
+use crate::context::Context;
+use crate::errors::chain;
+use crate::service_client::{CallError, ServiceClient};
+
+/// As many as one call takes.
+const BATCH: usize = 256;
+/// How long is waited before the next attempt: this, and twice as long each time, up to the longest.
+const FIRST: Duration = Duration::from_millis(500);
+const LONGEST: Duration = Duration::from_secs(15);
+/// The same of a group whose entries are refused while others' are taken.
+const REFUSED: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(5));
+/// How often the backlog is measured while nothing happens.
+const LOOK: Duration = Duration::from_secs(15);
+
+type Taken = Vec<(u64, Waiting)>;
+
+/// Groups whose entries were refused: until when, and for how long the last time.
+#[derive(Debug, Default)]
+struct Held(BTreeMap<GroupId, (Instant, Duration)>);
+
+impl Held {
+    fn is_held(&self, group: &GroupId) -> bool {
+        self.0.get(group).is_some_and(|(until, _)| *until > Instant::now())
+    }
+
+    fn hold(&mut self, group: &GroupId) {
+        let (first, longest) = REFUSED;
+        let pause = self.0.get(group).map_or(first, |(_, pause)| (*pause * 2).min(longest));
+        self.0.insert(group.clone(), (Instant::now() + pause, pause));
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.0.values().map(|(until, _)| *until).filter(|until| *until > Instant::now()).min()
+    }
+}
+
+/// Sends for ever.
+pub async fn run(context: Arc<Context>) {
+    let Some(client) = &context.services.audit else { return std::future::pending().await };
+    let mut held = Held::default();
+    let mut pause = FIRST;
+    loop {
+        let taken = context.journal.take(BATCH, |group| held.is_held(group));
+        measure(&context);
+        if taken.is_empty() {
+            let until = held.next().unwrap_or_else(|| Instant::now() + LOOK).min(Instant::now() + LOOK);
+            let _late = timeout_at(until, context.journal.more()).await.is_err(); // then it is looked again
+            continue;
+        }
+        match deliver(&context, client, taken, &mut held).await {
+            Ok(()) => pause = FIRST,
+            Err(error) => {
+                context.journal.give_back();
+                tracing::warn!(error = chain(&error), retry_seconds = pause.as_secs_f64(), "what was observed could not be recorded yet");
+                sleep(pause).await;
+                pause = (pause * 2).min(LONGEST);
+            }
+        }
+    }
+}
+
+/// Sends a batch; when it is refused, what each group has in it by itself, so that one group does not hold up the others.
+async fn deliver(context: &Context, client: &ServiceClient, taken: Taken, held: &mut Held) -> Result<(), CallError> {
+    match send(context, client, &taken, held).await {
+        Err(error) if error.refusal().is_some() => {}
+        other => return other,
+    }
+    let mut groups: BTreeMap<GroupId, Taken> = BTreeMap::new();
+    for (at, waiting) in taken {
+        groups.entry(waiting.group.clone()).or_default().push((at, waiting));
+    }
+    for (group, taken) in groups {
+        match send(context, client, &taken, held).await {
+            Err(error) if error.refusal().is_some() => {
+                held.hold(&group);
+                context.journal.give_back();
+                tracing::error!(group = %group, error = chain(&error), "what was observed of a group is refused; trying again");
+            }
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+async fn send(context: &Context, client: &ServiceClient, taken: &Taken, held: &mut Held) -> Result<(), CallError> {
+    client.append(taken.iter().map(|(_, waiting)| waiting.entry.clone()).collect()).await?;
+    for (_, waiting) in taken {
+        held.0.remove(&waiting.group);
+        context.metrics.observed(waiting.kind);
+    }
+    context.journal.acknowledge(taken).into_iter().for_each(|waiting| wake(context, waiting));
+    Ok(())
+}
+
+/// Has looked at again what waits for the acknowledgement.
+fn wake(context: &Context, waiting: &Waiting) {
+    match waiting.kind {
+        Kind::Tenant => context.wake_tenant(waiting.group.as_str()),
+        Kind::Device => {
+            let device = ObjectRef::new(&waiting.name).within(&names::namespace(&waiting.group));
+            let _closed = context.to_devices.send(device); // fails only while the process ends
+        }
+        Kind::Site => context.sites.wake(&waiting.group),
+    }
+}
+
+fn measure(context: &Context) {
+    let (waiting, oldest) = context.journal.backlog();
+    let age = oldest.map(|oldest| context.clock.now().duration_since(oldest).as_secs_f64().max(0.0));
+    context.metrics.history_backlog(waiting, age.unwrap_or_default());
+}

@@ -1,0 +1,251 @@
+//! A service that holds customer data, as the operator calls it.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper_util::client::legacy::connect::HttpConnector;
+use tokio::sync::watch;
+use tonic::metadata::MetadataValue;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::{Request, Response, Status};
+use tsujiban_core::id::{GroupId, IncarnationId, InvalidId, SerialNumber};
+use tsujiban_proto::audit::v1::audit_service_client::AuditServiceClient;
+use tsujiban_proto::audit::v1::{AppendRequest, AppendResponse, NewEntry};
+use tsujiban_proto::backup::v1::backup_service_client::BackupServiceClient;
+use tsujiban_proto::backup::v1::{ListAttemptsRequest, ListAttemptsResponse};
+use tsujiban_proto::error::{Kind, ServiceError};
+use tsujiban_proto::lifecycle::v1::lifecycle_service_client::LifecycleServiceClient;
+use tsujiban_proto::lifecycle::v1::{DetachRequest, EraseRequest, PrepareRequest, ReportRequest, ReportResponse};
+use tsujiban_service::history::HISTORY_UNAVAILABLE;
+use tsujiban_service::trace::inject;
+
+use crate::errors::chain;
+use crate::fence::{Fence, Fenced, Pass, TRANSIT};
+use crate::services::Service;
+
+const DEADLINE: Duration = Duration::from_secs(10);
+const CONNECT: Duration = Duration::from_secs(3);
+
+/// Why a call came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    #[error("the internal CA is not made yet")]
+    NoCa,
+    #[error("the address of the {service} is not usable: {source}")]
+    Endpoint {
+        service: Service,
+        #[source]
+        source: tonic::transport::Error,
+    },
+    #[error("cannot read the token for the {service} from {path}")]
+    Token {
+        service: Service,
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the token for the {0} is not a token")]
+    TokenText(Service),
+    #[error("the {service}: {error}")]
+    Service { service: Service, error: ServiceError },
+    #[error("the {service} answered an incarnation that is none")]
+    Answer {
+        service: Service,
+        #[source]
+        source: InvalidId,
+    },
+    #[error("the {service} keeps the group under incarnation {answered}, not under {expected}; it has data of another life of the group")]
+    OtherIncarnation { service: Service, answered: IncarnationId, expected: IncarnationId },
+}
+
+impl CallError {
+    /// Whether the service said no, and will say no again until something changes.
+    pub fn refusal(&self) -> Option<String> {
+        match self {
+            Self::Service { error, .. } if matches!(error.kind, Kind::Precondition | Kind::Invalid | Kind::Denied) => {
+                Some(error.message.clone())
+            }
+            Self::OtherIncarnation { .. } => Some(self.to_string()),
+            _ => None,
+        }
+    }
+
+    /// Whether the service would have done it, and the history could not take what it did.
+    pub fn lacks_history(&self) -> bool {
+        matches!(self, Self::Service { error, .. } if error.reason == HISTORY_UNAVAILABLE)
+    }
+
+    /// Whether the service knows nothing of what was named.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Service { error, .. } if error.kind == Kind::NotFound)
+    }
+}
+
+/// Calls one service with the operator's token, over TLS by the internal CA. Connects when it is first needed, and again
+/// when the CA's certificates have changed.
+#[derive(Debug)]
+pub struct ServiceClient {
+    pub service: Service,
+    endpoint: String,
+    token_file: PathBuf,
+    ca_bundle: watch::Receiver<Option<String>>,
+    connected: Mutex<Option<(Option<String>, Channel)>>,
+    fence: Fence,
+}
+
+impl ServiceClient {
+    pub fn new(service: Service, endpoint: String, token_file: PathBuf, ca_bundle: watch::Receiver<Option<String>>) -> Self {
+        Self { service, endpoint, token_file, ca_bundle, connected: Mutex::new(None), fence: Fence::open() }
+    }
+
+    /// Sends nothing when the fence is shut.
+    #[must_use]
+    pub fn behind(self, fence: Fence) -> Self {
+        Self { fence, ..self }
+    }
+
+    /// Makes the service ready for a group and answers its incarnation: the expected one, or without one the living one when there is one,
+    /// else a new one.
+    pub async fn prepare(&self, group: &GroupId, expected: Option<&IncarnationId>) -> Result<IncarnationId, CallError> {
+        let message =
+            PrepareRequest { group: group.to_string(), expected_incarnation: expected.map(ToString::to_string).unwrap_or_default() };
+        let (mut client, (request, pass)) = (self.lifecycle()?, self.write(message).await?);
+        let answer = self.written(pass, client.prepare(request)).await?;
+        let answered = answer.incarnation.parse().map_err(|source| CallError::Answer { service: self.service, source })?;
+        match expected {
+            Some(expected) if *expected != answered => {
+                Err(CallError::OtherIncarnation { service: self.service, answered, expected: expected.clone() })
+            }
+            _ => Ok(answered),
+        }
+    }
+
+    /// Notes that the group's Tenant has gone and its data is kept.
+    pub async fn detach(&self, group: &GroupId, incarnation: &IncarnationId) -> Result<(), CallError> {
+        let message = DetachRequest { group: group.to_string(), incarnation: incarnation.to_string() };
+        let (mut client, (request, pass)) = (self.lifecycle()?, self.write(message).await?);
+        self.written(pass, client.detach(request)).await.map(|_| ())
+    }
+
+    /// Erases all data of a group, at once and for ever.
+    pub async fn erase_group(&self, group: &GroupId, incarnation: &IncarnationId) -> Result<(), CallError> {
+        let (group, incarnation) = (group.to_string(), incarnation.to_string());
+        self.erase(EraseRequest { group, incarnation, ..EraseRequest::default() }).await
+    }
+
+    /// Erases all data of a device, at once and for ever. For the Device resource with this uid nothing is stored any more.
+    pub async fn erase_device(
+        &self,
+        group: &GroupId,
+        incarnation: &IncarnationId,
+        serial: &SerialNumber,
+        uid: String,
+    ) -> Result<(), CallError> {
+        let (group, incarnation) = (group.to_string(), incarnation.to_string());
+        self.erase(EraseRequest { group, incarnation, device_serial: serial.to_string(), device_uid: uid }).await
+    }
+
+    async fn erase(&self, message: EraseRequest) -> Result<(), CallError> {
+        let (mut client, (request, pass)) = (self.lifecycle()?, self.write(message).await?);
+        self.written(pass, client.erase(request)).await.map(|_| ())
+    }
+
+    /// What the service holds of all groups.
+    pub async fn report(&self) -> Result<ReportResponse, CallError> {
+        self.answered(self.lifecycle()?.report(self.request(ReportRequest::default()).await?).await)
+    }
+
+    /// The outcomes of attempts after a cursor. The backup service knows of them.
+    pub async fn attempts(&self, cursor: u64) -> Result<ListAttemptsResponse, CallError> {
+        let message = ListAttemptsRequest { cursor, limit: 0 };
+        let mut client = BackupServiceClient::new(self.channel()?).max_decoding_message_size(16 << 20);
+        self.answered(client.list_attempts(self.request(message).await?).await)
+    }
+
+    /// Adds entries to the operation history, all or none. The audit service keeps it.
+    pub async fn append(&self, entries: Vec<NewEntry>) -> Result<AppendResponse, CallError> {
+        let mut client = AuditServiceClient::new(self.channel()?);
+        let (request, pass) = self.write(AppendRequest { entries }).await?;
+        self.written(pass, client.append(request)).await
+    }
+
+    fn lifecycle(&self) -> Result<LifecycleServiceClient<Channel>, CallError> {
+        Ok(LifecycleServiceClient::new(self.channel()?).max_decoding_message_size(16 << 20))
+    }
+
+    /// A request that changes something, and the fence's leave to send it.
+    async fn write<T>(&self, message: T) -> Result<(Request<T>, Pass), CallError> {
+        let mut request = self.request(message).await?;
+        let Some(pass) = self.fence.enter(DEADLINE) else {
+            return std::future::pending().await; // the process is about to end; nobody shall act upon an error
+        };
+        request.set_timeout(pass.deadline);
+        Ok((request, pass))
+    }
+
+    async fn request<T>(&self, message: T) -> Result<Request<T>, CallError> {
+        let unreadable = |source| CallError::Token { service: self.service, path: self.token_file.clone(), source };
+        let token = tokio::fs::read_to_string(&self.token_file).await.map_err(unreadable)?;
+        let mut bearer: MetadataValue<_> = format!("Bearer {}", token.trim()).parse().map_err(|_| CallError::TokenText(self.service))?;
+        bearer.set_sensitive(true);
+        let mut request = Request::new(message);
+        request.set_timeout(DEADLINE);
+        request.metadata_mut().insert("authorization", bearer);
+        inject(request.metadata_mut());
+        Ok(request)
+    }
+
+    fn channel(&self) -> Result<Channel, CallError> {
+        let encrypted = self.endpoint.starts_with("https://");
+        let bundle = if encrypted { Some(self.ca_bundle.borrow().clone().ok_or(CallError::NoCa)?) } else { None };
+        let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, channel)) = &*connected
+            && *known == bundle
+        {
+            return Ok(channel.clone());
+        }
+        let unusable = |source| CallError::Endpoint { service: self.service, source };
+        let mut endpoint = Endpoint::from_shared(self.endpoint.clone()).map_err(unusable)?;
+        if let Some(pem) = &bundle {
+            let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
+            endpoint = endpoint.tls_config(tls).map_err(unusable)?;
+        }
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_tcp_user_timeout(Some(TRANSIT));
+        let endpoint = endpoint.connect_timeout(CONNECT).timeout(DEADLINE);
+        let channel = endpoint.connect_with_connector_lazy(Fenced::new(tcp, self.fence.clone()));
+        *connected = Some((bundle, channel.clone()));
+        Ok(channel)
+    }
+
+    async fn written<T>(&self, pass: Pass, answer: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, CallError> {
+        let answer = pass.answer(answer, |answer| answer.as_ref().map_or_else(is_final, |_| true)).await;
+        self.answered(answer.unwrap_or_else(|| Err(Status::deadline_exceeded("it did not answer in time"))))
+    }
+
+    fn answered<T>(&self, answer: Result<Response<T>, Status>) -> Result<T, CallError> {
+        answer.map(Response::into_inner).map_err(|status| {
+            let mut error = ServiceError::from(&status);
+            if let Some(cause) = std::error::Error::source(&status) {
+                error.message = chain(cause); // of a failed transport, the status itself says next to nothing
+            }
+            CallError::Service { service: self.service, error }
+        })
+    }
+}
+
+/// Whether the service has answered, or was never asked.
+fn is_final(status: &Status) -> bool {
+    let mut source = std::error::Error::source(status);
+    let broke = source.is_some();
+    while let Some(error) = source {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        source = error.source();
+    }
+    !broke
+}
