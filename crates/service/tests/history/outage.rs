@@ -139,7 +139,7 @@ async fn a_full_spool_refuses_until_the_history_is_back() {
 /// A slow history holds up strict calls only, and what waits for it waits on the disk: one batch is in memory, whatever comes.
 #[tokio::test]
 async fn a_slow_history_is_waited_for_on_the_disk() {
-    let stage = Stage::new().await;
+    let stage = Stage::with(Options { bytes: 8 << 20, ..Options::default() }).await; // room for all, however slow the machine
     stage.audit().is(Mood::Slow(Duration::from_secs(2)));
     let start = std::time::Instant::now();
     for _ in 0..20 {
