@@ -46,7 +46,7 @@ async fn twenty_callers_with_one_id_add_one_entry(world: World) {
     let stage = world.start().await;
     let same = entry(&world, "acme", "once");
     let calls = (0..20).map(|_| stage.append(vec![same.clone()]));
-    let answers: Vec<_> = futures::future::join_all(calls).await.into_iter().map(|answer| answer.unwrap()[0].clone()).collect();
+    let answers: Vec<_> = futures::future::join_all(calls).await.into_iter().map(|answer| answer.unwrap()[0]).collect();
     assert!(answers.iter().all(|answer| answer.sequence == 0));
     assert_eq!(answers.iter().filter(|answer| !answer.is_duplicate).count(), 1);
     // the same in one call, and the same id for another group

@@ -1,7 +1,8 @@
 //! Whatever was acknowledged is there: after kill -9 under load, and a database that has lost its tail says so.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader, Write};
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Write as _};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,7 +55,7 @@ fn load() {
                     let added = engine.append(additions).await.unwrap();
                     let mut line = String::new();
                     for ((owner, id), added) in owners.iter().zip(ids).zip(added) {
-                        line += &format!("ack {owner} {} {id}\n", added.sequence);
+                        writeln!(line, "ack {owner} {} {id}", added.sequence).unwrap();
                     }
                     std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
                 }
@@ -99,7 +100,7 @@ fn run_and_kill(told: &Told, millis: u64) -> Vec<(String, u64, String)> {
         let until = *deadline.get_or_insert_with(|| std::time::Instant::now() + Duration::from_millis(millis));
         if std::time::Instant::now() >= until {
             child.kill().unwrap(); // SIGKILL
-            deadline = Some(std::time::Instant::now() + Duration::from_secs(3600));
+            deadline = Some(std::time::Instant::now() + Duration::from_hours(1));
         }
     }
     child.wait().unwrap();
@@ -134,7 +135,7 @@ async fn nothing_is_lost(world: &World, kills: usize) {
         .unwrap();
         let mut edge = Range::empty(0);
         for (n, (sequence, id, leaf)) in rows.iter().enumerate() {
-            assert_eq!(*sequence, n as i64, "a gap in {owner}");
+            assert_eq!(sequence.cast_unsigned(), n as u64, "a gap in {owner}");
             assert_eq!(Leaf::parse(leaf).unwrap().sequence, n as u64);
             edge.append_hash(leaf_hash(leaf), |_, _| ()).unwrap();
             if let Some(wanted) = acknowledged.remove(&(owner.clone(), n as u64)) {

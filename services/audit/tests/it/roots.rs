@@ -44,7 +44,9 @@ async fn changed_roots_are_listed_once_and_all_of_them_once_a_day(world: World) 
     let shown: Vec<_> = lists.iter().map(|list| (list.number, list.scope, list.roots.len())).collect();
     assert_eq!(shown, [(1, Scope::Full, 2), (2, Scope::Changed, 1), (3, Scope::Full, 2)]);
     let mut chain = Chain::new();
-    lists.iter().for_each(|list| chain.follow(list).unwrap());
+    for list in &lists {
+        chain.follow(list).unwrap();
+    }
     let head = head(&stage, "acme", 0).await.0;
     assert!(lists[1].roots.values().any(|listed| *listed == head));
 
@@ -164,4 +166,65 @@ async fn of_two_copies_the_second_one_stops() {
     assert!(why.contains("other entries"), "{why}");
     first.audit.follow_roots().await.unwrap();
     assert_eq!(first.audit.engine.standing(), Standing::Sound);
+}
+
+/// Declaring a gap is a strict call: its intent comes before it, and there is no place for one before the gap. It stands right behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_way_back_is_recorded_in_the_history_itself() {
+    let world = World::sqlite();
+    let stage = world.start().await;
+    stage.say(&world, "acme", "a").await;
+    stage.audit.follow_roots().await.unwrap();
+    stage.stop().await;
+    let copy = std::fs::read(world.file()).unwrap();
+    let stage = world.start().await;
+    stage.say(&world, "acme", "lost").await;
+    stage.audit.follow_roots().await.unwrap();
+    stage.stop().await;
+    for file in ["history.db-wal", "history.db-shm", "history.mark"] {
+        let _ = std::fs::remove_file(world.folder().unwrap().join(file));
+    }
+    std::fs::write(world.file(), copy).unwrap();
+
+    let stage = world.start().await;
+    stage.audit.compare_at_start().await.unwrap();
+    let (spool, registry) = (tempfile::tempdir().unwrap(), prometheus::Registry::new());
+    let parts = tsujiban_service::history::Parts {
+        dir: spool.path().to_owned(),
+        bytes: 1 << 20,
+        keyring: std::sync::Arc::new(tsujiban_sealing::Keyring::new(world.master.clone(), &world.epochs()).unwrap()),
+        ledger: stage.audit.clone(),
+        clock: world.clock.clone(),
+        random: std::sync::Arc::new(tsujiban_sealing::SystemRandom::new()),
+    };
+    let (history, delivery) = tsujiban_service::history::History::open(parts, &registry).unwrap();
+    stage.audit.record_in(history.clone());
+    let stop = tokio_util::sync::CancellationToken::new();
+    let delivering = tokio::spawn(delivery.run(stop.clone()));
+    let mut guard = tsujiban_service::access::Guard::new(std::sync::Arc::new(crate::stage::callers()), registry);
+    guard.history = Some(history.clone());
+    let guarded = tsujiban_service::testing::serve_guarded(tsujiban_audit::rpc::routes(&stage.audit), guard).await;
+    let mut client = tsujiban_proto::audit::v1::audit_service_client::AuditServiceClient::new(guarded.channel());
+    let request = DeclareGapRequest { scope: Some(Of::Group("acme".into())), reason: "the disk died".into() };
+    assert_eq!(client.declare_gap(with_token(STAFF, request)).await.unwrap().into_inner().logs, 1);
+    while history.depth() > 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    stop.cancel();
+    delivering.await.unwrap();
+    let all = tsujiban_proto::audit::v1::ListEntriesRequest { group: "acme".into(), include_intents: true, ..Default::default() };
+    let mut shown: Vec<_> = stage.list_by(all).await.into_iter().map(|entry| entry.operation.unwrap()).collect();
+    shown.reverse();
+    let phases: Vec<_> = shown.iter().map(|operation| (operation.method.as_str(), operation.phase().as_str_name())).collect();
+    assert_eq!(
+        phases,
+        [
+            ("GetSnapshot", "PHASE_OUTCOME"),
+            ("DeclareGap", "PHASE_OBSERVED"),
+            ("DeclareGap", "PHASE_INTENT"),
+            ("DeclareGap", "PHASE_OUTCOME")
+        ]
+    );
+    assert_eq!(shown[1].detail["reason"], "the disk died");
+    assert_eq!(stage.audit.epochs_in_use().await.unwrap().len(), 1, "the spool's epoch is among them");
 }

@@ -1,5 +1,6 @@
 //! A running service with everything around it, and short words for what callers do.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -169,7 +170,7 @@ impl World {
     }
 }
 
-fn callers() -> KnownCallers {
+pub fn callers() -> KnownCallers {
     let rights: Vec<_> = ["history", "groups"]
         .into_iter()
         .flat_map(|function| ["list", "get", "verify", "update", "erase"].map(|verb| (function, verb)))
@@ -250,7 +251,7 @@ pub fn operation(world: &World, target: &str) -> Operation {
         duration_us: 1200,
         request_id: "1".into(),
         trace_id: String::new(),
-        detail: Default::default(),
+        detail: HashMap::new(),
     }
 }
 
