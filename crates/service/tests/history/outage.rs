@@ -68,7 +68,7 @@ async fn the_outcome_of_a_strict_call_survives_an_outage() {
 async fn a_call_that_was_cut_off_is_closed_by_the_next_start() {
     let answer = |_: String| -> futures::future::BoxFuture<'static, Result<(), tonic::Status>> {
         Box::pin(async {
-            tokio::time::sleep(Duration::from_secs(600)).await;
+            tokio::time::sleep(Duration::from_mins(10)).await;
             Ok(())
         })
     };
