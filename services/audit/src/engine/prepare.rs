@@ -330,7 +330,14 @@ impl Known {
                     let segment = self.segment(&mut rows, now_us, today);
                     let log = self.logs.get(&statement.log).ok_or(EngineError::Damaged(statement.log))?;
                     let sequence = log.edge.end();
-                    let leaf = (statement.leaf)(sequence)?.encode();
+                    // who states what is no leaf is refused alone: the others of the batch would take it for a word about theirs
+                    let leaf = match (statement.leaf)(sequence) {
+                        Ok(leaf) => leaf.encode(),
+                        Err(error) => {
+                            answers.push(Err(error.into()));
+                            continue;
+                        }
+                    };
                     log.push(statement.log, &leaf, &mut rows, &mut touched)?;
                     log.day = log.day.max(today);
                     rows.entries.push(EntryRow {

@@ -212,3 +212,24 @@ async fn many_callers_and_many_groups_make_logs_without_a_gap(world: World) {
     let wanted = (0..5).flat_map(|group| (0..200).map(move |sequence| (group, sequence))).collect();
     assert_eq!(places, wanted);
 }
+
+/// Whoever states what is no leaf is refused alone, whatever else is in the batch.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_is_no_leaf_spoils_nothing_for_others() {
+    let world = World::sqlite();
+    let stage = world.start().await;
+    stage.say(&world, "acme", "first").await;
+    let log = stage.audit.some_log_of(&tsujiban_audit::owner::Owner::parse("acme").unwrap()).await.unwrap().number;
+    let none = || tsujiban_audit::engine::Statement {
+        log,
+        leaf: Box::new(|_| Err(tsujiban_history::leaf::InvalidLeaf::Record)),
+        gone: None,
+        lawful: false,
+    };
+    let stated = futures::future::join_all((0..50).map(|_| stage.audit.engine.state(none())));
+    let appended = futures::future::join_all((0..50).map(|_| stage.append(vec![entry(&world, "acme", "other")])));
+    let (stated, appended) = futures::future::join(stated, appended).await;
+    assert!(stated.iter().all(Result::is_err));
+    assert!(appended.iter().all(Result::is_ok));
+    assert_eq!(stage.targets("acme").await.len(), 51);
+}
