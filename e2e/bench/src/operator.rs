@@ -78,7 +78,14 @@ async fn run(wanted: &[&str]) -> Result<Vec<Measured>> {
     let start = Instant::now();
     declare(&admin, SMALL, LARGE).await?;
     settled(&admin, LARGE, start).await?;
-    step(&format!("operator: settled after {:.0} s; nothing changes for {} s", start.elapsed().as_secs_f64(), QUIET.as_secs()));
+    let settled_after = start.elapsed();
+    asked_about(&admin, start).await?;
+    step(&format!(
+        "operator: settled after {:.0} s; all owners were asked about after {:.0} s; nothing changes for {} s",
+        settled_after.as_secs_f64(),
+        start.elapsed().as_secs_f64(),
+        QUIET.as_secs()
+    ));
     let (writes_before, reconciles_before) = (operator.writes(&plane)?, operator.reconciles().await?);
     tokio::time::sleep(QUIET).await;
     let writes = operator.writes(&plane)?.saturating_sub(writes_before);
@@ -144,6 +151,16 @@ async fn settled(admin: &Client, size: Size, start: Instant) -> Result<()> {
         let ready = |states: &[declare::State]| states.iter().filter(|state| state.is_ready && state.is_observed).count();
         let missing = size.total().saturating_sub(ready(&tenants) + ready(&devices));
         Ok((missing, format!("{missing} are not ready yet")))
+    })
+    .await
+}
+
+/// Waits until every Tenant says whether it conforms.
+async fn asked_about(admin: &Client, start: Instant) -> Result<()> {
+    wait(start, "all owners to be asked about", async || {
+        let (tenants, _) = declare::states(admin).await?;
+        let missing = tenants.iter().filter(|state| !state.is_asked_about).count();
+        Ok((missing, format!("the owners of {missing} tenants were not asked about yet")))
     })
     .await
 }

@@ -129,7 +129,9 @@ where
         }
         let at = list.metadata.resource_version.and_then(|version| version.parse().ok()).unwrap_or(0);
         changed.extend(context.ledger.missing(kind::<K>(), at, &seen));
-        changed.iter().for_each(|group| context.wake_tenant(group));
+        for group in &changed {
+            context.wake_tenant(group);
+        }
         return Ok(());
     }
 }

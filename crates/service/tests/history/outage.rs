@@ -68,7 +68,7 @@ async fn the_outcome_of_a_strict_call_survives_an_outage() {
 async fn a_call_that_was_cut_off_is_closed_by_the_next_start() {
     let answer = |_: String| -> futures::future::BoxFuture<'static, Result<(), tonic::Status>> {
         Box::pin(async {
-            tokio::time::sleep(Duration::from_secs(600)).await;
+            tokio::time::sleep(Duration::from_mins(10)).await;
             Ok(())
         })
     };
@@ -139,7 +139,7 @@ async fn a_full_spool_refuses_until_the_history_is_back() {
 /// A slow history holds up strict calls only, and what waits for it waits on the disk: one batch is in memory, whatever comes.
 #[tokio::test]
 async fn a_slow_history_is_waited_for_on_the_disk() {
-    let stage = Stage::new().await;
+    let stage = Stage::with(Options { bytes: 8 << 20, ..Options::default() }).await; // room for all, however slow the machine
     stage.audit().is(Mood::Slow(Duration::from_secs(2)));
     let start = std::time::Instant::now();
     for _ in 0..20 {

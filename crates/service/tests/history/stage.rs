@@ -148,6 +148,7 @@ impl Stage {
         self.seen.lock().unwrap().clone()
     }
 
+    #[allow(clippy::cast_possible_truncation, clippy::as_conversions)] // they count
     pub fn metric(&self, name: &str) -> i64 {
         let families = self.server.registry.gather();
         let metric = &families.iter().find(|family| family.name() == name).unwrap().get_metric()[0];

@@ -131,6 +131,8 @@ pub struct State {
     pub is_ready: bool,
     /// Whether the operator has seen the newest generation.
     pub is_observed: bool,
+    /// Of a Tenant: whether its owners were asked about. That is said once, some minutes after many were declared.
+    pub is_asked_about: bool,
 }
 
 /// Of every Tenant and every Device.
@@ -162,9 +164,8 @@ fn state<K: Resource + Serialize>(object: &K) -> Result<State> {
     let status = value.get("status").cloned().unwrap_or_default();
     let generation = object.meta().generation.ok_or_else(|| anyhow!("an object without a generation"))?;
     let conditions = status.get("conditions").and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
-    let is_ready = conditions.iter().any(|condition| {
-        condition.get("type").is_some_and(|kind| kind == "Ready") && condition.get("status").is_some_and(|status| status == "True")
-    });
+    let find = |kind: &str| conditions.iter().find(|condition| condition.get("type").is_some_and(|found| found == kind));
+    let is_ready = find("Ready").and_then(|ready| ready.get("status")).is_some_and(|status| status == "True");
     let observed = status.get("observedGeneration").and_then(serde_json::Value::as_i64);
-    Ok(State { is_ready, is_observed: observed == Some(generation) })
+    Ok(State { is_ready, is_observed: observed == Some(generation), is_asked_about: find("Conformant").is_some() })
 }

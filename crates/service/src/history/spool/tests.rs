@@ -179,7 +179,7 @@ async fn promised_room_is_kept_and_given_back() {
     let bench = Bench::new();
     let Opened { spool, .. } = bench.open(0);
     let mut places: Vec<_> = std::iter::from_fn(|| spool.reserve(2).ok()).collect();
-    assert_eq!(places.len() as u64, LEAST_BYTES / RECORD_BYTES / 2);
+    assert_eq!(u64::try_from(places.len()).unwrap(), LEAST_BYTES / RECORD_BYTES / 2);
     let written = places.pop().unwrap().end(&entry(1, Phase::Outcome), Until::Synchronised);
     written.await.unwrap().unwrap();
     drop(places);
