@@ -4,6 +4,7 @@ use std::error::Error;
 
 use tsujiban_core::id::GroupId;
 
+use crate::audit::AuditError;
 use crate::backup::now::NowError;
 use crate::cluster::ClusterError;
 use crate::conformance::ConformanceError;
@@ -35,6 +36,8 @@ pub enum Failure {
     Device(#[from] DeviceError),
     #[error(transparent)]
     Conformance(#[from] ConformanceError),
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     #[error(
         "group {group} has fewer than two snapshots of device {device}, so there is nothing to compare; look with: tsujiban snapshots list {group}"
     )]

@@ -1,6 +1,7 @@
 //! `tsujiban`, for the people who run the platform.
 
 mod args;
+mod audit;
 mod backup;
 mod cluster;
 mod conformance;
@@ -17,10 +18,10 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use tsujiban_core::clock::SystemClock;
+use tsujiban_core::clock::{Clock, SystemClock};
 use uuid::Uuid;
 
-use crate::args::{Backup, Cli, Command, Groups, Hostkeys, Snapshots};
+use crate::args::{Audit, Backup, Cli, Command, Groups, Hostkeys, Snapshots};
 use crate::cluster::Cluster;
 use crate::failure::{Failure, explain};
 use crate::output::{Answer, Verdict};
@@ -70,6 +71,10 @@ async fn run(cli: Cli) -> Result<Answer, Failure> {
         }
         Command::Conformance { tenant, as_group, language, output } => {
             conformance::check(&cluster().await?, &tenant, &as_group, language.into(), output.or(outer)).await
+        }
+        Command::Audit(Audit::Verify { export, log, key, checkpoints, lists, output }) => {
+            let evidence = audit::Evidence { export: &export, log, key, checkpoints: &checkpoints, lists: &lists };
+            audit::verify(evidence, SystemClock.now(), output.or(outer))
         }
         Command::Functions { lang, output } => functions::list(lang.into(), output.or(outer)),
         Command::Hostkeys(Hostkeys::Show { group, device, output }) => {

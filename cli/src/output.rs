@@ -39,6 +39,8 @@ pub enum Verdict {
     Damaged,
     /// A check of a group fails.
     NotConformant,
+    /// A history was tampered with.
+    Tampered,
 }
 
 impl Verdict {
@@ -48,6 +50,7 @@ impl Verdict {
             Self::Failed => 1,
             Self::Damaged => 3,
             Self::NotConformant => 4,
+            Self::Tampered => 5,
         }
     }
 }

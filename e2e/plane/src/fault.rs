@@ -23,7 +23,7 @@ use serde_json::Value;
 use crate::Access;
 
 pub use call::Call;
-pub use crash::Crash;
+pub use crash::{Aim, Crash};
 pub use layer::FaultLayer;
 pub use plan::{EventFault, Fault, Plan};
 pub use service::MortalBackup;

@@ -7,16 +7,28 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// Where the power is cut.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Aim {
+    /// After so many writes.
+    Nth(usize),
+    /// After this write.
+    Write(String),
+}
+
 #[derive(Debug, Default)]
 struct Lane {
-    /// After which write, counted from one.
-    after: Option<usize>,
+    aim: Option<Aim>,
     writes: Vec<String>,
 }
 
 impl Lane {
     fn is_dead(&self) -> bool {
-        self.after.is_some_and(|after| self.writes.len() >= after)
+        match &self.aim {
+            None => false,
+            Some(Aim::Nth(count)) => self.writes.len() >= *count,
+            Some(Aim::Write(write)) => self.writes.last() == Some(write),
+        }
     }
 }
 
@@ -25,9 +37,9 @@ impl Lane {
 pub struct Crash(Arc<Mutex<BTreeMap<String, Lane>>>);
 
 impl Crash {
-    /// Counts the writes of a group from now on, and ends after this one of them.
-    pub fn aim(&self, group: &str, after: Option<usize>) {
-        self.lanes().insert(group.to_owned(), Lane { after, writes: Vec::new() });
+    /// Counts the writes of a group from now on, and ends where it is aimed.
+    pub fn aim(&self, group: &str, aim: Option<Aim>) {
+        self.lanes().insert(group.to_owned(), Lane { aim, writes: Vec::new() });
     }
 
     /// The writes of the group since it was aimed at.
@@ -69,7 +81,7 @@ mod tests {
     #[test]
     fn the_chosen_write_is_the_last() {
         let crash = Crash::default();
-        crash.aim("a", Some(2));
+        crash.aim("a", Some(Aim::Nth(2)));
         crash.aim("b", None);
         assert!(crash.may_answer("a", "one") && !crash.is_dead("a"));
         assert!(!crash.may_answer("a", "two") && crash.is_dead("a"));
@@ -79,5 +91,8 @@ mod tests {
         assert!((0..9).all(|_| crash.may_answer("b", "more")) && crash.struck("b").is_none());
         crash.aim("a", None);
         assert!(crash.may_answer("a", "one") && crash.writes("a") == ["one"]);
+        crash.aim("a", Some(Aim::Write("two".to_owned())));
+        assert!(crash.may_answer("a", "one") && !crash.may_answer("a", "two"));
+        assert_eq!(crash.struck("a").as_deref(), Some("two"));
     }
 }

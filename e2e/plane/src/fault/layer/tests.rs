@@ -10,7 +10,7 @@ use kube::Client;
 use kube::client::{Body, ClientBuilder};
 use serde_json::json;
 
-use super::super::{Crash, EventFault, Faults, Mode, Plan};
+use super::super::{Aim, Crash, EventFault, Faults, Mode, Plan};
 use super::FaultLayer;
 
 /// An apiserver that answers every request with how many there have been, and a watch with five events.
@@ -40,7 +40,7 @@ async fn get(client: &Client, uri: &str) -> Result<String, kube::Error> {
 #[tokio::test(start_paused = true)]
 async fn a_crash_after_the_second_write() {
     let crash = Crash::default();
-    crash.aim("acme", Some(2));
+    crash.aim("acme", Some(Aim::Nth(2)));
     let (client, count) = client(&Faults::new(Mode::Crash(crash.clone())));
     let write = || client.send(request(&Method::DELETE, "/api/v1/namespaces/tn-acme"));
     let hangs = async |result| tokio::time::timeout(Duration::from_secs(9), result).await.is_err();
