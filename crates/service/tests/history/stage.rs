@@ -34,6 +34,9 @@ use tsujiban_service::testing::{Epochs, FakeAudit, InProcess, KnownCallers, Know
 pub const BACKUP: &str = "tsujiban.backup.v1.BackupService";
 pub const LIFECYCLE: &str = "tsujiban.lifecycle.v1.LifecycleService";
 
+/// How long anything may take. Only a test that fails waits for so long, also on a machine that has much else to do.
+const PATIENCE: Duration = Duration::from_mins(3);
+
 /// What a handler does with a call: its path is what it gets.
 pub type Answer = Arc<dyn Fn(String) -> BoxFuture<'static, Result<(), Status>> + Send + Sync>;
 
@@ -175,7 +178,7 @@ pub async fn history(dir: &Path, epochs: &Epochs, args: &ClientArgs, bytes: u64,
             }
         }
     };
-    let (history, delivery) = tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap();
+    let (history, delivery) = tokio::time::timeout(PATIENCE, waiting).await.unwrap();
     let stop = CancellationToken::new();
     tokio::spawn(delivery.run(stop.clone()));
     (history, stop.drop_guard())
@@ -187,7 +190,7 @@ pub async fn until(mut holds: impl FnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), waiting).await.unwrap();
+    tokio::time::timeout(PATIENCE, waiting).await.unwrap();
 }
 
 fn callers() -> KnownCallers {

@@ -327,32 +327,11 @@ impl Known {
                     answers.push(Ok(added));
                 }
                 Work::Statement(statement) => {
-                    let segment = self.segment(&mut rows, now_us, today);
-                    let log = self.logs.get(&statement.log).ok_or(EngineError::Damaged(statement.log))?;
-                    let sequence = log.edge.end();
                     // who states what is no leaf is refused alone: the others of the batch would take it for a word about theirs
-                    let leaf = match (statement.leaf)(sequence) {
-                        Ok(leaf) => leaf.encode(),
-                        Err(error) => {
-                            answers.push(Err(error.into()));
-                            continue;
-                        }
-                    };
-                    log.push(statement.log, &leaf, &mut rows, &mut touched)?;
-                    log.day = log.day.max(today);
-                    rows.entries.push(EntryRow {
-                        log: statement.log,
-                        sequence: sequence.cast_signed(),
-                        day: log.day.number(),
-                        time_us: now_us,
-                        appended_us: now_us,
-                        segment,
-                        id: None,
-                        leaf,
-                        sealed: None,
+                    answers.push(match self.state(statement, (now_us, today), &mut rows, &mut touched) {
+                        Err(EngineError::NoLeaf(error)) => Err(error.into()),
+                        stated => Ok(vec![stated?]),
                     });
-                    rows.gone.extend(statement.gone);
-                    answers.push(Ok(vec![Added { sequence, is_duplicate: false }]));
                 }
                 Work::Restore(entries) => {
                     let mut added = Vec::new();
@@ -386,6 +365,35 @@ impl Known {
             }
         }
         Ok(Prepared { rows, answers, ids })
+    }
+
+    /// Adds what is no operation: a gap, or that a day has gone.
+    fn state(
+        &mut self,
+        statement: &super::Statement,
+        (now_us, today): (i64, Day),
+        rows: &mut Rows,
+        touched: &mut Vec<i64>,
+    ) -> Result<Added, EngineError> {
+        let segment = self.segment(rows, now_us, today);
+        let log = self.logs.get(&statement.log).ok_or(EngineError::Damaged(statement.log))?;
+        let sequence = log.edge.end();
+        let leaf = (statement.leaf)(sequence)?.encode();
+        log.push(statement.log, &leaf, rows, touched)?;
+        log.day = log.day.max(today);
+        rows.entries.push(EntryRow {
+            log: statement.log,
+            sequence: sequence.cast_signed(),
+            day: log.day.number(),
+            time_us: now_us,
+            appended_us: now_us,
+            segment,
+            id: None,
+            leaf,
+            sealed: None,
+        });
+        rows.gone.extend(statement.gone);
+        Ok(Added { sequence, is_duplicate: false })
     }
 
     fn named(&mut self, requests: &[Request]) -> Vec<(i64, [u8; 16])> {

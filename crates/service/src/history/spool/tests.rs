@@ -99,7 +99,7 @@ async fn until(mut holds: impl FnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), waiting).await.unwrap();
+    tokio::time::timeout(Duration::from_mins(3), waiting).await.unwrap();
 }
 
 fn entry(number: u64, phase: Phase) -> NewEntry {
