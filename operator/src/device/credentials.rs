@@ -13,6 +13,7 @@ use tsujiban_api::{Device, names};
 use super::dereference::Found;
 use super::keypair::{self, KeyPair, KeyPairError};
 use super::validate::Identity;
+use crate::apply::current::is_current;
 use crate::apply::{ApplyError, failed};
 use crate::context::Context;
 
@@ -23,11 +24,19 @@ pub enum CredentialsError {
     KeyPair(#[from] KeyPairError),
     #[error(transparent)]
     Write(#[from] ApplyError),
+    #[error("what was read of the device is not what is stored any more; it is read again")]
+    Outdated,
 }
 
 /// Sees to it that a device without credentials of its own has a key pair. Answers its public half.
 pub async fn settle(context: &Context, device: &Device, id: &Identity, found: &Found) -> Result<Option<String>, CredentialsError> {
-    if device.spec.connection.credentials_secret_ref.is_some() || found.is_duplicate {
+    if found.is_duplicate {
+        return Ok(None);
+    }
+    if let Some(own) = &device.spec.connection.credentials_secret_ref {
+        if own.name != names::generated_credentials(id.name.as_str()) {
+            discard(context, device, id).await?;
+        }
         return Ok(None);
     }
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &id.namespace);
@@ -79,7 +88,27 @@ fn build(id: &Identity, found: &Found, name: &str, username: &str, pair: &KeyPai
     }
 }
 
-/// Removes the generated key pair of a device whose data is erased.
+/// Removes the key pair that was generated before the device was given credentials of its own. A cache may be late: that it was given them is
+/// confirmed first, for the device knows no other key.
+async fn discard(context: &Context, device: &Device, id: &Identity) -> Result<(), CredentialsError> {
+    if !is_generated(context, id).await? {
+        return Ok(());
+    }
+    let devices: Api<Device> = Api::namespaced(context.client.clone(), &id.namespace);
+    if !is_current(&devices, device).await? {
+        return Err(CredentialsError::Outdated);
+    }
+    tracing::info!(device = %id.name, namespace = id.namespace, "the generated key pair goes: the device has credentials of its own");
+    Ok(remove(context, id).await?)
+}
+
+async fn is_generated(context: &Context, id: &Identity) -> Result<bool, ApplyError> {
+    let name = names::generated_credentials(id.name.as_str());
+    let api: Api<Secret> = Api::namespaced(context.client.clone(), &id.namespace);
+    Ok(api.get_metadata_opt(&name).await.map_err(failed::<Secret>("read", Some(&id.namespace), &name))?.is_some())
+}
+
+/// Removes the generated key pair of a device that needs it no more.
 pub async fn remove(context: &Context, id: &Identity) -> Result<(), ApplyError> {
     let name = names::generated_credentials(id.name.as_str());
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &id.namespace);

@@ -79,7 +79,7 @@ async fn killed(folder: &Path, audit: &FakeAudit, time: Duration) -> Vec<String>
         ids.inspect(|_| ring.notify_one()).collect()
     });
     // with the history away it may take its time
-    let _ = tokio::time::timeout(Duration::from_secs(60), begun.notified()).await;
+    let _ = tokio::time::timeout(Duration::from_mins(1), begun.notified()).await;
     tokio::time::sleep(time).await;
     child.kill().unwrap();
     child.wait().unwrap();
