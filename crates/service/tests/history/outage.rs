@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
+use tokio::sync::Notify;
 use tonic::Code;
 use tsujiban_proto::audit::v1::{Operation, Phase, Result as Came};
 use tsujiban_proto::error::ServiceError;
@@ -12,7 +13,7 @@ use tsujiban_service::history::HISTORY_UNAVAILABLE;
 use tsujiban_service::history::spool::DEFAULT_BYTES;
 use tsujiban_service::testing::Mood;
 
-use crate::stage::{Options, Stage, until};
+use crate::stage::{Answer, Options, Stage, until};
 
 const ERASE: &str = "/tsujiban.lifecycle.v1.LifecycleService/Erase";
 const PREPARE: &str = "/tsujiban.lifecycle.v1.LifecycleService/Prepare";
@@ -53,12 +54,23 @@ async fn without_a_history_strict_calls_are_refused_and_the_others_arrive_later(
 /// An outcome of a strict call waits in the spool when the history goes away in between.
 #[tokio::test]
 async fn the_outcome_of_a_strict_call_survives_an_outage() {
-    let stage = Stage::new().await;
+    let away = Arc::new(Notify::new());
+    let waits = Arc::clone(&away);
+    let answer: Answer = Arc::new(move |_| {
+        let away = Arc::clone(&waits);
+        Box::pin(async move {
+            away.notified().await;
+            Ok(())
+        })
+    });
+    let stage = Stage::with(Options { answer, ..Options::default() }).await;
     let (call, ()) = tokio::join!(stage.call(PREPARE, "operator", "acme"), async {
         until(|| stage.taken().len() == 1).await;
         stage.audit().is(Mood::Down);
+        away.notify_one();
     });
     call.unwrap();
+    assert_eq!((stage.taken().len(), stage.history.depth()), (1, 1), "the call is done, and its outcome waits");
     stage.audit().is(Mood::Good);
     let phases: Vec<_> = stage.recorded().await.iter().map(|(_, operation)| operation.phase()).collect();
     assert_eq!(phases, [Phase::Intent, Phase::Outcome]);
