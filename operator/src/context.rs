@@ -7,7 +7,7 @@ use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder};
 use kube::runtime::reflector::{ObjectRef, Store};
 use tokio::sync::{mpsc, watch};
-use tsujiban_api::{Device, Tenant, names};
+use tsujiban_api::{Device, Site, Tenant, names};
 use tsujiban_core::address::Forbidden;
 use tsujiban_core::clock::Clock;
 use tsujiban_core::id::GroupId;
@@ -15,6 +15,7 @@ use tsujiban_sealing::Random;
 
 use crate::attempts::Book;
 use crate::backoff::Backoff;
+use crate::device::serials::Serials;
 use crate::history::{Journal, Sites};
 use crate::metrics::Metrics;
 use crate::pki::Keys;
@@ -38,13 +39,16 @@ pub struct Context {
     /// Caches. What is erased is never decided by them.
     pub tenants: Store<Tenant>,
     pub devices: Store<Device>,
+    pub sites: Store<Site>,
+    /// Which Devices share a serial number.
+    pub serials: Serials,
     pub listed: Listed,
     /// What the backup service knows of each device.
     pub book: Book,
     /// What is to be recorded in the operation history.
     pub journal: Journal,
-    /// Groups whose Sites are to be looked at.
-    pub sites: Sites,
+    /// Groups whose Sites are to be compared with what is recorded of them.
+    pub site_history: Sites,
     /// Whether the apiserver writes down who changed what people declare.
     pub changes_are_stamped: bool,
     /// What the authorizer answered about each group's owners.

@@ -4,6 +4,7 @@ mod credentials;
 pub mod delete;
 pub mod dereference;
 pub mod keypair;
+pub mod serials;
 pub mod status;
 pub mod validate;
 
@@ -12,9 +13,10 @@ use std::time::Duration;
 
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
+use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Resource, ResourceExt};
 use tsujiban_api::device::{condition, reason};
-use tsujiban_api::{Device, DeviceStatus, Recorded};
+use tsujiban_api::{Device, DeviceStatus, Recorded, Site};
 
 use crate::apply::ApplyError;
 use crate::backoff::spread;
@@ -85,15 +87,15 @@ async fn run(device: &Device, context: &Context) -> Result<Action, DeviceError> 
     }
     history::look(context, Kind::Device, &id.group, device, &device.spec, said(device));
     Listed::wait(&context.listed.tenants).await;
-    let Some(tenant) = context.tenants.get(&kube::runtime::reflector::ObjectRef::new(id.group.as_str())) else {
+    let Some(tenant) = context.tenants.get(&ObjectRef::new(id.group.as_str())) else {
         return Ok(Action::requeue(spread(RESYNC, &id.namespace))); // retained without a Tenant: everything stays as it is
     };
     if !finalizer::is_set(device) {
         finalizer::add(&api, device).await.map_err(DeviceError::Finalizer)?;
         return Ok(Action::requeue(RESYNC_NOT_READY)); // the change comes back as an event
     }
-    let found = dereference::dereference(context, device, &id, tenant).await.map_err(DeviceError::Dereference)?;
-    let generated = credentials::settle(context, device, &id, &found).await.map_err(DeviceError::Credentials)?;
+    let mut found = dereference::dereference(context, device, &id, tenant).await.map_err(DeviceError::Dereference)?;
+    let generated = credentials::settle(context, device, &id, &mut found).await.map_err(DeviceError::Credentials)?;
     let view = validate::View { device, id: &id, found: &found, generated: generated.as_ref(), now: context.clock.now() };
     let recorded = history::recorded(context, device, said(device)).await;
     let status = DeviceStatus { recorded, ..status::status(&view, &context.forbidden) };
@@ -114,9 +116,44 @@ fn said(device: &Device) -> Option<&Recorded> {
     device.status.as_ref()?.recorded.as_ref()
 }
 
+/// Has the Devices looked at again that a Site was missing for.
+pub fn site_is_there(context: &Context, site: &Site) {
+    at(context, site).iter().filter(|device| misses_its_site(device)).for_each(|device| context.wake_device(device));
+}
+
+/// Has the Devices looked at again whose Site has gone.
+pub fn site_has_gone(context: &Context, site: &Site) {
+    at(context, site).iter().for_each(|device| context.wake_device(device));
+}
+
+/// Has the Devices looked at again that say something else of their Site than the cache, which was read anew.
+pub fn sites_are_known(context: &Context) {
+    let has_site = |device: &Device| {
+        let namespace = device.namespace().unwrap_or_default();
+        context.sites.get(&ObjectRef::new(&device.spec.site_ref.name).within(&namespace)).is_some()
+    };
+    let all = context.devices.state();
+    let wrong = all.iter().filter(|device| device.status.is_some() && has_site(device) == misses_its_site(device));
+    wrong.for_each(|device| context.wake_device(device));
+}
+
+fn at(context: &Context, site: &Site) -> Vec<Arc<Device>> {
+    let name = site.metadata.name.as_ref();
+    let is_at = |device: &Arc<Device>| device.metadata.namespace == site.metadata.namespace && Some(&device.spec.site_ref.name) == name;
+    context.devices.state().into_iter().filter(is_at).collect()
+}
+
+fn misses_its_site(device: &Device) -> bool {
+    let mut conditions = device.status.iter().flat_map(|status| &status.conditions);
+    conditions.any(|condition| condition.reason == validate::SITE_MISSING)
+}
+
 /// Has those looked at again that say something else of their serial number than the cache now does: they may have been judged when this
 /// Device was not known yet.
 fn wake_rivals(context: &Context, device: &Device) {
+    if !context.serials.may_be_shared(device) {
+        return;
+    }
     let all = context.devices.state();
     let is_rival = |other: &Device| other.spec.serial_number == device.spec.serial_number && other.metadata.uid != device.metadata.uid;
     for rival in all.iter().filter(|other| is_rival(other)) {
@@ -131,10 +168,9 @@ fn is_in_conflict(device: &Device) -> bool {
     find(conditions, condition::READY).is_some_and(|ready| ready.reason == reason::SERIAL_CONFLICT)
 }
 
-/// Counts the conflicts in the cache, which may not know yet what was just found out about this Device.
 fn count_conflicts(context: &Context, device: &Device, is_duplicate: bool) {
-    let others = context.devices.state().iter().filter(|other| other.metadata.uid != device.metadata.uid && is_in_conflict(other)).count();
-    context.metrics.serial_conflicts.set(i64::try_from(others + usize::from(is_duplicate)).unwrap_or(i64::MAX));
+    let all = context.serials.note(device, is_duplicate);
+    context.metrics.serial_conflicts.set(i64::try_from(all).unwrap_or(i64::MAX));
 }
 
 /// Tells people when a Device stopped being ready. A conflict of serial numbers goes to the log too, for the platform staff: the

@@ -30,6 +30,7 @@ use tsujiban_sealing::Random;
 use crate::attempts::{self, Book};
 use crate::backoff::Backoff;
 use crate::context::{Context, Listed};
+use crate::device::serials::Serials;
 use crate::fence::Fence;
 use crate::history::{self, Journal, Sites};
 use crate::metrics::Metrics;
@@ -112,10 +113,12 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
         recorder: Recorder::new(client.clone(), Reporter::from(FIELD_MANAGER)),
         tenants: tenants.clone(),
         devices: devices.clone(),
+        sites: sites.clone(),
+        serials: Serials::default(),
         listed: Listed { tenants: tenants_listed, devices: devices_listed },
         book: Book::default(),
         journal: Journal::new(settings.audit_endpoint().is_some()),
-        sites: Sites::default(),
+        site_history: Sites::default(),
         changes_are_stamped: settings.changes_are_stamped,
         conformance: tenant::conformance::Book::default(),
         ledger: tenant::ledger::Ledger::default(),
@@ -138,9 +141,11 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
     let (tenants_again, devices_again) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let listening = |kind| stall::listening(&client, kind, &context.metrics);
     let tenant_stream =
-        main_stream(Api::<Tenant>::all(listening(tenant::KIND)), tenant_writer, tenants_listed_in, Arc::clone(&tenants_again));
+        main_stream(Api::<Tenant>::all(listening(tenant::KIND)), tenant_writer, tenants_listed_in, Arc::clone(&tenants_again), |_| ());
+    let hearing = Arc::clone(&context);
+    let hear = move |event: &watcher::Event<Device>| hearing.serials.hear(event);
     let device_stream =
-        main_stream(Api::<Device>::all(listening(device::KIND)), device_writer, devices_listed_in, Arc::clone(&devices_again));
+        main_stream(Api::<Device>::all(listening(device::KIND)), device_writer, devices_listed_in, Arc::clone(&devices_again), hear);
 
     let mut tasks = JoinSet::new();
     tasks.spawn(named("keys and certificates", keeper.run()));
@@ -150,10 +155,8 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
     let sites_again = Arc::new(Notify::new());
     let following = history::follow(Arc::clone(&context), watch_config(), site_writer, sites_listed_in, Arc::clone(&sites_again));
     tasks.spawn(named("watch of sites", following));
-    tasks.spawn(named("sites", history::keep(Arc::clone(&context), sites.clone(), sites_listed.clone())));
-    if context.journal.is_kept() {
-        tasks.spawn(named("sweep of sites", sweep::run(Api::all(client.clone()), sites, sites_listed, sites_again)));
-    }
+    tasks.spawn(named("history of sites", history::keep(Arc::clone(&context), sites_listed.clone())));
+    tasks.spawn(named("sweep of sites", sweep::run(Api::all(client.clone()), sites, sites_listed, sites_again)));
     tasks.spawn(named("attempts", attempts::poll(Arc::clone(&context))));
     tasks.spawn(named("cluster role bindings", tenant::conformance::follow(Arc::clone(&context))));
     tasks.spawn(named("sweep of generated objects", tenant::children::sweep(Arc::clone(&context))));
@@ -183,6 +186,7 @@ fn main_stream<K>(
     writer: reflector::store::Writer<K>,
     listed: watch::Sender<bool>,
     again: Arc<Notify>,
+    hear: impl Fn(&watcher::Event<K>) + Send,
 ) -> impl Stream<Item = Result<K, watcher::Error>> + Send
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
@@ -196,7 +200,9 @@ where
         .modify(|object| object.managed_fields_mut().clear()) // half of what an object weighs
         .reflect(writer)
         .inspect(move |event| {
-            if matches!(event, Ok(watcher::Event::InitDone)) {
+            let Ok(event) = event else { return };
+            hear(event);
+            if matches!(event, watcher::Event::InitDone) {
                 listed.send_replace(true);
             }
         })

@@ -10,7 +10,7 @@ use serde_json::json;
 use tsujiban_api::names::{CREDENTIALS_TYPE, FIELD_MANAGER, LABEL_DEVICE, LABEL_MANAGED_BY, LABEL_TENANT, LABEL_TENANT_UID, MANAGED_BY};
 use tsujiban_api::{Device, names};
 
-use super::dereference::Found;
+use super::dereference::{Found, secret_shape};
 use super::keypair::{self, KeyPair, KeyPairError};
 use super::validate::Identity;
 use crate::apply::current::is_current;
@@ -29,7 +29,7 @@ pub enum CredentialsError {
 }
 
 /// Sees to it that a device without credentials of its own has a key pair. Answers its public half.
-pub async fn settle(context: &Context, device: &Device, id: &Identity, found: &Found) -> Result<Option<String>, CredentialsError> {
+pub async fn settle(context: &Context, device: &Device, id: &Identity, found: &mut Found) -> Result<Option<String>, CredentialsError> {
     if found.is_duplicate {
         return Ok(None);
     }
@@ -40,17 +40,24 @@ pub async fn settle(context: &Context, device: &Device, id: &Identity, found: &F
         return Ok(None);
     }
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &id.namespace);
-    let secret = &found.secret;
     let wanted = &device.spec.connection.username;
-    if !secret.exists {
+    if !found.secret.exists {
         let pair = keypair::generate(&*context.random, &format!("tsujiban {}/{}", id.group, id.name))?;
-        let made = build(id, found, &secret.name, wanted, &pair);
+        let made = build(id, found, &found.secret.name, wanted, &pair);
         let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        // a creation, never an apply: a key that exists meanwhile stays
-        api.create(&parameters, &made).await.map_err(failed::<Secret>("create", Some(&id.namespace), &secret.name))?;
-        tracing::info!(device = %id.name, namespace = id.namespace, "a key pair was generated for a device");
-        return Ok(Some(pair.public));
+        // a creation, never an apply: a key that exists already stays
+        match api.create(&parameters, &made).await {
+            Ok(_) => {
+                tracing::info!(device = %id.name, namespace = id.namespace, "a key pair was generated for a device");
+                return Ok(Some(pair.public));
+            }
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {
+                found.secret = secret_shape(context, id, &found.secret.name).await?;
+            }
+            Err(error) => return Err(failed::<Secret>("create", Some(&id.namespace), &found.secret.name)(error).into()),
+        }
     }
+    let secret = &found.secret;
     if secret.public_key.is_some() && secret.username.as_ref() != Some(wanted) {
         let patch = Patch::Merge(json!({ "data": { "username": ByteString(wanted.clone().into_bytes()) } }));
         let parameters = PatchParams::apply(FIELD_MANAGER);

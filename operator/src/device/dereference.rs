@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
+use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 use tsujiban_api::{Device, Site, Tenant, names};
 use tsujiban_core::schedule::Plan;
@@ -46,31 +47,45 @@ pub struct SecretShape {
     pub username: Option<String>,
 }
 
+impl SecretShape {
+    fn missing(name: &str) -> Self {
+        Self { name: name.to_owned(), ..Self::default() }
+    }
+}
+
 pub async fn dereference(context: &Context, device: &Device, id: &Identity, tenant: Arc<Tenant>) -> Result<Found, ApplyError> {
-    let sites: Api<Site> = Api::namespaced(context.client.clone(), &id.namespace);
-    let site = &device.spec.site_ref.name;
-    let site_exists = sites.get_metadata_opt(site).await.map_err(failed::<Site>("read", Some(&id.namespace), site))?.is_some();
     let secret = match &device.spec.connection.credentials_secret_ref {
-        Some(reference) => reference.name.clone(),
-        None => names::generated_credentials(id.name.as_str()),
+        Some(reference) => secret_shape(context, id, &reference.name).await?,
+        // of one that nobody has looked at yet there is none; should there be, making it tells
+        None if device.status.is_none() => SecretShape::missing(&names::generated_credentials(id.name.as_str())),
+        None => secret_shape(context, id, &names::generated_credentials(id.name.as_str())).await?,
     };
-    let secret = secret_shape(context, id, &secret).await?;
     let group = id.group.as_str();
     Ok(Found {
-        site_exists,
+        site_exists: site_exists(context, id, &device.spec.site_ref.name).await?,
         secret,
         is_erased: context.reports.borrow().is_erased(device),
-        is_duplicate: is_duplicate(device, &context.devices.state()),
+        is_duplicate: context.serials.may_be_shared(device) && is_duplicate(device, &context.devices.state()),
         record: context.book.get(group, id.serial.as_str()),
         plan: plan(&tenant),
         tenant,
     })
 }
 
-async fn secret_shape(context: &Context, id: &Identity, name: &str) -> Result<SecretShape, ApplyError> {
+/// Whether the Site is there. That one goes is told, and the Device looked at again; that one is there already the cache may not know yet.
+async fn site_exists(context: &Context, id: &Identity, site: &str) -> Result<bool, ApplyError> {
+    if context.sites.get(&ObjectRef::new(site).within(&id.namespace)).is_some() {
+        return Ok(true);
+    }
+    let api: Api<Site> = Api::namespaced(context.client.clone(), &id.namespace);
+    Ok(api.get_metadata_opt(site).await.map_err(failed::<Site>("read", Some(&id.namespace), site))?.is_some())
+}
+
+/// Looks at the Secret of a name.
+pub async fn secret_shape(context: &Context, id: &Identity, name: &str) -> Result<SecretShape, ApplyError> {
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &id.namespace);
     let secret = api.get_opt(name).await.map_err(failed::<Secret>("read", Some(&id.namespace), name))?;
-    Ok(secret.map_or_else(|| SecretShape { name: name.to_owned(), ..SecretShape::default() }, |secret| shape(name, &secret)))
+    Ok(secret.map_or_else(|| SecretShape::missing(name), |secret| shape(name, &secret)))
 }
 
 fn shape(name: &str, secret: &Secret) -> SecretShape {

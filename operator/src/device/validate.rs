@@ -12,6 +12,9 @@ use tsujiban_core::id::{DeviceName, GroupId, InvalidId, SerialNumber};
 use super::dereference::{Found, SecretShape};
 use crate::condition::Verdict;
 
+/// The reason of a Device whose Site does not exist.
+pub const SITE_MISSING: &str = "SiteMissing";
+
 /// A Device that cannot be one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotADevice {
@@ -59,7 +62,7 @@ pub fn obstacle(view: &View<'_>, forbidden: &Forbidden) -> Option<Verdict> {
     }
     let site = &view.device.spec.site_ref.name;
     if !view.found.site_exists {
-        return Some(Verdict::fails("SiteMissing", format!("Site {site} does not exist in namespace {}: create it", view.id.namespace)));
+        return Some(Verdict::fails(SITE_MISSING, format!("Site {site} does not exist in namespace {}: create it", view.id.namespace)));
     }
     address(view, forbidden)
 }

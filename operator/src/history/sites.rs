@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{ListParams, Patch, PatchParams};
-use kube::runtime::reflector::{Store, store::Writer};
+use kube::runtime::reflector::store::Writer;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, ResourceExt};
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,7 @@ use tsujiban_core::id::GroupId;
 use super::{Kind, Observation, Sight, What, observe};
 use crate::apply::{ApplyError, failed};
 use crate::context::{Context, Listed};
+use crate::device;
 use crate::errors::chain;
 use crate::tenant::belongs_to_group;
 
@@ -149,11 +150,9 @@ fn remembered(context: &Context, memory: &Memory, live: &[Sight]) -> Memory {
     now
 }
 
-/// Follows the Sites into their cache, from the beginning whenever it is told `again`, and has the groups looked at whose Sites changed.
+/// Follows the Sites into their cache, from the beginning whenever it is told `again`, and has the groups looked at whose Sites changed, and
+/// the Devices that stand at them.
 pub async fn follow(context: Arc<Context>, config: watcher::Config, writer: Writer<Site>, listed: watch::Sender<bool>, again: Arc<Notify>) {
-    if !context.journal.is_kept() {
-        return std::future::pending().await;
-    }
     let api: Api<Site> = Api::all(context.client.clone());
     let begin = move || {
         let again = Arc::clone(&again);
@@ -163,14 +162,18 @@ pub async fn follow(context: Arc<Context>, config: watcher::Config, writer: Writ
     let mut stream = std::pin::pin!(stream);
     while let Some(event) = stream.next().await {
         match event {
-            Ok(watcher::Event::Apply(site) | watcher::Event::Delete(site)) => {
-                if let Some(group) = site.namespace().as_deref().and_then(names::group_of_namespace) {
-                    context.sites.wake(&group);
-                }
+            Ok(watcher::Event::Apply(site)) => {
+                changed(&context, &site);
+                device::site_is_there(&context, &site);
+            }
+            Ok(watcher::Event::Delete(site)) => {
+                changed(&context, &site);
+                device::site_has_gone(&context, &site);
             }
             Ok(watcher::Event::InitDone) => {
                 listed.send_replace(true);
-                context.sites.wake_all(); // what has gone since the last list, no event tells
+                context.site_history.wake_all(); // what has gone since the last list, no event tells
+                device::sites_are_known(&context);
             }
             Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => {}
             Err(error) => tracing::warn!(error = chain(&error), "the watch of sites was interrupted; it starts again by itself"),
@@ -178,8 +181,14 @@ pub async fn follow(context: Arc<Context>, config: watcher::Config, writer: Writ
     }
 }
 
+fn changed(context: &Context, site: &Site) {
+    if let Some(group) = site.namespace().as_deref().and_then(names::group_of_namespace) {
+        context.site_history.wake(&group);
+    }
+}
+
 /// Looks for ever at the groups whose Sites changed.
-pub async fn keep(context: Arc<Context>, sites: Store<Site>, listed: watch::Receiver<bool>) {
+pub async fn keep(context: Arc<Context>, listed: watch::Receiver<bool>) {
     if !context.journal.is_kept() {
         return std::future::pending().await;
     }
@@ -187,26 +196,26 @@ pub async fn keep(context: Arc<Context>, sites: Store<Site>, listed: watch::Rece
     // what was known of namespaces that may have gone
     let mut known: BTreeMap<GroupId, Memory> = BTreeMap::new();
     let mut again = BTreeSet::new();
-    context.sites.wake_all();
+    context.site_history.wake_all();
     loop {
         let pause = if again.is_empty() { EVERY } else { AFTER_ERROR };
-        let is_told = timeout(pause, context.sites.more.notified()).await.is_ok();
+        let is_told = timeout(pause, context.site_history.more.notified()).await.is_ok();
         if is_told {
             sleep(TOGETHER).await;
         }
-        again.append(&mut context.sites.take());
-        if context.sites.everywhere.swap(false, Ordering::SeqCst) || pause == EVERY && !is_told {
-            match everywhere(&context, &sites, &known).await {
+        again.append(&mut context.site_history.take());
+        if context.site_history.everywhere.swap(false, Ordering::SeqCst) || pause == EVERY && !is_told {
+            match everywhere(&context, &known).await {
                 Ok(mut groups) => again.append(&mut groups),
                 Err(error) => {
                     tracing::warn!(error = chain(&error), "the namespaces of groups could not be listed; trying again in 5 s");
                     sleep(AFTER_ERROR).await;
-                    context.sites.wake_all();
+                    context.site_history.wake_all();
                 }
             }
         }
         for group in std::mem::take(&mut again) {
-            if let Err(error) = settle(&context, &sites, &group, &mut known).await {
+            if let Err(error) = settle(&context, &group, &mut known).await {
                 tracing::warn!(group = %group, error = chain(&error), "the sites of a group could not be looked at; trying again in 5 s");
                 again.insert(group);
             }
@@ -215,26 +224,26 @@ pub async fn keep(context: Arc<Context>, sites: Store<Site>, listed: watch::Rece
 }
 
 /// Every group that has Sites, or had.
-async fn everywhere(context: &Context, sites: &Store<Site>, known: &BTreeMap<GroupId, Memory>) -> Result<BTreeSet<GroupId>, ApplyError> {
+async fn everywhere(context: &Context, known: &BTreeMap<GroupId, Memory>) -> Result<BTreeSet<GroupId>, ApplyError> {
     let api: Api<Namespace> = Api::all(context.client.clone());
     let ours = ListParams::default().labels(&format!("{LABEL_MANAGED_BY}={MANAGED_BY}"));
     let listed = api.list_metadata(&ours).await.map_err(failed::<Namespace>("list", None, ""))?;
     let marked = listed.items.iter().filter(|namespace| namespace.annotations().contains_key(ANNOTATION_SITES));
     let mut groups: BTreeSet<GroupId> = marked.filter_map(|namespace| namespace.labels().get(LABEL_TENANT)?.parse().ok()).collect();
-    groups.extend(sites.state().iter().filter_map(|site| names::group_of_namespace(&site.namespace()?)));
+    groups.extend(context.sites.state().iter().filter_map(|site| names::group_of_namespace(&site.namespace()?)));
     groups.extend(known.keys().cloned());
     Ok(groups)
 }
 
 /// Looks at the Sites of one group: notes what happened, and writes down what is acknowledged.
-async fn settle(context: &Context, sites: &Store<Site>, group: &GroupId, known: &mut BTreeMap<GroupId, Memory>) -> Result<(), ApplyError> {
+async fn settle(context: &Context, group: &GroupId, known: &mut BTreeMap<GroupId, Memory>) -> Result<(), ApplyError> {
     let name = names::namespace(group);
     let api: Api<Namespace> = Api::all(context.client.clone());
     let namespace = api.get_opt(&name).await.map_err(failed::<Namespace>("read", None, &name))?;
     let namespace = namespace.filter(|namespace| belongs_to_group(namespace, group));
     let noted: Option<Memory> = namespace.as_ref().map(noted);
     let memory = memory(noted.as_ref(), known.get(group));
-    let live = sights(context, sites, group);
+    let live = sights(context, group);
     let happened = changes(group, &memory, &live);
     for observation in &happened {
         context.journal.attend(&observation.uid);
@@ -293,9 +302,9 @@ fn sight(context: &Context, group: &GroupId, site: &Site) -> Option<Sight> {
     Sight::of(Kind::Site, group, site, &site.spec, context.changes_are_stamped)
 }
 
-fn sights(context: &Context, sites: &Store<Site>, group: &GroupId) -> Vec<Sight> {
+fn sights(context: &Context, group: &GroupId) -> Vec<Sight> {
     let namespace = names::namespace(group);
-    let all = sites.state();
+    let all = context.sites.state();
     let ours = all.iter().filter(|site| site.metadata.namespace.as_ref() == Some(&namespace));
     let mut sights: Vec<Sight> = ours.filter_map(|site| sight(context, group, site)).collect();
     sights.sort_by(|one, other| one.name.cmp(&other.name));

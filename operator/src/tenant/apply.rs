@@ -113,12 +113,15 @@ pub async fn isolate(client: &Client, id: &Identity, before: Before, objects: Ob
     let namespace = names::namespace(&id.group);
     let ours = build::ours(&id.group);
     let Objects { network_policies, resource_quotas, limit_ranges, service_accounts, role_bindings, config_maps, cron_jobs } = objects;
-    gain_rights(client, &namespace, role_bindings.first()).await?;
+    let bound = gain_rights(client, &namespace, before, role_bindings.first()).await?;
     let network_policies = sync_among(client, &namespace, &ours, before, network_policies).await?;
     let resource_quotas = sync(client, &namespace, &ours, before, resource_quotas).await?;
     let limit_ranges = sync(client, &namespace, &ours, before, limit_ranges).await?;
     let service_accounts = sync(client, &namespace, &ours, before, service_accounts).await?;
-    let role_bindings = sync_among(client, &namespace, &ours, Before::Unknown, role_bindings).await?; // the first one is there
+    let role_bindings = match (before, bound) {
+        (Before::Nothing, Some(bound)) => settle(&Api::namespaced(client.clone(), &namespace), vec![bound], &role_bindings).await?,
+        _ => sync_among(client, &namespace, &ours, Before::Unknown, role_bindings).await?,
+    };
     let config_maps = match config_maps {
         Some(config_maps) => sync(client, &namespace, &ours, before, config_maps).await?,
         None => Vec::new(),
@@ -134,12 +137,21 @@ pub async fn isolate(client: &Client, id: &Identity, before: Before, objects: Ob
     Ok(Isolated { cron_jobs, live, known })
 }
 
-/// Binds the operator's own role in the namespace, and waits until the apiserver knows of it.
-async fn gain_rights(client: &Client, namespace: &str, binding: Option<&RoleBinding>) -> Result<(), ApplyError> {
-    let Some(binding) = binding else { return Ok(()) };
-    let (_, written) = ensure(&Api::namespaced(client.clone(), namespace), binding).await?;
+/// Binds the operator's own role in the namespace, and waits until the apiserver knows of it. Answers the binding.
+async fn gain_rights(
+    client: &Client,
+    namespace: &str,
+    before: Before,
+    binding: Option<&RoleBinding>,
+) -> Result<Option<RoleBinding>, ApplyError> {
+    let Some(binding) = binding else { return Ok(None) };
+    let api = Api::namespaced(client.clone(), namespace);
+    let (bound, written) = match before {
+        Before::Nothing => write(&api, binding, None).await?,
+        Before::Unknown => ensure(&api, binding).await?,
+    };
     if !written {
-        return Ok(());
+        return Ok(Some(bound));
     }
     let probe: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let (tries, mut pause, longest) = RIGHTS;
@@ -150,7 +162,7 @@ async fn gain_rights(client: &Client, namespace: &str, binding: Option<&RoleBind
         }
         pause = (pause * 2).min(longest);
     }
-    Ok(())
+    Ok(Some(bound))
 }
 
 /// Writes the CronJob, and answers it. Jobs that run are held while the group is suspended, and go on afterwards.
@@ -196,7 +208,7 @@ pub async fn close(client: &Client, id: &Identity, system_namespace: &str) -> Re
     let namespace = names::namespace(&id.group);
     let ours = build::ours(&id.group);
     let binding = build::operator_binding(id, system_namespace);
-    gain_rights(client, &namespace, Some(&binding)).await?;
+    gain_rights(client, &namespace, Before::Unknown, Some(&binding)).await?;
     sync(client, &namespace, &ours, Before::Unknown, build::closed_policies(id)).await?;
     let api: Api<CronJob> = Api::namespaced(client.clone(), &namespace);
     let found = api.get_opt(names::CRONJOB).await.map_err(failed::<CronJob>("read", Some(&namespace), names::CRONJOB))?;

@@ -20,7 +20,7 @@ async fn declared() -> World {
     let mut world = World::new().await;
     world.declare_tenant("u1", |_| ());
     world.settle_tenant().await;
-    world.apiserver.put(SITE, json!({"metadata": {}, "spec": {"displayName": "Tokyo"}}));
+    world.apiserver.put(SITE, json!({"metadata": {"namespace": "tn-acme"}, "spec": {"displayName": "Tokyo"}}));
     world.apiserver.put(DEVICE, device("S1"));
     for _ in 0..3 {
         world.reconcile_device().await;
@@ -60,6 +60,45 @@ async fn a_key_pair_is_generated_once() {
     assert_eq!(world.condition(DEVICE, "Ready"), "True Ready");
     world.reconcile_device().await;
     assert_eq!(world.apiserver.writes(), NOTHING);
+}
+
+/// A Device that came back without its status has the key that is installed on the router.
+#[tokio::test]
+async fn a_key_pair_that_is_there_stays() {
+    let mut world = declared().await;
+    let (secret, device) = (world.apiserver.get(SECRET).unwrap(), world.apiserver.get(DEVICE).unwrap());
+    world.apiserver.edit(DEVICE, |device| device["status"] = Value::Null);
+    world.reconcile_device().await;
+    assert_eq!(world.apiserver.get(SECRET).unwrap()["data"], secret["data"]);
+    assert_eq!(world.apiserver.get(DEVICE).unwrap()["status"]["publicKey"], device["status"]["publicKey"]);
+    assert_eq!(world.condition(DEVICE, "Ready"), "True Ready");
+}
+
+/// That a Site came or went shows at the Devices at once, not at their next turn.
+#[tokio::test]
+async fn a_site_wakes_the_devices_that_stand_at_it() {
+    use tsujiban_operator::device::{site_has_gone, site_is_there, sites_are_known};
+    let mut world = declared().await;
+    let site: tsujiban_api::Site = serde_json::from_value(world.apiserver.get(SITE).unwrap()).unwrap();
+    world.woken_devices();
+    site_is_there(&world.context, &site);
+    sites_are_known(&world.context);
+    assert!(world.woken_devices().is_empty(), "nothing is news to it");
+    world.apiserver.remove(SITE);
+    world.sync();
+    site_has_gone(&world.context, &site);
+    sites_are_known(&world.context);
+    assert_eq!(world.woken_devices(), ["r1", "r1"]);
+    world.reconcile_device().await;
+    assert_eq!(world.condition(DEVICE, "Ready"), "False SiteMissing");
+    world.woken_devices();
+    sites_are_known(&world.context);
+    assert!(world.woken_devices().is_empty(), "it says so");
+    world.apiserver.put(SITE, json!({"metadata": {"namespace": "tn-acme"}, "spec": {"displayName": "Tokyo"}}));
+    world.sync();
+    site_is_there(&world.context, &site);
+    sites_are_known(&world.context);
+    assert_eq!(world.woken_devices(), ["r1", "r1"]);
 }
 
 #[tokio::test]

@@ -192,7 +192,7 @@ async fn what_happens_to_sites_while_the_audit_service_is_away_is_recorded_after
     world.audit().set_away(true);
     change(&world, SITE, "ichiro", |spec| spec["contact"] = json!("front desk"));
     world.sync();
-    world.context.sites.wake(&"acme".parse().unwrap());
+    world.context.site_history.wake(&"acme".parse().unwrap());
     until("it waits", SOON, || async { Ok((world.context.journal.backlog().0 == 1).then_some(())) }).await.unwrap();
     tokio::time::sleep(Duration::from_secs(2)).await; // longer than an acknowledgement is waited for
     assert!(world.apiserver.writes().is_empty());
@@ -438,7 +438,7 @@ async fn without_a_history_everything_is_as_it_was() {
     assert_eq!(world.apiserver.get(TENANT).unwrap()["status"]["recorded"], Value::Null);
     world.apiserver.put(SITE, stamped("Site", &json!({"displayName": "東京"})));
     world.sync();
-    world.context.sites.wake(&"acme".parse().unwrap());
+    world.context.site_history.wake(&"acme".parse().unwrap());
     delete(&mut world, TENANT);
     world.settle_tenant().await;
     assert!(world.apiserver.get(TENANT).is_none());

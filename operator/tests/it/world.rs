@@ -17,6 +17,7 @@ use tsujiban_core::clock::{Clock, ManualClock};
 use tsujiban_operator::attempts::Book;
 use tsujiban_operator::backoff::Backoff;
 use tsujiban_operator::context::{Context, Listed};
+use tsujiban_operator::device::serials::Serials;
 use tsujiban_operator::history::{self, Journal, Sites};
 use tsujiban_operator::metrics::Metrics;
 use tsujiban_operator::pki::Keys;
@@ -57,7 +58,8 @@ pub struct World {
     sites: Writer<Site>,
     _bundle: watch::Sender<Option<String>>,
     _token: tempfile::NamedTempFile,
-    _wakes: (mpsc::UnboundedReceiver<reflector::ObjectRef<Tenant>>, mpsc::UnboundedReceiver<reflector::ObjectRef<Device>>),
+    _woken_tenants: mpsc::UnboundedReceiver<reflector::ObjectRef<Tenant>>,
+    woken_devices: mpsc::UnboundedReceiver<reflector::ObjectRef<Device>>,
     _tasks: JoinSet<()>,
 }
 
@@ -122,10 +124,12 @@ impl World {
             recorder: Recorder::new(client, "tsujiban-operator".into()),
             tenants: tenant_store,
             devices: device_store,
+            sites: site_store,
+            serials: Serials::default(),
             listed: Listed::already(),
             book: Book::default(),
             journal: Journal::new(history.is_some()),
-            sites: Sites::default(),
+            site_history: Sites::default(),
             changes_are_stamped: true,
             conformance: tsujiban_operator::tenant::conformance::Book::default(),
             ledger: tsujiban_operator::tenant::ledger::Ledger::default(),
@@ -137,7 +141,7 @@ impl World {
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(history::run(Arc::clone(&context)));
-        tasks.spawn(history::keep(Arc::clone(&context), site_store, watch::channel(true).1));
+        tasks.spawn(history::keep(Arc::clone(&context), watch::channel(true).1));
         let mut world = Self {
             apiserver,
             backup,
@@ -151,7 +155,8 @@ impl World {
             sites,
             _bundle: bundle_in,
             _token: token,
-            _wakes: (woken_tenants, woken_devices),
+            _woken_tenants: woken_tenants,
+            woken_devices,
             _tasks: tasks,
         };
         world.sync();
@@ -186,7 +191,13 @@ impl World {
     pub fn sync(&mut self) {
         refill(&mut self.tenants, self.apiserver.get(TENANT));
         refill(&mut self.devices, self.apiserver.get(DEVICE));
+        self.context.devices.state().iter().for_each(|device| self.context.serials.hear(&watcher::Event::Apply((**device).clone())));
         refill(&mut self.sites, self.apiserver.get(SITE));
+    }
+
+    /// The Devices that were to be looked at again since this was asked last.
+    pub fn woken_devices(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.woken_devices.try_recv().ok()).map(|device| device.name).collect()
     }
 
     /// The audit service.
@@ -197,7 +208,7 @@ impl World {
     /// Has group acme's Site looked at, as an event of the watch does, and waits until its namespace says so.
     pub async fn site_is_noted(&mut self, wanted: impl Fn(&str) -> bool) {
         self.sync();
-        self.context.sites.wake(&"acme".parse().unwrap());
+        self.context.site_history.wake(&"acme".parse().unwrap());
         until("the site is noted on the namespace", Duration::from_secs(20), || async {
             let namespace = self.apiserver.get(NAMESPACE).unwrap_or_default();
             Ok(wanted(namespace["metadata"]["annotations"]["tsujiban.dev/recorded-sites"].as_str().unwrap_or_default()).then_some(()))

@@ -1,0 +1,130 @@
+//! Which Devices share a serial number. Each is asked about at every look, and to compare ten thousand with ten thousand others takes seconds.
+//!
+//! Kept of what the watch of Devices tells: a digest of each serial number with one of the Device that has it. More may be in here than is
+//! true, never less: who finds nobody is alone, and whoever finds somebody looks into the cache itself.
+
+use std::collections::{BTreeSet, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use kube::ResourceExt;
+use kube::runtime::watcher::Event;
+use tsujiban_api::Device;
+
+/// The serial numbers of all Devices.
+#[derive(Debug, Default)]
+pub struct Serials(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// Serial number and Device.
+    held: BTreeSet<(u64, u64)>,
+    /// The same, as far as a list that has begun has come.
+    listing: BTreeSet<(u64, u64)>,
+    /// The uids of those that are known to have a number of somebody else.
+    in_conflict: HashSet<String>,
+}
+
+impl Serials {
+    /// Takes in what the watch tells.
+    pub fn hear(&self, event: &Event<Device>) {
+        let mut state = self.state();
+        match event {
+            Event::Apply(device) => {
+                state.held.insert(pair(device));
+            }
+            Event::Delete(device) => {
+                state.held.remove(&pair(device));
+            }
+            Event::Init => state.listing.clear(),
+            Event::InitApply(device) => {
+                let pair = pair(device);
+                state.held.insert(pair);
+                state.listing.insert(pair);
+            }
+            Event::InitDone => state.held = std::mem::take(&mut state.listing),
+        }
+    }
+
+    /// Whether another Device may have the same serial number.
+    pub fn may_be_shared(&self, device: &Device) -> bool {
+        let (serial, holder) = pair(device);
+        self.state().held.range((serial, 0)..=(serial, u64::MAX)).any(|(_, other)| *other != holder)
+    }
+
+    /// Notes whether a Device has somebody else's number. Answers of how many that is known.
+    pub fn note(&self, device: &Device, is_duplicate: bool) -> usize {
+        let (mut state, uid) = (self.state(), device.uid().unwrap_or_default());
+        if is_duplicate {
+            state.in_conflict.insert(uid);
+        } else {
+            state.in_conflict.remove(&uid);
+        }
+        state.in_conflict.len()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn pair(device: &Device) -> (u64, u64) {
+    let digest = |what: &dyn Fn(&mut DefaultHasher)| {
+        let mut hasher = DefaultHasher::new();
+        what(&mut hasher);
+        hasher.finish()
+    };
+    (digest(&|hasher| device.spec.serial_number.hash(hasher)), digest(&|hasher| device.metadata.uid.hash(hasher)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn device(uid: &str, serial: &str) -> Device {
+        serde_json::from_value(json!({
+            "apiVersion": "tsujiban.dev/v1alpha1", "kind": "Device", "metadata": {"name": uid, "uid": uid},
+            "spec": {"siteRef": {"name": "s"}, "serialNumber": serial, "driver": "Frr", "connection": {"host": "192.0.2.1"}},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn those_that_share_a_number_find_each_other() {
+        let serials = Serials::default();
+        let (one, other, third) = (device("a", "S1"), device("b", "S1"), device("c", "S2"));
+        for device in [&one, &third, &one] {
+            serials.hear(&Event::Apply(device.clone()));
+        }
+        assert!(!serials.may_be_shared(&one) && serials.may_be_shared(&other), "also by one that is not in here yet");
+        serials.hear(&Event::Apply(other.clone()));
+        assert!(serials.may_be_shared(&one) && serials.may_be_shared(&other) && !serials.may_be_shared(&third));
+        serials.hear(&Event::Delete(one));
+        assert!(!serials.may_be_shared(&other));
+    }
+
+    /// What goes while no watch runs is missing in the next list; until that is whole, nobody is forgotten.
+    #[test]
+    fn a_list_that_is_whole_replaces_what_was_known() {
+        let serials = Serials::default();
+        let (one, other) = (device("a", "S1"), device("b", "S1"));
+        serials.hear(&Event::Apply(one));
+        serials.hear(&Event::Init);
+        serials.hear(&Event::InitApply(other.clone()));
+        assert!(serials.may_be_shared(&other));
+        serials.hear(&Event::InitDone);
+        assert!(!serials.may_be_shared(&other));
+        serials.hear(&Event::Init);
+        serials.hear(&Event::InitDone);
+        assert!(!serials.may_be_shared(&device("c", "S1")));
+    }
+
+    #[test]
+    fn a_conflict_counts_once_and_until_it_is_over() {
+        let serials = Serials::default();
+        let (one, other) = (device("a", "S1"), device("b", "S1"));
+        assert_eq!([&one, &one, &other].map(|device| serials.note(device, true)), [1, 1, 2]);
+        assert_eq!((serials.note(&one, false), serials.note(&one, false)), (1, 1));
+    }
+}
