@@ -63,10 +63,10 @@ test-plane: ## the operator on a real apiserver without nodes: attacks, rights, 
 	build/cargo test $(most) --test plane -- --test-threads 1 crashes:: soak::
 
 .PHONY: soak
-soak: ## histories of a group that are made up: N=10000 SEED=1, or one again: SEED=1 ONLY=17
+soak: ## histories of a group that are made up: N=10000 SEED=1 FROM=0, or one again: SEED=1 ONLY=17
 	@$(cluster)/install cluster build
 	@$(cluster)/build etcd kube-apiserver kube-controller-manager kubectl helm
-	RUST_LOG=$${RUST_LOG:-off} SOAK_N=$(N) SOAK_SEED=$(SEED) SOAK_ONLY=$(ONLY) build/cargo test $(most) --test plane soak:: -- --nocapture
+	RUST_LOG=$${RUST_LOG:-off} SOAK_N=$(N) SOAK_FROM=$(FROM) SOAK_SEED=$(SEED) SOAK_ONLY=$(ONLY) build/cargo test $(most) --test plane soak:: -- --nocapture
 
 .PHONY: test-e2e
 test-e2e: ## the tests on a real cluster

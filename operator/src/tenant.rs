@@ -128,7 +128,10 @@ async fn run(tenant: &Tenant, context: &Context) -> Result<Action, TenantError> 
 /// What was found when the group was last gone through, if nothing has changed since as far as is known.
 async fn still_right(context: &Context, id: &validate::Identity, key: &Key) -> Option<status::Outcome> {
     let (group, now) = (id.group.as_str(), context.clock.now());
-    let Settled { outcome, at } = context.ledger.settled(group, key, now)?;
+    let Settled { outcome, is_asked, at } = context.ledger.settled(group, key, now)?;
+    if !is_asked && conformance::may_ask(context) {
+        return None;
+    }
     if outcome.incarnation.as_ref().is_none_or(|life| context.reports.borrow().deny(&id.group, life, at)) {
         return None;
     }

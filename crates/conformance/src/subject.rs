@@ -7,7 +7,7 @@ pub const MEMBER: &str = "tsujiban-conformance";
 const AUTHENTICATED: &str = "system:authenticated";
 
 /// Who is asked about, or impersonated.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Subject {
     /// `User yamada@example.co.jp`.
     pub label: String,

@@ -13,7 +13,7 @@ use tsujiban_api::names::SYSTEM_NAMESPACE;
 use tsujiban_e2e::stage::Stage;
 use tsujiban_e2e::wait::until;
 
-const PROGRAMS: [&str; 3] = ["operator", "backup", "collector"];
+const PROGRAMS: [&str; 4] = ["operator", "backup", "audit", "collector"];
 
 /// Each program carries the list of its crates, its bill of materials lists exactly these, and the images that the cluster runs hold both.
 #[tokio::test(flavor = "multi_thread")]
@@ -71,8 +71,8 @@ async fn an_image_lists_what_its_program_is_made_of() -> Result<()> {
     Ok(())
 }
 
-/// The images of the three programs, as the cluster runs them.
-async fn running(stage: &Stage) -> Result<[String; 3]> {
+/// The images of the programs, as the cluster runs them.
+async fn running(stage: &Stage) -> Result<[String; 4]> {
     let get = |what: &'static str, path: &'static str| async move {
         let path = format!("jsonpath={path}");
         anyhow::Ok(stage.kubectl(&["get", what, "-n", SYSTEM_NAMESPACE, "-o", &path]).await?.ok()?.out)
@@ -81,7 +81,12 @@ async fn running(stage: &Stage) -> Result<[String; 3]> {
     let arguments = get("deployment/tsujiban-operator", "{.spec.template.spec.containers[0].args}").await?;
     let arguments: Vec<String> = serde_json::from_str(&arguments)?;
     let collector = arguments.iter().find_map(|it| it.strip_prefix("--collector-image=")).context("no --collector-image")?;
-    Ok([get("deployment/tsujiban-operator", container).await?, get("statefulset/tsujiban-backup", container).await?, collector.to_owned()])
+    Ok([
+        get("deployment/tsujiban-operator", container).await?,
+        get("statefulset/tsujiban-backup", container).await?,
+        get("statefulset/tsujiban-audit", container).await?,
+        collector.to_owned(),
+    ])
 }
 
 /// Name, version, and whether it is needed at run time, of each crate that a program carries in its list; not the program itself.

@@ -228,9 +228,10 @@ fn result_of(report: &Value, id: &str) -> Result<String> {
 async fn within(group: &Group<'_>, status: &str) -> Result<String> {
     until(&format!("tenant {} has {CONFORMANT}={status}", group.name), NOTICED, || async {
         let tenant = group.tenants().get(&group.name).await?;
+        let newest = tenant.metadata.generation;
         let conditions = tenant.status.map(|status| status.conditions).unwrap_or_default();
         let found = conditions.into_iter().find(|condition| condition.type_ == CONFORMANT).context("no condition yet")?;
-        ensure!(found.status == status, "{found:?}");
+        ensure!(found.status == status && found.observed_generation == newest, "{found:?}");
         Ok(Some(found.message))
     })
     .await

@@ -50,6 +50,11 @@ pub async fn evaluate(context: &Context, tenant: &ValidTenant, generation: Optio
     Some(if summary.conforms() { Verdict::holds("Conformant", message) } else { Verdict::fails("NotConformant", message) })
 }
 
+/// Whether somebody could be asked about now.
+pub fn may_ask(context: &Context) -> bool {
+    ask::may_ask(context, context.clock.now())
+}
+
 /// What would make the answers others: another life or spec of the Tenant, or any RoleBinding of the namespace.
 fn fingerprint(uid: &str, generation: Option<i64>, live: &Live) -> u64 {
     let mut hasher = DefaultHasher::new();

@@ -24,8 +24,6 @@ use super::validate::Identity;
 
 /// How long an entry holds at most.
 const WHOLE_PASS: SignedDuration = SignedDuration::from_mins(10);
-/// How long it holds while the group's owners were not asked about: they are when it is their turn, and only a whole pass asks.
-const NOT_ASKED: SignedDuration = SignedDuration::from_mins(3);
 /// How old the last look at what is not watched may be.
 const UNWATCHED: SignedDuration = SignedDuration::from_secs(30);
 
@@ -138,6 +136,8 @@ struct Entry {
     epoch: u64,
     known: BTreeMap<Place, Mark>,
     outcome: Outcome,
+    /// Whether its owners were asked about.
+    is_asked: bool,
     made: Timestamp,
     ends: Timestamp,
     unwatched: Timestamp,
@@ -147,6 +147,8 @@ struct Entry {
 #[derive(Debug, Clone)]
 pub struct Settled {
     pub outcome: Outcome,
+    /// Whether the group's owners were asked about. Only a whole pass asks, when it is their turn.
+    pub is_asked: bool,
     pub at: Timestamp,
 }
 
@@ -190,7 +192,7 @@ impl Ledger {
         let state = self.state();
         let page = state.pages.get(group).filter(|page| page.is_quiet())?;
         let entry = page.entry.as_ref().filter(|entry| entry.key == *key && entry.epoch == state.epoch && now < entry.ends)?;
-        Some(Settled { outcome: entry.outcome.clone(), at: entry.made })
+        Some(Settled { outcome: entry.outcome.clone(), is_asked: entry.is_asked, at: entry.made })
     }
 
     /// Notes that a whole pass begins. What was heard until now it sees by itself.
@@ -202,14 +204,14 @@ impl Ledger {
 
     /// Notes that a whole pass has found or made everything right. What was heard meanwhile and is not explained by it stays in doubt.
     pub fn settle(&self, pass: &Pass, group: &str, key: Key, known: Known, outcome: Outcome, now: Timestamp) {
-        let lasts = if outcome.conformance.is_some() { WHOLE_PASS } else { NOT_ASKED };
-        let ends = now.checked_add(spread(lasts, group)).unwrap_or(now);
+        let ends = now.checked_add(spread(WHOLE_PASS, group)).unwrap_or(now);
+        let is_asked = outcome.conformance.is_some();
         let outcome = Outcome { conformance: None, fresh: None, devices: 0, ..outcome };
         let Known(known) = known;
         let page = &mut self.state().pages;
         let page = page.entry(group.to_owned()).or_default();
         page.news.retain(|(place, seen)| !known.get(place).is_some_and(|known| known.explains(*seen)));
-        page.entry = Some(Entry { key, epoch: pass.epoch, known, outcome, made: now, ends, unwatched: now });
+        page.entry = Some(Entry { key, epoch: pass.epoch, known, outcome, is_asked, made: now, ends, unwatched: now });
     }
 
     /// Notes how an object was seen. Answers whether that is news.

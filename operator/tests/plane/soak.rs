@@ -1,6 +1,6 @@
 //! Generated histories of a group: whatever happened to it, in the end it looks like a group that was declared so from the start.
 //!
-//! `make soak N=10000 [SEED=1]`; one again, with the operator's log: `make soak SEED=1 ONLY=17`. See docs/soak.md.
+//! `make soak N=10000 [SEED=1] [FROM=0]`; one again, with the operator's log: `make soak SEED=1 ONLY=17`. See docs/soak.md.
 
 mod declared;
 mod drift;
@@ -24,7 +24,7 @@ use tokio::time::sleep;
 
 use self::declared::{Declared, Group};
 use self::generator::{Generator, SAME_END, Sequence};
-use self::oracle::{Picture, picture};
+use self::oracle::{Picture, picture, says_it_is_settled};
 use self::player::{LIMIT, Player, Stage};
 
 /// How many sequences are played in `make test`.
@@ -52,7 +52,10 @@ impl Order {
         let seed = number("SOAK_SEED").unwrap_or(1);
         let numbers = match variable("SOAK_ONLY") {
             Some(list) => list.split(',').map(|text| text.trim().parse().expect("SOAK_ONLY is numbers with commas")).collect(),
-            None => (0..number("SOAK_N").unwrap_or(COUNT)).collect(),
+            None => {
+                let from = number("SOAK_FROM").unwrap_or(0);
+                (from..from + number("SOAK_N").unwrap_or(COUNT)).collect()
+            }
         };
         Self { seed, numbers }
     }
@@ -72,9 +75,10 @@ async fn whatever_happened_a_group_ends_as_it_was_declared_last() {
     let (start, total) = (Instant::now(), numbers.len());
     let generator = Arc::new(Generator::new(seed));
     let tally = Arc::new(Mutex::new(Tally::default()));
-    eprintln!("soak: seed {seed}, {total} sequences");
+    let first = numbers.first().copied().unwrap_or_default();
+    eprintln!("soak: seed {seed}, {total} sequences from number {first}");
     for chunk in numbers.chunks(A_PLANE) {
-        play_all(&generator, chunk, &tally, total).await.unwrap();
+        play_all(&generator, chunk, chunk.first() == numbers.first(), &tally, total).await.unwrap();
         if tally.lock().unwrap().failures.len() >= ENOUGH {
             break;
         }
@@ -83,17 +87,22 @@ async fn whatever_happened_a_group_ends_as_it_was_declared_last() {
     tally.slowest.sort_unstable_by(|a, b| b.cmp(a));
     let slowest: Vec<String> = tally.slowest.iter().take(5).map(|(took, number)| format!("{number} in {} s", took.as_secs())).collect();
     eprintln!("soak: the last declaration took longest in {}", slowest.join(", "));
-    let verdict = format!("seed {seed}, {} sequences in {} s, {} failed", tally.done, start.elapsed().as_secs(), tally.failures.len());
+    let verdict = format!(
+        "seed {seed}, {} sequences from number {first} in {} s, {} failed",
+        tally.done,
+        start.elapsed().as_secs(),
+        tally.failures.len()
+    );
     eprintln!("soak: {verdict}");
     assert!(tally.failures.is_empty(), "{verdict}\n{}", tally.failures.join("\n"));
     assert_eq!(tally.done, total, "not everything was played");
 }
 
 /// Plays sequences side by side on one control plane.
-async fn play_all(generator: &Arc<Generator>, numbers: &[u64], tally: &Arc<Mutex<Tally>>, total: usize) -> Result<()> {
+async fn play_all(generator: &Arc<Generator>, numbers: &[u64], is_first: bool, tally: &Arc<Mutex<Tally>>, total: usize) -> Result<()> {
     let start = Instant::now();
     let stage = Stage::new().await?;
-    if numbers.first() == Some(&0) {
+    if is_first {
         tests::the_apiserver_agrees_about_what_is_good(&stage, generator).await;
     }
     let ends: Arc<Mutex<HashMap<u64, Arc<OnceCell<String>>>>> = Arc::default();
@@ -170,18 +179,19 @@ async fn settled(stage: &Stage, group: &Group, declared: &Declared, is_wanted: i
     let [mut pause, longest] = LOOK;
     let mut before: Option<Picture> = None;
     loop {
-        let now = picture(stage.admin(), &stage.world.backup, group, declared).await;
         let is_over = start.elapsed() > PATIENCE;
+        let is_worth_it = is_over || says_it_is_settled(stage.admin(), group, declared).await.unwrap_or(false);
+        let now = if is_worth_it { Some(picture(stage.admin(), &stage.world.backup, group, declared).await) } else { None };
         match now {
-            Ok(now) => {
+            Some(Ok(now)) => {
                 let is_good = now.unsettled.is_empty() && is_wanted(&now);
                 if is_over || (is_good && before.as_ref() == Some(&now)) {
                     return Ok(now);
                 }
                 before = is_good.then_some(now);
             }
-            Err(error) if is_over => return Err(error.context("the group cannot be looked at")),
-            Err(_) => before = None, // the namespace is not there yet
+            Some(Err(error)) if is_over => return Err(error.context("the group cannot be looked at")),
+            Some(Err(_)) | None => before = None, // the namespace may not be there yet
         }
         sleep(pause).await;
         pause = (pause * 5 / 4).min(longest);

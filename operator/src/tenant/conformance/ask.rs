@@ -1,8 +1,10 @@
 //! Asks the authorizer about owners: when something changed, or when the last answers are old.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
+use jiff::Timestamp;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use kube::api::PostParams;
 use kube::{Api, Client};
@@ -42,6 +44,11 @@ pub fn expected(access: &Access) -> Answer {
     if catalogue::is_granted(access) { Answer::Allowed { because: String::new() } } else { Answer::denied() }
 }
 
+/// What was declared comes first, and then all groups at a steady pace.
+pub fn may_ask(context: &Context, now: Timestamp) -> bool {
+    !context.metrics.vigil.is_busy() && context.conformance.has_time(now)
+}
+
 /// What is known about the owners of a group, asked now if it is time. `None` when nothing is known and it is not the group's turn.
 pub async fn deviations(
     context: &Context,
@@ -51,16 +58,20 @@ pub async fn deviations(
     places: &Places,
 ) -> Result<Option<Vec<Deviation>>, AskError> {
     let questions = catalogue::accesses(Depth::Core);
-    let now = context.clock.now();
-    // what was declared comes first
-    let is_busy = context.metrics.vigil.is_busy();
-    if is_busy || !context.conformance.take_turn(group, key, now, questions.len() * subjects.len()) {
-        return Ok(context.conformance.known(group));
+    let (whose, now) = (digest(subjects), context.clock.now());
+    if !may_ask(context, now) || !context.conformance.take_turn(group, key, now, questions.len() * subjects.len()) {
+        return Ok(context.conformance.known(group, whose));
     }
     let asked = tokio::time::timeout(DEADLINE, ask_all(&context.client, &questions, subjects, places)).await.map_err(|_| AskError::Slow)?;
     let deviations = asked?;
-    context.conformance.learn(group, key, now, deviations.clone());
+    context.conformance.learn(group, key, whose, now, deviations.clone());
     Ok(Some(deviations))
+}
+
+fn digest(subjects: &[Subject]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    subjects.hash(&mut hasher);
+    hasher.finish()
 }
 
 async fn ask_all(client: &Client, questions: &[Access], subjects: &[Subject], places: &Places) -> Result<Vec<Deviation>, ApplyError> {

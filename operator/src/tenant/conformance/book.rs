@@ -31,6 +31,8 @@ struct Inner {
 #[derive(Debug)]
 struct Entry {
     key: u64,
+    /// About whom.
+    whose: u64,
     asked: Timestamp,
     /// Something that the key does not see has changed.
     is_stale: bool,
@@ -43,19 +45,29 @@ struct Pace {
     since: Timestamp,
 }
 
+impl Inner {
+    fn pace(&mut self, now: Timestamp) -> &mut Pace {
+        self.pace.get_or_insert(Pace { left: BURST, since: now })
+    }
+}
+
 impl Pace {
     /// Takes questions, also more than are left: who asks much makes the next one wait longer.
     fn take(&mut self, now: Timestamp, questions: i64) -> bool {
+        let has_some = self.has_some(now);
+        if has_some {
+            self.left -= questions;
+        }
+        has_some
+    }
+
+    fn has_some(&mut self, now: Timestamp) -> bool {
         let seconds = now.duration_since(self.since).as_secs().max(0);
         if seconds > 0 {
             self.left = self.left.saturating_add(seconds.saturating_mul(PACE)).min(BURST);
             self.since = now;
         }
-        if self.left <= 0 {
-            return false;
-        }
-        self.left -= questions;
-        true
+        self.left > 0
     }
 }
 
@@ -69,16 +81,21 @@ impl Book {
             entry.key != key || entry.is_stale || age >= limit || age < SignedDuration::ZERO
         });
         let questions = i64::try_from(questions).unwrap_or(i64::MAX);
-        is_due && inner.pace.get_or_insert(Pace { left: BURST, since: now }).take(now, questions)
+        is_due && inner.pace(now).take(now, questions)
     }
 
-    /// What was answered last.
-    pub fn known(&self, group: &str) -> Option<Vec<Deviation>> {
-        self.lock().groups.get(group).map(|entry| entry.deviations.clone())
+    /// Whether questions are left.
+    pub fn has_time(&self, now: Timestamp) -> bool {
+        self.lock().pace(now).has_some(now)
     }
 
-    pub fn learn(&self, group: &str, key: u64, asked: Timestamp, deviations: Vec<Deviation>) {
-        self.lock().groups.insert(group.to_owned(), Entry { key, asked, is_stale: false, deviations });
+    /// What was answered last about just these owners.
+    pub fn known(&self, group: &str, whose: u64) -> Option<Vec<Deviation>> {
+        self.lock().groups.get(group).filter(|entry| entry.whose == whose).map(|entry| entry.deviations.clone())
+    }
+
+    pub fn learn(&self, group: &str, key: u64, whose: u64, asked: Timestamp, deviations: Vec<Deviation>) {
+        self.lock().groups.insert(group.to_owned(), Entry { key, whose, asked, is_stale: false, deviations });
     }
 
     /// Has the group asked about again as soon as it is its turn.
@@ -130,16 +147,16 @@ mod tests {
     fn a_group_is_asked_about_every_ten_minutes_or_when_something_changed() {
         let book = Book::default();
         assert!(book.take_turn("a", 1, at(0), 50));
-        book.learn("a", 1, at(0), Vec::new());
+        book.learn("a", 1, 7, at(0), Vec::new());
         assert!(!book.take_turn("a", 1, at(599), 50));
         assert!(book.take_turn("a", 1, at(600), 50));
-        book.learn("a", 1, at(600), Vec::new());
+        book.learn("a", 1, 7, at(600), Vec::new());
         assert!(book.take_turn("a", 2, at(601), 50), "another spec or binding");
-        book.learn("a", 2, at(601), Vec::new());
+        book.learn("a", 2, 7, at(601), Vec::new());
         assert!(!book.take_turn("a", 2, at(602), 50));
         book.doubt("a");
         assert!(book.take_turn("a", 2, at(602), 50), "a binding elsewhere");
-        book.learn("a", 2, at(602), wrong());
+        book.learn("a", 2, 7, at(602), wrong());
         assert!(!book.take_turn("a", 2, at(640), 50));
         assert!(book.take_turn("a", 2, at(647), 50), "what was wrong may have been put right");
     }
@@ -155,7 +172,7 @@ mod tests {
             for number in 0..1000 {
                 let group = format!("g{number}");
                 if !asked.contains_key(&group) && book.take_turn(&group, 1, at(second), 53) {
-                    book.learn(&group, 1, at(second), Vec::new());
+                    book.learn(&group, 1, 7, at(second), Vec::new());
                     asked.insert(group, second);
                     now += 53;
                 }
@@ -178,6 +195,21 @@ mod tests {
         assert!(book.take_turn("big", 1, at(0), 53 * 32));
         assert!(!book.take_turn("small", 1, at(1), 53));
         assert!(book.take_turn("small", 1, at(5), 53));
+    }
+
+    /// What was answered about one owner says nothing about another.
+    #[test]
+    fn a_new_owner_is_not_judged_by_the_answers_about_another() {
+        let book = Book::default();
+        book.learn("a", 1, 7, at(0), Vec::new());
+        assert_eq!((book.known("a", 7), book.known("a", 8), book.known("b", 7)), (Some(Vec::new()), None, None));
+    }
+
+    #[test]
+    fn questions_are_left_until_they_are_asked() {
+        let book = Book::default();
+        assert!(book.has_time(at(0)) && book.take_turn("big", 1, at(0), 2000) && !book.has_time(at(0)));
+        assert!(!book.has_time(at(4)) && book.has_time(at(6)));
     }
 
     #[test]

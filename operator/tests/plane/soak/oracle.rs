@@ -43,9 +43,20 @@ pub async fn get(client: &Client, path: &str) -> Result<Value> {
     Ok(client.request(Request::get(path).body(Vec::new())?).await?)
 }
 
+/// Whether a group says of itself that it is settled. Two questions, where a picture takes a dozen.
+pub async fn says_it_is_settled(client: &Client, group: &Group, declared: &Declared) -> Result<bool> {
+    let tenant = tenant(client, group).await?;
+    let devices = get(client, &format!("/apis/tsujiban.dev/v1alpha1/namespaces/{}/devices", group.namespace())).await?;
+    Ok(unsettled(&tenant, &[devices], declared).is_empty())
+}
+
+async fn tenant(client: &Client, group: &Group) -> Result<Value> {
+    get(client, &format!("/apis/tsujiban.dev/v1alpha1/tenants/{}", group.name)).await
+}
+
 /// Looks at a group.
 pub async fn picture(client: &Client, backup: &Backup, group: &Group, declared: &Declared) -> Result<Picture> {
-    let tenant = get(client, &format!("/apis/tsujiban.dev/v1alpha1/tenants/{}", group.name)).await?;
+    let tenant = tenant(client, group).await?;
     let namespace = get(client, &format!("/api/v1/namespaces/{}", group.namespace())).await?;
     let lists = KINDS.map(|kind| {
         let (version, name) = kind.rsplit_once('/').expect("a kind");
