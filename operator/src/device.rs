@@ -118,12 +118,15 @@ fn said(device: &Device) -> Option<&Recorded> {
 
 /// Has the Devices looked at again that a Site was missing for.
 pub fn site_is_there(context: &Context, site: &Site) {
-    at(context, site).iter().filter(|device| misses_its_site(device)).for_each(|device| context.wake_device(device));
+    let waiting = at(context, site).into_iter().filter(|device| misses_its_site(device));
+    waiting.for_each(|device| context.wake_device(&device));
 }
 
 /// Has the Devices looked at again whose Site has gone.
 pub fn site_has_gone(context: &Context, site: &Site) {
-    at(context, site).iter().for_each(|device| context.wake_device(device));
+    for device in at(context, site) {
+        context.wake_device(&device);
+    }
 }
 
 /// Has the Devices looked at again that say something else of their Site than the cache, which was read anew.

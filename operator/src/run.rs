@@ -23,7 +23,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::{UnboundedReceiverStream, WatchStream};
 use tsujiban_api::names::FIELD_MANAGER;
-use tsujiban_api::{Device, Tenant};
+use tsujiban_api::{Device, Site, Tenant};
 use tsujiban_core::clock::Clock;
 use tsujiban_sealing::Random;
 
@@ -75,7 +75,6 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
     let (devices, device_writer) = reflector::store();
     let (sites, site_writer) = reflector::store();
     let ((tenants_listed_in, tenants_listed), (devices_listed_in, devices_listed)) = (watch::channel(false), watch::channel(false));
-    let (sites_listed_in, sites_listed) = watch::channel(false);
     let client = deadline::bounded(world.client);
     let connect = |service, endpoint, token: &Path| {
         ServiceClient::new(service, endpoint, token.to_owned(), ca_bundle.clone()).behind(world.fence.clone())
@@ -113,7 +112,7 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
         recorder: Recorder::new(client.clone(), Reporter::from(FIELD_MANAGER)),
         tenants: tenants.clone(),
         devices: devices.clone(),
-        sites: sites.clone(),
+        sites,
         serials: Serials::default(),
         listed: Listed { tenants: tenants_listed, devices: devices_listed },
         book: Book::default(),
@@ -152,11 +151,7 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
     tasks.spawn(named("report", report::poll(Arc::clone(&context), |services| Some(&services.backup), reports_in.clone())));
     tasks.spawn(named("report of the history", report::poll(Arc::clone(&context), |services| services.audit.as_ref(), reports_in)));
     tasks.spawn(named("history", history::run(Arc::clone(&context))));
-    let sites_again = Arc::new(Notify::new());
-    let following = history::follow(Arc::clone(&context), watch_config(), site_writer, sites_listed_in, Arc::clone(&sites_again));
-    tasks.spawn(named("watch of sites", following));
-    tasks.spawn(named("history of sites", history::keep(Arc::clone(&context), sites_listed.clone())));
-    tasks.spawn(named("sweep of sites", sweep::run(Api::all(client.clone()), sites, sites_listed, sites_again)));
+    follow_sites(&mut tasks, &context, site_writer);
     tasks.spawn(named("attempts", attempts::poll(Arc::clone(&context))));
     tasks.spawn(named("cluster role bindings", tenant::conformance::follow(Arc::clone(&context))));
     tasks.spawn(named("sweep of generated objects", tenant::children::sweep(Arc::clone(&context))));
@@ -168,6 +163,14 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
     tasks.spawn(named("devices", device_controller(device_stream, devices, devices_to_wake, context)));
     let ended = tasks.join_next().await.and_then(Result::ok).unwrap_or("unknown");
     Err(Ended(ended)) // dropping the set stops the others
+}
+
+fn follow_sites(tasks: &mut JoinSet<&'static str>, context: &Arc<Context>, writer: reflector::store::Writer<Site>) {
+    let ((listed_in, listed), again) = (watch::channel(false), Arc::new(Notify::new()));
+    let following = history::follow(Arc::clone(context), watch_config(), writer, listed_in, Arc::clone(&again));
+    tasks.spawn(named("watch of sites", following));
+    tasks.spawn(named("history of sites", history::keep(Arc::clone(context), listed.clone())));
+    tasks.spawn(named("sweep of sites", sweep::run(Api::all(context.client.clone()), context.sites.clone(), listed, again)));
 }
 
 async fn named(name: &'static str, task: impl Future<Output = ()>) -> &'static str {

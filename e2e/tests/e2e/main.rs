@@ -7,6 +7,7 @@ mod conformance;
 mod edge;
 mod erasure;
 mod faults;
+mod history;
 mod isolation;
 mod kept_secret;
 mod outages;

@@ -78,6 +78,10 @@ async fn a_quiet_group_is_not_written() -> Result<()> {
     let _together = Stage::together().await;
     let group = Group::create(&stage, "quiet", 113).await?;
     let kinds = "namespace/tn-quiet,tenant/quiet";
+    // the group's Site stands on its namespace once it is in the operation history
+    let noted = ["get", "namespace/tn-quiet", "-o", r"jsonpath={.metadata.annotations.tsujiban\.dev/recorded-sites}"];
+    until("the Site is in the history", SOON, || async { Ok(stage.kubectl(&noted).await?.ok()?.out.contains("hq").then_some(())) }).await?;
+    group.condition("Conformant", "True").await?;
     stays("versions of the group's objects", Duration::from_secs(75), || async {
         let cluster =
             stage.kubectl(&["get", "namespace/tn-quiet", "tenant/quiet", "-o", "jsonpath={..metadata.resourceVersion}"]).await?.ok()?;

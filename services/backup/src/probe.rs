@@ -7,8 +7,8 @@ use std::{fs, io};
 use clap::Args;
 use tonic::Code;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
-use tsujiban_proto::backup::v1::GetHostKeyRequest;
-use tsujiban_proto::backup::v1::backup_service_client::BackupServiceClient;
+use tsujiban_proto::lifecycle::v1::ReportRequest;
+use tsujiban_proto::lifecycle::v1::lifecycle_service_client::LifecycleServiceClient;
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -32,7 +32,7 @@ pub enum ProbeError {
     NotRefused(Code),
 }
 
-/// Calls the service over TLS without a token, which it must refuse: so it is there, has its certificate, and guards its door.
+/// Calls any service of ours, for all have a lifecycle, over TLS without a token, which it must refuse: so it is there, has its certificate, and guards its door.
 pub async fn probe(args: &ProbeArgs) -> Result<(), ProbeError> {
     let no_answer = |source| ProbeError::NoAnswer { endpoint: args.endpoint.clone(), source };
     let ca = fs::read(&args.ca_file).map_err(|source| ProbeError::Ca { path: args.ca_file.clone(), source })?;
@@ -40,7 +40,7 @@ pub async fn probe(args: &ProbeArgs) -> Result<(), ProbeError> {
     let endpoint = Endpoint::from_shared(args.endpoint.clone()).map_err(no_answer)?;
     let channel =
         endpoint.timeout(DEADLINE).connect_timeout(DEADLINE).tls_config(tls).map_err(no_answer)?.connect().await.map_err(no_answer)?;
-    match BackupServiceClient::new(channel).get_host_key(GetHostKeyRequest::default()).await {
+    match LifecycleServiceClient::new(channel).report(ReportRequest::default()).await {
         Err(status) if status.code() == Code::Unauthenticated => Ok(()),
         Err(status) => Err(ProbeError::NotRefused(status.code())),
         Ok(_) => Err(ProbeError::NotRefused(Code::Ok)),
