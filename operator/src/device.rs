@@ -94,6 +94,9 @@ async fn run(device: &Device, context: &Context) -> Result<Action, DeviceError> 
         finalizer::add(&api, device).await.map_err(DeviceError::Finalizer)?;
         return Ok(Action::requeue(RESYNC_NOT_READY)); // the change comes back as an event
     }
+    if tenant.status.as_ref().is_none_or(|status| status.observed_generation.is_none()) {
+        return Ok(Action::requeue(RESYNC_NOT_READY)); // the group is being made; the Tenant wakes its Devices when it knows their plan
+    }
     let mut found = dereference::dereference(context, device, &id, tenant).await.map_err(DeviceError::Dereference)?;
     let generated = credentials::settle(context, device, &id, &mut found).await.map_err(DeviceError::Credentials)?;
     let view = validate::View { device, id: &id, found: &found, generated: generated.as_ref(), now: context.clock.now() };

@@ -9,11 +9,10 @@ mod writes;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use kube::Client;
 use tsujiban_plane::Plane;
 use tsujiban_plane::backup::Backup;
 
-use self::declare::{Size, declare, touch};
+use self::declare::{Size, State, States, declare, touch};
 use self::process::Operator;
 use crate::figure::{Figure, Measured, Suite, Target};
 use crate::progress::step;
@@ -46,12 +45,13 @@ async fn run(wanted: &[&str]) -> Result<Vec<Measured>> {
     let admin = plane.admin.client()?;
     let operator = Operator::start(&plane, &endpoint).await?;
     let mut measured = Vec::new();
+    let states = States::follow(&admin);
 
     step(&format!("operator: {} tenants with {} devices are declared", SMALL.tenants, SMALL.devices));
     let start = Instant::now();
     declare(&admin, Size::default(), SMALL).await?;
     let declared = start.elapsed();
-    settled(&admin, SMALL, start).await?;
+    settled(&states, SMALL, start).await?;
     let settle = start.elapsed();
     let small_rss = operator.rss()?;
     if wanted.contains(&SETTLE) {
@@ -77,9 +77,9 @@ async fn run(wanted: &[&str]) -> Result<Vec<Measured>> {
     step(&format!("operator: up to {} tenants with {} devices", LARGE.tenants, LARGE.devices));
     let start = Instant::now();
     declare(&admin, SMALL, LARGE).await?;
-    settled(&admin, LARGE, start).await?;
+    settled(&states, LARGE, start).await?;
     let settled_after = start.elapsed();
-    asked_about(&admin, start).await?;
+    asked_about(&states, start).await?;
     step(&format!(
         "operator: settled after {:.0} s; all owners were asked about after {:.0} s; nothing changes for {} s",
         settled_after.as_secs_f64(),
@@ -123,8 +123,10 @@ async fn run(wanted: &[&str]) -> Result<Vec<Measured>> {
         operator.stop().await?;
         let changed = touch(&admin, LARGE).await?;
         let start = Instant::now();
+        wait(start, "the watches to tell of all changes", || changed.saturating_sub(behind(&states))).await?;
+        let start = Instant::now();
         let operator = Operator::start(&plane, &endpoint).await?;
-        observed(&admin, start).await?;
+        wait(start, "every generation to be observed", || behind(&states)).await?;
         operator.has_reconciled(LARGE).await?;
         let restart = start.elapsed();
         let bare = bare::store(&plane).await?;
@@ -145,49 +147,36 @@ fn as_f64(count: usize) -> f64 {
 }
 
 /// Waits until everything of this size is Ready.
-async fn settled(admin: &Client, size: Size, start: Instant) -> Result<()> {
-    wait(start, &format!("{} tenants and {} devices to be ready", size.tenants, size.devices), async || {
-        let (tenants, devices) = declare::states(admin).await?;
-        let ready = |states: &[declare::State]| states.iter().filter(|state| state.is_ready && state.is_observed).count();
-        let missing = size.total().saturating_sub(ready(&tenants) + ready(&devices));
-        Ok((missing, format!("{missing} are not ready yet")))
-    })
-    .await
+async fn settled(states: &States, size: Size, start: Instant) -> Result<()> {
+    let is_settled = |state: &State| state.is_ready && state.is_observed;
+    let what = format!("{} tenants and {} devices to be ready", size.tenants, size.devices);
+    wait(start, &what, || size.total().saturating_sub(states.all().iter().filter(|state| is_settled(state)).count())).await
 }
 
 /// Waits until every Tenant says whether it conforms.
-async fn asked_about(admin: &Client, start: Instant) -> Result<()> {
-    wait(start, "all owners to be asked about", async || {
-        let (tenants, _) = declare::states(admin).await?;
-        let missing = tenants.iter().filter(|state| !state.is_asked_about).count();
-        Ok((missing, format!("the owners of {missing} tenants were not asked about yet")))
-    })
-    .await
+async fn asked_about(states: &States, start: Instant) -> Result<()> {
+    let is_not = |state: &&State| !state.is_asked_about;
+    wait(start, "all owners to be asked about", || states.tenants().iter().filter(is_not).count()).await
 }
 
-/// Waits until the newest generation of everything is observed.
-async fn observed(admin: &Client, start: Instant) -> Result<()> {
-    wait(start, "every generation to be observed", async || {
-        let (tenants, devices) = declare::states(admin).await?;
-        let missing = tenants.iter().chain(&devices).filter(|state| !state.is_observed).count();
-        Ok((missing, format!("{missing} are behind")))
-    })
-    .await
+/// Of how many objects the newest generation is not observed.
+fn behind(states: &States) -> usize {
+    states.all().iter().filter(|state| !state.is_observed).count()
 }
 
-/// Looks seldom, for the looking costs the apiserver something too, and says how it goes.
-async fn wait(start: Instant, what: &str, mut look: impl AsyncFnMut() -> Result<(usize, String)>) -> Result<()> {
+/// Waits until nothing is missing any more, and says how it goes.
+async fn wait(start: Instant, what: &str, missing: impl Fn() -> usize) -> Result<()> {
     let mut said = Instant::now();
     loop {
-        let (missing, how) = look().await?;
+        let missing = missing();
         if missing == 0 {
             return Ok(());
         }
         if said.elapsed() > Duration::from_secs(20) {
             said = Instant::now();
-            step(&format!("operator: {how}"));
+            step(&format!("operator: waiting for {what}; {missing} are missing"));
         }
-        ensure!(start.elapsed() < LONG, "waited {} s for {what}: {how}", LONG.as_secs());
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        ensure!(start.elapsed() < LONG, "waited {} s for {what}; {missing} are missing", LONG.as_secs());
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

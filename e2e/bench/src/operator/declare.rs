@@ -2,18 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::PartialObjectMeta;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde_json::json;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tsujiban_api::{Device, Site, Tenant};
@@ -127,6 +129,7 @@ pub async fn touch(admin: &Client, size: Size) -> Result<usize> {
 }
 
 /// What is known of one object.
+#[derive(Debug, Clone, Copy)]
 pub struct State {
     pub is_ready: bool,
     /// Whether the operator has seen the newest generation.
@@ -135,28 +138,49 @@ pub struct State {
     pub is_asked_about: bool,
 }
 
-/// Of every Tenant and every Device.
-pub async fn states(admin: &Client) -> Result<(Vec<State>, Vec<State>)> {
-    Ok((states_of::<Tenant>(admin).await?, states_of::<Device>(admin).await?))
+/// What has become of every Tenant and every Device, as watches tell it: to list them again and again would keep the apiserver busy with that.
+pub struct States {
+    tenants: Arc<Mutex<BTreeMap<String, State>>>,
+    devices: Arc<Mutex<BTreeMap<String, State>>>,
+    _watches: JoinSet<Result<()>>,
 }
 
-async fn states_of<K>(admin: &Client) -> Result<Vec<State>>
-where
-    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Serialize + serde::de::DeserializeOwned,
-{
-    let api: Api<K> = Api::all(admin.clone());
-    let mut states = Vec::new();
-    let mut page = ListParams::default().limit(500);
-    loop {
-        let list = api.list(&page).await?;
-        for object in &list.items {
-            states.push(state(object)?);
-        }
-        match list.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => page = page.continue_token(&token),
-            None => return Ok(states),
-        }
+impl States {
+    pub fn follow(admin: &Client) -> Self {
+        let (tenants, devices) = (Arc::default(), Arc::default());
+        let mut watches = JoinSet::new();
+        watches.spawn(follow_states::<Tenant>(admin.clone(), Arc::clone(&tenants)));
+        watches.spawn(follow_states::<Device>(admin.clone(), Arc::clone(&devices)));
+        Self { tenants, devices, _watches: watches }
     }
+
+    pub fn tenants(&self) -> Vec<State> {
+        lock(&self.tenants).values().copied().collect()
+    }
+
+    pub fn all(&self) -> Vec<State> {
+        let mut all = self.tenants();
+        all.extend(lock(&self.devices).values());
+        all
+    }
+}
+
+fn lock<T>(states: &Mutex<T>) -> MutexGuard<'_, T> {
+    states.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn follow_states<K>(admin: Client, states: Arc<Mutex<BTreeMap<String, State>>>) -> Result<()>
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Serialize + serde::de::DeserializeOwned + Send + 'static,
+{
+    let mut objects = std::pin::pin!(watcher(Api::<K>::all(admin), watcher::Config::default()).default_backoff().applied_objects());
+    while let Some(object) = objects.next().await {
+        let object = object?;
+        let key = format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any());
+        let state = state(&object)?;
+        lock(&states).insert(key, state);
+    }
+    Ok(())
 }
 
 fn state<K: Resource + Serialize>(object: &K) -> Result<State> {
