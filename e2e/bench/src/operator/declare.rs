@@ -175,7 +175,7 @@ where
 {
     let mut objects = std::pin::pin!(watcher(Api::<K>::all(admin), watcher::Config::default()).default_backoff().applied_objects());
     while let Some(object) = objects.next().await {
-        let object = object?;
+        let Ok(object) = object else { continue }; // the watch starts again by itself
         let key = format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any());
         let state = state(&object)?;
         lock(&states).insert(key, state);
