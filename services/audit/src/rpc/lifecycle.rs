@@ -11,9 +11,9 @@ use tsujiban_proto::lifecycle::v1::{
     PrepareRequest, PrepareResponse, ReportRequest, ReportResponse,
 };
 use tsujiban_proto::time::to_wire;
+use tsujiban_service::answers::{Answers, CHUNK, answers};
 use tsujiban_service::caller::{Caller, GroupScope};
 
-use super::{Answers, CHUNK, answers};
 use crate::error::{Error, Result as Done};
 use crate::lifecycle::{Eraser, Group, GroupState};
 use crate::service::Audit;

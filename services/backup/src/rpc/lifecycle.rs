@@ -8,9 +8,10 @@ use tsujiban_proto::lifecycle::v1::{
     DetachRequest, DetachResponse, EraseRequest, EraseResponse, ExportRequest, ExportResponse, ImportRequest, ImportResponse,
     PrepareRequest, PrepareResponse, ReportRequest, ReportResponse,
 };
+use tsujiban_service::answers::{Answering, Answers, CHUNK, answers};
 use tsujiban_service::caller::{Caller, GroupScope};
 
-use super::{Answering, Answers, CHUNK, answers, parse, wire};
+use super::{parse, wire};
 use crate::catalogue::Erased;
 use crate::error::Result as Done;
 use crate::export::{Export, Import};
