@@ -85,6 +85,7 @@ impl LifecycleService for Api {
             canary: self.0.canary().await?.map(wire::canary),
             epochs_in_use: epochs.into_iter().map(String::from).collect(),
             erased_devices: ended.iter().map(|life| life.as_bytes().to_vec()).collect(),
+            clock_synchronised: None,
         }))
     }
 }
