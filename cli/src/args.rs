@@ -1,12 +1,14 @@
 //! The command line.
 
+mod audit;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tsujiban_api::names;
 use tsujiban_core::id::{GroupId, IncarnationId, SnapshotId};
-use tsujiban_history::{Origin, VerifierKey};
 
+pub use self::audit::Audit;
 use crate::output::Format;
 use crate::service::StaffName;
 
@@ -96,30 +98,6 @@ pub enum Command {
     },
     /// Print the version.
     Version,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum Audit {
-    /// Judge an export offline: intact, lawfully expired (which days), or TAMPERED (where). Nothing in the export is trusted that the key has
-    /// not signed. Exit code 5: TAMPERED.
-    Verify {
-        /// The export, as JSON Lines.
-        export: PathBuf,
-        /// The log that it has to be of: audit.tsujiban.dev/ENVIRONMENT/LOG-ID.
-        #[arg(long, value_name = "ORIGIN")]
-        log: Origin,
-        /// The environment's public key, as it was written down when the environment was set up.
-        #[arg(long, value_name = "KEY")]
-        key: VerifierKey,
-        /// A checkpoint from earlier, which the history has to continue. May be given several times.
-        #[arg(long = "checkpoint", value_name = "FILE")]
-        checkpoints: Vec<PathBuf>,
-        /// A signed list of roots. May be given several times, in the order of their numbers.
-        #[arg(long = "roots", value_name = "FILE")]
-        lists: Vec<PathBuf>,
-        #[command(flatten)]
-        output: Output,
-    },
 }
 
 /// A language of people.

@@ -1,163 +1,43 @@
-//! `tsujiban audit verify`: judges an export of the operation history. Asks no service, and trusts only the key that is brought.
+//! `tsujiban audit`.
 
-use std::fs::File;
-use std::io::{self, BufReader};
-use std::path::{Path, PathBuf};
-
-use jiff::Timestamp;
-use serde::Serialize;
-use tsujiban_history::note::InvalidKey;
-use tsujiban_history::verify::VerifyError;
-use tsujiban_history::{Origin, Verdict as Found, Verifier, VerifierKey};
-
-use crate::failure::Failure;
-use crate::output::{Answer, Format, Verdict};
-
-/// Why an export could not be judged.
-#[derive(Debug, thiserror::Error)]
-pub enum AuditError {
-    #[error("{path} cannot be read; name a file that was exported or saved before")]
-    Read { path: PathBuf, source: io::Error },
-    #[error("the key is not one of this environment's history; copy it from where it was written down when the environment was set up")]
-    Key(#[from] InvalidKey),
-    #[error("{path} could not be judged")]
-    Verify { path: PathBuf, source: VerifyError },
-}
-
-/// What an auditor brings.
-#[derive(Debug)]
-pub struct Evidence<'a> {
-    pub export: &'a Path,
-    pub log: Origin,
-    pub key: VerifierKey,
-    pub checkpoints: &'a [PathBuf],
-    pub lists: &'a [PathBuf],
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ReportView {
-    /// `intact`, `expired` or `tampered`.
-    verdict: &'static str,
-    expired_days: Vec<String>,
-    findings: Vec<String>,
-    more_findings: u64,
-    gaps: usize,
-    entries: u64,
-    bodies: u64,
-    /// How many checkpoints and root lists it was held to.
-    heads: u64,
-    lists: u64,
-    #[serde(skip)]
-    text: String,
-}
-
-/// Judges an export: intact, lawfully expired, or TAMPERED.
-pub fn verify(evidence: Evidence<'_>, now: Timestamp, format: Format) -> Result<Answer, Failure> {
-    let Evidence { export, log, key, checkpoints, lists } = evidence;
-    let mut verifier = Verifier::new(key, log, now).map_err(AuditError::Key)?;
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| AuditError::Verify { path, source }
-    };
-    for path in checkpoints {
-        verifier.add_checkpoint(&path.to_string_lossy(), &read(path)?).map_err(failed(path))?;
-    }
-    for path in lists {
-        verifier.add_list(&path.to_string_lossy(), &read(path)?).map_err(failed(path))?;
-    }
-    let file = File::open(export).map_err(|source| AuditError::Read { path: export.to_owned(), source })?;
-    let report = verifier.verify(BufReader::with_capacity(1 << 20, file)).map_err(failed(export))?;
-    let (verdict, expired_days, findings, more_findings) = match &report.verdict {
-        Found::Intact => ("intact", Vec::new(), Vec::new(), 0),
-        Found::Expired(days) => ("expired", days.iter().map(ToString::to_string).collect(), Vec::new(), 0),
-        Found::Tampered { findings, more } => ("tampered", Vec::new(), findings.iter().map(ToString::to_string).collect(), *more),
-    };
-    let is_tampered = matches!(report.verdict, Found::Tampered { .. });
-    let view = ReportView {
-        verdict,
-        expired_days,
-        findings,
-        more_findings,
-        gaps: report.gaps.len(),
-        entries: report.entries,
-        bodies: report.bodies,
-        heads: report.heads,
-        lists: report.lists,
-        text: report.to_string(),
-    };
-    let answer = Answer::new(format, &view, |view| {
-        let ReportView { text, entries, bodies, heads, lists, .. } = view;
-        format!("{text}\n{entries} entries, {bodies} of them readable, held to {heads} signed roots and {lists} root lists\n")
-    })?;
-    Ok(answer.with(if is_tampered { Verdict::Tampered } else { Verdict::Good }))
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, AuditError> {
-    std::fs::read(path).map_err(|source| AuditError::Read { path: path.to_owned(), source })
-}
-
+mod entry;
+pub mod export;
+pub mod gap;
+pub mod list;
+pub mod reading;
+pub mod span;
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tsujiban_history::export::{Footer, Header, Opened, entry_line};
-    use tsujiban_history::leaf::Opening;
-    use tsujiban_history::merkle::leaf_hash;
-    use tsujiban_history::{Checkpoint, DayKeyId, Leaf, SigningKey, TreeHead};
+mod tests;
+pub mod verify;
 
-    const LOG: &str = "audit.tsujiban.dev/trial/00112233445566778899aabbccddeeff";
+use std::fmt;
 
-    fn signer() -> SigningKey {
-        SigningKey::from_seed(&[7; 32]).unwrap()
+use tsujiban_core::id::GroupId;
+
+/// Whose history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whose {
+    /// What happened in no group.
+    Platform,
+    Group(GroupId),
+}
+
+impl Whose {
+    /// As the contract names it.
+    fn on_the_wire(&self) -> String {
+        match self {
+            Self::Platform => String::new(),
+            Self::Group(group) => group.to_string(),
+        }
     }
+}
 
-    fn key() -> VerifierKey {
-        signer().verifier("audit.tsujiban.dev/trial".parse().unwrap())
-    }
-
-    /// An export of one entry.
-    fn export(body: &[u8]) -> Vec<u8> {
-        let opening = Opening::from_bytes([3; 32]);
-        let leaf = Leaf::entry(0, DayKeyId::from_bytes([1; 16]), opening.commit(b"{}"));
-        let head = TreeHead { size: 1, root: leaf_hash(&leaf.encode()) };
-        let origin: Origin = LOG.parse().unwrap();
-        let mut text = Header::new(&origin, &key().for_origin(LOG).unwrap(), 1, 0..1, Vec::new()).line();
-        entry_line(&mut text, 0, &leaf.encode(), Some(Opened { opening, body }));
-        let checkpoint = Checkpoint::new(&origin, head).sign(&signer()).unwrap();
-        text.extend(Footer { right: Vec::new(), checkpoint }.line());
-        text
-    }
-
-    fn judged(body: &[u8], format: Format) -> Answer {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("acme.jsonl");
-        std::fs::write(&path, export(body)).unwrap();
-        let evidence = Evidence { export: &path, log: LOG.parse().unwrap(), key: key(), checkpoints: &[], lists: &[] };
-        verify(evidence, "2026-11-26T00:00:00Z".parse().unwrap(), format).unwrap()
-    }
-
-    #[test]
-    fn what_nobody_touched_is_intact() {
-        let answer = judged(b"{}", Format::Table);
-        assert!(answer.text.starts_with("intact\n1 entries, 1 of them readable"), "{}", answer.text);
-        assert_eq!(answer.verdict.exit_code(), 0);
-    }
-
-    #[test]
-    fn another_body_is_found_and_shows_in_the_exit_code() {
-        let answer = judged(b"{ }", Format::Table);
-        assert_eq!(answer.verdict.exit_code(), 5);
-        assert!(answer.text.starts_with("TAMPERED") && answer.text.contains("entry 0"), "{}", answer.text);
-        let json: serde_json::Value = serde_json::from_str(&judged(b"{ }", Format::Json).text).unwrap();
-        assert_eq!(json["verdict"], "tampered");
-        assert!(json["findings"][0].as_str().unwrap().contains("body"), "{json}");
-    }
-
-    #[test]
-    fn a_file_that_is_not_there_says_which() {
-        let evidence =
-            Evidence { export: Path::new("/nowhere/acme.jsonl"), log: LOG.parse().unwrap(), key: key(), checkpoints: &[], lists: &[] };
-        let error = verify(evidence, Timestamp::UNIX_EPOCH, Format::Table).unwrap_err();
-        assert!(error.to_string().contains("/nowhere/acme.jsonl"));
+/// `the history of group acme`
+impl fmt::Display for Whose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Platform => f.write_str("the platform's own history"),
+            Self::Group(group) => write!(f, "the history of group {group}"),
+        }
     }
 }

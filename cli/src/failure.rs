@@ -4,9 +4,12 @@ use std::error::Error;
 
 use tsujiban_core::id::GroupId;
 
-use crate::audit::AuditError;
+use crate::audit::export::ExportError;
+use crate::audit::span::EmptySpan;
+use crate::audit::verify::AuditError;
 use crate::backup::now::NowError;
 use crate::cluster::ClusterError;
+use crate::confirm::ConfirmError;
 use crate::conformance::ConformanceError;
 use crate::groups::EraseError;
 use crate::hostkeys::DeviceError;
@@ -33,11 +36,17 @@ pub enum Failure {
     #[error(transparent)]
     Erase(#[from] EraseError),
     #[error(transparent)]
+    Confirm(#[from] ConfirmError),
+    #[error(transparent)]
     Device(#[from] DeviceError),
     #[error(transparent)]
     Conformance(#[from] ConformanceError),
     #[error(transparent)]
     Audit(#[from] AuditError),
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    #[error(transparent)]
+    Span(#[from] EmptySpan),
     #[error(
         "group {group} has fewer than two snapshots of device {device}, so there is nothing to compare; look with: tsujiban snapshots list {group}"
     )]

@@ -1,11 +1,10 @@
 //! `tsujiban groups`.
 
-use std::io::{self, IsTerminal, Write};
-
 use serde::Serialize;
 use tsujiban_core::id::{GroupId, IncarnationId};
 use tsujiban_proto::lifecycle::v1::{EraseRequest, ReportRequest};
 
+use crate::confirm::confirm;
 use crate::failure::Failure;
 use crate::output::view::{Canary, Group, State, time};
 use crate::output::{Align, Answer, Format, Table, bytes, escape_line, jst};
@@ -29,10 +28,6 @@ pub enum EraseError {
     Living { group: GroupId },
     #[error("group {group} under incarnation {incarnation} is erased already")]
     Erased { group: GroupId, incarnation: IncarnationId },
-    #[error("nobody is there to confirm; pass --yes to erase without a question")]
-    Unattended,
-    #[error("nothing was erased, since the answer was not {0}")]
-    NotConfirmed(GroupId),
 }
 
 /// Lists groups.
@@ -54,19 +49,7 @@ pub async fn erase(service: &Service, group: &GroupId, incarnation: &Incarnation
     }
     let kept = report(service, group.to_string()).await?;
     let kept = check(&kept.groups, group, incarnation)?;
-    let mut err = io::stderr();
-    writeln!(err, "{}", announcement(kept))?;
-    if !yes {
-        if !io::stdin().is_terminal() {
-            return Err(EraseError::Unattended.into());
-        }
-        write!(err, "Type the group's id to erase it: ").and_then(|()| err.flush())?;
-        let mut typed = String::new();
-        io::stdin().read_line(&mut typed)?;
-        if typed.trim() != group.as_str() {
-            return Err(EraseError::NotConfirmed(group.clone()).into());
-        }
-    }
+    confirm(&announcement(kept), "erase it", group.as_str(), yes)?;
     let request = EraseRequest { group: group.to_string(), incarnation: incarnation.to_string(), ..EraseRequest::default() };
     let answer = service.lifecycle().erase(service.request(request).await?).await?.into_inner();
     let erased = Erased { group, incarnation, snapshots: answer.snapshots, last_object_until: time(answer.last_object_until) };

@@ -4,8 +4,10 @@ mod args;
 mod audit;
 mod backup;
 mod cluster;
+mod confirm;
 mod conformance;
 mod failure;
+mod file;
 mod functions;
 mod groups;
 mod hostkeys;
@@ -25,7 +27,7 @@ use crate::args::{Audit, Backup, Cli, Command, Groups, Hostkeys, Snapshots};
 use crate::cluster::Cluster;
 use crate::failure::{Failure, explain};
 use crate::output::{Answer, Verdict};
-use crate::service::Service;
+use crate::service::{HistoryService, Service};
 
 #[global_allocator]
 static ALLOC: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -72,10 +74,7 @@ async fn run(cli: Cli) -> Result<Answer, Failure> {
         Command::Conformance { tenant, as_group, language, output } => {
             conformance::check(&cluster().await?, &tenant, &as_group, language.into(), output.or(outer)).await
         }
-        Command::Audit(Audit::Verify { export, log, key, checkpoints, lists, output }) => {
-            let evidence = audit::Evidence { export: &export, log, key, checkpoints: &checkpoints, lists: &lists };
-            audit::verify(evidence, SystemClock.now(), output.or(outer))
-        }
+        Command::Audit(command) => audit(command, &cli.global, outer).await,
         Command::Functions { lang, output } => functions::list(lang.into(), output.or(outer)),
         Command::Hostkeys(Hostkeys::Show { group, device, output }) => {
             let cluster = cluster().await?;
@@ -84,6 +83,36 @@ async fn run(cli: Cli) -> Result<Answer, Failure> {
         Command::Hostkeys(Hostkeys::Replace { group, device, expected, new, output }) => {
             let cluster = cluster().await?;
             hostkeys::replace(&cluster, &service(&cluster).await?, &group, &device, (expected, new), output.or(outer)).await
+        }
+    }
+}
+
+async fn audit(command: Audit, global: &args::Global, outer: args::Output) -> Result<Answer, Failure> {
+    let service = async || {
+        let cluster = Cluster::of(global.context.as_deref(), &global.system_namespace).await?;
+        Ok::<_, Failure>(HistoryService::connect(&cluster, global.staff.as_ref(), SystemClock).await?)
+    };
+    match command {
+        Audit::List { whose, wanted, output } => {
+            let wanted: audit::list::Wanted = (*wanted).try_into()?;
+            audit::list::list(&service().await?, &whose.into(), &wanted, output.or(outer)).await
+        }
+        Audit::Export { whose, wanted } => {
+            let wanted: audit::export::Wanted = wanted.try_into()?;
+            let interrupted = async {
+                // where no signal can be waited for, it ends the process as ever
+                if tokio::signal::ctrl_c().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            audit::export::export(&service().await?, &whose.into(), &wanted, interrupted).await
+        }
+        Audit::Verify { export, log, key, checkpoints, lists, output } => {
+            let evidence = audit::verify::Evidence { export: &export, log, key, checkpoints: &checkpoints, lists: &lists };
+            audit::verify::verify(evidence, SystemClock.now(), output.or(outer))
+        }
+        Audit::DeclareGap { scope, reason, yes, output } => {
+            audit::gap::declare(&service().await?, &scope.into(), &reason, yes, output.or(outer)).await
         }
     }
 }

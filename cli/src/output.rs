@@ -9,7 +9,7 @@ use serde::Serialize;
 use tsujiban_core::escape::escape_json;
 pub use tsujiban_core::escape::{escape_line, escape_text};
 
-pub use self::table::{Align, Table};
+pub use self::table::{Align, Table, short_cell, shortened};
 pub use self::time::{bytes, jst};
 
 /// How an answer is written.

@@ -3,13 +3,11 @@
 use std::io::{self, IsTerminal, Stderr, Write};
 use std::time::{Duration, Instant};
 
-use unicode_width::UnicodeWidthChar;
-
-use crate::output::escape_line;
+use crate::output::{escape_line, shortened};
 
 /// The time between lines where a line cannot be changed.
 const PAUSE: Duration = Duration::from_secs(5);
-/// How wide a terminal is at least.
+/// How wide a terminal is at least: a line that wraps could not be taken back.
 const COLUMNS: usize = 79;
 
 /// Says how far long work is. What is dropped leaves no half line behind.
@@ -45,7 +43,7 @@ impl<W: Write> Progress<W> {
     }
 
     fn say_at(&mut self, text: &str, now: Instant) {
-        let text = if self.terminal { shortened(&escape_line(text)) } else { escape_line(text) };
+        let text = if self.terminal { shortened(&escape_line(text), COLUMNS) } else { escape_line(text) };
         if self.line == text || (!self.terminal && now.duration_since(self.said) < PAUSE) {
             return;
         }
@@ -71,16 +69,6 @@ impl<W: Write> Drop for Progress<W> {
     }
 }
 
-/// As much of a line as fits: a line that wraps could not be taken back.
-fn shortened(line: &str) -> String {
-    let mut width = 0;
-    let fits = |c: &char| {
-        width += c.width().unwrap_or_default();
-        width <= COLUMNS
-    };
-    line.chars().take_while(fits).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_line_does_not_wrap() {
-        assert_eq!(shortened(&"東".repeat(60)), "東".repeat(39));
+        assert_eq!(said(true, &[(0, &"東".repeat(60))]), format!("\r\x1b[K{}\r\x1b[K", "東".repeat(39)));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The backup service, reached through the apiserver: a ten-minute token for the person's account, and a forwarded port.
+//! The services, reached through the apiserver: a ten-minute token for the person's account, and a forwarded port.
 
 mod call;
 mod token;
@@ -16,6 +16,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tower::service_fn;
 use tsujiban_api::names;
 use tsujiban_core::clock::Clock;
+use tsujiban_proto::audit::v1::audit_service_client::AuditServiceClient;
 use tsujiban_proto::backup::v1::backup_service_client::BackupServiceClient;
 use tsujiban_proto::lifecycle::v1::lifecycle_service_client::LifecycleServiceClient;
 
@@ -62,7 +63,55 @@ impl StaffName {
     }
 }
 
-/// Why the service cannot be reached.
+/// Which service is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    Backup,
+    Audit,
+}
+
+impl Peer {
+    /// Its Service and its StatefulSet.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Backup => names::BACKUP,
+            Self::Audit => names::AUDIT,
+        }
+    }
+
+    const fn audience(self) -> &'static str {
+        match self {
+            Self::Backup => names::BACKUP_AUDIENCE,
+            Self::Audit => names::AUDIT_AUDIENCE,
+        }
+    }
+
+    /// Whether one that is not ready is spoken to, too. The audit service is not while its history is not the newest one; it can be read
+    /// then, and the way back is a call.
+    const fn answers_unready(self) -> bool {
+        matches!(self, Self::Audit)
+    }
+
+    /// What else it may be when there is none.
+    const fn absence(self) -> &'static str {
+        match self {
+            Self::Backup => "",
+            Self::Audit => ", or without it (chart value audit.enabled)",
+        }
+    }
+}
+
+/// `backup service`
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Backup => "backup service",
+            Self::Audit => "audit service",
+        })
+    }
+}
+
+/// Why a service cannot be reached.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     #[error(
@@ -83,41 +132,41 @@ pub enum ConnectError {
     )]
     NoCa { namespace: String },
     #[error(
-        "Service {namespace}/{} is not there; is Tsujiban installed in another namespace? Say it with --system-namespace",
-        names::BACKUP
+        "Service {namespace}/{} is not there; is Tsujiban installed in another namespace{}? Say it with --system-namespace",
+        peer.name(), peer.absence()
     )]
-    NoService { namespace: String },
-    #[error("no pod of the backup service is ready; look at it with: kubectl -n {namespace} describe pods -l {selector}")]
-    NotReady { namespace: String, selector: String },
+    NoService { peer: Peer, namespace: String },
+    #[error("no pod of the {peer} can be asked; look at it with: kubectl -n {namespace} describe pods -l {selector}")]
+    NotReady { peer: Peer, namespace: String, selector: String },
     #[error("the port of pod {pod} cannot be forwarded; try again, and look at it with: kubectl -n {namespace} describe pod {pod}")]
     Forward { namespace: String, pod: String },
-    #[error("the node cannot forward the port of the backup service ({complaint}); look at its pods: kubectl -n {namespace} get pods")]
-    Forwarding { namespace: String, complaint: String },
+    #[error("the node cannot forward the port of the {peer} ({complaint}); look at its pods: kubectl -n {namespace} get pods")]
+    Forwarding { peer: Peer, namespace: String, complaint: String },
     #[error("the certificates in ConfigMap {} cannot be used", names::CA_CONFIGMAP)]
     Tls(#[source] tonic::transport::Error),
     #[error(
-        "the backup service does not answer through the forwarded port; look at its log: kubectl -n {namespace} logs statefulset/{}",
-        names::BACKUP
+        "the {peer} does not answer through the forwarded port; look at its log: kubectl -n {namespace} logs statefulset/{}",
+        peer.name()
     )]
-    Transport { namespace: String, source: tonic::transport::Error },
+    Transport { peer: Peer, namespace: String, source: tonic::transport::Error },
 }
 
-/// The backup service, as a member of staff meets it.
-pub struct Service {
+/// A way to one of the services.
+struct Connection {
     channel: Channel,
     tokens: Tokens,
 }
 
-impl Service {
+impl Connection {
     /// Gets a token for `staff`, forwards a port and speaks TLS over it.
-    pub async fn connect(cluster: &Cluster, staff: Option<&StaffName>, clock: impl Clock) -> Result<Self, ConnectError> {
+    async fn open(peer: Peer, cluster: &Cluster, staff: Option<&StaffName>, clock: impl Clock) -> Result<Self, ConnectError> {
         let namespace = cluster.system_namespace.clone();
         let Some(staff) = staff else { return Err(ConnectError::NoStaff { system_namespace: namespace }) };
-        let tokens = Tokens::new(cluster, staff.clone(), clock);
+        let tokens = Tokens::new(cluster, staff.clone(), peer.audience(), clock);
         tokens.current().await?;
         let ca = authority(cluster).await?;
-        let tunnel = Tunnel::find(cluster).await?;
-        let name = format!("{}.{namespace}.svc", names::BACKUP);
+        let tunnel = Tunnel::find(cluster, peer).await?;
+        let name = format!("{}.{namespace}.svc", peer.name());
         let endpoint = Endpoint::from_shared(format!("https://{name}:{}", names::GRPC_PORT))
             .and_then(|endpoint| endpoint.tls_config(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)).domain_name(name)))
             .map_err(ConnectError::Tls)?
@@ -131,25 +180,62 @@ impl Service {
         });
         let connected = endpoint.connect_with_connector(connector).await;
         let channel = connected.map_err(|source| match tunnel.complaint() {
-            Some(complaint) => ConnectError::Forwarding { namespace, complaint },
-            None => ConnectError::Transport { namespace, source },
+            Some(complaint) => ConnectError::Forwarding { peer, namespace, complaint },
+            None => ConnectError::Transport { peer, namespace, source },
         })?;
         Ok(Self { channel, tokens })
     }
 
+    async fn request<T>(&self, message: T) -> Result<Request<T>, ConnectError> {
+        let mut request = Request::new(message);
+        request.metadata_mut().insert("authorization", self.tokens.current().await?);
+        Ok(request)
+    }
+}
+
+/// The backup service, as a member of staff meets it.
+pub struct Service(Connection);
+
+impl Service {
+    pub async fn connect(cluster: &Cluster, staff: Option<&StaffName>, clock: impl Clock) -> Result<Self, ConnectError> {
+        Connection::open(Peer::Backup, cluster, staff, clock).await.map(Self)
+    }
+
     pub fn backup(&self) -> BackupServiceClient<Channel> {
-        BackupServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
+        BackupServiceClient::new(self.0.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
     pub fn lifecycle(&self) -> LifecycleServiceClient<Channel> {
-        LifecycleServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
+        LifecycleServiceClient::new(self.0.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
     /// A request with a token that is good for a while.
     pub async fn request<T>(&self, message: T) -> Result<Request<T>, ConnectError> {
-        let mut request = Request::new(message);
-        request.metadata_mut().insert("authorization", self.tokens.current().await?);
-        Ok(request)
+        self.0.request(message).await
+    }
+}
+
+/// The audit service, as a member of staff meets it.
+pub struct HistoryService(Connection);
+
+impl HistoryService {
+    pub async fn connect(cluster: &Cluster, staff: Option<&StaffName>, clock: impl Clock) -> Result<Self, ConnectError> {
+        Connection::open(Peer::Audit, cluster, staff, clock).await.map(Self)
+    }
+
+    /// Over a connection of a test, as whomever the token names.
+    #[cfg(test)]
+    pub fn over(channel: Channel, token: &str) -> Self {
+        Self(Connection { channel, tokens: Tokens::known(token) })
+    }
+
+    pub fn client(&self) -> AuditServiceClient<Channel> {
+        AuditServiceClient::new(self.0.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    /// A request with a token that is good for a while.
+    pub async fn request<T>(&self, message: T) -> Result<Request<T>, ConnectError> {
+        self.0.request(message).await
     }
 }
 

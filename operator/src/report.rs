@@ -54,6 +54,11 @@ impl Reports {
         self.0.values().find_map(|facts| facts.canary_failure.as_deref())
     }
 
+    /// Whether the clock of the operation history follows a precise source; `None` while nobody has said.
+    pub fn clock_synchronised(&self) -> Option<bool> {
+        self.of(Service::Audit)?.clock_synchronised
+    }
+
     /// Whether the data of this very Device was erased, so that only a restored cluster can have brought it back.
     pub fn is_erased(&self, device: &Device) -> bool {
         self.0.values().any(|facts| facts.is_erased(device))
@@ -76,6 +81,8 @@ pub struct Facts {
     pub epochs_in_use: BTreeSet<KeyId>,
     /// Devices whose data was erased, as digests of their uids.
     pub erased_devices: BTreeSet<Vec<u8>>,
+    /// Whether the service's clock follows a precise source, where it says so.
+    pub clock_synchronised: Option<bool>,
 }
 
 impl Facts {
@@ -92,6 +99,7 @@ impl Facts {
             canary_failure: failed.map(|canary| canary.detail.clone()),
             epochs_in_use: report.epochs_in_use.iter().filter_map(|id| id.parse().ok()).collect(),
             erased_devices: report.erased_devices.iter().cloned().collect(),
+            clock_synchronised: report.clock_synchronised,
         }
     }
 
@@ -158,6 +166,7 @@ mod tests {
             canary: Some(Canary { passed: false, detail: "a locked version could be deleted".into(), checked_at: None }),
             epochs_in_use: vec!["1".repeat(32), "x".into()],
             erased_devices: Vec::new(),
+            clock_synchronised: None,
         };
         let facts = Facts::from_wire(&report, Timestamp::UNIX_EPOCH);
         let mut reports = Reports::default();
@@ -202,6 +211,21 @@ mod tests {
         assert_eq!(reports.epochs_in_use(&both, at(1120)).map(|sets| sets.len()), Some(2));
         reports.take(Service::Backup, said(1120));
         assert!(reports.epochs_in_use(&both, at(1121)).is_none(), "audit said so too long ago");
+    }
+
+    /// C20: the times that matter are the history's.
+    #[test]
+    fn the_clock_is_the_one_of_the_audit_service_and_its_change_is_news() {
+        let said = |clock_synchronised| {
+            Arc::new(Facts::from_wire(&ReportResponse { clock_synchronised, ..ReportResponse::default() }, Timestamp::UNIX_EPOCH))
+        };
+        let mut reports = Reports::default();
+        assert!(reports.take(Service::Backup, said(Some(true))));
+        assert_eq!(reports.clock_synchronised(), None);
+        assert!(reports.take(Service::Audit, said(Some(true))));
+        assert!(!reports.take(Service::Audit, said(Some(true))));
+        assert!(reports.take(Service::Audit, said(Some(false))));
+        assert_eq!(reports.clock_synchronised(), Some(false));
     }
 
     #[test]

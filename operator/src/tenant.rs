@@ -4,6 +4,7 @@ mod apply;
 pub mod build;
 pub mod children;
 pub mod claim;
+pub mod clock;
 pub mod conformance;
 pub mod delete;
 pub mod dereference;
@@ -21,6 +22,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
 use kube::{Api, Resource, ResourceExt};
+use tsujiban_api::tenant::condition::CLOCK_SYNCHRONISED;
 use tsujiban_api::{Recorded, Tenant, names};
 
 use crate::apply::ApplyError;
@@ -109,7 +111,7 @@ async fn run(tenant: &Tenant, context: &Context) -> Result<Action, TenantError> 
     let mut outcome = survey(tenant, context, &id);
     let gone_through = match still_right(context, &id, &key).await {
         Some(found) => {
-            outcome = status::Outcome { devices: outcome.devices, fresh: outcome.fresh, ..found };
+            outcome = status::Outcome { devices: outcome.devices, fresh: outcome.fresh, clock: outcome.clock, ..found };
             Ok(())
         }
         None => go_through(tenant, context, &id, key, &mut outcome).await,
@@ -177,10 +179,15 @@ fn survey(tenant: &Tenant, context: &Context, id: &validate::Identity) -> status
     let fleet = freshness::Fleet::of(&context.devices_of(&id.group));
     let age = fleet.oldest.filter(|_| !tenant.spec.suspended).map(|oldest| context.clock.now().duration_since(oldest).as_secs_f64());
     context.metrics.backup_age(id.group.as_str(), age);
-    let canary = context.reports.borrow().canary_failure().map(str::to_owned);
+    let (canary, synchronised) = {
+        let reports = context.reports.borrow();
+        (reports.canary_failure().map(str::to_owned), reports.clock_synchronised())
+    };
+    let was_said = tenant.status.as_ref().is_some_and(|status| find(&status.conditions, CLOCK_SYNCHRONISED).is_some());
     status::Outcome {
         devices: fleet.devices,
         fresh: Some(fleet.verdict(tenant.spec.suspended, canary.as_deref())),
+        clock: clock::verdict(context.services.audit.is_some(), was_said, synchronised),
         ..status::Outcome::default()
     }
 }

@@ -1,6 +1,6 @@
 //! Columns that stand below each other, wide characters included.
 
-use unicode_width::UnicodeWidthStr;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::escape_line;
 
@@ -56,6 +56,22 @@ impl<const N: usize> Table<N> {
     }
 }
 
+/// As much of a line as fits into so many columns.
+pub fn shortened(line: &str, columns: usize) -> String {
+    let mut width = 0;
+    let fits = |c: &char| {
+        width += c.width().unwrap_or_default();
+        width <= columns
+    };
+    line.chars().take_while(fits).collect()
+}
+
+/// A cell that does not push the others away, whatever was written into it: it is cut where it is longer.
+pub fn short_cell(text: &str, columns: usize) -> String {
+    let safe = escape_line(text);
+    if safe.width() <= columns { safe } else { shortened(&safe, columns.saturating_sub(1)) + "…" }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,5 +86,12 @@ mod tests {
         東京-1     12  -
         osaka   12345  a\nb
         ");
+    }
+
+    #[test]
+    fn a_long_cell_is_cut_where_its_column_ends() {
+        assert_eq!(short_cell("core-1", 6), "core-1");
+        assert_eq!(short_cell("東京本社", 6), "東京…");
+        assert_eq!(short_cell("\x1b[2J\u{202e}", 12), "\\u{1b}[2J\\u…");
     }
 }

@@ -18,9 +18,9 @@ impl From<Status> for CallError {
         let ServiceError { kind, message, .. } = ServiceError::from(&status);
         let way = causes(&status);
         let message = match (kind, way.is_empty()) {
-            (_, false) => format!("the connection to the backup service broke; run the command again ({message}: {way})"),
-            (Kind::Timeout, true) => format!("the backup service took too long; run the command again ({message})"),
-            (_, true) if message.is_empty() => format!("the backup service answered {} without a reason; look at its log", status.code()),
+            (_, false) => format!("the connection to the service broke; run the command again ({message}: {way})"),
+            (Kind::Timeout, true) => format!("the service took too long; run the command again ({message})"),
+            (_, true) if message.is_empty() => format!("the service answered {} without a reason; look at its log", status.code()),
             (_, true) => message,
         };
         Self { kind, message }

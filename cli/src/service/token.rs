@@ -1,4 +1,4 @@
-//! Tokens for the person's account, and for nothing but the backup service.
+//! Tokens for the person's account, and for nothing but one of the services.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,7 +8,6 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::Api;
 use kube::api::PostParams;
 use tonic::metadata::{Ascii, MetadataValue};
-use tsujiban_api::names;
 use tsujiban_core::clock::Clock;
 
 use super::{ConnectError, StaffName};
@@ -24,15 +23,27 @@ pub(super) struct Tokens {
     accounts: Api<ServiceAccount>,
     namespace: String,
     staff: StaffName,
+    audience: &'static str,
     clock: Arc<dyn Clock>,
     present: Mutex<Option<(Timestamp, MetadataValue<Ascii>)>>,
 }
 
 impl Tokens {
-    pub(super) fn new(cluster: &Cluster, staff: StaffName, clock: impl Clock) -> Self {
+    pub(super) fn new(cluster: &Cluster, staff: StaffName, audience: &'static str, clock: impl Clock) -> Self {
         let namespace = cluster.system_namespace.clone();
         let accounts = Api::namespaced(cluster.client.clone(), &namespace);
-        Self { accounts, namespace, staff, clock: Arc::new(clock), present: Mutex::new(None) }
+        Self { accounts, namespace, staff, audience, clock: Arc::new(clock), present: Mutex::new(None) }
+    }
+
+    /// A token that a test has already, and that stays good.
+    #[cfg(test)]
+    pub(super) fn known(token: &str) -> Self {
+        let (service, _apiserver) = tower_test::mock::pair::<http::Request<_>, http::Response<kube::client::Body>>();
+        let cluster = Cluster { client: kube::Client::new(service, "default"), system_namespace: "tsujiban-system".into() };
+        let clock = tsujiban_core::clock::ManualClock::new(Timestamp::UNIX_EPOCH);
+        let tokens = Self::new(&cluster, "hanako".parse().unwrap(), "audit.tsujiban.dev", Arc::new(clock));
+        *tokens.present.lock().unwrap() = Some((Timestamp::UNIX_EPOCH, format!("Bearer {token}").parse().unwrap()));
+        tokens
     }
 
     /// A token that is good for three minutes at least, as metadata carries it.
@@ -52,7 +63,7 @@ impl Tokens {
 
     async fn request(&self) -> Result<String, ConnectError> {
         let spec = TokenRequestSpec {
-            audiences: Some(vec![names::BACKUP_AUDIENCE.to_owned()]),
+            audiences: Some(vec![self.audience.to_owned()]),
             expiration_seconds: Some(LIFETIME.as_secs()),
             ..TokenRequestSpec::default()
         };
@@ -101,7 +112,7 @@ mod tests {
         let (service, apiserver) = mock::pair();
         let clock = Arc::new(ManualClock::new("2026-11-23T00:00:00Z".parse().unwrap()));
         let cluster = Cluster { client: Client::new(service, "default"), system_namespace: "tsujiban-system".into() };
-        (Tokens::new(&cluster, "hanako".parse().unwrap(), Arc::clone(&clock)), apiserver, clock)
+        (Tokens::new(&cluster, "hanako".parse().unwrap(), "backup.tsujiban.dev", Arc::clone(&clock)), apiserver, clock)
     }
 
     async fn answer(apiserver: &mut Apiserver, code: u16, body: Value) -> (String, Value) {

@@ -1,4 +1,4 @@
-//! A port of the backup service's pod, forwarded by the apiserver. Nothing listens on the person's machine.
+//! A port of a service's pod, forwarded by the apiserver. Nothing listens on the person's machine.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,10 +10,10 @@ use kube::api::ListParams;
 use tokio::io::DuplexStream;
 use tsujiban_api::names;
 
-use super::ConnectError;
+use super::{ConnectError, Peer};
 use crate::cluster::{Cluster, Right, ask};
 
-/// The way to the ready pod behind the service.
+/// The way to a pod behind the service.
 #[derive(Clone)]
 pub(super) struct Tunnel {
     pods: Api<Pod>,
@@ -24,19 +24,19 @@ pub(super) struct Tunnel {
 }
 
 impl Tunnel {
-    /// Finds the pod.
-    pub(super) async fn find(cluster: &Cluster) -> Result<Self, ConnectError> {
+    /// Finds the pod: a ready one, or where one that is not ready answers too, one that runs.
+    pub(super) async fn find(cluster: &Cluster, peer: Peer) -> Result<Self, ConnectError> {
         let namespace = cluster.system_namespace.clone();
         let services: Api<Service> = Api::namespaced(cluster.client.clone(), &namespace);
-        let service = ask(Right::new("get", "services", &namespace), services.get_opt(names::BACKUP)).await?;
-        let Some(spec) = service.and_then(|service| service.spec) else { return Err(ConnectError::NoService { namespace }) };
+        let service = ask(Right::new("get", "services", &namespace), services.get_opt(peer.name())).await?;
+        let Some(spec) = service.and_then(|service| service.spec) else { return Err(ConnectError::NoService { peer, namespace }) };
         let selector = selector(&spec.selector.unwrap_or_default());
         let target = spec.ports.unwrap_or_default().into_iter().find(|port| port.port == i32::from(names::GRPC_PORT));
         let target = target.and_then(|port| port.target_port).unwrap_or(IntOrString::Int(i32::from(names::GRPC_PORT)));
         let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &namespace);
         let listed = ask(Right::new("list", "pods", &namespace), pods.list(&ListParams::default().labels(&selector))).await?;
-        let ready = listed.items.into_iter().filter(is_ready).find_map(|pod| Some((port(&pod, &target)?, pod.metadata.name?)));
-        let Some((port, pod)) = ready else { return Err(ConnectError::NotReady { namespace, selector }) };
+        let able = in_turn(listed.items, peer).find_map(|pod| Some((port(&pod, &target)?, pod.metadata.name?)));
+        let Some((port, pod)) = able else { return Err(ConnectError::NotReady { peer, namespace, selector }) };
         Ok(Self { pods, namespace, pod, port, complaint: Arc::default() })
     }
 
@@ -67,6 +67,17 @@ fn selector(labels: &BTreeMap<String, String>) -> String {
     labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }
 
+/// The pods to be tried, the best first.
+fn in_turn(pods: Vec<Pod>, peer: Peer) -> impl Iterator<Item = Pod> {
+    let (ready, rest): (Vec<_>, Vec<_>) = pods.into_iter().partition(is_ready);
+    ready.into_iter().chain(rest.into_iter().filter(move |pod| peer.answers_unready() && is_running(pod)))
+}
+
+fn is_running(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    pod.metadata.deletion_timestamp.is_none() && phase == Some("Running")
+}
+
 fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     pod.metadata.deletion_timestamp.is_none() && conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")
@@ -95,13 +106,25 @@ mod tests {
         serde_json::from_value(json!({
             "metadata": {"name": "tsujiban-backup-0"},
             "spec": {"containers": [{"name": "backup", "ports": [{"name": "health", "containerPort": 8081}, {"name": "grpc", "containerPort": 8443}]}]},
-            "status": {"conditions": [{"type": "Ready", "status": ready}]}}))
+            "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": ready}]}}))
         .unwrap()
     }
 
     #[test]
     fn only_a_ready_pod_is_used() {
         assert!(is_ready(&pod("True")) && !is_ready(&pod("False")) && !is_ready(&Pod::default()));
+    }
+
+    /// A history that is not the newest one makes its service unready, and is read and repaired through it.
+    #[test]
+    fn the_audit_service_is_asked_while_it_is_not_ready_and_a_ready_one_first() {
+        let ready = |pods: Vec<Pod>, peer| in_turn(pods, peer).map(|pod| is_ready(&pod)).collect::<Vec<_>>();
+        let pods = || vec![pod("False"), pod("True"), Pod::default()];
+        assert_eq!(ready(pods(), Peer::Audit), [true, false]);
+        assert_eq!(ready(pods(), Peer::Backup), [true]);
+        let mut leaving = pod("False");
+        leaving.metadata.deletion_timestamp = Some(serde_json::from_value(json!("2026-11-26T00:00:00Z")).unwrap());
+        assert!(ready(vec![leaving], Peer::Audit).is_empty());
     }
 
     #[test]

@@ -287,7 +287,7 @@ pub struct TenantStatus {
     /// The generation of the spec that the conditions speak of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, NamespaceReady, IsolationReady, KeysReady, BackupScheduled, BackupFresh, Conformant.
+    /// Ready, NamespaceReady, IsolationReady, KeysReady, BackupScheduled, BackupFresh, Conformant, ClockSynchronised.
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
@@ -318,4 +318,6 @@ pub mod condition {
     pub const BACKUP_FRESH: &str = "BackupFresh";
     /// No owner may do more than an owner should, and the namespace is closed.
     pub const CONFORMANT: &str = "Conformant";
+    /// The clock by which the operation history is written follows a precise source.
+    pub const CLOCK_SYNCHRONISED: &str = "ClockSynchronised";
 }

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod commitments;
 pub mod config;
 pub mod driver;
+pub mod error;
 pub mod escape;
 pub mod history;
 pub mod id;

@@ -82,6 +82,27 @@ pub struct BucketFacts {
     pub object_lock: bool,
 }
 
+/// Why a bucket may not hold customer data.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UnsuitableBucket {
+    #[error("the bucket is in region {region}, and customer data may only be kept in {allowed}; use a bucket there")]
+    Region { region: String, allowed: String },
+    #[error(
+        "the bucket has no Object Lock, so nothing in it can be kept safe; make a bucket with Object Lock turned on, it cannot be added later"
+    )]
+    NoObjectLock,
+}
+
+impl BucketFacts {
+    /// Whether customer data may be kept there: in Japan (C21), and where locks hold.
+    pub fn must_suit(&self, allowed_regions: &[String]) -> Result<(), UnsuitableBucket> {
+        if !allowed_regions.contains(&self.region) {
+            return Err(UnsuitableBucket::Region { region: self.region.clone(), allowed: allowed_regions.join(", ") });
+        }
+        if self.object_lock { Ok(()) } else { Err(UnsuitableBucket::NoObjectLock) }
+    }
+}
+
 /// What the storage knows of a version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {

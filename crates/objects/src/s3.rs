@@ -9,6 +9,7 @@ use aws_sdk_s3::primitives::{AggregatedBytes, ByteStream, DateTime};
 use aws_sdk_s3::types::{ObjectLockEnabled, ObjectLockMode, ObjectLockRetention, ObjectLockRetentionMode};
 use bytes::Bytes;
 use jiff::Timestamp;
+use tsujiban_core::error::chain;
 
 use super::{BucketFacts, Cursor, Entry, Head, Lock, LockUntil, Objects, Page, StoreError, Version};
 
@@ -180,15 +181,4 @@ impl Step {
             _ => StoreError::Unreachable { what, key, detail: named.unwrap_or_else(|| chain(error)) },
         }
     }
-}
-
-/// An error and what caused it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -17,6 +17,7 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use tokio::fs;
 use tokio_util::sync::CancellationToken;
+use tsujiban_core::error::chain;
 use zeroize::Zeroizing;
 
 /// How often the files are looked at. Contents are compared, since mounted Secrets are swapped by links.
@@ -165,17 +166,6 @@ fn parse(dir: &Path, certificates: &[u8], key: &[u8]) -> Result<CertifiedKey, Tl
     }
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|source| TlsError::Pem { path: key_path, source })?;
     CertifiedKey::from_der(chain, key, &default_provider()).map_err(|source| TlsError::Mismatch { dir: dir.to_owned(), source })
-}
-
-/// An error with its sources, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }
 
 impl ResolvesServerCert for Certificate {

@@ -4,7 +4,9 @@ use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
-use tsujiban_api::tenant::condition::{BACKUP_FRESH, BACKUP_SCHEDULED, CONFORMANT, ISOLATION_READY, KEYS_READY, NAMESPACE_READY, READY};
+use tsujiban_api::tenant::condition::{
+    BACKUP_FRESH, BACKUP_SCHEDULED, CLOCK_SYNCHRONISED, CONFORMANT, ISOLATION_READY, KEYS_READY, NAMESPACE_READY, READY,
+};
 use tsujiban_api::{Recorded, Tenant, TenantStatus, names};
 use tsujiban_core::id::IncarnationId;
 
@@ -27,6 +29,8 @@ pub struct Outcome {
     /// What owners may do. It makes nobody ready or not: an owner's right that comes from elsewhere stops no backup, and whoever is told
     /// of it is not the operator.
     pub conformance: Option<Verdict>,
+    /// Whether the history's times can be relied on. Makes nobody ready or not, either.
+    pub clock: Option<Verdict>,
     pub schedule: Option<String>,
     pub incarnation: Option<IncarnationId>,
     /// What of the spec is in the operation history.
@@ -66,6 +70,9 @@ pub fn status(tenant: &Tenant, outcome: &Outcome, now: Timestamp) -> TenantStatu
     }
     if let Some(fresh) = &outcome.fresh {
         conditions.set(BACKUP_FRESH, fresh);
+    }
+    if let Some(clock) = &outcome.clock {
+        conditions.set(CLOCK_SYNCHRONISED, clock);
     }
     let is_isolated = outcome.isolation.as_ref().is_some_and(Verdict::is_true);
     match &outcome.conformance {
@@ -195,6 +202,20 @@ mod tests {
         let broken = Outcome { isolation: Some(Verdict::fails("ApplyFailed", "")), ..good("0 2 * * *") };
         let after = status(&tenant(Some(before)), &broken, at(3));
         assert_eq!(find(&after.conditions, CONFORMANT).unwrap().status, "Unknown");
+    }
+
+    #[test]
+    fn a_poor_clock_is_told_and_stops_nothing() {
+        let poor = Outcome { clock: Some(Verdict::fails("NotSynchronised", "")), ..good("0 2 * * *") };
+        assert!(poor.is_right());
+        let before = status(&tenant(None), &poor, at(1));
+        assert!(crate::condition::is_true(&before.conditions, READY));
+        assert_eq!(find(&before.conditions, CLOCK_SYNCHRONISED).unwrap().reason, "NotSynchronised");
+        assert_eq!(
+            status(&tenant(Some(before.clone())), &good("0 2 * * *"), at(2)).conditions,
+            before.conditions,
+            "nobody said another thing"
+        );
     }
 
     #[test]

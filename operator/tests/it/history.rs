@@ -428,6 +428,24 @@ async fn a_history_that_is_switched_off_keeps_its_keys() {
     assert_eq!(epochs(), newest);
 }
 
+/// C20: whoever reads the history can see whether its times are worth something. No group waits for that.
+#[tokio::test]
+async fn a_poor_clock_of_the_history_is_a_condition_and_stops_nothing() {
+    let mut world = declared().await;
+    assert_eq!(world.condition(TENANT, "ClockSynchronised"), "absent", "nobody has said");
+    for (synchronised, shown) in [(false, "False NotSynchronised"), (true, "True Synchronised")] {
+        let said = ReportResponse { clock_synchronised: Some(synchronised), ..ReportResponse::default() };
+        let facts = Arc::new(Facts::from_wire(&said, world.pass(0)));
+        world.reports.send_if_modified(|known| known.take(Service::Audit, facts));
+        world.reconcile_tenant().await.unwrap();
+        assert_eq!(world.condition(TENANT, "ClockSynchronised"), shown);
+        assert_eq!(world.condition(TENANT, "Ready"), "True Ready");
+        world.apiserver.writes();
+        world.reconcile_tenant().await.unwrap();
+        assert_eq!(world.apiserver.writes(), NOTHING);
+    }
+}
+
 /// Without a history nothing is watched, noted or waited for.
 #[tokio::test]
 async fn without_a_history_everything_is_as_it_was() {

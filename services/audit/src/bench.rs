@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use prometheus::Registry;
 use tokio::task::JoinSet;
 use tsujiban_core::clock::{Clock, SystemClock};
+use tsujiban_core::error::chain;
 use tsujiban_core::id::EnvironmentName;
 use tsujiban_database::Database;
 use tsujiban_history::operation::{Access, Actor, ActorKind, Outcome, Phase as Stage};
@@ -15,7 +16,7 @@ use tsujiban_objects::Memory;
 use tsujiban_sealing::{Keyring, MasterKey, SealedEpochKey, SystemRandom};
 
 use crate::engine::{Addition, Phase};
-use crate::error::{Error, Result, chain};
+use crate::error::{Error, Result};
 use crate::owner::Owner;
 use crate::reading::Filter;
 use crate::service::{Audit, Parts, migrations};

@@ -3,13 +3,14 @@
 use std::collections::HashSet;
 
 use jiff::Timestamp;
+use tsujiban_core::error::chain;
 use tsujiban_database::on;
 use tsujiban_history::export::{CSV_HEADER, Footer, Header, Opened, Outside, csv_expired, csv_row, entry_line};
 use tsujiban_history::merkle::Node;
 use tsujiban_history::operation::{Outcome, Phase};
 use tsujiban_history::{Leaf, Operation};
 
-use crate::error::{Error, Result, chain};
+use crate::error::{Error, Result};
 use crate::reading::{DayKeys, Log};
 use crate::service::Audit;
 

@@ -1,7 +1,6 @@
 //! `tsujiban-audit serve` and `tsujiban-audit migrate`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
@@ -14,25 +13,18 @@ use tsujiban_audit::engine::Standing;
 use tsujiban_audit::service::Audit;
 use tsujiban_audit::settings::{Cli, Command, ServeArgs, SettingsError};
 use tsujiban_audit::start::StartError;
-use tsujiban_audit::{error, jobs, rpc, start, tiles};
+use tsujiban_audit::{jobs, rpc, start, tiles};
 use tsujiban_core::clock::SystemClock;
-use tsujiban_sealing::SystemRandom;
 use tsujiban_service::access::Guard;
 use tsujiban_service::health::Health;
-use tsujiban_service::history::{self, History};
+use tsujiban_service::history::History;
 use tsujiban_service::identity::KubeAuthenticator;
+use tsujiban_service::patience::patiently;
 use tsujiban_service::tls::Certificate;
 use tsujiban_service::{server, shutdown, telemetry};
 
 #[global_allocator]
 static ALLOC: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// The environment in which nobody is shown the contracts.
-const PRODUCTION: &str = "production";
-
-/// How often to try a database or a storage that cannot be reached, and how long to wait between tries.
-const TRIES: u32 = 60;
-const PAUSE: Duration = Duration::from_secs(2);
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -56,28 +48,20 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let audit = patiently(&stop, async || start::start(parts.clone(), &args.s3.allowed_regions).await, StartError::is_transient).await?;
     println!("{}", audit.verifier());
     let ledger: Arc<Audit> = Arc::clone(&audit);
-    let spool = history::Parts {
-        dir: args.spool_dir.clone(),
-        bytes: args.spool_bytes,
-        keyring,
-        ledger,
-        clock: Arc::new(SystemClock),
-        random: Arc::new(SystemRandom::new()),
-    };
-    let (own, delivery) = History::open(spool, &registry)?;
+    let (own, delivery) = History::open(args.spool.parts(keyring, ledger), &registry)?;
     audit.record_in(own.clone());
     let client = kube::Client::try_default().await.context("the apiserver's address and credentials are not known here")?;
-    let authenticator = KubeAuthenticator::new(client, AUDIT_AUDIENCE, &args.system_namespace, SystemClock);
+    let authenticator = KubeAuthenticator::new(client, AUDIT_AUDIENCE, &args.installation.system_namespace, SystemClock);
     let mut guard = Guard::new(Arc::new(authenticator), registry);
     guard.services = rpc::SERVICES.to_vec();
     guard.history = Some(own.clone());
-    guard.reflection = args.environment.as_str() != PRODUCTION;
+    guard.reflection = args.installation.shows_contracts();
     // it outlives the last call by as long as that takes to be written down
     let last = CancellationToken::new();
     let delivery = tokio::spawn(delivery.run(last.clone()));
     let health = Health::new();
     health.set_able(audit.engine.standing() == Standing::Sound).await;
-    let jobs = tokio::spawn(jobs::run(Arc::clone(&audit), own, args.epoch_keys_dir.clone(), health.clone(), stop.clone()));
+    let jobs = tokio::spawn(jobs::run(Arc::clone(&audit), own, args.keys.clone(), health.clone(), stop.clone()));
     let tiles = tokio::spawn(show_tiles(Arc::clone(&audit), args.clone(), stop.clone()));
     let served = server::serve(&args.server, rpc::routes(&audit), guard, health, stop.clone()).await;
     stop.cancel();
@@ -103,25 +87,4 @@ async fn show_tiles(audit: Arc<Audit>, args: ServeArgs, stop: CancellationToken)
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     tiles::serve(audit, listener, TlsAcceptor::from(Arc::new(config)), stop).await;
     Ok(())
-}
-
-async fn patiently<T, E>(
-    stop: &CancellationToken,
-    attempt: impl AsyncFn() -> Result<T, E>,
-    is_transient: fn(&E) -> bool,
-) -> anyhow::Result<T>
-where
-    E: std::error::Error + Send + Sync + 'static,
-{
-    for _ in 1..TRIES {
-        match attempt().await {
-            Err(error) if is_transient(&error) => tracing::warn!(error = error::chain(&error), "waiting"),
-            done => return Ok(done?),
-        }
-        tokio::select! {
-            () = stop.cancelled() => anyhow::bail!("told to stop while waiting for the database or the storage"),
-            () = tokio::time::sleep(PAUSE) => {}
-        }
-    }
-    Ok(attempt().await?)
 }

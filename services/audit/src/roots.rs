@@ -9,13 +9,14 @@ pub use self::gap::GapScope;
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
+use tsujiban_core::error::chain;
 use tsujiban_database::on;
 use tsujiban_history::merkle::Hash;
 use tsujiban_history::roots::RootList;
 use tsujiban_objects::{Cursor, StoreError, Version};
 
 use crate::engine::Standing;
-use crate::error::{Error, Result, chain};
+use crate::error::{Error, Result};
 use crate::service::Audit;
 
 /// For how long nobody can delete a list: longer than any entry can be read.

@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use tsujiban_core::error::chain;
 use tsujiban_core::id::KeyId;
 use tsujiban_database::{Backend, on};
 use tsujiban_history::{Day, LogId};
 use tsujiban_sealing::{EpochKey, KeyError, OVERLAP, SealedEpochKey, WrappedKey};
 
 use crate::bodies;
-use crate::error::{Error, Result, chain};
+use crate::error::{Error, Result};
 use crate::service::Audit;
 use crate::signing::{NO_LOG, SUBJECT};
 

@@ -7,9 +7,6 @@ mod parse;
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 use tsujiban_proto::audit::v1::audit_service_server::AuditServiceServer;
@@ -20,11 +17,6 @@ use crate::service::Audit;
 pub use self::audit::addition;
 pub use self::operation::from_wire;
 
-/// The largest piece of a stream, in bytes.
-const CHUNK: usize = 64 * 1024;
-/// How many pieces of a stream wait for a slow reader.
-const WAITING: usize = 4;
-
 /// The full names of the services that are served.
 pub const SERVICES: [&str; 2] = [AuditServiceServer::<audit::Api>::NAME, LifecycleServiceServer::<lifecycle::Api>::NAME];
 
@@ -32,13 +24,4 @@ pub const SERVICES: [&str; 2] = [AuditServiceServer::<audit::Api>::NAME, Lifecyc
 pub fn routes(audit: &Arc<Audit>) -> Routes {
     Routes::new(AuditServiceServer::new(audit::Api(Arc::clone(audit))))
         .add_service(LifecycleServiceServer::new(lifecycle::Api(Arc::clone(audit))))
-}
-
-type Answers<T> = ReceiverStream<Result<T, Status>>;
-type Answering<T> = mpsc::Sender<Result<T, Status>>;
-
-/// An answer in pieces that are made while they are read.
-fn answers<T>() -> (Answering<T>, Answers<T>) {
-    let (sender, receiver) = mpsc::channel(WAITING);
-    (sender, ReceiverStream::new(receiver))
 }

@@ -7,13 +7,11 @@ use std::sync::Arc;
 use clap::{Args, Parser, Subcommand};
 use prometheus::Registry;
 use tsujiban_core::clock::SystemClock;
-use tsujiban_core::id::EnvironmentName;
 use tsujiban_database::{Database, DatabaseArgs, InvalidDatabase, is_unavailable};
 use tsujiban_objects::{InvalidS3, Measured, S3Args, StoreMetrics};
-use tsujiban_sealing::files::{self, KeyFileError};
-use tsujiban_sealing::{KeyError, Keyring, SystemRandom};
-use tsujiban_service::history::spool::DEFAULT_BYTES;
+use tsujiban_sealing::SystemRandom;
 use tsujiban_service::server::ServerArgs;
+use tsujiban_service::settings::{InstallationArgs, KeyArgs, KeyringError, SpoolArgs};
 
 use crate::metrics::Metrics;
 use crate::service::{Parts, migrations};
@@ -58,35 +56,23 @@ pub struct ServeArgs {
     pub data_dir: PathBuf,
     #[command(flatten)]
     pub database: DatabaseArgs,
-    /// Where the Secret with the master key is mounted: files key and id.
-    #[arg(long, env = "TSUJIBAN_MASTER_KEY_DIR", default_value = "/etc/tsujiban/master-key")]
-    pub master_key_dir: PathBuf,
-    /// Where the Secret with the epoch keys is mounted: a file for each.
-    #[arg(long, env = "TSUJIBAN_EPOCH_KEYS_DIR", default_value = "/etc/tsujiban/epoch-keys")]
-    pub epoch_keys_dir: PathBuf,
-    /// The environment's name, such as production. Data of another one is never touched.
-    #[arg(long, env = "TSUJIBAN_ENVIRONMENT")]
-    pub environment: EnvironmentName,
-    /// The namespace in which Tsujiban is installed.
-    #[arg(long, env = "TSUJIBAN_SYSTEM_NAMESPACE")]
-    pub system_namespace: String,
+    #[command(flatten)]
+    pub keys: KeyArgs,
+    #[command(flatten)]
+    pub installation: InstallationArgs,
     /// The bucket of the root lists, with a credential that may put, list and read, and neither delete nor change a lock.
     #[command(flatten)]
     pub s3: S3Args,
-    /// Where what is done to this service waits for its own history: a folder on a volume, of this process alone.
-    #[arg(long, env = "TSUJIBAN_SPOOL_DIR", default_value = "/var/lib/tsujiban/spool")]
-    pub spool_dir: PathBuf,
-    #[arg(long, env = "TSUJIBAN_SPOOL_BYTES", default_value_t = DEFAULT_BYTES)]
-    pub spool_bytes: u64,
+    /// Where what is done to this service waits for its own history.
+    #[command(flatten)]
+    pub spool: SpoolArgs,
 }
 
 /// Why the service cannot be made of its settings.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     #[error(transparent)]
-    KeyFile(#[from] KeyFileError),
-    #[error(transparent)]
-    Key(#[from] KeyError),
+    Keys(#[from] KeyringError),
     #[error(transparent)]
     S3(#[from] InvalidS3),
     #[error(transparent)]
@@ -136,8 +122,7 @@ impl ServeArgs {
 
     /// Reads keys and credentials. Talks to nobody.
     pub fn parts(&self, database: Database, registry: &Registry) -> Result<Parts, SettingsError> {
-        let master = files::master_key(&self.master_key_dir)?;
-        let keyring = Arc::new(Keyring::new(master, &files::epoch_keys(&self.epoch_keys_dir)?)?);
+        let keyring = self.keys.keyring()?;
         let store = Measured::new(Arc::new(self.s3.connect()?), StoreMetrics::new(registry, "tsujiban_audit")?);
         Ok(Parts {
             clock: Arc::new(SystemClock),
@@ -146,7 +131,7 @@ impl ServeArgs {
             database,
             folder: self.database.database_url.is_empty().then(|| self.data_dir.clone()),
             keyring,
-            environment: self.environment.clone(),
+            environment: self.installation.environment.clone(),
             metrics: Metrics::new(registry)?,
         })
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tsujiban_database::{is_unavailable, on};
-use tsujiban_objects::StoreError;
+use tsujiban_objects::{StoreError, UnsuitableBucket};
 
 use crate::engine::EngineError;
 use crate::error::Error;
@@ -12,10 +12,8 @@ use crate::service::{Audit, Parts};
 /// Why the service does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("the bucket is in region {region}, and customer data may only be kept in {allowed}; use a bucket there")]
-    Region { region: String, allowed: String },
-    #[error("the bucket has no Object Lock, so root lists could be deleted; make a bucket with Object Lock turned on")]
-    NoObjectLock,
+    #[error(transparent)]
+    Bucket(#[from] UnsuitableBucket),
     #[error("the database belongs to {what} {found}, and this is {own}; give each environment its own, and mount its master key")]
     Other { what: &'static str, found: String, own: String },
     #[error("the storage cannot be used")]
@@ -40,13 +38,7 @@ impl StartError {
 
 /// Checks everything, makes the service, and compares the history with the newest root list. An older history is served, and not written to.
 pub async fn start(parts: Parts, allowed_regions: &[String]) -> Result<Arc<Audit>, StartError> {
-    let facts = parts.store.facts().await?;
-    if !allowed_regions.contains(&facts.region) {
-        return Err(StartError::Region { region: facts.region, allowed: allowed_regions.join(", ") });
-    }
-    if !facts.object_lock {
-        return Err(StartError::NoObjectLock);
-    }
+    parts.store.facts().await?.must_suit(allowed_regions)?;
     must_equal(&parts, "environment", parts.environment.to_string()).await?;
     must_equal(&parts, "master key", parts.keyring.master_id().to_string()).await?;
     let audit = Audit::open(parts).await?;

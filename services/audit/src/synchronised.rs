@@ -1,5 +1,5 @@
-//! Whether the clock follows a precise source (C20), as the kernel says. The history's times are worth no more than that. It is measured and no
-//! reason to refuse calls: what happened must be recorded, also with a poor clock.
+//! Whether the clock follows a precise source (C20), as the kernel says. The history's times are worth no more than that. It is measured, and
+//! reported to the operator, which makes it a condition of Tenants; and it is no reason to refuse calls: what happened must be recorded, also with a poor clock.
 
 use jiff::SignedDuration;
 use rtime_clock::adjtime::{Timex, adjtimex};

@@ -18,10 +18,11 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tsujiban_core::error::chain;
 use tsujiban_history::LogId;
 use tsujiban_history::tile::{Path, TileId, encode_tile};
 
-use crate::error::{Result, chain};
+use crate::error::Result;
 use crate::reading::Log;
 use crate::service::Audit;
 

@@ -4,10 +4,11 @@
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use tsujiban_core::error::chain;
 use tsujiban_objects::{LockUntil, StoreError, Version, list_all};
 
 use crate::catalogue::Meta;
-use crate::error::{Error, Result, chain};
+use crate::error::{Error, Result};
 use crate::metrics;
 use crate::service::Backup;
 

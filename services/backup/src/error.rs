@@ -1,5 +1,6 @@
 //! What can go wrong, and what a caller is told of it.
 
+use tsujiban_core::error::chain;
 use tsujiban_objects::StoreError;
 use tsujiban_proto::error::{DEVICE_ERASED, Kind, ServiceError};
 use tsujiban_sealing::{KeyError, SealingError};
@@ -78,15 +79,4 @@ impl From<Error> for tonic::Status {
     fn from(error: Error) -> Self {
         ServiceError::from(error).into()
     }
-}
-
-/// An error and what caused it, in one line.
-pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

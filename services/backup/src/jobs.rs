@@ -1,14 +1,13 @@
 //! What happens by itself: keys follow the mounted epoch keys, what is past its time goes, the canary is tried.
 
-use std::future::Future;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tsujiban_sealing::files;
+use tsujiban_core::error::chain;
+use tsujiban_service::jobs::{repeat, report};
+use tsujiban_service::settings::KeyArgs;
 
-use crate::error::chain;
 use crate::service::Backup;
 
 const KEYS: Duration = Duration::from_secs(30);
@@ -16,9 +15,9 @@ const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 
 /// Runs all jobs until `stop` is cancelled.
-pub async fn run(backup: Arc<Backup>, epoch_keys: PathBuf, stop: CancellationToken) {
+pub async fn run(backup: Arc<Backup>, keys: KeyArgs, stop: CancellationToken) {
     let keys = repeat(&stop, || async {
-        report("keys", follow_keys(&backup, epoch_keys.clone()).await);
+        report("keys", follow_keys(&backup, &keys).await);
         KEYS
     });
     let expiry = repeat(&stop, || async {
@@ -38,29 +37,10 @@ pub async fn run(backup: Arc<Backup>, epoch_keys: PathBuf, stop: CancellationTok
     futures::join!(keys, expiry, sweep, canary);
 }
 
-/// Runs a job at once, and again after as long as it says.
-async fn repeat<F: Future<Output = Duration>>(stop: &CancellationToken, job: impl Fn() -> F) {
-    loop {
-        let wait = job().await;
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(wait) => {}
-        }
-    }
-}
-
-async fn follow_keys(backup: &Backup, dir: PathBuf) -> Result<(), String> {
-    let mounted = tokio::task::spawn_blocking(move || files::epoch_keys(&dir)).await;
-    let mounted = mounted.map_err(|error| error.to_string())?.map_err(|error| chain(&error))?;
-    backup.rotate_keys(&mounted).await.map_err(|error| chain(&error))?;
+async fn follow_keys(backup: &Backup, keys: &KeyArgs) -> Result<(), String> {
+    backup.rotate_keys(&keys.epoch_keys().await?).await.map_err(|error| chain(&error))?;
     match &backup.history {
         Some(history) => history.follow_epochs().map_err(|error| chain(&error)),
         None => Ok(()),
-    }
-}
-
-fn report<T>(job: &str, result: Result<T, String>) {
-    if let Err(error) = result {
-        tracing::error!(job, error, "a job failed; it is tried again");
     }
 }

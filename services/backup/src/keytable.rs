@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tsujiban_core::error::chain;
 use tsujiban_core::id::{EnvironmentName, GroupId, IncarnationId, KeyId};
 use tsujiban_objects::{StoreError, list_all};
 use tsujiban_sealing::{Context, DataKey, KeyError, LiveEpoch, OVERLAP, SealedEpochKey, SealingError, WrappedKey};
@@ -18,7 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::catalogue::{GroupRow, GroupState, KeyRow};
 use crate::envelope;
-use crate::error::{Result, chain};
+use crate::error::Result;
 use crate::keys;
 use crate::life::Life;
 use crate::metrics;

@@ -1,7 +1,6 @@
 //! `tsujiban-backup serve`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
@@ -11,23 +10,17 @@ use tsujiban_api::names::BACKUP_AUDIENCE;
 use tsujiban_backup::service::Backup;
 use tsujiban_backup::settings::{Cli, Command, ServeArgs, SettingsError};
 use tsujiban_backup::start::StartError;
-use tsujiban_backup::{error, jobs, probe, rpc, start};
+use tsujiban_backup::{jobs, probe, rpc, start};
 use tsujiban_core::clock::SystemClock;
 use tsujiban_service::access::Guard;
 use tsujiban_service::health::Health;
 use tsujiban_service::history::Delivery;
 use tsujiban_service::identity::KubeAuthenticator;
+use tsujiban_service::patience::patiently;
 use tsujiban_service::{server, shutdown, telemetry};
 
 #[global_allocator]
 static ALLOC: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// The environment in which nobody is shown the contracts.
-const PRODUCTION: &str = "production";
-
-/// How often to try a database or a storage that cannot be reached, and how long to wait between tries.
-const TRIES: u32 = 60;
-const PAUSE: Duration = Duration::from_secs(2);
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -47,15 +40,15 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let registry = Registry::new();
     let (backup, delivery) = begin(args, &registry, &stop).await?;
     let client = kube::Client::try_default().await.context("the apiserver's address and credentials are not known here")?;
-    let authenticator = KubeAuthenticator::new(client, BACKUP_AUDIENCE, &args.system_namespace, SystemClock);
+    let authenticator = KubeAuthenticator::new(client, BACKUP_AUDIENCE, &args.installation.system_namespace, SystemClock);
     let mut guard = Guard::new(Arc::new(authenticator), registry);
     guard.services = rpc::SERVICES.to_vec();
     guard.history = backup.history();
-    guard.reflection = args.environment.as_str() != PRODUCTION;
+    guard.reflection = args.installation.shows_contracts();
     // it outlives the last call by as long as that takes to be written down
     let last = CancellationToken::new();
     let delivery = delivery.map(|delivery| tokio::spawn(delivery.run(last.clone())));
-    let jobs = tokio::spawn(jobs::run(Arc::clone(&backup), args.epoch_keys_dir.clone(), stop.clone()));
+    let jobs = tokio::spawn(jobs::run(Arc::clone(&backup), args.keys.clone(), stop.clone()));
     let served = server::serve(&args.server, rpc::routes(&backup), guard, Health::new(), stop.clone()).await;
     stop.cancel();
     jobs.await?;
@@ -72,25 +65,4 @@ async fn begin(args: &ServeArgs, registry: &Registry, stop: &CancellationToken) 
     let (parts, delivery) = args.parts(catalogue, registry)?;
     let backup = patiently(stop, async || start::start(parts.clone(), &args.s3.allowed_regions).await, StartError::is_transient).await?;
     Ok((backup, delivery))
-}
-
-async fn patiently<T, E>(
-    stop: &CancellationToken,
-    attempt: impl AsyncFn() -> Result<T, E>,
-    is_transient: fn(&E) -> bool,
-) -> anyhow::Result<T>
-where
-    E: std::error::Error + Send + Sync + 'static,
-{
-    for _ in 1..TRIES {
-        match attempt().await {
-            Err(error) if is_transient(&error) => tracing::warn!(error = error::chain(&error), "waiting"),
-            done => return Ok(done?),
-        }
-        tokio::select! {
-            () = stop.cancelled() => anyhow::bail!("told to stop while waiting for the database or the storage"),
-            () = tokio::time::sleep(PAUSE) => {}
-        }
-    }
-    Ok(attempt().await?)
 }

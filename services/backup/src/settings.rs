@@ -6,14 +6,13 @@ use std::sync::Arc;
 use clap::{Args, Parser, Subcommand};
 use prometheus::Registry;
 use tsujiban_core::clock::SystemClock;
-use tsujiban_core::id::EnvironmentName;
 use tsujiban_database::{DatabaseArgs, InvalidDatabase, is_unavailable};
 use tsujiban_objects::{InvalidS3, S3Args};
-use tsujiban_sealing::files::{self, KeyFileError};
-use tsujiban_sealing::{KeyError, Keyring, SystemRandom};
-use tsujiban_service::history::spool::{DEFAULT_BYTES, SpoolError};
-use tsujiban_service::history::{self, ClientArgs, Delivery, History, HistoryClient, InvalidClient};
+use tsujiban_sealing::{Keyring, SystemRandom};
+use tsujiban_service::history::spool::SpoolError;
+use tsujiban_service::history::{ClientArgs, Delivery, History, HistoryClient, InvalidClient};
 use tsujiban_service::server::ServerArgs;
+use tsujiban_service::settings::{InstallationArgs, KeyArgs, KeyringError, SpoolArgs};
 
 use crate::catalogue::{Catalogue, CatalogueError};
 use crate::metrics::Metrics;
@@ -47,37 +46,23 @@ pub struct ServeArgs {
     pub data_dir: PathBuf,
     #[command(flatten)]
     pub database: DatabaseArgs,
-    /// Where the Secret with the master key is mounted: files key and id.
-    #[arg(long, env = "TSUJIBAN_MASTER_KEY_DIR", default_value = "/etc/tsujiban/master-key")]
-    pub master_key_dir: PathBuf,
-    /// Where the Secret with the epoch keys is mounted: a file for each.
-    #[arg(long, env = "TSUJIBAN_EPOCH_KEYS_DIR", default_value = "/etc/tsujiban/epoch-keys")]
-    pub epoch_keys_dir: PathBuf,
-    /// The environment's name, such as production. Data of another one is never touched.
-    #[arg(long, env = "TSUJIBAN_ENVIRONMENT")]
-    pub environment: EnvironmentName,
-    /// The namespace in which Tsujiban is installed.
-    #[arg(long, env = "TSUJIBAN_SYSTEM_NAMESPACE")]
-    pub system_namespace: String,
+    #[command(flatten)]
+    pub keys: KeyArgs,
+    #[command(flatten)]
+    pub installation: InstallationArgs,
     #[command(flatten)]
     pub s3: S3Args,
     #[command(flatten)]
     pub audit: ClientArgs,
-    /// Where operations wait for the history: a folder on a volume that outlives the process, of this process alone.
-    #[arg(long, env = "TSUJIBAN_SPOOL_DIR", default_value = "/var/lib/tsujiban/spool")]
-    pub spool_dir: PathBuf,
-    /// How many bytes may wait there. When they are used up, calls are refused. The volume needs the room.
-    #[arg(long, env = "TSUJIBAN_SPOOL_BYTES", default_value_t = DEFAULT_BYTES)]
-    pub spool_bytes: u64,
+    #[command(flatten)]
+    pub spool: SpoolArgs,
 }
 
 /// Why the service cannot be made of its settings.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     #[error(transparent)]
-    KeyFile(#[from] KeyFileError),
-    #[error(transparent)]
-    Key(#[from] KeyError),
+    Keys(#[from] KeyringError),
     #[error(transparent)]
     S3(#[from] InvalidS3),
     #[error(transparent)]
@@ -111,8 +96,7 @@ impl ServeArgs {
 
     /// Reads keys and credentials, and opens the spool. Talks to nobody. The history's part has to be run.
     pub fn parts(&self, catalogue: Catalogue, registry: &Registry) -> Result<(Parts, Option<Delivery>), SettingsError> {
-        let master = files::master_key(&self.master_key_dir)?;
-        let keyring = Arc::new(Keyring::new(master, &files::epoch_keys(&self.epoch_keys_dir)?)?);
+        let keyring = self.keys.keyring()?;
         let store = Arc::new(self.s3.connect()?);
         let metrics = Metrics::new(registry)?;
         let (history, delivery) = self.history(&keyring, registry)?.unzip();
@@ -122,7 +106,7 @@ impl ServeArgs {
             store,
             catalogue,
             keyring,
-            environment: self.environment.clone(),
+            environment: self.installation.environment.clone(),
             metrics,
             history,
         };
@@ -133,14 +117,7 @@ impl ServeArgs {
         if self.audit.endpoint.is_empty() {
             return Ok(None);
         }
-        let parts = history::Parts {
-            dir: self.spool_dir.clone(),
-            bytes: self.spool_bytes,
-            keyring: Arc::clone(keyring),
-            ledger: Arc::new(HistoryClient::new(&self.audit)?),
-            clock: Arc::new(SystemClock),
-            random: Arc::new(SystemRandom::new()),
-        };
-        Ok(Some(History::open(parts, registry)?))
+        let ledger = Arc::new(HistoryClient::new(&self.audit)?);
+        Ok(Some(History::open(self.spool.parts(Arc::clone(keyring), ledger), registry)?))
     }
 }

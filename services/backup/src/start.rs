@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tsujiban_core::id::{EnvironmentName, KeyId};
-use tsujiban_objects::{Objects, StoreError};
+use tsujiban_objects::{Objects, StoreError, UnsuitableBucket};
 
 use crate::catalogue::{CatalogueError, Meta};
 use crate::error::Error;
@@ -26,12 +26,8 @@ struct Marker {
 /// Why the service does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("the bucket is in region {region}, and customer data may only be kept in {allowed}; use a bucket there")]
-    Region { region: String, allowed: String },
-    #[error(
-        "the bucket has no Object Lock, so nothing in it can be kept safe; make a bucket with Object Lock turned on, it cannot be added later"
-    )]
-    NoObjectLock,
+    #[error(transparent)]
+    Bucket(#[from] UnsuitableBucket),
     #[error("the {what} belongs to environment {found}, and this is {own}; give each environment its own")]
     Environment { what: &'static str, found: EnvironmentName, own: EnvironmentName },
     #[error("the {what} needs master key {needed}, and {mounted} is mounted; bring the Secret tsujiban-master-key back from escrow")]
@@ -66,13 +62,7 @@ impl StartError {
 /// Checks everything, then makes the service. Nothing is written before everything was found to belong together. A database
 /// that is older than the key table's copy in the bucket is brought up to date first.
 pub async fn start(parts: Parts, allowed_regions: &[String]) -> Result<Arc<Backup>, StartError> {
-    let facts = parts.store.facts().await?;
-    if !allowed_regions.contains(&facts.region) {
-        return Err(StartError::Region { region: facts.region, allowed: allowed_regions.join(", ") });
-    }
-    if !facts.object_lock {
-        return Err(StartError::NoObjectLock);
-    }
+    parts.store.facts().await?.must_suit(allowed_regions)?;
     let own = Marker { environment: parts.environment.clone(), master: parts.keyring.master_id() };
     let known = database_marker(&parts).await?;
     if let Some(known) = &known {

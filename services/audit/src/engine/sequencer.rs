@@ -9,6 +9,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tsujiban_core::error::chain;
 use tsujiban_database::Backend;
 use tsujiban_history::Day;
 
@@ -17,7 +18,6 @@ use super::prepare::{Ids, Known, Memory, Prepared, REMEMBERED_US};
 use super::recent::{Recent, SEGMENT};
 use super::rows::{Conn, Rows};
 use super::{Added, EngineError, EngineParts, Request, Standing, Work, load};
-use crate::error::chain;
 
 /// How many entries one batch has at most, and how many bytes of bodies.
 const BATCH: usize = 4096;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use tsujiban_core::error::chain;
 use tsujiban_database::on;
 use tsujiban_history::merkle::Hash;
 use tsujiban_history::roots::{RootList, Scope};
@@ -12,7 +13,7 @@ use tsujiban_objects::{LockUntil, StoreError};
 use super::LOCKED;
 use super::compare::NONE_BEFORE;
 use crate::engine;
-use crate::error::{Error, Result, chain};
+use crate::error::{Error, Result};
 use crate::service::Audit;
 
 impl Audit {

@@ -12,10 +12,11 @@ use tsujiban_proto::audit::v1::{
     ListEntriesRequest, ListEntriesResponse, NewEntry,
 };
 use tsujiban_proto::time::to_wire;
+use tsujiban_service::answers::{Answers, CHUNK, answers};
 use tsujiban_service::caller::Caller;
 
 use super::operation::{from_wire, outcome, to_wire_operation};
-use super::{Answers, CHUNK, answers, parse};
+use super::parse;
 use crate::engine::{Addition, Phase};
 use crate::error::{Error, Result as Done};
 use crate::export::{Export, Format};

@@ -11,13 +11,14 @@ use tsujiban_proto::lifecycle::v1::{
     PrepareRequest, PrepareResponse, ReportRequest, ReportResponse,
 };
 use tsujiban_proto::time::to_wire;
+use tsujiban_service::answers::{Answers, CHUNK, answers};
 use tsujiban_service::caller::{Caller, GroupScope};
 
-use super::{Answers, CHUNK, answers};
 use crate::error::{Error, Result as Done};
 use crate::lifecycle::{Eraser, Group, GroupState};
 use crate::service::Audit;
 use crate::snapshot::{Import, Snapshot};
+use crate::synchronised::Synchronisation;
 
 pub struct Api(pub Arc<Audit>);
 
@@ -117,6 +118,7 @@ impl LifecycleService for Api {
             canary: None,
             epochs_in_use: self.0.epochs_in_use().await?,
             erased_devices: Vec::new(),
+            clock_synchronised: Synchronisation::read().ok().map(|clock| clock.synchronised),
         }))
     }
 }

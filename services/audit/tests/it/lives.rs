@@ -2,6 +2,7 @@
 
 use tonic::{Code, Status};
 use tsujiban_audit::owner::Owner;
+use tsujiban_audit::synchronised::Synchronisation;
 use tsujiban_audit::tiles;
 use tsujiban_history::merkle::leaf_hash;
 use tsujiban_history::tile::parse_bundle;
@@ -51,6 +52,15 @@ impl Stage {
         let report = self.lifecycle().report(with_token(OPERATOR, request)).await.unwrap().into_inner();
         report.groups.iter().map(tsujiban_proto::lifecycle::v1::GroupReport::state).collect()
     }
+}
+
+/// C20: the operator makes a condition of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_report_says_whether_the_clock_is_synchronised() {
+    let world = World::sqlite();
+    let stage = world.start().await;
+    let report = stage.lifecycle().report(with_token(OPERATOR, ReportRequest::default())).await.unwrap().into_inner();
+    assert_eq!(report.clock_synchronised, Some(Synchronisation::read().unwrap().synchronised));
 }
 
 /// C25, table 2: at most 365 days, and so long nobody gets the id.

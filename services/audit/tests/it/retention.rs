@@ -1,7 +1,7 @@
 //! A day is readable to the end of D+365 and not after (C5), and nothing else ever goes.
 
 use sqlx::Row;
-use tsujiban_audit::error::chain;
+use tsujiban_core::error::chain;
 use tsujiban_database::{Backend, on};
 use tsujiban_history::Leaf;
 use tsujiban_history::leaf::Content;

@@ -11,9 +11,10 @@ use tsujiban_proto::backup::v1::{
     RebuildCatalogueResponse, RecordAttemptRequest, RecordAttemptResponse, ReplaceHostKeyRequest, ReplaceHostKeyResponse,
     VerifySnapshotRequest, VerifySnapshotResponse,
 };
+use tsujiban_service::answers::{Answers, CHUNK, answers};
 use tsujiban_service::caller::Caller;
 
-use super::{Answers, CHUNK, answers, parse, upload, wire};
+use super::{parse, upload, wire};
 use crate::attempt::Failed;
 use crate::error::Error;
 use crate::intake::Fetched;

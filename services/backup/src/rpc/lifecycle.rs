@@ -8,9 +8,10 @@ use tsujiban_proto::lifecycle::v1::{
     DetachRequest, DetachResponse, EraseRequest, EraseResponse, ExportRequest, ExportResponse, ImportRequest, ImportResponse,
     PrepareRequest, PrepareResponse, ReportRequest, ReportResponse,
 };
+use tsujiban_service::answers::{Answering, Answers, CHUNK, answers};
 use tsujiban_service::caller::{Caller, GroupScope};
 
-use super::{Answering, Answers, CHUNK, answers, parse, wire};
+use super::{parse, wire};
 use crate::catalogue::Erased;
 use crate::error::Result as Done;
 use crate::export::{Export, Import};
@@ -84,6 +85,7 @@ impl LifecycleService for Api {
             canary: self.0.canary().await?.map(wire::canary),
             epochs_in_use: epochs.into_iter().map(String::from).collect(),
             erased_devices: ended.iter().map(|life| life.as_bytes().to_vec()).collect(),
+            clock_synchronised: None,
         }))
     }
 }

@@ -7,9 +7,9 @@ use tonic::{Status, Streaming};
 use tsujiban_proto::backup::v1::put_snapshot_request::Part;
 use tsujiban_proto::backup::v1::{PutSnapshotHeader, PutSnapshotRequest, PutSnapshotTrailer};
 use tsujiban_proto::error::{Kind, ServiceError};
+use tsujiban_service::answers::CHUNK;
 use zeroize::Zeroizing;
 
-use super::CHUNK;
 use crate::object::MAX_CONFIG_BYTES;
 
 /// How long the next message may take. The collector has the whole config before it begins.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clap::Parser as _;
 use tsujiban_backup::settings::{Cli, Command};
 use tsujiban_backup::start::{MARKER, StartError, start};
-use tsujiban_objects::{Memory, Objects, list_all};
+use tsujiban_objects::{Memory, Objects, UnsuitableBucket, list_all};
 use tsujiban_sealing::{MasterKey, SystemRandom};
 
 use crate::stage::{REGION, Stage, World, config};
@@ -47,7 +47,7 @@ async fn a_bucket_abroad_is_refused() {
     let abroad = Arc::new(Memory::new(world.clock.clone(), "us-east-1"));
     let epoch = world.epoch();
     let refused = world.try_start(vec![epoch], abroad.clone()).await.err().unwrap();
-    assert!(matches!(&refused, StartError::Region { region, .. } if region == "us-east-1"), "{refused}");
+    assert!(matches!(&refused, StartError::Bucket(UnsuitableBucket::Region { region, .. }) if region == "us-east-1"), "{refused}");
     assert!(list_all(&*abroad, "").await.unwrap().is_empty(), "nothing was written");
 }
 
@@ -56,7 +56,7 @@ async fn a_bucket_without_object_lock_is_refused() {
     let world = World::new();
     let plain = Arc::new(Memory::new(world.clock.clone(), REGION).without_object_lock());
     let epoch = world.epoch();
-    assert!(matches!(world.try_start(vec![epoch], plain).await, Err(StartError::NoObjectLock)));
+    assert!(matches!(world.try_start(vec![epoch], plain).await, Err(StartError::Bucket(UnsuitableBucket::NoObjectLock))));
 }
 
 #[tokio::test]

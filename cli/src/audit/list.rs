@@ -1,0 +1,81 @@
+//! `tsujiban audit list`.
+
+use serde::Serialize;
+use tsujiban_proto::audit::v1::{ListEntriesRequest, Result as Came};
+use tsujiban_proto::time::to_wire;
+
+use super::Whose;
+use super::entry::{EntryView, table};
+use super::span::Span;
+use crate::failure::Failure;
+use crate::output::{Answer, Format, jst};
+use crate::progress::Progress;
+use crate::service::HistoryService;
+
+/// How many entries are asked for at a time at most.
+const PAGE: u32 = 500;
+
+/// What is looked for. Empty texts stand for everything.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    pub span: Span,
+    pub actor: String,
+    pub function: String,
+    pub target: String,
+    /// Unspecified: whatever came of it.
+    pub result: Came,
+    /// Also intents whose outcome is shown.
+    pub intents: bool,
+    /// At most this many.
+    pub limit: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct Found {
+    entries: Vec<EntryView>,
+    /// Whether the search ended at the limit, so that there may be more.
+    more: bool,
+}
+
+/// Lists what happened, newest first.
+pub async fn list(service: &HistoryService, whose: &Whose, wanted: &Wanted, format: Format) -> Result<Answer, Failure> {
+    let found = search(service, whose, wanted).await?;
+    Ok(Answer::new(format, &found, |found| match (found.entries.as_slice(), found.more) {
+        ([], _) => format!("Nothing like that is in {whose}.\n"),
+        (entries, false) => table(entries),
+        (entries, true) => {
+            format!("{}These are the newest {}. There may be older ones: raise --limit, or set --until.\n", table(entries), entries.len())
+        }
+    })?)
+}
+
+async fn search(service: &HistoryService, whose: &Whose, wanted: &Wanted) -> Result<Found, Failure> {
+    let mut request = ListEntriesRequest {
+        group: whose.on_the_wire(),
+        from: wanted.span.from.map(to_wire),
+        to: wanted.span.to.map(to_wire),
+        actor: wanted.actor.clone(),
+        function: wanted.function.clone(),
+        target: wanted.target.clone(),
+        result: wanted.result.into(),
+        include_intents: wanted.intents,
+        page_size: 0,
+        page_token: String::new(),
+    };
+    let mut progress = Progress::on_stderr();
+    let mut entries: Vec<EntryView> = Vec::new();
+    loop {
+        let missing = wanted.limit.saturating_sub(u32::try_from(entries.len()).unwrap_or(u32::MAX));
+        request.page_size = missing.min(PAGE);
+        let page = service.client().list_entries(service.request(request.clone()).await?).await?.into_inner();
+        entries.extend(page.entries.into_iter().map(EntryView::from));
+        let full = u32::try_from(entries.len()).map_or(true, |found| found >= wanted.limit);
+        let more = !page.next_page_token.is_empty();
+        if full || !more {
+            return Ok(Found { entries, more });
+        }
+        request.page_token = page.next_page_token;
+        let back = entries.last().map(|entry| format!(", back to {}", jst(entry.time()))).unwrap_or_default();
+        progress.say(&format!("{} entries found{back}", entries.len()));
+    }
+}

@@ -1,0 +1,168 @@
+//! What is known of an export while it goes by. Pure. Nothing is verified here: that is the verifier's, with a key of its own.
+
+use tsujiban_history::Origin;
+use tsujiban_history::export::{Footer, Header, Line, MAX_LINE};
+
+/// The form of an export.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    JsonLines,
+    Csv,
+}
+
+/// An export that cannot be all of what was asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("the export ends too early: {0}; run the command again")]
+pub struct Incomplete(String);
+
+/// An export that goes by.
+#[derive(Debug)]
+pub struct Reading {
+    form: Form,
+    header: Option<Header>,
+    /// The line that has begun, or the last one. No sound line is longer than what is kept of it.
+    line: Vec<u8>,
+    /// Whether `line` has ended.
+    ended: bool,
+    lines: u64,
+    entries: u64,
+    bytes: u64,
+}
+
+/// An export that went by.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Read {
+    pub entries: u64,
+    pub bytes: u64,
+    /// Of JSON Lines: which log it says it is of, and the signed checkpoint with which it ends.
+    pub signed: Option<(Origin, String)>,
+}
+
+impl Reading {
+    pub fn new(form: Form) -> Self {
+        Self { form, header: None, line: Vec::new(), ended: false, lines: 0, entries: 0, bytes: 0 }
+    }
+
+    /// Takes the next piece.
+    pub fn push(&mut self, piece: &[u8]) {
+        self.bytes = self.bytes.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+        for part in piece.split_inclusive(|byte| *byte == b'\n') {
+            if self.ended {
+                self.line.clear();
+            }
+            let (text, ended) = part.strip_suffix(b"\n").map_or((part, false), |text| (text, true));
+            let room = MAX_LINE.saturating_sub(self.line.len());
+            self.line.extend_from_slice(text.get(..room).unwrap_or(text));
+            self.ended = ended;
+            if ended {
+                self.line_ended();
+            }
+        }
+    }
+
+    fn line_ended(&mut self) {
+        let is_entry = match self.form {
+            Form::Csv => self.lines > 0,
+            Form::JsonLines => self.line.starts_with(b"{\"sequence\":"),
+        };
+        if self.lines == 0 && self.form == Form::JsonLines {
+            self.header = Header::parse(&self.line);
+        }
+        self.lines += 1;
+        self.entries += u64::from(is_entry);
+    }
+
+    /// How many entries went by, and how many there are to be, where that is known.
+    pub fn progress(&self) -> (u64, Option<u64>, u64) {
+        (self.entries, self.header.as_ref().map(|header| header.end.saturating_sub(header.first)), self.bytes)
+    }
+
+    /// After the last piece: whether it is whole.
+    pub fn finish(self) -> Result<Read, Incomplete> {
+        if self.lines == 0 || !self.ended {
+            return Err(Incomplete("its last line is cut".to_owned()));
+        }
+        let (entries, bytes) = (self.entries, self.bytes);
+        if self.form == Form::Csv {
+            return Ok(Read { entries, bytes, signed: None });
+        }
+        let no_header = || Incomplete("its first line is none of an export; client and server may differ in version".to_owned());
+        let header = self.header.ok_or_else(no_header)?;
+        let wanted = header.end.saturating_sub(header.first);
+        if entries != wanted {
+            return Err(Incomplete(format!("{entries} of {wanted} entries came")));
+        }
+        let origin = header.origin.parse().map_err(|_| no_header())?;
+        match Line::parse(&self.line) {
+            Some(Line::Footer(Footer { checkpoint, .. })) => Ok(Read { entries, bytes, signed: Some((origin, checkpoint)) }),
+            _ => Err(Incomplete("its checkpoint is missing".to_owned())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tsujiban_history::SigningKey;
+    use tsujiban_history::export::entry_line;
+
+    use super::*;
+
+    const LOG: &str = "audit.tsujiban.dev/trial/00112233445566778899aabbccddeeff";
+
+    /// An export of two entries in lines.
+    fn lines() -> Vec<Vec<u8>> {
+        let key = SigningKey::from_seed(&[7; 32]).unwrap().verifier(LOG.parse().unwrap());
+        let entry = |sequence| {
+            let mut line = Vec::new();
+            entry_line(&mut line, sequence, b"leaf", None);
+            line
+        };
+        let header = Header::new(&LOG.parse().unwrap(), &key, 5, 2..4, Vec::new()).line();
+        vec![header, entry(2), entry(3), Footer { right: Vec::new(), checkpoint: "signed".into() }.line()]
+    }
+
+    fn read(form: Form, text: &[u8], piece: usize) -> Result<Read, Incomplete> {
+        let mut reading = Reading::new(form);
+        text.chunks(piece).for_each(|piece| reading.push(piece));
+        reading.finish()
+    }
+
+    #[test]
+    fn an_export_is_whole_however_it_was_cut_into_pieces() {
+        let text = lines().concat();
+        let whole = Read { entries: 2, bytes: u64::try_from(text.len()).unwrap(), signed: Some((LOG.parse().unwrap(), "signed".into())) };
+        for piece in [1, 7, 100, text.len()] {
+            assert_eq!(read(Form::JsonLines, &text, piece).unwrap(), whole, "{piece}");
+        }
+    }
+
+    #[test]
+    fn whatever_is_missing_is_noticed() {
+        let lines = lines();
+        for missing in 0..lines.len() {
+            let mut some = lines.clone();
+            some.remove(missing);
+            assert!(read(Form::JsonLines, &some.concat(), 64).is_err(), "line {missing}");
+        }
+        let whole = lines.concat();
+        for end in 0..whole.len() {
+            assert!(read(Form::JsonLines, &whole[..end], 64).is_err(), "{end} bytes");
+        }
+    }
+
+    #[test]
+    fn a_line_that_does_not_end_is_not_kept_in_memory() {
+        let mut reading = Reading::new(Form::JsonLines);
+        (0..100).for_each(|_| reading.push(&[b'x'; 16 << 10]));
+        assert_eq!(reading.line.len(), MAX_LINE);
+        assert_eq!(reading.progress(), (0, None, 100 * (16 << 10)));
+    }
+
+    #[test]
+    fn rows_of_a_spreadsheet_are_counted_without_their_header() {
+        let text = "\u{feff}sequence,time\r\n0,x\r\n1,\"y\"\r\n".as_bytes();
+        assert_eq!(read(Form::Csv, text, 4).unwrap(), Read { entries: 2, bytes: 30, signed: None });
+        assert!(read(Form::Csv, &text[..text.len() - 1], 4).is_err());
+        assert!(read(Form::Csv, b"", 4).is_err());
+    }
+}

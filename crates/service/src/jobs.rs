@@ -1,0 +1,46 @@
+//! Work that a service does by itself, again and again.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+/// Runs a job at once, and again after as long as it says, until `stop` is cancelled.
+pub async fn repeat<F: Future<Output = Duration>>(stop: &CancellationToken, job: impl Fn() -> F) {
+    loop {
+        let wait = job().await;
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// Logs what a job failed of. It is tried again: no failure ends the process.
+pub fn report<T>(job: &str, result: Result<T, String>) {
+    if let Err(error) = result {
+        tracing::error!(job, error, "a job failed; it is tried again");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_job_runs_until_it_is_told_to_stop_and_is_not_cut_off() {
+        let (stop, begun, ended) = (CancellationToken::new(), Cell::new(0), Cell::new(0));
+        repeat(&stop, || async {
+            begun.set(begun.get() + 1);
+            if begun.get() == 3 {
+                stop.cancel();
+            }
+            tokio::task::yield_now().await;
+            ended.set(ended.get() + 1);
+            Duration::from_millis(1)
+        })
+        .await;
+        assert_eq!((begun.get(), ended.get()), (3, 3));
+    }
+}

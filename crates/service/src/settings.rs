@@ -1,0 +1,117 @@
+//! What every service that holds customer data is told: which installation it belongs to, where its keys are, where its spool lies.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use tsujiban_core::clock::SystemClock;
+use tsujiban_core::error::chain;
+use tsujiban_core::id::EnvironmentName;
+use tsujiban_sealing::files::{self, KeyFileError};
+use tsujiban_sealing::{KeyError, Keyring, SealedEpochKey, SystemRandom};
+
+use crate::history::spool::DEFAULT_BYTES;
+use crate::history::{self, Ledger};
+
+/// The environment in which nobody is shown the contracts.
+const PRODUCTION: &str = "production";
+
+/// The installation that a service belongs to.
+#[derive(Debug, Clone, Args)]
+pub struct InstallationArgs {
+    /// The environment's name, such as production. Data of another one is never touched.
+    #[arg(long, env = "TSUJIBAN_ENVIRONMENT")]
+    pub environment: EnvironmentName,
+    /// The namespace in which Tsujiban is installed.
+    #[arg(long, env = "TSUJIBAN_SYSTEM_NAMESPACE")]
+    pub system_namespace: String,
+}
+
+impl InstallationArgs {
+    /// Whether clients may ask for the contracts.
+    pub fn shows_contracts(&self) -> bool {
+        self.environment.as_str() != PRODUCTION
+    }
+}
+
+/// Where keys are mounted.
+#[derive(Debug, Clone, Args)]
+pub struct KeyArgs {
+    /// Where the Secret with the master key is mounted: files key and id.
+    #[arg(long, env = "TSUJIBAN_MASTER_KEY_DIR", default_value = "/etc/tsujiban/master-key")]
+    pub master_key_dir: PathBuf,
+    /// Where the Secret with the epoch keys is mounted: a file for each.
+    #[arg(long, env = "TSUJIBAN_EPOCH_KEYS_DIR", default_value = "/etc/tsujiban/epoch-keys")]
+    pub epoch_keys_dir: PathBuf,
+}
+
+/// Why there are no keys to work with.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyringError {
+    #[error(transparent)]
+    File(#[from] KeyFileError),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+}
+
+impl KeyArgs {
+    /// Reads the keys as they are mounted at the start.
+    pub fn keyring(&self) -> Result<Arc<Keyring>, KeyringError> {
+        let master = files::master_key(&self.master_key_dir)?;
+        Ok(Arc::new(Keyring::new(master, &files::epoch_keys(&self.epoch_keys_dir)?)?))
+    }
+
+    /// The epoch keys as they are mounted now; or why they cannot be read, in one line.
+    pub async fn epoch_keys(&self) -> Result<Vec<SealedEpochKey>, String> {
+        let dir = self.epoch_keys_dir.clone();
+        let read = tokio::task::spawn_blocking(move || files::epoch_keys(&dir)).await;
+        read.map_err(|error| error.to_string())?.map_err(|error| chain(&error))
+    }
+}
+
+/// Where operations wait for the history.
+#[derive(Debug, Clone, Args)]
+pub struct SpoolArgs {
+    /// Where operations wait for the history: a folder on a volume that outlives the process, of this process alone.
+    #[arg(long, env = "TSUJIBAN_SPOOL_DIR", default_value = "/var/lib/tsujiban/spool")]
+    pub spool_dir: PathBuf,
+    /// How many bytes may wait there. When they are used up, calls are refused. The volume needs the room.
+    #[arg(long, env = "TSUJIBAN_SPOOL_BYTES", default_value_t = DEFAULT_BYTES)]
+    pub spool_bytes: u64,
+}
+
+impl SpoolArgs {
+    /// What the history is made of that is written to `ledger`.
+    pub fn parts(&self, keyring: Arc<Keyring>, ledger: Arc<dyn Ledger>) -> history::Parts {
+        history::Parts {
+            dir: self.spool_dir.clone(),
+            bytes: self.spool_bytes,
+            keyring,
+            ledger,
+            clock: Arc::new(SystemClock),
+            random: Arc::new(SystemRandom::new()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn production_shows_no_contracts() {
+        let shows = |environment: &str| {
+            let environment = environment.parse().unwrap();
+            InstallationArgs { environment, system_namespace: "tsujiban-system".into() }.shows_contracts()
+        };
+        assert!(!shows("production") && shows("trial"));
+    }
+
+    #[tokio::test]
+    async fn keys_that_are_not_mounted_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let args = KeyArgs { master_key_dir: dir.path().join("master"), epoch_keys_dir: dir.path().join("epochs") };
+        assert!(args.keyring().unwrap_err().to_string().contains("master/key cannot be read; mount the Secret there"));
+        assert!(args.epoch_keys().await.unwrap_err().contains("epochs cannot be read"));
+    }
+}
