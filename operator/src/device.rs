@@ -30,6 +30,8 @@ pub const KIND: &str = "Device";
 /// How often a Device is looked at again. What it depends on is not watched, so one that is not ready is looked at more often.
 const RESYNC: Duration = Duration::from_mins(5);
 const RESYNC_NOT_READY: Duration = Duration::from_secs(20);
+/// How often it is looked whether a group is made that is being made. The Tenant wakes its Devices then, but not those that come meanwhile.
+const BEING_MADE: Duration = Duration::from_secs(1);
 
 /// Why a Device could not be reconciled.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +97,7 @@ async fn run(device: &Device, context: &Context) -> Result<Action, DeviceError> 
         return Ok(Action::requeue(RESYNC_NOT_READY)); // the change comes back as an event
     }
     if tenant.status.as_ref().is_none_or(|status| status.observed_generation.is_none()) {
-        return Ok(Action::requeue(RESYNC_NOT_READY)); // the group is being made; the Tenant wakes its Devices when it knows their plan
+        return Ok(Action::requeue(BEING_MADE)); // its Devices' plan is not known yet
     }
     let mut found = dereference::dereference(context, device, &id, tenant).await.map_err(DeviceError::Dereference)?;
     let generated = credentials::settle(context, device, &id, &mut found).await.map_err(DeviceError::Credentials)?;

@@ -21,9 +21,6 @@ use tsujiban_service::{shutdown, telemetry};
 /// How long the answers to what was begun are waited for before the lease is given up.
 const DRAIN: Duration = Duration::from_secs(10);
 
-#[global_allocator]
-static ALLOC: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let settings = Settings::parse();

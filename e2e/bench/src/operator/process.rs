@@ -51,7 +51,6 @@ impl Operator {
             .arg(format!("--backup-token-file={}", token.display()))
             .arg(format!("--listen={metrics}"))
             .env("KUBECONFIG", plane.operator().await?.kubeconfig)
-            .env("MIMALLOC_PURGE_DELAY", "0") // as the chart does
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
