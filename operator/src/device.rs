@@ -16,14 +16,14 @@ use kube::runtime::events::EventType;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Resource, ResourceExt};
 use tsujiban_api::device::{condition, reason};
-use tsujiban_api::{Device, DeviceStatus, Recorded, Site};
+use tsujiban_api::{Device, DeviceStatus, Site};
 
 use crate::apply::ApplyError;
 use crate::backoff::spread;
 use crate::condition::{find, is_true};
 use crate::context::{Context, Listed};
 use crate::finalizer;
-use crate::history::{self, Kind};
+use crate::history;
 use crate::reconcile::{Failure, Step, name, observed};
 
 pub const KIND: &str = "Device";
@@ -72,7 +72,7 @@ async fn run(device: &Device, context: &Context) -> Result<Action, DeviceError> 
     let api: Api<Device> = Api::namespaced(context.client.clone(), &id.namespace);
     if device.metadata.deletion_timestamp.is_some() {
         if finalizer::is_set(device) {
-            history::look(context, Kind::Device, &id.group, device, &device.spec, said(device));
+            history::look(context, &id.group, device);
             if !history::may_go(context, device).await {
                 tracing::warn!(
                     device = name(device),
@@ -87,7 +87,7 @@ async fn run(device: &Device, context: &Context) -> Result<Action, DeviceError> 
         }
         return Ok(Action::await_change());
     }
-    history::look(context, Kind::Device, &id.group, device, &device.spec, said(device));
+    history::look(context, &id.group, device);
     Listed::wait(&context.listed.tenants).await;
     let Some(tenant) = context.tenants.get(&ObjectRef::new(id.group.as_str())) else {
         return Ok(Action::requeue(spread(RESYNC, &id.namespace))); // retained without a Tenant: everything stays as it is
@@ -102,7 +102,7 @@ async fn run(device: &Device, context: &Context) -> Result<Action, DeviceError> 
     let mut found = dereference::dereference(context, device, &id, tenant).await.map_err(DeviceError::Dereference)?;
     let generated = credentials::settle(context, device, &id, &mut found).await.map_err(DeviceError::Credentials)?;
     let view = validate::View { device, id: &id, found: &found, generated: generated.as_ref(), now: context.clock.now() };
-    let recorded = history::recorded(context, device, said(device)).await;
+    let recorded = history::recorded(context, device).await;
     let status = DeviceStatus { recorded, ..status::status(&view, &context.forbidden) };
     let written = status::write(&api, device, &status).await.map_err(DeviceError::Status)?;
     count_conflicts(context, device, found.is_duplicate);
@@ -114,11 +114,6 @@ async fn run(device: &Device, context: &Context) -> Result<Action, DeviceError> 
     let is_judged = found.plan.is_some() || found.tenant.spec.suspended;
     let settled = is_judged && is_true(&status.conditions, condition::READY);
     Ok(Action::requeue(spread(if settled { RESYNC } else { RESYNC_NOT_READY }, &name(device))))
-}
-
-/// What the status says of the operation history.
-fn said(device: &Device) -> Option<&Recorded> {
-    device.status.as_ref()?.recorded.as_ref()
 }
 
 /// Has the Devices looked at again that a Site was missing for.

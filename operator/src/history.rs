@@ -20,9 +20,11 @@ pub use wire::entry;
 
 use std::time::Duration;
 
+use kube::core::object::HasSpec;
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
-use tsujiban_api::Recorded;
+use tsujiban_api::names::ANNOTATION_CHANGED_BY;
+use tsujiban_api::{Device, Recorded, Tenant};
 use tsujiban_core::id::GroupId;
 
 use crate::context::Context;
@@ -32,21 +34,54 @@ const SETTLE: Duration = Duration::from_millis(500);
 /// The same before something is let go that is deleted.
 const SETTLE_DELETION: Duration = Duration::from_secs(5);
 
-/// Notes what has happened to an object since `said`, which its status says. Waits for nothing.
-pub fn look<K: Resource>(context: &Context, kind: Kind, group: &GroupId, object: &K, spec: &impl Serialize, said: Option<&Recorded>) {
-    if let Some(sight) = Sight::of(kind, group, object, spec, context.changes_are_stamped) {
-        let known = context.journal.recorded(&sight.uid, said);
+/// An object that says in its status what of it is recorded.
+pub trait Declared: Resource + HasSpec<Spec: Serialize> {
+    const KIND: Kind;
+
+    fn said(&self) -> Option<&Recorded>;
+}
+
+impl Declared for Tenant {
+    const KIND: Kind = Kind::Tenant;
+
+    fn said(&self) -> Option<&Recorded> {
+        self.status.as_ref()?.recorded.as_ref()
+    }
+}
+
+impl Declared for Device {
+    const KIND: Kind = Kind::Device;
+
+    fn said(&self) -> Option<&Recorded> {
+        self.status.as_ref()?.recorded.as_ref()
+    }
+}
+
+/// Takes from an object what nobody asks a cache for, which is half of what it weighs: who manages which field, and annotations, save for who
+/// changed it, until that is recorded.
+pub fn trim<K: Declared>(object: &mut K, is_kept: bool) {
+    object.managed_fields_mut().clear();
+    let is_recorded = object.said().map(|recorded| recorded.generation) == object.meta().generation;
+    let needed = is_kept && !is_recorded;
+    let changed_by = object.annotations_mut().remove(ANNOTATION_CHANGED_BY).filter(|_| needed);
+    object.meta_mut().annotations = changed_by.map(|by| [(ANNOTATION_CHANGED_BY.to_owned(), by)].into());
+}
+
+/// Notes what has happened to an object since what its status says. Waits for nothing.
+pub fn look<K: Declared>(context: &Context, group: &GroupId, object: &K) {
+    if let Some(sight) = Sight::of(K::KIND, group, object, object.spec(), context.changes_are_stamped) {
+        let known = context.journal.recorded(&sight.uid, object.said());
         context.journal.attend(&sight.uid);
         context.journal.note(&observe(known.as_ref(), &sight), context.clock.now());
     }
 }
 
 /// What of an object's spec is recorded by now, for its status.
-pub async fn recorded<K: Resource>(context: &Context, object: &K, said: Option<&Recorded>) -> Option<Recorded> {
+pub async fn recorded<K: Declared>(context: &Context, object: &K) -> Option<Recorded> {
     let uid = object.uid().unwrap_or_default();
     context.journal.settle(&uid, SETTLE).await;
     context.journal.leave(&uid); // what is acknowledged from now on wakes it
-    context.journal.recorded(&uid, said)
+    context.journal.recorded(&uid, object.said())
 }
 
 /// Whether the deletion of an object is recorded, so that it may be let go: once it has gone, nothing tells of it any more.
@@ -83,5 +118,31 @@ impl Kind {
             Self::Site => "sites",
             Self::Device => "devices",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// Who changed an object is kept as long as that is not in the history, and where there is one.
+    #[test]
+    fn a_cache_holds_who_changed_an_object_until_that_is_recorded() {
+        let trimmed = |recorded: i64, is_kept: bool| {
+            let mut device: Device = serde_json::from_value(json!({
+                "apiVersion": "tsujiban.dev/v1alpha1", "kind": "Device",
+                "metadata": {"name": "r1", "generation": 2, "managedFields": [{"manager": "kubectl"}],
+                    "annotations": {"tsujiban.dev/changed-by": "hanako", "kubectl.kubernetes.io/last-applied-configuration": "{}"}},
+                "spec": {"siteRef": {"name": "s"}, "serialNumber": "S1", "driver": "Frr", "connection": {"host": "192.0.2.1"}},
+                "status": {"recorded": {"generation": recorded, "digest": "d"}},
+            }))
+            .unwrap();
+            trim(&mut device, is_kept);
+            assert!(device.managed_fields().is_empty());
+            device.metadata.annotations
+        };
+        let kept = Some([("tsujiban.dev/changed-by".to_owned(), "hanako".to_owned())].into());
+        assert_eq!((trimmed(1, true), trimmed(2, true), trimmed(1, false)), (kept, None, None));
     }
 }

@@ -17,13 +17,13 @@ use kube::runtime::controller::{self, Action, Controller};
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{Predicate as _, WatchStreamExt, predicates, watcher};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::{UnboundedReceiverStream, WatchStream};
 use tsujiban_api::names::FIELD_MANAGER;
-use tsujiban_api::{Device, Site, Tenant};
+use tsujiban_api::{Device, Tenant};
 use tsujiban_core::clock::Clock;
 use tsujiban_sealing::Random;
 
@@ -32,7 +32,7 @@ use crate::backoff::Backoff;
 use crate::context::{Context, Listed};
 use crate::device::serials::Serials;
 use crate::fence::Fence;
-use crate::history::{self, Journal, Sites};
+use crate::history::{self, Declared, Journal, Sites};
 use crate::metrics::Metrics;
 use crate::pki::{Keeper, Keys};
 use crate::reconcile::after_error;
@@ -71,10 +71,8 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
     let (keys_in, keys) = watch::channel(Keys::Pending);
     let (to_tenants, tenants_to_wake) = mpsc::unbounded_channel();
     let (to_devices, devices_to_wake) = mpsc::unbounded_channel();
-    let (tenants, tenant_writer) = reflector::store();
-    let (devices, device_writer) = reflector::store();
-    let (sites, site_writer) = reflector::store();
-    let ((tenants_listed_in, tenants_listed), (devices_listed_in, devices_listed)) = (watch::channel(false), watch::channel(false));
+    let ((tenants, tenants_listed, tenant_feed), (devices, devices_listed, device_feed)) = (cache(), cache());
+    let (sites, sites_listed, site_feed) = cache();
     let client = deadline::bounded(world.client);
     let connect = |service, endpoint, token: &Path| {
         ServiceClient::new(service, endpoint, token.to_owned(), ca_bundle.clone()).behind(world.fence.clone())
@@ -128,30 +126,24 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
         to_devices,
     });
 
-    // what every group's objects depend on, and what only their status does
-    let foundations = futures::stream::select_all([
-        WatchStream::from_changes(ca_bundle).map(|_| ()).boxed(),
-        WatchStream::from_changes(keys).map(|_| ()).boxed(),
-        apiserver_moves(&client).boxed(),
-    ]);
-    let doubting = Arc::clone(&context);
-    let foundations = foundations.inspect(move |()| doubting.ledger.doubt_all());
-    let everything = futures::stream::select(foundations, WatchStream::from_changes(reports).map(|_| ()));
-    let (tenants_again, devices_again) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let everything = everything(&context);
+    let (tenants_again, devices_again) = (Arc::clone(&tenant_feed.again), Arc::clone(&device_feed.again));
     let listening = |kind| stall::listening(&client, kind, &context.metrics);
-    let tenant_stream =
-        main_stream(Api::<Tenant>::all(listening(tenant::KIND)), tenant_writer, tenants_listed_in, Arc::clone(&tenants_again), |_| ());
+    let tenant_stream = main_stream(Api::all(listening(tenant::KIND)), tenant_feed, &context, |_| ());
     let hearing = Arc::clone(&context);
     let hear = move |event: &watcher::Event<Device>| hearing.serials.hear(event);
-    let device_stream =
-        main_stream(Api::<Device>::all(listening(device::KIND)), device_writer, devices_listed_in, Arc::clone(&devices_again), hear);
+    let device_stream = main_stream(Api::all(listening(device::KIND)), device_feed, &context, hear);
 
     let mut tasks = JoinSet::new();
     tasks.spawn(named("keys and certificates", keeper.run()));
     tasks.spawn(named("report", report::poll(Arc::clone(&context), |services| Some(&services.backup), reports_in.clone())));
     tasks.spawn(named("report of the history", report::poll(Arc::clone(&context), |services| services.audit.as_ref(), reports_in)));
     tasks.spawn(named("history", history::run(Arc::clone(&context))));
-    follow_sites(&mut tasks, &context, site_writer);
+    let Feed { writer, listed, again } = site_feed;
+    let following = history::follow(Arc::clone(&context), watch_config(), writer, listed, Arc::clone(&again));
+    tasks.spawn(named("watch of sites", following));
+    tasks.spawn(named("history of sites", history::keep(Arc::clone(&context), sites_listed.clone())));
+    tasks.spawn(named("sweep of sites", sweep::run(Api::all(client.clone()), context.sites.clone(), sites_listed, again)));
     tasks.spawn(named("attempts", attempts::poll(Arc::clone(&context))));
     tasks.spawn(named("cluster role bindings", tenant::conformance::follow(Arc::clone(&context))));
     tasks.spawn(named("sweep of generated objects", tenant::children::sweep(Arc::clone(&context))));
@@ -165,12 +157,30 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
     Err(Ended(ended)) // dropping the set stops the others
 }
 
-fn follow_sites(tasks: &mut JoinSet<&'static str>, context: &Arc<Context>, writer: reflector::store::Writer<Site>) {
-    let ((listed_in, listed), again) = (watch::channel(false), Arc::new(Notify::new()));
-    let following = history::follow(Arc::clone(context), watch_config(), writer, listed_in, Arc::clone(&again));
-    tasks.spawn(named("watch of sites", following));
-    tasks.spawn(named("history of sites", history::keep(Arc::clone(context), listed.clone())));
-    tasks.spawn(named("sweep of sites", sweep::run(Api::all(context.client.clone()), context.sites.clone(), listed, again)));
+/// What fills a cache.
+struct Feed<K: Resource<DynamicType = ()> + Clone + 'static> {
+    writer: reflector::store::Writer<K>,
+    /// Told when the cache holds everything.
+    listed: watch::Sender<bool>,
+    /// Has the watch begin from the beginning.
+    again: Arc<Notify>,
+}
+
+fn cache<K: Resource<DynamicType = ()> + Clone + 'static>() -> (Store<K>, watch::Receiver<bool>, Feed<K>) {
+    let ((store, writer), (listed, is_listed)) = (reflector::store(), watch::channel(false));
+    (store, is_listed, Feed { writer, listed, again: Arc::default() })
+}
+
+/// Says whenever something changes on which every group depends: its objects, or its status alone.
+fn everything(context: &Arc<Context>) -> impl Stream<Item = ()> + Send + use<> {
+    let foundations = futures::stream::select_all([
+        WatchStream::from_changes(context.ca_bundle.clone()).map(|_| ()).boxed(),
+        WatchStream::from_changes(context.keys.clone()).map(|_| ()).boxed(),
+        apiserver_moves(&context.client).boxed(),
+    ]);
+    let doubting = Arc::clone(context);
+    let foundations = foundations.inspect(move |()| doubting.ledger.doubt_all());
+    futures::stream::select(foundations, WatchStream::from_changes(context.reports.clone()).map(|_| ()))
 }
 
 async fn named(name: &'static str, task: impl Future<Output = ()>) -> &'static str {
@@ -182,25 +192,26 @@ fn watch_config() -> watcher::Config {
     watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE).streaming_lists()
 }
 
-/// Watches one of our kinds into its store, from the beginning whenever it is told `again`, and says when all is there. Changes of status
-/// and of anything else that is not declared do not reconcile.
-fn main_stream<K>(
+/// Watches one of our kinds into its cache, and has each event heard. Changes of status and of anything else that is not declared do not
+/// reconcile.
+fn main_stream<K, H>(
     api: Api<K>,
-    writer: reflector::store::Writer<K>,
-    listed: watch::Sender<bool>,
-    again: Arc<Notify>,
-    hear: impl Fn(&watcher::Event<K>) + Send,
-) -> impl Stream<Item = Result<K, watcher::Error>> + Send
+    feed: Feed<K>,
+    context: &Context,
+    hear: H,
+) -> impl Stream<Item = Result<K, watcher::Error>> + Send + use<K, H>
 where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    H: Fn(&watcher::Event<K>) + Send,
+    K: Declared + Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
+    let (Feed { writer, listed, again }, is_history_kept) = (feed, context.journal.is_kept());
     let begin = move || {
         let again = Arc::clone(&again);
         watcher(api.clone(), watch_config()).default_backoff().take_until(async move { again.notified().await })
     };
     futures::stream::repeat_with(begin)
         .flatten()
-        .modify(|object| object.managed_fields_mut().clear()) // half of what an object weighs
+        .modify(move |object| history::trim(object, is_history_kept))
         .reflect(writer)
         .inspect(move |event| {
             let Ok(event) = event else { return };

@@ -23,7 +23,7 @@ use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
 use kube::{Api, Resource, ResourceExt};
 use tsujiban_api::tenant::condition::CLOCK_SYNCHRONISED;
-use tsujiban_api::{Recorded, Tenant, names};
+use tsujiban_api::{Tenant, names};
 
 use crate::apply::ApplyError;
 use crate::backoff::spread;
@@ -31,7 +31,7 @@ use crate::condition::{Verdict, find, is_true};
 use crate::context::{Context, Listed};
 use crate::errors::chain;
 use crate::finalizer;
-use crate::history::{self, Kind};
+use crate::history::{self, Declared as _};
 use crate::reconcile::{Failure, Step, observed};
 use crate::service_client::CallError;
 
@@ -100,7 +100,7 @@ async fn run(tenant: &Tenant, context: &Context) -> Result<Action, TenantError> 
     if tenant.metadata.deletion_timestamp.is_some() {
         return leave(tenant, context, &id).await;
     }
-    history::look(context, Kind::Tenant, &id.group, tenant, &tenant.spec, said(tenant));
+    history::look(context, &id.group, tenant);
     if !finalizer::is_set(tenant) {
         let api: Api<Tenant> = Api::all(context.client.clone());
         finalizer::add(&api, tenant).await.map_err(TenantError::Finalizer)?;
@@ -116,7 +116,7 @@ async fn run(tenant: &Tenant, context: &Context) -> Result<Action, TenantError> 
         }
         None => go_through(tenant, context, &id, key, &mut outcome).await,
     };
-    outcome.recorded = history::recorded(context, tenant, said(tenant)).await;
+    outcome.recorded = history::recorded(context, tenant).await;
     let status = status::status(tenant, &outcome, context.clock.now());
     let written = status::write(&context.client, tenant, &status).await.map_err(TenantError::Status)?;
     if written {
@@ -281,7 +281,7 @@ async fn leave(tenant: &Tenant, context: &Context, id: &validate::Identity) -> R
     if !finalizer::is_set(tenant) {
         return Ok(Action::await_change());
     }
-    history::look(context, Kind::Tenant, &id.group, tenant, &tenant.spec, said(tenant));
+    history::look(context, &id.group, tenant);
     if !history::may_go(context, tenant).await {
         return wait_for_history(tenant, context).await;
     }
@@ -310,15 +310,10 @@ async fn wait_for_history(tenant: &Tenant, context: &Context) -> Result<Action, 
 
 async fn tell_leaving(tenant: &Tenant, context: &Context, leaving: Verdict) -> Result<(), TenantError> {
     let devices = tenant.status.as_ref().and_then(|status| status.devices).unwrap_or_default();
-    let recorded = tenant.uid().and_then(|uid| context.journal.recorded(&uid, said(tenant)));
+    let recorded = tenant.uid().and_then(|uid| context.journal.recorded(&uid, tenant.said()));
     let outcome = status::Outcome { leaving: Some(leaving), devices, recorded, ..status::Outcome::default() };
     let status = status::status(tenant, &outcome, context.clock.now());
     status::write(&context.client, tenant, &status).await.map(|_| ()).map_err(TenantError::Status)
-}
-
-/// What the status says of the operation history.
-fn said(tenant: &Tenant) -> Option<&Recorded> {
-    tenant.status.as_ref()?.recorded.as_ref()
 }
 
 /// Tells people when a Tenant became ready, or stopped being it; has its Devices looked at when what they depend on changed.

@@ -50,7 +50,7 @@ impl From<Entry> for EntryView {
         Self {
             sequence: entry.sequence,
             appended_at: time(entry.appended_at),
-            id: operation.id.iter().map(|byte| format!("{byte:02x}")).collect(),
+            id: hex::encode(&operation.id),
             phase: operation.phase().as_str_name().trim_start_matches("PHASE_"),
             time: time(operation.time),
             actor: ActorView { kind: actor_kind(actor.kind()), id: actor.id },
