@@ -196,7 +196,7 @@ async fn a_second_process_is_refused_the_file() {
     let stage = world.start().await;
     stage.say(&world, "acme", "a").await;
     let Err(refused) = world.try_start().await else { panic!("there are two writers") };
-    assert!(tsujiban_audit::error::chain(&refused).contains("another process"), "{refused}");
+    assert!(tsujiban_core::error::chain(&refused).contains("another process"), "{refused}");
 }
 
 /// Two replicas on one PostgreSQL make one history.
