@@ -1,7 +1,7 @@
 //! Calls of our services past every client of ours: a forwarded port, a token, a method by its path.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result};
 use tonic::Code;
@@ -22,6 +22,8 @@ pub struct Caller {
     channel: Channel,
     token: String,
     _forward: Forward,
+    /// kubectl says something of each connection, and ends when nobody listens.
+    _output: BufReader<ChildStdout>,
 }
 
 /// A port that is forwarded until this is dropped.
@@ -47,13 +49,14 @@ impl Caller {
             .spawn()
             .map(Forward)?;
         let mut said = String::new();
-        BufReader::new(forward.0.stdout.take().context("kubectl says something")?).read_line(&mut said)?;
+        let mut output = BufReader::new(forward.0.stdout.take().context("kubectl says something")?);
+        output.read_line(&mut said)?;
         let port = said.strip_prefix("Forwarding from 127.0.0.1:").and_then(|rest| rest.split(' ').next());
         let port = port.with_context(|| format!("kubectl port-forward {forwarded} says {said:?}"))?;
         let name = format!("{service}.{SYSTEM_NAMESPACE}.svc");
         let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)).domain_name(name);
         let channel = Endpoint::from_shared(format!("https://127.0.0.1:{port}"))?.tls_config(tls)?.connect().await?;
-        Ok(Self { channel, token: token.trim().to_owned(), _forward: forward })
+        Ok(Self { channel, token: token.trim().to_owned(), _forward: forward, _output: output })
     }
 
     /// Calls a method (`/package.Service/Method`) with an empty message. Answers how that ended.
