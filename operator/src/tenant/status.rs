@@ -206,7 +206,8 @@ mod tests {
 
     #[test]
     fn a_poor_clock_is_told_and_stops_nothing() {
-        let poor = Outcome { clock: Some(Verdict::fails("NotSynchronised", "")), ..good("0 2 * * *") };
+        let incarnation = "0".repeat(32).parse().ok();
+        let poor = Outcome { clock: Some(Verdict::fails("NotSynchronised", "")), incarnation, ..good("0 2 * * *") };
         assert!(poor.is_right());
         let before = status(&tenant(None), &poor, at(1));
         assert!(crate::condition::is_true(&before.conditions, READY));
