@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
-use kube::runtime::events::{Event, EventType, Recorder};
 use kube::runtime::reflector::{ObjectRef, Store};
 use tokio::sync::{mpsc, watch};
 use tsujiban_api::{Device, Site, Tenant, names};
@@ -16,6 +14,7 @@ use tsujiban_sealing::Random;
 use crate::attempts::Book;
 use crate::backoff::Backoff;
 use crate::device::serials::Serials;
+use crate::events::Events;
 use crate::history::{Journal, Sites};
 use crate::metrics::Metrics;
 use crate::pki::Keys;
@@ -35,7 +34,7 @@ pub struct Context {
     pub services: Services,
     pub metrics: Arc<Metrics>,
     pub backoff: Backoff,
-    pub recorder: Recorder,
+    pub events: Events,
     /// Caches. What is erased is never decided by them.
     pub tenants: Store<Tenant>,
     pub devices: Store<Device>,
@@ -89,15 +88,6 @@ impl Listed {
 }
 
 impl Context {
-    /// Tells people about something that happened to an object. Best effort: nothing depends on it.
-    pub async fn event(&self, about: &ObjectReference, type_: EventType, reason: &str, note: String) {
-        let note = Some(shortened(note));
-        let event = Event { type_, reason: reason.to_owned(), note, action: "Reconcile".to_owned(), secondary: None };
-        if let Err(error) = self.recorder.publish(&event, about).await {
-            tracing::debug!(error = %error, reason, "an event could not be published");
-        }
-    }
-
     /// The cached Devices of a group.
     pub fn devices_of(&self, group: &GroupId) -> Vec<Arc<Device>> {
         let namespace = names::namespace(group);
@@ -112,30 +102,5 @@ impl Context {
     /// Has a Tenant looked at again soon.
     pub fn wake_tenant(&self, name: &str) {
         let _closed = self.to_tenants.send(ObjectRef::new(name)); // fails only while the process ends
-    }
-}
-
-/// As much of a note as an Event may have: 1 kB.
-fn shortened(mut note: String) -> String {
-    const MOST: usize = 1000;
-    if note.len() > MOST {
-        let end = (0..=MOST).rev().find(|end| note.is_char_boundary(*end)).unwrap_or_default();
-        note.truncate(end);
-        note.push_str(" ...");
-    }
-    note
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_note_fits_into_an_event() {
-        assert_eq!(shortened("short".to_owned()), "short");
-        for long in ["a".repeat(5000), "東".repeat(2000)] {
-            let note = shortened(long);
-            assert!((1000..1024).contains(&note.len()) && note.ends_with(" ..."), "{}", note.len());
-        }
     }
 }

@@ -191,5 +191,5 @@ async fn announce(device: &Device, status: &DeviceStatus, context: &Context) {
             "two Devices have the same serial number; the younger one is not backed up"
         );
     }
-    context.event(&device.object_ref(&()), EventType::Warning, &now.reason, now.message.clone()).await;
+    context.events.tell(&device.object_ref(&()), EventType::Warning, &now.reason, now.message.clone()).await;
 }

@@ -13,6 +13,7 @@ mod crds;
 pub mod deadline;
 pub mod device;
 pub mod errors;
+pub mod events;
 pub mod fence;
 mod finalizer;
 pub mod history;

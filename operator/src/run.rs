@@ -14,7 +14,6 @@ use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::core::PartialObjectMeta;
 use kube::runtime::PredicateConfig;
 use kube::runtime::controller::{self, Action, Controller};
-use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{Predicate as _, WatchStreamExt, predicates, watcher};
 use kube::{Api, Client, Resource};
@@ -22,7 +21,6 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::{UnboundedReceiverStream, WatchStream};
-use tsujiban_api::names::FIELD_MANAGER;
 use tsujiban_api::{Device, Tenant};
 use tsujiban_core::clock::Clock;
 use tsujiban_sealing::Random;
@@ -31,6 +29,7 @@ use crate::attempts::{self, Book};
 use crate::backoff::Backoff;
 use crate::context::{Context, Listed};
 use crate::device::serials::Serials;
+use crate::events::Events;
 use crate::fence::Fence;
 use crate::history::{self, Declared, Journal, Sites};
 use crate::metrics::Metrics;
@@ -107,7 +106,7 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
         services,
         metrics: world.metrics,
         backoff: Backoff::default(),
-        recorder: Recorder::new(client.clone(), Reporter::from(FIELD_MANAGER)),
+        events: Events::new(client.clone()),
         tenants: tenants.clone(),
         devices: devices.clone(),
         sites,

@@ -328,6 +328,6 @@ async fn announce(tenant: &Tenant, id: &validate::Identity, status: &tsujiban_ap
         let (was, is) = (is_true(conditions(tenant), type_), is_true(&status.conditions, type_));
         let Some(condition) = find(&status.conditions, type_).filter(|_| was != is) else { continue };
         let type_ = if is { EventType::Normal } else { EventType::Warning };
-        context.event(&tenant.object_ref(&()), type_, &condition.reason, condition.message.clone()).await;
+        context.events.tell(&tenant.object_ref(&()), type_, &condition.reason, condition.message.clone()).await;
     }
 }

@@ -170,7 +170,7 @@ async fn detach(context: &Context, tenant: &Tenant, id: &Identity, incarnation: 
         }
     }
     let note = format!("group {} is retained: namespace, keys and backups stay, and a Tenant of the same name finds them again", id.group);
-    context.event(&tenant.object_ref(&()), EventType::Normal, "Retained", note).await;
+    context.events.tell(&tenant.object_ref(&()), EventType::Normal, "Retained", note).await;
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use kube::runtime::events::Recorder;
 use kube::runtime::reflector::{self, store::Writer};
 use kube::runtime::{controller::Action, watcher};
 use serde_json::{Value, json};
@@ -18,6 +17,7 @@ use tsujiban_operator::attempts::Book;
 use tsujiban_operator::backoff::Backoff;
 use tsujiban_operator::context::{Context, Listed};
 use tsujiban_operator::device::serials::Serials;
+use tsujiban_operator::events::Events;
 use tsujiban_operator::history::{self, Journal, Sites};
 use tsujiban_operator::metrics::Metrics;
 use tsujiban_operator::pki::Keys;
@@ -121,7 +121,7 @@ impl World {
             services: Services { backup: client_of(Service::Backup, backup.serve().await.unwrap()), audit },
             metrics: Arc::new(Metrics::new().unwrap()),
             backoff: Backoff::default(),
-            recorder: Recorder::new(client, "tsujiban-operator".into()),
+            events: Events::new(client),
             tenants: tenant_store,
             devices: device_store,
             sites: site_store,
