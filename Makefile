@@ -52,7 +52,7 @@ test: test-unit test-plane test-e2e test-clean ## every test
 .PHONY: test-unit
 test-unit: ## the tests that need no cluster
 	@$(cluster)/install cluster build
-	@$(cluster)/build versitygw etcd kube-apiserver kube-controller-manager kubectl helm
+	@$(cluster)/build versitygw etcd kube-apiserver kube-controller-manager kubectl helm tessera
 	build/cargo test $(most)
 
 .PHONY: test-plane

@@ -40,6 +40,8 @@ pub enum Target {
     RatioAtLeast(f64),
     /// At most so many times the baseline.
     RatioAtMost(f64),
+    /// At least this, whatever the baseline.
+    ValueAtLeast(f64),
     /// At most this, whatever the baseline.
     ValueAtMost(f64),
 }
@@ -49,6 +51,7 @@ impl Target {
         match self {
             Self::RatioAtLeast(least) => figure.ratio.is_some_and(|ratio| ratio >= least),
             Self::RatioAtMost(most) => figure.ratio.is_some_and(|ratio| ratio <= most),
+            Self::ValueAtLeast(least) => figure.value >= least,
             Self::ValueAtMost(most) => figure.value <= most,
         }
     }
@@ -59,6 +62,7 @@ impl fmt::Display for Target {
         match self {
             Self::RatioAtLeast(least) => write!(f, "ratio >= {least}"),
             Self::RatioAtMost(most) => write!(f, "ratio <= {most}"),
+            Self::ValueAtLeast(least) => write!(f, "value >= {least}"),
             Self::ValueAtMost(most) => write!(f, "value <= {most}"),
         }
     }
@@ -82,5 +86,8 @@ mod tests {
         assert_eq!(figure(10.0, 0.0).ratio, None);
         let five = Target::RatioAtLeast(5.0);
         assert!(five.is_met_by(&figure(10.0, 2.0)) && !five.is_met_by(&figure(9.9, 2.0)) && !five.is_met_by(&figure(10.0, 0.0)));
+        let (least, most) = (Target::ValueAtLeast(10.0), Target::ValueAtMost(10.0));
+        assert_eq!([9.9, 10.0, 10.1].map(|value| least.is_met_by(&figure(value, 0.0))), [false, true, true]);
+        assert_eq!([9.9, 10.0, 10.1].map(|value| most.is_met_by(&figure(value, 0.0))), [true, true, false]);
     }
 }

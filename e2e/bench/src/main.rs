@@ -3,6 +3,7 @@
 //! `bench` runs every figure, `bench NAME...` some of them. A figure that misses its target is shown as missed and fails nothing: the
 //! machine may be slow. A figure that could not be measured fails the run and says what is missing.
 
+mod audit;
 mod collector_rate;
 mod figure;
 mod netns;
@@ -23,7 +24,7 @@ use crate::figure::{Measured, Suite};
 static ALLOC: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Everything that can be measured. What shares an expensive set-up is one suite.
-const SUITES: [Suite; 2] = [operator::SUITE, collector_rate::SUITE];
+const SUITES: [Suite; 3] = [operator::SUITE, collector_rate::SUITE, audit::SUITE];
 
 /// Measures, prints a table, and writes the figures as JSON.
 #[derive(Debug, Parser)]

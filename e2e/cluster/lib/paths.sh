@@ -21,6 +21,9 @@ rust_audit_info=$tools/rust-audit-info-$RUST_AUDIT_INFO_VERSION/bin/rust-audit-i
 # what checks the charts, in a folder named after what pins it
 chart_tools=$tools/charts-$(cd "$checkout/charts/lint" && cat */go.mod */go.sum requirements.txt | sha256sum | cut -c1-12)
 
+# what our log is compared with and checked by (e2e/bench/tessera): likewise
+tessera=$tools/tessera-$(cd "$checkout/e2e/bench/tessera" && cat go.mod go.sum */main.go | sha256sum | cut -c1-12)
+
 default_state=$checkout/target/cluster
 
 # read_cluster STATE: sets name, subnet, node_ip and host_ip of the cluster whose state this is; fails if there is none.

@@ -1,6 +1,5 @@
 //! The audit service: the operation history of every group, which nobody can alter (C5).
 
-pub mod bench;
 pub mod bodies;
 pub mod engine;
 pub mod error;

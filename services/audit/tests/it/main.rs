@@ -9,6 +9,7 @@
 )]
 
 mod append;
+mod fsck;
 mod lives;
 mod lost;
 mod retention;

@@ -1,0 +1,130 @@
+//! What the audit service takes and answers: `audit_append` and `audit_append_wide` beside Tessera's POSIX driver, the same as RPCs, the cost
+//! of many groups, proofs and pages at a million entries, and the offline verifier.
+
+mod append;
+mod entries;
+mod load;
+mod read;
+mod rpc;
+mod server;
+mod service;
+mod tessera;
+mod verify;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+use tempfile::TempDir;
+
+use crate::figure::{Measured, Suite};
+
+pub const SUITE: Suite = Suite { figures: &[APPEND, WIDE, RPC, ACKNOWLEDGED, GROUPS, PROOF, HASHES, LIST, VERIFY], measure };
+
+const APPEND: &str = "audit_append";
+const WIDE: &str = "audit_append_wide";
+const RPC: &str = "audit_append_rpc";
+const ACKNOWLEDGED: &str = "audit_append_acknowledged";
+const GROUPS: &str = "audit_groups";
+const PROOF: &str = "audit_proof";
+const HASHES: &str = "audit_proof_hashes";
+const LIST: &str = "audit_list";
+const VERIFY: &str = "audit_verify";
+
+/// How often both sides of a rate are measured, in turns. The medians count.
+const ROUNDS: usize = 3;
+
+fn measure(wanted: &[&str]) -> Result<Vec<Measured>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(run(wanted, &disk()?))
+}
+
+async fn run(wanted: &[&str], disk: &Path) -> Result<Vec<Measured>> {
+    let is_wanted = |name: &str| wanted.contains(&name);
+    let mut measured = Vec::new();
+    if is_wanted(APPEND) {
+        measured.push(append::beside_tessera(disk, &append::NARROW).await?);
+    }
+    if is_wanted(WIDE) {
+        measured.push(append::beside_tessera(disk, &append::BROAD).await?);
+    }
+    if is_wanted(RPC) {
+        measured.push(rpc::rate(disk).await?);
+    }
+    if is_wanted(ACKNOWLEDGED) {
+        measured.push(rpc::acknowledged(disk).await?);
+    }
+    if is_wanted(GROUPS) {
+        measured.push(append::groups(disk).await?);
+    }
+    if is_wanted(PROOF) || is_wanted(HASHES) || is_wanted(LIST) {
+        measured.extend(read::at_a_million(disk).await?.into_iter().filter(|measured| is_wanted(&measured.figure.name)));
+    }
+    if is_wanted(VERIFY) {
+        measured.push(verify::rate(disk).await?);
+    }
+    Ok(measured)
+}
+
+/// The folder of this program, which lies on a disk: what is measured is durable, and memory is not.
+fn disk() -> Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    let folder = program.parent().context("this program lies in no folder")?;
+    let is_memory = statfs(folder)?.filesystem_type() == TMPFS_MAGIC;
+    ensure!(!is_memory, "{} lies in memory, where nothing is durable: build on a disk (CARGO_TARGET_DIR)", folder.display());
+    Ok(folder.to_owned())
+}
+
+/// An empty folder on the disk that is measured, gone when it is dropped.
+fn folder(disk: &Path) -> Result<TempDir> {
+    tempfile::Builder::new().prefix("bench-audit-").tempdir_in(disk).with_context(|| format!("no folder in {}", disk.display()))
+}
+
+/// So many in a second.
+fn rate(count: u64, took: Duration) -> f64 {
+    as_f64(count) / took.as_secs_f64()
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
+
+/// Counts here are far below 2^53.
+#[allow(clippy::as_conversions, clippy::cast_precision_loss)]
+fn as_f64(count: u64) -> f64 {
+    count as f64
+}
+
+/// The middle of an odd number of values.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+/// All of them, for a note.
+fn each(values: &[f64]) -> String {
+    let digits = if values.iter().all(|value| *value >= as_f64(1000)) { 0 } else { 1 };
+    values.iter().map(|value| format!("{value:.digits$}")).collect::<Vec<_>>().join(", ")
+}
+
+/// The 99th percentile.
+fn p99(mut took: Vec<Duration>) -> Duration {
+    took.sort_unstable();
+    took.get((took.len() * 99 / 100).min(took.len().saturating_sub(1))).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_hundred_calls_one_may_take_longer_than_the_99th_percentile() {
+        let took: Vec<Duration> = (0..100).rev().map(Duration::from_millis).collect();
+        assert_eq!(p99(took), Duration::from_millis(99));
+        let took: Vec<Duration> = (0..1000).rev().map(Duration::from_millis).collect();
+        assert_eq!(p99(took), Duration::from_millis(990));
+        assert_eq!(p99(Vec::new()), Duration::ZERO);
+        assert!((median(vec![3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
+    }
+}
