@@ -85,7 +85,7 @@ async fn grow(stage: &Stage, world: &World, more: usize) -> Log {
 async fn save(stage: &Stage, log: &Log, folder: &Path) -> Vec<String> {
     let tiles: Vec<_> = all_tiles(log.size()).collect();
     let bundles = tiles.iter().filter(|tile| tile.level == 0).map(|tile| Stored::Entries { index: tile.index, width: tile.width });
-    assert_eq!(bundles.clone().count(), log.size().div_ceil(u64::from(WIDTH)) as usize);
+    assert_eq!(u64::try_from(bundles.clone().count()).unwrap(), log.size().div_ceil(u64::from(WIDTH)));
     let paths = bundles.chain(tiles.iter().map(|tile| tile.path())).chain([Stored::Checkpoint]).map(|path| path.to_string());
     let paths: Vec<String> = paths.collect();
     for path in &paths {
