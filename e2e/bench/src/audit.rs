@@ -17,10 +17,20 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use tempfile::TempDir;
+use tokio::runtime::Runtime;
 
 use crate::figure::{Measured, Suite};
 
-pub const SUITE: Suite = Suite { figures: &[APPEND, WIDE, RPC, ACKNOWLEDGED, GROUPS, PROOF, HASHES, LIST, VERIFY], measure };
+/// Each by itself: what one of them meets does not cost the others their result.
+pub const SUITES: [Suite; 7] = [
+    Suite { figures: &[APPEND], measure: |_| one(append::narrow) },
+    Suite { figures: &[WIDE], measure: |_| one(append::wide) },
+    Suite { figures: &[RPC], measure: |_| one(rpc::rate) },
+    Suite { figures: &[ACKNOWLEDGED], measure: |_| one(rpc::acknowledged) },
+    Suite { figures: &[GROUPS], measure: |_| one(append::groups) },
+    Suite { figures: &[PROOF, HASHES, LIST], measure: reads },
+    Suite { figures: &[VERIFY], measure: |_| one(verify::rate) },
+];
 
 const APPEND: &str = "audit_append";
 const WIDE: &str = "audit_append_wide";
@@ -35,36 +45,17 @@ const VERIFY: &str = "audit_verify";
 /// How often both sides of a rate are measured, in turns. The medians count.
 const ROUNDS: usize = 3;
 
-fn measure(wanted: &[&str]) -> Result<Vec<Measured>> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(run(wanted, &disk()?))
+fn one(figure: impl AsyncFnOnce(&Path) -> Result<Measured>) -> Result<Vec<Measured>> {
+    Ok(vec![runtime()?.block_on(figure(&disk()?))?])
 }
 
-async fn run(wanted: &[&str], disk: &Path) -> Result<Vec<Measured>> {
-    let is_wanted = |name: &str| wanted.contains(&name);
-    let mut measured = Vec::new();
-    if is_wanted(APPEND) {
-        measured.push(append::beside_tessera(disk, &append::NARROW).await?);
-    }
-    if is_wanted(WIDE) {
-        measured.push(append::beside_tessera(disk, &append::BROAD).await?);
-    }
-    if is_wanted(RPC) {
-        measured.push(rpc::rate(disk).await?);
-    }
-    if is_wanted(ACKNOWLEDGED) {
-        measured.push(rpc::acknowledged(disk).await?);
-    }
-    if is_wanted(GROUPS) {
-        measured.push(append::groups(disk).await?);
-    }
-    if is_wanted(PROOF) || is_wanted(HASHES) || is_wanted(LIST) {
-        measured.extend(read::at_a_million(disk).await?.into_iter().filter(|measured| is_wanted(&measured.figure.name)));
-    }
-    if is_wanted(VERIFY) {
-        measured.push(verify::rate(disk).await?);
-    }
-    Ok(measured)
+fn reads(wanted: &[&str]) -> Result<Vec<Measured>> {
+    let measured = runtime()?.block_on(read::at_a_million(&disk()?))?;
+    Ok(measured.into_iter().filter(|measured| wanted.contains(&measured.figure.name.as_str())).collect())
+}
+
+fn runtime() -> Result<Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
 }
 
 /// The folder of this program, which lies on a disk: what is measured is durable, and memory is not.
@@ -104,8 +95,8 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 /// All of them, for a note.
 fn each(values: &[f64]) -> String {
-    let digits = if values.iter().all(|value| *value >= as_f64(1000)) { 0 } else { 1 };
-    values.iter().map(|value| format!("{value:.digits$}")).collect::<Vec<_>>().join(", ")
+    let one = |value: &f64| if *value >= 1000.0 { format!("{value:.0}") } else { format!("{value:.1}") };
+    values.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 /// The 99th percentile.

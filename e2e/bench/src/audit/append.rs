@@ -12,7 +12,7 @@ use crate::figure::{Figure, Measured, Target};
 use crate::progress::step;
 
 /// Callers that each wait for their answer before they append the next entry.
-pub struct Width {
+struct Width {
     name: &'static str,
     in_flight: u64,
     entries: u64,
@@ -20,11 +20,19 @@ pub struct Width {
 }
 
 /// Fewer entries in flight than Tessera's batches have: each of its batches waits for its age.
-pub const NARROW: Width = Width { name: APPEND, in_flight: 128, entries: 51_200, target: Target::RatioAtLeast(2.0) };
+const NARROW: Width = Width { name: APPEND, in_flight: 128, entries: 51_200, target: Target::RatioAtLeast(2.0) };
 /// So many that its batches are always full.
-pub const BROAD: Width = Width { name: WIDE, in_flight: 4096, entries: 196_608, target: Target::RatioAtLeast(1.0) };
+const BROAD: Width = Width { name: WIDE, in_flight: 4096, entries: 196_608, target: Target::RatioAtLeast(1.0) };
 
-pub async fn beside_tessera(disk: &Path, width: &Width) -> Result<Measured> {
+pub async fn narrow(disk: &Path) -> Result<Measured> {
+    beside_tessera(disk, &NARROW).await
+}
+
+pub async fn wide(disk: &Path) -> Result<Measured> {
+    beside_tessera(disk, &BROAD).await
+}
+
+async fn beside_tessera(disk: &Path, width: &Width) -> Result<Measured> {
     let Width { name, in_flight, entries, target } = *width;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for round in 1..=ROUNDS {
