@@ -82,6 +82,9 @@ async fn a_quiet_group_is_not_written() -> Result<()> {
     let noted = ["get", "namespace/tn-quiet", "-o", r"jsonpath={.metadata.annotations.tsujiban\.dev/recorded-sites}"];
     until("the Site is in the history", SOON, || async { Ok(stage.kubectl(&noted).await?.ok()?.out.contains("hq").then_some(())) }).await?;
     group.condition("Conformant", "True").await?;
+    // an operator that has just started learns of the clock with the audit service's first report
+    let clock = ["get", "tenant/quiet", "-o", r#"jsonpath={.status.conditions[?(@.type=="ClockSynchronised")].status}"#];
+    until("the clock is spoken of", SOON, || async { Ok((!stage.kubectl(&clock).await?.ok()?.out.is_empty()).then_some(())) }).await?;
     stays("versions of the group's objects", Duration::from_secs(75), || async {
         let cluster =
             stage.kubectl(&["get", "namespace/tn-quiet", "tenant/quiet", "-o", "jsonpath={..metadata.resourceVersion}"]).await?.ok()?;
