@@ -77,6 +77,10 @@ pub struct Plane {
     pub audit: Audit,
 }
 
+/// A Tenant that is taken.
+const NOBODY: &str = r#"{"apiVersion": "tsujiban.dev/v1alpha1", "kind": "Tenant", "metadata": {"name": "nobody"}, "spec": {"displayName": "Nobody",
+"plan": "Free", "contact": {"email": "nobody@example.co.jp"}, "network": {"deviceCIDRs": ["172.20.250.0/24"]}}}"#;
+
 impl Plane {
     /// Starts a control plane with our CRDs, policies and roles as the charts of this checkout install them.
     pub async fn start() -> Result<Self> {
@@ -177,7 +181,14 @@ impl Plane {
         until("the policies act", START, || async {
             Ok(self.kubectl(&["create", "namespace", "tn-nobody", "--dry-run=server"]).is_err().then_some(()))
         })
+        .await?;
+        // one that changes objects needs to know their kind, and until it does it refuses them
+        std::fs::write(self.file("nobody.json"), NOBODY)?;
+        until("the policies know our kinds", START, || async {
+            Ok(self.kubectl(&["create", "--dry-run=server", "-f", &self.file("nobody.json")]).ok())
+        })
         .await
+        .map(drop)
     }
 
     pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
