@@ -16,6 +16,7 @@ pub mod errors;
 pub mod events;
 pub mod fence;
 mod finalizer;
+mod fingerprint;
 pub mod history;
 pub mod http;
 pub mod lease;

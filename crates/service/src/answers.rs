@@ -1,5 +1,6 @@
 //! Answers that are streams.
 
+use futures::{Stream, StreamExt};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -16,4 +17,32 @@ pub type Answering<T> = mpsc::Sender<Result<T, Status>>;
 pub fn answers<T>() -> (Answering<T>, Answers<T>) {
     let (sender, receiver) = mpsc::channel(WAITING);
     (sender, ReceiverStream::new(receiver))
+}
+
+/// Answers with pieces of any size, cut into messages of one chunk each. The first error ends the answer; nothing more is made when nobody
+/// reads any more.
+pub fn in_chunks<T, E>(pieces: impl Stream<Item = Result<Vec<u8>, E>> + Send + 'static, message: fn(Vec<u8>) -> T) -> Answers<T>
+where
+    T: Send + 'static,
+    E: Into<Status> + Send,
+{
+    let (sender, stream) = answers();
+    tokio::spawn(async move {
+        let mut pieces = std::pin::pin!(pieces);
+        while let Some(piece) = pieces.next().await {
+            let piece = match piece {
+                Ok(piece) => piece,
+                Err(error) => {
+                    let _ = sender.send(Err(error.into())).await;
+                    return;
+                }
+            };
+            for chunk in piece.chunks(CHUNK) {
+                if sender.send(Ok(message(chunk.to_vec()))).await.is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    stream
 }

@@ -4,12 +4,13 @@
 //! true, never less: who finds nobody is alone, and whoever finds somebody looks into the cache itself.
 
 use std::collections::{BTreeSet, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kube::ResourceExt;
 use kube::runtime::watcher::Event;
 use tsujiban_api::Device;
+
+use crate::fingerprint::fingerprint;
 
 /// The serial numbers of all Devices.
 #[derive(Debug, Default)]
@@ -69,12 +70,7 @@ impl Serials {
 }
 
 fn pair(device: &Device) -> (u64, u64) {
-    let digest = |what: &dyn Fn(&mut DefaultHasher)| {
-        let mut hasher = DefaultHasher::new();
-        what(&mut hasher);
-        hasher.finish()
-    };
-    (digest(&|hasher| device.spec.serial_number.hash(hasher)), digest(&|hasher| device.metadata.uid.hash(hasher)))
+    (fingerprint(&device.spec.serial_number), fingerprint(&device.metadata.uid))
 }
 
 #[cfg(test)]

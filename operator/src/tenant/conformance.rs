@@ -6,7 +6,6 @@ mod bindings;
 mod book;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 use kube::ResourceExt;
 use tsujiban_api::names;
@@ -16,6 +15,7 @@ use tsujiban_conformance::{Asked, Depth, Evidence, Live, OwnerAnswers, Places, S
 use super::validate::ValidTenant;
 use crate::condition::Verdict;
 use crate::context::Context;
+use crate::fingerprint::fingerprint;
 
 pub use ask::Deviation;
 pub use bindings::follow;
@@ -29,7 +29,7 @@ pub async fn evaluate(context: &Context, tenant: &ValidTenant, generation: Optio
     let deviations = if subjects.is_empty() {
         Vec::new()
     } else {
-        let key = fingerprint(&tenant.id.uid, generation, live);
+        let key = key(&tenant.id.uid, generation, live);
         match ask::deviations(context, group, key, &subjects, &places).await {
             Ok(known) => known?,
             Err(error) => {
@@ -56,13 +56,10 @@ pub fn may_ask(context: &Context) -> bool {
 }
 
 /// What would make the answers others: another life or spec of the Tenant, or any RoleBinding of the namespace.
-fn fingerprint(uid: &str, generation: Option<i64>, live: &Live) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (uid, generation).hash(&mut hasher);
+fn key(uid: &str, generation: Option<i64>, live: &Live) -> u64 {
     let mut bindings: Vec<_> = live.role_bindings.iter().map(|binding| (binding.uid(), binding.resource_version())).collect();
     bindings.sort();
-    bindings.hash(&mut hasher);
-    hasher.finish()
+    fingerprint((uid, generation, bindings))
 }
 
 /// The other group is the next one by name, so that all are asked about by somebody.

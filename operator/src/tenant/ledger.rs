@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
@@ -21,6 +21,7 @@ use kube::{Resource, ResourceExt};
 
 use super::status::Outcome;
 use super::validate::Identity;
+use crate::fingerprint::fingerprint;
 
 /// How long an entry holds at most.
 const WHOLE_PASS: SignedDuration = SignedDuration::from_mins(10);
@@ -47,10 +48,8 @@ impl Mark {
     /// Of an object of which `matters` is to stay as it is.
     pub fn new(meta: &ObjectMeta, matters: impl Hash) -> Self {
         let version = meta.resource_version.as_ref().and_then(|version| version.parse().ok()).unwrap_or(0);
-        let mut hasher = DefaultHasher::new();
-        (&meta.uid, &meta.labels, &meta.annotations, meta.deletion_timestamp.is_some()).hash(&mut hasher);
-        matters.hash(&mut hasher);
-        Self { version, look: hasher.finish() }
+        let is_going = meta.deletion_timestamp.is_some();
+        Self { version, look: fingerprint((&meta.uid, &meta.labels, &meta.annotations, is_going, matters)) }
     }
 
     /// Whether an object that was seen like this tells nothing new to those who know `self`.

@@ -1,6 +1,5 @@
 //! Asks the authorizer about owners: when something changed, or when the last answers are old.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
@@ -12,6 +11,7 @@ use tsujiban_conformance::{Access, Answer, Depth, Places, Subject, catalogue};
 
 use crate::apply::{ApplyError, failed};
 use crate::context::Context;
+use crate::fingerprint::fingerprint;
 
 /// How many questions are under way at once.
 const AT_ONCE: usize = 4;
@@ -58,7 +58,7 @@ pub async fn deviations(
     places: &Places,
 ) -> Result<Option<Vec<Deviation>>, AskError> {
     let questions = catalogue::accesses(Depth::Core);
-    let (whose, now) = (digest(subjects), context.clock.now());
+    let (whose, now) = (fingerprint(subjects), context.clock.now());
     if !may_ask(context, now) || !context.conformance.take_turn(group, key, now, questions.len() * subjects.len()) {
         return Ok(context.conformance.known(group, whose));
     }
@@ -66,12 +66,6 @@ pub async fn deviations(
     let deviations = asked?;
     context.conformance.learn(group, key, whose, now, deviations.clone());
     Ok(Some(deviations))
-}
-
-fn digest(subjects: &[Subject]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    subjects.hash(&mut hasher);
-    hasher.finish()
 }
 
 async fn ask_all(client: &Client, questions: &[Access], subjects: &[Subject], places: &Places) -> Result<Vec<Deviation>, ApplyError> {

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use futures::stream;
 use jiff::Timestamp;
 use tonic::{Request, Response, Status};
 use tsujiban_history::merkle::Hash;
@@ -12,7 +13,7 @@ use tsujiban_proto::audit::v1::{
     ListEntriesRequest, ListEntriesResponse, NewEntry,
 };
 use tsujiban_proto::time::to_wire;
-use tsujiban_service::answers::{Answers, CHUNK, answers};
+use tsujiban_service::answers::{Answers, in_chunks};
 use tsujiban_service::caller::Caller;
 
 use super::operation::{from_wire, outcome, to_wire_operation};
@@ -91,27 +92,11 @@ impl AuditService for Api {
             ExportFormat::Unspecified => return Err(Error::invalid("say in which format: JSON lines or CSV").into()),
         };
         let log = self.0.some_log_of(&owner).await?;
-        let mut export = Export::begin(&self.0, log, span, format).await?;
-        let (audit, (sender, stream)) = (Arc::clone(&self.0), answers());
-        tokio::spawn(async move {
-            loop {
-                match export.next(&audit).await {
-                    Ok(Some(piece)) => {
-                        for chunk in piece.chunks(CHUNK) {
-                            if sender.send(Ok(ExportEntriesResponse { chunk: chunk.to_vec() })).await.is_err() {
-                                return; // nobody reads any more
-                            }
-                        }
-                    }
-                    Ok(None) => return,
-                    Err(error) => {
-                        let _ = sender.send(Err(error.into())).await;
-                        return;
-                    }
-                }
-            }
+        let export = Export::begin(&self.0, log, span, format).await?;
+        let pieces = stream::try_unfold((Arc::clone(&self.0), export), |(audit, mut export)| async move {
+            Ok::<_, Error>(export.next(&audit).await?.map(|piece| (piece, (audit, export))))
         });
-        Ok(Response::new(stream))
+        Ok(Response::new(in_chunks(pieces, |chunk| ExportEntriesResponse { chunk })))
     }
 
     async fn get_proof(&self, request: Request<GetProofRequest>) -> Answer<GetProofResponse> {

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use futures::stream;
 use tonic::{Request, Response, Status, Streaming};
 use tsujiban_core::id::IncarnationId;
 use tsujiban_proto::error::{Kind, ServiceError};
@@ -11,7 +12,7 @@ use tsujiban_proto::lifecycle::v1::{
     PrepareRequest, PrepareResponse, ReportRequest, ReportResponse,
 };
 use tsujiban_proto::time::to_wire;
-use tsujiban_service::answers::{Answers, CHUNK, answers};
+use tsujiban_service::answers::{Answers, in_chunks};
 use tsujiban_service::caller::{Caller, GroupScope};
 
 use crate::error::{Error, Result as Done};
@@ -51,27 +52,11 @@ impl LifecycleService for Api {
 
     async fn export(&self, request: Request<ExportRequest>) -> Answer<Self::ExportStream> {
         let scope = Caller::of(&request)?.scope(&request.get_ref().group)?;
-        let mut snapshot = Snapshot::begin(&self.0, &scope, &incarnation(&request.get_ref().incarnation)?).await?;
-        let (audit, (sender, stream)) = (Arc::clone(&self.0), answers());
-        tokio::spawn(async move {
-            loop {
-                match snapshot.next(&audit).await {
-                    Ok(Some(piece)) => {
-                        for chunk in piece.chunks(CHUNK) {
-                            if sender.send(Ok(ExportResponse { chunk: chunk.to_vec() })).await.is_err() {
-                                return; // nobody reads any more
-                            }
-                        }
-                    }
-                    Ok(None) => return,
-                    Err(error) => {
-                        let _ = sender.send(Err(error.into())).await;
-                        return;
-                    }
-                }
-            }
+        let snapshot = Snapshot::begin(&self.0, &scope, &incarnation(&request.get_ref().incarnation)?).await?;
+        let pieces = stream::try_unfold((Arc::clone(&self.0), snapshot), |(audit, mut snapshot)| async move {
+            Ok::<_, Error>(snapshot.next(&audit).await?.map(|piece| (piece, (audit, snapshot))))
         });
-        Ok(Response::new(stream))
+        Ok(Response::new(in_chunks(pieces, |chunk| ExportResponse { chunk })))
     }
 
     async fn import(&self, request: Request<Streaming<ImportRequest>>) -> Answer<ImportResponse> {

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use futures::stream;
 use tonic::{Request, Response, Status, Streaming};
 use tsujiban_proto::error::{Kind, ServiceError};
 use tsujiban_proto::lifecycle::v1::import_request::Part;
@@ -8,12 +9,12 @@ use tsujiban_proto::lifecycle::v1::{
     DetachRequest, DetachResponse, EraseRequest, EraseResponse, ExportRequest, ExportResponse, ImportRequest, ImportResponse,
     PrepareRequest, PrepareResponse, ReportRequest, ReportResponse,
 };
-use tsujiban_service::answers::{Answering, Answers, CHUNK, answers};
+use tsujiban_service::answers::{Answers, in_chunks};
 use tsujiban_service::caller::{Caller, GroupScope};
 
 use super::{parse, wire};
 use crate::catalogue::Erased;
-use crate::error::Result as Done;
+use crate::error::{Error, Result as Done};
 use crate::export::{Export, Import};
 use crate::lifecycle::Eraser;
 use crate::service::Backup;
@@ -42,9 +43,10 @@ impl LifecycleService for Api {
     async fn export(&self, request: Request<ExportRequest>) -> Answer<Self::ExportStream> {
         let scope = Caller::of(&request)?.scope(&request.get_ref().group)?;
         let export = Export::begin(&self.0, &scope, &parse::id(&request.get_ref().incarnation)?).await?;
-        let (sender, stream) = answers();
-        tokio::spawn(send_export(Arc::clone(&self.0), export, sender));
-        Ok(Response::new(stream))
+        let pieces = stream::try_unfold((Arc::clone(&self.0), export), |(backup, mut export)| async move {
+            Ok::<_, Error>(export.next(&backup).await?.map(|piece| (piece, (backup, export))))
+        });
+        Ok(Response::new(in_chunks(pieces, |chunk| ExportResponse { chunk })))
     }
 
     async fn import(&self, request: Request<Streaming<ImportRequest>>) -> Answer<ImportResponse> {
@@ -109,23 +111,4 @@ async fn erase(backup: &Backup, caller: &Caller, scope: &GroupScope, request: &E
     }
     let incarnation = parse::id_or_none(&request.incarnation)?;
     backup.erase_device(scope, incarnation.as_ref(), &parse::id(&request.device_serial)?, life.as_ref()).await
-}
-
-async fn send_export(backup: Arc<Backup>, mut export: Export, sender: Answering<ExportResponse>) {
-    loop {
-        match export.next(&backup).await {
-            Ok(Some(piece)) => {
-                for chunk in piece.chunks(CHUNK) {
-                    if sender.send(Ok(ExportResponse { chunk: chunk.to_vec() })).await.is_err() {
-                        return; // nobody reads any more
-                    }
-                }
-            }
-            Ok(None) => return,
-            Err(error) => {
-                let _ = sender.send(Err(error.into())).await;
-                return;
-            }
-        }
-    }
 }
