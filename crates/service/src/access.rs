@@ -239,11 +239,12 @@ where
         Ok(body) => body,
         Err(Refused { status, group }) => return Ok(call.refuse(&status, group.as_ref())),
     };
-    if let Err(error) = call.begin().await {
+    let span = call.span();
+    if let Err(error) = call.begin().instrument(span.clone()).await {
         return Ok(call.answer(&error.into()).await);
     }
     head.extensions.insert(caller);
-    let work = inner.call(Request::from_parts(head, body)).instrument(call.span());
+    let work = inner.call(Request::from_parts(head, body)).instrument(span);
     let response = if method.streams {
         work.await?
     } else {

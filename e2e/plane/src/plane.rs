@@ -146,8 +146,20 @@ impl Plane {
         &self.checkout
     }
 
-    /// Installs CRDs and charts of a checkout, this one's or an older one's, or upgrades them.
+    /// Installs CRDs and charts of a checkout, this one's or an older one's, or upgrades them, and waits until groups can be declared.
     pub async fn install(&self, checkout: &Path) -> Result<()> {
+        self.apply_charts(checkout).await?;
+        // a policy that changes objects needs to know their kind, and until it does it refuses them
+        std::fs::write(self.file("nobody.json"), NOBODY)?;
+        until("the policies know our kinds", START, || async {
+            self.kubectl(&["create", "--dry-run=server", "-f", &self.file("nobody.json")]).map(Some)
+        })
+        .await
+        .map(drop)
+    }
+
+    /// Installs or upgrades CRDs and charts. Kinds that are being deleted stay so, and nothing of them can be made.
+    pub async fn apply_charts(&self, checkout: &Path) -> Result<()> {
         let values = self.dir.path().join("values.yaml");
         std::fs::write(&values, VALUES)?;
         if self.kubectl(&["get", "namespace", SYSTEM]).is_err() {
@@ -181,14 +193,7 @@ impl Plane {
         until("the policies act", START, || async {
             Ok(self.kubectl(&["create", "namespace", "tn-nobody", "--dry-run=server"]).is_err().then_some(()))
         })
-        .await?;
-        // one that changes objects needs to know their kind, and until it does it refuses them
-        std::fs::write(self.file("nobody.json"), NOBODY)?;
-        until("the policies know our kinds", START, || async {
-            Ok(self.kubectl(&["create", "--dry-run=server", "-f", &self.file("nobody.json")]).ok())
-        })
         .await
-        .map(drop)
     }
 
     pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {

@@ -53,7 +53,6 @@ pub enum Place {
 pub struct Evidence {
     pub owner: Owner,
     pub place: Place,
-    pub crds_stand: bool,
     /// Whether another Device of the same group has the same serial number: the data is that one's too.
     pub is_shared: bool,
 }
@@ -72,8 +71,8 @@ pub enum Decision {
 /// Decides. Only a Device that is deleted by itself was meant.
 pub fn decide(evidence: Evidence) -> Decision {
     match evidence {
-        Evidence { owner: Owner::Alive, place: Place::Standing, crds_stand: true, is_shared: false } => Decision::Erase,
-        Evidence { owner: Owner::Alive, place: Place::Standing, crds_stand: true, is_shared: true } => Decision::Part,
+        Evidence { owner: Owner::Alive, place: Place::Standing, is_shared: false } => Decision::Erase,
+        Evidence { owner: Owner::Alive, place: Place::Standing, is_shared: true } => Decision::Part,
         _ => Decision::Release,
     }
 }
@@ -85,6 +84,11 @@ pub async fn clean_up(context: &Context, api: &Api<Device>, cached: &Device, id:
     let Some(device) = live.filter(|live| live.uid() == cached.uid()) else { return Ok(()) };
     if device.metadata.deletion_timestamp.is_none() || !is_current(api, &device).await? {
         return Err(DeleteError::Outdated);
+    }
+    if !crds::stand(&context.client).await? {
+        // what goes then was not meant, and of a kind that has gone already nothing can be read
+        tracing::info!(namespace = id.namespace, device = name, "a device goes along with its kind; its data stays");
+        return Ok(finalizer::release(api, &device).await?);
     }
     let (evidence, incarnation) = gather(context, api, &device, id).await?;
     let decision = decide(evidence);
@@ -137,7 +141,7 @@ async fn gather(
     };
     let place = if namespace.as_ref().is_some_and(|namespace| !is_terminating(namespace)) { Place::Standing } else { Place::Terminating };
     let is_shared = is_shared(context, api, device, id).await?;
-    let evidence = Evidence { owner, place, crds_stand: crds::stand(&context.client).await?, is_shared };
+    let evidence = Evidence { owner, place, is_shared };
     Ok((evidence, namespace.as_ref().and_then(incarnation)))
 }
 
@@ -167,19 +171,17 @@ mod tests {
         let (mut erased, mut parted) = (Vec::new(), Vec::new());
         for owner in owners {
             for place in [Place::Standing, Place::Terminating] {
-                for crds_stand in [true, false] {
-                    for is_shared in [false, true] {
-                        let evidence = Evidence { owner, place, crds_stand, is_shared };
-                        match decide(evidence) {
-                            Decision::Erase => erased.push(evidence),
-                            Decision::Part => parted.push(evidence),
-                            Decision::Release => {}
-                        }
+                for is_shared in [false, true] {
+                    let evidence = Evidence { owner, place, is_shared };
+                    match decide(evidence) {
+                        Decision::Erase => erased.push(evidence),
+                        Decision::Part => parted.push(evidence),
+                        Decision::Release => {}
                     }
                 }
             }
         }
-        let meant = Evidence { owner: Owner::Alive, place: Place::Standing, crds_stand: true, is_shared: false };
+        let meant = Evidence { owner: Owner::Alive, place: Place::Standing, is_shared: false };
         assert_eq!(erased, [meant]);
         assert_eq!(parted, [Evidence { is_shared: true, ..meant }]);
     }

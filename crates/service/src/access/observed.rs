@@ -149,7 +149,7 @@ impl Call {
         }
     }
 
-    /// The span around the handler's work.
+    /// The span around the handler's work, and around the way of the intent to the history before it.
     pub(super) fn span(&self) -> tracing::Span {
         self.span.clone()
     }

@@ -8,4 +8,5 @@ mod methods;
 mod outage;
 mod refusals;
 mod stage;
+mod telemetry;
 mod traces;
