@@ -66,7 +66,8 @@ test-plane: ## the operator on a real apiserver without nodes: attacks, rights, 
 soak: ## histories of a group that are made up: N=10000 SEED=1 FROM=0, or one again: SEED=1 ONLY=17
 	@$(cluster)/install cluster build
 	@$(cluster)/build etcd kube-apiserver kube-controller-manager kubectl helm
-	RUST_LOG=$${RUST_LOG:-off} SOAK_N=$(N) SOAK_FROM=$(FROM) SOAK_SEED=$(SEED) SOAK_ONLY=$(ONLY) build/cargo test $(most) --test plane soak:: -- --nocapture
+	RUST_LOG=$${RUST_LOG:-off} SOAK_N=$(N) SOAK_FROM=$(FROM) SOAK_SEED=$(SEED) SOAK_ONLY=$(ONLY) CARGO_PROFILE_RELEASE_LTO=off \
+	build/cargo test --release $(most) --test plane soak:: -- --nocapture
 
 .PHONY: test-e2e
 test-e2e: ## the tests on a real cluster

@@ -3,6 +3,7 @@
 //! A test needs a cluster with Tsujiban in it: `make test-e2e` starts both and says where they are by environment.
 
 pub mod calls;
+pub mod inside;
 pub mod manifests;
 pub mod pod;
 pub mod router;

@@ -19,7 +19,7 @@ pub struct Stage {
     pub checkout: PathBuf,
     /// The state folder of our own cluster: logs, etcd's files, routers.
     pub state: PathBuf,
-    pub(crate) cli: PathBuf,
+    pub cli: PathBuf,
 }
 
 /// What a command answered.

@@ -1,46 +1,17 @@
 //! Routers that misbehave: `strange-router` at an address of the cluster's node.
 
-use std::process::{Child, Command, Stdio};
+use anyhow::{Result, ensure};
 
-use anyhow::{Context, Result, ensure};
-
+use crate::inside::Inside;
 use crate::stage::Stage;
 
 /// A running `strange-router`. It goes when this value goes.
-pub struct Strange {
-    enter: Command,
-    address: String,
-    child: Child,
-}
+pub struct Strange(#[allow(dead_code, reason = "it ends the program")] Inside);
 
 impl Strange {
     pub fn up(stage: &Stage, address: &str, behaviour: &str) -> Result<Self> {
-        let enter = || {
-            let mut command = Command::new(stage.checkout.join("e2e/cluster/enter"));
-            command.arg("--state").arg(&stage.state);
-            command
-        };
-        let program = stage.cli.with_file_name("strange-router");
-        ensure!(program.exists(), "{} is missing; run `make test-e2e`", program.display());
-        let script = "ip address replace \"$2/32\" dev lo; exec timeout 900 \"$1\" \"$2:22\" \"$3\"";
-        let child = enter()
-            .args(["sh", "-c", script, "sh"])
-            .arg(&program)
-            .args([address, behaviour])
-            .stdout(Stdio::null())
-            .spawn()
-            .context("strange-router")?;
-        let mut end = enter();
-        end.args(["pkill", "-f", &format!("strange-router {address}:22")]);
-        Ok(Self { enter: end, address: address.to_owned(), child })
-    }
-}
-
-impl Drop for Strange {
-    fn drop(&mut self) {
-        let ended = self.enter.status().and_then(|_| self.child.wait());
-        if let Err(error) = ended {
-            eprintln!("strange router {} stays: {error}", self.address);
-        }
+        let added = Inside::enter(stage).args(["ip", "address", "replace", &format!("{address}/32"), "dev", "lo"]).status()?;
+        ensure!(added.success(), "the node does not take the address {address}: {added}");
+        Inside::start(stage, "strange-router", &[&format!("{address}:22"), behaviour]).map(Self)
     }
 }

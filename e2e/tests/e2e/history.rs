@@ -3,12 +3,16 @@
 #![allow(clippy::indexing_slicing)] // of JSON: what is not there is null
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tonic::Code;
 use tsujiban_api::Site;
 use tsujiban_api::names::SYSTEM_NAMESPACE;
@@ -78,15 +82,15 @@ async fn whatever_is_declared_is_in_the_history() -> Result<()> {
     group.device("core-1", "REC-1", json!({"host": "172.20.91.11"})).await?;
     group.public_key("core-1").await?;
     // one edit each, once what was before is in the history, so that none are merged
-    recorded(&stage, &["Tenant CREATE", "Site CREATE", "Device CREATE"]).await?;
+    recorded(&stage, "recorded", &["Tenant CREATE", "Site CREATE", "Device CREATE"]).await?;
     group.apply(json!({"displayName": "改名"})).await?;
     let sites: Api<Site> = Api::namespaced(stage.client.clone(), &group.namespace);
     sites.patch("hq", &PatchParams::default(), &Patch::Merge(&json!({"spec": {"displayName": "支社"}}))).await?;
     group.device("core-1", "REC-1", json!({"host": "172.20.91.12"})).await?;
-    recorded(&stage, &["Tenant OPERATE", "Site OPERATE", "Device OPERATE"]).await?;
+    recorded(&stage, "recorded", &["Tenant OPERATE", "Site OPERATE", "Device OPERATE"]).await?;
     group.devices().delete("core-1", &DeleteParams::default()).await?;
     sites.delete("hq", &DeleteParams::default()).await?;
-    let all = recorded(&stage, &["Site DELETE", "Device DELETE"]).await?;
+    let all = recorded(&stage, "recorded", &["Site DELETE", "Device DELETE"]).await?;
     for entry in &all {
         let by = text(&entry["actor"], "kind");
         let wanted = if text(entry, "operation") == "DELETE" { "unknown" } else { "kubernetes" };
@@ -94,14 +98,14 @@ async fn whatever_is_declared_is_in_the_history() -> Result<()> {
     }
     group.erase().await?;
     // the group's history goes as its days pass, and tells of the group's end until then
-    recorded(&stage, &["Tenant DELETE"]).await?;
+    recorded(&stage, "recorded", &["Tenant DELETE"]).await?;
     Ok(())
 }
 
-/// Waits until just these stand in the history of group `recorded` besides what was there, each once. Answers all that was observed.
-async fn recorded(stage: &Stage, wanted: &[&str]) -> Result<Vec<Value>> {
+/// Waits until each of these stands once in a group's history. Answers all that was observed.
+async fn recorded(stage: &Stage, group: &str, wanted: &[&str]) -> Result<Vec<Value>> {
     until(&format!("{wanted:?} are in the history"), SOON, || async {
-        let mut found = entries(stage, "recorded", &[]).await?;
+        let mut found = entries(stage, group, &[]).await?;
         found.retain(|entry| text(entry, "phase") == "OBSERVED");
         let words: Vec<String> = found.iter().map(|entry| format!("{} {}", text(entry, "method"), text(entry, "operation"))).collect();
         for word in wanted {
@@ -166,6 +170,117 @@ async fn an_outage_of_the_history_stops_what_must_not_happen_unrecorded() -> Res
     .await?;
     drop(router);
     group.erase().await
+}
+
+/// C5: an auditor needs a file, a checkpoint and the key. A volume in whose place an older copy is put is noticed: nothing more is taken, until
+/// staff declare the loss, which every verification names from then on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_is_judged_and_goes_on_behind_a_declared_gap() -> Result<()> {
+    let stage = Stage::find().await?;
+    let _alone = Stage::alone().await;
+    let group = Group::create(&stage, "restored", 93).await?;
+    recorded(&stage, "restored", &["Tenant CREATE"]).await?;
+    let auditor = Auditor { stage: &stage, folder: tempfile::tempdir()?, key: key(&stage).await? };
+    auditor.export("before").await?;
+    let verdict = auditor.judge("before", &["before"]).await?;
+    ensure!(verdict["verdict"] == "intact" && verdict["gaps"] == 0, "{verdict}");
+
+    scale(&stage, 0).await?;
+    let (volume, copy) = (volume(&stage).await?, auditor.folder.path().join("volume"));
+    duplicate(&volume, &copy)?;
+    scale(&stage, 1).await?;
+    group.apply(json!({"displayName": "失われた変更"})).await?;
+    recorded(&stage, "restored", &["Tenant OPERATE"]).await?;
+    auditor.export("lost").await?;
+    let newest = newest_list(&stage)?;
+    until("the roots are in the bucket", Duration::from_mins(3), || async { Ok((newest_list(&stage)? > newest).then_some(())) }).await?;
+    scale(&stage, 0).await?;
+    fs::remove_dir_all(&volume)?;
+    duplicate(&copy, &volume)?;
+    stage.kubectl(&["scale", "statefulset/tsujiban-audit", "-n", SYSTEM_NAMESPACE, "--replicas=1"]).await?.ok()?;
+
+    until("it is read all the same", SOON, || async {
+        let found = entries(&stage, "restored", &[]).await?;
+        ensure!(found.iter().all(|entry| text(entry, "operation") != "OPERATE"), "the change is not lost: {found:?}");
+        Ok(Some(()))
+    })
+    .await?;
+    let pod = stage.kubectl(&["get", "pod", "tsujiban-audit-0", "-n", SYSTEM_NAMESPACE, "-o", "json"]).await?.ok()?.json()?;
+    ensure!(pod["status"]["containerStatuses"][0]["ready"] == false, "a history that lacks entries takes more: {pod}");
+    let reason = "a test put an older copy in the volume's place";
+    stage.tsujiban(&["audit", "declare-gap", "--all", "--reason", reason, "--yes"]).await?.ok()?;
+    stage.kubectl(&["rollout", "status", "statefulset/tsujiban-audit", "-n", SYSTEM_NAMESPACE, "--timeout=120s"]).await?.ok()?;
+
+    group.apply(json!({"displayName": "その後の変更"})).await?;
+    recorded(&stage, "restored", &["Tenant OPERATE"]).await?;
+    auditor.export("after").await?;
+    let verdict = auditor.judge("after", &["before", "lost", "after"]).await?;
+    ensure!(verdict["verdict"] == "intact" && verdict["gaps"] == 1, "{verdict}");
+    // what a file says is not what was signed
+    let path = auditor.path("after.jsonl");
+    let text = fs::read_to_string(&path)?;
+    let left_out = text.lines().nth(2).context("an entry")?;
+    fs::write(&path, text.replacen(&format!("{left_out}\n"), "", 1))?;
+    let verdict = auditor.judge("after", &["after"]).await?;
+    ensure!(verdict["verdict"] == "tampered", "{verdict}");
+    group.erase().await
+}
+
+/// Whoever judges a history, with what an auditor has.
+struct Auditor<'a> {
+    stage: &'a Stage,
+    folder: TempDir,
+    key: String,
+}
+
+impl Auditor<'_> {
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).to_string_lossy().into_owned()
+    }
+
+    /// Exports the history of group `restored`, with a checkpoint of the same name.
+    async fn export(&self, name: &str) -> Result<()> {
+        let (file, checkpoint) = (self.path(&format!("{name}.jsonl")), self.path(&format!("{name}.checkpoint")));
+        self.stage.tsujiban(&["audit", "export", "restored", "--output", &file, "--save-checkpoint", &checkpoint]).await?.ok()?;
+        Ok(())
+    }
+
+    async fn judge(&self, export: &str, checkpoints: &[&str]) -> Result<Value> {
+        let (file, checkpoints) =
+            (self.path(&format!("{export}.jsonl")), checkpoints.iter().map(|name| self.path(&format!("{name}.checkpoint"))));
+        let mut command = vec!["audit".to_owned(), "verify".to_owned(), file, "--key".to_owned(), self.key.clone()];
+        command.extend(checkpoints.flat_map(|path| ["--checkpoint".to_owned(), path]));
+        let command: Vec<&str> = command.iter().map(String::as_str).collect();
+        self.stage.tsujiban(&command).await?.json()
+    }
+}
+
+/// The environment's public key, as the service says it when it starts.
+async fn key(stage: &Stage) -> Result<String> {
+    let said = stage.kubectl(&["logs", "statefulset/tsujiban-audit", "-n", SYSTEM_NAMESPACE]).await?.ok()?;
+    let key = said.out.lines().find(|line| line.starts_with("audit.tsujiban.dev/")).context("the service does not say its key")?;
+    Ok(key.to_owned())
+}
+
+/// Where the audit service's volume lies.
+async fn volume(stage: &Stage) -> Result<PathBuf> {
+    let claim = ["get", "persistentvolumeclaim", "data-tsujiban-audit-0", "-n", SYSTEM_NAMESPACE, "-o", "json"];
+    let claim = stage.kubectl(&claim).await?.ok()?.json()?;
+    Ok(stage.state.join("volumes").join(claim["spec"]["volumeName"].as_str().context("the claim has no volume")?))
+}
+
+/// Copies a folder, owners and rights included.
+fn duplicate(from: &Path, to: &Path) -> Result<()> {
+    let copied = Command::new("cp").arg("--archive").args([from, to]).status()?;
+    ensure!(copied.success(), "cp {} {}: {copied}", from.display(), to.display());
+    Ok(())
+}
+
+/// The number of the newest root list, as the name of its object.
+fn newest_list(stage: &Stage) -> Result<String> {
+    let lists = fs::read_dir(stage.state.join("s3/objects/tsujiban-audit/roots"))?;
+    let names = lists.map(|list| Ok(list?.file_name().to_string_lossy().into_owned())).collect::<Result<Vec<_>>>()?;
+    names.into_iter().max().context("no root list yet")
 }
 
 /// How many audit services there are, and waits for it.

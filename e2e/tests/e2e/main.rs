@@ -15,3 +15,4 @@ mod reconcile;
 mod release;
 mod replicas;
 mod staff;
+mod traces;

@@ -86,7 +86,7 @@ impl Generator {
         let mut rng = Rng::new(self.seed, "sequence", number);
         let end = self.end(number / SAME_END);
         let mut start = if rng.percent(40) { self.declared(&mut rng, 'a') } else { end.clone() };
-        self.alter(&mut rng, &mut start.tenant, !start.devices.is_empty());
+        self.alter(&mut rng, &mut start.tenant);
         let mut story = Story { made_by: self, rng, steps: Vec::new(), now: start.clone(), is_built: true, devices_made: 0 };
         story.begin(&start);
         for _ in 0..story.rng.between(1, 6) {
@@ -99,7 +99,9 @@ impl Generator {
     fn declared(&self, rng: &mut Rng, mark: char) -> Declared {
         let mut tenant = self.tenants.value(rng);
         let count = if rng.percent(20) { 0 } else { rng.between(1, DEVICES.len()) };
-        fit_quota(rng, &mut tenant, count > 0);
+        if count > 0 {
+            fit_quota(rng, &mut tenant);
+        }
         let sites = SITES[..rng.between(usize::from(count > 0), SITES.len())].iter();
         let sites = sites.map(|name| ((*name).to_owned(), self.sites.value(rng))).collect();
         let secrets = SECRETS.iter().take(if count > 0 { rng.between(0, 2) } else { 0 });
@@ -137,15 +139,16 @@ impl Generator {
         }
     }
 
-    fn alter(&self, rng: &mut Rng, tenant: &mut Value, has_devices: bool) {
+    /// Changes a Tenant whose group may have Devices.
+    fn alter(&self, rng: &mut Rng, tenant: &mut Value) {
         self.tenants.change(rng, tenant);
-        fit_quota(rng, tenant, has_devices);
+        fit_quota(rng, tenant);
     }
 }
 
 /// A group with Devices needs room for their Secrets: what the quota refuses is tried again after minutes, by design.
-fn fit_quota(rng: &mut Rng, tenant: &mut Value, has_devices: bool) {
-    if has_devices && tenant["quota"]["secrets"].is_number() {
+fn fit_quota(rng: &mut Rng, tenant: &mut Value) {
+    if tenant["quota"]["secrets"].is_number() {
         tenant["quota"]["secrets"] = json!(rng.pick(&[10, 1000, 20_000]));
     }
 }
@@ -236,7 +239,7 @@ impl Story<'_> {
 
     fn alter(&mut self) {
         let mut spec = if self.is_built { self.now.tenant.clone() } else { self.made_by.tenants.value(&mut self.rng) };
-        self.made_by.alter(&mut self.rng, &mut spec, true);
+        self.made_by.alter(&mut self.rng, &mut spec);
         self.tenant(spec);
     }
 
