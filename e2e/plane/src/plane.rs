@@ -372,6 +372,8 @@ impl Plane {
             "--kube-api-qps=1000",
             "--kube-api-burst=2000",
             "--concurrent-namespace-syncs=20",
+            // what a quota is charged for creations that were cut off is recounted every 5 minutes, unless something says otherwise
+            "--resource-quota-sync-period=20s",
         ];
         let own = [
             format!("--secure-port={}", self.controllers_port),

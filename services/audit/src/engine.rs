@@ -5,6 +5,7 @@
 //! With PostgreSQL there may be several: each locks the logs of its batch first, and looks whether they are as it remembers them.
 
 pub mod cache;
+mod known;
 mod load;
 mod mark;
 mod prepare;
@@ -27,8 +28,8 @@ use tsujiban_sealing::{KeyError, Keyring, Random, SealingError};
 
 use crate::owner::Owner;
 
+pub use self::known::{edge, open as open_day_key};
 pub use self::load::LoadedKey;
-pub use self::prepare::{edge, open as open_day_key};
 pub use self::rows::{Conn, GoneDay, KeyRow};
 
 /// How many calls wait at most.

@@ -13,8 +13,9 @@ use tsujiban_core::error::chain;
 use tsujiban_database::Backend;
 use tsujiban_history::Day;
 
+use super::known::{Ids, Known, Memory, REMEMBERED_US};
 use super::mark::Mark;
-use super::prepare::{Ids, Known, Memory, Prepared, REMEMBERED_US};
+use super::prepare::Prepared;
 use super::recent::{Recent, SEGMENT};
 use super::rows::{Conn, Rows};
 use super::{Added, EngineError, EngineParts, Request, Standing, Work, load};
