@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use kube::Client;
 use serde_json::Value;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tsujiban_api::names::SYSTEM_NAMESPACE;
 
 /// Tests that break something that all share (S3, the operator, a CRD) hold this alone; all others hold it together.
 static SHARED: LazyLock<RwLock<()>> = LazyLock::new(RwLock::default);
@@ -87,6 +88,21 @@ impl Stage {
     #[allow(clippy::unused_async)] // as above
     pub async fn helm(&self, arguments: &[&str]) -> Result<Answer> {
         run(Command::new("helm").args(arguments))
+    }
+
+    /// Changes values of the release, such as `operator.replicas=2`.
+    pub async fn set(&self, values: &[&str]) -> Result<()> {
+        let chart = self.checkout.join("charts/tsujiban").to_string_lossy().into_owned();
+        let mut arguments = vec!["upgrade", "tsujiban", &chart, "-n", SYSTEM_NAMESPACE, "--reset-then-reuse-values"];
+        arguments.extend(values.iter().flat_map(|value| ["--set", *value]));
+        self.helm(&arguments).await?.ok()?;
+        Ok(())
+    }
+
+    /// Waits until what runs of a workload, such as `statefulset/tsujiban-audit`, is what its spec says, and ready.
+    pub async fn rolled_out(&self, workload: &str) -> Result<()> {
+        self.kubectl(&["rollout", "status", workload, "-n", SYSTEM_NAMESPACE, "--timeout=120s"]).await?.ok()?;
+        Ok(())
     }
 
     /// Starts, stops, pauses or resumes a program of our cluster, such as `s3`.

@@ -188,13 +188,21 @@ where
     settle(&Api::namespaced(client.clone(), namespace), found, &desired).await
 }
 
-/// The same, for a kind of which objects that others made matter too: answers those as well. As many requests.
-pub async fn sync_among<K>(client: &Client, namespace: &str, ours: &str, before: Before, desired: Vec<K>) -> Result<Vec<K>, ApplyError>
+/// The same, for a kind of which objects that others made matter too: answers those as well. As many requests. What has one of our `names`
+/// is ours also when somebody took its labels away: nobody's rights outlive their being wanted.
+pub async fn sync_among<K>(
+    client: &Client,
+    namespace: &str,
+    (ours, names): (&str, &[&str]),
+    before: Before,
+    desired: Vec<K>,
+) -> Result<Vec<K>, ApplyError>
 where
     K: Generated + Resource<Scope = NamespaceResourceScope>,
 {
     let found = list(client, namespace, "", before).await?;
-    let (mine, others): (Vec<K>, Vec<K>) = found.into_iter().partition(|object| carries(object, ours));
+    let is_ours = |object: &K| carries(object, ours) || names.contains(&object.name_any().as_str());
+    let (mine, others): (Vec<K>, Vec<K>) = found.into_iter().partition(is_ours);
     let mut live = settle(&Api::namespaced(client.clone(), namespace), mine, &desired).await?;
     live.extend(others);
     Ok(live)

@@ -51,11 +51,15 @@ pub const LIMITS: &str = "tenant";
 pub const POLICY_DENY_ALL: &str = "deny-all";
 pub const POLICY_DNS: &str = "dns";
 pub const POLICY_COLLECTOR: &str = "collector";
+/// A NetworkPolicy of one of these names in a group's namespace is the operator's, whatever its labels say.
+pub const POLICIES: [&str; 3] = [POLICY_DENY_ALL, POLICY_DNS, POLICY_COLLECTOR];
 
 /// ClusterRoles of the chart that the operator binds in a group's namespace, and the RoleBindings' names.
 pub const ROLE_OWNER: &str = "tsujiban-tenant-owner";
 pub const ROLE_COLLECTOR: &str = "tsujiban-collector";
 pub const ROLE_OPERATOR: &str = "tsujiban-operator-tenant";
+/// A RoleBinding of one of these names in a group's namespace is the operator's, whatever its labels say.
+pub const ROLE_BINDINGS: [&str; 3] = [ROLE_OPERATOR, ROLE_COLLECTOR, ROLE_OWNER];
 
 /// The operator's ServiceAccount in the system namespace.
 pub const OPERATOR: &str = "tsujiban-operator";

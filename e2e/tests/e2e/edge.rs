@@ -27,7 +27,7 @@ async fn only_the_gateway_is_let_in_and_only_while_the_edge_is_on() -> Result<()
         stage.kubectl(&["create", "namespace", namespace]).await?.ok()?;
     }
     let shown = let_in(&stage).await;
-    set(&stage, &["edge.enabled=false"]).await?;
+    stage.set(&["edge.enabled=false"]).await?;
     stage.kubectl(&["delete", "namespace", "e2e-gateway", "e2e-elsewhere", "--wait=false"]).await?.ok()?;
     shown
 }
@@ -39,23 +39,11 @@ async fn let_in(stage: &Stage) -> Result<()> {
     let reaches = async |probe: &Probe<'_>| probe.reaches(&host, 8443).await;
     ensure!(!reaches(&gateway).await?, "the gateway is let in while the edge is off");
 
-    set(stage, &OPEN).await?;
+    stage.set(&OPEN).await?;
     until("the gateway is let in", Duration::from_mins(1), || async { Ok(reaches(&gateway).await?.then_some(())) }).await?;
     ensure!(!reaches(&elsewhere).await?, "another namespace is let in as well");
     stage.kubectl(&["get", "ingress", "tsujiban", "-n", SYSTEM_NAMESPACE]).await?.ok()?;
 
-    set(stage, &["edge.enabled=false"]).await?;
+    stage.set(&["edge.enabled=false"]).await?;
     until("the gateway is kept out again", Duration::from_mins(1), || async { Ok((!reaches(&gateway).await?).then_some(())) }).await
-}
-
-/// Changes values of the release.
-async fn set(stage: &Stage, values: &[&str]) -> Result<()> {
-    let chart = stage.checkout.join("charts/tsujiban");
-    let chart = chart.to_string_lossy();
-    let mut arguments = vec!["upgrade", "tsujiban", &chart, "-n", SYSTEM_NAMESPACE, "--reset-then-reuse-values"];
-    for value in values {
-        arguments.extend(["--set", value]);
-    }
-    stage.helm(&arguments).await?.ok()?;
-    Ok(())
 }

@@ -209,7 +209,7 @@ async fn a_history_is_judged_and_goes_on_behind_a_declared_gap() -> Result<()> {
     ensure!(pod["status"]["containerStatuses"][0]["ready"] == false, "a history that lacks entries takes more: {pod}");
     let reason = "a test put an older copy in the volume's place";
     stage.tsujiban(&["audit", "declare-gap", "--all", "--reason", reason, "--yes"]).await?.ok()?;
-    stage.kubectl(&["rollout", "status", "statefulset/tsujiban-audit", "-n", SYSTEM_NAMESPACE, "--timeout=120s"]).await?.ok()?;
+    stage.rolled_out("statefulset/tsujiban-audit").await?;
 
     group.apply(json!({"displayName": "その後の変更"})).await?;
     recorded(&stage, "restored", &["Tenant OPERATE"]).await?;
@@ -288,6 +288,5 @@ async fn scale(stage: &Stage, replicas: u32) -> Result<()> {
     let (wanted, reached) = (format!("--replicas={replicas}"), format!("--for=jsonpath={{.status.replicas}}={replicas}"));
     stage.kubectl(&["scale", "statefulset/tsujiban-audit", "-n", SYSTEM_NAMESPACE, &wanted]).await?.ok()?;
     stage.kubectl(&["wait", "statefulset/tsujiban-audit", "-n", SYSTEM_NAMESPACE, &reached, "--timeout=60s"]).await?.ok()?;
-    stage.kubectl(&["rollout", "status", "statefulset/tsujiban-audit", "-n", SYSTEM_NAMESPACE, "--timeout=120s"]).await?.ok()?;
-    Ok(())
+    stage.rolled_out("statefulset/tsujiban-audit").await
 }

@@ -45,13 +45,8 @@ async fn take_over(stage: &Stage) -> Result<()> {
 
 /// Sets the number of operators by the chart's value, and waits until all of them are ready.
 async fn replicas(stage: &Stage, count: u8) -> Result<()> {
-    let chart = stage.checkout.join("charts/tsujiban");
-    let value = format!("operator.replicas={count}");
-    stage
-        .helm(&["upgrade", "tsujiban", &chart.to_string_lossy(), "-n", SYSTEM_NAMESPACE, "--reset-then-reuse-values", "--set", &value])
-        .await?
-        .ok()?;
-    stage.kubectl(&["rollout", "status", "deployment/tsujiban-operator", "-n", SYSTEM_NAMESPACE, "--timeout=120s"]).await?.ok()?;
+    stage.set(&[&format!("operator.replicas={count}")]).await?;
+    stage.rolled_out("deployment/tsujiban-operator").await?;
     until("as many operators as were asked for", Duration::from_mins(1), || async {
         Ok((pods(stage).await?.len() == usize::from(count)).then_some(()))
     })

@@ -7,7 +7,6 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tsujiban_api::names::SYSTEM_NAMESPACE;
 use tsujiban_e2e::inside::Inside;
 use tsujiban_e2e::manifests::Group;
 use tsujiban_e2e::stage::Stage;
@@ -54,12 +53,9 @@ async fn traced(stage: &Stage, receiver: &Receiver) -> Result<()> {
 
 /// Gives the release these values, and waits until what runs has them.
 async fn set(stage: &Stage, values: &[&str]) -> Result<()> {
-    let chart = stage.checkout.join("charts/tsujiban").to_string_lossy().into_owned();
-    let mut command = vec!["upgrade", "tsujiban", &chart, "-n", SYSTEM_NAMESPACE, "--reset-then-reuse-values"];
-    command.extend(values.iter().flat_map(|value| ["--set", *value]));
-    stage.helm(&command).await?.ok()?;
+    stage.set(values).await?;
     for workload in WORKLOADS {
-        stage.kubectl(&["rollout", "status", workload, "-n", SYSTEM_NAMESPACE, "--timeout=120s"]).await?.ok()?;
+        stage.rolled_out(workload).await?;
     }
     Ok(())
 }

@@ -114,13 +114,13 @@ pub async fn isolate(client: &Client, id: &Identity, before: Before, objects: Ob
     let ours = build::ours(&id.group);
     let Objects { network_policies, resource_quotas, limit_ranges, service_accounts, role_bindings, config_maps, cron_jobs } = objects;
     let bound = gain_rights(client, &namespace, before, role_bindings.first()).await?;
-    let network_policies = sync_among(client, &namespace, &ours, before, network_policies).await?;
+    let network_policies = sync_among(client, &namespace, (&ours, &names::POLICIES), before, network_policies).await?;
     let resource_quotas = sync(client, &namespace, &ours, before, resource_quotas).await?;
     let limit_ranges = sync(client, &namespace, &ours, before, limit_ranges).await?;
     let service_accounts = sync(client, &namespace, &ours, before, service_accounts).await?;
     let role_bindings = match (before, bound) {
         (Before::Nothing, Some(bound)) => settle(&Api::namespaced(client.clone(), &namespace), vec![bound], &role_bindings).await?,
-        _ => sync_among(client, &namespace, &ours, Before::Unknown, role_bindings).await?,
+        _ => sync_among(client, &namespace, (&ours, &names::ROLE_BINDINGS), Before::Unknown, role_bindings).await?,
     };
     let config_maps = match config_maps {
         Some(config_maps) => sync(client, &namespace, &ours, before, config_maps).await?,

@@ -92,8 +92,7 @@ fn answers(subjects: &[Subject], deviations: &[Deviation]) -> Vec<OwnerAnswers> 
 }
 
 fn wanted(context: &Context, tenant: &ValidTenant, live: &Live) -> Wanted {
-    let generated = [names::ROLE_OPERATOR, names::ROLE_COLLECTOR, names::ROLE_OWNER];
-    let has_foreign = live.role_bindings.iter().any(|binding| !generated.contains(&binding.name_any().as_str()));
+    let has_foreign = live.role_bindings.iter().any(|binding| !names::ROLE_BINDINGS.contains(&binding.name_any().as_str()));
     // who owns other groups matters only to bindings that others made
     let others: BTreeSet<String> = if has_foreign {
         let all = context.tenants.state();

@@ -111,6 +111,17 @@ async fn drift_is_repaired() {
     assert_eq!(world.apiserver.writes(), NOTHING);
 }
 
+/// C13: who no longer owns a group has no rights in it, also where somebody took the labels away by which the binding is known.
+#[tokio::test]
+async fn the_rights_of_owners_go_with_them() {
+    let mut world = ready().await;
+    let binding = format!("{BINDINGS}/tsujiban-tenant-owner");
+    world.apiserver.edit(&binding, |binding| binding["metadata"]["labels"] = json!({}));
+    world.declare_tenant("u1", |spec| spec["owners"] = json!([]));
+    world.reconcile_tenant().await.unwrap();
+    assert!(world.apiserver.get(&binding).is_none());
+}
+
 /// C7: a namespace that is somebody else's is never touched.
 #[tokio::test]
 async fn a_taken_namespace_is_left_alone() {

@@ -70,12 +70,12 @@ pub fn seen_at_once(rng: &mut Rng) -> Drift {
 /// Everything that is generated, and where it is.
 fn generated() -> Vec<(String, &'static str)> {
     let names = [
-        (NETWORK, "networkpolicies", &[names::POLICY_DENY_ALL, names::POLICY_DNS, names::POLICY_COLLECTOR][..]),
+        (NETWORK, "networkpolicies", &names::POLICIES[..]),
         (CORE, "resourcequotas", &[names::QUOTA]),
         (CORE, "limitranges", &[names::LIMITS]),
         (CORE, "serviceaccounts", &[names::COLLECTOR]),
         (CORE, "configmaps", &[names::CA_CONFIGMAP]),
-        (RIGHTS, "rolebindings", &[names::ROLE_OPERATOR, names::ROLE_COLLECTOR, names::ROLE_OWNER]),
+        (RIGHTS, "rolebindings", &names::ROLE_BINDINGS),
         ("apis/batch/v1", "cronjobs", &[names::CRONJOB]),
     ];
     let each = |(version, kind, names): (&str, &str, &'static [&'static str])| {
