@@ -16,6 +16,7 @@ cluster := $(CURDIR)/e2e/cluster
 tool = $$($(cluster)/path $(1))
 # all packages at once, so that nothing is compiled twice with other features
 most = --workspace --exclude tsujiban-e2e
+plane = build/cargo test --profile optimized $(most) --test plane
 
 .PHONY: help
 help: ## print the targets
@@ -59,15 +60,14 @@ test-unit: ## the tests that need no cluster
 test-plane: ## the operator on a real apiserver without nodes: attacks, rights, losses, handovers, stalls; then crash points and the soak
 	@$(cluster)/install cluster build
 	@$(cluster)/build etcd kube-apiserver kube-controller-manager kubectl helm
-	build/cargo test $(most) --test plane -- --test-threads 2 --skip crashes:: --skip soak::
-	build/cargo test $(most) --test plane -- --test-threads 1 crashes:: soak::
+	$(plane) -- --test-threads 2 --skip crashes:: --skip soak::
+	$(plane) -- --test-threads 1 crashes:: soak::
 
 .PHONY: soak
 soak: ## histories of a group that are made up: N=10000 SEED=1 FROM=0, or one again: SEED=1 ONLY=17
 	@$(cluster)/install cluster build
 	@$(cluster)/build etcd kube-apiserver kube-controller-manager kubectl helm
-	RUST_LOG=$${RUST_LOG:-off} SOAK_N=$(N) SOAK_FROM=$(FROM) SOAK_SEED=$(SEED) SOAK_ONLY=$(ONLY) CARGO_PROFILE_RELEASE_LTO=off \
-	build/cargo test --release $(most) --test plane soak:: -- --nocapture
+	RUST_LOG=$${RUST_LOG:-off} SOAK_N=$(N) SOAK_FROM=$(FROM) SOAK_SEED=$(SEED) SOAK_ONLY=$(ONLY) $(plane) soak:: -- --nocapture
 
 .PHONY: test-e2e
 test-e2e: ## the tests on a real cluster
