@@ -161,7 +161,8 @@ async fn go_through(
         Err(wrong) => {
             outcome.invalid = Some(validate::sentences(&wrong));
             outcome.fresh = None;
-            return Ok(());
+            let kept = apply::keep(&context.client, id, &context.platform.system_namespace).await;
+            return kept.map_err(|error| noted(&mut outcome.isolation, error, TenantError::Isolation));
         }
     };
     outcome.suspended = valid.suspended;

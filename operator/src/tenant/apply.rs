@@ -209,7 +209,7 @@ pub async fn close(client: &Client, id: &Identity, system_namespace: &str) -> Re
     let ours = build::ours(&id.group);
     let binding = build::operator_binding(id, system_namespace);
     gain_rights(client, &namespace, Before::Unknown, Some(&binding)).await?;
-    sync(client, &namespace, &ours, Before::Unknown, build::closed_policies(id)).await?;
+    sync_among(client, &namespace, (&ours, &names::POLICIES), Before::Unknown, build::closed_policies(id)).await?;
     let api: Api<CronJob> = Api::namespaced(client.clone(), &namespace);
     let found = api.get_opt(names::CRONJOB).await.map_err(failed::<CronJob>("read", Some(&namespace), names::CRONJOB))?;
     if found.is_some_and(|job| job.spec.suspend != Some(true)) {
@@ -221,5 +221,16 @@ pub async fn close(client: &Client, id: &Identity, system_namespace: &str) -> Re
         ))?;
     }
     hold_jobs(client, &namespace, true).await?;
-    sync(client, &namespace, &ours, Before::Unknown, vec![binding]).await.map(drop)
+    sync_among(client, &namespace, (&ours, &names::ROLE_BINDINGS), Before::Unknown, vec![binding]).await.map(drop)
+}
+
+/// Keeps a group whose spec cannot be built in the operator's hands, and closed to all but what is let in already: what of it does not
+/// depend on the spec. A group that was never built stays so.
+pub async fn keep(client: &Client, id: &Identity, system_namespace: &str) -> Result<(), ApplyError> {
+    let found = live_namespace(client, &id.group).await?;
+    let Some(held) = found.filter(|found| claim(id, Some(found)) == Claim::Ours) else { return Ok(()) };
+    write(&Api::all(client.clone()), &build::namespace(id, incarnation(&held).as_ref()), Some(&held)).await?;
+    let namespace = names::namespace(&id.group);
+    gain_rights(client, &namespace, Before::Unknown, Some(&build::operator_binding(id, system_namespace))).await?;
+    ensure(&Api::namespaced(client.clone(), &namespace), &build::deny_all(id)).await.map(drop)
 }

@@ -22,7 +22,7 @@ use super::validate::ValidTenant;
 
 pub use labels::{claim, object, ours};
 pub use namespace::namespace;
-pub use network_policies::closed as closed_policies;
+pub use network_policies::{closed as closed_policies, deny_all};
 pub use role_bindings::operator as operator_binding;
 
 /// All that decides how a group's namespace looks.

@@ -118,7 +118,7 @@ async fn the_rights_of_owners_go_with_them() {
     let binding = format!("{BINDINGS}/tsujiban-tenant-owner");
     world.apiserver.edit(&binding, |binding| binding["metadata"]["labels"] = json!({}));
     world.declare_tenant("u1", |spec| spec["owners"] = json!([]));
-    world.reconcile_tenant().await.unwrap();
+    world.settle_tenant().await;
     assert!(world.apiserver.get(&binding).is_none());
 }
 
@@ -156,6 +156,23 @@ async fn a_bad_spec_keeps_what_works() {
     assert_eq!(world.condition(TENANT, "Ready"), "False InvalidSpec");
     assert_eq!(world.condition(TENANT, "IsolationReady"), "True Isolated");
     assert_eq!(world.apiserver.writes(), [format!("PATCH {TENANT}/status")]);
+    // what does not depend on the spec is still kept as it must be
+    world.apiserver.remove(&format!("{POLICIES}/deny-all"));
+    world.apiserver.edit(&format!("{BINDINGS}/tsujiban-operator-tenant"), |binding| binding["subjects"] = json!([]));
+    world.settle_tenant().await;
+    let wanted = ["rolebindings/tsujiban-operator-tenant", "networkpolicies/deny-all"];
+    let writes = world.apiserver.writes();
+    assert!(writes.len() == 2 && wanted.iter().zip(&writes).all(|(wanted, write)| write.ends_with(wanted)), "{writes:?}");
+}
+
+/// A group that was never built is not begun with a spec that cannot be.
+#[tokio::test]
+async fn a_bad_spec_builds_nothing() {
+    let mut world = World::new().await;
+    world.declare_tenant("u1", |spec| spec["network"]["deviceCIDRs"] = json!(["10.0.0.0/8"]));
+    world.settle_tenant().await;
+    assert_eq!(world.condition(TENANT, "Ready"), "False InvalidSpec");
+    assert!(world.apiserver.get(NAMESPACE).is_none());
 }
 
 #[tokio::test]

@@ -40,7 +40,7 @@ pub fn closed(id: &Identity) -> Vec<NetworkPolicy> {
 
 /// Nothing in, nothing out. The rules name a pod that cannot be: a list that is left out or empty could be filled by another
 /// manager, and the apiserver takes an explicit empty list for a change each time.
-fn deny_all(id: &Identity) -> NetworkPolicy {
+pub fn deny_all(id: &Identity) -> NetworkPolicy {
     NetworkPolicy {
         metadata: labels::object(id, POLICY_DENY_ALL),
         spec: Some(NetworkPolicySpec {

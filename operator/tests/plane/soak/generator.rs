@@ -261,6 +261,9 @@ impl Story<'_> {
         };
         let broken = schema.broken();
         let broken: &Broken = self.rng.pick(&broken);
+        if broken.is_void(&spec) {
+            return self.alter();
+        }
         let because = format!("{}: {}", broken.path, broken.value.as_ref().map_or("missing".to_owned(), ToString::to_string));
         self.steps.push(Step::Refused { kind: schema.kind, name, spec: schema.spoil(&spec, broken), because });
     }

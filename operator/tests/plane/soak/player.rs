@@ -114,10 +114,8 @@ impl<'a> Player<'a> {
         match step {
             Step::Tenant(spec) => self.tenant(spec).await,
             Step::Rejected(spec) => {
-                if get(self.stage.admin(), &self.path("Tenant", "")).await.is_ok() {
-                    // the operator may never see what is replaced at once, and what follows needs the namespace of something it built
-                    self.has_namespace().await?;
-                }
+                // the operator may never see what is replaced at once, and what follows needs a group that was built
+                self.is_answered().await?;
                 self.tenant(spec).await?;
                 self.tenant_says("False", "InvalidSpec").await
             }
@@ -216,6 +214,19 @@ impl<'a> Player<'a> {
 
     async fn has_namespace(&self) -> Result<()> {
         until("the group has its namespace", || async { Ok((self.namespace().await?["status"]["phase"] == "Active").then_some(())) }).await
+    }
+
+    /// Waits until the operator has built what the Tenant says, or has said that it does not. A Tenant that is not there is answered.
+    async fn is_answered(&self) -> Result<()> {
+        let path = self.path("Tenant", "");
+        until("the Tenant is answered", || async {
+            let Ok(tenant) = get(self.stage.admin(), &path).await else { return Ok(Some(())) };
+            let ready = ready(&tenant);
+            let is_answered = ready["status"] == "True" || ready["reason"] == "InvalidSpec";
+            ensure!(is_answered && ready["observedGeneration"] == tenant["metadata"]["generation"], "it has {ready}");
+            Ok(Some(()))
+        })
+        .await
     }
 
     async fn refused(&self, kind: &str, name: &str, spec: &Value) -> Result<()> {

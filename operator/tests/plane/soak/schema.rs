@@ -43,6 +43,15 @@ pub struct Broken {
     pub value: Option<Value>,
 }
 
+impl Broken {
+    /// Whether a field would be missing where nothing else is: where the apiserver allows null there, it takes that for null.
+    pub fn is_void(&self, spec: &Value) -> bool {
+        let parent = self.path.rsplit_once('.').and_then(|(parent, _)| spec.pointer(&format!("/{}", parent.replace('.', "/"))));
+        let is_bare = |parent: &Value| parent.is_null() || parent.as_object().is_some_and(|fields| fields.len() < 2);
+        self.value.is_none() && parent.is_some_and(is_bare)
+    }
+}
+
 impl Schema {
     pub fn new(kind: &'static str, crd: &Value, sources: &'static [Source]) -> Self {
         let root = crd.pointer("/spec/versions/0/schema/openAPIV3Schema").expect("a schema").clone();
