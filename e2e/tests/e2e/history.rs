@@ -178,8 +178,8 @@ async fn an_outage_of_the_history_stops_what_must_not_happen_unrecorded() -> Res
 async fn a_history_is_judged_and_goes_on_behind_a_declared_gap() -> Result<()> {
     let stage = Stage::find().await?;
     let _alone = Stage::alone().await;
-    let group = Group::create(&stage, "restored", 93).await?;
-    recorded(&stage, "restored", &["Tenant CREATE"]).await?;
+    let group = Group::create(&stage, "judged", 93).await?;
+    recorded(&stage, "judged", &["Tenant CREATE"]).await?;
     let auditor = Auditor { stage: &stage, folder: tempfile::tempdir()?, key: key(&stage).await? };
     auditor.export("before").await?;
     let verdict = auditor.judge("before", &["before"]).await?;
@@ -190,7 +190,7 @@ async fn a_history_is_judged_and_goes_on_behind_a_declared_gap() -> Result<()> {
     duplicate(&volume, &copy)?;
     scale(&stage, 1).await?;
     group.apply(json!({"displayName": "失われた変更"})).await?;
-    recorded(&stage, "restored", &["Tenant OPERATE"]).await?;
+    recorded(&stage, "judged", &["Tenant OPERATE"]).await?;
     auditor.export("lost").await?;
     let newest = newest_list(&stage)?;
     until("the roots are in the bucket", Duration::from_mins(3), || async { Ok((newest_list(&stage)? > newest).then_some(())) }).await?;
@@ -200,7 +200,7 @@ async fn a_history_is_judged_and_goes_on_behind_a_declared_gap() -> Result<()> {
     stage.kubectl(&["scale", "statefulset/tsujiban-audit", "-n", SYSTEM_NAMESPACE, "--replicas=1"]).await?.ok()?;
 
     until("it is read all the same", SOON, || async {
-        let found = entries(&stage, "restored", &[]).await?;
+        let found = entries(&stage, "judged", &[]).await?;
         ensure!(found.iter().all(|entry| text(entry, "operation") != "OPERATE"), "the change is not lost: {found:?}");
         Ok(Some(()))
     })
@@ -212,7 +212,7 @@ async fn a_history_is_judged_and_goes_on_behind_a_declared_gap() -> Result<()> {
     stage.rolled_out("statefulset/tsujiban-audit").await?;
 
     group.apply(json!({"displayName": "その後の変更"})).await?;
-    recorded(&stage, "restored", &["Tenant OPERATE"]).await?;
+    recorded(&stage, "judged", &["Tenant OPERATE"]).await?;
     auditor.export("after").await?;
     let verdict = auditor.judge("after", &["before", "lost", "after"]).await?;
     ensure!(verdict["verdict"] == "intact" && verdict["gaps"] == 1, "{verdict}");
@@ -238,10 +238,10 @@ impl Auditor<'_> {
         self.folder.path().join(name).to_string_lossy().into_owned()
     }
 
-    /// Exports the history of group `restored`, with a checkpoint of the same name.
+    /// Exports the history of group `judged`, with a checkpoint of the same name.
     async fn export(&self, name: &str) -> Result<()> {
         let (file, checkpoint) = (self.path(&format!("{name}.jsonl")), self.path(&format!("{name}.checkpoint")));
-        self.stage.tsujiban(&["audit", "export", "restored", "--output", &file, "--save-checkpoint", &checkpoint]).await?.ok()?;
+        self.stage.tsujiban(&["audit", "export", "judged", "--output", &file, "--save-checkpoint", &checkpoint]).await?.ok()?;
         Ok(())
     }
 
