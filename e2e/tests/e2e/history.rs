@@ -178,7 +178,7 @@ async fn an_outage_of_the_history_stops_what_must_not_happen_unrecorded() -> Res
 async fn a_history_is_judged_and_goes_on_behind_a_declared_gap() -> Result<()> {
     let stage = Stage::find().await?;
     let _alone = Stage::alone().await;
-    let group = Group::create(&stage, "judged", 93).await?;
+    let group = Group::create(&stage, "judged", 95).await?;
     recorded(&stage, "judged", &["Tenant CREATE"]).await?;
     let auditor = Auditor { stage: &stage, folder: tempfile::tempdir()?, key: key(&stage).await? };
     auditor.export("before").await?;
