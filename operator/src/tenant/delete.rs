@@ -7,7 +7,7 @@ use tsujiban_api::tenant::DeletionPolicy;
 use tsujiban_api::{Tenant, names};
 use tsujiban_core::id::IncarnationId;
 
-use super::apply::close;
+use super::apply::{annotate, close};
 use super::belongs_to;
 use super::claim::{incarnation, is_terminating};
 use super::dereference::live_namespace;
@@ -116,6 +116,10 @@ pub async fn clean_up(context: &Context, cached: &Tenant, id: &Identity) -> Resu
             tracing::info!(group = %id.group, ?incarnation, "the group and everything of it is erased");
         }
         Decision::Close => {
+            if let (Some(namespace), Some(incarnation)) = (&namespace, &incarnation) {
+                // by it the group is found again; somebody may have taken it away
+                annotate(&context.client, id, namespace, incarnation).await?;
+            }
             match close(&context.client, id, &context.platform.system_namespace).await {
                 Err(error) if error.is_terminating() => {}
                 other => other?,

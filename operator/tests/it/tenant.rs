@@ -214,6 +214,20 @@ async fn a_retained_group_comes_back() {
     assert_eq!(world.apiserver.get(CRONJOB).unwrap()["spec"]["suspend"], json!(false));
 }
 
+/// C25: what leads back to a retained group is there when its Tenant goes, also where somebody took it away a moment before.
+#[tokio::test]
+async fn the_way_back_to_a_retained_group_is_kept() {
+    let mut world = ready().await;
+    world.apiserver.edit(NAMESPACE, |namespace| namespace["metadata"]["annotations"] = json!({}));
+    world.delete(TENANT);
+    world.settle_tenant().await;
+    assert!(world.apiserver.get(TENANT).is_none());
+    world.declare_tenant("u2", |_| ());
+    world.settle_tenant().await;
+    assert_eq!(world.condition(TENANT, "Ready"), "True Ready");
+    assert_eq!(world.apiserver.get(NAMESPACE).unwrap()["metadata"]["annotations"]["tsujiban.dev/incarnation"], json!(FIRST));
+}
+
 /// C25: with Erase the data is unreadable first, then the namespace goes, then the Tenant.
 #[tokio::test]
 async fn an_erased_group_leaves_nothing() {
