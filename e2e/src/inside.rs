@@ -21,12 +21,12 @@ impl Inside {
         command
     }
 
-    /// Starts one of our own binaries.
-    pub fn start(stage: &Stage, program: &str, arguments: &[&str]) -> Result<Self> {
+    /// Starts one of our own binaries. What it prints goes to `stdout`.
+    pub fn start(stage: &Stage, program: &str, arguments: &[&str], stdout: Stdio) -> Result<Self> {
         let path = stage.cli.with_file_name(program);
         ensure!(path.exists(), "{} is missing; run `make test-e2e`", path.display());
         let mut start = Self::enter(stage);
-        start.args(["timeout", "900"]).arg(&path).args(arguments).stdout(Stdio::piped());
+        start.args(["timeout", "900"]).arg(&path).args(arguments).stdout(stdout);
         let child = start.spawn().with_context(|| program.to_owned())?;
         let line = format!("{program} {}", arguments.join(" "));
         let mut end = Self::enter(stage);
@@ -34,9 +34,9 @@ impl Inside {
         Ok(Self { line, end, child })
     }
 
-    /// What it prints; once.
+    /// What it prints, where that is piped; once.
     pub fn output(&mut self) -> Result<ChildStdout> {
-        self.child.stdout.take().with_context(|| format!("the output of {} is read already", self.line))
+        self.child.stdout.take().with_context(|| format!("nobody can read the output of {}", self.line))
     }
 }
 

@@ -20,7 +20,7 @@ pub struct Stage {
     pub checkout: PathBuf,
     /// The state folder of our own cluster: logs, etcd's files, routers.
     pub state: PathBuf,
-    pub cli: PathBuf,
+    pub(crate) cli: PathBuf,
 }
 
 /// What a command answered.

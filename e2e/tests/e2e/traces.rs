@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 use tsujiban_e2e::inside::Inside;
 use tsujiban_e2e::manifests::Group;
 use tsujiban_e2e::stage::Stage;
@@ -44,8 +45,7 @@ async fn traced(stage: &Stage, receiver: &Receiver) -> Result<()> {
             }
         }
         let services: BTreeSet<&str> = spans.iter().map(|span| span.service.as_str()).collect();
-        ensure!(false, "{} spans, of {services:?}; the last: {:?}", spans.len(), spans.last());
-        Ok(None)
+        bail!("{} spans, of {services:?}; the last: {:?}", spans.len(), spans.last())
     })
     .await?;
     group.erase().await
@@ -72,7 +72,7 @@ impl Receiver {
         let cluster = std::fs::read_to_string(stage.state.join("cluster")).context("needs a cluster of our own; run `make test-e2e`")?;
         let subnet = cluster.split_whitespace().nth(1).context("the cluster has no subnet")?;
         let address = format!("{subnet}.1");
-        let mut program = Inside::start(stage, "tsujiban-traces", &[&format!("{address}:{PORT}")])?;
+        let mut program = Inside::start(stage, "tsujiban-traces", &[&format!("{address}:{PORT}")], Stdio::piped())?;
         let lines = BufReader::new(program.output()?).lines();
         let spans: Arc<Mutex<Vec<Span>>> = Arc::default();
         let seen = Arc::clone(&spans);

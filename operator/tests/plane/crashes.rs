@@ -118,7 +118,9 @@ impl<'a> Machine<'a> {
     async fn cut(&mut self, groups: &[String]) {
         self.operator.take().unwrap().end().await;
         self.sent.extend(self.faults.sent());
-        groups.iter().for_each(|group| self.crash.aim(group, None));
+        for group in groups {
+            self.crash.aim(group, None);
+        }
         self.faults = Faults::new(Mode::Crash(self.crash.clone()));
         self.cuts += 1;
         self.start();

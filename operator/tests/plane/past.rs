@@ -40,14 +40,14 @@ fn kept(plane: &Plane) -> BTreeMap<String, Value> {
     let mut kept = BTreeMap::new();
     for object in all["items"].as_array().unwrap() {
         let (kind, metadata) = (object["kind"].as_str().unwrap(), &object["metadata"]);
-        let place = metadata["namespace"].as_str().unwrap_or_else(|| metadata["name"].as_str().unwrap());
+        let home = metadata["namespace"].as_str().unwrap_or_else(|| metadata["name"].as_str().unwrap());
         // certificates are renewed in their own time, and helm keeps its releases in Secrets
         let name = metadata["name"].as_str().unwrap();
         let renewed = ["tsujiban-ca", "tsujiban-backup-tls"].contains(&name) || name.starts_with("sh.helm.");
-        if (place.starts_with("tn-") || place == tsujiban_plane::SYSTEM || kind == "Tenant") && !renewed {
+        if (home.starts_with("tn-") || home == tsujiban_plane::SYSTEM || kind == "Tenant") && !renewed {
             let labels = [&metadata["labels"]["tsujiban.dev/tenant-uid"], &metadata["annotations"]["tsujiban.dev/incarnation"]];
             let what = json!({"uid": metadata["uid"], "labels": labels, "spec": object["spec"], "data": object["data"]});
-            kept.insert(format!("{kind} {place}/{name}"), what);
+            kept.insert(format!("{kind} {home}/{name}"), what);
         }
     }
     kept

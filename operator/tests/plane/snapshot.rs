@@ -82,8 +82,8 @@ impl Snapshot {
 /// Reads everything of a group: its Tenant, its namespace, all in it, and its lives in the stand-in of the backup service.
 pub async fn snapshot(world: &World, group: &str) -> Result<(Snapshot, Identities)> {
     let namespace = format!("tn-{group}");
-    let tenant = world.tenants().get_opt(group).await?.map(|tenant| serde_json::to_value(tenant)).transpose()?;
-    let place = world.namespaces().get_opt(&namespace).await?.map(|namespace| serde_json::to_value(namespace)).transpose()?;
+    let tenant = world.tenants().get_opt(group).await?.map(serde_json::to_value).transpose()?;
+    let place = world.namespaces().get_opt(&namespace).await?.map(serde_json::to_value).transpose()?;
     let mut found: Vec<(String, Value)> = Vec::new();
     let mut identities = Identities::default();
     if let Some(place) = &place {

@@ -35,7 +35,7 @@ const A_PLANE: usize = 400;
 /// How often a group is looked at, at first, and later. It must look the same twice.
 const LOOK: [Duration; 2] = [Duration::from_millis(600), Duration::from_secs(4)];
 /// A difference that stays for so long is one.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_mins(3);
 /// More failures tell nothing new.
 const ENOUGH: usize = 10;
 
@@ -50,12 +50,11 @@ impl Order {
         let variable = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
         let number = |name: &str| variable(name).map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")));
         let seed = number("SOAK_SEED").unwrap_or(1);
-        let numbers = match variable("SOAK_ONLY") {
-            Some(list) => list.split(',').map(|text| text.trim().parse().expect("SOAK_ONLY is numbers with commas")).collect(),
-            None => {
-                let from = number("SOAK_FROM").unwrap_or(0);
-                (from..from + number("SOAK_N").unwrap_or(COUNT)).collect()
-            }
+        let numbers = if let Some(list) = variable("SOAK_ONLY") {
+            list.split(',').map(|text| text.trim().parse().expect("SOAK_ONLY is numbers with commas")).collect()
+        } else {
+            let from = number("SOAK_FROM").unwrap_or(0);
+            (from..from + number("SOAK_N").unwrap_or(COUNT)).collect()
         };
         Self { seed, numbers }
     }

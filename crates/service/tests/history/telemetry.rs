@@ -6,7 +6,7 @@ use tokio::net::TcpListener;
 use tsujiban_service::telemetry::{TelemetryArgs, init};
 use tsujiban_traces::{Span, receive_from};
 
-use crate::stage::{Stage, message};
+use crate::stage::{Stage, message, until};
 
 const PREPARE: &str = "/tsujiban.lifecycle.v1.LifecycleService/Prepare";
 const TRACE: &str = "7c1c5b3e2f4a49d8b6a0e91d53f8a417";
@@ -21,20 +21,18 @@ async fn a_trace_arrives_whole() {
     let taking = Arc::clone(&seen);
     tokio::spawn(receive_from(listener, move |span| taking.lock().unwrap().push(span)));
     let args = TelemetryArgs { log_level: "off,tsujiban_service::access=info".to_owned(), otlp_endpoint: Some(endpoint) };
-    let telemetry = init("tsujiban-test", &args).unwrap();
+    let _telemetry = init("tsujiban-test", &args).unwrap();
 
     let stage = Stage::new().await;
     let parent = format!("00-{TRACE}-{CALLER}-01");
     let metadata = [("authorization", "Bearer operator"), ("traceparent", parent.as_str())];
     stage.send(PREPARE, message(PREPARE, "acme"), &metadata).await.unwrap();
-    tokio::task::spawn_blocking(move || drop(telemetry)).await.unwrap();
 
-    let seen = seen.lock().unwrap();
-    let part = |name: &str| {
-        let found = seen.iter().find(|span| span.trace == TRACE && span.name == name);
-        found.unwrap_or_else(|| panic!("no {name} in {seen:?}"))
-    };
-    let call = part("tsujiban.lifecycle.v1.LifecycleService/Prepare");
+    // a call's span ends a moment after its caller has the answer, and spans are sent every few seconds
+    let part = |name: &str| seen.lock().unwrap().iter().find(|span| span.trace == TRACE && span.name == name).cloned();
+    let (call, append) = ("tsujiban.lifecycle.v1.LifecycleService/Prepare", "tsujiban.audit.v1.AuditService/Append");
+    until(|| [call, append].into_iter().all(|name| part(name).is_some())).await;
+    let (call, append) = (part(call).unwrap(), part(append).unwrap());
     assert_eq!((call.service.as_str(), call.parent.as_str()), ("tsujiban-test", CALLER));
-    assert_eq!(part("tsujiban.audit.v1.AuditService/Append").parent, call.id);
+    assert_eq!(append.parent, call.id);
 }

@@ -73,7 +73,7 @@ pub async fn erased_group_claimed_again(stage: Arc<Stage>) -> Result<()> {
 pub async fn group_named_like_anothers_namespace(stage: Arc<Stage>) -> Result<()> {
     let tenants = "/apis/tsujiban.dev/v1alpha1/tenants";
     let live = read(&stage.control, &format!("{tenants}/{ATTACKER}")).await?;
-    let named = |name: &str| {
+    let attempt = |name: &str| {
         let body = json!({"apiVersion": live["apiVersion"], "kind": "Tenant", "metadata": {"name": name}, "spec": live["spec"]});
         Attempt::create(tenants, body, Stop::Words("name")).called(name)
     };
@@ -93,7 +93,7 @@ pub async fn group_named_like_anothers_namespace(stage: Arc<Stage>) -> Result<()
         "tn_victim",
         "",
     ];
-    refused(&stage.world.admin, &stage.control, &names.map(named)).await?;
+    refused(&stage.world.admin, &stage.control, &names.map(attempt)).await?;
     group(&stage, "tn-victim").await?;
     let tenant = read(&stage.control, &format!("{tenants}/tn-victim")).await?;
     ensure!(tenant["status"]["namespace"] == "tn-tn-victim", "{tenant}");
@@ -103,8 +103,8 @@ pub async fn group_named_like_anothers_namespace(stage: Arc<Stage>) -> Result<()
     let before = read(&stage.control, &namespace(VICTIM)).await?;
     erase(&stage, "tn-victim").await?;
     ensure!(read(&stage.control, &namespace(VICTIM)).await? == before, "the victim's namespace changed");
-    let state = stage.world.backup.group(VICTIM).context("the victim is gone")?.state;
-    ensure!(state == GroupState::Living, "{state:?}");
+    let victim = stage.world.backup.group(VICTIM).context("the victim is gone")?;
+    ensure!(victim.state == GroupState::Living, "{:?}", victim.state);
     ensure!(stage.world.backup.group("tn-victim").is_some_and(|group| group.state == GroupState::Erased), "tn-victim was not erased");
     Ok(())
 }
@@ -125,8 +125,8 @@ pub async fn group_that_its_owner_keeps_from_being_erased(stage: Arc<Stage>) -> 
         }]}})
     };
     for (name, other, uid) in [("one", "two", &uids[1]), ("two", "one", &uids[0])] {
-        let patch = Attempt::patch(crate::attempt::MERGE_PATCH, &format!("{path}/{name}"), owned_by(other, uid), Stop::Rights);
-        granted(&stage.owner, &patch).await?;
+        let owning = Attempt::patch(crate::attempt::MERGE_PATCH, &format!("{path}/{name}"), owned_by(other, uid), Stop::Rights);
+        granted(&stage.owner, &owning).await?;
     }
     let mut held = secret("held", "x");
     held["metadata"]["ownerReferences"] = owned_by("one", &uids[0])["metadata"]["ownerReferences"].clone();

@@ -72,9 +72,9 @@ async fn reason(stage: &Stage, tenant: &str, wanted: &str) -> Result<Option<()>>
 
 /// CVE-2022-46167, and by way of namespaces/finalize CVE-2026-30963: what marks and closes a group's namespace cannot be taken off it.
 pub async fn owner_reference_or_label_removed(stage: Arc<Stage>) -> Result<()> {
+    type Change = (&'static str, fn(&mut Value));
     let path = namespace(ATTACKER);
     let live = read(&stage.control, &path).await?;
-    type Change = (&'static str, fn(&mut Value));
     let changes: [Change; 9] = [
         ("removes all labels", |it| it["metadata"]["labels"] = json!({"kubernetes.io/metadata.name": "tn-attacker"})),
         ("removes the group's label", |it| remove(it, "labels", "tsujiban.dev/tenant")),

@@ -261,7 +261,7 @@ impl Story<'_> {
         };
         let broken = schema.broken();
         let broken: &Broken = self.rng.pick(&broken);
-        if broken.is_void(&spec) {
+        if schema.is_void(&spec, broken) {
             return self.alter();
         }
         let because = format!("{}: {}", broken.path, broken.value.as_ref().map_or("missing".to_owned(), ToString::to_string));

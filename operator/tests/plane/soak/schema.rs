@@ -43,15 +43,6 @@ pub struct Broken {
     pub value: Option<Value>,
 }
 
-impl Broken {
-    /// Whether a field would be missing where nothing else is: where the apiserver allows null there, it takes that for null.
-    pub fn is_void(&self, spec: &Value) -> bool {
-        let parent = self.path.rsplit_once('.').and_then(|(parent, _)| spec.pointer(&format!("/{}", parent.replace('.', "/"))));
-        let is_bare = |parent: &Value| parent.is_null() || parent.as_object().is_some_and(|fields| fields.len() < 2);
-        self.value.is_none() && parent.is_some_and(is_bare)
-    }
-}
-
 impl Schema {
     pub fn new(kind: &'static str, crd: &Value, sources: &'static [Source]) -> Self {
         let root = crd.pointer("/spec/versions/0/schema/openAPIV3Schema").expect("a schema").clone();
@@ -224,6 +215,14 @@ impl Schema {
         let steps: Vec<&str> = broken.path.split('.').filter(|step| !step.is_empty()).collect();
         self.set(&mut spoilt, self.spec(), "", &steps, broken.value.as_ref());
         spoilt
+    }
+
+    /// Whether a field would be missing where nothing else is and null is allowed: the apiserver takes that for null.
+    pub fn is_void(&self, spec: &Value, broken: &Broken) -> bool {
+        let Some((parent, _)) = broken.path.rsplit_once('.').filter(|_| broken.value.is_none()) else { return false };
+        let mut steps = parent.split('.');
+        let found = steps.try_fold((self.spec(), spec), |(node, value), step| Some((node["properties"].get(step)?, value.get(step)?)));
+        found.is_some_and(|(node, value)| node["nullable"] == true && value.as_object().is_none_or(|fields| fields.len() < 2))
     }
 
     fn set(&self, into: &mut Value, node: &Value, path: &str, steps: &[&str], value: Option<&Value>) {

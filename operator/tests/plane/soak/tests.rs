@@ -83,12 +83,11 @@ pub async fn the_apiserver_agrees_about_what_is_good(stage: &Stage, generator: &
 }
 
 async fn dry_run(client: &Client, group: &Group, kind: &str, spec: &Value) -> anyhow::Result<Value> {
-    let (path, object) = match kind {
-        "Tenant" => (format!("/apis/tsujiban.dev/v1alpha1/tenants/{}", group.name), group.tenant(spec)),
-        _ => {
-            let path = format!("/apis/tsujiban.dev/v1alpha1/namespaces/{}/{}s/x", group.namespace(), kind.to_lowercase());
-            (path, group.member(kind, "x", spec))
-        }
+    let (path, object) = if kind == "Tenant" {
+        (format!("/apis/tsujiban.dev/v1alpha1/tenants/{}", group.name), group.tenant(spec))
+    } else {
+        let path = format!("/apis/tsujiban.dev/v1alpha1/namespaces/{}/{}s/x", group.namespace(), kind.to_lowercase());
+        (path, group.member(kind, "x", spec))
     };
     let uri = format!("{path}?fieldManager=people&force=true&dryRun=All");
     let request = Request::patch(uri).header("content-type", "application/apply-patch+yaml").body(serde_json::to_vec(&object)?)?;
