@@ -108,8 +108,11 @@ impl ServiceClient {
     /// Makes the service ready for a group and answers its incarnation: the expected one, or without one the living one when there is one,
     /// else a new one.
     pub async fn prepare(&self, group: &GroupId, expected: Option<&IncarnationId>) -> Result<IncarnationId, CallError> {
-        let message =
-            PrepareRequest { group: group.to_string(), expected_incarnation: expected.map(ToString::to_string).unwrap_or_default() };
+        let message = PrepareRequest {
+            group: group.to_string(),
+            expected_incarnation: expected.map(ToString::to_string).unwrap_or_default(),
+            expected_log: String::new(),
+        };
         let (mut client, (request, pass)) = (self.lifecycle()?, self.write(message).await?);
         let answer = self.written(pass, client.prepare(request)).await?;
         let answered = answer.incarnation.parse().map_err(|source| CallError::Answer { service: self.service, source })?;

@@ -151,14 +151,14 @@ impl LifecycleService for Backup {
     type ExportStream = BoxStream<ExportResponse>;
 
     async fn prepare(&self, request: Request<PrepareRequest>) -> Result<Response<PrepareResponse>, Status> {
-        let PrepareRequest { group: name, expected_incarnation: expected } = request.into_inner();
+        let PrepareRequest { group: name, expected_incarnation: expected, .. } = request.into_inner();
         let mut held = self.called(&format!("prepare {name} {expected}"))?;
         if let Some(group) = held.groups.iter_mut().find(|group| group.name == name && group.state != GroupState::Erased) {
             if !(expected.is_empty() || expected == group.incarnation) {
                 return Err(refused("OTHER_INCARNATION", "the namespace names another incarnation than the service has"));
             }
             group.state = GroupState::Living;
-            return Ok(Response::new(PrepareResponse { incarnation: group.incarnation.clone(), created: false }));
+            return Ok(Response::new(PrepareResponse { incarnation: group.incarnation.clone(), created: false, log: String::new() }));
         }
         if held.groups.iter().any(|group| group.name == name && group.incarnation == expected) {
             return Err(refused("ERASED", "the incarnation that the namespace names was erased"));
@@ -169,7 +169,7 @@ impl LifecycleService for Backup {
             }
             let group = Group { name, incarnation: expected.clone(), state: GroupState::Living, erased_devices: Vec::new() };
             held.groups.push(group);
-            return Ok(Response::new(PrepareResponse { incarnation: expected, created: true }));
+            return Ok(Response::new(PrepareResponse { incarnation: expected, created: true, log: String::new() }));
         }
         if !expected.is_empty() {
             return Err(refused("OTHER_INCARNATION", "the namespace names an incarnation that the service does not have"));
@@ -180,7 +180,7 @@ impl LifecycleService for Backup {
         held.minted += 1;
         let incarnation = format!("{:032x}", held.minted);
         held.groups.push(Group { name, incarnation: incarnation.clone(), state: GroupState::Living, erased_devices: Vec::new() });
-        Ok(Response::new(PrepareResponse { incarnation, created: true }))
+        Ok(Response::new(PrepareResponse { incarnation, created: true, log: String::new() }))
     }
 
     async fn detach(&self, request: Request<DetachRequest>) -> Result<Response<DetachResponse>, Status> {

@@ -41,7 +41,7 @@ impl LifecycleService for Api {
         let scope = Caller::of(&request)?.scope(&request.get_ref().group)?;
         let expected = incarnation_or_none(&request.get_ref().expected_incarnation)?;
         let (incarnation, created) = self.0.prepare(&scope, expected.as_ref()).await?;
-        Ok(Response::new(PrepareResponse { incarnation: incarnation.to_string(), created }))
+        Ok(Response::new(PrepareResponse { incarnation: incarnation.to_string(), created, log: String::new() }))
     }
 
     async fn detach(&self, request: Request<DetachRequest>) -> Answer<DetachResponse> {
@@ -104,6 +104,8 @@ impl LifecycleService for Api {
             epochs_in_use: self.0.epochs_in_use().await?,
             erased_devices: Vec::new(),
             clock_synchronised: Synchronisation::read().ok().map(|clock| clock.synchronised),
+            writing: None,
+            shared_integrity: None,
         }))
     }
 }
@@ -125,5 +127,6 @@ fn report(group: &Group) -> Option<wire::GroupReport> {
         devices: 0,
         snapshots: 0,
         stored_bytes: 0,
+        integrity: None,
     })
 }

@@ -36,7 +36,7 @@ impl Stage {
     }
 
     async fn prepare(&self, group: &str, expected: &str) -> Result<(String, bool), Status> {
-        let request = PrepareRequest { group: group.into(), expected_incarnation: expected.into() };
+        let request = PrepareRequest { group: group.into(), expected_incarnation: expected.into(), ..Default::default() };
         let answer = self.lifecycle().prepare(with_token(OPERATOR, request)).await?.into_inner();
         Ok((answer.incarnation, answer.created))
     }
@@ -190,7 +190,7 @@ async fn call(stage: &Stage, world: &World, path: &str, token: &str, incarnation
             audit.declare_gap(with_token(token, request)).await.map(drop)
         }
         "LifecycleService/Prepare" => {
-            let request = PrepareRequest { group: group(), expected_incarnation: String::new() };
+            let request = PrepareRequest { group: group(), expected_incarnation: String::new(), ..Default::default() };
             lifecycle.prepare(with_token(token, request)).await.map(drop)
         }
         "LifecycleService/Detach" => {

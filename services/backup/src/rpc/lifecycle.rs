@@ -31,7 +31,7 @@ impl LifecycleService for Api {
         let scope = Caller::of(&request)?.scope(&request.get_ref().group)?;
         let expected = parse::id_or_none(&request.get_ref().expected_incarnation)?;
         let (incarnation, created) = self.0.prepare(&scope, expected.as_ref()).await?;
-        Ok(Response::new(PrepareResponse { incarnation: incarnation.to_string(), created }))
+        Ok(Response::new(PrepareResponse { incarnation: incarnation.to_string(), created, log: String::new() }))
     }
 
     async fn detach(&self, request: Request<DetachRequest>) -> Answer<DetachResponse> {
@@ -88,6 +88,8 @@ impl LifecycleService for Api {
             epochs_in_use: epochs.into_iter().map(String::from).collect(),
             erased_devices: ended.iter().map(|life| life.as_bytes().to_vec()).collect(),
             clock_synchronised: None,
+            writing: None,
+            shared_integrity: None,
         }))
     }
 }

@@ -70,6 +70,7 @@ pub fn group(row: &GroupRow, held: GroupUse) -> lifecycle::GroupReport {
         devices: held.devices,
         snapshots: held.snapshots,
         stored_bytes: held.stored_bytes,
+        integrity: None,
     }
 }
 

@@ -107,7 +107,7 @@ async fn a_detached_group_is_kept_and_relinks() {
     assert_eq!(stage.put("acme", "SN1", &config("two")).await.unwrap_err().code(), Code::FailedPrecondition);
     assert_eq!(stage.erase(STAFF, "acme", &incarnation, "SN1").await.unwrap_err().code(), Code::PermissionDenied);
 
-    let prepare = |expected: &str| PrepareRequest { group: "acme".into(), expected_incarnation: expected.into() };
+    let prepare = |expected: &str| PrepareRequest { group: "acme".into(), expected_incarnation: expected.into(), ..Default::default() };
     let other = stage.lifecycle().prepare(with_token(OPERATOR, prepare(&"a".repeat(32)))).await.unwrap_err();
     assert_eq!(other.code(), Code::FailedPrecondition);
     let back = stage.lifecycle().prepare(with_token(OPERATOR, prepare(&incarnation))).await.unwrap().into_inner();

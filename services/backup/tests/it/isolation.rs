@@ -63,7 +63,7 @@ async fn call(stage: &Stage, path: &str, token: &str, other: &Other) -> Result<(
         }
         "BackupService/RebuildCatalogue" => backup.rebuild_catalogue(with_token(token, RebuildCatalogueRequest {})).await.map(drop),
         "LifecycleService/Prepare" => {
-            let request = PrepareRequest { group: group(), expected_incarnation: String::new() };
+            let request = PrepareRequest { group: group(), expected_incarnation: String::new(), ..Default::default() };
             lifecycle.prepare(with_token(token, request)).await.map(drop)
         }
         "LifecycleService/Detach" => {

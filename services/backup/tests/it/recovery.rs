@@ -269,7 +269,7 @@ async fn an_erased_group_that_comes_back_is_told_so() {
     let stage = Stage::prepared().await;
     let acme = stage.prepare("acme").await.unwrap();
     stage.erase(OPERATOR, "acme", &acme, "").await.unwrap();
-    let request = PrepareRequest { group: "acme".into(), expected_incarnation: acme.clone() };
+    let request = PrepareRequest { group: "acme".into(), expected_incarnation: acme.clone(), ..Default::default() };
     let refused = stage.lifecycle().prepare(with_token(OPERATOR, request)).await.unwrap_err();
     let refused = ServiceError::from(&refused);
     assert_eq!(refused.reason, "ERASED", "{refused}");

@@ -210,7 +210,7 @@ impl Stage {
     }
 
     pub async fn prepare(&self, group: &str) -> Result<String, Status> {
-        let request = PrepareRequest { group: group.into(), expected_incarnation: String::new() };
+        let request = PrepareRequest { group: group.into(), expected_incarnation: String::new(), ..Default::default() };
         Ok(self.lifecycle().prepare(with_token(OPERATOR, request)).await?.into_inner().incarnation)
     }
 
