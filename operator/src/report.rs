@@ -165,8 +165,7 @@ mod tests {
             groups: vec![known, strange],
             canary: Some(Canary { passed: false, detail: "a locked version could be deleted".into(), checked_at: None }),
             epochs_in_use: vec!["1".repeat(32), "x".into()],
-            erased_devices: Vec::new(),
-            clock_synchronised: None,
+            ..ReportResponse::default()
         };
         let facts = Facts::from_wire(&report, Timestamp::UNIX_EPOCH);
         let mut reports = Reports::default();
