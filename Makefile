@@ -70,8 +70,16 @@ soak: ## histories of a group that are made up: N=10000 SEED=1 FROM=0, or one ag
 	RUST_LOG=$${RUST_LOG:-off} SOAK_N=$(N) SOAK_FROM=$(FROM) SOAK_SEED=$(SEED) SOAK_ONLY=$(ONLY) $(plane) soak:: -- --nocapture
 
 .PHONY: test-e2e
-test-e2e: ## the tests on a real cluster
+test-e2e: ## the tests on a real cluster, the short losses last
 	@e2e/test
+
+.PHONY: test-losses
+test-losses: ## every loss, damage and clumsy hand on a real cluster; writes docs/losses.md. ROWS="short" or "NAME ..." some of them
+	@e2e/losses "$(or $(ROWS),all)"
+
+.PHONY: losses-random
+losses-random: ## random combinations of losses under load: MINUTES=30 SEED=1
+	@MINUTES=$(or $(MINUTES),30) SEED=$(or $(SEED),1) e2e/losses random
 
 .PHONY: test-clean
 test-clean: ## demo and down, twice in a row, leave nothing behind

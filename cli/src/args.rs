@@ -9,7 +9,7 @@ use tsujiban_api::names;
 use tsujiban_core::id::{GroupId, IncarnationId, SnapshotId};
 
 pub use self::audit::Audit;
-use crate::output::Format;
+use crate::output::{Format, exit_codes_help};
 use crate::service::StaffName;
 
 /// Look after the groups whose devices Tsujiban backs up.
@@ -17,7 +17,7 @@ use crate::service::StaffName;
 #[command(
     name = "tsujiban",
     version,
-    after_help = "Exit codes: 0 done, 1 error, 2 wrong usage, 3 a snapshot is damaged, 4 a group does not conform, 5 a history was\ntampered with."
+    after_help = exit_codes_help()
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -141,7 +141,7 @@ pub enum Snapshots {
     Show {
         group: GroupId,
         id: SnapshotId,
-        /// Show the secrets too. Needs the right to reveal.
+        /// Show the secrets too. Needs the right to reveal, and an operation history that records it.
         #[arg(long)]
         reveal: bool,
         #[command(flatten)]
@@ -156,7 +156,7 @@ pub enum Snapshots {
         /// Compare the two newest snapshots of this device: its name or serial number.
         #[arg(long)]
         device: Option<String>,
-        /// Show the secrets too. Needs the right to reveal.
+        /// Show the secrets too. Needs the right to reveal, and an operation history that records it.
         #[arg(long)]
         reveal: bool,
         #[command(flatten)]
@@ -173,7 +173,7 @@ pub enum Snapshots {
         #[command(flatten)]
         output: Output,
     },
-    /// Write a whole config to a file that only you can read. Needs the right to reveal.
+    /// Write a whole config to a file that only you can read. Needs the right to reveal, and an operation history that records it.
     Restore {
         group: GroupId,
         id: SnapshotId,
@@ -195,7 +195,7 @@ pub enum Snapshots {
 
 #[derive(Debug, Subcommand)]
 pub enum Backup {
-    /// Back up a group's devices at once, with a Job from its CronJob.
+    /// Back up a group's devices at once, with a Job from its CronJob. Exit code 6: the config of a device was not stored.
     Now {
         group: GroupId,
         /// Do not wait until it ends.
@@ -213,7 +213,7 @@ pub enum Backup {
 
 #[derive(Debug, Subcommand)]
 pub enum Groups {
-    /// List the groups of which something is kept.
+    /// List the groups of which something is kept. Exit code 3: the storage does not keep its locks.
     List {
         /// Only groups whose Tenant has gone and whose data is kept.
         #[arg(long)]

@@ -7,6 +7,11 @@ use tsujiban_proto::functions::{self, Function, Language};
 use crate::failure::Failure;
 use crate::output::{Align, Answer, Format, Table};
 
+/// How a call is recorded that does not happen unless its intent is in the history.
+const STRICT: &str = "strict";
+/// The right that a call needs, beside that of its method, to show secrets.
+const REVEAL: &str = "reveal";
+
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct FunctionView {
@@ -30,6 +35,8 @@ struct MethodView {
     staff_verb: Option<String>,
     workloads: Vec<String>,
     history: &'static str,
+    /// The field by which a call reveals secrets. Such a call is recorded strictly, and needs the right to reveal as well.
+    reveals: Option<String>,
 }
 
 /// Prints the catalogue of functions.
@@ -46,6 +53,11 @@ fn table(catalogue: &[FunctionView]) -> String {
                 let name = method.method.rsplit('/').next().unwrap_or_default().to_owned();
                 let verb = method.staff_verb.clone().unwrap_or_default();
                 let operation = operation.title.to_owned();
+                // one line more, so that both ways of calling are seen with what they need and how they are recorded
+                if let Some(field) = &method.reveals {
+                    let (name, verb) = (format!("{name} ({field})"), format!("{verb}, {REVEAL}"));
+                    table.row([function.function.clone(), function.title.clone(), operation.clone(), name, verb, STRICT.to_owned()]);
+                }
                 table.row([function.function.clone(), function.title.clone(), operation, name, verb, method.history.to_owned()]);
             }
         }
@@ -64,8 +76,9 @@ fn view(function: Function, language: Language) -> FunctionView {
                 method: method.name,
                 staff_verb: method.staff_verb,
                 workloads: method.workloads.iter().map(|workload| short(workload.as_str_name())).collect(),
+                reveals: method.reveals,
                 history: match method.history {
-                    History::Strict => "strict",
+                    History::Strict => STRICT,
                     History::Spooled => "spooled",
                     History::Read => "read",
                     History::None | History::Unspecified => "none",
@@ -92,6 +105,13 @@ mod tests {
             line.split_whitespace().collect::<Vec<_>>().join(" "),
             "snapshots Snapshots of device configs Create PutSnapshot - spooled"
         );
+        let get: Vec<_> = english.lines().filter(|line| line.contains("GetSnapshot")).collect();
+        let [revealing, hiding] = get.as_slice() else { panic!("{english}") };
+        assert!(
+            revealing.contains("GetSnapshot (reveal)") && revealing.contains("get, reveal") && revealing.ends_with("strict"),
+            "{english}"
+        );
+        assert!(hiding.ends_with("read"), "{english}");
         let japanese = list(Language::Japanese, Format::Table).unwrap().text;
         assert!(japanese.contains("操作履歴"), "{japanese}");
         assert_eq!(english.lines().count(), japanese.lines().count());
@@ -107,5 +127,10 @@ mod tests {
         assert_eq!(delete["methods"][0]["staffVerb"], "erase");
         assert_eq!(delete["methods"][0]["workloads"][0], "operator");
         assert_eq!(delete["methods"][0]["history"], "strict");
+        assert!(delete["methods"][0]["reveals"].is_null());
+        let snapshots = catalogue.as_array().unwrap().iter().find(|function| function["function"] == "snapshots").unwrap();
+        let view = snapshots["operations"].as_array().unwrap().iter().find(|operation| operation["operation"] == "view").unwrap();
+        let get = view["methods"].as_array().unwrap().iter().find(|m| m["method"].as_str().unwrap().ends_with("GetSnapshot")).unwrap();
+        assert_eq!((get["history"].as_str(), get["reveals"].as_str()), (Some("read"), Some("reveal")));
     }
 }

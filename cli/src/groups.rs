@@ -7,7 +7,7 @@ use tsujiban_proto::lifecycle::v1::{EraseRequest, ReportRequest};
 use crate::confirm::confirm;
 use crate::failure::Failure;
 use crate::output::view::{Canary, Group, State, time};
-use crate::output::{Align, Answer, Format, Table, bytes, escape_line, jst};
+use crate::output::{Align, Answer, Format, Table, Verdict, bytes, escape_line, jst};
 use crate::service::Service;
 
 /// What is kept of the groups, and whether the storage keeps its promises.
@@ -34,7 +34,13 @@ pub enum EraseError {
 pub async fn list(service: &Service, retained: bool, format: Format) -> Result<Answer, Failure> {
     let mut kept = report(service, String::new()).await?;
     kept.groups.retain(|group| !retained || group.state == State::Retained);
-    Ok(Answer::new(format, &kept, |kept| text(kept, retained))?)
+    let answer = Answer::new(format, &kept, |kept| text(kept, retained))?;
+    Ok(answer.with(verdict(&kept)))
+}
+
+/// A storage that lets locked objects go is told to programs as well, which read no sentence.
+fn verdict(kept: &Kept) -> Verdict {
+    if kept.canary.as_ref().is_some_and(|canary| !canary.passed) { Verdict::Damaged } else { Verdict::Good }
 }
 
 /// Erases all data of a retained group, after a look at what that is.
@@ -176,5 +182,9 @@ mod tests {
         acme   Retained  0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a        2         70  1.2 MB  2026-01-01T09:00:00+09:00  2026-11-23T00:00:00+09:00  -
         THE STORAGE DOES NOT KEEP ITS LOCKS: a locked version was deleted (checked 2026-11-23T09:00:00+09:00)
         ");
+        assert_eq!(verdict(&kept), Verdict::Damaged);
+        let passed = kept.canary.map(|canary| Canary { passed: true, ..canary });
+        assert_eq!(verdict(&Kept { groups: vec![], canary: passed }), Verdict::Good);
+        assert_eq!(verdict(&Kept { groups: vec![], canary: None }), Verdict::Good, "it has not been checked yet");
     }
 }

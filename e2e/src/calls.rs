@@ -2,12 +2,14 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use tonic::Code;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic_prost::ProstCodec;
+use tonic_prost::prost::Message;
 use tsujiban_api::names::{self, SYSTEM_NAMESPACE};
 
 use crate::stage::Stage;
@@ -17,10 +19,16 @@ pub type Service = (&'static str, &'static str);
 pub const BACKUP: Service = (names::BACKUP, names::BACKUP_AUDIENCE);
 pub const AUDIT: Service = (names::AUDIT, names::AUDIT_AUDIENCE);
 
-/// A service of ours, reached as somebody.
+/// A service of ours, reached as somebody. Clones share the way to it.
+#[derive(Clone)]
 pub struct Caller {
     channel: Channel,
     token: String,
+    _way: Arc<Way>,
+}
+
+/// The way to a service, as long as somebody uses it.
+struct Way {
     _forward: Forward,
     /// kubectl says something of each connection, and ends when nobody listens.
     _output: BufReader<ChildStdout>,
@@ -56,17 +64,23 @@ impl Caller {
         let name = format!("{service}.{SYSTEM_NAMESPACE}.svc");
         let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)).domain_name(name);
         let channel = Endpoint::from_shared(format!("https://127.0.0.1:{port}"))?.tls_config(tls)?.connect().await?;
-        Ok(Self { channel, token: token.trim().to_owned(), _forward: forward, _output: output })
+        let way = Arc::new(Way { _forward: forward, _output: output });
+        Ok(Self { channel, token: token.trim().to_owned(), _way: way })
     }
 
     /// Calls a method (`/package.Service/Method`) with an empty message. Answers how that ended.
     pub async fn call(&self, path: &str) -> Result<Code> {
+        self.call_with(path, ()).await
+    }
+
+    /// Calls a method with a message. Answers how that ended.
+    pub async fn call_with<M: Message + 'static>(&self, path: &str, message: M) -> Result<Code> {
         let mut client = tonic::client::Grpc::new(self.channel.clone());
         client.ready().await?;
-        let mut request = tonic::Request::new(tokio_stream::once(()));
+        let mut request = tonic::Request::new(tokio_stream::once(message));
         request.metadata_mut().insert("authorization", format!("Bearer {}", self.token).parse()?);
         let path: PathAndQuery = path.parse()?;
-        let mut answers = match client.streaming(request, path, ProstCodec::<(), ()>::default()).await {
+        let mut answers = match client.streaming(request, path, ProstCodec::<M, ()>::default()).await {
             Ok(answer) => answer.into_inner(),
             Err(status) => return Ok(status.code()),
         };

@@ -14,6 +14,9 @@ use tsujiban_api::names::SYSTEM_NAMESPACE;
 /// Tests that break something that all share (S3, the operator, a CRD) hold this alone; all others hold it together.
 static SHARED: LazyLock<RwLock<()>> = LazyLock::new(RwLock::default);
 
+/// The exit code of `tsujiban backup now` when the config of a device was not stored.
+pub const NOT_STORED: i32 = 6;
+
 /// A cluster with Tsujiban in it.
 pub struct Stage {
     pub client: Client,

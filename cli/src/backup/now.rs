@@ -12,10 +12,10 @@ use tsujiban_api::{Device, Tenant, names};
 use tsujiban_core::id::GroupId;
 
 use super::job::from_cron_job;
-use super::outcome::{Attempt, JobState, all_reported, attempts, job_state, pod_state, summary, table};
+use super::outcome::{Attempt, JobState, all_reported, attempts, job_state, not_stored, pod_state, summary, table};
 use crate::cluster::{Cluster, ClusterError, Right, ask};
 use crate::failure::Failure;
-use crate::output::{Answer, Format, Verdict, escape_text};
+use crate::output::{Answer, Format, Verdict, escape_line, escape_text};
 use crate::progress::Progress;
 
 /// How often the Job is looked at.
@@ -24,8 +24,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_mins(2);
 /// The deadline of a Job that names none: the longest window.
 const NO_DEADLINE: Duration = Duration::from_hours(12);
-/// How long the operator has to write the devices' results into their status.
-const REPORTING: Duration = Duration::from_secs(30);
+/// How long the operator has to write the devices' results into their status, also one that has just started.
+const REPORTING: Duration = Duration::from_mins(1);
 
 /// Why no backup ran.
 #[derive(Debug, thiserror::Error)]
@@ -81,8 +81,20 @@ pub async fn now(cluster: &Cluster, group: &GroupId, wait: bool, suffix: &str, f
     if wait {
         place.finish(&job, &mut outcome).await?;
     }
-    let verdict = if outcome.failure.is_some() { Verdict::Failed } else { Verdict::Good };
+    let verdict = outcome.verdict();
     Ok(Answer::new(format, &outcome, text)?.with(verdict))
+}
+
+impl Outcome {
+    fn verdict(&self) -> Verdict {
+        match (self.succeeded, &self.failure) {
+            (_, Some(_)) => Verdict::Failed,
+            // nobody waited, so nobody knows
+            (None, None) => Verdict::Good,
+            (Some(_), None) if not_stored(&self.devices).is_empty() => Verdict::Good,
+            (Some(_), None) => Verdict::NotStored,
+        }
+    }
 }
 
 async fn refuse_unready(cluster: &Cluster, group: &GroupId) -> Result<(), Failure> {
@@ -173,7 +185,18 @@ fn text(outcome: &Outcome) -> String {
     }
     text + &match outcome.devices.as_slice() {
         [] => format!("The group has no devices. Declare some in namespace {namespace}.\n"),
-        devices => table(devices),
+        devices => table(devices) + &missing(devices),
+    }
+}
+
+/// Which configs are not stored, and what to do.
+fn missing(devices: &[Attempt]) -> String {
+    match not_stored(devices).as_slice() {
+        [] => String::new(),
+        missing => {
+            let (count, names) = (missing.len(), escape_line(&missing.join(", ")));
+            format!("NOT STORED: {count} of {}: {names}. MESSAGE says why; then run the command again.\n", devices.len())
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ContainerState, Pod};
 use serde::Serialize;
 use tsujiban_api::Device;
-use tsujiban_api::device::Lifecycle;
+use tsujiban_api::device::{LastAttempt, Lifecycle};
 
 use crate::output::{Align, Table, jst};
 
@@ -32,6 +32,8 @@ pub struct Attempt {
     pub last_backup: Option<Timestamp>,
     /// Whether the attempt is one of this backup.
     pub current: bool,
+    /// Whether this backup stored the device's config, or saw that it is stored already.
+    pub stored: bool,
     /// Whether the device is backed up at all.
     #[serde(skip)]
     pub expected: bool,
@@ -89,6 +91,9 @@ pub fn attempts(devices: Vec<Device>, start: Option<Timestamp>) -> Vec<Attempt> 
         let status = device.status.unwrap_or_default();
         let last = status.last_attempt;
         let time = last.as_ref().map(|attempt| attempt.time.0);
+        // an attempt is only of this backup when it is known since when that runs
+        let stored = last.as_ref().is_some_and(LastAttempt::has_stored);
+        let current = start.is_some_and(|start| time.is_some_and(|time| time >= start));
         Attempt {
             device: device.metadata.name.unwrap_or_default(),
             serial: device.spec.serial_number,
@@ -96,7 +101,8 @@ pub fn attempts(devices: Vec<Device>, start: Option<Timestamp>) -> Vec<Attempt> 
             result: last.as_ref().map(|attempt| attempt.result.clone()),
             message: last.and_then(|attempt| attempt.message),
             last_backup: status.last_backup.map(|backup| backup.time.0),
-            current: time.is_some() && time >= start,
+            current,
+            stored: current && stored,
             expected: device.spec.backup.enabled && device.spec.lifecycle == Lifecycle::Active,
         }
     };
@@ -106,6 +112,11 @@ pub fn attempts(devices: Vec<Device>, start: Option<Timestamp>) -> Vec<Attempt> 
 /// Whether every device that is backed up shows an attempt of this backup.
 pub fn all_reported(attempts: &[Attempt]) -> bool {
     attempts.iter().all(|attempt| attempt.current || !attempt.expected)
+}
+
+/// The devices that this backup was to store and did not, whatever the reason: one that says nothing may not be stored either.
+pub fn not_stored(attempts: &[Attempt]) -> Vec<&str> {
+    attempts.iter().filter(|attempt| attempt.expected && !attempt.stored).map(|attempt| attempt.device.as_str()).collect()
 }
 
 pub fn table(attempts: &[Attempt]) -> String {
@@ -181,11 +192,15 @@ mod tests {
     }
 
     fn device(name: &str, lifecycle: &str, attempt: Option<&str>) -> Device {
+        ended(name, lifecycle, attempt.map(|time| (time, "Timeout")))
+    }
+
+    fn ended(name: &str, lifecycle: &str, attempt: Option<(&str, &str)>) -> Device {
         let mut device = json!({"apiVersion": "tsujiban.dev/v1alpha1", "kind": "Device", "metadata": {"name": name},
             "spec": {"siteRef": {"name": "tokyo"}, "serialNumber": "JN", "driver": "Frr", "connection": {"host": "192.0.2.1"},
                 "lifecycle": lifecycle}, "status": {}});
-        if let Some(time) = attempt {
-            device["status"]["lastAttempt"] = json!({"time": time, "result": "Timeout", "message": "no answer\u{1b}[2J within 10 s"});
+        if let Some((time, result)) = attempt {
+            device["status"]["lastAttempt"] = json!({"time": time, "result": result, "message": "no answer\u{1b}[2J within 10 s"});
         }
         serde_json::from_value(device).unwrap()
     }
@@ -207,5 +222,26 @@ mod tests {
         c       -        -                          -            not backed up
         d       -        -                          -            not reported yet
         ");
+    }
+
+    /// Everything but a config that is stored since the start counts as not stored, unless the device is not backed up at all.
+    #[test]
+    fn only_what_this_backup_stored_is_stored() {
+        const SINCE: &str = "2026-11-23T00:00:05Z";
+        let start = "2026-11-23T00:00:00Z".parse().ok();
+        let missing = |lifecycle, attempt, start| {
+            let attempts = attempts(vec![ended("core-1", lifecycle, attempt)], start);
+            !not_stored(&attempts).is_empty()
+        };
+        for result in ["Timeout", "Auth", "HostKeyMismatch", "AddressNotAllowed", "Truncated", "Protocol", "Store", "Something"] {
+            assert!(missing("Active", Some((SINCE, result)), start), "{result}");
+        }
+        for result in ["Changed", "Unchanged"] {
+            assert!(!missing("Active", Some((SINCE, result)), start), "{result}");
+            assert!(missing("Active", Some(("2026-11-22T00:00:00Z", result)), start), "{result} before");
+            assert!(missing("Active", Some((SINCE, result)), None), "nobody knows since when it runs");
+        }
+        assert!(missing("Active", None, start), "not reported");
+        assert!(!missing("Retired", None, start), "not backed up");
     }
 }

@@ -232,6 +232,13 @@ pub struct LastAttempt {
     pub message: Option<String>,
 }
 
+impl LastAttempt {
+    /// Whether the device's config is stored since: anew, or seen again.
+    pub fn has_stored(&self) -> bool {
+        matches!(self.result.as_str(), "Changed" | "Unchanged")
+    }
+}
+
 /// The types of a Device's conditions.
 pub mod condition {
     pub const READY: &str = "Ready";

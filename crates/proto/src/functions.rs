@@ -5,6 +5,7 @@ mod texts;
 use std::collections::BTreeMap;
 
 use crate::access::v1::{History, Operation, Workload};
+use crate::fields::Fields;
 use crate::rules::{InvalidContract, Rules};
 
 /// A language of people.
@@ -32,17 +33,21 @@ pub struct Method {
     pub staff_verb: Option<String>,
     pub workloads: Vec<Workload>,
     pub history: History,
+    /// The field by which its calls reveal secrets, such as `reveal`; `None` when they never do.
+    pub reveals: Option<String>,
 }
 
 /// All functions, by name.
 pub fn catalogue() -> Result<Vec<Function>, InvalidContract> {
     let mut functions = BTreeMap::<String, Function>::new();
-    for (path, rule) in Rules::load()?.iter() {
+    let rules = Rules::load()?;
+    for (path, rule) in rules.iter() {
         let method = Method {
             name: path.trim_start_matches('/').to_owned(),
             staff_verb: rule.staff_verb().map(str::to_owned),
             workloads: rule.workloads().collect(),
             history: rule.history(),
+            reveals: rules.fields_of(path).and_then(Fields::revealing).map(str::to_owned),
         };
         let function =
             functions.entry(rule.function.clone()).or_insert_with(|| Function { name: rule.function.clone(), operations: BTreeMap::new() });

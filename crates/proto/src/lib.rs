@@ -26,6 +26,7 @@ pub mod audit {
 }
 
 pub mod error;
+pub mod fields;
 pub mod functions;
 pub mod rules;
 pub mod time;

@@ -1,11 +1,15 @@
 //! What each method needs of its caller, and what is remembered of its calls: read from the contracts.
 
-use std::collections::BTreeMap;
+#[cfg(test)]
+mod tests;
 
-use prost_reflect::DescriptorPool;
+use std::collections::{BTreeMap, BTreeSet};
+
+use prost_reflect::{DescriptorPool, MethodDescriptor};
 
 use crate::DESCRIPTORS;
 use crate::access::v1::{History, Operation, Rule, Workload};
+use crate::fields::{BadField, Fields, Markers};
 
 /// The verbs on which staff can have a right by a method's rule.
 const STAFF_VERBS: [&str; 5] = ["list", "get", "verify", "update", "erase"];
@@ -19,43 +23,90 @@ pub enum InvalidContract {
     NoRule(String),
     #[error("the rule of method {path} {fault}")]
     BadRule { path: String, fault: &'static str },
+    #[error("the contracts do not define the options subject and reveals of tsujiban.access.v1")]
+    NoMarkers,
+    #[error("{name} {fault}; correct its options in the contract")]
+    BadField { name: String, fault: &'static str },
+}
+
+impl From<BadField> for InvalidContract {
+    fn from(BadField { name, fault }: BadField) -> Self {
+        Self::BadField { name, fault }
+    }
 }
 
 /// Who may call what, by the path of the method (`/package.Service/Method`).
 #[derive(Debug, Clone)]
-pub struct Rules(BTreeMap<String, Rule>);
+pub struct Rules(BTreeMap<String, Described>);
+
+/// What the contracts say of a method.
+#[derive(Debug, Clone)]
+struct Described {
+    rule: Rule,
+    fields: Fields,
+}
 
 impl Rules {
-    /// Reads the rules of every method of every contract. Fails when one has none.
+    /// Reads the rules of every method of every contract. Fails when one has none, or says what cannot be kept.
     pub fn load() -> Result<Self, InvalidContract> {
-        let pool = DescriptorPool::decode(DESCRIPTORS).map_err(InvalidContract::Unreadable)?;
-        let option = pool.get_extension_by_name("tsujiban.access.v1.rule");
-        let mut rules = BTreeMap::new();
-        for service in pool.services() {
-            for method in service.methods() {
-                let path = format!("/{}/{}", service.full_name(), method.name());
-                let options = method.options();
-                let rule = option
-                    .as_ref()
-                    .filter(|option| options.has_extension(option))
-                    .and_then(|option| options.get_extension(option).as_message().and_then(|message| message.transcode_to::<Rule>().ok()));
-                let rule = rule.ok_or_else(|| InvalidContract::NoRule(path.clone()))?;
-                if let Some(fault) = fault(&rule) {
-                    return Err(InvalidContract::BadRule { path, fault });
-                }
-                rules.insert(path, rule);
+        Self::read(&DescriptorPool::decode(DESCRIPTORS).map_err(InvalidContract::Unreadable)?)
+    }
+
+    fn read(pool: &DescriptorPool) -> Result<Self, InvalidContract> {
+        let markers = Markers::of(pool).ok_or(InvalidContract::NoMarkers)?;
+        let (mut rules, mut reached) = (BTreeMap::new(), BTreeSet::new());
+        for method in pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()) {
+            let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
+            let rule = rule(pool, &method).ok_or_else(|| InvalidContract::NoRule(path.clone()))?;
+            let fields = Fields::of(&method.input(), &markers, &mut reached)?;
+            let takes_many = method.is_client_streaming();
+            if let Some(fault) = fault(&rule).or_else(|| revealing_fault(&rule, &fields, takes_many)) {
+                return Err(InvalidContract::BadRule { path, fault });
             }
+            rules.insert(path, Described { rule, fields });
+        }
+        // one that no request holds is a mistake: whoever marked it believes that it is looked at
+        if let Some(name) = markers.revealing(pool)?.difference(&reached).next() {
+            return Err(BadField { name: name.clone(), fault: "reveals and is in no request" }.into());
         }
         Ok(Self(rules))
     }
 
     /// The rule of a method; `None` for a path that is no method.
     pub fn of(&self, path: &str) -> Option<&Rule> {
-        self.0.get(path)
+        self.0.get(path).map(|described| &described.rule)
+    }
+
+    /// The marked fields of a method's requests; `None` for a path that is no method.
+    pub fn fields_of(&self, path: &str) -> Option<&Fields> {
+        self.0.get(path).map(|described| &described.fields)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Rule)> {
-        self.0.iter().map(|(path, rule)| (path.as_str(), rule))
+        self.0.iter().map(|(path, described)| (path.as_str(), &described.rule))
+    }
+}
+
+fn rule(pool: &DescriptorPool, method: &MethodDescriptor) -> Option<Rule> {
+    let (option, options) = (pool.get_extension_by_name("tsujiban.access.v1.rule")?, method.options());
+    if !options.has_extension(&option) {
+        return None;
+    }
+    options.get_extension(&option).as_message()?.transcode_to().ok()
+}
+
+/// What keeps a method's calls from being recorded before they reveal something; `None` where they are, or never reveal.
+fn revealing_fault(rule: &Rule, fields: &Fields, takes_many: bool) -> Option<&'static str> {
+    fields.revealing()?;
+    if takes_many {
+        // only the first message is read before the handler runs
+        Some("reveals and takes a stream of messages; take one message")
+    } else if rule.history() == History::None {
+        Some("reveals and its calls are not recorded; give it a history")
+    } else if !(fields.name_a_group() && fields.name_a_target()) {
+        Some("reveals and its request does not name of what; mark its group and its target")
+    } else {
+        None
     }
 }
 
@@ -90,66 +141,6 @@ impl Operation {
             Self::Operate => "operate",
             Self::Delete => "delete",
             Self::Administer => "administer",
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_method_says_who_may_call_it() {
-        let rules = Rules::load().unwrap();
-        let erase = rules.of("/tsujiban.lifecycle.v1.LifecycleService/Erase").unwrap();
-        assert_eq!((erase.function.as_str(), erase.staff_verb(), erase.operation()), ("groups", Some("erase"), Operation::Delete));
-        let put = rules.of("/tsujiban.backup.v1.BackupService/PutSnapshot").unwrap();
-        assert_eq!((put.staff_verb(), put.workloads().collect::<Vec<_>>()), (None, vec![Workload::Collector]));
-        assert!(rules.of("/tsujiban.backup.v1.BackupService/Nothing").is_none());
-    }
-
-    /// C5: erasing never happens unless the history holds the intent; taking a backup goes on in an outage; the history does not feed
-    /// itself.
-    #[test]
-    fn every_method_says_how_its_calls_come_into_the_history() {
-        let rules = Rules::load().unwrap();
-        let of = |path: &str| rules.of(path).unwrap().history();
-        assert_eq!(of("/tsujiban.lifecycle.v1.LifecycleService/Erase"), History::Strict);
-        assert_eq!(of("/tsujiban.backup.v1.BackupService/PutSnapshot"), History::Spooled);
-        assert_eq!(of("/tsujiban.backup.v1.BackupService/GetSnapshot"), History::Read);
-        let unrecorded: Vec<_> = rules.iter().filter(|(_, rule)| rule.history() == History::None).map(|(path, _)| path).collect();
-        assert_eq!(unrecorded, ["/tsujiban.audit.v1.AuditService/Append"]);
-    }
-
-    /// A method that only looks is a read and a method that writes is not, or somebody mixed them up.
-    #[test]
-    fn reads_are_reads() {
-        for (path, rule) in Rules::load().unwrap().iter().filter(|(_, rule)| rule.history() != History::None) {
-            assert_eq!(rule.history() == History::Read, rule.operation() == Operation::View, "{path}");
-        }
-    }
-
-    #[test]
-    fn an_incomplete_rule_is_refused() {
-        let good = || Rule {
-            function: "snapshots".into(),
-            operation: Operation::View.into(),
-            workloads: vec![Workload::Backup.into()],
-            staff_verb: "get".into(),
-            history: History::Read.into(),
-        };
-        assert_eq!(fault(&good()), None);
-        for bad in [
-            Rule { function: String::new(), ..good() },
-            Rule { function: "Snap-shots".into(), ..good() },
-            Rule { operation: 0, ..good() },
-            Rule { operation: 77, ..good() },
-            Rule { workloads: vec![0], ..good() },
-            Rule { workloads: vec![77], ..good() },
-            Rule { staff_verb: "destroy".into(), ..good() },
-            Rule { history: 0, ..good() },
-        ] {
-            assert!(fault(&bad).is_some(), "{bad:?}");
         }
     }
 }

@@ -35,7 +35,7 @@ use self::methods::{Method, Methods};
 use self::metrics::Metrics;
 use self::observed::Call;
 use self::subject::Subject;
-use crate::caller::Caller;
+use crate::caller::{Caller, Revealing};
 use crate::history::History;
 use crate::identity::{Authenticator, Identity};
 use crate::plan::{Plans, Unplanned};
@@ -157,8 +157,8 @@ impl Shared {
             Ok(first) => first?,
             Err(_) => return Err(too_slow(self.unary_timeout).into()),
         };
-        let subject = method.subjects.read(message.as_deref().unwrap_or_default()).map_err(|_| unreadable())?;
-        call.names(&subject);
+        let subject = Subject::read(&method.fields, message.as_deref().unwrap_or_default()).map_err(|_| unreadable())?;
+        call.asks_for(method, &subject);
         self.enter(method, (identity, caller), &subject, call).await?;
         Ok(body)
     }
@@ -187,10 +187,11 @@ impl Shared {
                 decision::decide_in(group, method, identity, &*self.authenticator).await.map_err(at_home)?;
                 call.touches(group);
             }
-            None if caller.is_bound() && method.subjects.names_a_group() => return Err(no_group(caller).into()),
+            None if caller.is_bound() && method.fields.name_a_group() => return Err(no_group(caller).into()),
             None => {}
         }
-        Ok(())
+        let in_group = |error: ServiceError| Refused { status: error.into(), group };
+        decision::decide_revealing(method, subject, caller).await.map_err(in_group)
     }
 
     fn place(&self) -> Result<OwnedSemaphorePermit, ServiceError> {
@@ -244,6 +245,9 @@ where
         return Ok(call.answer(&error.into()).await);
     }
     head.extensions.insert(caller);
+    if call.reveals() {
+        head.extensions.insert(Revealing::granted());
+    }
     let work = inner.call(Request::from_parts(head, body)).instrument(span);
     let response = if method.streams {
         work.await?

@@ -10,6 +10,9 @@ use tsujiban_proto::error::{Kind, ServiceError};
 
 use crate::identity::{Authenticator, Identity, Principal};
 
+/// The verb on which staff need a right, beside that of the method, to see secrets.
+pub(crate) const REVEAL: &str = "reveal";
+
 /// Whoever made a call. The access layer puts it into the request, after the method's rule has let the call pass.
 #[derive(Debug, Clone)]
 pub enum Caller {
@@ -38,6 +41,26 @@ pub struct Staff {
 /// The one group that a call may touch. Only [`Caller::scope`] makes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupScope(GroupId);
+
+/// Leave to answer with secrets. The access layer gives it to a call whose caller may see them and whose intent is in the history; a
+/// handler has no other way to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Revealing(());
+
+impl Revealing {
+    /// To be given only when nothing is left that could refuse the call.
+    pub(crate) const fn granted() -> Self {
+        Self(())
+    }
+
+    /// What the access layer gave a request. Fails with [`Kind::Internal`] when it gave nothing.
+    pub fn of<T>(request: &Request<T>) -> Result<Self, ServiceError> {
+        request.extensions().get::<Self>().copied().ok_or_else(|| {
+            let message = "nothing was revealed, since the access layer has not recorded the wish; this is a fault of the server";
+            ServiceError::new(Kind::Internal, "NOT_RECORDED", message)
+        })
+    }
+}
 
 impl GroupScope {
     pub fn group(&self) -> &GroupId {
@@ -102,7 +125,7 @@ impl Caller {
     }
 
     /// Asks for one right more than the method's rule did, such as `reveal` on `snapshots`. Only staff can have such rights.
-    pub async fn require(&self, function: &str, verb: &str) -> Result<(), ServiceError> {
+    pub(crate) async fn require(&self, function: &str, verb: &str) -> Result<(), ServiceError> {
         match self {
             Self::Staff(staff) => require(&*staff.authenticator, &staff.identity, function, verb).await,
             _ => Err(ServiceError::new(
@@ -220,13 +243,14 @@ mod tests {
     #[test]
     fn a_request_that_passed_no_layer_has_no_caller() {
         assert_eq!(Caller::of(&Request::new(())).unwrap_err().kind, Kind::Internal);
+        assert_eq!(Revealing::of(&Request::new(())).unwrap_err().kind, Kind::Internal, "nor leave to reveal");
     }
 
     #[tokio::test]
     async fn workloads_have_no_rights_of_staff() {
         let person = Caller::Person { account: "a1".into(), groups: ["acme".parse().unwrap()].into() };
         for caller in [Caller::Operator, Caller::Backup, Caller::Audit, collector("acme"), person] {
-            assert_eq!(caller.require("snapshots", "reveal").await.unwrap_err().kind, Kind::Denied);
+            assert_eq!(caller.require("snapshots", REVEAL).await.unwrap_err().kind, Kind::Denied);
         }
     }
 }

@@ -137,6 +137,14 @@ async fn an_outage_of_the_history_stops_what_must_not_happen_unrecorded() -> Res
         let newest = newest.first().and_then(|snapshot| snapshot["id"].as_str()).context("a snapshot")?;
         let refused = stage.tsujiban(&["snapshots", "acknowledge", "unheard", newest]).await?;
         ensure!(refused.code != 0 && refused.err.contains("tsujiban-audit"), "it says what to do: {refused:?}");
+        // no secret is revealed that nobody will know of; what hides them goes on
+        for reveal in
+            [&["snapshots", "show", "unheard", newest, "--reveal"][..], &["snapshots", "diff", "unheard", "--device", "core-1", "--reveal"]]
+        {
+            let refused = stage.tsujiban(reveal).await?;
+            ensure!(refused.code != 0 && refused.out.is_empty() && refused.err.contains("tsujiban-audit"), "{refused:?}");
+        }
+        stage.tsujiban(&["snapshots", "show", "unheard", newest]).await?.ok()?;
         // nothing of a deletion happens before it is in the history
         group.devices().delete("core-1", &DeleteParams::default()).await?;
         stays("the device and its data wait", Duration::from_secs(20), || async {
@@ -163,6 +171,8 @@ async fn an_outage_of_the_history_stops_what_must_not_happen_unrecorded() -> Res
         ensure!(stored == 2, "two snapshots were stored, and {stored} are recorded");
         let refused: Vec<_> = found.iter().filter(|entry| text(entry, "method") == "AcknowledgeSnapshot").collect();
         ensure!(refused.len() == 1 && text(refused[0], "reason") == "HISTORY_UNAVAILABLE", "{refused:?}");
+        let revealing: Vec<_> = found.iter().filter(|entry| entry["detail"]["reveals"] == "true").collect();
+        ensure!(revealing.len() == 2 && revealing.iter().all(|entry| text(entry, "result") == "FAILED"), "{revealing:?}");
         let deletions = found.iter().filter(|entry| text(entry, "phase") == "OBSERVED" && text(entry, "operation") == "DELETE").count();
         ensure!(deletions == 1, "{deletions} deletions");
         Ok(Some(()))

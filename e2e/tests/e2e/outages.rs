@@ -8,7 +8,7 @@ use serde_json::json;
 use tsujiban_api::names;
 use tsujiban_e2e::manifests::Group;
 use tsujiban_e2e::router::{Login, Router};
-use tsujiban_e2e::stage::Stage;
+use tsujiban_e2e::stage::{NOT_STORED, Stage};
 
 /// C23: while the object storage is down or silent nothing is stored and nothing is said to be; afterwards it catches up.
 #[tokio::test(flavor = "multi_thread")]
@@ -26,7 +26,8 @@ async fn an_outage_of_the_storage_or_of_ours_loses_nothing() -> Result<()> {
         let run = group.back_up().await;
         let attempt = group.attempt("core-1", "Store").await;
         stage.component(start, "s3").await?;
-        run?;
+        let run = run?;
+        assert_eq!(run.code, NOT_STORED, "{stop}: {run:?}");
         attempt?;
         assert_eq!(stage.snapshots("outages").await?.len(), before, "nothing is listed that was not stored");
         group.back_up().await?.ok()?;

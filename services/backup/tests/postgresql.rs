@@ -29,6 +29,8 @@ mod rebuild;
 mod recovery;
 #[path = "it/retention.rs"]
 mod retention;
+#[path = "it/revealing.rs"]
+mod revealing;
 #[path = "it/sealed.rs"]
 mod sealed;
 #[path = "it/stage.rs"]

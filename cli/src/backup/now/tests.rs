@@ -56,12 +56,17 @@ fn cron_job() -> (&'static str, Value) {
     ("/apis/batch/v1/namespaces/tn-acme/cronjobs/device-backup", cron_job)
 }
 
-/// A group whose Job has ended with a condition.
+/// A group whose Job has ended with a condition and stored the device's config.
 fn ended(condition: &Value) -> Vec<(&'static str, Value)> {
+    ended_with(condition, "Changed")
+}
+
+/// A group whose Job has ended with a condition, and with this result of its device.
+fn ended_with(condition: &Value, result: &str) -> Vec<(&'static str, Value)> {
     let pod = json!({"metadata": {}, "status": {"containerStatuses": [{"name": "c", "image": "", "imageID": "", "ready": false,
         "restartCount": 0, "state": {"terminated": {"exitCode": 0, "message": "1 changed"}}}]}});
     let device = json!({"metadata": {"name": "core-1"}, "spec": {"siteRef": {"name": "tokyo"}, "serialNumber": "JN", "driver": "Frr",
-        "connection": {"host": "192.0.2.1"}}, "status": {"lastAttempt": {"time": "2026-11-23T00:00:09Z", "result": "Changed"}}});
+        "connection": {"host": "192.0.2.1"}}, "status": {"lastAttempt": {"time": "2026-11-23T00:00:09Z", "result": result}}});
     vec![
         tenant(false),
         cron_job(),
@@ -113,6 +118,23 @@ async fn a_failed_job_is_a_failed_command() {
     let answer = run(&apiserver(ended(&failed)).0, true).await.unwrap();
     assert_eq!(answer.verdict, Verdict::Failed);
     assert!(answer.text.contains("FAILED: DeadlineExceeded: too long"), "{}", answer.text);
+}
+
+/// A device that could not be reached leaves a Job that succeeded, and a config that is not stored.
+#[tokio::test]
+async fn what_was_not_stored_is_no_success() {
+    let complete = json!({"type": "Complete", "status": "True"});
+    for result in ["Timeout", "Store", "Auth"] {
+        let answer = run(&apiserver(ended_with(&complete, result)).0, true).await.unwrap();
+        assert_eq!(answer.verdict.exit_code(), 6, "{result}");
+        assert!(answer.text.ends_with("NOT STORED: 1 of 1: core-1. MESSAGE says why; then run the command again.\n"), "{}", answer.text);
+    }
+    let answer = run(&apiserver(ended_with(&complete, "Unchanged")).0, true).await.unwrap();
+    assert_eq!(answer.verdict, Verdict::Good, "it is stored already");
+    let failed = json!({"type": "Failed", "status": "True", "reason": "DeadlineExceeded", "message": "too long"});
+    let answer = run(&apiserver(ended_with(&failed, "Timeout")).0, true).await.unwrap();
+    assert_eq!(answer.verdict, Verdict::Failed, "the Job itself is what has to be looked at");
+    assert!(answer.text.contains("NOT STORED: 1 of 1"), "{}", answer.text);
 }
 
 #[tokio::test]

@@ -1,11 +1,12 @@
 //! May this caller call this method?
 
 use tsujiban_core::id::GroupId;
-use tsujiban_proto::access::v1::Workload;
+use tsujiban_proto::access::v1::{History, Workload};
 use tsujiban_proto::error::{Kind, ServiceError};
 
 use super::methods::Method;
-use crate::caller;
+use super::subject::Subject;
+use crate::caller::{self, Caller};
 use crate::identity::{Authenticator, Identity, Principal, Wish};
 
 /// Passes when the method's rule lets the identity call: workloads by name, staff by their right. A person passes where a request names
@@ -30,9 +31,19 @@ pub(super) async fn decide(method: &Method, identity: &Identity, authenticator: 
             Some(verb) => caller::require(authenticator, identity, &rule.function, verb).await,
             None => denied("staff", "only workloads of the system call it"),
         },
-        Principal::Person { .. } if method.subjects.names_a_group() => Ok(()),
+        Principal::Person { .. } if method.fields.name_a_group() => Ok(()),
         Principal::Person { .. } => denied("an account", "it is about no group; only staff and workloads of the system call it"),
     }
+}
+
+/// How a call comes into the history: by its method's rule, and strictly where it reveals secrets.
+pub(super) fn history(method: &Method, subject: &Subject) -> History {
+    if subject.reveals { History::Strict } else { method.rule.history() }
+}
+
+/// Passes a call that reveals secrets when its caller has the right to. Only staff can have it.
+pub(super) async fn decide_revealing(method: &Method, subject: &Subject, caller: &Caller) -> Result<(), ServiceError> {
+    if subject.reveals { caller.require(&method.rule.function, caller::REVEAL).await } else { Ok(()) }
 }
 
 /// Passes when a person's roles in the group let them call the method; everybody else has been judged before.

@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use prost_reflect::DescriptorPool;
 use tsujiban_proto::DESCRIPTORS;
 use tsujiban_proto::access::v1::Rule;
+use tsujiban_proto::fields::Fields;
 use tsujiban_proto::rules::{InvalidContract, Rules};
-
-use super::subject::Subjects;
 
 /// A method: how it is named in metrics and logs, who may call it, what its requests name, and whether it streams.
 #[derive(Debug, Clone)]
@@ -15,7 +14,7 @@ pub(super) struct Method {
     pub service: String,
     pub name: String,
     pub rule: Rule,
-    pub subjects: Subjects,
+    pub fields: Fields,
     pub streams: bool,
 }
 
@@ -28,7 +27,6 @@ impl Methods {
     pub(super) fn load(served: &[&str]) -> Result<Self, InvalidContract> {
         let rules = Rules::load()?;
         let pool = DescriptorPool::decode(DESCRIPTORS).map_err(InvalidContract::Unreadable)?;
-        let option = pool.get_extension_by_name("tsujiban.access.v1.subject");
         let mut methods = BTreeMap::new();
         for method in pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()) {
             let service = method.parent_service().full_name().to_owned();
@@ -37,9 +35,9 @@ impl Methods {
             }
             let path = format!("/{service}/{}", method.name());
             let rule = rules.of(&path).ok_or_else(|| InvalidContract::NoRule(path.clone()))?.clone();
-            let subjects = option.as_ref().map(|option| Subjects::of(&method.input(), option)).unwrap_or_default();
+            let fields = rules.fields_of(&path).cloned().unwrap_or_default();
             let streams = method.is_client_streaming() || method.is_server_streaming();
-            methods.insert(path, Method { service, name: method.name().to_owned(), rule, subjects, streams });
+            methods.insert(path, Method { service, name: method.name().to_owned(), rule, fields, streams });
         }
         Ok(Self(methods))
     }

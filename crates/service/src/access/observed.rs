@@ -21,17 +21,18 @@ use tsujiban_proto::audit::v1::{Operation, Phase, Result as Came};
 use tsujiban_proto::error::ServiceError;
 use tsujiban_proto::time::to_wire;
 
-use super::Shared;
 use super::methods::Method;
 use super::metrics::label;
-use super::origin;
 use super::subject::Subject;
+use super::{Shared, decision, origin};
 use crate::caller::Caller;
 use crate::history::{Ticket, WriteFailed, Written, not_recorded, operation};
 use crate::{plan, trace};
 
 /// What stands for a method that does not exist: its real name is the caller's choice, and labels have to be few.
 const UNKNOWN: &str = "unknown";
+/// The detail of an entry by which it says that secrets were revealed, or would have been.
+const REVEALS: &str = "reveals";
 /// How much of such a name comes into the history, in characters.
 const PATH_CHARS: usize = 128;
 
@@ -41,6 +42,7 @@ pub(super) struct Call {
     service: String,
     method: String,
     class: Class,
+    reveals: bool,
     caller_kind: &'static str,
     caller_id: String,
     /// The caller's own group, when it has exactly one.
@@ -103,6 +105,7 @@ impl Call {
             service: service.to_owned(),
             method: method.to_owned(),
             class: Class::None,
+            reveals: false,
             caller_kind: "",
             caller_id: String::new(),
             home: None,
@@ -124,9 +127,19 @@ impl Call {
         self.home = caller.home().cloned();
     }
 
-    /// Takes down what the request names.
-    pub(super) fn names(&mut self, subject: &Subject) {
+    /// Takes down what the request names and whether it reveals, which decides how the call is recorded.
+    pub(super) fn asks_for(&mut self, method: &Method, subject: &Subject) {
         self.record.target.clone_from(&subject.target);
+        self.class = decision::history(method, subject);
+        self.reveals = subject.reveals;
+        if subject.reveals {
+            self.record.detail.insert(REVEALS.to_owned(), "true".to_owned());
+        }
+    }
+
+    /// Whether the call reveals secrets.
+    pub(super) fn reveals(&self) -> bool {
+        self.reveals
     }
 
     /// The call touches this group's data, and whoever calls may do that.

@@ -1,30 +1,14 @@
-//! What a request names: its group and its target, read from the bytes of its first message by what the contracts say of its fields.
+//! What a request names, and whether it reveals secrets: read from the bytes of its first message by what the contracts say of its fields.
 //!
-//! Read before the handler runs, so that no handler can forget to check the group or to say what it touched. Only the marked fields are
-//! looked at; nothing is decoded into a message, and a field that is not marked costs the reading of its length.
+//! Read before the handler runs, so that no handler can forget to check the group, to say what it touched, or to record what it reveals.
+//! Only the marked fields are looked at; nothing is decoded into a message, and a field that is not marked costs the reading of its length.
 
 use std::collections::BTreeMap;
 
-use prost_reflect::{ExtensionDescriptor, Kind, MessageDescriptor, Value};
-use tsujiban_proto::access::v1::Subject as Marked;
+use tsujiban_proto::fields::{Field, Fields};
 
-/// How deep messages are looked into.
-const DEPTH: usize = 4;
 /// How long a target may be in the history, in characters. What is longer is cut.
 const TARGET_CHARS: usize = 256;
-
-/// Where the marked fields of a message are.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Subjects {
-    fields: BTreeMap<u32, Field>,
-}
-
-#[derive(Debug, Clone)]
-enum Field {
-    Group,
-    Target,
-    Message(Subjects),
-}
 
 /// What a message names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,71 +18,51 @@ pub(super) struct Subject {
     pub groups: Vec<String>,
     /// The targets, joined by `/`.
     pub target: String,
+    /// Whether any value of a field that reveals is true. Of several a decoder takes the last, so that a handler may reveal less, never
+    /// more.
+    pub reveals: bool,
 }
 
 /// A message that is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Unreadable;
 
-impl Subjects {
-    /// Finds the marked fields of a message. `option` is the extension that marks them.
-    pub(super) fn of(message: &MessageDescriptor, option: &ExtensionDescriptor) -> Self {
-        Self::find(message, option, DEPTH)
-    }
-
-    fn find(message: &MessageDescriptor, option: &ExtensionDescriptor, depth: usize) -> Self {
-        let mut fields = BTreeMap::new();
-        for field in message.fields() {
-            let found = match field.kind() {
-                Kind::String => match mark(&field.options(), option) {
-                    Marked::Group => Field::Group,
-                    Marked::Target => Field::Target,
-                    Marked::Unspecified => continue,
-                },
-                Kind::Message(inner) if depth > 0 => match Self::find(&inner, option, depth - 1) {
-                    inner if inner.fields.is_empty() => continue,
-                    inner => Field::Message(inner),
-                },
-                _ => continue,
-            };
-            fields.insert(field.number(), found);
-        }
-        Self { fields }
-    }
-
-    /// Whether the message can name a group.
-    pub(super) fn names_a_group(&self) -> bool {
-        self.fields.values().any(|field| match field {
-            Field::Group => true,
-            Field::Target => false,
-            Field::Message(inner) => inner.names_a_group(),
-        })
-    }
-
-    /// What a message names.
-    pub(super) fn read(&self, message: &[u8]) -> Result<Subject, Unreadable> {
-        let (mut groups, mut targets) = (Vec::new(), BTreeMap::new());
-        self.walk(message, &mut Vec::new(), &mut groups, &mut targets)?;
+impl Subject {
+    /// What a message with these marked fields names.
+    pub(super) fn read(fields: &Fields, message: &[u8]) -> Result<Self, Unreadable> {
+        let mut found = Found::default();
+        found.walk(fields, message)?;
         // the order of their numbers, whatever the order of the bytes
-        let target = targets.into_values().filter(|target| !target.is_empty()).collect::<Vec<_>>().join("/");
-        Ok(Subject { groups, target: target.chars().take(TARGET_CHARS).collect() })
+        let target = found.targets.into_values().filter(|target| !target.is_empty()).collect::<Vec<_>>().join("/");
+        Ok(Self { groups: found.groups, target: target.chars().take(TARGET_CHARS).collect(), reveals: found.reveals })
     }
+}
 
-    fn walk(
-        &self,
-        mut bytes: &[u8],
-        path: &mut Vec<u32>,
-        groups: &mut Vec<String>,
-        targets: &mut BTreeMap<Vec<u32>, String>,
-    ) -> Result<(), Unreadable> {
+/// What was found so far.
+#[derive(Default)]
+struct Found {
+    /// The numbers of the fields on the way to the message that is looked at.
+    path: Vec<u32>,
+    groups: Vec<String>,
+    targets: BTreeMap<Vec<u32>, String>,
+    reveals: bool,
+}
+
+impl Found {
+    fn walk(&mut self, fields: &Fields, mut bytes: &[u8]) -> Result<(), Unreadable> {
         while !bytes.is_empty() {
             let key = varint(&mut bytes)?;
             let number = u32::try_from(key >> 3).map_err(|_| Unreadable)?;
+            let field = fields.get(number);
+            let reveals = matches!(field, Some(Field::Reveals(_)));
             let body = match key & 7 {
                 0 => {
-                    varint(&mut bytes)?;
+                    let value = varint(&mut bytes)?;
+                    self.reveals |= reveals && value != 0;
                     continue;
                 }
+                // a bool is written in no other way
+                _ if reveals => return Err(Unreadable),
                 1 => {
                     take(&mut bytes, 8)?;
                     continue;
@@ -114,23 +78,17 @@ impl Subjects {
                 // groups, which nobody uses
                 _ => return Err(Unreadable),
             };
-            let Some(field) = self.fields.get(&number) else { continue };
-            path.push(number);
+            let Some(field) = field else { continue };
+            self.path.push(number);
             match field {
-                Field::Group => groups.push(text(body)?),
-                Field::Target => drop(targets.insert(path.clone(), text(body)?)),
-                Field::Message(inner) => inner.walk(body, path, groups, targets)?,
+                Field::Group => self.groups.push(text(body)?),
+                Field::Target => drop(self.targets.insert(self.path.clone(), text(body)?)),
+                Field::Message(inner) => self.walk(inner, body)?,
+                Field::Reveals(_) => return Err(Unreadable),
             }
-            path.pop();
+            self.path.pop();
         }
         Ok(())
-    }
-}
-
-fn mark(options: &prost_reflect::DynamicMessage, option: &ExtensionDescriptor) -> Marked {
-    match options.get_extension(option).as_ref() {
-        Value::EnumNumber(number) => Marked::try_from(*number).unwrap_or(Marked::Unspecified),
-        _ => Marked::Unspecified,
     }
 }
 
@@ -149,6 +107,10 @@ fn varint(bytes: &mut &[u8]) -> Result<u64, Unreadable> {
     for shift in (0..64).step_by(7) {
         let (byte, rest) = bytes.split_first().ok_or(Unreadable)?;
         *bytes = rest;
+        // the tenth byte has room for one bit; a decoder refuses more
+        if shift == 63 && *byte > 1 {
+            return Err(Unreadable);
+        }
         value |= u64::from(byte & 0x7f) << shift;
         if byte & 0x80 == 0 {
             return Ok(value);
@@ -160,21 +122,20 @@ fn varint(bytes: &mut &[u8]) -> Result<u64, Unreadable> {
 #[cfg(test)]
 mod tests {
     use prost::Message;
-    use prost_reflect::DescriptorPool;
-    use tsujiban_proto::DESCRIPTORS;
     use tsujiban_proto::backup::v1::put_snapshot_request::Part;
-    use tsujiban_proto::backup::v1::{DeviceRef, DiffSnapshotsRequest, PutSnapshotHeader, PutSnapshotRequest};
+    use tsujiban_proto::backup::v1::{DeviceRef, DiffSnapshotsRequest, GetSnapshotRequest, PutSnapshotHeader, PutSnapshotRequest};
+    use tsujiban_proto::rules::Rules;
 
     use super::*;
 
-    fn subjects(message: &str) -> Subjects {
-        let pool = DescriptorPool::decode(DESCRIPTORS).unwrap();
-        let option = pool.get_extension_by_name("tsujiban.access.v1.subject").unwrap();
-        Subjects::of(&pool.get_message_by_name(message).unwrap(), &option)
+    fn subject(message: &str, bytes: &[u8]) -> Result<Subject, Unreadable> {
+        let rules = Rules::load().unwrap();
+        let path = format!("/tsujiban.{message}");
+        Subject::read(rules.fields_of(&path).unwrap(), bytes)
     }
 
     fn read(message: &str, bytes: &[u8]) -> Result<(Vec<String>, String), Unreadable> {
-        subjects(message).read(bytes).map(|subject| (subject.groups, subject.target))
+        subject(message, bytes).map(|subject| (subject.groups, subject.target))
     }
 
     fn put(group: &str) -> PutSnapshotRequest {
@@ -186,59 +147,64 @@ mod tests {
     #[test]
     fn group_and_target_are_found_however_deep_they_lie() {
         let bytes = put("acme").encode_to_vec();
-        assert_eq!(read("tsujiban.backup.v1.PutSnapshotRequest", &bytes), Ok((vec!["acme".into()], "SN9".into())));
+        assert_eq!(read("backup.v1.BackupService/PutSnapshot", &bytes), Ok((vec!["acme".into()], "SN9".into())));
         let diff = DiffSnapshotsRequest { group: "acme".into(), old_id: "1".into(), new_id: "2".into(), reveal: true };
-        let found = read("tsujiban.backup.v1.DiffSnapshotsRequest", &diff.encode_to_vec());
+        let found = read("backup.v1.BackupService/DiffSnapshots", &diff.encode_to_vec());
         assert_eq!(found, Ok((vec!["acme".into()], "1/2".into())));
-        assert_eq!(read("tsujiban.backup.v1.ListAttemptsRequest", &[8, 1]), Ok((vec![], String::new())));
+        assert_eq!(read("backup.v1.BackupService/ListAttempts", &[8, 1]), Ok((vec![], String::new())));
     }
 
     /// C7: a decoder merges messages and takes the last of several values; none of them may be another group's.
     #[test]
     fn every_group_that_is_named_is_seen() {
         let bytes = [put("acme").encode_to_vec(), put("other").encode_to_vec()].concat();
-        assert_eq!(read("tsujiban.backup.v1.PutSnapshotRequest", &bytes).unwrap().0, ["acme", "other"]);
+        assert_eq!(read("backup.v1.BackupService/PutSnapshot", &bytes).unwrap().0, ["acme", "other"]);
         let emptied = b"\x0a\x04acme\x0a\x00";
-        assert_eq!(read("tsujiban.audit.v1.ListEntriesRequest", emptied).unwrap().0, ["acme", ""], "a decoder reads the platform's own");
+        assert_eq!(read("audit.v1.AuditService/ListEntries", emptied).unwrap().0, ["acme", ""], "a decoder reads the platform's own");
     }
 
     #[test]
     fn what_is_no_message_is_refused() {
         let bytes = put("acme").encode_to_vec();
-        let name = "tsujiban.backup.v1.PutSnapshotRequest";
+        let name = "backup.v1.BackupService/PutSnapshot";
         assert_eq!(read(name, &bytes[..bytes.len() - 1]), Err(Unreadable));
         assert_eq!(read(name, &[0xff; 11]), Err(Unreadable));
         assert_eq!(read(name, &[0x0b]), Err(Unreadable), "a group, in the sense of the encoding");
-        assert_eq!(read("tsujiban.backup.v1.ListSnapshotsRequest", &[0x0a, 1, 0xff]), Err(Unreadable), "no text");
+        assert_eq!(read("backup.v1.BackupService/ListSnapshots", &[0x0a, 1, 0xff]), Err(Unreadable), "no text");
     }
 
-    /// C7: a request's field that is called `group` and is not marked would not be checked before the handler runs.
+    /// C5, C22: whatever a decoder may take for a wish to reveal is seen as one.
     #[test]
-    fn every_group_of_a_request_is_marked() {
-        fn groups(message: &MessageDescriptor, depth: usize) -> usize {
-            let of_field = |field: prost_reflect::FieldDescriptor| match field.kind() {
-                Kind::String => usize::from(field.name() == "group"),
-                Kind::Message(inner) if depth > 0 => groups(&inner, depth - 1),
-                _ => 0,
-            };
-            message.fields().map(of_field).sum()
+    fn a_wish_to_reveal_is_seen_however_it_is_written() {
+        const GET: &str = "backup.v1.BackupService/GetSnapshot";
+        let plain = GetSnapshotRequest { group: "acme".into(), id: "1".into(), reveal: false }.encode_to_vec();
+        let reveals = |tail: &[u8]| subject(GET, &[&plain, tail].concat()).map(|subject| subject.reveals);
+        for (tail, wanted) in [
+            (&[][..], Ok(false)),
+            (&[0x18, 0], Ok(false)),
+            (&[0x18, 1], Ok(true)),
+            (&[0x18, 1, 0x18, 0], Ok(true)),
+            (&[0x18, 0, 0x18, 1], Ok(true)),
+            (&[0x18, 0x80, 0x80, 0], Ok(false)),
+            (&[0x18, 0x81, 0], Ok(true)),
+            (&[0x18, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1], Ok(true)),
+            // the number of the field, too, can be written longer than it has to be
+            (&[0x98, 0, 1], Ok(true)),
+            (&[0x18, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 2], Err(Unreadable)),
+            (&[0x1a, 1, 1], Err(Unreadable)),
+            (&[0x1d, 1, 0, 0, 0], Err(Unreadable)),
+            (&[0x18], Err(Unreadable)),
+            // another field that is true reveals nothing
+            (&[0x20, 1], Ok(false)),
+        ] {
+            assert_eq!(reveals(tail), wanted, "{tail:?}");
+            // a decoder reveals only where a wish was seen, and takes nothing that could not be read
+            let decoded = GetSnapshotRequest::decode([&plain, tail].concat().as_slice());
+            assert!(!decoded.as_ref().is_ok_and(|decoded| decoded.reveal) || wanted == Ok(true), "{tail:?}");
+            assert!(wanted.is_ok() || decoded.is_err(), "{tail:?}");
         }
-        fn marked(subjects: &Subjects) -> usize {
-            subjects
-                .fields
-                .values()
-                .map(|field| match field {
-                    Field::Group => 1,
-                    Field::Target => 0,
-                    Field::Message(inner) => marked(inner),
-                })
-                .sum()
-        }
-        let pool = DescriptorPool::decode(DESCRIPTORS).unwrap();
-        let methods = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
-        for method in methods.filter(|method| method.full_name() != "tsujiban.audit.v1.AuditService.Append") {
-            let input = method.input();
-            assert_eq!(marked(&subjects(input.full_name())), groups(&input, DEPTH), "{}", method.full_name());
-        }
+        assert_eq!(subject(GET, &[]), Ok(Subject::default()), "an empty message");
+        let diff = DiffSnapshotsRequest { group: "acme".into(), old_id: "1".into(), new_id: "2".into(), reveal: true };
+        assert!(subject("backup.v1.BackupService/DiffSnapshots", &diff.encode_to_vec()).unwrap().reveals);
     }
 }

@@ -11,8 +11,9 @@ use tsujiban_proto::backup::v1::{
     RebuildCatalogueResponse, RecordAttemptRequest, RecordAttemptResponse, ReplaceHostKeyRequest, ReplaceHostKeyResponse,
     VerifySnapshotRequest, VerifySnapshotResponse,
 };
+use tsujiban_proto::error::ServiceError;
 use tsujiban_service::answers::{Answers, CHUNK, answers};
-use tsujiban_service::caller::Caller;
+use tsujiban_service::caller::{Caller, Revealing};
 
 use super::{parse, upload, wire};
 use crate::attempt::Failed;
@@ -117,10 +118,9 @@ impl BackupService for Api {
     }
 
     async fn get_snapshot(&self, request: Request<GetSnapshotRequest>) -> Answer<Self::GetSnapshotStream> {
-        let caller = Caller::of(&request)?.clone();
-        let request = request.into_inner();
-        let (scope, secrets) = (caller.scope(&request.group)?, secrets(&caller, request.reveal).await?);
-        let (found, config) = self.0.config(&scope, &request.id, secrets).await?;
+        let scope = Caller::of(&request)?.scope(&request.get_ref().group)?;
+        let secrets = secrets(&request, request.get_ref().reveal)?;
+        let (found, config) = self.0.config(&scope, &request.get_ref().id, secrets).await?;
         let snapshot = Part::Snapshot(wire::snapshot(scope.group(), &found.row, &found.details));
         let chunks = config.chunks(CHUNK).map(|chunk| Part::Chunk(chunk.to_vec()));
         let parts: Vec<_> = std::iter::once(snapshot).chain(chunks).map(|part| Ok(GetSnapshotResponse { part: Some(part) })).collect();
@@ -128,9 +128,9 @@ impl BackupService for Api {
     }
 
     async fn diff_snapshots(&self, request: Request<DiffSnapshotsRequest>) -> Answer<DiffSnapshotsResponse> {
-        let caller = Caller::of(&request)?.clone();
+        let scope = Caller::of(&request)?.scope(&request.get_ref().group)?;
+        let secrets = secrets(&request, request.get_ref().reveal)?;
         let request = request.into_inner();
-        let (scope, secrets) = (caller.scope(&request.group)?, secrets(&caller, request.reveal).await?);
         let diff = self.0.diff(&scope, &request.old_id, &request.new_id, secrets).await?;
         Ok(Response::new(DiffSnapshotsResponse { diff }))
     }
@@ -171,13 +171,12 @@ impl BackupService for Api {
     }
 }
 
-/// Whether secrets are shown: only to those who may see them.
-async fn secrets(caller: &Caller, reveal: bool) -> Result<Secrets, Status> {
+/// Whether secrets are shown: only by a call that the access layer gave leave to.
+fn secrets<T>(request: &Request<T>, reveal: bool) -> Result<Secrets, ServiceError> {
     if !reveal {
         return Ok(Secrets::Hidden);
     }
-    caller.require("snapshots", "reveal").await?;
-    Ok(Secrets::Revealed)
+    Revealing::of(request).map(|_| Secrets::Revealed)
 }
 
 fn progress(progress: Progress, done: bool) -> RebuildCatalogueResponse {

@@ -18,6 +18,7 @@ mod reading;
 mod rebuild;
 mod recovery;
 mod retention;
+mod revealing;
 mod sealed;
 mod stage;
 mod start;

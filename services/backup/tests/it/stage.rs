@@ -139,10 +139,15 @@ impl World {
 
     pub async fn try_start(self, epochs: Vec<SealedEpochKey>, store: Arc<dyn Objects>) -> Result<Stage, StartError> {
         let parts = self.parts(&epochs, store).await;
-        let catalogue = parts.catalogue.clone();
+        self.run(epochs, parts).await
+    }
+
+    pub async fn run(self, epochs: Vec<SealedEpochKey>, parts: Parts) -> Result<Stage, StartError> {
+        let (catalogue, history) = (parts.catalogue.clone(), parts.history.clone());
         let backup = start(parts, &[REGION.to_owned()]).await?;
         let mut guard = Guard::new(Arc::new(callers()), Registry::new());
         guard.services = rpc::SERVICES.to_vec();
+        guard.history = history;
         let server = serve_guarded(rpc::routes(&backup), guard).await;
         Ok(Stage { world: self, epochs, backup, catalogue, server })
     }

@@ -1,0 +1,77 @@
+//! Keys and erasure.
+
+use crate::row::{Comparison, Damage, Loses, Pick, Row, Service, Sign, Step, VolumeLoss, Workload};
+
+const VERIFY: &[&str] = &["snapshots", "verify", "GROUP", "--all"];
+const READABLE: &[Sign] = &[Sign::Cli(VERIFY, 0, ""), Sign::Ready(Service::Backup)];
+
+/// One byte in the middle of every data key of the group's devices, in one wrapping or in all.
+const WRAPPED_KEY: &str = "UPDATE keys SET wrapped = substr(wrapped, 1, 20) || (CASE substr(wrapped, 21, 1) WHEN x'00' THEN x'01' ELSE x'00' END) \
+    || substr(wrapped, 22) WHERE rowid = (SELECT max(rowid) FROM keys WHERE subject IN (SELECT incarnation FROM devices))";
+
+pub const ROWS: &[Row] = &[
+    Row {
+        id: "key-table-removed",
+        input: "the key table's copy removed from the bucket, backups, then the volume lost",
+        steps: &[Step::Object(Pick::KeyTable, Damage::Remove)],
+        seen: &[Sign::Log(Workload::Backup, "key table")],
+        seen_within_s: 400,
+        remedy: &[Step::BackUpWell, Step::Volume(Service::Backup, VolumeLoss::Lost)],
+        healed: READABLE,
+        healed_within_s: 180,
+        loses: Loses::Nothing,
+        is_short: false,
+    },
+    Row {
+        id: "key-table-flipped",
+        input: "one bit of the key table's copy flipped, the catalogue sound, then a restart",
+        steps: &[Step::Object(Pick::KeyTable, Damage::Flip), Step::Kill(Workload::Backup)],
+        seen: &[Sign::Ready(Service::Backup), Sign::Log(Workload::Backup, "key table")],
+        seen_within_s: 120,
+        remedy: &[Step::Volume(Service::Backup, VolumeLoss::Lost)],
+        healed: READABLE,
+        healed_within_s: 180,
+        loses: Loses::Nothing,
+        is_short: true,
+    },
+    Row {
+        id: "wrapped-key-changed",
+        input: "one byte of a device's wrapped key changed in the catalogue",
+        steps: &[Step::Rows(Service::Backup, WRAPPED_KEY)],
+        seen: &[Sign::Log(Workload::Backup, "key")],
+        seen_within_s: 300,
+        remedy: &[],
+        healed: &[
+            Sign::Cli(VERIFY, 0, ""),
+            Sign::Metric(Workload::Backup, "tsujiban_backup_keys_unopened", Comparison::Is(0.0)),
+            Sign::Device("BackupFresh", "True"),
+        ],
+        healed_within_s: 400,
+        loses: Loses::Nothing,
+        is_short: false,
+    },
+    Row {
+        id: "epoch-keys-deleted",
+        input: "the Secret of the epoch keys deleted while groups are prepared, then put back",
+        steps: &[Step::TakeAway("secret", "tsujiban-system", "tsujiban-epoch-keys")],
+        seen: &[Sign::Condition("KeysReady", "False", "EpochKeysMissing")],
+        seen_within_s: 60,
+        remedy: &[Step::PutBack],
+        healed: &[Sign::Condition("KeysReady", "True", ""), Sign::Cli(VERIFY, 0, "")],
+        healed_within_s: 120,
+        loses: Loses::Nothing,
+        is_short: true,
+    },
+    Row {
+        id: "master-key-deleted",
+        input: "the Secret of the master key deleted, then put back",
+        steps: &[Step::TakeAway("secret", "tsujiban-system", "tsujiban-master-key")],
+        seen: &[Sign::Condition("KeysReady", "False", "")],
+        seen_within_s: 60,
+        remedy: &[Step::PutBack],
+        healed: &[Sign::Condition("KeysReady", "True", ""), Sign::Cli(VERIFY, 0, "")],
+        healed_within_s: 120,
+        loses: Loses::Nothing,
+        is_short: false,
+    },
+];
