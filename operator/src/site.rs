@@ -21,7 +21,7 @@ use crate::condition::is_true;
 use crate::context::{Context, Listed};
 use crate::reconcile::{Failure, Step, name, observed};
 use crate::{device, finalizer, history};
-use decide::{Decision, Evidence, decide};
+use decide::{Decision, Evidence, Life, decide};
 
 pub use namespace::namespace_may_go;
 
@@ -77,19 +77,18 @@ async fn run(site: &Site, context: &Context) -> Result<Action, SiteError> {
     let namespace = site.namespace().unwrap_or_default();
     let api: Api<Site> = Api::namespaced(context.client.clone(), &namespace);
     let place = Place::of(&namespace, context.journal.is_kept());
-    let mut evidence = Evidence {
-        is_recorded_here: matches!(place, Place::Recorded(_)),
-        is_held: finalizer::is_set(site),
-        is_deleted: site.metadata.deletion_timestamp.is_some(),
-        is_deletion_recorded: false,
-    };
+    let (is_held, is_deleted) = (finalizer::is_set(site), site.metadata.deletion_timestamp.is_some());
+    let mut life = if is_deleted { Life::Deleted } else { Life::Standing };
     if let Place::Recorded(group) = &place
-        && (evidence.is_held || !evidence.is_deleted)
+        && (is_held || !is_deleted)
     {
         Listed::wait(&context.sites_taken_over).await; // or what an older operator recorded would count as new
         history::look(context, group, site);
-        evidence.is_deletion_recorded = evidence.is_deleted && history::may_go(context, site).await;
+        if is_deleted && history::may_go(context, site).await {
+            life = Life::DeletionRecorded;
+        }
     }
+    let evidence = Evidence { is_recorded_here: matches!(place, Place::Recorded(_)), is_held, life };
     match decide(evidence) {
         Decision::Hold => {
             finalizer::add(&api, site).await.map_err(SiteError::Finalizer)?;
@@ -97,7 +96,7 @@ async fn run(site: &Site, context: &Context) -> Result<Action, SiteError> {
         }
         Decision::Release => {
             finalizer::release(&api, site).await.map_err(SiteError::Finalizer)?;
-            if evidence.is_deleted {
+            if is_deleted {
                 context.journal.forget(&site.uid().unwrap_or_default());
             }
             Ok(Action::requeue(spread(RESYNC, &name(site))))

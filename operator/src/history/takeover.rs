@@ -31,7 +31,7 @@ const LOOK: Duration = Duration::from_secs(2);
 
 /// A Site that is noted as recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-struct Noted {
+struct NotedSite {
     uid: String,
     #[serde(rename = "gen")]
     generation: i64,
@@ -44,7 +44,7 @@ struct Notes {
     group: GroupId,
     /// The uid of the namespace.
     uid: Option<String>,
-    sites: BTreeMap<String, Noted>,
+    sites: BTreeMap<String, NotedSite>,
 }
 
 impl Notes {
@@ -78,10 +78,10 @@ enum Fate {
 }
 
 /// `live` is what has the name now.
-fn fate(noted: &Noted, live: Option<&Site>) -> Fate {
-    match live.filter(|site| site.metadata.uid.as_ref() == Some(&noted.uid)) {
+fn fate(site: &NotedSite, live: Option<&Site>) -> Fate {
+    match live.filter(|live| live.metadata.uid.as_ref() == Some(&site.uid)) {
         None => Fate::Gone,
-        Some(site) if site.said().is_some() => Fate::SaysSo,
+        Some(live) if live.said().is_some() => Fate::SaysSo,
         Some(_) => Fate::Stands,
     }
 }
@@ -111,7 +111,7 @@ pub async fn take_over(context: Arc<Context>, taken_over: watch::Sender<bool>) {
         for notes in waiting {
             match settle(&context, &notes).await {
                 Ok(true) => {
-                    tracing::info!(group = %notes.group, sites = notes.sites.len(), "what was noted of a group's sites is taken over")
+                    tracing::info!(group = %notes.group, sites = notes.sites.len(), "what was noted of a group's sites is taken over");
                 }
                 Ok(false) => left.push(notes),
                 Err(error) => {
@@ -123,7 +123,7 @@ pub async fn take_over(context: Arc<Context>, taken_over: watch::Sender<bool>) {
         waiting = left;
         sleep(LOOK).await;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// What is noted on all groups' namespaces.
@@ -136,9 +136,9 @@ async fn noted(context: &Context) -> Result<Vec<Notes>, ApplyError> {
 
 /// Has what is noted of Sites that do not say it themselves count as recorded.
 fn adopt(context: &Context, notes: &Notes) {
-    for (name, noted) in &notes.sites {
-        if fate(noted, live(context, notes, name).as_deref()) == Fate::Stands {
-            context.journal.adopt(&noted.uid, Recorded { generation: noted.generation, digest: noted.digest.clone() });
+    for (name, site) in &notes.sites {
+        if fate(site, live(context, notes, name).as_deref()) == Fate::Stands {
+            context.journal.adopt(&site.uid, Recorded { generation: site.generation, digest: site.digest.clone() });
         }
     }
 }
@@ -146,14 +146,14 @@ fn adopt(context: &Context, notes: &Notes) {
 /// Records the end of Sites that have gone. Once every Site says itself what is recorded, removes the annotation, and answers true.
 async fn settle(context: &Context, notes: &Notes) -> Result<bool, ApplyError> {
     let (mut is_done, mut gone) = (true, Vec::new());
-    for (name, noted) in &notes.sites {
-        match fate(noted, live(context, notes, name).as_deref()) {
+    for (name, site) in &notes.sites {
+        match fate(site, live(context, notes, name).as_deref()) {
             Fate::SaysSo => {}
             Fate::Stands => is_done = false,
             Fate::Gone => {
-                gone.push(&noted.uid);
-                if !context.journal.is_deletion_recorded(&noted.uid) {
-                    context.journal.note(&[deletion(notes, name, noted)], context.clock.now());
+                gone.push(&site.uid);
+                if !context.journal.is_deletion_recorded(&site.uid) {
+                    context.journal.note(&[deletion(notes, name, site)], context.clock.now());
                     is_done = false;
                 }
             }
@@ -161,7 +161,9 @@ async fn settle(context: &Context, notes: &Notes) -> Result<bool, ApplyError> {
     }
     if is_done {
         remove(context, notes).await?;
-        gone.into_iter().for_each(|uid| context.journal.forget(uid));
+        for uid in gone {
+            context.journal.forget(uid);
+        }
     }
     Ok(is_done)
 }
@@ -170,13 +172,13 @@ fn live(context: &Context, notes: &Notes, name: &str) -> Option<Arc<Site>> {
     context.sites.get(&ObjectRef::new(name).within(&names::namespace(&notes.group)))
 }
 
-fn deletion(notes: &Notes, name: &str, noted: &Noted) -> Observation {
+fn deletion(notes: &Notes, name: &str, site: &NotedSite) -> Observation {
     Observation {
         kind: Kind::Site,
         group: notes.group.clone(),
         name: name.to_owned(),
-        uid: noted.uid.clone(),
-        what: What::Deleted { before: Some(noted.digest.clone()) },
+        uid: site.uid.clone(),
+        what: What::Deleted { before: Some(site.digest.clone()) },
         changed_by: None,
         created: None,
     }
@@ -216,7 +218,7 @@ mod tests {
     #[test]
     fn what_operators_before_noted_is_read() {
         let text = r#"{"hq":{"uid":"u1","gen":12,"digest":"digest 12"}}"#;
-        let noted = Noted { uid: "u1".into(), generation: 12, digest: "digest 12".into() };
+        let noted = NotedSite { uid: "u1".into(), generation: 12, digest: "digest 12".into() };
         let sites = BTreeMap::from([("hq".to_owned(), noted)]);
         let wanted = Notes { group: "acme".parse().unwrap(), uid: Some("n1".into()), sites };
         assert_eq!(Notes::of(&namespace("tn-acme", "acme", text)), Some(wanted.clone()));
@@ -227,7 +229,7 @@ mod tests {
 
     #[test]
     fn what_becomes_of_a_site_that_is_noted() {
-        let noted = Noted { uid: "u1".into(), generation: 1, digest: "d".into() };
+        let noted = NotedSite { uid: "u1".into(), generation: 1, digest: "d".into() };
         assert_eq!(fate(&noted, None), Fate::Gone);
         assert_eq!(fate(&noted, Some(&site("u2", None))), Fate::Gone, "another one has its name");
         assert_eq!(fate(&noted, Some(&site("u1", None))), Fate::Stands);

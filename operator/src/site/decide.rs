@@ -1,5 +1,15 @@
 //! What happens to the finalizer of a Site. Pure.
 
+/// How far the life of a Site has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    Standing,
+    /// It is being deleted, by itself, with its namespace or with its kind, and the history has not acknowledged that yet.
+    Deleted,
+    /// It is being deleted, and the history has acknowledged that.
+    DeletionRecorded,
+}
+
 /// All that decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Evidence {
@@ -7,10 +17,7 @@ pub struct Evidence {
     pub is_recorded_here: bool,
     /// Whether the Site carries our finalizer.
     pub is_held: bool,
-    /// Whether the Site is being deleted: by itself, with its namespace, or with its kind.
-    pub is_deleted: bool,
-    /// Whether the history has acknowledged the deletion.
-    pub is_deletion_recorded: bool,
+    pub life: Life,
 }
 
 /// What to do.
@@ -30,12 +37,12 @@ pub enum Decision {
 
 /// Decides. No Site waits for a history that is not there.
 pub fn decide(evidence: Evidence) -> Decision {
-    match evidence {
-        Evidence { is_recorded_here: true, is_deleted: false, is_held: false, .. } => Decision::Hold,
-        Evidence { is_recorded_here: true, is_deleted: true, is_held: true, is_deletion_recorded: false } => Decision::Wait,
-        Evidence { is_recorded_here: false, is_held: true, .. } | Evidence { is_deleted: true, is_held: true, .. } => Decision::Release,
-        Evidence { is_deleted: false, .. } => Decision::Observe,
-        Evidence { is_deleted: true, is_held: false, .. } => Decision::Nothing,
+    match (evidence.is_recorded_here, evidence.is_held, evidence.life) {
+        (true, false, Life::Standing) => Decision::Hold,
+        (true, true, Life::Standing) | (false, false, Life::Standing) => Decision::Observe,
+        (true, true, Life::Deleted) => Decision::Wait,
+        (true, true, Life::DeletionRecorded) | (false, true, _) => Decision::Release,
+        (_, false, Life::Deleted | Life::DeletionRecorded) => Decision::Nothing,
     }
 }
 
@@ -47,27 +54,23 @@ mod tests {
     #[test]
     fn every_combination() {
         use Decision::{Hold, Nothing, Observe, Release, Wait};
-        // recorded here, held, deleted, deletion recorded
+        // recorded here, held
         let table = [
-            (true, false, false, false, Hold),
-            (true, false, false, true, Hold),
-            (true, false, true, false, Nothing),
-            (true, false, true, true, Nothing),
-            (true, true, false, false, Observe),
-            (true, true, false, true, Observe),
-            (true, true, true, false, Wait),
-            (true, true, true, true, Release),
-            (false, false, false, false, Observe),
-            (false, false, false, true, Observe),
-            (false, false, true, false, Nothing),
-            (false, false, true, true, Nothing),
-            (false, true, false, false, Release),
-            (false, true, false, true, Release),
-            (false, true, true, false, Release),
-            (false, true, true, true, Release),
+            (true, false, Life::Standing, Hold),
+            (true, false, Life::Deleted, Nothing),
+            (true, false, Life::DeletionRecorded, Nothing),
+            (true, true, Life::Standing, Observe),
+            (true, true, Life::Deleted, Wait),
+            (true, true, Life::DeletionRecorded, Release),
+            (false, false, Life::Standing, Observe),
+            (false, false, Life::Deleted, Nothing),
+            (false, false, Life::DeletionRecorded, Nothing),
+            (false, true, Life::Standing, Release),
+            (false, true, Life::Deleted, Release),
+            (false, true, Life::DeletionRecorded, Release),
         ];
-        for (is_recorded_here, is_held, is_deleted, is_deletion_recorded, decision) in table {
-            let evidence = Evidence { is_recorded_here, is_held, is_deleted, is_deletion_recorded };
+        for (is_recorded_here, is_held, life, decision) in table {
+            let evidence = Evidence { is_recorded_here, is_held, life };
             assert_eq!(decide(evidence), decision, "{evidence:?}");
         }
     }
