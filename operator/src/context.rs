@@ -15,7 +15,7 @@ use crate::attempts::Book;
 use crate::backoff::Backoff;
 use crate::device::serials::Serials;
 use crate::events::Events;
-use crate::history::{Journal, Sites};
+use crate::history::Journal;
 use crate::metrics::Metrics;
 use crate::pki::Keys;
 use crate::report::Reports;
@@ -46,8 +46,8 @@ pub struct Context {
     pub book: Book,
     /// What is to be recorded in the operation history.
     pub journal: Journal,
-    /// Groups whose Sites are to be compared with what is recorded of them.
-    pub site_history: Sites,
+    /// Whether what operators before noted of recorded Sites is taken over. Never without a history.
+    pub sites_taken_over: watch::Receiver<bool>,
     /// Whether the apiserver writes down who changed what people declare.
     pub changes_are_stamped: bool,
     /// What the authorizer answered about each group's owners.
@@ -64,6 +64,8 @@ pub struct Context {
     pub to_tenants: mpsc::UnboundedSender<ObjectRef<Tenant>>,
     /// Devices to look at again.
     pub to_devices: mpsc::UnboundedSender<ObjectRef<Device>>,
+    /// Sites to look at again.
+    pub to_sites: mpsc::UnboundedSender<ObjectRef<Site>>,
 }
 
 /// Whether the caches hold everything. Asked here and not of the stores: of many who wait for a store, kube wakes the last one alone.
@@ -71,6 +73,7 @@ pub struct Context {
 pub struct Listed {
     pub tenants: watch::Receiver<bool>,
     pub devices: watch::Receiver<bool>,
+    pub sites: watch::Receiver<bool>,
 }
 
 impl Listed {
@@ -83,7 +86,7 @@ impl Listed {
     /// Caches that are filled by other means.
     pub fn already() -> Self {
         let (_, listed) = watch::channel(true);
-        Self { tenants: listed.clone(), devices: listed }
+        Self { tenants: listed.clone(), devices: listed.clone(), sites: listed }
     }
 }
 

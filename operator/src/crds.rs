@@ -5,10 +5,10 @@ use kube::{Api, Client};
 
 use crate::apply::{ApplyError, failed};
 
-/// The kinds whose going would make erasure look intended.
-const WATCHED: [&str; 2] = ["tenants.tsujiban.dev", "devices.tsujiban.dev"];
+/// The kinds whose going would make erasure look intended: they come and go with one chart.
+const WATCHED: [&str; 3] = ["tenants.tsujiban.dev", "sites.tsujiban.dev", "devices.tsujiban.dev"];
 
-/// Reads, live, whether the CRDs of Tenant and Device exist and are not terminating.
+/// Reads, live, whether the CRDs of Tenant, Site and Device exist and are not terminating.
 pub async fn stand(client: &Client) -> Result<bool, ApplyError> {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     for name in WATCHED {

@@ -133,7 +133,8 @@ pub fn site_has_gone(context: &Context, site: &Site) {
 pub fn sites_are_known(context: &Context) {
     let has_site = |device: &Device| {
         let namespace = device.namespace().unwrap_or_default();
-        context.sites.get(&ObjectRef::new(&device.spec.site_ref.name).within(&namespace)).is_some()
+        let site = context.sites.get(&ObjectRef::new(&device.spec.site_ref.name).within(&namespace));
+        site.is_some_and(|site| site.metadata.deletion_timestamp.is_none())
     };
     let all = context.devices.state();
     let wrong = all.iter().filter(|device| device.status.is_some() && has_site(device) == misses_its_site(device));

@@ -1,21 +1,21 @@
 //! The operator's part of the operation history (C5): what people do by kubectl to Tenants, Sites and Devices, as far as it is seen.
 //!
 //! The objects themselves are the memory of what is still to be recorded. An object says in its status which generation of its spec is in
-//! the history; the namespace of a group says it of the group's Sites, which have no status. Whatever is newer is recorded, and counts as
-//! recorded when the audit service has acknowledged it. So a crash loses nothing, and what it repeats has the same id and is one entry.
+//! the history. Whatever is newer is recorded, and counts as recorded when the audit service has acknowledged it. So a crash loses nothing,
+//! and what it repeats has the same id and is one entry.
 
 mod digest;
 mod journal;
 mod observe;
 mod send;
-mod sites;
+mod takeover;
 mod wire;
 
 pub use digest::digest;
 pub use journal::Journal;
 pub use observe::{Observation, Sight, What, observe};
 pub use send::run;
-pub use sites::{Memory, Seen, Sites, changes, follow, keep, may_go_along};
+pub use takeover::take_over;
 pub use wire::entry;
 
 use std::time::Duration;
@@ -24,7 +24,7 @@ use kube::core::object::HasSpec;
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
 use tsujiban_api::names::ANNOTATION_CHANGED_BY;
-use tsujiban_api::{Device, Recorded, Tenant};
+use tsujiban_api::{Device, Recorded, Site, Tenant};
 use tsujiban_core::id::GroupId;
 
 use crate::context::Context;
@@ -43,6 +43,14 @@ pub trait Declared: Resource + HasSpec<Spec: Serialize> {
 
 impl Declared for Tenant {
     const KIND: Kind = Kind::Tenant;
+
+    fn said(&self) -> Option<&Recorded> {
+        self.status.as_ref()?.recorded.as_ref()
+    }
+}
+
+impl Declared for Site {
+    const KIND: Kind = Kind::Site;
 
     fn said(&self) -> Option<&Recorded> {
         self.status.as_ref()?.recorded.as_ref()

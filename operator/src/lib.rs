@@ -29,6 +29,7 @@ pub mod run;
 pub mod service_client;
 pub mod services;
 pub mod settings;
+pub mod site;
 pub mod stall;
 mod sweep;
 pub mod tenant;

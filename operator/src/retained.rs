@@ -10,9 +10,9 @@ use tsujiban_proto::lifecycle::v1::GroupState;
 use crate::apply::{ApplyError, delete, failed};
 use crate::context::Context;
 use crate::errors::chain;
-use crate::history;
 use crate::service_client::{CallError, ServiceClient};
 use crate::services::Service;
+use crate::site;
 use crate::tenant::{belongs_to_group, dereference::live_namespace, incarnation};
 
 /// What could not be settled.
@@ -101,7 +101,7 @@ async fn settle_one(
             client.erase_group(group, incarnation).await.map_err(SettleError::Erase)
         }
         (Settlement::DeleteNamespace, Some(namespace)) if namespace.metadata.deletion_timestamp.is_none() => {
-            if !history::may_go_along(context, group, &namespace).await? {
+            if !site::namespace_may_go(context, &namespace).await? {
                 return Ok(()); // with the next report
             }
             tracing::info!(group = %group, incarnation = %incarnation, "the group was erased by staff; deleting its namespace");

@@ -1,4 +1,4 @@
-//! What the leader does: two controllers and the tasks that feed them.
+//! What the leader does: three controllers and the tasks that feed them.
 
 use std::fmt::Debug;
 use std::path::Path;
@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::{UnboundedReceiverStream, WatchStream};
-use tsujiban_api::{Device, Tenant};
+use tsujiban_api::{Device, Site, Tenant};
 use tsujiban_core::clock::Clock;
 use tsujiban_sealing::Random;
 
@@ -31,7 +31,7 @@ use crate::context::{Context, Listed};
 use crate::device::serials::Serials;
 use crate::events::Events;
 use crate::fence::Fence;
-use crate::history::{self, Declared, Journal, Sites};
+use crate::history::{self, Declared, Journal};
 use crate::metrics::Metrics;
 use crate::pki::{Keeper, Keys};
 use crate::reconcile::after_error;
@@ -42,7 +42,7 @@ use crate::settings::Settings;
 use crate::tenant::build::Platform;
 use crate::tenant::children::{Whose, follow, tenant_of};
 use crate::tenant::dereference::{APISERVER, APISERVER_NAMESPACE};
-use crate::{deadline, device, report, stall, sweep, tenant};
+use crate::{deadline, device, report, site, stall, sweep, tenant};
 
 /// A watch is begun anew after this long, and one on a dead connection is noticed 5 s later. Less than [`stall::STALLED`].
 const WATCH_SECONDS: u32 = 30;
@@ -70,6 +70,8 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
     let (keys_in, keys) = watch::channel(Keys::Pending);
     let (to_tenants, tenants_to_wake) = mpsc::unbounded_channel();
     let (to_devices, devices_to_wake) = mpsc::unbounded_channel();
+    let (to_sites, sites_to_wake) = mpsc::unbounded_channel();
+    let (taken_over, sites_taken_over) = watch::channel(false);
     let ((tenants, tenants_listed, tenant_feed), (devices, devices_listed, device_feed)) = (cache(), cache());
     let (sites, sites_listed, site_feed) = cache();
     let client = deadline::bounded(world.client);
@@ -80,7 +82,7 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
         backup: connect(Service::Backup, settings.backup_endpoint(), &settings.backup_token_file),
         audit: settings.audit_endpoint().map(|endpoint| connect(Service::Audit, endpoint, &settings.audit_token_file)),
     };
-    world.metrics.vigil.lead(&[tenant::KIND, device::KIND], Instant::now());
+    world.metrics.vigil.lead(&[tenant::KIND, site::KIND, device::KIND], Instant::now());
     let keeper = Keeper {
         client: client.clone(),
         namespace: settings.namespace.clone(),
@@ -109,12 +111,12 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
         events: Events::new(client.clone()),
         tenants: tenants.clone(),
         devices: devices.clone(),
-        sites,
+        sites: sites.clone(),
         serials: Serials::default(),
-        listed: Listed { tenants: tenants_listed, devices: devices_listed },
+        listed: Listed { tenants: tenants_listed, devices: devices_listed, sites: sites_listed },
         book: Book::default(),
         journal: Journal::new(settings.audit_endpoint().is_some()),
-        site_history: Sites::default(),
+        sites_taken_over,
         changes_are_stamped: settings.changes_are_stamped,
         conformance: tenant::conformance::Book::default(),
         ledger: tenant::ledger::Ledger::default(),
@@ -123,35 +125,38 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
         keys: keys.clone(),
         to_tenants,
         to_devices,
+        to_sites,
     });
 
     let everything = everything(&context);
     let (tenants_again, devices_again) = (Arc::clone(&tenant_feed.again), Arc::clone(&device_feed.again));
+    let sites_again = Arc::clone(&site_feed.again);
     let listening = |kind| stall::listening(&client, kind, &context.metrics);
     let tenant_stream = main_stream(Api::all(listening(tenant::KIND)), tenant_feed, &context, |_| ());
     let hearing = Arc::clone(&context);
     let hear = move |event: &watcher::Event<Device>| hearing.serials.hear(event);
     let device_stream = main_stream(Api::all(listening(device::KIND)), device_feed, &context, hear);
+    let telling = Arc::clone(&context);
+    let tell = move |event: &watcher::Event<Site>| site::tell_devices(&telling, event);
+    let site_stream = main_stream(Api::all(listening(site::KIND)), site_feed, &context, tell);
 
     let mut tasks = JoinSet::new();
     tasks.spawn(named("keys and certificates", keeper.run()));
     tasks.spawn(named("report", report::poll(Arc::clone(&context), |services| Some(&services.backup), reports_in.clone())));
     tasks.spawn(named("report of the history", report::poll(Arc::clone(&context), |services| services.audit.as_ref(), reports_in)));
     tasks.spawn(named("history", history::run(Arc::clone(&context))));
-    let Feed { writer, listed, again } = site_feed;
-    let following = history::follow(Arc::clone(&context), watch_config(), writer, listed, Arc::clone(&again));
-    tasks.spawn(named("watch of sites", following));
-    tasks.spawn(named("history of sites", history::keep(Arc::clone(&context), sites_listed.clone())));
-    tasks.spawn(named("sweep of sites", sweep::run(Api::all(client.clone()), context.sites.clone(), sites_listed, again)));
+    tasks.spawn(named("takeover of sites", history::take_over(Arc::clone(&context), taken_over)));
     tasks.spawn(named("attempts", attempts::poll(Arc::clone(&context))));
     tasks.spawn(named("cluster role bindings", tenant::conformance::follow(Arc::clone(&context))));
     tasks.spawn(named("sweep of generated objects", tenant::children::sweep(Arc::clone(&context))));
     tasks.spawn(named("vigil", stall::keep(Arc::clone(&context))));
-    let Listed { tenants: tenants_listed, devices: devices_listed } = context.listed.clone();
+    let Listed { tenants: tenants_listed, devices: devices_listed, sites: sites_listed } = context.listed.clone();
     tasks.spawn(named("sweep of tenants", sweep::run(Api::all(client.clone()), tenants.clone(), tenants_listed, tenants_again)));
-    tasks.spawn(named("sweep of devices", sweep::run(Api::all(client), devices.clone(), devices_listed, devices_again)));
+    tasks.spawn(named("sweep of devices", sweep::run(Api::all(client.clone()), devices.clone(), devices_listed, devices_again)));
+    tasks.spawn(named("sweep of sites", sweep::run(Api::all(client), sites.clone(), sites_listed, sites_again)));
     tasks.spawn(named("tenants", tenant_controller(tenant_stream, tenants, everything, tenants_to_wake, Arc::clone(&context))));
-    tasks.spawn(named("devices", device_controller(device_stream, devices, devices_to_wake, context)));
+    tasks.spawn(named("devices", device_controller(device_stream, devices, devices_to_wake, Arc::clone(&context))));
+    tasks.spawn(named("sites", site_controller(site_stream, sites, sites_to_wake, context)));
     let ended = tasks.join_next().await.and_then(Result::ok).unwrap_or("unknown");
     Err(Ended(ended)) // dropping the set stops the others
 }
@@ -267,6 +272,23 @@ async fn device_controller(
         .with_config(controller::Config::default().concurrency(16).debounce(Duration::from_millis(300)))
         .reconcile_on(UnboundedReceiverStream::new(wake))
         .run(device::reconcile, |device, error, context| after_error(device::KIND, &device, error, &context), context)
+        .for_each(|result| {
+            log(&result);
+            futures::future::ready(())
+        })
+        .await;
+}
+
+async fn site_controller(
+    stream: impl Stream<Item = Result<Site, watcher::Error>> + Send + 'static,
+    store: Store<Site>,
+    wake: mpsc::UnboundedReceiver<ObjectRef<Site>>,
+    context: Arc<Context>,
+) {
+    Controller::for_stream(stream, store)
+        .with_config(controller::Config::default().concurrency(8).debounce(Duration::from_millis(300)))
+        .reconcile_on(UnboundedReceiverStream::new(wake))
+        .run(site::reconcile, |site, error, context| after_error(site::KIND, &site, error, &context), context)
         .for_each(|result| {
             log(&result);
             futures::future::ready(())

@@ -10,7 +10,7 @@ pub mod tenant;
 
 pub use device::{Device, DeviceSpec, DeviceStatus};
 pub use history::Recorded;
-pub use site::{Site, SiteSpec};
+pub use site::{Site, SiteSpec, SiteStatus};
 pub use tenant::{Tenant, TenantSpec, TenantStatus};
 
 use kube::CustomResourceExt;

@@ -25,14 +25,15 @@ pub const COMPONENT_BACKUP: &str = "backup";
 
 /// Annotation of a tenant namespace: the incarnation under which the services keep the group's data.
 pub const ANNOTATION_INCARNATION: &str = "tsujiban.dev/incarnation";
-/// Annotation of a tenant namespace: the Sites whose creation and generation are in the operation history.
+/// Annotation of a tenant namespace, by operators before Sites had a status: the Sites that are in the operation history. It is read once, and
+/// removed when the Sites say it themselves.
 pub const ANNOTATION_SITES: &str = "tsujiban.dev/recorded-sites";
 /// Annotation of Tenants, Sites and Devices: who changed the spec last. The apiserver writes it, where it can.
 pub const ANNOTATION_CHANGED_BY: &str = "tsujiban.dev/changed-by";
 /// Annotation of a Job made by hand (`tsujiban backup now`): do not wait for a place in the window.
 pub const ANNOTATION_IMMEDIATE: &str = "tsujiban.dev/immediate";
 
-/// Finalizer of Tenants and Devices.
+/// Finalizer of Tenants, Sites and Devices.
 pub const FINALIZER: &str = "tsujiban.dev/operator";
 /// The type of a Secret with a device's credentials: keys `username` and `password`, or `username` and `ssh-privatekey`.
 pub const CREDENTIALS_TYPE: &str = "tsujiban.dev/device-credentials";

@@ -204,14 +204,23 @@ impl Plane {
         self.run("helm", arguments)
     }
 
+    /// Runs commands as an administrator types them, with kubectl and helm at hand.
+    pub fn shell(&self, commands: &str) -> Result<String> {
+        let path = format!("{}:{}", self.bin.display(), std::env::var("PATH").unwrap_or_default());
+        self.run_as_admin(Command::new("bash").args(["-euo", "pipefail", "-c", commands]).env("PATH", path))
+    }
+
     fn run(&self, program: &str, arguments: &[&str]) -> Result<String> {
+        self.run_as_admin(Command::new(self.bin.join(program)).args(arguments))
+    }
+
+    fn run_as_admin(&self, command: &mut Command) -> Result<String> {
         let home = self.dir.path();
-        let mut command = Command::new(self.bin.join(program));
-        command.args(arguments).env("KUBECONFIG", &self.admin.kubeconfig).env("KUBECACHEDIR", home.join("kubectl"));
+        command.env("KUBECONFIG", &self.admin.kubeconfig).env("KUBECACHEDIR", home.join("kubectl"));
         for part in ["CACHE", "CONFIG", "DATA"] {
             command.env(format!("HELM_{part}_HOME"), home.join("helm").join(part));
         }
-        run(&mut command)
+        run(command)
     }
 
     /// The way of a ServiceAccount, shown by a token of its own.

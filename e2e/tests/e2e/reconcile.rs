@@ -78,9 +78,8 @@ async fn a_quiet_group_is_not_written() -> Result<()> {
     let _together = Stage::together().await;
     let group = Group::create(&stage, "quiet", 113).await?;
     let kinds = "namespace/tn-quiet,tenant/quiet";
-    // the group's Site stands on its namespace once it is in the operation history
-    let noted = ["get", "namespace/tn-quiet", "-o", r"jsonpath={.metadata.annotations.tsujiban\.dev/recorded-sites}"];
-    until("the Site is in the history", SOON, || async { Ok(stage.kubectl(&noted).await?.ok()?.out.contains("hq").then_some(())) }).await?;
+    // the group's Site says when it is in the operation history
+    stage.kubectl(&["wait", "site/hq", "-n", "tn-quiet", "--for=condition=Ready", "--timeout=60s"]).await?.ok()?;
     group.condition("Conformant", "True").await?;
     // an operator that has just started learns of the clock with the audit service's first report
     let clock = ["get", "tenant/quiet", "-o", r#"jsonpath={.status.conditions[?(@.type=="ClockSynchronised")].status}"#];
@@ -93,7 +92,7 @@ async fn a_quiet_group_is_not_written() -> Result<()> {
                 "get",
                 "-n",
                 "tn-quiet",
-                "resourcequota,limitrange,networkpolicy,serviceaccount,rolebinding,cronjob,configmap,secret",
+                "site,resourcequota,limitrange,networkpolicy,serviceaccount,rolebinding,cronjob,configmap,secret",
                 "-o",
                 "jsonpath={.items[*].metadata.resourceVersion}",
             ])

@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use kube::api::DeleteParams;
 use serde_json::{Value, json};
-use tsujiban_api::names;
+use tsujiban_api::{Site, names};
 use tsujiban_e2e::manifests::Group;
 use tsujiban_e2e::router::{Login, Router};
 use tsujiban_e2e::stage::Stage;
@@ -19,6 +20,9 @@ use tsujiban_e2e::wait::until;
 
 const GROUP: &str = "upgrade";
 const DEVICES: [&str; 2] = ["core-1", "core-2"];
+const RECOVERY: &str = include_str!("../../../docs/recovery.md");
+/// How soon a Site goes that is deleted while nobody has to wait for it.
+const SITE_GOES: Duration = Duration::from_mins(1);
 
 /// One collection under load, from its start to its end.
 #[derive(Debug)]
@@ -60,6 +64,9 @@ async fn from_the_version_before_and_back_under_a_running_collection() -> Result
     let new = versions(&operator_image(&stage).await?);
     ensure!(new != old, "the upgrade changed nothing: both versions have image {new}");
     settled(&group).await?;
+    // what the version before does not know of
+    stage.kubectl(&["wait", "site/hq", "-n", &group.namespace, "--for=condition=Ready", "--timeout=60s"]).await?.ok()?;
+    ensure!(finalizers(&stage, &group).await?.contains(names::FINALIZER), "Site hq is not held after the upgrade");
     let after_upgrade = kept(&stage).await?;
     let mut back = Command::new("sh");
     let roll =
@@ -79,11 +86,29 @@ async fn from_the_version_before_and_back_under_a_running_collection() -> Result
     assert_eq!(after_upgrade, before, "the upgrade");
     assert_eq!(kept(&stage).await?, before, "the rollback");
     // each run changed each router: every change is there, once, and can be read
+    site_goes_after_the_way_back(&stage, &group).await?;
     let snapshots = stage.snapshots(GROUP).await?;
     assert_eq!(snapshots.len(), DEVICES.len() * (runs.len() + 1), "{} runs", runs.len());
     stage.tsujiban(&["snapshots", "verify", GROUP, "--all"]).await?.ok()?;
     println!("{} collections, {} snapshots, upgrade {:?}, rollback {:?}", runs.len(), snapshots.len(), took(upgraded), took(rolled_back));
     group.erase().await
+}
+
+async fn finalizers(stage: &Stage, group: &Group<'_>) -> Result<String> {
+    Ok(stage.kubectl(&["get", "site/hq", "-n", &group.namespace, "-o", "jsonpath={.metadata.finalizers}"]).await?.ok()?.out)
+}
+
+/// The version before takes no finalizer off a Site: the commands of docs/recovery.md do, and then Sites go as they did.
+async fn site_goes_after_the_way_back(stage: &Stage, group: &Group<'_>) -> Result<()> {
+    let section = RECOVERY.split_once("## Going back to 0.1.x").context("the heading in docs/recovery.md")?.1;
+    let block = section.split_once("```\n").and_then(|(_, rest)| rest.split_once("```")).context("its commands")?.0;
+    let commands = block.lines().map(str::trim_start).collect::<Vec<_>>().join("\n");
+    let output = Command::new("bash").args(["-euo", "pipefail", "-c", &commands]).output()?;
+    ensure!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(finalizers(stage, group).await?.is_empty(), "Site hq has a finalizer still");
+    let sites: kube::Api<Site> = kube::Api::namespaced(stage.client.clone(), &group.namespace);
+    sites.delete("hq", &DeleteParams::default()).await?;
+    until("Site hq has gone", SITE_GOES, || async { Ok(sites.get_opt("hq").await?.is_none().then_some(())) }).await
 }
 
 fn took((from, to): (Instant, Instant)) -> Duration {

@@ -73,12 +73,14 @@ pub async fn dereference(context: &Context, device: &Device, id: &Identity, tena
 }
 
 /// Whether the Site is there. That one goes is told, and the Device looked at again; that one is there already the cache may not know yet.
+/// One that is being deleted is not there any more: it only waits until that is recorded.
 async fn site_exists(context: &Context, id: &Identity, site: &str) -> Result<bool, ApplyError> {
-    if context.sites.get(&ObjectRef::new(site).within(&id.namespace)).is_some() {
-        return Ok(true);
+    if let Some(site) = context.sites.get(&ObjectRef::new(site).within(&id.namespace)) {
+        return Ok(site.metadata.deletion_timestamp.is_none());
     }
     let api: Api<Site> = Api::namespaced(context.client.clone(), &id.namespace);
-    Ok(api.get_metadata_opt(site).await.map_err(failed::<Site>("read", Some(&id.namespace), site))?.is_some())
+    let found = api.get_metadata_opt(site).await.map_err(failed::<Site>("read", Some(&id.namespace), site))?;
+    Ok(found.is_some_and(|site| site.metadata.deletion_timestamp.is_none()))
 }
 
 /// Looks at the Secret of a name.

@@ -112,6 +112,11 @@ impl Journal {
         newer.or_else(|| said.cloned())
     }
 
+    /// Has a spec count as recorded that was recorded before the object could say so itself.
+    pub(super) fn adopt(&self, uid: &str, spec: Recorded) {
+        self.state().specs.insert(uid.to_owned(), spec);
+    }
+
     /// Whether the deletion of an object is recorded. Always without a history.
     pub fn is_deletion_recorded(&self, uid: &str) -> bool {
         !self.is_kept || self.state().deletions.contains(uid)

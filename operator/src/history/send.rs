@@ -113,7 +113,10 @@ fn wake(context: &Context, waiting: &Waiting) {
             let device = ObjectRef::new(&waiting.name).within(&names::namespace(&waiting.group));
             let _closed = context.to_devices.send(device); // fails only while the process ends
         }
-        Kind::Site => context.site_history.wake(&waiting.group),
+        Kind::Site => {
+            let site = ObjectRef::new(&waiting.name).within(&names::namespace(&waiting.group));
+            let _closed = context.to_sites.send(site); // fails only while the process ends
+        }
     }
 }
 

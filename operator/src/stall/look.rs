@@ -6,11 +6,11 @@ use std::time::Instant;
 use kube::Resource;
 use kube::runtime::reflector::{Lookup, ObjectRef, Store};
 use tokio::sync::watch;
-use tsujiban_api::{Device, Tenant, names};
+use tsujiban_api::{Device, Site, Tenant, names};
 
 use super::{Behind, LOOK};
 use crate::context::Context;
-use crate::{device, reconcile, tenant};
+use crate::{device, reconcile, site, tenant};
 
 /// Looks for ever.
 pub async fn keep(context: Arc<Context>) {
@@ -33,10 +33,10 @@ pub async fn keep(context: Arc<Context>) {
             let observed = device.status.as_ref().and_then(|status| status.observed_generation);
             if has_tenant { observed } else { device.metadata.generation }
         });
-        let exists = |name: &str| {
-            name.split_once('/').is_some_and(|(namespace, name)| context.devices.get(&ObjectRef::new(name).within(namespace)).is_some())
-        };
-        vigil.look(device::KIND, devices, exists, now);
+        vigil.look(device::KIND, devices, |name: &str| is_cached(&context.devices, name), now);
+        let sites =
+            behind(&context.listed.sites, &context.sites, |site: &Site| site.status.as_ref().and_then(|status| status.observed_generation));
+        vigil.look(site::KIND, sites, |name: &str| is_cached(&context.sites, name), now);
         let reasons = vigil.reasons(now);
         let kinds: Vec<&str> = reasons.iter().filter_map(|reason| reason.split_once(':')).map(|(kind, _)| kind).collect();
         if kinds != said {
@@ -48,6 +48,14 @@ pub async fn keep(context: Arc<Context>) {
             said = kinds.into_iter().map(str::to_owned).collect();
         }
     }
+}
+
+/// Whether an object of a namespaced kind is in its cache, by namespace and name.
+fn is_cached<K>(store: &Store<K>, name: &str) -> bool
+where
+    K: Lookup<DynamicType = ()> + Clone + 'static,
+{
+    name.split_once('/').is_some_and(|(namespace, name)| store.get(&ObjectRef::new(name).within(namespace)).is_some())
 }
 
 /// The objects whose newest generation was not observed; `None` while they are not listed. What is being deleted has its own

@@ -18,7 +18,7 @@ use crate::context::Context;
 use crate::errors::chain;
 use crate::service_client::{CallError, ServiceClient};
 use crate::services::Service;
-use crate::{crds, finalizer, history};
+use crate::{crds, finalizer, site};
 
 /// Why a Tenant could not be let go yet.
 #[derive(Debug, thiserror::Error)]
@@ -104,7 +104,7 @@ pub async fn clean_up(context: &Context, cached: &Tenant, id: &Identity) -> Resu
         Decision::Erase => {
             erase(context, id, incarnation.as_ref(), |service| !service.ends_last()).await?;
             if let Some(namespace) = namespace {
-                if !is_terminating(&namespace) && history::may_go_along(context, &id.group, &namespace).await? {
+                if !is_terminating(&namespace) && site::namespace_may_go(context, &namespace).await? {
                     delete(&namespaces, &namespace).await?;
                 }
                 return Ok(Progress::Waiting);

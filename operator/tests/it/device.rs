@@ -101,6 +101,22 @@ async fn a_site_wakes_the_devices_that_stand_at_it() {
     assert_eq!(world.woken_devices(), ["r1", "r1"]);
 }
 
+/// A Site that is being deleted is missing already: how long it waits for the history is no business of its Devices.
+#[tokio::test]
+async fn a_site_that_is_being_deleted_is_missing() {
+    use kube::runtime::watcher::Event;
+    use tsujiban_operator::site::tell_devices;
+    let mut world = declared().await;
+    world.delete(SITE);
+    let site: tsujiban_api::Site = serde_json::from_value(world.apiserver.get(SITE).unwrap()).unwrap();
+    world.woken_devices();
+    tell_devices(&world.context, &Event::Apply(site));
+    tell_devices(&world.context, &Event::InitDone);
+    assert_eq!(world.woken_devices(), ["r1", "r1"]);
+    world.reconcile_device().await;
+    assert_eq!(world.condition(DEVICE, "Ready"), "False SiteMissing");
+}
+
 #[tokio::test]
 async fn the_outcome_of_an_attempt_becomes_the_status_once() {
     let mut world = declared().await;
@@ -190,12 +206,13 @@ async fn every_condition_follows_the_spec() {
 #[tokio::test]
 async fn a_device_that_goes_along_is_kept() {
     type Happens = fn(&mut World);
-    let cases: [(&str, Happens); 5] = [
+    let cases: [(&str, Happens); 6] = [
         ("namespace terminating", |world| world.delete(NAMESPACE)),
         ("namespace gone", |world| world.apiserver.remove(NAMESPACE)),
         ("tenant gone", |world| world.apiserver.remove(TENANT)),
         ("tenant leaving", |world| world.delete(TENANT)),
         ("crd going", |world| world.delete(&format!("{CRDS}/devices.tsujiban.dev"))),
+        ("crd of sites going", |world| world.delete(&format!("{CRDS}/sites.tsujiban.dev"))),
     ];
     for (case, happens) in cases {
         let mut world = declared().await;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tsujiban_operator::history::{Kind, changes};
+use tsujiban_operator::history::{Kind, observe};
 use tsujiban_operator::pki::{Keeper, Keys};
 use tsujiban_operator::report::Facts;
 use tsujiban_operator::retained;
@@ -18,10 +18,10 @@ use tsujiban_sealing::SystemRandom;
 use crate::world::{DEVICE, NAMESPACE, NOTHING, SITE, TENANT, World};
 
 const FIRST: &str = "00000000000000000000000000000001";
-const SOON: Duration = Duration::from_secs(20);
-const NOBODY: &str = "unknown, see the apiserver's audit log";
+pub const SOON: Duration = Duration::from_secs(20);
+pub const NOBODY: &str = "unknown, see the apiserver's audit log";
 
-fn stamped(kind: &str, spec: &Value) -> Value {
+pub fn stamped(kind: &str, spec: &Value) -> Value {
     json!({"apiVersion": "tsujiban.dev/v1alpha1", "kind": kind, "spec": spec, "metadata": {"namespace": "tn-acme", "generation": 1,
         "annotations": {"tsujiban.dev/changed-by": "hanako"}}})
 }
@@ -31,7 +31,7 @@ fn device() -> Value {
 }
 
 /// Tenant acme with a Site and a Device, all settled and recorded.
-async fn declared() -> World {
+pub async fn declared() -> World {
     let mut world = World::with_history().await;
     world.declare_tenant("u1", |_| ());
     world.apiserver.edit(TENANT, |tenant| tenant["metadata"]["annotations"] = json!({"tsujiban.dev/changed-by": "taro"}));
@@ -39,7 +39,7 @@ async fn declared() -> World {
     assert_eq!(world.condition(TENANT, "Ready"), "True Ready");
     world.apiserver.put(SITE, stamped("Site", &json!({"displayName": "東京"})));
     world.apiserver.put(DEVICE, device());
-    world.site_is_noted(|text| text.contains("tokyo")).await;
+    world.settle_site().await;
     for _ in 0..3 {
         world.reconcile_device().await;
     }
@@ -51,7 +51,7 @@ async fn declared() -> World {
     world
 }
 
-fn change(world: &World, path: &str, by: &str, edit: impl FnOnce(&mut Value)) {
+pub fn change(world: &World, path: &str, by: &str, edit: impl FnOnce(&mut Value)) {
     world.apiserver.edit(path, |object| {
         edit(&mut object["spec"]);
         let generation = object["metadata"]["generation"].as_i64().unwrap();
@@ -61,7 +61,7 @@ fn change(world: &World, path: &str, by: &str, edit: impl FnOnce(&mut Value)) {
 }
 
 /// As the apiserver does: the object waits for its finalizer, and its generation grows.
-fn delete(world: &mut World, path: &str) {
+pub fn delete(world: &mut World, path: &str) {
     world.apiserver.edit(path, |object| {
         let generation = object["metadata"]["generation"].as_i64().unwrap();
         object["metadata"]["generation"] = json!(generation + 1);
@@ -74,7 +74,7 @@ fn delete(world: &mut World, path: &str) {
 async fn creations_changes_and_deletions_of_every_kind_are_in_the_history() {
     let mut world = declared().await;
     change(&world, SITE, "ichiro", |spec| spec["contact"] = json!("front desk"));
-    world.site_is_noted(|text| text.contains("\"gen\":2")).await;
+    world.reconcile_site().await;
     change(&world, DEVICE, "jiro", |spec| spec["lifecycle"] = json!("Maintenance"));
     world.reconcile_device().await;
     change(&world, TENANT, "saburo", |spec| spec["displayName"] = json!("Acme KK"));
@@ -82,8 +82,9 @@ async fn creations_changes_and_deletions_of_every_kind_are_in_the_history() {
     delete(&mut world, DEVICE);
     world.reconcile_device().await;
     assert!(world.apiserver.get(DEVICE).is_none());
-    world.apiserver.remove(SITE);
-    world.site_is_noted(str::is_empty).await;
+    delete(&mut world, SITE);
+    world.reconcile_site().await;
+    assert!(world.apiserver.get(SITE).is_none());
     delete(&mut world, TENANT);
     world.settle_tenant().await;
     assert!(world.apiserver.get(TENANT).is_none());
@@ -132,8 +133,8 @@ async fn a_quiet_resync_writes_nothing_and_records_nothing() {
         world.pass(1);
         world.reconcile_tenant().await.unwrap();
         world.reconcile_device().await;
+        world.reconcile_site().await;
     }
-    world.site_is_noted(|text| text.contains("tokyo")).await;
     assert_eq!((world.apiserver.writes(), world.audit().appends()), (Vec::new(), 0));
 }
 
@@ -151,6 +152,9 @@ async fn a_change_costs_no_more_writes_than_without_a_history() {
     change(&world, TENANT, "taro", |spec| spec["displayName"] = json!("Acme KK"));
     world.settle_tenant().await;
     assert_eq!(world.apiserver.writes(), [format!("PATCH {TENANT}/status")]);
+    change(&world, SITE, "ichiro", |spec| spec["contact"] = json!("front desk"));
+    world.settle_site().await;
+    assert_eq!(world.apiserver.writes(), [format!("PATCH {SITE}/status")]);
 }
 
 /// Everything goes on, and afterwards it is all there, once.
@@ -185,23 +189,6 @@ async fn nothing_is_lost_while_the_audit_service_is_away() {
     assert_eq!(world.condition(TENANT, "KeysReady"), "True Prepared");
 }
 
-/// What stands on the namespace is what was acknowledged, and never more.
-#[tokio::test]
-async fn what_happens_to_sites_while_the_audit_service_is_away_is_recorded_afterwards() {
-    let mut world = declared().await;
-    world.audit().set_away(true);
-    change(&world, SITE, "ichiro", |spec| spec["contact"] = json!("front desk"));
-    world.sync();
-    world.context.site_history.wake(&"acme".parse().unwrap());
-    until("it waits", SOON, || async { Ok((world.context.journal.backlog().0 == 1).then_some(())) }).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(2)).await; // longer than an acknowledgement is waited for
-    assert!(world.apiserver.writes().is_empty());
-    let mut world = world.restarted().await;
-    world.audit().set_away(false);
-    world.site_is_noted(|text| text.contains("\"gen\":2")).await;
-    assert_eq!(world.audit().lines("acme").iter().filter(|line| *line == "sites operate tokyo 2 by ichiro").count(), 1);
-}
-
 /// A crash between any two steps loses nothing and doubles nothing.
 #[tokio::test]
 async fn what_a_crash_repeats_is_one_entry() {
@@ -232,11 +219,11 @@ async fn what_happened_while_nobody_looked_is_recorded_afterwards() {
     change(&world, DEVICE, "jiro", |spec| spec["lifecycle"] = json!("Maintenance"));
     change(&world, DEVICE, "saburo", |spec| spec["lifecycle"] = json!("Active"));
     delete(&mut world, TENANT);
-    world.apiserver.remove(SITE);
+    delete(&mut world, SITE);
     let before = world.audit().lines("acme").len();
     let mut world = world.restarted().await;
     world.reconcile_device().await;
-    world.site_is_noted(str::is_empty).await;
+    world.settle_site().await;
     world.settle_tenant().await;
     let mut lines = world.audit().lines("acme").split_off(before);
     lines.sort();
@@ -289,7 +276,7 @@ async fn one_refused_group_holds_up_nobody_else() {
         created: None,
         is_going: false,
     };
-    world.context.journal.note(&changes(&group, &std::collections::BTreeMap::new(), &[site]), world.pass(0));
+    world.context.journal.note(&observe(None, &site), world.pass(0));
     world.declare_tenant("u1", |_| ());
     world.settle_tenant().await;
     let recorded = || async { Ok((!world.audit().lines("acme").is_empty()).then_some(())) };
@@ -318,23 +305,6 @@ async fn a_group_begins_and_ends_in_every_service() {
     assert_eq!(lives(&world), [format!("erase acme {FIRST}")]);
     assert!(world.apiserver.get(TENANT).is_none());
     assert_eq!(world.audit().lives.group("acme").unwrap().state, GroupState::Erased);
-}
-
-/// With the namespace goes what is remembered of its Sites: so their end is recorded first, and a crash in between loses nothing.
-#[tokio::test]
-async fn sites_are_recorded_before_their_namespace_goes() {
-    let mut world = declared().await;
-    world.apiserver.edit(TENANT, |tenant| tenant["spec"]["deletionPolicy"] = json!("Erase"));
-    world.apiserver.remove(DEVICE);
-    delete(&mut world, TENANT);
-    world.reconcile_tenant().await.unwrap();
-    assert!(world.apiserver.get(NAMESPACE).is_none());
-    assert!(world.audit().lines("acme").contains(&format!("sites delete tokyo  by {NOBODY}")));
-    world.apiserver.remove(SITE);
-    let mut world = world.restarted().await;
-    world.settle_tenant().await;
-    assert!(world.apiserver.get(TENANT).is_none());
-    assert_eq!(world.audit().lines("acme").iter().filter(|line| line.starts_with("sites delete")).count(), 1);
 }
 
 /// A group that was never prepared there, since the history came later, can be erased all the same.
@@ -446,7 +416,7 @@ async fn a_poor_clock_of_the_history_is_a_condition_and_stops_nothing() {
     }
 }
 
-/// Without a history nothing is watched, noted or waited for.
+/// Without a history nothing is recorded or waited for.
 #[tokio::test]
 async fn without_a_history_everything_is_as_it_was() {
     let mut world = World::new().await;
@@ -454,11 +424,7 @@ async fn without_a_history_everything_is_as_it_was() {
     world.settle_tenant().await;
     assert_eq!(world.condition(TENANT, "Ready"), "True Ready");
     assert_eq!(world.apiserver.get(TENANT).unwrap()["status"]["recorded"], Value::Null);
-    world.apiserver.put(SITE, stamped("Site", &json!({"displayName": "東京"})));
-    world.sync();
-    world.context.site_history.wake(&"acme".parse().unwrap());
     delete(&mut world, TENANT);
     world.settle_tenant().await;
     assert!(world.apiserver.get(TENANT).is_none());
-    assert!(world.apiserver.writes().iter().all(|write| !write.contains("/sites")));
 }

@@ -12,5 +12,7 @@ mod history;
 mod keys;
 mod lease;
 mod rotation;
+mod site;
+mod takeover;
 mod tenant;
 mod world;

@@ -2,7 +2,6 @@
 
 use std::io::Write as _;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::runtime::reflector::{self, store::Writer};
@@ -18,7 +17,7 @@ use tsujiban_operator::backoff::Backoff;
 use tsujiban_operator::context::{Context, Listed};
 use tsujiban_operator::device::serials::Serials;
 use tsujiban_operator::events::Events;
-use tsujiban_operator::history::{self, Journal, Sites};
+use tsujiban_operator::history::{self, Journal};
 use tsujiban_operator::metrics::Metrics;
 use tsujiban_operator::pki::Keys;
 use tsujiban_operator::reconcile::Failure;
@@ -27,13 +26,12 @@ use tsujiban_operator::service_client::ServiceClient;
 use tsujiban_operator::services::{Service, Services};
 use tsujiban_operator::tenant::TenantError;
 use tsujiban_operator::tenant::build::Platform;
-use tsujiban_operator::{device, tenant};
+use tsujiban_operator::{device, site, tenant};
 use tsujiban_sealing::SystemRandom;
 
 use crate::apiserver::Apiserver;
 use tsujiban_plane::backup::Backup;
 use tsujiban_plane::history::History;
-use tsujiban_plane::wait::until;
 
 /// No write, no call.
 pub const NOTHING: [&str; 0] = [];
@@ -60,6 +58,7 @@ pub struct World {
     _token: tempfile::NamedTempFile,
     _woken_tenants: mpsc::UnboundedReceiver<reflector::ObjectRef<Tenant>>,
     woken_devices: mpsc::UnboundedReceiver<reflector::ObjectRef<Device>>,
+    woken_sites: mpsc::UnboundedReceiver<reflector::ObjectRef<Site>>,
     _tasks: JoinSet<()>,
 }
 
@@ -78,6 +77,11 @@ impl World {
         Self::begin(self.apiserver, self.backup, self.history, self.clock).await
     }
 
+    /// The same, and the history is switched off.
+    pub async fn restarted_without_history(self) -> Self {
+        Self::begin(self.apiserver, self.backup, None, self.clock).await
+    }
+
     async fn empty(history: Option<History>) -> Self {
         let clock = Arc::new(ManualClock::new("2026-02-10T00:00:00.123456789Z".parse().unwrap()));
         let apiserver = Arc::new(Apiserver::default());
@@ -85,7 +89,7 @@ impl World {
             "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes",
             json!({"addressType": "IPv4", "endpoints": [{"addresses": ["10.97.0.1"]}], "ports": [{"name": "https", "port": 6443}]}),
         );
-        for name in ["tenants", "devices"] {
+        for name in ["tenants", "sites", "devices"] {
             let spec = json!({"group": "tsujiban.dev", "scope": "Cluster", "names": {"kind": "K", "plural": name}, "versions": []});
             apiserver.put(&format!("{CRDS}/{name}.tsujiban.dev"), json!({"metadata": {}, "spec": spec}));
         }
@@ -101,6 +105,8 @@ impl World {
         let (bundle_in, bundle) = watch::channel(Some("-----BEGIN CERTIFICATE-----".to_owned()));
         let (to_tenants, woken_tenants) = mpsc::unbounded_channel();
         let (to_devices, woken_devices) = mpsc::unbounded_channel();
+        let (to_sites, woken_sites) = mpsc::unbounded_channel();
+        let (taken_over, sites_taken_over) = watch::channel(false);
         let mut token = tempfile::NamedTempFile::new().unwrap();
         token.write_all(b"token").unwrap();
         let client_of = |service, endpoint| ServiceClient::new(service, endpoint, token.path().to_owned(), bundle.clone());
@@ -129,7 +135,7 @@ impl World {
             listed: Listed::already(),
             book: Book::default(),
             journal: Journal::new(history.is_some()),
-            site_history: Sites::default(),
+            sites_taken_over,
             changes_are_stamped: true,
             conformance: tsujiban_operator::tenant::conformance::Book::default(),
             ledger: tsujiban_operator::tenant::ledger::Ledger::default(),
@@ -138,10 +144,11 @@ impl World {
             keys,
             to_tenants,
             to_devices,
+            to_sites,
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(history::run(Arc::clone(&context)));
-        tasks.spawn(history::keep(Arc::clone(&context), watch::channel(true).1));
+        tasks.spawn(history::take_over(Arc::clone(&context), taken_over));
         let mut world = Self {
             apiserver,
             backup,
@@ -157,6 +164,7 @@ impl World {
             _token: token,
             _woken_tenants: woken_tenants,
             woken_devices,
+            woken_sites,
             _tasks: tasks,
         };
         world.sync();
@@ -205,16 +213,9 @@ impl World {
         self.history.as_ref().unwrap()
     }
 
-    /// Has group acme's Site looked at, as an event of the watch does, and waits until its namespace says so.
-    pub async fn site_is_noted(&mut self, wanted: impl Fn(&str) -> bool) {
-        self.sync();
-        self.context.site_history.wake(&"acme".parse().unwrap());
-        until("the site is noted on the namespace", Duration::from_secs(20), || async {
-            let namespace = self.apiserver.get(NAMESPACE).unwrap_or_default();
-            Ok(wanted(namespace["metadata"]["annotations"]["tsujiban.dev/recorded-sites"].as_str().unwrap_or_default()).then_some(()))
-        })
-        .await
-        .unwrap();
+    /// The Sites that were to be looked at again since this was asked last.
+    pub fn woken_sites(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.woken_sites.try_recv().ok()).map(|site| site.name).collect()
     }
 
     /// Reconciles the Tenant as often as it takes to settle.
@@ -245,6 +246,21 @@ impl World {
             let _next = device::reconcile(device, Arc::clone(&self.context)).await.unwrap();
         }
         self.sync();
+    }
+
+    pub async fn reconcile_site(&mut self) {
+        self.sync();
+        if let Some(site) = self.context.sites.state().first().cloned() {
+            let _next = site::reconcile(site, Arc::clone(&self.context)).await.unwrap();
+        }
+        self.sync();
+    }
+
+    /// Reconciles the Site as often as it takes to settle.
+    pub async fn settle_site(&mut self) {
+        for _ in 0..3 {
+            self.reconcile_site().await;
+        }
     }
 
     /// What the backup service reports, as if it had been polled now.

@@ -16,6 +16,7 @@ mod recover;
 mod replica;
 mod rights;
 mod settles;
+mod sites;
 mod snapshot;
 mod soak;
 mod stalls;

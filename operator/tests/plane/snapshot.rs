@@ -6,9 +6,7 @@ use anyhow::{Context as _, Result};
 use kube::api::{ApiResource, DynamicObject, ListParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
-use tsujiban_api::names::{
-    ANNOTATION_CHANGED_BY, ANNOTATION_INCARNATION, ANNOTATION_SITES, LABEL_MANAGED_BY, LABEL_TENANT, LABEL_TENANT_UID, MANAGED_BY,
-};
+use tsujiban_api::names::{ANNOTATION_CHANGED_BY, ANNOTATION_INCARNATION, LABEL_MANAGED_BY, LABEL_TENANT, LABEL_TENANT_UID, MANAGED_BY};
 
 use crate::world::World;
 
@@ -32,9 +30,8 @@ const NOT_OURS: [&str; 2] = ["serviceaccounts/default", "configmaps/kube-root-ca
 /// Of an object's metadata, what is compared.
 const METADATA: [&str; 5] = ["name", "labels", "annotations", "finalizers", "ownerReferences"];
 /// What is another one in each life, and is compared as being there or not.
-const OF_ITS_LIFE: [&str; 9] = [
+const OF_ITS_LIFE: [&str; 8] = [
     "digest",
-    ANNOTATION_SITES,
     "publicKey",
     "ssh-publickey",
     "ssh-privatekey",

@@ -97,6 +97,8 @@ const STATUS: &[Access] = &[
     cluster("patch", OURS, "tenants").sub("status").of(Name::Tenant),
     own("patch", OURS, "devices").sub("status"),
     own("update", OURS, "devices").sub("finalizers"),
+    own("patch", OURS, "sites").sub("status").full(),
+    own("update", OURS, "sites").sub("finalizers").full(),
     cluster("update", OURS, "tenants").sub("finalizers").of(Name::Tenant).full(),
     cluster("update", CORE, "namespaces").sub("finalize").of(Name::Namespace).full(),
     cluster("patch", CORE, "namespaces").sub("status").of(Name::Namespace).full(),

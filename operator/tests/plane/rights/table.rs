@@ -1,12 +1,13 @@
 //! What each shipped role may do and who holds it. Whatever is added to a role of the chart fails the test until it is written here.
 
 /// Role, resource with its API group, names that it is limited to, verbs, why.
-pub const RIGHTS: [(&str, &str, &str, &str, &str); 55] = [
+pub const RIGHTS: [(&str, &str, &str, &str, &str); 56] = [
     ("ClusterRole tsujiban-operator", "tsujiban.dev/tenants", "", "get list patch watch", "reconciles them; patch for the finalizer"),
     ("ClusterRole tsujiban-operator", "tsujiban.dev/devices", "", "get list patch watch", "the same, also where a namespace terminates"),
+    ("ClusterRole tsujiban-operator", "tsujiban.dev/sites", "", "get list patch watch", "the same"),
     ("ClusterRole tsujiban-operator", "tsujiban.dev/tenants/status", "", "patch", "says what it found"),
     ("ClusterRole tsujiban-operator", "tsujiban.dev/devices/status", "", "patch", "says what it found"),
-    ("ClusterRole tsujiban-operator", "tsujiban.dev/sites", "", "get list watch", "whether a Device's Site exists; the operation history"),
+    ("ClusterRole tsujiban-operator", "tsujiban.dev/sites/status", "", "patch", "says what is recorded"),
     (
         "ClusterRole tsujiban-operator",
         "/namespaces",
@@ -36,7 +37,7 @@ pub const RIGHTS: [(&str, &str, &str, &str, &str); 55] = [
     (
         "ClusterRole tsujiban-operator",
         "apiextensions.k8s.io/customresourcedefinitions",
-        "devices.tsujiban.dev tenants.tsujiban.dev",
+        "devices.tsujiban.dev sites.tsujiban.dev tenants.tsujiban.dev",
         "get",
         "nothing is erased while a CRD is going",
     ),

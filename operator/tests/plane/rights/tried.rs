@@ -269,15 +269,17 @@ pub async fn operator_lifts_its_own_bounds(held: Arc<Held>) -> Result<()> {
     // what people declare
     let tsujiban = "/apis/tsujiban.dev/v1alpha1";
     let (tenant, device) = (format!("{tsujiban}/tenants/acme"), format!("{tsujiban}/namespaces/tn-acme/devices/r1"));
+    let site = format!("{tsujiban}/namespaces/tn-acme/sites/hq");
     let mut copy = read(&held.control, &tenant).await?;
     copy["metadata"] = json!({"name": "grab"});
     attempts.push(Attempt::create(&format!("{tsujiban}/tenants"), copy, RIGHTS));
     attempts.push(Attempt::delete(&tenant, Value::Null, RIGHTS));
     attempts.push(Attempt::delete(&device, Value::Null, RIGHTS));
-    attempts.push(Attempt::patch(MERGE_PATCH, &format!("{tsujiban}/namespaces/tn-acme/sites/hq"), label.clone(), RIGHTS));
+    attempts.push(Attempt::delete(&site, Value::Null, RIGHTS));
     let erase = json!({"spec": {"deletionPolicy": "Erase"}});
     let moved = json!({"spec": {"connection": {"host": "172.20.1.99"}}});
-    for (kind, path, body) in [("Tenant", &tenant, erase), ("Device", &device, moved)] {
+    let renamed = json!({"spec": {"displayName": "grab"}});
+    for (kind, path, body) in [("Tenant", &tenant, erase), ("Site", &site, renamed), ("Device", &device, moved)] {
         let mut applied = body.clone();
         applied["apiVersion"] = json!("tsujiban.dev/v1alpha1");
         applied["kind"] = json!(kind);

@@ -1,0 +1,238 @@
+//! Sites that an operator of 0.1.x recorded. Sites had no status then, so it noted them on their group's namespace. What is noted is taken
+//! over once: no Site is recorded as created a second time, and one that was deleted while no operator ran is recorded as deleted. The
+//! annotation is removed when the Sites say themselves what is recorded of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::core::PartialObjectMeta;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, ResourceExt};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tsujiban_api::names::{ANNOTATION_SITES, FIELD_MANAGER, LABEL_MANAGED_BY, LABEL_TENANT, MANAGED_BY};
+use tsujiban_api::{Recorded, Site, names};
+use tsujiban_core::id::GroupId;
+
+use super::{Declared as _, Kind, Observation, What};
+use crate::apply::{ApplyError, failed};
+use crate::context::{Context, Listed};
+use crate::errors::chain;
+
+/// How long after a failure the namespaces are listed again.
+const AFTER_ERROR: Duration = Duration::from_secs(5);
+/// How often it is looked whether the Sites of a namespace are taken over.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// A Site that is noted as recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+struct NotedSite {
+    uid: String,
+    #[serde(rename = "gen")]
+    generation: i64,
+    digest: String,
+}
+
+/// What is noted on a group's namespace: Sites, by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Notes {
+    group: GroupId,
+    /// The uid of the namespace.
+    uid: Option<String>,
+    sites: BTreeMap<String, NotedSite>,
+}
+
+impl Notes {
+    /// What a namespace of ours carries. `None` where nothing is noted.
+    fn of(namespace: &PartialObjectMeta<Namespace>) -> Option<Self> {
+        let text = namespace.annotations().get(ANNOTATION_SITES)?;
+        let group: GroupId = namespace.labels().get(LABEL_TENANT)?.parse().ok()?;
+        if names::namespace(&group) != namespace.name_any() {
+            return None;
+        }
+        let sites = serde_json::from_str(text).unwrap_or_else(|error| {
+            tracing::error!(
+                group = %group,
+                error = chain(&error),
+                "the sites that are noted as recorded cannot be read: they are recorded as created once more"
+            );
+            BTreeMap::new()
+        });
+        Some(Self { group, uid: namespace.uid(), sites })
+    }
+}
+
+/// What became of a Site that is noted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It stands, and its status does not say yet what is recorded.
+    Stands,
+    /// It stands, and says so itself.
+    SaysSo,
+    Gone,
+}
+
+/// `live` is what has the name now.
+fn fate(site: &NotedSite, live: Option<&Site>) -> Fate {
+    match live.filter(|live| live.metadata.uid.as_ref() == Some(&site.uid)) {
+        None => Fate::Gone,
+        Some(live) if live.said().is_some() => Fate::SaysSo,
+        Some(_) => Fate::Stands,
+    }
+}
+
+/// Takes over what is noted, and says when Sites may be looked at: `taken_over`. Then waits for the Sites to say it themselves, and removes
+/// the annotations. Does not return.
+pub async fn take_over(context: Arc<Context>, taken_over: watch::Sender<bool>) {
+    if !context.journal.is_kept() {
+        return std::future::pending().await; // it stays where it is until there is a history
+    }
+    Listed::wait(&context.listed.sites).await;
+    let mut waiting = loop {
+        match noted(&context).await {
+            Ok(notes) => break notes,
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "the namespaces of groups could not be listed; trying again in 5 s");
+                sleep(AFTER_ERROR).await;
+            }
+        }
+    };
+    for notes in &waiting {
+        adopt(&context, notes);
+    }
+    taken_over.send_replace(true);
+    while !waiting.is_empty() {
+        let mut left = Vec::new();
+        for notes in waiting {
+            match settle(&context, &notes).await {
+                Ok(true) => {
+                    tracing::info!(group = %notes.group, sites = notes.sites.len(), "what was noted of a group's sites is taken over");
+                }
+                Ok(false) => left.push(notes),
+                Err(error) => {
+                    tracing::warn!(group = %notes.group, error = chain(&error), "what was noted of a group's sites is not taken over yet");
+                    left.push(notes);
+                }
+            }
+        }
+        waiting = left;
+        sleep(LOOK).await;
+    }
+    std::future::pending::<()>().await;
+}
+
+/// What is noted on all groups' namespaces.
+async fn noted(context: &Context) -> Result<Vec<Notes>, ApplyError> {
+    let api: Api<Namespace> = Api::all(context.client.clone());
+    let ours = ListParams::default().labels(&format!("{LABEL_MANAGED_BY}={MANAGED_BY}"));
+    let listed = api.list_metadata(&ours).await.map_err(failed::<Namespace>("list", None, ""))?;
+    Ok(listed.items.iter().filter_map(Notes::of).collect())
+}
+
+/// Has what is noted of Sites that do not say it themselves count as recorded.
+fn adopt(context: &Context, notes: &Notes) {
+    for (name, site) in &notes.sites {
+        if fate(site, live(context, notes, name).as_deref()) == Fate::Stands {
+            context.journal.adopt(&site.uid, Recorded { generation: site.generation, digest: site.digest.clone() });
+        }
+    }
+}
+
+/// Records the end of Sites that have gone. Once every Site says itself what is recorded, removes the annotation, and answers true.
+async fn settle(context: &Context, notes: &Notes) -> Result<bool, ApplyError> {
+    let (mut is_done, mut gone) = (true, Vec::new());
+    for (name, site) in &notes.sites {
+        match fate(site, live(context, notes, name).as_deref()) {
+            Fate::SaysSo => {}
+            Fate::Stands => is_done = false,
+            Fate::Gone => {
+                gone.push(&site.uid);
+                if !context.journal.is_deletion_recorded(&site.uid) {
+                    context.journal.note(&[deletion(notes, name, site)], context.clock.now());
+                    is_done = false;
+                }
+            }
+        }
+    }
+    if is_done {
+        remove(context, notes).await?;
+        for uid in gone {
+            context.journal.forget(uid);
+        }
+    }
+    Ok(is_done)
+}
+
+fn live(context: &Context, notes: &Notes, name: &str) -> Option<Arc<Site>> {
+    context.sites.get(&ObjectRef::new(name).within(&names::namespace(&notes.group)))
+}
+
+fn deletion(notes: &Notes, name: &str, site: &NotedSite) -> Observation {
+    Observation {
+        kind: Kind::Site,
+        group: notes.group.clone(),
+        name: name.to_owned(),
+        uid: site.uid.clone(),
+        what: What::Deleted { before: Some(site.digest.clone()) },
+        changed_by: None,
+        created: None,
+    }
+}
+
+/// Removes the annotation from the namespace that was read, and from no later one of its name.
+async fn remove(context: &Context, notes: &Notes) -> Result<(), ApplyError> {
+    let api: Api<Namespace> = Api::all(context.client.clone());
+    let name = names::namespace(&notes.group);
+    let found = api.get_metadata_opt(&name).await.map_err(failed::<Namespace>("read", None, &name))?;
+    if found.is_none_or(|namespace| namespace.uid() != notes.uid) {
+        return Ok(());
+    }
+    let patch = json!({ "metadata": { "uid": notes.uid, "annotations": { ANNOTATION_SITES: null } } });
+    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    match api.patch_metadata(&name, &parameters, &Patch::Merge(patch)).await {
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()), // gone meanwhile
+        other => other.map(|_| ()).map_err(failed::<Namespace>("remove the noted sites from", None, &name)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn namespace(name: &str, group: &str, noted: &str) -> PartialObjectMeta<Namespace> {
+        let metadata = json!({"name": name, "uid": "n1", "labels": {LABEL_TENANT: group}, "annotations": {ANNOTATION_SITES: noted}});
+        serde_json::from_value(json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": metadata})).unwrap()
+    }
+
+    fn site(uid: &str, recorded: Option<i64>) -> Site {
+        let recorded = recorded.map(|generation| json!({"generation": generation, "digest": "d"}));
+        let spec = json!({"displayName": "a"});
+        serde_json::from_value(json!({"metadata": {"name": "hq", "uid": uid}, "spec": spec, "status": {"recorded": recorded}})).unwrap()
+    }
+
+    #[test]
+    fn what_operators_before_noted_is_read() {
+        let text = r#"{"hq":{"uid":"u1","gen":12,"digest":"digest 12"}}"#;
+        let noted = NotedSite { uid: "u1".into(), generation: 12, digest: "digest 12".into() };
+        let sites = BTreeMap::from([("hq".to_owned(), noted)]);
+        let wanted = Notes { group: "acme".parse().unwrap(), uid: Some("n1".into()), sites };
+        assert_eq!(Notes::of(&namespace("tn-acme", "acme", text)), Some(wanted.clone()));
+        assert_eq!(Notes::of(&namespace("shop", "acme", text)), None, "no namespace of a group");
+        let unreadable = Notes { sites: BTreeMap::new(), ..wanted };
+        assert_eq!(Notes::of(&namespace("tn-acme", "acme", "{")), Some(unreadable), "it is removed, and does not hold up anything");
+    }
+
+    #[test]
+    fn what_becomes_of_a_site_that_is_noted() {
+        let noted = NotedSite { uid: "u1".into(), generation: 1, digest: "d".into() };
+        assert_eq!(fate(&noted, None), Fate::Gone);
+        assert_eq!(fate(&noted, Some(&site("u2", None))), Fate::Gone, "another one has its name");
+        assert_eq!(fate(&noted, Some(&site("u1", None))), Fate::Stands);
+        assert_eq!(fate(&noted, Some(&site("u1", Some(1)))), Fate::SaysSo);
+    }
+}
