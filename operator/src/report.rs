@@ -64,6 +64,11 @@ impl Reports {
         self.0.values().any(|facts| facts.is_erased(device))
     }
 
+    /// Under which epoch keys each service wrapped when it said so last, however long ago.
+    pub fn epochs_last_said(&self) -> Vec<&BTreeSet<KeyId>> {
+        self.0.values().map(|facts| &facts.epochs_in_use).collect()
+    }
+
     /// Under which epoch keys each of these services wraps. `None` when one of them has not said so lately.
     pub fn epochs_in_use(&self, services: &[Service], now: Timestamp) -> Option<Vec<&BTreeSet<KeyId>>> {
         let fresh = |facts: &&Arc<Facts>| now.duration_since(facts.at) <= LIFE;

@@ -76,8 +76,8 @@ pub async fn prepare(
     outcome: &mut Outcome,
 ) -> Result<Option<Namespace>, TenantError> {
     let keys = context.keys.borrow().clone();
-    if let Keys::Missing(why) = keys {
-        outcome.keys = Some(Verdict::fails("MasterKeyMissing", why));
+    if let Keys::Missing(loss) = keys {
+        outcome.keys = Some(Verdict::fails(loss.layer.reason(), loss.advice));
         outcome.incarnation = annotated;
         return Ok(None);
     }
