@@ -6,6 +6,7 @@ pub mod certificate;
 pub mod epochs;
 mod keeper;
 pub mod master;
+pub mod restored;
 mod secrets;
 pub mod serving;
 

@@ -21,7 +21,7 @@ use tsujiban_api::names::{ANNOTATION_SITES, LABEL_MANAGED_BY, LABEL_TENANT, MANA
 use tsujiban_api::{Recorded, Site, names};
 use tsujiban_core::id::GroupId;
 
-use super::{Kind, Observation, Sight, What, observe};
+use super::{Kind, Observation, Sight, What, note_change, observe};
 use crate::apply::{ApplyError, failed};
 use crate::context::{Context, Listed};
 use crate::device;
@@ -113,6 +113,7 @@ pub fn changes(group: &GroupId, memory: &Memory, live: &[Sight]) -> Vec<Observat
                 uid: seen.uid.clone(),
                 what: What::Deleted { before: Some(seen.digest.clone()) },
                 changed_by: None,
+                changed_at: None,
                 created: None,
             });
         }
@@ -158,7 +159,7 @@ pub async fn follow(context: Arc<Context>, config: watcher::Config, writer: Writ
         let again = Arc::clone(&again);
         watcher(api.clone(), config.clone()).default_backoff().take_until(async move { again.notified().await })
     };
-    let stream = futures::stream::repeat_with(begin).flatten().modify(|site| site.managed_fields_mut().clear()).reflect(writer);
+    let stream = futures::stream::repeat_with(begin).flatten().modify(note_change).reflect(writer);
     let mut stream = std::pin::pin!(stream);
     while let Some(event) = stream.next().await {
         match event {
@@ -299,7 +300,7 @@ fn noted(namespace: &Namespace) -> Memory {
 }
 
 fn sight(context: &Context, group: &GroupId, site: &Site) -> Option<Sight> {
-    Sight::of(Kind::Site, group, site, &site.spec, context.changes_are_stamped)
+    Sight::of(Kind::Site, group, site, &site.spec, context.stamps.are_made())
 }
 
 fn sights(context: &Context, group: &GroupId) -> Vec<Sight> {
@@ -334,7 +335,7 @@ mod tests {
     fn sight(name: &str, uid: &str, generation: i64) -> Sight {
         let spec = Recorded { generation, digest: format!("digest {generation}") };
         let (name, uid) = (name.to_owned(), uid.to_owned());
-        Sight { kind: Kind::Site, group: group(), name, uid, spec, changed_by: Some("hanako".into()), created: None, is_going: false }
+        Sight { kind: Kind::Site, group: group(), name, uid, spec, changed_by: Some("hanako".into()), changed_at: None, created: None, is_going: false }
     }
 
     fn memory_of(all: &[(&str, &str, i64)]) -> Memory {

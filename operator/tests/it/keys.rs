@@ -102,7 +102,9 @@ async fn lost_epoch_keys_are_not_made_again() {
             let epochs_in_use = secret["data"].as_object().unwrap().keys().cloned().collect();
             let said = ReportResponse { epochs_in_use, ..ReportResponse::default() };
             let facts = Arc::new(Facts::from_wire(&said, world.pass(0)));
-            world.reports.send_modify(|known| drop(known.take(Service::Backup, facts)));
+            world.reports.send_modify(|known| {
+        known.take(Service::Backup, facts);
+    });
         }
         world.apiserver.remove(&path);
         world.apiserver.writes();
@@ -125,7 +127,9 @@ async fn no_master_key_is_made_while_a_service_has_data() {
     let world = World::new().await;
     let (keeper, keys) = keeper(&world);
     let said = ReportResponse { epochs_in_use: vec!["1".repeat(32)], ..ReportResponse::default() };
-    world.reports.send_modify(|known| drop(known.take(Service::Backup, Arc::new(Facts::from_wire(&said, world.pass(0))))));
+    world.reports.send_modify(|known| {
+        known.take(Service::Backup, Arc::new(Facts::from_wire(&said, world.pass(0))));
+    });
     assert!(keeper.round().await.is_err());
     assert!(matches!(&*keys.borrow(), Keys::Missing(loss) if loss.layer == Layer::Master));
     assert!(world.apiserver.get(&format!("{SECRETS}/tsujiban-master-key")).is_none());
