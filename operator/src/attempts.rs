@@ -7,13 +7,16 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use tsujiban_api::names;
+use tsujiban_core::id::{GroupId, IncarnationId};
 use tsujiban_core::outcome::Reason;
 use tsujiban_proto::backup::v1::Attempt;
 use tsujiban_proto::time::from_wire;
 
 use crate::context::Context;
 use crate::errors::chain;
+use crate::report::Reports;
 use crate::service_client::CallError;
+use crate::services::Service;
 
 const EVERY: Duration = Duration::from_secs(10);
 /// The longest message that a Device's status takes, in characters.
@@ -94,19 +97,21 @@ fn given(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-/// The records, by group and serial number.
+/// The records, by the group's incarnation and serial number: a group that was erased and made again under its name is another one.
 #[derive(Debug, Default)]
-pub struct Book(Mutex<HashMap<(String, String), Arc<Record>>>);
+pub struct Book(Mutex<HashMap<Key, Arc<Record>>>);
+
+type Key = (IncarnationId, String);
 
 impl Book {
-    pub fn get(&self, group: &str, serial: &str) -> Option<Arc<Record>> {
-        self.entries().get(&(group.to_owned(), serial.to_owned())).cloned()
+    pub fn get(&self, group: &IncarnationId, serial: &str) -> Option<Arc<Record>> {
+        self.entries().get(&(group.clone(), serial.to_owned())).cloned()
     }
 
     /// Keeps a record. Answers whether it says something new.
-    pub fn put(&self, group: &str, serial: &str, record: Record) -> bool {
+    pub fn put(&self, group: &IncarnationId, serial: &str, record: Record) -> bool {
         let mut entries = self.entries();
-        let key = (group.to_owned(), serial.to_owned());
+        let key = (group.clone(), serial.to_owned());
         if entries.get(&key).is_some_and(|known| **known == record) {
             return false;
         }
@@ -115,11 +120,16 @@ impl Book {
     }
 
     /// Forgets a device, once its data is erased.
-    pub fn forget(&self, group: &str, serial: &str) {
-        self.entries().remove(&(group.to_owned(), serial.to_owned()));
+    pub fn forget(&self, group: &IncarnationId, serial: &str) {
+        self.entries().remove(&(group.clone(), serial.to_owned()));
     }
 
-    fn entries(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), Arc<Record>>> {
+    /// Forgets a group, once its data is erased.
+    pub fn forget_group(&self, group: &IncarnationId) {
+        self.entries().retain(|(life, _), _| life != group);
+    }
+
+    fn entries(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Arc<Record>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -144,36 +154,68 @@ pub async fn poll(context: Arc<Context>) {
     }
 }
 
+/// Which group an attempt was made for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Life {
+    Known(IncarnationId),
+    /// Its group is erased.
+    Gone,
+    /// The service has not reported since.
+    NotReported,
+}
+
+/// Decides by the service's report. An attempt names its group alone, and what is listed is never of an erased one.
+fn life(reports: &Reports, group: &GroupId, made: Timestamp) -> Life {
+    let Some(facts) = reports.of(Service::Backup) else { return Life::NotReported };
+    match facts.standing(group) {
+        Some(incarnation) => Life::Known(incarnation.clone()),
+        None if facts.at > made => Life::Gone,
+        None => Life::NotReported,
+    }
+}
+
 async fn page(context: &Context, cursor: u64) -> Result<u64, CallError> {
     let answer = context.services.backup.attempts(cursor).await?;
-    let mut news: HashSet<(String, String)> = HashSet::new();
+    let mut reached = answer.cursor;
+    let mut news: HashSet<Key> = HashSet::new();
     for attempt in &answer.attempts {
         let Some(device) = &attempt.device else { continue };
-        let Some(record) = Record::from_wire(attempt) else {
+        let (Some(record), Ok(group)) = (Record::from_wire(attempt), device.group.parse()) else {
             tracing::warn!(group = device.group, "the backup service sent an attempt that is not understood");
             continue;
         };
-        if context.book.put(&device.group, &device.serial, record) {
-            news.insert((device.group.clone(), device.serial.clone()));
+        match life(&context.reports.borrow(), &group, record.time) {
+            Life::Known(incarnation) => {
+                if context.book.put(&incarnation, &device.serial, record) {
+                    news.insert((incarnation, device.serial.clone()));
+                }
+            }
+            Life::Gone => {}
+            Life::NotReported => {
+                reached = attempt.cursor.saturating_sub(1).max(cursor); // it is read again when the service has reported
+                break;
+            }
         }
     }
     if !news.is_empty() {
         for device in context.devices.state() {
             let group = device.namespace().as_deref().and_then(names::group_of_namespace);
-            let key = group.map(|group| (group.to_string(), device.spec.serial_number.clone()));
-            if key.is_some_and(|key| news.contains(&key)) {
+            let incarnation = group.and_then(|group| context.reports.borrow().of(Service::Backup)?.standing(&group).cloned());
+            if incarnation.is_some_and(|incarnation| news.contains(&(incarnation, device.spec.serial_number.clone()))) {
                 context.wake_device(&device);
             }
         }
     }
     // a service that lost its catalogue counts from the beginning again
-    Ok(if answer.cursor < cursor { 0 } else { answer.cursor })
+    Ok(if answer.cursor < cursor { 0 } else { reached })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::Facts;
     use tsujiban_proto::backup::v1 as wire;
+    use tsujiban_proto::lifecycle::v1::{GroupReport, GroupState, ReportResponse};
 
     fn attempt(reason: wire::Reason, changed: bool) -> Attempt {
         let time = Some(tsujiban_proto::time::to_wire(Timestamp::from_second(10).unwrap()));
@@ -189,14 +231,47 @@ mod tests {
         assert_eq!(Record::from_wire(&Attempt::default()), None);
     }
 
+    fn incarnation(digit: u8) -> IncarnationId {
+        IncarnationId::from_bytes([digit; 16])
+    }
+
     #[test]
     fn only_news_is_news() {
         let book = Book::default();
+        let (acme, borealis) = (incarnation(1), incarnation(2));
         let record = Record::from_wire(&attempt(wire::Reason::Unspecified, false)).unwrap();
-        assert!(book.put("acme", "S1", record.clone()));
-        assert!(!book.put("acme", "S1", record.clone()));
-        assert!(book.put("borealis", "S1", record));
-        book.forget("acme", "S1");
-        assert!(book.get("acme", "S1").is_none() && book.get("borealis", "S1").is_some());
+        assert!(book.put(&acme, "S1", record.clone()));
+        assert!(!book.put(&acme, "S1", record.clone()));
+        assert!(book.put(&borealis, "S1", record.clone()));
+        book.forget(&acme, "S1");
+        assert!(book.get(&acme, "S1").is_none() && book.get(&borealis, "S1").is_some());
+        book.put(&borealis, "S2", record);
+        book.forget_group(&borealis);
+        assert!(book.get(&borealis, "S1").is_none() && book.get(&borealis, "S2").is_none());
+    }
+
+    /// A group that was erased and made again under its name shows nothing of the earlier one.
+    #[test]
+    fn an_attempt_is_of_the_groups_present_life() {
+        let group: GroupId = "acme".parse().unwrap();
+        let at = |second: i64| Timestamp::from_second(second).unwrap();
+        let judged = |groups: &[(u8, GroupState)], made: i64| {
+            let reported = groups.iter().map(|(digit, state)| GroupReport {
+                group: "acme".into(),
+                incarnation: incarnation(*digit).to_string(),
+                state: (*state).into(),
+                ..GroupReport::default()
+            });
+            let report = ReportResponse { groups: reported.collect(), ..ReportResponse::default() };
+            let mut reports = Reports::default();
+            reports.take(Service::Backup, Arc::new(Facts::from_wire(&report, at(100))));
+            life(&reports, &group, at(made))
+        };
+        assert_eq!(life(&Reports::default(), &group, at(1)), Life::NotReported);
+        assert_eq!(judged(&[(1, GroupState::Living)], 50), Life::Known(incarnation(1)));
+        assert_eq!(judged(&[(1, GroupState::Retained)], 50), Life::Known(incarnation(1)));
+        assert_eq!(judged(&[(1, GroupState::Erased), (2, GroupState::Living)], 50), Life::Known(incarnation(2)));
+        assert_eq!(judged(&[(1, GroupState::Erased)], 50), Life::Gone);
+        assert_eq!(judged(&[(1, GroupState::Erased)], 150), Life::NotReported, "it may have been made again since");
     }
 }

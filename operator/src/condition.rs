@@ -116,6 +116,11 @@ pub fn is_true(conditions: &[Condition], type_: &str) -> bool {
     find(conditions, type_).is_some_and(|condition| condition.status == State::True.as_str())
 }
 
+/// Whether a condition is known not to hold.
+pub fn is_false(conditions: &[Condition], type_: &str) -> bool {
+    find(conditions, type_).is_some_and(|condition| condition.status == State::False.as_str())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

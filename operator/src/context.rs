@@ -16,6 +16,7 @@ use crate::backoff::Backoff;
 use crate::device::serials::Serials;
 use crate::events::Events;
 use crate::history::Journal;
+use crate::installation::{Installation, Stamps};
 use crate::metrics::Metrics;
 use crate::pki::Keys;
 use crate::report::Reports;
@@ -48,8 +49,10 @@ pub struct Context {
     pub journal: Journal,
     /// Whether what operators before noted of recorded Sites is taken over. Never without a history.
     pub sites_taken_over: watch::Receiver<bool>,
-    /// Whether the apiserver writes down who changed what people declare.
-    pub changes_are_stamped: bool,
+    /// What the apiserver writes down of who changed what people declare, and whether that is believed.
+    pub stamps: Stamps,
+    /// What the chart has installed.
+    pub installation: watch::Receiver<Installation>,
     /// What the authorizer answered about each group's owners.
     pub conformance: conformance::Book,
     /// What each group's objects looked like when all was right.

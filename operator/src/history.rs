@@ -7,13 +7,16 @@
 mod digest;
 mod journal;
 mod observe;
+mod platform;
 mod send;
 mod takeover;
 mod wire;
 
 pub use digest::digest;
 pub use journal::Journal;
-pub use observe::{Observation, Sight, What, observe};
+pub use observe::{Observation, Sight, What, note_change, observe};
+pub use platform::{PlatformEvent, record};
+use observe::CHANGED_AT;
 pub use send::run;
 pub use takeover::take_over;
 pub use wire::entry;
@@ -66,18 +69,20 @@ impl Declared for Device {
 }
 
 /// Takes from an object what nobody asks a cache for, which is half of what it weighs: who manages which field, and annotations, save for who
-/// changed it, until that is recorded.
+/// changed it and when, until that is recorded.
 pub fn trim<K: Declared>(object: &mut K, is_kept: bool) {
-    object.managed_fields_mut().clear();
+    note_change(object);
     let is_recorded = object.said().map(|recorded| recorded.generation) == object.meta().generation;
     let needed = is_kept && !is_recorded;
-    let changed_by = object.annotations_mut().remove(ANNOTATION_CHANGED_BY).filter(|_| needed);
-    object.meta_mut().annotations = changed_by.map(|by| [(ANNOTATION_CHANGED_BY.to_owned(), by)].into());
+    object.annotations_mut().retain(|key, _| needed && (key == ANNOTATION_CHANGED_BY || key == CHANGED_AT));
+    if !object.annotations().contains_key(ANNOTATION_CHANGED_BY) {
+        object.meta_mut().annotations = None;
+    }
 }
 
 /// Notes what has happened to an object since what its status says. Waits for nothing.
 pub fn look<K: Declared>(context: &Context, group: &GroupId, object: &K) {
-    if let Some(sight) = Sight::of(K::KIND, group, object, object.spec(), context.changes_are_stamped) {
+    if let Some(sight) = Sight::of(K::KIND, group, object, object.spec(), context.stamps.are_made()) {
         let known = context.journal.recorded(&sight.uid, object.said());
         context.journal.attend(&sight.uid);
         context.journal.note(&observe(known.as_ref(), &sight), context.clock.now());
@@ -140,7 +145,7 @@ mod tests {
         let trimmed = |recorded: i64, is_kept: bool| {
             let mut device: Device = serde_json::from_value(json!({
                 "apiVersion": "tsujiban.dev/v1alpha1", "kind": "Device",
-                "metadata": {"name": "r1", "generation": 2, "managedFields": [{"manager": "kubectl"}],
+                "metadata": {"name": "r1", "generation": 2, "creationTimestamp": "2026-01-02T00:00:00Z", "managedFields": [{"manager": "kubectl"}],
                     "annotations": {"tsujiban.dev/changed-by": "hanako", "kubectl.kubernetes.io/last-applied-configuration": "{}"}},
                 "spec": {"siteRef": {"name": "s"}, "serialNumber": "S1", "driver": "Frr", "connection": {"host": "192.0.2.1"}},
                 "status": {"recorded": {"generation": recorded, "digest": "d"}},
@@ -150,7 +155,8 @@ mod tests {
             assert!(device.managed_fields().is_empty());
             device.metadata.annotations
         };
-        let kept = Some([("tsujiban.dev/changed-by".to_owned(), "hanako".to_owned())].into());
+        let kept = [("tsujiban.dev/changed-by", "hanako"), ("tsujiban.dev/changed-at", "2026-01-02T00:00:00Z")];
+        let kept = Some(kept.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
         assert_eq!((trimmed(1, true), trimmed(2, true), trimmed(1, false)), (kept, None, None));
     }
 }

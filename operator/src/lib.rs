@@ -19,6 +19,7 @@ mod finalizer;
 mod fingerprint;
 pub mod history;
 pub mod http;
+pub mod installation;
 pub mod lease;
 pub mod metrics;
 pub mod pki;

@@ -24,7 +24,9 @@ pub struct Metrics {
     pub not_conformant: IntGauge,
     pub canary_passed: IntGauge,
     pub keys_ready: IntGauge,
+    pub policies_in_force: IntGauge,
     service_up: IntGaugeVec,
+    service_installed: IntGaugeVec,
     certificate_expiry: GaugeVec,
     observed: IntCounterVec,
     history_waiting: IntGauge,
@@ -63,6 +65,17 @@ impl Metrics {
             not_conformant: gauge("tsujiban_tenants_not_conformant", "Tenants whose condition Conformant is False.")?,
             canary_passed: gauge("tsujiban_backup_canary_passed", "Whether the storage's newest canary passed, as last reported.")?,
             keys_ready: gauge("tsujiban_keys_ready", "Whether the master key and the epoch keys are there.")?,
+            policies_in_force: gauge(
+                "tsujiban_operator_policies_in_force",
+                "Whether all admission policies stand as the chart has them, as last looked at.",
+            )?,
+            service_installed: registered(
+                &registry,
+                IntGaugeVec::new(
+                    Opts::new("tsujiban_operator_service_installed", "Whether the service's StatefulSet stands and is not scaled to 0."),
+                    &["service"],
+                )?,
+            )?,
             service_up: registered(
                 &registry,
                 IntGaugeVec::new(
@@ -124,6 +137,11 @@ impl Metrics {
     /// Notes whether a service answered.
     pub fn service_up(&self, service: Service, is_up: bool) {
         self.service_up.with_label_values(&[service.as_str()]).set(i64::from(is_up));
+    }
+
+    /// Notes whether a service's StatefulSet stands.
+    pub fn service_installed(&self, service: Service, is_installed: bool) {
+        self.service_installed.with_label_values(&[service.as_str()]).set(i64::from(is_installed));
     }
 
     /// Notes that the history acknowledged something.

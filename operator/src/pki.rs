@@ -6,6 +6,7 @@ pub mod certificate;
 pub mod epochs;
 mod keeper;
 pub mod master;
+pub mod restored;
 mod secrets;
 pub mod serving;
 
@@ -17,8 +18,34 @@ pub enum Keys {
     /// Nobody has looked yet.
     Pending,
     Ready,
-    /// They are gone, or not those with which the data is sealed. Says what to do; never answered by making new ones.
-    Missing(String),
+    /// They are gone, or not those with which the data is sealed. Never answered by making new ones.
+    Missing(Loss),
+}
+
+/// Keys that only people can bring back.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{advice}")]
+pub struct Loss {
+    pub layer: Layer,
+    /// What is lost, and what to do.
+    pub advice: String,
+}
+
+/// Which keys of the two that the operator makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layer {
+    Master,
+    Epochs,
+}
+
+impl Layer {
+    /// The reason of condition KeysReady.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Master => "MasterKeyMissing",
+            Self::Epochs => "EpochKeysMissing",
+        }
+    }
 }
 
 /// The start of a day, for tests that live through months.

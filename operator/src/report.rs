@@ -1,6 +1,8 @@
 //! What the services report, polled: which groups each of them holds, whether the storage keeps its promise, which epoch keys are in
 //! use. What follows from it for groups without a Tenant is in [`retained`](crate::retained).
 
+mod storage;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,9 +10,10 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use ring::digest::{SHA256, digest};
 use tokio::sync::watch;
+use tokio::time::sleep;
 use tsujiban_api::Device;
 use tsujiban_core::id::{GroupId, IncarnationId, KeyId};
-use tsujiban_proto::lifecycle::v1::{GroupState, ReportResponse};
+use tsujiban_proto::lifecycle::v1::{GroupReport, GroupState, ReportResponse};
 use uuid::Uuid;
 
 use crate::context::Context;
@@ -19,24 +22,44 @@ use crate::retained;
 use crate::service_client::ServiceClient;
 use crate::services::{Service, Services};
 
+pub use storage::{Integrity, Writing};
+
 const EVERY: Duration = Duration::from_secs(30);
+/// The same while a service does not answer, and how often it must not answer until it counts as away: a call that failed once is no outage,
+/// and an outage is told within a minute.
+const WHILE_AWAY: Duration = Duration::from_secs(10);
+const AWAY_AFTER: u32 = 2;
 /// A report that is older says nothing about which epoch keys are in use now.
 const LIFE: SignedDuration = SignedDuration::from_mins(2);
 
 /// What each service reported last.
 #[derive(Debug, Clone, Default)]
-pub struct Reports(BTreeMap<Service, Arc<Facts>>);
+pub struct Reports {
+    said: BTreeMap<Service, Arc<Facts>>,
+    /// Services that do not answer.
+    away: BTreeSet<Service>,
+}
 
 impl Reports {
+    /// What a service reported last, however long ago.
     pub fn of(&self, service: Service) -> Option<&Arc<Facts>> {
-        self.0.get(&service)
+        self.said.get(&service)
     }
 
-    /// Takes a report in. Answers whether it says something new.
+    /// Takes a report in. Answers whether it says something new, such as that the service is back.
     pub fn take(&mut self, service: Service, facts: Arc<Facts>) -> bool {
         let is_news = self.of(service).is_none_or(|known| !known.says_the_same(&facts));
-        self.0.insert(service, facts);
-        is_news
+        self.said.insert(service, facts);
+        self.away.remove(&service) || is_news
+    }
+
+    /// Notes that a service does not answer. Answers whether that is new.
+    pub fn miss(&mut self, service: Service) -> bool {
+        self.away.insert(service)
+    }
+
+    pub fn is_away(&self, service: Service) -> bool {
+        self.away.contains(&service)
     }
 
     pub fn state(&self, service: Service, group: &GroupId, incarnation: &IncarnationId) -> Option<GroupState> {
@@ -46,12 +69,12 @@ impl Reports {
     /// Whether a service that reported after a moment does not hold the group.
     pub fn deny(&self, group: &GroupId, incarnation: &IncarnationId, after: Timestamp) -> bool {
         let key = (group.clone(), incarnation.clone());
-        self.0.values().filter(|facts| facts.at > after).any(|facts| facts.groups.get(&key) != Some(&GroupState::Living))
+        self.said.values().filter(|facts| facts.at > after).any(|facts| facts.groups.get(&key) != Some(&GroupState::Living))
     }
 
     /// Why the storage does not keep its promise; `None` when it does, or when nobody has said.
     pub fn canary_failure(&self) -> Option<&str> {
-        self.0.values().find_map(|facts| facts.canary_failure.as_deref())
+        self.said.values().find_map(|facts| facts.canary_failure.as_deref())
     }
 
     /// Whether the clock of the operation history follows a precise source; `None` while nobody has said.
@@ -61,7 +84,12 @@ impl Reports {
 
     /// Whether the data of this very Device was erased, so that only a restored cluster can have brought it back.
     pub fn is_erased(&self, device: &Device) -> bool {
-        self.0.values().any(|facts| facts.is_erased(device))
+        self.said.values().any(|facts| facts.is_erased(device))
+    }
+
+    /// Under which epoch keys each service wrapped when it said so last, however long ago.
+    pub fn epochs_last_said(&self) -> Vec<&BTreeSet<KeyId>> {
+        self.said.values().map(|facts| &facts.epochs_in_use).collect()
     }
 
     /// Under which epoch keys each of these services wraps. `None` when one of them has not said so lately.
@@ -83,15 +111,20 @@ pub struct Facts {
     pub erased_devices: BTreeSet<Vec<u8>>,
     /// Whether the service's clock follows a precise source, where it says so.
     pub clock_synchronised: Option<bool>,
+    /// Whether it can store what it is asked to store; `None` where it does not say.
+    pub writing: Option<Writing>,
+    /// Whether what belongs to no group is intact; `None` where it does not say.
+    pub shared_integrity: Option<Integrity>,
+    /// The same of what is stored of each group.
+    pub integrity: BTreeMap<(GroupId, IncarnationId), Integrity>,
 }
 
 impl Facts {
     /// Entries that are not understood are left out: nothing is decided by them.
     pub fn from_wire(report: &ReportResponse, at: Timestamp) -> Self {
-        let groups = report.groups.iter().filter_map(|group| {
-            let key = (group.group.parse().ok()?, group.incarnation.parse().ok()?);
-            Some((key, group.state()))
-        });
+        let key = |group: &GroupReport| Some((group.group.parse().ok()?, group.incarnation.parse().ok()?));
+        let groups = report.groups.iter().filter_map(|group| Some((key(group)?, group.state())));
+        let integrity = report.groups.iter().filter_map(|group| Some((key(group)?, Integrity::from_wire(group.integrity.as_ref()?))));
         let failed = report.canary.as_ref().filter(|canary| !canary.passed);
         Self {
             at,
@@ -100,7 +133,17 @@ impl Facts {
             epochs_in_use: report.epochs_in_use.iter().filter_map(|id| id.parse().ok()).collect(),
             erased_devices: report.erased_devices.iter().cloned().collect(),
             clock_synchronised: report.clock_synchronised,
+            writing: report.writing.as_ref().map(Writing::from_wire),
+            shared_integrity: report.shared_integrity.as_ref().map(Integrity::from_wire),
+            integrity: integrity.collect(),
         }
+    }
+
+    /// Under which incarnation the service has a group that is not erased. There is one at most.
+    pub fn standing(&self, group: &GroupId) -> Option<&IncarnationId> {
+        let is_it = |((known, _), state): &(&(GroupId, IncarnationId), &GroupState)| known == group && **state != GroupState::Erased;
+        let from = self.groups.range((group.clone(), IncarnationId::from_bytes([0; 16]))..);
+        from.take_while(|((known, _), _)| known == group).find(is_it).map(|((_, incarnation), _)| incarnation)
     }
 
     /// Whether another report says the same at another time.
@@ -119,37 +162,41 @@ impl Facts {
 pub async fn poll(context: Arc<Context>, client: impl Fn(&Services) -> Option<&ServiceClient>, reports: watch::Sender<Reports>) {
     let Some(client) = client(&context.services) else { return std::future::pending().await };
     let service = client.service;
-    let mut ticks = tokio::time::interval(EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut was_away = false;
+    let mut missed = 0;
     loop {
-        ticks.tick().await;
-        let report = match client.report().await {
-            Ok(report) => report,
-            Err(error) => {
-                was_away = true;
-                context.metrics.service_up(service, false);
-                tracing::warn!(error = chain(&error), "the {service} did not report; trying again in 30 s");
-                continue;
+        let Some(report) = ask(&context, client).await else {
+            missed += 1;
+            if missed >= AWAY_AFTER {
+                reports.send_if_modified(|known| known.miss(service));
             }
+            sleep(WHILE_AWAY).await;
+            continue;
         };
-        context.metrics.service_up(service, true);
+        let was_missed = std::mem::take(&mut missed) > 0;
         let news = Arc::new(Facts::from_wire(&report, context.clock.now()));
         if service == Service::Backup {
             context.metrics.canary_passed.set(i64::from(report.canary.is_some_and(|canary| canary.passed)));
         }
         // a service that is back is news, too: what waited for it need not wait longer
-        reports.send_if_modified(|known| known.take(service, Arc::clone(&news)) | std::mem::take(&mut was_away));
+        reports.send_if_modified(|known| known.take(service, Arc::clone(&news)) | was_missed);
         // one that is deleted leaves a digest behind, too; it is not there any more
         context.devices.state().iter().filter(|device| news.is_erased(device)).for_each(|device| context.wake_device(device));
         retained::settle(&context, service).await;
+        sleep(EVERY).await;
     }
+}
+
+async fn ask(context: &Context, client: &ServiceClient) -> Option<ReportResponse> {
+    let service = client.service;
+    let report = client.report().await;
+    context.metrics.service_up(service, report.is_ok());
+    report.inspect_err(|error| tracing::warn!(error = chain(error), "the {service} did not report; trying again in 10 s")).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tsujiban_proto::lifecycle::v1::{Canary, GroupReport};
+    use tsujiban_proto::lifecycle::v1::Canary;
 
     #[test]
     fn the_wire_is_read() {
@@ -241,5 +288,16 @@ mod tests {
         assert!(!reports.take(Service::Backup, said(2, &["1"])));
         assert!(reports.take(Service::Audit, said(2, &["1"])));
         assert!(reports.take(Service::Backup, said(3, &["2"])));
+    }
+
+    #[test]
+    fn an_absence_and_a_return_are_news_once() {
+        let said = Arc::new(Facts::from_wire(&ReportResponse::default(), Timestamp::UNIX_EPOCH));
+        let mut reports = Reports::default();
+        assert!(reports.take(Service::Audit, Arc::clone(&said)));
+        assert!(reports.miss(Service::Audit) && !reports.miss(Service::Audit));
+        assert!(reports.is_away(Service::Audit) && !reports.is_away(Service::Backup));
+        assert!(reports.of(Service::Audit).is_some(), "what it said last is still known");
+        assert!(reports.take(Service::Audit, Arc::clone(&said)) && !reports.take(Service::Audit, said));
     }
 }

@@ -32,8 +32,9 @@ use crate::device::serials::Serials;
 use crate::events::Events;
 use crate::fence::Fence;
 use crate::history::{self, Declared, Journal};
+use crate::installation::{self, Installation, Stamps};
 use crate::metrics::Metrics;
-use crate::pki::{Keeper, Keys};
+use crate::pki::{Keeper, Keys, restored};
 use crate::reconcile::after_error;
 use crate::report::Reports;
 use crate::service_client::ServiceClient;
@@ -66,6 +67,7 @@ pub struct World {
 /// Leads until it is dropped. Returns only when something is broken.
 pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
     let (reports_in, reports) = watch::channel(Reports::default());
+    let (installation_in, installation) = watch::channel(Installation::default());
     let (bundle_in, ca_bundle) = watch::channel(None);
     let (keys_in, keys) = watch::channel(Keys::Pending);
     let (to_tenants, tenants_to_wake) = mpsc::unbounded_channel();
@@ -79,8 +81,11 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
         ServiceClient::new(service, endpoint, token.to_owned(), ca_bundle.clone()).behind(world.fence.clone())
     };
     let services = Services {
-        backup: connect(Service::Backup, settings.backup_endpoint(), &settings.backup_token_file),
-        audit: settings.audit_endpoint().map(|endpoint| connect(Service::Audit, endpoint, &settings.audit_token_file)),
+        backup: connect(Service::Backup, settings.backup_endpoint(), &settings.backup_token_file)
+            .reporting_at(settings.backup_report_endpoint.clone()),
+        audit: settings.audit_endpoint().map(|endpoint| {
+            connect(Service::Audit, endpoint, &settings.audit_token_file).reporting_at(settings.audit_report_endpoint.clone())
+        }),
     };
     world.metrics.vigil.lead(&[tenant::KIND, site::KIND, device::KIND], Instant::now());
     let keeper = Keeper {
@@ -117,7 +122,8 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
         book: Book::default(),
         journal: Journal::new(settings.audit_endpoint().is_some()),
         sites_taken_over,
-        changes_are_stamped: settings.changes_are_stamped,
+        stamps: Stamps::new(settings.changes_are_stamped),
+        installation,
         conformance: tenant::conformance::Book::default(),
         ledger: tenant::ledger::Ledger::default(),
         reports: reports.clone(),
@@ -144,6 +150,8 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
     tasks.spawn(named("keys and certificates", keeper.run()));
     tasks.spawn(named("report", report::poll(Arc::clone(&context), |services| Some(&services.backup), reports_in.clone())));
     tasks.spawn(named("report of the history", report::poll(Arc::clone(&context), |services| services.audit.as_ref(), reports_in)));
+    tasks.spawn(named("installation", installation::run(Arc::clone(&context), installation_in)));
+    tasks.spawn(named("restored keys", restored::run(Arc::clone(&context))));
     tasks.spawn(named("history", history::run(Arc::clone(&context))));
     tasks.spawn(named("takeover of sites", history::take_over(Arc::clone(&context), taken_over)));
     tasks.spawn(named("attempts", attempts::poll(Arc::clone(&context))));
@@ -184,7 +192,12 @@ fn everything(context: &Arc<Context>) -> impl Stream<Item = ()> + Send + use<> {
     ]);
     let doubting = Arc::clone(context);
     let foundations = foundations.inspect(move |()| doubting.ledger.doubt_all());
-    futures::stream::select(foundations, WatchStream::from_changes(context.reports.clone()).map(|_| ()))
+    let installation = WatchStream::from_changes(context.installation.clone()).map(|_| ());
+    futures::stream::select_all([
+        foundations.boxed(),
+        WatchStream::from_changes(context.reports.clone()).map(|_| ()).boxed(),
+        installation.boxed(),
+    ])
 }
 
 async fn named(name: &'static str, task: impl Future<Output = ()>) -> &'static str {

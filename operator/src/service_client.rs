@@ -10,6 +10,7 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Response, Status};
 use tsujiban_core::id::{GroupId, IncarnationId, InvalidId, SerialNumber};
+use tsujiban_history::LogId;
 use tsujiban_proto::audit::v1::audit_service_client::AuditServiceClient;
 use tsujiban_proto::audit::v1::{AppendRequest, AppendResponse, NewEntry};
 use tsujiban_proto::backup::v1::backup_service_client::BackupServiceClient;
@@ -55,6 +56,14 @@ pub enum CallError {
         #[source]
         source: InvalidId,
     },
+    #[error("the {service} answered a log of the operation history that is none")]
+    AnswerLog {
+        service: Service,
+        #[source]
+        source: tsujiban_history::id::InvalidId,
+    },
+    #[error("the {service} keeps the group's operation history in log {answered}, and the group's namespace names log {expected}")]
+    OtherLog { service: Service, answered: LogId, expected: LogId },
     #[error("the {service} keeps the group under incarnation {answered}, not under {expected}; it has data of another life of the group")]
     OtherIncarnation { service: Service, answered: IncarnationId, expected: IncarnationId },
 }
@@ -66,7 +75,7 @@ impl CallError {
             Self::Service { error, .. } if matches!(error.kind, Kind::Precondition | Kind::Invalid | Kind::Denied) => {
                 Some(error.message.clone())
             }
-            Self::OtherIncarnation { .. } => Some(self.to_string()),
+            Self::OtherIncarnation { .. } | Self::OtherLog { .. } => Some(self.to_string()),
             _ => None,
         }
     }
@@ -87,16 +96,48 @@ impl CallError {
 #[derive(Debug)]
 pub struct ServiceClient {
     pub service: Service,
-    endpoint: String,
+    ready: Route,
+    /// A way that leads to pods that are not ready, too: they are asked why. `None`: they are asked by the other one.
+    direct: Option<Route>,
     token_file: PathBuf,
     ca_bundle: watch::Receiver<Option<String>>,
-    connected: Mutex<Option<(Option<String>, Channel)>>,
     fence: Fence,
+}
+
+/// A way to a service, and the connection by which it was used last.
+#[derive(Debug)]
+struct Route {
+    endpoint: String,
+    connected: Mutex<Option<(Option<String>, Channel)>>,
+}
+
+impl Route {
+    fn to(endpoint: String) -> Self {
+        Self { endpoint, connected: Mutex::new(None) }
+    }
+
+    fn host(&self) -> Option<String> {
+        self.endpoint.parse::<http::Uri>().ok()?.host().map(str::to_owned)
+    }
+}
+
+/// How a service holds a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prepared {
+    pub incarnation: IncarnationId,
+    /// The log of the group's operation history; from the audit service alone.
+    pub log: Option<LogId>,
 }
 
 impl ServiceClient {
     pub fn new(service: Service, endpoint: String, token_file: PathBuf, ca_bundle: watch::Receiver<Option<String>>) -> Self {
-        Self { service, endpoint, token_file, ca_bundle, connected: Mutex::new(None), fence: Fence::open() }
+        Self { service, ready: Route::to(endpoint), direct: None, token_file, ca_bundle, fence: Fence::open() }
+    }
+
+    /// Asks for reports by an endpoint that leads to pods that are not ready, too.
+    #[must_use]
+    pub fn reporting_at(self, endpoint: Option<String>) -> Self {
+        Self { direct: endpoint.map(Route::to), ..self }
     }
 
     /// Sends nothing when the fence is shut.
@@ -106,21 +147,32 @@ impl ServiceClient {
     }
 
     /// Makes the service ready for a group and answers its incarnation: the expected one, or without one the living one when there is one,
-    /// else a new one.
-    pub async fn prepare(&self, group: &GroupId, expected: Option<&IncarnationId>) -> Result<IncarnationId, CallError> {
+    /// else a new one. The same with the log of its history, which only the audit service has.
+    pub async fn prepare(
+        &self,
+        group: &GroupId,
+        expected: Option<&IncarnationId>,
+        expected_log: Option<&LogId>,
+    ) -> Result<Prepared, CallError> {
         let message = PrepareRequest {
             group: group.to_string(),
             expected_incarnation: expected.map(ToString::to_string).unwrap_or_default(),
-            expected_log: String::new(),
+            expected_log: expected_log.map(ToString::to_string).unwrap_or_default(),
         };
         let (mut client, (request, pass)) = (self.lifecycle()?, self.write(message).await?);
         let answer = self.written(pass, client.prepare(request)).await?;
-        let answered = answer.incarnation.parse().map_err(|source| CallError::Answer { service: self.service, source })?;
-        match expected {
-            Some(expected) if *expected != answered => {
-                Err(CallError::OtherIncarnation { service: self.service, answered, expected: expected.clone() })
+        let service = self.service;
+        let incarnation: IncarnationId = answer.incarnation.parse().map_err(|source| CallError::Answer { service, source })?;
+        if let Some(expected) = expected.filter(|expected| **expected != incarnation) {
+            return Err(CallError::OtherIncarnation { service, answered: incarnation, expected: expected.clone() });
+        }
+        let log = Some(answer.log).filter(|log| !log.is_empty()).map(|log| log.parse::<LogId>()).transpose();
+        let log = log.map_err(|source| CallError::AnswerLog { service, source })?;
+        match (log, expected_log) {
+            (Some(answered), Some(expected)) if answered != *expected => {
+                Err(CallError::OtherLog { service, answered, expected: *expected })
             }
-            _ => Ok(answered),
+            (log, _) => Ok(Prepared { incarnation, log }),
         }
     }
 
@@ -156,25 +208,27 @@ impl ServiceClient {
 
     /// What the service holds of all groups.
     pub async fn report(&self) -> Result<ReportResponse, CallError> {
-        self.answered(self.lifecycle()?.report(self.request(ReportRequest::default()).await?).await)
+        let channel = self.channel(self.direct.as_ref().unwrap_or(&self.ready))?;
+        let mut client = LifecycleServiceClient::new(channel).max_decoding_message_size(16 << 20);
+        self.answered(client.report(self.request(ReportRequest::default()).await?).await)
     }
 
     /// The outcomes of attempts after a cursor. The backup service knows of them.
     pub async fn attempts(&self, cursor: u64) -> Result<ListAttemptsResponse, CallError> {
         let message = ListAttemptsRequest { cursor, limit: 0 };
-        let mut client = BackupServiceClient::new(self.channel()?).max_decoding_message_size(16 << 20);
+        let mut client = BackupServiceClient::new(self.channel(&self.ready)?).max_decoding_message_size(16 << 20);
         self.answered(client.list_attempts(self.request(message).await?).await)
     }
 
     /// Adds entries to the operation history, all or none. The audit service keeps it.
     pub async fn append(&self, entries: Vec<NewEntry>) -> Result<AppendResponse, CallError> {
-        let mut client = AuditServiceClient::new(self.channel()?);
+        let mut client = AuditServiceClient::new(self.channel(&self.ready)?);
         let (request, pass) = self.write(AppendRequest { entries }).await?;
         self.written(pass, client.append(request)).await
     }
 
     fn lifecycle(&self) -> Result<LifecycleServiceClient<Channel>, CallError> {
-        Ok(LifecycleServiceClient::new(self.channel()?).max_decoding_message_size(16 << 20))
+        Ok(LifecycleServiceClient::new(self.channel(&self.ready)?).max_decoding_message_size(16 << 20))
     }
 
     /// A request that changes something, and the fence's leave to send it.
@@ -199,19 +253,21 @@ impl ServiceClient {
         Ok(request)
     }
 
-    fn channel(&self) -> Result<Channel, CallError> {
-        let encrypted = self.endpoint.starts_with("https://");
+    fn channel(&self, route: &Route) -> Result<Channel, CallError> {
+        let encrypted = route.endpoint.starts_with("https://");
         let bundle = if encrypted { Some(self.ca_bundle.borrow().clone().ok_or(CallError::NoCa)?) } else { None };
-        let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut connected = route.connected.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((known, channel)) = &*connected
             && *known == bundle
         {
             return Ok(channel.clone());
         }
         let unusable = |source| CallError::Endpoint { service: self.service, source };
-        let mut endpoint = Endpoint::from_shared(self.endpoint.clone()).map_err(unusable)?;
+        let mut endpoint = Endpoint::from_shared(route.endpoint.clone()).map_err(unusable)?;
         if let Some(pem) = &bundle {
-            let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
+            // the same name by either way: a certificate from before the other one was in it is good, too
+            let name = self.ready.host().unwrap_or_default();
+            let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)).domain_name(name);
             endpoint = endpoint.tls_config(tls).map_err(unusable)?;
         }
         let mut tcp = HttpConnector::new();

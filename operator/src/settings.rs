@@ -34,6 +34,11 @@ pub struct Settings {
     #[arg(long, env = "TSUJIBAN_BACKUP_ENDPOINT")]
     pub backup_endpoint: Option<String>,
 
+    /// Where the backup service's pods answer whether they are ready or not, such as https://tsujiban-backup-direct.<namespace>.svc:8443: there
+    /// they are asked for reports. Unless given, at the other endpoint, where one that is not ready cannot say why.
+    #[arg(long, env = "TSUJIBAN_BACKUP_REPORT_ENDPOINT")]
+    pub backup_report_endpoint: Option<String>,
+
     /// The projected ServiceAccount token for the backup service. Read again for each call.
     #[arg(long, env = "TSUJIBAN_BACKUP_TOKEN_FILE", default_value = "/var/run/secrets/tsujiban.dev/backup/token")]
     pub backup_token_file: PathBuf,
@@ -42,6 +47,10 @@ pub struct Settings {
     /// nothing of what people declare is recorded (C5 is not kept).
     #[arg(long, env = "TSUJIBAN_AUDIT_ENDPOINT", default_value = "")]
     pub audit_endpoint: String,
+
+    /// The same as --backup-report-endpoint, of the audit service.
+    #[arg(long, env = "TSUJIBAN_AUDIT_REPORT_ENDPOINT")]
+    pub audit_report_endpoint: Option<String>,
 
     /// The projected ServiceAccount token for the audit service. Read again for each call.
     #[arg(long, env = "TSUJIBAN_AUDIT_TOKEN_FILE", default_value = "/var/run/secrets/tsujiban.dev/audit/token")]

@@ -13,6 +13,7 @@ pub mod keys;
 pub mod ledger;
 pub mod quantity;
 pub mod status;
+pub mod storage;
 pub mod validate;
 
 use std::sync::Arc;
@@ -22,12 +23,12 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
 use kube::{Api, Resource, ResourceExt};
-use tsujiban_api::tenant::condition::CLOCK_SYNCHRONISED;
+use tsujiban_api::tenant::condition::{CLOCK_SYNCHRONISED, STORAGE_INTACT};
 use tsujiban_api::{Tenant, names};
 
 use crate::apply::ApplyError;
 use crate::backoff::spread;
-use crate::condition::{Verdict, find, is_true};
+use crate::condition::{Verdict, find, is_false, is_true};
 use crate::context::{Context, Listed};
 use crate::errors::chain;
 use crate::finalizer;
@@ -37,7 +38,7 @@ use crate::service_client::CallError;
 
 use ledger::{Key, Known, Settled, Watched as _};
 
-pub use claim::{belongs_to, belongs_to_group, incarnation};
+pub use claim::{Noted, belongs_to, belongs_to_group, incarnation};
 
 pub const KIND: &str = "Tenant";
 /// How often a Tenant is looked at again, and everything of one that is not as it must be: with its spread, within less than a minute.
@@ -111,7 +112,7 @@ async fn run(tenant: &Tenant, context: &Context) -> Result<Action, TenantError> 
     let mut outcome = survey(tenant, context, &id);
     let gone_through = match still_right(context, &id, &key).await {
         Some(found) => {
-            outcome = status::Outcome { devices: outcome.devices, fresh: outcome.fresh, clock: outcome.clock, ..found };
+            outcome = status::Outcome { devices: outcome.devices, fresh: outcome.fresh, clock: outcome.clock, told: outcome.told, ..found };
             Ok(())
         }
         None => go_through(tenant, context, &id, key, &mut outcome).await,
@@ -184,11 +185,20 @@ fn survey(tenant: &Tenant, context: &Context, id: &validate::Identity) -> status
         let reports = context.reports.borrow();
         (reports.canary_failure().map(str::to_owned), reports.clock_synchronised())
     };
-    let was_said = tenant.status.as_ref().is_some_and(|status| find(&status.conditions, CLOCK_SYNCHRONISED).is_some());
+    let was_said = |type_: &str| find(conditions(tenant), type_).is_some();
+    let life = tenant.status.as_ref().and_then(|status| status.incarnation.as_ref()?.parse().ok());
+    let told = storage::verdicts(
+        &context.services.names(),
+        &context.reports.borrow(),
+        &context.installation.borrow(),
+        life.as_ref().map(|life| (&id.group, life)),
+        was_said,
+    );
     status::Outcome {
         devices: fleet.devices,
         fresh: Some(fleet.verdict(tenant.spec.suspended, canary.as_deref())),
-        clock: clock::verdict(context.services.audit.is_some(), was_said, synchronised),
+        clock: clock::verdict(context.services.audit.is_some(), was_said(CLOCK_SYNCHRONISED), synchronised),
+        told,
         ..status::Outcome::default()
     }
 }
@@ -209,7 +219,7 @@ async fn build_up(
         }
     };
     let (held, held_namespace, before) = match apply::hold(client, &id, found.namespace.as_ref()).await {
-        Ok(apply::Holding::Held { incarnation, namespace, before }) => (incarnation, namespace, before),
+        Ok(apply::Holding::Held { noted, namespace, before }) => (noted, namespace, before),
         Ok(refused) => {
             outcome.namespace = Some(refusal(&id, &refused));
             return Ok(Known::default());
@@ -330,5 +340,11 @@ async fn announce(tenant: &Tenant, id: &validate::Identity, status: &tsujiban_ap
         let Some(condition) = find(&status.conditions, type_).filter(|_| was != is) else { continue };
         let type_ = if is { EventType::Normal } else { EventType::Warning };
         context.events.tell(&tenant.object_ref(&()), type_, &condition.reason, condition.message.clone()).await;
+    }
+    // what was never checked and is intact now is no event
+    let (was, is) = (is_false(conditions(tenant), STORAGE_INTACT), is_false(&status.conditions, STORAGE_INTACT));
+    if let Some(condition) = find(&status.conditions, STORAGE_INTACT).filter(|_| was != is) {
+        let (type_, reason) = if is { (EventType::Warning, "StorageDamaged") } else { (EventType::Normal, "StorageHealed") };
+        context.events.tell(&tenant.object_ref(&()), type_, reason, condition.message.clone()).await;
     }
 }

@@ -25,11 +25,17 @@ pub const COMPONENT_BACKUP: &str = "backup";
 
 /// Annotation of a tenant namespace: the incarnation under which the services keep the group's data.
 pub const ANNOTATION_INCARNATION: &str = "tsujiban.dev/incarnation";
+/// Annotation of a tenant namespace: the id of the group's log of the operation history, so that the log goes on under it when the audit
+/// service has lost its volume.
+pub const ANNOTATION_HISTORY_LOG: &str = "tsujiban.dev/history-log";
 /// Annotation of a tenant namespace, by operators before Sites had a status: the Sites that are in the operation history. It is read once, and
 /// removed when the Sites say it themselves.
 pub const ANNOTATION_SITES: &str = "tsujiban.dev/recorded-sites";
 /// Annotation of Tenants, Sites and Devices: who changed the spec last. The apiserver writes it, where it can.
 pub const ANNOTATION_CHANGED_BY: &str = "tsujiban.dev/changed-by";
+/// Annotation of Secret `tsujiban-epoch-keys`, set by whoever puts missing entries back: `<user>: <reason>`. A policy checks the user; the operator
+/// records it in the operation history, and then takes it away.
+pub const ANNOTATION_RESTORE_KEYS: &str = "tsujiban.dev/restore-keys";
 /// Annotation of a Job made by hand (`tsujiban backup now`): do not wait for a place in the window.
 pub const ANNOTATION_IMMEDIATE: &str = "tsujiban.dev/immediate";
 
@@ -68,6 +74,12 @@ pub const OPERATOR: &str = "tsujiban-operator";
 pub const BACKUP: &str = "tsujiban-backup";
 /// The audit service: name of its Service and ServiceAccount in the system namespace.
 pub const AUDIT: &str = "tsujiban-audit";
+/// The MutatingAdmissionPolicy, and its binding, by which the apiserver writes down who changed what people declare.
+pub const POLICY_CHANGED_BY: &str = "tsujiban-changed-by";
+/// The ConfigMap of the system namespace with the admission policies as the chart has them (key `policies.json`).
+pub const CONFIGMAP_POLICIES: &str = "tsujiban-policies";
+/// The ConfigMap of the system namespace in which the operator keeps what it must know after a restart.
+pub const CONFIGMAP_OPERATOR: &str = "tsujiban-operator";
 /// The audience of tokens for the audit service, and the API group of its virtual resources.
 pub const AUDIT_AUDIENCE: &str = "audit.tsujiban.dev";
 /// The prefix of the ServiceAccounts of staff in the system namespace: `staff-<name>`.
@@ -89,6 +101,11 @@ pub const SECRET_AUDIT_TLS: &str = "tsujiban-audit-tls";
 /// The namespace of a group.
 pub fn namespace(group: &GroupId) -> String {
     format!("tn-{group}")
+}
+
+/// The headless Service that leads to a service's pods whether they are ready or not.
+pub fn direct(service: &str) -> String {
+    format!("{service}-direct")
 }
 
 /// The group to which a namespace belongs by its name. The name alone proves nothing; the caller checks the labels.

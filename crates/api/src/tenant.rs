@@ -25,6 +25,9 @@ use crate::history::Recorded;
     printcolumn(name = "Devices", type_ = "integer", json_path = ".status.devices"),
     printcolumn(name = "Fresh", type_ = "string", json_path = r#".status.conditions[?(@.type=="BackupFresh")].status"#),
     printcolumn(name = "Conformant", type_ = "string", json_path = r#".status.conditions[?(@.type=="Conformant")].status"#, priority = 1),
+    printcolumn(name = "Recorded", type_ = "string", json_path = r#".status.conditions[?(@.type=="HistoryRecorded")].status"#, priority = 1),
+    printcolumn(name = "Stored", type_ = "string", json_path = r#".status.conditions[?(@.type=="BackupsStored")].status"#, priority = 1),
+    printcolumn(name = "Intact", type_ = "string", json_path = r#".status.conditions[?(@.type=="StorageIntact")].status"#, priority = 1),
     printcolumn(name = "Backup", type_ = "string", json_path = ".status.schedule", priority = 1),
     printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspended"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
@@ -287,7 +290,8 @@ pub struct TenantStatus {
     /// The generation of the spec that the conditions speak of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, NamespaceReady, IsolationReady, KeysReady, BackupScheduled, BackupFresh, Conformant, ClockSynchronised.
+    /// Ready, NamespaceReady, IsolationReady, KeysReady, BackupScheduled, BackupFresh, Conformant, ClockSynchronised, HistoryRecorded,
+    /// BackupsStored, StorageIntact, PoliciesInForce.
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
@@ -320,4 +324,12 @@ pub mod condition {
     pub const CONFORMANT: &str = "Conformant";
     /// The clock by which the operation history is written follows a precise source.
     pub const CLOCK_SYNCHRONISED: &str = "ClockSynchronised";
+    /// What is done with the group can be written to the operation history.
+    pub const HISTORY_RECORDED: &str = "HistoryRecorded";
+    /// Backups of the group's devices can be stored.
+    pub const BACKUPS_STORED: &str = "BackupsStored";
+    /// What is stored of the group was read again, and is as it was written.
+    pub const STORAGE_INTACT: &str = "StorageIntact";
+    /// The chart's admission policies stand as the chart has them.
+    pub const POLICIES_IN_FORCE: &str = "PoliciesInForce";
 }

@@ -136,6 +136,11 @@ impl Backup {
     }
 }
 
+/// The log of a group's history: the one that is expected, else one of the incarnation.
+fn log_of(incarnation: &str, expected: &str) -> String {
+    if expected.is_empty() { format!("f{}", incarnation.get(1..).unwrap_or_default()) } else { expected.to_owned() }
+}
+
 /// An erased Device as a report names it.
 fn digest_of(uid: &str) -> Option<Vec<u8>> {
     let bytes = hex::decode(uid.replace('-', "")).ok()?;
@@ -151,14 +156,17 @@ impl LifecycleService for Backup {
     type ExportStream = BoxStream<ExportResponse>;
 
     async fn prepare(&self, request: Request<PrepareRequest>) -> Result<Response<PrepareResponse>, Status> {
-        let PrepareRequest { group: name, expected_incarnation: expected, .. } = request.into_inner();
-        let mut held = self.called(&format!("prepare {name} {expected}"))?;
+        let PrepareRequest { group: name, expected_incarnation: expected, expected_log } = request.into_inner();
+        let mut held = self.called(&format!("prepare {name} {expected} {expected_log}"))?;
+        let is_told = held.is_told;
+        let log = |incarnation: &str| if is_told { log_of(incarnation, &expected_log) } else { String::new() };
         if let Some(group) = held.groups.iter_mut().find(|group| group.name == name && group.state != GroupState::Erased) {
             if !(expected.is_empty() || expected == group.incarnation) {
                 return Err(refused("OTHER_INCARNATION", "the namespace names another incarnation than the service has"));
             }
             group.state = GroupState::Living;
-            return Ok(Response::new(PrepareResponse { incarnation: group.incarnation.clone(), created: false, log: String::new() }));
+            let log = log(&group.incarnation);
+            return Ok(Response::new(PrepareResponse { incarnation: group.incarnation.clone(), created: false, log }));
         }
         if held.groups.iter().any(|group| group.name == name && group.incarnation == expected) {
             return Err(refused("ERASED", "the incarnation that the namespace names was erased"));
@@ -169,7 +177,8 @@ impl LifecycleService for Backup {
             }
             let group = Group { name, incarnation: expected.clone(), state: GroupState::Living, erased_devices: Vec::new() };
             held.groups.push(group);
-            return Ok(Response::new(PrepareResponse { incarnation: expected, created: true, log: String::new() }));
+            let log = log(&expected);
+            return Ok(Response::new(PrepareResponse { incarnation: expected, created: true, log }));
         }
         if !expected.is_empty() {
             return Err(refused("OTHER_INCARNATION", "the namespace names an incarnation that the service does not have"));

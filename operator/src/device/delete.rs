@@ -99,8 +99,8 @@ pub async fn clean_up(context: &Context, api: &Api<Device>, cached: &Device, id:
             // a collector that listed the Device before it went is known by the uid, and stores nothing more
             let uid = device.uid().unwrap_or_default();
             context.services.backup.erase_device(&id.group, &incarnation, &id.serial, uid).await.map_err(DeleteError::Erase)?;
+            context.book.forget(&incarnation, id.serial.as_str());
         }
-        context.book.forget(id.group.as_str(), id.serial.as_str());
     }
     if matches!(decision, Decision::Erase | Decision::Part) {
         credentials::remove(context, id).await?;

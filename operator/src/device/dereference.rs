@@ -60,13 +60,13 @@ pub async fn dereference(context: &Context, device: &Device, id: &Identity, tena
         None if device.status.is_none() => SecretShape::missing(&names::generated_credentials(id.name.as_str())),
         None => secret_shape(context, id, &names::generated_credentials(id.name.as_str())).await?,
     };
-    let group = id.group.as_str();
+    let incarnation = tenant.status.as_ref().and_then(|status| status.incarnation.as_ref()?.parse().ok());
     Ok(Found {
         site_exists: site_exists(context, id, &device.spec.site_ref.name).await?,
         secret,
         is_erased: context.reports.borrow().is_erased(device),
         is_duplicate: context.serials.may_be_shared(device) && is_duplicate(device, &context.devices.state()),
-        record: context.book.get(group, id.serial.as_str()),
+        record: incarnation.and_then(|group| context.book.get(&group, id.serial.as_str())),
         plan: plan(&tenant),
         tenant,
     })

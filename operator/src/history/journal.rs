@@ -36,6 +36,8 @@ pub struct Waiting {
     /// `None` for a deletion.
     spec: Option<Recorded>,
     pub seen: Timestamp,
+    /// When the spec was changed, if the entry names who did that.
+    pub stamped_at: Option<Timestamp>,
     pub entry: NewEntry,
 }
 
@@ -250,6 +252,7 @@ impl State {
             uid: observation.uid.clone(),
             spec: spec.cloned(),
             seen,
+            stamped_at: observation.changed_at.filter(|_| observation.changed_by.is_some()),
             entry: entry(observation, seen),
         };
         self.queue.insert(at, waiting);
@@ -267,7 +270,7 @@ mod tests {
 
     fn seen(uid: &str, group: &str, what: What) -> Observation {
         let (kind, name) = (Kind::Device, uid.to_owned());
-        Observation { kind, group: group.parse().unwrap(), name, uid: uid.into(), what, changed_by: None, created: None }
+        Observation { kind, group: group.parse().unwrap(), name, uid: uid.into(), what, changed_by: None, changed_at: None, created: None }
     }
 
     fn changed(uid: &str, from: i64, to: i64) -> Observation {

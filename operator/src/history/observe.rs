@@ -1,6 +1,7 @@
 //! What has happened to an object since it was recorded last. Pure.
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
 use tsujiban_api::Recorded;
@@ -8,6 +9,9 @@ use tsujiban_api::names::ANNOTATION_CHANGED_BY;
 use tsujiban_core::id::GroupId;
 
 use super::{Kind, digest};
+
+/// Annotation of objects in a cache, and nowhere else: when the spec was changed last.
+pub const CHANGED_AT: &str = "tsujiban.dev/changed-at";
 
 /// An object as it is seen now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +24,8 @@ pub struct Sight {
     pub spec: Recorded,
     /// Who changed the spec last, as the apiserver says. `None` where it does not say.
     pub changed_by: Option<String>,
+    /// When, by the apiserver's clock.
+    pub changed_at: Option<Timestamp>,
     pub created: Option<Timestamp>,
     /// Whether it is being deleted.
     pub is_going: bool,
@@ -40,6 +46,7 @@ impl Sight {
             // a deletion that has to wait counts as a generation, too
             spec: Recorded { generation: generation - i64::from(is_going), digest: digest(spec).ok()? },
             changed_by: changed_by.cloned(),
+            changed_at: changed_at(object),
             created: object.creation_timestamp().map(|time| time.0),
             is_going,
         })
@@ -76,7 +83,33 @@ pub struct Observation {
     pub uid: String,
     pub what: What,
     pub changed_by: Option<String>,
+    /// When the spec was changed last, by the apiserver's clock.
+    pub changed_at: Option<Timestamp>,
     pub created: Option<Timestamp>,
+}
+
+/// When the spec of an object was changed last: by who manages which field, or by what [`note_change`] has kept of that.
+fn changed_at<K: Resource>(object: &K) -> Option<Timestamp> {
+    // the annotation counts only where the field managers are cut off: on the live object anybody could have written it
+    if object.managed_fields().is_empty()
+        && let Some(noted) = object.annotations().get(CHANGED_AT)
+    {
+        return noted.parse().ok();
+    }
+    let is_of_spec = |entry: &&ManagedFieldsEntry| {
+        let fields = entry.fields_v1.as_ref().and_then(|fields| fields.0.as_object());
+        entry.subresource.as_deref().unwrap_or_default().is_empty() && fields.is_some_and(|fields| fields.contains_key("f:spec"))
+    };
+    let times = object.managed_fields().iter().filter(is_of_spec).filter_map(|entry| Some(entry.time.as_ref()?.0));
+    // whoever changes the spec is a manager of it; the creation, for an object that nobody has changed since
+    times.max().max(object.creation_timestamp().map(|time| time.0))
+}
+
+/// Takes from an object who manages which field, which weighs much, and keeps when its spec was changed last.
+pub fn note_change<K: Resource>(object: &mut K) {
+    let changed_at = changed_at(object);
+    object.managed_fields_mut().clear();
+    object.annotations_mut().extend(changed_at.map(|at| (CHANGED_AT.to_owned(), at.to_string())));
 }
 
 /// What has happened since `known`, in the order in which it did. Edits that were made one after the other before anybody looked are one
@@ -96,6 +129,7 @@ pub fn observe(known: Option<&Recorded>, sight: &Sight) -> Vec<Observation> {
         uid: sight.uid.clone(),
         // of a deletion nobody says who asked for it
         changed_by: sight.changed_by.clone().filter(|_| what.recorded().is_some()),
+        changed_at: sight.changed_at,
         created: sight.created,
         what,
     };
@@ -163,5 +197,27 @@ mod tests {
         assert_eq!(by(&forged, false), None);
         assert_eq!(by(&forged, true).as_deref(), Some("somebody-else"));
         assert_eq!(by(&site(1, "a", &json!({"annotations": {"tsujiban.dev/changed-by": ""}})), true), None);
+    }
+
+    /// Who sets a label, and who writes a status, has not changed the spec.
+    #[test]
+    fn a_spec_was_changed_when_its_newest_manager_wrote() {
+        let field = |manager: &str, time: &str, subresource: &str, fields: Value| {
+            json!({"manager": manager, "operation": "Update", "time": time, "subresource": subresource, "fieldsType": "FieldsV1", "fieldsV1": fields})
+        };
+        let spec = json!({"f:spec": {"f:displayName": {}}});
+        let managed = json!({"managedFields": [
+            field("hanako", "2026-01-03T00:00:00Z", "", spec.clone()),
+            field("taro", "2026-01-02T00:00:00Z", "", spec.clone()),
+            field("labels", "2026-01-04T00:00:00Z", "", json!({"f:metadata": {"f:labels": {}}})),
+            field("operator", "2026-01-05T00:00:00Z", "status", json!({"f:status": {}, "f:spec": {}})),
+        ]});
+        let mut changed = site(2, "a", &managed);
+        let third = "2026-01-03T00:00:00Z".parse().ok();
+        assert_eq!(changed_at(&changed), third);
+        note_change(&mut changed);
+        assert!(changed.managed_fields().is_empty());
+        assert_eq!(changed_at(&changed), third, "from the cache");
+        assert_eq!(changed_at(&site(1, "a", &json!({}))), "2026-01-01T00:00:00Z".parse().ok(), "since it was made");
     }
 }

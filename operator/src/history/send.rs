@@ -11,8 +11,10 @@ use tsujiban_core::id::GroupId;
 
 use super::Kind;
 use super::journal::Waiting;
+use super::wire::actor;
 use crate::context::Context;
 use crate::errors::chain;
+use crate::installation;
 use crate::service_client::{CallError, ServiceClient};
 
 /// As many as one call takes.
@@ -60,6 +62,7 @@ pub async fn run(context: Arc<Context>) {
             let _late = timeout_at(until, context.journal.more()).await.is_err(); // then it is looked again
             continue;
         }
+        let taken = stamped(&context, taken).await;
         match deliver(&context, client, taken, &mut held).await {
             Ok(()) => pause = FIRST,
             Err(error) => {
@@ -70,6 +73,27 @@ pub async fn run(context: Arc<Context>) {
             }
         }
     }
+}
+
+/// Takes from entries who has changed something where that is not believed: the policy by which the apiserver says so is looked at once more, now
+/// that all of the changes have been made. Where it cannot be looked at, nobody is believed.
+async fn stamped(context: &Context, mut taken: Taken) -> Taken {
+    let is_named = |waiting: &Waiting| waiting.entry.operation.as_ref().is_some_and(|it| it.actor != Some(actor(None)));
+    if !taken.iter().any(|(_, waiting)| is_named(waiting)) {
+        return taken;
+    }
+    let looked = installation::confirm(context).await;
+    if let Err(error) = &looked {
+        tracing::warn!(error = chain(error), "the policy that stamps who changes what could not be looked at; nobody is named in these entries");
+    }
+    for (_, waiting) in &mut taken {
+        if (looked.is_err() || !context.stamps.are_believed(waiting.stamped_at))
+            && let Some(operation) = &mut waiting.entry.operation
+        {
+            operation.actor = Some(actor(None));
+        }
+    }
+    taken
 }
 
 /// Sends a batch; when it is refused, what each group has in it by itself, so that one group does not hold up the others.

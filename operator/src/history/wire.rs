@@ -62,15 +62,11 @@ pub fn entry(observation: &Observation, seen: Timestamp) -> NewEntry {
             Verb::Delete
         }
     };
-    let actor = match &observation.changed_by {
-        Some(user) => Actor { kind: ActorKind::Kubernetes.into(), id: user.chars().take(LONGEST).collect() },
-        None => Actor { kind: ActorKind::Unknown.into(), id: UNKNOWN.to_owned() },
-    };
     let operation = Operation {
         id: id.clone(),
         phase: Phase::Observed.into(),
         time: Some(to_wire(seen)),
-        actor: Some(actor),
+        actor: Some(actor(observation.changed_by.as_deref())),
         service: SERVICE.to_owned(),
         method: observation.kind.as_str().to_owned(),
         function: observation.kind.function().to_owned(),
@@ -82,6 +78,14 @@ pub fn entry(observation: &Observation, seen: Timestamp) -> NewEntry {
         ..Operation::default()
     };
     NewEntry { group: observation.group.to_string(), id, operation: Some(operation) }
+}
+
+/// Who did it, if somebody is believed to have.
+pub fn actor(user: Option<&str>) -> Actor {
+    match user {
+        Some(user) => Actor { kind: ActorKind::Kubernetes.into(), id: user.chars().take(LONGEST).collect() },
+        None => Actor { kind: ActorKind::Unknown.into(), id: UNKNOWN.to_owned() },
+    }
 }
 
 fn range(from: i64, to: i64) -> String {
@@ -107,6 +111,7 @@ mod tests {
             uid: uid.into(),
             what,
             changed_by: Some("hanako".into()),
+            changed_at: None,
             created,
         }
     }

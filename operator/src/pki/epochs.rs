@@ -7,6 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 use tsujiban_core::id::KeyId;
 use tsujiban_sealing::{MasterKey, Random, SealedEpochKey, SealingError};
 
+use super::Layer;
+
 const ROTATION: SignedDuration = SignedDuration::from_hours(7 * 24);
 const OVERLAP: SignedDuration = SignedDuration::from_hours(24);
 
@@ -17,6 +19,14 @@ pub enum EpochError {
     Unreadable(String),
     #[error("Secret tsujiban-epoch-keys holds no epoch key; restore the Secret from a backup of the cluster")]
     Empty,
+    #[error(
+        "Secret tsujiban-epoch-keys is gone, while groups are prepared or services have data that its keys open; nothing new is made in its place: restore the Secret from a backup of the cluster"
+    )]
+    Gone,
+    #[error(
+        "Secret tsujiban-epoch-keys holds none of the epoch keys that a service has its data keys wrapped with; put the missing entries back beside those that are there, from a backup of the cluster"
+    )]
+    Replaced,
     #[error("an epoch key cannot be opened with the master key that is there; restore Secret tsujiban-master-key from its escrow copy")]
     Foreign(#[source] SealingError),
     #[error("an epoch key could not be made")]
@@ -26,9 +36,36 @@ pub enum EpochError {
 }
 
 impl EpochError {
-    /// Whether only people can help.
-    pub fn is_loss(&self) -> bool {
-        matches!(self, Self::Unreadable(_) | Self::Empty | Self::Foreign(_))
+    /// Which keys only people can bring back, if that is what is wrong.
+    pub const fn lost(&self) -> Option<Layer> {
+        match self {
+            Self::Unreadable(_) | Self::Empty | Self::Gone | Self::Replaced => Some(Layer::Epochs),
+            Self::Foreign(_) => Some(Layer::Master),
+            Self::Make(_) | Self::Encode(_) => None,
+        }
+    }
+}
+
+/// What tells, besides the Secret itself, which epoch keys there must be.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Evidence<'a> {
+    /// Whether a group was ever prepared: its data keys are wrapped with an epoch key.
+    pub has_prepared_groups: bool,
+    /// With which epoch keys each service wraps, by what it said last, however long ago.
+    pub last_said: &'a [&'a BTreeSet<KeyId>],
+    /// The same, said just now by every service; `None` when one of them did not say.
+    pub in_use: Option<&'a [&'a BTreeSet<KeyId>]>,
+}
+
+impl Evidence<'_> {
+    /// What is lost, if the Secret is absent (`None`) or holds these keys. A service that knows of no key tells nothing: it is new.
+    fn loss(&self, keys: Option<&BTreeMap<KeyId, Timestamp>>) -> Option<EpochError> {
+        let mut said = self.last_said.iter().filter(|known| !known.is_empty());
+        match keys {
+            None => (self.has_prepared_groups || said.next().is_some()).then_some(EpochError::Gone),
+            Some(keys) if keys.is_empty() => Some(EpochError::Empty), // a new key would open nothing of what is stored
+            Some(keys) => said.any(|known| !known.iter().any(|id| keys.contains_key(id))).then_some(EpochError::Replaced),
+        }
     }
 }
 
@@ -55,7 +92,7 @@ pub fn plan(keys: &BTreeMap<KeyId, Timestamp>, in_use: Option<&[&BTreeSet<KeyId>
 pub fn settle(
     there: Option<&BTreeMap<String, Vec<u8>>>,
     master: &MasterKey,
-    in_use: Option<&[&BTreeSet<KeyId>]>,
+    evidence: Evidence<'_>,
     random: &dyn Random,
     now: Timestamp,
 ) -> Result<BTreeMap<String, Vec<u8>>, EpochError> {
@@ -68,10 +105,10 @@ pub fn settle(
         key.open(master).map_err(EpochError::Foreign)?;
         keys.insert(key.id, key.created);
     }
-    if there.is_some() && keys.is_empty() {
-        return Err(EpochError::Empty); // a new key would open nothing of what is stored
+    if let Some(lost) = evidence.loss(there.map(|_| &keys)) {
+        return Err(lost);
     }
-    let plan = plan(&keys, in_use, now);
+    let plan = plan(&keys, evidence.in_use, now);
     let mut data = there.cloned().unwrap_or_default();
     for id in &plan.destroy {
         tracing::info!(epoch = %id, "an epoch key that nothing is wrapped with any more is destroyed");
@@ -136,13 +173,39 @@ mod tests {
         assert!(plan(&keys, None, hour(168)).make);
     }
 
+    /// What was lost and why, by what is in the Secret and who says what.
+    #[test]
+    fn nothing_is_made_anew_over_a_loss() {
+        let made = hour(0);
+        let secret = |digits: &[u8]| -> BTreeMap<KeyId, Timestamp> { digits.iter().map(|digit| (id(*digit), made)).collect() };
+        let lost = |there: Option<&[u8]>, has_prepared_groups: bool, said: &[&[u8]]| {
+            let sets: Vec<_> = said.iter().map(|digits| set(digits)).collect();
+            let last_said: Vec<_> = sets.iter().collect();
+            let evidence = Evidence { has_prepared_groups, last_said: &last_said, in_use: None };
+            evidence.loss(there.map(secret).as_ref()).map(|error| format!("{error:?}"))
+        };
+        let gone = Some("Gone".to_owned());
+        assert_eq!(lost(None, false, &[]), None, "the first start");
+        assert_eq!(lost(None, false, &[&[], &[]]), None, "services that have never wrapped anything");
+        assert_eq!(lost(None, true, &[]), gone, "a group is prepared, and no service has said anything since the operator's start");
+        assert_eq!(lost(None, false, &[&[1]]), gone, "no namespace is there, and a service still has data");
+        assert_eq!(lost(Some(&[]), false, &[]), Some("Empty".to_owned()));
+        assert_eq!(lost(Some(&[2]), true, &[&[1]]), Some("Replaced".to_owned()), "another key was made in its place");
+        assert_eq!(lost(Some(&[2]), true, &[&[1, 2], &[3]]), Some("Replaced".to_owned()), "one of two services has lost its keys");
+        assert_eq!(lost(Some(&[1]), true, &[&[1, 2]]), None, "for 24 hours the epoch key from before opens everything, too");
+        assert_eq!(lost(Some(&[1, 2]), true, &[&[1], &[]]), None);
+    }
+
     #[test]
     fn keys_of_another_master_are_never_replaced() {
         let random = SystemRandom::new();
         let (first, other) = (MasterKey::generate(&random).unwrap(), MasterKey::generate(&random).unwrap());
-        let data = settle(None, &first, None, &random, hour(0)).unwrap();
-        assert_eq!(settle(Some(&data), &first, None, &random, hour(1)).unwrap(), data);
-        assert!(settle(Some(&data), &other, None, &random, hour(1)).unwrap_err().is_loss());
-        assert!(settle(Some(&BTreeMap::new()), &first, None, &random, hour(1)).unwrap_err().is_loss());
+        let settled = |there, master: &MasterKey, at| settle(there, master, Evidence::default(), &random, hour(at));
+        let data = settled(None, &first, 0).unwrap();
+        assert_eq!(settled(Some(&data), &first, 1).unwrap(), data);
+        assert_eq!(settled(Some(&data), &other, 1).unwrap_err().lost(), Some(Layer::Master));
+        assert_eq!(settled(Some(&BTreeMap::new()), &first, 1).unwrap_err().lost(), Some(Layer::Epochs));
+        let prepared = Evidence { has_prepared_groups: true, ..Evidence::default() };
+        assert_eq!(settle(None, &first, prepared, &random, hour(1)).unwrap_err().lost(), Some(Layer::Epochs));
     }
 }

@@ -17,10 +17,10 @@ use tsujiban_sealing::{MasterKey, Random};
 
 use super::authority::Authority;
 use super::certificate::CertificateError;
-use super::epochs::{self, EpochError};
+use super::epochs::{self, EpochError, Evidence};
 use super::master::{self, Absence, MasterError};
 use super::secrets::{Properties, Read, Secrets};
-use super::{Keys, serving};
+use super::{Keys, Layer, Loss, serving};
 use crate::apply::{ApplyError, ensure, failed};
 use crate::errors::chain;
 use crate::metrics::Metrics;
@@ -48,8 +48,8 @@ pub enum KeeperError {
     },
     #[error("the master key could not be made")]
     MakeMaster(#[source] tsujiban_sealing::SealingError),
-    #[error("{0}")]
-    Lost(String),
+    #[error(transparent)]
+    Lost(Loss),
     #[error(transparent)]
     Epochs(EpochError),
     #[error("the apiserver did not answer within 30 s")]
@@ -96,7 +96,7 @@ impl Keeper {
         let keys = self.keys(&secrets).await;
         match &keys {
             Ok(()) => self.say(&Keys::Ready),
-            Err(KeeperError::Lost(why)) => self.say(&Keys::Missing(why.clone())),
+            Err(KeeperError::Lost(loss)) => self.say(&Keys::Missing(loss.clone())),
             Err(_) => {} // not known better than before
         }
         keys
@@ -166,31 +166,40 @@ impl Keeper {
 
     async fn keys(&self, secrets: &Secrets) -> Result<(), KeeperError> {
         let epochs = secrets.get(SECRET_EPOCH_KEYS).await?;
-        let master = self.master(secrets, epochs.is_some()).await?;
         let now = self.clock.now();
         let reports = self.reports.borrow().clone();
+        let last_said = reports.epochs_last_said();
+        let has_epochs = epochs.is_some() || last_said.iter().any(|known| !known.is_empty());
+        let master = self.master(secrets, has_epochs).await?;
         let in_use = reports.epochs_in_use(&self.holders(secrets).await?, now);
+        let evidence = Evidence {
+            has_prepared_groups: epochs.is_none() && self.has_prepared_groups().await?,
+            last_said: &last_said,
+            in_use: in_use.as_deref(),
+        };
         let there = epochs.as_ref().map(|read| &read.data);
-        let data = epochs::settle(there, &master, in_use.as_deref(), &*self.random, now)
-            .map_err(|error| if error.is_loss() { KeeperError::Lost(chain(&error)) } else { KeeperError::Epochs(error) })?;
+        let data = epochs::settle(there, &master, evidence, &*self.random, now).map_err(|error| match error.lost() {
+            Some(layer) => KeeperError::Lost(Loss { layer, advice: chain(&error) }),
+            None => KeeperError::Epochs(error),
+        })?;
         Ok(secrets.put(SECRET_EPOCH_KEYS, epochs, data).await?)
     }
 
     async fn master(&self, secrets: &Secrets, has_epochs: bool) -> Result<MasterKey, KeeperError> {
-        let lost = |error: MasterError| KeeperError::Lost(chain(&error));
+        let lost = |advice: String| KeeperError::Lost(Loss { layer: Layer::Master, advice });
         if let Some(read) = secrets.get(SECRET_MASTER_KEY).await? {
-            return self.checked(&read).map_err(lost);
+            return self.checked(&read).map_err(|error| lost(chain(&error)));
         }
         if master::when_absent(has_epochs, self.has_prepared_groups().await?) == Absence::Refuse {
-            return Err(KeeperError::Lost(master::GONE.to_owned()));
+            return Err(lost(master::GONE.to_owned()));
         }
         let made = MasterKey::generate(&*self.random).map_err(KeeperError::MakeMaster)?;
         let annotations = [(master::ENVIRONMENT.to_owned(), self.environment.to_string())].into();
         if secrets.create(SECRET_MASTER_KEY, master::write(&made), Properties { immutable: true, annotations }).await? {
             tracing::info!(id = %made.id(), "the master key is made; export it once for escrow");
         }
-        let read = secrets.get(SECRET_MASTER_KEY).await?.ok_or_else(|| KeeperError::Lost(master::GONE.to_owned()))?;
-        self.checked(&read).map_err(lost)
+        let read = secrets.get(SECRET_MASTER_KEY).await?.ok_or_else(|| lost(master::GONE.to_owned()))?;
+        self.checked(&read).map_err(|error| lost(chain(&error)))
     }
 
     fn checked(&self, read: &Read) -> Result<MasterKey, MasterError> {

@@ -30,7 +30,7 @@ pub enum Absence {
     Refuse,
 }
 
-/// Decides. `epochs` is whether the Secret with the epoch keys exists, `prepared` whether a namespace of a prepared group does.
+/// Decides. `epochs` is whether there are epoch keys, by their Secret or by what a service said last, `prepared` whether a namespace of a prepared group does.
 pub fn when_absent(epochs: bool, prepared: bool) -> Absence {
     if epochs || prepared { Absence::Refuse } else { Absence::Make }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
+use tsujiban_api::names;
 
 use super::authority::Authority;
 use super::certificate::{self, CertificateError, Facts};
@@ -10,14 +11,18 @@ use crate::services::Service;
 
 const LIFE: SignedDuration = SignedDuration::from_hours(90 * 24);
 
-/// The names under which a service is reached; `localhost` is for port-forwards.
+/// The names under which a service is reached, by its ready pods or by all of them; `localhost` is for port-forwards.
 pub fn dns_names(service: Service, namespace: &str) -> Vec<String> {
     let host = service.host();
+    let direct = names::direct(host);
     [
         host.to_owned(),
         format!("{host}.{namespace}"),
         format!("{host}.{namespace}.svc"),
         format!("{host}.{namespace}.svc.cluster.local"),
+        direct.clone(),
+        format!("{direct}.{namespace}.svc"),
+        format!("{direct}.{namespace}.svc.cluster.local"),
         "localhost".to_owned(),
     ]
     .into()

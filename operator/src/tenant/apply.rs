@@ -10,10 +10,9 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tsujiban_api::{Tenant, names};
 use tsujiban_conformance::Live;
-use tsujiban_core::id::IncarnationId;
 
 use super::build::{self, Objects};
-use super::claim::{Claim, claim, incarnation};
+use super::claim::{Claim, Noted, claim};
 use super::dereference::live_namespace;
 use super::ledger::Known;
 use super::validate::Identity;
@@ -30,7 +29,7 @@ const RIGHTS: (u32, Duration, Duration) = (60, Duration::from_millis(10), Durati
 #[derive(Debug)]
 pub enum Holding {
     Held {
-        incarnation: Option<IncarnationId>,
+        noted: Noted,
         /// As it is now.
         namespace: Box<Namespace>,
         before: Before,
@@ -57,9 +56,9 @@ pub async fn hold(client: &Client, id: &Identity, found: Option<&Namespace>) -> 
     }
     match (decision, live) {
         (Claim::Ours, Some(live)) => {
-            let incarnation = incarnation(&live);
-            let (namespace, _) = write(&api, &build::namespace(id, incarnation.as_ref()), Some(&live)).await?;
-            Ok(Holding::Held { incarnation, namespace: Box::new(namespace), before })
+            let noted = Noted::of(&live);
+            let (namespace, _) = write(&api, &build::namespace(id, &noted), Some(&live)).await?;
+            Ok(Holding::Held { noted, namespace: Box::new(namespace), before })
         }
         (Claim::Taken(why), _) => Ok(Holding::Taken(why)),
         // gone again, or of an earlier Tenant while a newer one than ours stands: the next event tells more
@@ -70,7 +69,7 @@ pub async fn hold(client: &Client, id: &Identity, found: Option<&Namespace>) -> 
 /// Creates the namespace, never adopting one: when somebody else was faster, answers what is there.
 async fn create(client: &Client, api: &Api<Namespace>, id: &Identity) -> Result<(Option<Namespace>, Before), ApplyError> {
     let name = names::namespace(&id.group);
-    let mut first = build::namespace(id, None);
+    let mut first = build::namespace(id, &Noted::default());
     first.metadata.labels = Some(build::claim(id));
     let parameters = PostParams { field_manager: Some(CREATOR.to_owned()), ..PostParams::default() };
     match api.create(&parameters, &first).await {
@@ -91,9 +90,9 @@ async fn is_current(client: &Client, id: &Identity) -> Result<bool, ApplyError> 
     }
 }
 
-/// Notes the incarnation on the namespace that is held. Answers how it is then.
-pub async fn annotate(client: &Client, id: &Identity, held: &Namespace, incarnation: &IncarnationId) -> Result<Namespace, ApplyError> {
-    let (namespace, _) = write(&Api::all(client.clone()), &build::namespace(id, Some(incarnation)), Some(held)).await?;
+/// Notes on the namespace that is held where the group's data is. Answers how it is then.
+pub async fn annotate(client: &Client, id: &Identity, held: &Namespace, noted: &Noted) -> Result<Namespace, ApplyError> {
+    let (namespace, _) = write(&Api::all(client.clone()), &build::namespace(id, noted), Some(held)).await?;
     Ok(namespace)
 }
 
@@ -229,7 +228,7 @@ pub async fn close(client: &Client, id: &Identity, system_namespace: &str) -> Re
 pub async fn keep(client: &Client, id: &Identity, system_namespace: &str) -> Result<(), ApplyError> {
     let found = live_namespace(client, &id.group).await?;
     let Some(held) = found.filter(|found| claim(id, Some(found)) == Claim::Ours) else { return Ok(()) };
-    write(&Api::all(client.clone()), &build::namespace(id, incarnation(&held).as_ref()), Some(&held)).await?;
+    write(&Api::all(client.clone()), &build::namespace(id, &Noted::of(&held)), Some(&held)).await?;
     let namespace = names::namespace(&id.group);
     gain_rights(client, &namespace, Before::Unknown, Some(&build::operator_binding(id, system_namespace))).await?;
     ensure(&Api::namespaced(client.clone(), &namespace), &build::deny_all(id)).await.map(drop)

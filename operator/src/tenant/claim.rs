@@ -2,8 +2,9 @@
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt;
-use tsujiban_api::names::{ANNOTATION_INCARNATION, LABEL_MANAGED_BY, LABEL_TENANT, LABEL_TENANT_UID, MANAGED_BY};
+use tsujiban_api::names::{ANNOTATION_HISTORY_LOG, ANNOTATION_INCARNATION, LABEL_MANAGED_BY, LABEL_TENANT, LABEL_TENANT_UID, MANAGED_BY};
 use tsujiban_core::id::{GroupId, IncarnationId};
+use tsujiban_history::LogId;
 
 use super::validate::Identity;
 
@@ -43,6 +44,22 @@ pub fn claim(id: &Identity, live: Option<&Namespace>) -> Claim {
         Claim::Retained
     } else {
         Claim::Taken("it was made for an earlier Tenant and holds no retained group")
+    }
+}
+
+/// What a group's namespace says of the group's data, so that a Tenant that comes back finds it again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Noted {
+    /// Under which incarnation the services keep it.
+    pub incarnation: Option<IncarnationId>,
+    /// In which log the group's operation history is.
+    pub log: Option<LogId>,
+}
+
+impl Noted {
+    pub fn of(namespace: &Namespace) -> Self {
+        let log = namespace.annotations().get(ANNOTATION_HISTORY_LOG).and_then(|log| log.parse().ok());
+        Self { incarnation: incarnation(namespace), log }
     }
 }
 

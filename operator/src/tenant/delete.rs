@@ -9,7 +9,7 @@ use tsujiban_core::id::IncarnationId;
 
 use super::apply::{annotate, close};
 use super::belongs_to;
-use super::claim::{incarnation, is_terminating};
+use super::claim::{Noted, incarnation, is_terminating};
 use super::dereference::live_namespace;
 use super::validate::Identity;
 use crate::apply::current::{is_absent, is_current};
@@ -113,12 +113,14 @@ pub async fn clean_up(context: &Context, cached: &Tenant, id: &Identity) -> Resu
                 return Ok(Progress::Waiting); // what happened to the group's own is recorded before its history ends
             }
             erase(context, id, incarnation.as_ref(), Service::ends_last).await?;
+            incarnation.iter().for_each(|incarnation| context.book.forget_group(incarnation));
             tracing::info!(group = %id.group, ?incarnation, "the group and everything of it is erased");
         }
         Decision::Close => {
             if let (Some(namespace), Some(incarnation)) = (&namespace, &incarnation) {
                 // by it the group is found again; somebody may have taken it away
-                annotate(&context.client, id, namespace, incarnation).await?;
+                let noted = Noted { incarnation: Some(incarnation.clone()), ..Noted::of(namespace) };
+                annotate(&context.client, id, namespace, &noted).await?;
             }
             match close(&context.client, id, &context.platform.system_namespace).await {
                 Err(error) if error.is_terminating() => {}

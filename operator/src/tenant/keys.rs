@@ -4,16 +4,16 @@ use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use tsujiban_api::Tenant;
 use tsujiban_api::tenant::condition::KEYS_READY;
-use tsujiban_core::id::IncarnationId;
 use tsujiban_proto::lifecycle::v1::GroupState;
 
+use super::claim::Noted;
 use super::status::Outcome;
 use super::validate::Identity;
-use super::{TenantError, apply, conditions, noted};
+use super::{TenantError, apply, conditions, noted as noted_error};
 use crate::condition::{State, Verdict, find};
 use crate::context::Context;
 use crate::pki::Keys;
-use crate::service_client::{CallError, ServiceClient};
+use crate::service_client::{CallError, Prepared, ServiceClient};
 use crate::services::Service;
 
 /// Whether a service holds the group.
@@ -66,45 +66,47 @@ pub fn verdict(answers: &[(Service, Readiness)], before: Option<&Condition>) -> 
     }
 }
 
-/// Asks the services, and notes under which incarnation they keep the group: on the namespace too, which is then answered.
+/// Asks the services, and notes where they keep the group's data: on the namespace too, which is then answered.
 pub async fn prepare(
     tenant: &Tenant,
     context: &Context,
     id: &Identity,
-    annotated: Option<IncarnationId>,
+    noted: Noted,
     namespace: &Namespace,
     outcome: &mut Outcome,
 ) -> Result<Option<Namespace>, TenantError> {
     let keys = context.keys.borrow().clone();
-    if let Keys::Missing(why) = keys {
-        outcome.keys = Some(Verdict::fails("MasterKeyMissing", why));
-        outcome.incarnation = annotated;
+    if let Keys::Missing(loss) = keys {
+        outcome.keys = Some(Verdict::fails(loss.layer.reason(), loss.advice));
+        outcome.incarnation = noted.incarnation;
         return Ok(None);
     }
-    let noted_before = tenant.status.as_ref().and_then(|status| status.incarnation.as_ref()).and_then(|text| text.parse().ok());
+    let said = tenant.status.as_ref().and_then(|status| status.incarnation.as_ref()).and_then(|text| text.parse().ok());
     // a report may be older than this Tenant: for one whose status does not say so yet, the services are asked to prepare
-    let is_known = noted_before.is_some() && noted_before == annotated;
-    let mut incarnation: Option<IncarnationId> = annotated.clone().or(noted_before);
+    let is_known = said.is_some() && said == noted.incarnation;
+    let mut expected = Noted { incarnation: noted.incarnation.clone().or(said), log: noted.log };
+    let mut standing = noted.clone();
     let mut answers: Vec<(Service, Readiness)> = Vec::new();
-    let (mut failure, mut noted_now) = (None, None);
+    let (mut failure, mut written) = (None, None);
     for client in context.services.all() {
         let service = client.service;
         if failure.is_some() && service != Service::ALL[0] && answers.first().is_some_and(|(_, first)| *first != Readiness::Ready) {
             answers.push((service, Readiness::NotAsked));
             continue;
         }
-        match hold(context, client, id, incarnation.as_ref(), is_known).await {
+        match hold(context, client, id, &expected, is_known).await {
             Ok(held) => {
-                if annotated.as_ref() != Some(&held) && noted_now.is_none() {
-                    match apply::annotate(&context.client, id, namespace, &held).await {
-                        Ok(namespace) => noted_now = Some(namespace),
+                expected = Noted { incarnation: Some(held.incarnation), log: held.log.or(expected.log) };
+                if standing != expected {
+                    match apply::annotate(&context.client, id, written.as_ref().unwrap_or(namespace), &expected).await {
+                        Ok(namespace) => written = Some(namespace),
                         Err(error) => {
-                            outcome.incarnation = Some(held);
-                            return Err(noted(&mut outcome.keys, error, TenantError::Annotate));
+                            outcome.incarnation = expected.incarnation;
+                            return Err(noted_error(&mut outcome.keys, error, TenantError::Annotate));
                         }
                     }
+                    standing = expected.clone();
                 }
-                incarnation = Some(held);
                 answers.push((service, Readiness::Ready));
             }
             Err(error) => {
@@ -114,26 +116,28 @@ pub async fn prepare(
         }
     }
     let is_minted = answers.first().is_some_and(|(_, first)| *first == Readiness::Ready);
-    outcome.incarnation = if is_minted { incarnation } else { annotated };
+    outcome.incarnation = if is_minted { expected.incarnation } else { noted.incarnation };
     let before = find(conditions(tenant), KEYS_READY).filter(|_| outcome.incarnation.is_some());
     outcome.keys = Some(verdict(&answers, before));
-    failure.map_or(Ok(noted_now), |error| Err(TenantError::Keys(error)))
+    failure.map_or(Ok(written), |error| Err(TenantError::Keys(error)))
 }
 
-/// Makes sure that one service holds the group, and asks it only when its report does not say so.
+/// Makes sure that one service holds the group, and asks it only when its report does not say so, or when it has to say where the group's
+/// history is.
 async fn hold(
     context: &Context,
     client: &ServiceClient,
     id: &Identity,
-    expected: Option<&IncarnationId>,
+    expected: &Noted,
     is_known: bool,
-) -> Result<IncarnationId, CallError> {
-    if let Some(expected) = expected.filter(|_| is_known)
-        && context.reports.borrow().state(client.service, &id.group, expected) == Some(GroupState::Living)
+) -> Result<Prepared, CallError> {
+    let is_told = client.service != Service::Audit || expected.log.is_some();
+    if let Some(incarnation) = expected.incarnation.as_ref().filter(|_| is_known && is_told)
+        && context.reports.borrow().state(client.service, &id.group, incarnation) == Some(GroupState::Living)
     {
-        return Ok(expected.clone());
+        return Ok(Prepared { incarnation: incarnation.clone(), log: None });
     }
-    client.prepare(&id.group, expected).await
+    client.prepare(&id.group, expected.incarnation.as_ref(), expected.log.as_ref()).await
 }
 
 #[cfg(test)]

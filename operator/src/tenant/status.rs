@@ -31,6 +31,8 @@ pub struct Outcome {
     pub conformance: Option<Verdict>,
     /// Whether the history's times can be relied on. Makes nobody ready or not, either.
     pub clock: Option<Verdict>,
+    /// What is told of the services and of the installation, by type of condition. Makes nobody ready or not, either.
+    pub told: Vec<(&'static str, Verdict)>,
     pub schedule: Option<String>,
     pub incarnation: Option<IncarnationId>,
     /// What of the spec is in the operation history.
@@ -73,6 +75,9 @@ pub fn status(tenant: &Tenant, outcome: &Outcome, now: Timestamp) -> TenantStatu
     }
     if let Some(clock) = &outcome.clock {
         conditions.set(CLOCK_SYNCHRONISED, clock);
+    }
+    for (type_, verdict) in &outcome.told {
+        conditions.set(type_, verdict);
     }
     let is_isolated = outcome.isolation.as_ref().is_some_and(Verdict::is_true);
     match &outcome.conformance {

@@ -60,6 +60,13 @@ impl Apiserver {
         self.objects.lock().unwrap().get(path).cloned()
     }
 
+    /// The objects of a collection.
+    pub fn under(&self, collection: &str) -> Vec<Value> {
+        let objects = self.objects.lock().unwrap();
+        let inside = objects.iter().filter(|(path, _)| path.rsplit_once('/').is_some_and(|(parent, _)| parent == collection));
+        inside.map(|(_, object)| object.clone()).collect()
+    }
+
     pub fn remove(&self, path: &str) {
         self.objects.lock().unwrap().remove(path);
     }

@@ -3,6 +3,7 @@
 use serde_json::Value;
 use tsujiban_api::TenantSpec;
 use tsujiban_core::address::Forbidden;
+use tsujiban_operator::tenant::Noted;
 use tsujiban_operator::tenant::build::{ApiserverAddress, Blueprint, Objects, Platform, build, namespace};
 use tsujiban_operator::tenant::validate::{Identity, validate};
 
@@ -39,9 +40,12 @@ fn values<T: serde::Serialize>(objects: &[T]) -> Vec<Value> {
 #[test]
 fn a_group() {
     let blueprint = blueprint(|_| ());
-    let incarnation = "00112233445566778899aabbccddeeff".parse().unwrap();
+    let noted = Noted {
+        incarnation: Some("00112233445566778899aabbccddeeff".parse().unwrap()),
+        log: Some("ffeeddccbbaa99887766554433221100".parse().unwrap()),
+    };
     let objects = build(&blueprint);
-    insta::assert_yaml_snapshot!("namespace", serde_json::to_value(namespace(&blueprint.tenant.id, Some(&incarnation))).unwrap());
+    insta::assert_yaml_snapshot!("namespace", serde_json::to_value(namespace(&blueprint.tenant.id, &noted)).unwrap());
     insta::assert_yaml_snapshot!("network_policies", values(&objects.network_policies));
     insta::assert_yaml_snapshot!("resource_quota", values(&objects.resource_quotas));
     insta::assert_yaml_snapshot!("limit_range", values(&objects.limit_ranges));

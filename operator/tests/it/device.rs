@@ -120,7 +120,7 @@ async fn a_site_that_is_being_deleted_is_missing() {
 #[tokio::test]
 async fn the_outcome_of_an_attempt_becomes_the_status_once() {
     let mut world = declared().await;
-    world.context.book.put("acme", "S1", attempt(&world, wire::Reason::Unspecified, KEY));
+    world.context.book.put(&FIRST.parse().unwrap(), "S1", attempt(&world, wire::Reason::Unspecified, KEY));
     world.reconcile_device().await;
     let status = world.apiserver.get(DEVICE).unwrap()["status"].clone();
     assert_eq!(
@@ -136,11 +136,11 @@ async fn the_outcome_of_an_attempt_becomes_the_status_once() {
 #[tokio::test]
 async fn another_host_key_is_never_taken_silently() {
     let mut world = declared().await;
-    world.context.book.put("acme", "S1", attempt(&world, wire::Reason::HostKeyUnconfirmed, ""));
+    world.context.book.put(&FIRST.parse().unwrap(), "S1", attempt(&world, wire::Reason::HostKeyUnconfirmed, ""));
     world.reconcile_device().await;
     assert_eq!(world.condition(DEVICE, "Ready"), "False HostKeyUnconfirmed");
     let other = KEY.replace("JdD7", "JdD8");
-    world.context.book.put("acme", "S1", attempt(&world, wire::Reason::HostKeyMismatch, &other));
+    world.context.book.put(&FIRST.parse().unwrap(), "S1", attempt(&world, wire::Reason::HostKeyMismatch, &other));
     world.reconcile_device().await;
     assert_eq!(world.condition(DEVICE, "HostKeyVerified"), "False HostKeyMismatch");
     world.apiserver.edit(DEVICE, |device| device["spec"]["connection"]["hostKey"] = json!(KEY));
@@ -152,7 +152,7 @@ async fn another_host_key_is_never_taken_silently() {
 #[tokio::test]
 async fn a_missed_window_shows() {
     let mut world = declared().await;
-    world.context.book.put("acme", "S1", attempt(&world, wire::Reason::Unspecified, KEY));
+    world.context.book.put(&FIRST.parse().unwrap(), "S1", attempt(&world, wire::Reason::Unspecified, KEY));
     world.reconcile_device().await;
     assert_eq!(world.condition(DEVICE, "BackupFresh"), "True Fresh");
     world.pass(48);

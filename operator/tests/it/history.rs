@@ -273,6 +273,7 @@ async fn one_refused_group_holds_up_nobody_else() {
         uid: "other".into(),
         spec: tsujiban_api::Recorded { generation: 1, digest: "x".into() },
         changed_by: None,
+        changed_at: None,
         created: None,
         is_going: false,
     };

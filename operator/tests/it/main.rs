@@ -9,6 +9,7 @@ mod client;
 mod conformance;
 mod device;
 mod history;
+mod installation;
 mod keys;
 mod lease;
 mod rotation;

@@ -1,7 +1,7 @@
 //! A Tenant's life.
 
 use serde_json::json;
-use tsujiban_operator::pki::Keys;
+use tsujiban_operator::pki::{Keys, Layer, Loss};
 use tsujiban_operator::retained;
 use tsujiban_operator::services::Service;
 use tsujiban_proto::lifecycle::v1::GroupState;
@@ -140,7 +140,7 @@ async fn a_taken_namespace_is_left_alone() {
 #[tokio::test]
 async fn isolation_does_not_wait_for_keys() {
     let mut world = World::new().await;
-    world.keys.send_replace(Keys::Missing("restore it".into()));
+    world.keys.send_replace(Keys::Missing(Loss { layer: Layer::Master, advice: "restore it".into() }));
     world.declare_tenant("u1", |_| ());
     world.settle_tenant().await;
     assert_eq!(world.condition(TENANT, "IsolationReady"), "True Isolated");

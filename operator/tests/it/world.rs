@@ -18,6 +18,7 @@ use tsujiban_operator::context::{Context, Listed};
 use tsujiban_operator::device::serials::Serials;
 use tsujiban_operator::events::Events;
 use tsujiban_operator::history::{self, Journal};
+use tsujiban_operator::installation::{Installation, Stamps};
 use tsujiban_operator::metrics::Metrics;
 use tsujiban_operator::pki::Keys;
 use tsujiban_operator::reconcile::Failure;
@@ -42,6 +43,12 @@ pub const DEVICE: &str = "/apis/tsujiban.dev/v1alpha1/namespaces/tn-acme/devices
 pub const SITE: &str = "/apis/tsujiban.dev/v1alpha1/namespaces/tn-acme/sites/tokyo";
 pub const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 
+pub const POLICY: &str = "/apis/admissionregistration.k8s.io/v1/mutatingadmissionpolicies/tsujiban-changed-by";
+pub const BINDING: &str = "/apis/admissionregistration.k8s.io/v1/mutatingadmissionpolicybindings/tsujiban-changed-by";
+pub const POLICIES: &str = "/api/v1/namespaces/tsujiban-system/configmaps/tsujiban-policies";
+pub const BACKUP_SET: &str = "/apis/apps/v1/namespaces/tsujiban-system/statefulsets/tsujiban-backup";
+pub const AUDIT_SET: &str = "/apis/apps/v1/namespaces/tsujiban-system/statefulsets/tsujiban-audit";
+
 pub struct World {
     pub apiserver: Arc<Apiserver>,
     pub backup: Backup,
@@ -51,6 +58,7 @@ pub struct World {
     pub context: Arc<Context>,
     pub reports: watch::Sender<Reports>,
     pub keys: watch::Sender<Keys>,
+    pub installation: watch::Sender<Installation>,
     tenants: Writer<Tenant>,
     devices: Writer<Device>,
     sites: Writer<Site>,
@@ -93,6 +101,7 @@ impl World {
             let spec = json!({"group": "tsujiban.dev", "scope": "Cluster", "names": {"kind": "K", "plural": name}, "versions": []});
             apiserver.put(&format!("{CRDS}/{name}.tsujiban.dev"), json!({"metadata": {}, "spec": spec}));
         }
+        install_policies(&apiserver);
         Self::begin(apiserver, Backup::default(), history, clock).await
     }
 
@@ -101,6 +110,7 @@ impl World {
         let ((tenant_store, tenants), (device_store, devices)) = (reflector::store(), reflector::store());
         let (site_store, sites) = reflector::store();
         let (reports_in, reports) = watch::channel(Reports::default());
+        let (installation_in, installation) = watch::channel(Installation::default());
         let (keys_in, keys) = watch::channel(Keys::Ready);
         let (bundle_in, bundle) = watch::channel(Some("-----BEGIN CERTIFICATE-----".to_owned()));
         let (to_tenants, woken_tenants) = mpsc::unbounded_channel();
@@ -136,7 +146,8 @@ impl World {
             book: Book::default(),
             journal: Journal::new(history.is_some()),
             sites_taken_over,
-            changes_are_stamped: true,
+            stamps: Stamps::new(true),
+            installation,
             conformance: tsujiban_operator::tenant::conformance::Book::default(),
             ledger: tsujiban_operator::tenant::ledger::Ledger::default(),
             reports,
@@ -157,6 +168,7 @@ impl World {
             context,
             reports: reports_in,
             keys: keys_in,
+            installation: installation_in,
             tenants,
             devices,
             sites,
@@ -285,6 +297,22 @@ impl World {
     pub fn pass(&self, hours: i64) -> Timestamp {
         self.clock.advance(SignedDuration::from_hours(hours));
         self.clock.now()
+    }
+}
+
+/// What the chart installs besides the operator: the services, and the policy that stamps who changed what.
+fn install_policies(apiserver: &Apiserver) {
+    let made = json!({"creationTimestamp": "2025-12-01T00:00:00Z", "generation": 1});
+    let specs = [("Policy", json!({"failurePolicy": "Fail"})), ("PolicyBinding", json!({"policyName": "tsujiban-changed-by"}))];
+    let mut wanted = Vec::new();
+    for ((kind, spec), path) in specs.into_iter().zip([POLICY, BINDING]) {
+        let kind = format!("MutatingAdmission{kind}");
+        wanted.push(json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "name": "tsujiban-changed-by", "spec": spec}));
+        apiserver.put(path, json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": made, "spec": spec}));
+    }
+    apiserver.put(POLICIES, json!({"data": {"policies.json": json!(wanted).to_string()}}));
+    for path in [BACKUP_SET, AUDIT_SET] {
+        apiserver.put(path, json!({"spec": {"replicas": 1, "selector": {}, "template": {}}}));
     }
 }
 

@@ -1,9 +1,11 @@
 //! C5: who declared what, as the real apiserver stamps it, and as the operator brings it into the history.
 
 use anyhow::{Context as _, Result, ensure};
+use jiff::{SignedDuration, Timestamp};
 use kube::Client;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
+use tsujiban_core::clock::{Clock as _, SystemClock};
 use tsujiban_plane::history::History;
 use tsujiban_plane::wait::until;
 
@@ -127,6 +129,77 @@ async fn the_apiserver_says_who_declared_what() {
     operator.end().await;
 }
 
+const STAMPS: &str = "/apis/admissionregistration.k8s.io/v1/mutatingadmissionpolic";
+
+/// Waits until the policy that stamps, and its binding, are so old that the operator believes them to act.
+async fn stamps_count(world: &World) {
+    until("the stamps count", SOON, || async {
+        let mut youngest = Timestamp::UNIX_EPOCH;
+        for kind in ["ies", "ybindings"] {
+            let found = read(&world.admin, &format!("{STAMPS}{kind}/tsujiban-changed-by")).await?;
+            let made: Timestamp = found["metadata"]["creationTimestamp"].as_str().unwrap_or_default().parse()?;
+            ensure!(found["metadata"]["generation"] == 1, "{found}");
+            youngest = youngest.max(made);
+        }
+        Ok((SystemClock.now().duration_since(youngest) > SignedDuration::from_secs(12)).then_some(()))
+    })
+    .await
+    .unwrap();
+}
+
+/// A stamp counts only of the time in which the policy that makes it stood as the chart has it; that it did not is in the history of the
+/// platform. The trial's input: the bindings are deleted, and somebody writes another one's name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stamp_without_its_policy_is_not_believed() {
+    let world = World::new().await;
+    let history = History::default();
+    let audit = history.serve().await.unwrap();
+    let operator = Operator::start_with(world.plane.operator().await.unwrap().client().unwrap(), &world.endpoint, &audit);
+    let control = control(&world).unwrap();
+    stamps_count(&world).await;
+    do_it(&control, Attempt::create(TENANTS, tenant(), Stop::Rights)).await;
+    world.tenant_is("acme", "True").await;
+    let condition = async |reason: &str| {
+        until(reason, SOON, || async {
+            let tenant = read(&world.admin, &format!("{TENANTS}/acme")).await?;
+            let conditions = tenant["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            let found = conditions.into_iter().find(|it| it["type"] == "PoliciesInForce").unwrap_or_default();
+            ensure!(found["reason"] == reason, "{found}");
+            Ok(Some(()))
+        })
+        .await
+        .unwrap();
+    };
+    condition("InForce").await; // all of them, as the real apiserver shows them
+    let bindings = format!("{STAMPS}ybindings/tsujiban-changed-by");
+    do_it(&world.admin, Attempt::delete(&bindings, Value::Null, Stop::Rights)).await;
+    let devices = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings/tsujiban-devices";
+    do_it(&world.admin, Attempt::delete(devices, Value::Null, Stop::Rights)).await;
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await; // until the policy acts no more
+    do_it(&control, Attempt::create(SITES, forged(site()), Stop::Rights)).await;
+    let lines = async |group: &str, wanted: &str| {
+        until(wanted, SOON, || async {
+            let lines = history.lines(group);
+            ensure!(lines.iter().any(|line| line.contains(wanted)), "{lines:#?}");
+            Ok(Some(()))
+        })
+        .await
+        .unwrap();
+    };
+    lines("acme", &format!("sites create hq 1 by {NOBODY}")).await;
+    condition("PoliciesMissing").await;
+    lines("", "policies operate admission policies").await;
+    let chart = world.plane.checkout().join("charts/tsujiban").to_string_lossy().into_owned();
+    world.plane.helm(&["upgrade", "tsujiban", &chart, "--namespace", tsujiban_plane::SYSTEM, "--reuse-values"]).unwrap();
+    condition("InForce").await;
+    stamps_count(&world).await;
+    do_it(&control, Attempt::patch(MERGE_PATCH, &format!("{SITES}/hq"), json!({"spec": {"contact": "front desk"}}), Stop::Rights)).await;
+    lines("acme", "sites operate hq 2 by system:serviceaccount:kube-system:control").await;
+    let told: Vec<_> = history.operations("").into_iter().map(|it| it.detail).collect();
+    assert!(told.len() == 2 && told[0].contains_key("missing") && told[1].contains_key("inForceAgain"), "{told:?}");
+    operator.end().await;
+}
+
 /// A group's whole life, with an operator that ends in between, and an audit service that is away for a while.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_groups_life_is_in_the_history() {
@@ -137,6 +210,7 @@ async fn a_groups_life_is_in_the_history() {
     let operator = Operator::start_with(client.clone(), &world.endpoint, &audit);
     let person = async |name: &str| world.plane.person(name, None).await.unwrap().client().unwrap();
     let (hanako, taro) = (person("hanako@example.co.jp").await, person("taro@example.co.jp").await);
+    stamps_count(&world).await;
     let mut declared = tenant();
     declared["spec"]["deletionPolicy"] = json!("Erase");
     do_it(&control(&world).unwrap(), Attempt::create(TENANTS, declared, Stop::Rights)).await;

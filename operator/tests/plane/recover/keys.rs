@@ -5,8 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
 use tokio::sync::watch;
-use tsujiban_api::names::{SECRET_BACKUP_TLS, SECRET_CA, SECRET_EPOCH_KEYS, SECRET_MASTER_KEY};
+use tsujiban_api::names::{ANNOTATION_RESTORE_KEYS, SECRET_BACKUP_TLS, SECRET_CA, SECRET_EPOCH_KEYS, SECRET_MASTER_KEY};
 use tsujiban_core::clock::{Clock, ManualClock, SystemClock};
 use tsujiban_core::id::KeyId;
 use tsujiban_operator::metrics::Metrics;
@@ -15,11 +20,12 @@ use tsujiban_operator::report::{Facts, Reports};
 use tsujiban_operator::service_client::ServiceClient;
 use tsujiban_operator::services::Service;
 use tsujiban_plane::SYSTEM;
+use tsujiban_plane::wait::until;
 use tsujiban_proto::lifecycle::v1::ReportResponse;
 use tsujiban_sealing::SystemRandom;
 
 use super::Data;
-use crate::world::World;
+use crate::world::{SOON, World};
 
 const COPY: &str = "an-hour-ago";
 
@@ -133,4 +139,70 @@ async fn keys_that_changed_in_the_lost_hour() {
     assert_eq!(epochs(&world).await, first.union(&made).cloned().collect());
     keeping.round(in_two_days, &made).await;
     assert_eq!(epochs(&world).await, made);
+}
+
+/// C22: entries of the epoch keys that were lost are put back as docs/recovery.md says, with the policies in force: by those who are named in the
+/// chart's values, with who and why, and nothing else is done to them by anybody.
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_epoch_keys_are_put_back_by_those_who_may_and_in_no_other_way() {
+    let world = World::new().await;
+    let chart = world.plane.checkout().join("charts/tsujiban").to_string_lossy().into_owned();
+    let restorers = r#"keys={"restorers":["key-keepers"]}"#;
+    world.plane.helm(&["upgrade", "tsujiban", &chart, "--namespace", SYSTEM, "--reuse-values", "--set-json", restorers]).unwrap();
+    let now = SystemClock.now();
+    let keeping = Keeping::start(&world, now - SignedDuration::from_hours(8 * 24)).await;
+    let nothing = BTreeSet::new();
+    keeping.round(now - SignedDuration::from_hours(8 * 24), &nothing).await;
+    keeping.round(now, &nothing).await;
+    let whole = data(&world, SECRET_EPOCH_KEYS).await;
+    assert_eq!(whole.len(), 2);
+
+    // the loss: of a Secret that the operator alone may change
+    let operator: Api<Secret> = Api::namespaced(world.plane.operator().await.unwrap().client().unwrap(), SYSTEM);
+    let (lost, bytes) = whole.first_key_value().unwrap();
+    let mut secret = operator.get(SECRET_EPOCH_KEYS).await.unwrap();
+    secret.data.as_mut().unwrap().remove(lost);
+    operator.replace(SECRET_EPOCH_KEYS, &PostParams::default(), &secret).await.unwrap();
+
+    let keeper = world.plane.person("hanako@example.co.jp", Some("key-keepers")).await.unwrap().client().unwrap();
+    let other = world.plane.person("taro@example.co.jp", Some("others")).await.unwrap().client().unwrap();
+    let said = |text: &str| json!({"annotations": {ANNOTATION_RESTORE_KEYS: text}});
+    let entry = json!({lost: ByteString(bytes.clone())});
+    let kept = whole.keys().nth(1).unwrap();
+    let patch = async |client: &Client, body: &Value| {
+        let api: Api<Secret> = Api::namespaced(client.clone(), SYSTEM);
+        api.patch(SECRET_EPOCH_KEYS, &PatchParams::default(), &Patch::Merge(body)).await.map(drop).map_err(|error| error.to_string())
+    };
+    let good = json!({"metadata": said("hanako@example.co.jp: etcd was restored"), "data": entry});
+    // the policy takes a moment until it knows the group
+    until("those who are named may put keys back", SOON, || async {
+        let api: Api<Secret> = Api::namespaced(keeper.clone(), SYSTEM);
+        let dry = PatchParams { dry_run: true, ..PatchParams::default() };
+        Ok(Some(api.patch(SECRET_EPOCH_KEYS, &dry, &Patch::Merge(&good)).await.map(drop)?))
+    })
+    .await
+    .unwrap();
+    for (body, words) in [
+        (json!({"data": entry}), "say who puts keys back, and why"),
+        (json!({"metadata": said("hanako@example.co.jp: "), "data": entry}), "say who puts keys back, and why"),
+        (json!({"metadata": said("taro@example.co.jp: etcd was restored"), "data": entry}), "say who puts keys back, and why"),
+        (json!({"metadata": said("hanako@example.co.jp: x"), "data": {kept: null}}), "none is changed or removed"),
+        (json!({"metadata": said("hanako@example.co.jp: x"), "data": {kept: "e30="}}), "none is changed or removed"),
+        (json!({"metadata": {"annotations": {ANNOTATION_RESTORE_KEYS: "hanako@example.co.jp: x"}, "labels": {"a": "b"}}}), "only entries and the annotation"),
+    ] {
+        let refused = patch(&keeper, &body).await.unwrap_err();
+        assert!(refused.contains(words), "{body}: {refused}");
+    }
+    assert!(patch(&other, &good).await.unwrap_err().contains("cannot patch"), "no role grants it");
+    let by_admin = json!({"metadata": said("admin: etcd was restored"), "data": entry});
+    assert!(patch(&world.admin, &by_admin).await.unwrap_err().contains("nobody changes or deletes it by hand"));
+
+    patch(&keeper, &good).await.unwrap();
+    assert_eq!(data(&world, SECRET_EPOCH_KEYS).await, whole);
+    let overwritten = json!({"metadata": said("hanako@example.co.jp: another reason")});
+    assert!(patch(&keeper, &overwritten).await.unwrap_err().contains("etcd was restored; hanako@example.co.jp: REASON"));
+    let more = json!({"metadata": said("hanako@example.co.jp: etcd was restored; hanako@example.co.jp: another reason")});
+    patch(&keeper, &more).await.unwrap();
+    keeping.round(now, &nothing).await;
+    assert_eq!(data(&world, SECRET_EPOCH_KEYS).await, whole, "the operator has nothing to mend");
 }

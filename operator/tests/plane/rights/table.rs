@@ -1,7 +1,10 @@
 //! What each shipped role may do and who holds it. Whatever is added to a role of the chart fails the test until it is written here.
 
+/// The admission policies and their bindings.
+const POLICIES: &str = "tsujiban-changed-by tsujiban-devices tsujiban-finalizers tsujiban-generated tsujiban-jobs tsujiban-keys tsujiban-keys-namespace tsujiban-namespaces tsujiban-operator tsujiban-operator-declared tsujiban-operator-namespaces tsujiban-operator-rolebindings tsujiban-operator-secrets tsujiban-running-jobs tsujiban-secret-deletions tsujiban-secrets tsujiban-tenants";
+
 /// Role, resource with its API group, names that it is limited to, verbs, why.
-pub const RIGHTS: [(&str, &str, &str, &str, &str); 56] = [
+pub const RIGHTS: [(&str, &str, &str, &str, &str); 62] = [
     ("ClusterRole tsujiban-operator", "tsujiban.dev/tenants", "", "get list patch watch", "reconciles them; patch for the finalizer"),
     ("ClusterRole tsujiban-operator", "tsujiban.dev/devices", "", "get list patch watch", "the same, also where a namespace terminates"),
     ("ClusterRole tsujiban-operator", "tsujiban.dev/sites", "", "get list patch watch", "the same"),
@@ -47,6 +50,34 @@ pub const RIGHTS: [(&str, &str, &str, &str, &str); 56] = [
         "",
         "create",
         "asks what owners may; a question, no right",
+    ),
+    (
+        "ClusterRole tsujiban-operator",
+        "admissionregistration.k8s.io/mutatingadmissionpolicies",
+        POLICIES,
+        "get",
+        "whether they stand as the chart has them",
+    ),
+    (
+        "ClusterRole tsujiban-operator",
+        "admissionregistration.k8s.io/mutatingadmissionpolicybindings",
+        POLICIES,
+        "get",
+        "whether they stand as the chart has them",
+    ),
+    (
+        "ClusterRole tsujiban-operator",
+        "admissionregistration.k8s.io/validatingadmissionpolicies",
+        POLICIES,
+        "get",
+        "whether they stand as the chart has them",
+    ),
+    (
+        "ClusterRole tsujiban-operator",
+        "admissionregistration.k8s.io/validatingadmissionpolicybindings",
+        POLICIES,
+        "get",
+        "whether they stand as the chart has them",
     ),
     ("ClusterRole tsujiban-operator", "rbac.authorization.k8s.io/clusterrolebindings", "", "list watch", "asks again when one changes"),
     ("ClusterRole tsujiban-operator-tenant", "networking.k8s.io/networkpolicies", "", "create delete get list patch", "generated"),
@@ -97,7 +128,21 @@ pub const RIGHTS: [(&str, &str, &str, &str, &str); 56] = [
         "get update",
         "rotated",
     ),
-    ("Role tsujiban-system/tsujiban-operator", "/configmaps", "tsujiban-ca", "get patch", "rotated"),
+    (
+        "Role tsujiban-system/tsujiban-operator",
+        "/configmaps",
+        "tsujiban-ca tsujiban-operator",
+        "get patch",
+        "rotated; what it must know after a restart",
+    ),
+    ("Role tsujiban-system/tsujiban-operator", "/configmaps", "tsujiban-policies", "get", "the policies as the chart has them"),
+    (
+        "Role tsujiban-system/tsujiban-operator",
+        "apps/statefulsets",
+        "tsujiban-audit tsujiban-backup",
+        "get",
+        "whether the services are installed",
+    ),
     ("Role tsujiban-system/tsujiban-operator", "coordination.k8s.io/leases", "", "create", "one leader"),
     ("Role tsujiban-system/tsujiban-operator", "coordination.k8s.io/leases", "tsujiban-operator", "get update watch", "one leader"),
     ("Role default/tsujiban-operator", "discovery.k8s.io/endpointslices", "kubernetes", "get list watch", "where the apiserver answers"),

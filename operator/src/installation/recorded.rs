@@ -1,0 +1,132 @@
+//! What the operator must know of the installation after a restart, in ConfigMap `tsujiban-operator`; and the entries of the operation history
+//! that tell when policies were not in force.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use tsujiban_api::names::{CONFIGMAP_OPERATOR, FIELD_MANAGER, LABEL_MANAGED_BY, MANAGED_BY};
+use tsujiban_proto::access::v1::Operation as Verb;
+
+use super::policies::{Fault, Wrong};
+use super::stamps::Period;
+use super::Installation;
+use crate::apply::{ApplyError, failed};
+use crate::context::Context;
+use crate::errors::chain;
+use crate::history::{self, PlatformEvent};
+
+const STAMPS: &str = "stamps";
+const FAULTS: &str = "faults";
+
+/// What is to outlive the process.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Since when the policy that stamps has stood unchanged.
+    pub stamps: Option<Period>,
+    /// What of the policies was not in force by what is recorded.
+    faults: Vec<Fault>,
+    /// Since when something else than that is seen, and not recorded yet.
+    unrecorded_since: Option<Timestamp>,
+}
+
+impl Memory {
+    /// What was written down. What cannot be read is as if nothing were: stamps are not believed then, and faults are recorded again.
+    pub async fn read(context: &Context) -> Self {
+        let namespace = &context.platform.system_namespace;
+        let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), namespace);
+        let data = match api.get_opt(CONFIGMAP_OPERATOR).await {
+            Ok(found) => found.and_then(|found| found.data).unwrap_or_default(),
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "ConfigMap tsujiban-operator could not be read");
+                BTreeMap::new()
+            }
+        };
+        let stamps = data.get(STAMPS).and_then(|text| serde_json::from_str(text).ok());
+        let faults = data.get(FAULTS).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        Self { stamps, faults, unrecorded_since: None }
+    }
+
+    async fn write(&self, context: &Context) -> Result<(), ApplyError> {
+        let namespace = &context.platform.system_namespace;
+        let encode = |source| ApplyError::Encode { what: format!("ConfigMap {CONFIGMAP_OPERATOR}"), source };
+        let mut data = BTreeMap::from([(FAULTS.to_owned(), serde_json::to_string(&self.faults).map_err(encode)?)]);
+        if let Some(stamps) = &self.stamps {
+            data.insert(STAMPS.to_owned(), serde_json::to_string(stamps).map_err(encode)?);
+        }
+        let wanted = ConfigMap {
+            metadata: ObjectMeta {
+                name: Some(CONFIGMAP_OPERATOR.to_owned()),
+                namespace: Some(namespace.clone()),
+                labels: Some([(LABEL_MANAGED_BY.to_owned(), MANAGED_BY.to_owned())].into()),
+                ..ObjectMeta::default()
+            },
+            data: Some(data),
+            ..ConfigMap::default()
+        };
+        let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), namespace);
+        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        let applied = api.patch(CONFIGMAP_OPERATOR, &parameters, &Patch::Apply(&wanted)).await;
+        applied.map(|_| ()).map_err(failed::<ConfigMap>("apply", Some(namespace), CONFIGMAP_OPERATOR))
+    }
+}
+
+/// Records what has changed, and writes down what is to outlive the process. What fails is tried again after the next look.
+pub async fn settle(context: &Context, seen: &Installation, memory: &mut Memory) {
+    let mut next = Memory { stamps: context.stamps.period(), ..memory.clone() };
+    let faults = seen.policies.as_ref().map_or_else(|| next.faults.clone(), |policies| policies.faults.clone());
+    if faults == next.faults {
+        next.unrecorded_since = None;
+    } else {
+        let since = *next.unrecorded_since.get_or_insert_with(|| context.clock.now());
+        memory.unrecorded_since = Some(since);
+        match history::record(context, &event(&next.faults, &faults, since)).await {
+            Ok(()) => next = Memory { faults, unrecorded_since: None, ..next },
+            Err(error) => tracing::warn!(error = chain(&error), "that policies are not in force, or are again, could not be recorded yet"),
+        }
+    }
+    if next.stamps == memory.stamps && next.faults == memory.faults {
+        return;
+    }
+    match next.write(context).await {
+        Ok(()) => *memory = next,
+        Err(error) => tracing::warn!(error = chain(&error), "ConfigMap tsujiban-operator could not be written; trying again in 20 s"),
+    }
+}
+
+/// What the history says of policies that are not in force any more, or in force again.
+fn event(before: &[Fault], now: &[Fault], since: Timestamp) -> PlatformEvent {
+    let names = |wrong: Wrong| now.iter().filter(|fault| fault.wrong == wrong).map(|fault| fault.object.as_str()).collect::<Vec<_>>().join(", ");
+    let again = before.iter().filter(|fault| !now.iter().any(|other| other.object == fault.object));
+    let again: Vec<_> = again.map(|fault| fault.object.as_str()).collect();
+    let detail = [("missing", names(Wrong::Missing)), ("changed", names(Wrong::Changed)), ("inForceAgain", again.join(", "))];
+    let detail: BTreeMap<_, _> = detail.into_iter().filter(|(_, text)| !text.is_empty()).map(|(key, text)| (key.to_owned(), text)).collect();
+    PlatformEvent {
+        function: "policies",
+        verb: Verb::Operate,
+        kind: "ValidatingAdmissionPolicy",
+        target: "admission policies".to_owned(),
+        seen: since,
+        user: None,
+        detail,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_history_names_what_is_not_in_force_and_what_is_again() {
+        let fault = |object: &str, wrong| Fault { object: object.to_owned(), wrong };
+        let before = [fault("A", Wrong::Missing), fault("B", Wrong::Changed)];
+        let now = [fault("B", Wrong::Missing), fault("C", Wrong::Changed)];
+        let said = event(&before, &now, Timestamp::UNIX_EPOCH).detail;
+        let wanted = [("missing", "B"), ("changed", "C"), ("inForceAgain", "A")];
+        assert_eq!(said, wanted.map(|(key, text)| (key.to_owned(), text.to_owned())).into());
+        assert_eq!(event(&now, &[], Timestamp::UNIX_EPOCH).detail.keys().collect::<Vec<_>>(), ["inForceAgain"]);
+    }
+}

@@ -1,0 +1,95 @@
+//! Records that somebody put missing entries back into Secret `tsujiban-epoch-keys`. A policy lets that through only with an annotation that
+//! says who and why; the annotation is taken away once it is in the operation history.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::PostParams;
+use kube::{Api, ResourceExt};
+use tokio::time::sleep;
+use tsujiban_api::names::{ANNOTATION_RESTORE_KEYS, FIELD_MANAGER, SECRET_EPOCH_KEYS};
+use tsujiban_proto::access::v1::Operation as Verb;
+
+use crate::apply::{ApplyError, failed};
+use crate::context::Context;
+use crate::errors::chain;
+use crate::history::{self, PlatformEvent};
+use crate::service_client::CallError;
+
+const EVERY: Duration = Duration::from_secs(30);
+
+/// Why it could not be recorded yet.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoredError {
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    #[error("the history did not take it")]
+    Record(#[from] CallError),
+}
+
+/// Who put entries back, and why: `<user>: <reason>`, as the policy wants it, which lets nobody pass whose name has a colon and a space in it.
+fn told(annotation: &str) -> (Option<&str>, &str) {
+    annotation.split_once(": ").map_or((None, annotation), |(user, reason)| (Some(user), reason))
+}
+
+/// Looks for ever.
+pub async fn run(context: Arc<Context>) {
+    loop {
+        if let Err(error) = settle(&context).await {
+            tracing::warn!(error = chain(&error), "that epoch keys were put back could not be recorded yet; trying again in 30 s");
+        }
+        sleep(EVERY).await;
+    }
+}
+
+/// Records what the Secret's annotation says, and then takes it away.
+pub async fn settle(context: &Context) -> Result<(), RestoredError> {
+    let namespace = &context.platform.system_namespace;
+    let api: Api<Secret> = Api::namespaced(context.client.clone(), namespace);
+    let read = || failed::<Secret>("read", Some(namespace), SECRET_EPOCH_KEYS);
+    let is_told = |annotated: Option<&String>| annotated.is_some_and(|text| !text.is_empty());
+    let found = api.get_metadata_opt(SECRET_EPOCH_KEYS).await.map_err(read())?;
+    if !found.is_some_and(|found| is_told(found.annotations().get(ANNOTATION_RESTORE_KEYS))) {
+        return Ok(());
+    }
+    let Some(mut secret) = api.get_opt(SECRET_EPOCH_KEYS).await.map_err(read())? else { return Ok(()) };
+    let Some(annotation) = secret.annotations_mut().remove(ANNOTATION_RESTORE_KEYS) else { return Ok(()) };
+    let (user, reason) = told(&annotation);
+    let entries: Vec<_> = secret.data.iter().flatten().map(|(id, _)| id.as_str()).collect();
+    let changed = secret.managed_fields().iter().filter_map(|entry| Some(entry.time.as_ref()?.0)).max();
+    let is_checked = context.installation.borrow().policies_are_in_force();
+    let event = PlatformEvent {
+        function: "keys",
+        verb: Verb::Operate,
+        kind: "Secret",
+        target: SECRET_EPOCH_KEYS.to_owned(),
+        // the same at each try, so that what is tried again is one entry
+        seen: changed.unwrap_or_else(|| context.clock.now()),
+        user: user.filter(|_| is_checked).map(str::to_owned),
+        detail: [
+            ("restored".to_owned(), annotation.clone()),
+            ("reason".to_owned(), reason.to_owned()),
+            ("entries".to_owned(), entries.join(", ")),
+            ("uid".to_owned(), secret.uid().unwrap_or_default()),
+        ]
+        .into(),
+    };
+    tracing::warn!(restored = annotation, "entries were put back into Secret tsujiban-epoch-keys");
+    history::record(context, &event).await?;
+    let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    let replaced = api.replace(SECRET_EPOCH_KEYS, &parameters, &secret).await;
+    replaced.map(|_| ()).map_err(failed::<Secret>("replace", Some(namespace), SECRET_EPOCH_KEYS)).map_err(RestoredError::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_and_why() {
+        assert_eq!(told("hanako@example.co.jp: disk lost"), (Some("hanako@example.co.jp"), "disk lost"));
+        assert_eq!(told("oidc:hanako: lost: a disk"), (Some("oidc:hanako"), "lost: a disk"));
+        assert_eq!(told("disk lost"), (None, "disk lost"));
+    }
+}
