@@ -180,6 +180,7 @@ fn deletion(notes: &Notes, name: &str, site: &NotedSite) -> Observation {
         uid: site.uid.clone(),
         what: What::Deleted { before: Some(site.digest.clone()) },
         changed_by: None,
+        changed_at: None,
         created: None,
     }
 }
