@@ -195,7 +195,8 @@ fn missing(devices: &[Attempt]) -> String {
         [] => String::new(),
         missing => {
             let (count, names) = (missing.len(), escape_line(&missing.join(", ")));
-            format!("NOT STORED: {count} of {}: {names}. MESSAGE says why; then run the command again.\n", devices.len())
+            let expected = devices.iter().filter(|device| device.expected).count();
+            format!("NOT STORED: {count} of {expected}: {names}. MESSAGE says why; then run the command again.\n")
         }
     }
 }

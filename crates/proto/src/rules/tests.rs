@@ -123,7 +123,7 @@ fn read_rule() -> Rule {
 }
 
 /// What is said of contracts that hold, besides ours, one more method and its messages.
-fn fault_of(rule: &Rule, takes_many: bool, messages: Vec<Vec<u8>>) -> Option<String> {
+fn fault_of(rule: &Rule, takes_many: bool, messages: &[Vec<u8>]) -> Option<String> {
     let options = bytes(50650, &rule.encode_to_vec());
     let types = [bytes(2, b".t.In"), bytes(3, b".t.Out"), bytes(4, &options), number(5, u64::from(takes_many))].concat();
     let method = bytes(2, &[bytes(1, b"Get"), types].concat());
@@ -138,17 +138,17 @@ fn fault_of(rule: &Rule, takes_many: bool, messages: Vec<Vec<u8>>) -> Option<Str
 #[test]
 fn a_contract_that_could_reveal_without_a_record_is_refused() {
     let whole = || vec![field(STRING, &[GROUP]), field(STRING, &[TARGET]), field(BOOL, &[REVEALS])];
-    let fault = |fields: Vec<Declared>| fault_of(&read_rule(), false, vec![message("In", fields)]);
+    let fault = |fields: Vec<Declared>| fault_of(&read_rule(), false, &[message("In", fields)]);
     let refused = |fault: Option<String>, why: &str| assert!(fault.as_ref().is_some_and(|fault| fault.contains(why)), "{why}: {fault:?}");
     assert_eq!(fault(whole()), None);
     assert_eq!(fault(vec![]), None);
     assert_eq!(fault(vec![field(BOOL, &[(50652, 0)])]), None, "it says that it does not");
 
     let spooled = Rule { history: History::Spooled.into(), operation: Operation::Create.into(), ..read_rule() };
-    assert_eq!(fault_of(&spooled, false, vec![message("In", whole())]), None);
+    assert_eq!(fault_of(&spooled, false, &[message("In", whole())]), None);
     let unrecorded = Rule { history: History::None.into(), ..read_rule() };
-    refused(fault_of(&unrecorded, false, vec![message("In", whole())]), "give it a history");
-    refused(fault_of(&read_rule(), true, vec![message("In", whole())]), "takes a stream");
+    refused(fault_of(&unrecorded, false, &[message("In", whole())]), "give it a history");
+    refused(fault_of(&read_rule(), true, &[message("In", whole())]), "takes a stream");
     refused(fault(vec![field(STRING, &[GROUP]), field(BOOL, &[REVEALS])]), "mark its group and its target");
     refused(fault(vec![field(STRING, &[TARGET]), field(BOOL, &[REVEALS])]), "mark its group and its target");
 
@@ -168,15 +168,15 @@ fn a_field_that_reveals_is_within_reach() {
     let top = |inner| vec![field(STRING, &[GROUP]), field(STRING, &[TARGET]), within(inner)];
     let revealing = || message("Deep", vec![field(BOOL, &[REVEALS])]);
     let near = vec![message("In", top(".t.Deep")), revealing()];
-    assert_eq!(fault_of(&read_rule(), false, near), None);
+    assert_eq!(fault_of(&read_rule(), false, &near), None);
     let chain = [(".t.B", "A"), (".t.C", "B"), (".t.D", "C"), (".t.Deep", "D")].map(|(inner, name)| message(name, vec![within(inner)]));
     let far = [vec![message("In", top(".t.A"))], chain.to_vec(), vec![revealing()]].concat();
-    assert!(fault_of(&read_rule(), false, far).unwrap().contains("deeper"));
+    assert!(fault_of(&read_rule(), false, &far).unwrap().contains("deeper"));
     let endless = vec![message("In", top(".t.Deep")), message("Deep", vec![field(BOOL, &[REVEALS]), within(".t.Deep")])];
-    assert!(fault_of(&read_rule(), false, endless).unwrap().contains("deeper"), "a message within itself has no deepest place");
+    assert!(fault_of(&read_rule(), false, &endless).unwrap().contains("deeper"), "a message within itself has no deepest place");
     let nowhere = vec![message("In", vec![]), revealing()];
     assert_eq!(
-        fault_of(&read_rule(), false, nowhere).unwrap(),
+        fault_of(&read_rule(), false, &nowhere).unwrap(),
         "t.Deep.f1 reveals and is in no request; correct its options in the contract"
     );
 }

@@ -24,7 +24,7 @@ const NEWEST_GONE: &str =
     "DROP TRIGGER entries_stay; DELETE FROM entries WHERE rowid IN (SELECT rowid FROM entries ORDER BY rowid DESC LIMIT 10)";
 const MIDDLE_GONE: &str =
     "DROP TRIGGER entries_stay; DELETE FROM entries WHERE log = (SELECT max(number) FROM logs) AND sequence IN (1, 2)";
-const LEAF: &str = "DROP TRIGGER entries_never_change; UPDATE entries SET leaf = substr(leaf, 1, 30) || x'ff' || substr(leaf, 32) \
+const LEAF: &str = "DROP TRIGGER entries_never_change; UPDATE entries SET leaf = CAST(substr(leaf, 1, 30) || x'ff' || substr(leaf, 32) AS BLOB) \
     WHERE log = (SELECT max(number) FROM logs) AND sequence = 1";
 const HIDDEN: &str = "DROP TRIGGER entries_never_change; UPDATE entries SET sealed = NULL, day = day - 400, time_us = 0, appended_us = 0 \
     WHERE log = (SELECT max(number) FROM logs) AND sequence = 1";

@@ -5,9 +5,10 @@ use crate::row::{Comparison, Damage, Loses, Pick, Row, Service, Sign, Step, Volu
 const VERIFY: &[&str] = &["snapshots", "verify", "GROUP", "--all"];
 const READABLE: &[Sign] = &[Sign::Cli(VERIFY, 0, ""), Sign::Ready(Service::Backup)];
 
-/// One byte in the middle of every data key of the group's devices, in one wrapping or in all.
-const WRAPPED_KEY: &str = "UPDATE keys SET wrapped = substr(wrapped, 1, 20) || (CASE substr(wrapped, 21, 1) WHEN x'00' THEN x'01' ELSE x'00' END) \
-    || substr(wrapped, 22) WHERE rowid = (SELECT max(rowid) FROM keys WHERE subject IN (SELECT incarnation FROM devices))";
+/// One byte in the middle of one wrapping of a device's data key.
+const WRAPPED_KEY: &str = "UPDATE keys SET wrapped = CAST(substr(wrapped, 1, 20) || \
+    (CASE substr(wrapped, 21, 1) WHEN x'00' THEN x'01' ELSE x'00' END) || substr(wrapped, 22) AS BLOB) \
+    WHERE rowid = (SELECT max(rowid) FROM keys WHERE subject IN (SELECT incarnation FROM devices))";
 
 pub const ROWS: &[Row] = &[
     Row {
