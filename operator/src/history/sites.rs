@@ -335,7 +335,17 @@ mod tests {
     fn sight(name: &str, uid: &str, generation: i64) -> Sight {
         let spec = Recorded { generation, digest: format!("digest {generation}") };
         let (name, uid) = (name.to_owned(), uid.to_owned());
-        Sight { kind: Kind::Site, group: group(), name, uid, spec, changed_by: Some("hanako".into()), changed_at: None, created: None, is_going: false }
+        Sight {
+            kind: Kind::Site,
+            group: group(),
+            name,
+            uid,
+            spec,
+            changed_by: Some("hanako".into()),
+            changed_at: None,
+            created: None,
+            is_going: false,
+        }
     }
 
     fn memory_of(all: &[(&str, &str, i64)]) -> Memory {

@@ -64,7 +64,8 @@ fn is_same(wanted: &Value, live: &Value) -> bool {
     match (wanted, live) {
         (Value::Object(wanted), Value::Object(live)) => {
             let has_all = wanted.iter().all(|(key, value)| live.get(key).map_or(is_empty(value), |found| is_same(value, found)));
-            let is_default = |key: &str, value: &Value| is_empty(value) || DEFAULTS.iter().any(|(name, text)| key == *name && value == text);
+            let is_default =
+                |key: &str, value: &Value| is_empty(value) || DEFAULTS.iter().any(|(name, text)| key == *name && value == text);
             has_all && live.iter().all(|(key, value)| wanted.contains_key(key) || is_default(key, value))
         }
         (Value::Array(wanted), Value::Array(live)) => {
