@@ -116,7 +116,7 @@ mod tests {
     fn what_is_gone_or_weaker_shows() {
         let wrong = |live: Option<&Value>| wanted().fault(live).map(|fault| (fault.object, fault.wrong));
         assert_eq!(wrong(None), Some(("ValidatingAdmissionPolicy tsujiban-keys".to_owned(), Wrong::Missing)));
-        let changes: [fn(&mut Value); 6] = [
+        let weaker: [fn(&mut Value); 6] = [
             |spec| spec["failurePolicy"] = json!("Ignore"),
             |spec| spec["validations"][0]["expression"] = json!("true"),
             |spec| spec["validations"] = json!([]),
@@ -124,7 +124,7 @@ mod tests {
             |spec| spec["matchConstraints"]["namespaceSelector"] = json!({"matchLabels": {"a": "b"}}),
             |spec| spec["matchConstraints"]["resourceRules"][0]["scope"] = json!("Cluster"),
         ];
-        for change in changes {
+        for change in weaker {
             let mut changed = live();
             change(&mut changed);
             assert_eq!(wrong(Some(&changed)).map(|(_, wrong)| wrong), Some(Wrong::Changed), "{changed}");

@@ -55,7 +55,7 @@ fn intact() -> wire::Integrity {
     wire::Integrity { state: wire::IntegrityState::Intact.into(), checked_at, ..wire::Integrity::default() }
 }
 
-fn report(world: &World, able: bool, reason: &str, group: wire::Integrity) -> wire::ReportResponse {
+fn report(world: &World, able: bool, reason: &str, group: &wire::Integrity) -> wire::ReportResponse {
     let mut report = world.backup.report_now();
     for known in &mut report.groups {
         known.integrity = Some(group.clone());
@@ -90,14 +90,14 @@ async fn a_service_that_is_gone_is_told_of() {
 #[tokio::test]
 async fn a_service_that_cannot_write_says_why_in_every_tenant() {
     let mut world = ready().await;
-    let can = report(&world, true, "", intact());
+    let can = report(&world, true, "", &intact());
     world.told(Service::Backup, &can);
     world.told(Service::Audit, &can);
     world.look_at_tenant().await.unwrap();
     let both = |world: &World| [world.condition(TENANT, "BackupsStored"), world.condition(TENANT, "HistoryRecorded")];
     assert_eq!(both(&world), ["True Stored", "True Recorded"]);
 
-    world.told(Service::Backup, &report(&world, false, "the volume is full: make it larger", intact()));
+    world.told(Service::Backup, &report(&world, false, "the volume is full: make it larger", &intact()));
     world.look_at_tenant().await.unwrap();
     assert_eq!(both(&world), ["False CannotWrite", "True Recorded"]);
     let tenant = world.apiserver.get(TENANT).unwrap();
@@ -129,7 +129,7 @@ async fn damage_is_named_until_it_is_healed() {
     let intact_now = |world: &World| world.condition(TENANT, "StorageIntact");
     world.look_at_tenant().await.unwrap();
     assert_eq!(intact_now(&world), "Unknown NotChecked");
-    let good = report(&world, true, "", intact());
+    let good = report(&world, true, "", &intact());
     world.told(Service::Backup, &good);
     world.look_at_tenant().await.unwrap();
     assert_eq!(intact_now(&world), "Unknown NotChecked", "the audit service has not said");
@@ -142,7 +142,7 @@ async fn damage_is_named_until_it_is_healed() {
         damaged_count: 1,
         checked_at: None,
     };
-    world.told(Service::Backup, &report(&world, true, "", damaged));
+    world.told(Service::Backup, &report(&world, true, "", &damaged));
     world.look_at_tenant().await.unwrap();
     assert_eq!(intact_now(&world), "False Damaged");
     assert!(world.apiserver.get(TENANT).unwrap()["status"].to_string().contains("snapshot 7"));
