@@ -14,9 +14,9 @@ mod wire;
 
 pub use digest::digest;
 pub use journal::Journal;
+use observe::CHANGED_AT;
 pub use observe::{Observation, Sight, What, note_change, observe};
 pub use platform::{PlatformEvent, record};
-use observe::CHANGED_AT;
 pub use send::run;
 pub use takeover::take_over;
 pub use wire::entry;

@@ -185,19 +185,19 @@ fn survey(tenant: &Tenant, context: &Context, id: &validate::Identity) -> status
         let reports = context.reports.borrow();
         (reports.canary_failure().map(str::to_owned), reports.clock_synchronised())
     };
-    let was_said = |type_: &str| find(conditions(tenant), type_).is_some();
+    let before = |type_: &str| find(conditions(tenant), type_).map(|condition| condition.reason.as_str());
     let life = tenant.status.as_ref().and_then(|status| status.incarnation.as_ref()?.parse().ok());
     let told = storage::verdicts(
         &context.services.names(),
         &context.reports.borrow(),
         &context.installation.borrow(),
         life.as_ref().map(|life| (&id.group, life)),
-        was_said,
+        before,
     );
     status::Outcome {
         devices: fleet.devices,
         fresh: Some(fleet.verdict(tenant.spec.suspended, canary.as_deref())),
-        clock: clock::verdict(context.services.audit.is_some(), was_said(CLOCK_SYNCHRONISED), synchronised),
+        clock: clock::verdict(context.services.audit.is_some(), before(CLOCK_SYNCHRONISED).is_some(), synchronised),
         told,
         ..status::Outcome::default()
     }

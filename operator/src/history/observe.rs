@@ -202,9 +202,7 @@ mod tests {
     /// Who sets a label, and who writes a status, has not changed the spec.
     #[test]
     fn a_spec_was_changed_when_its_newest_manager_wrote() {
-        let field = |manager: &str, time: &str, subresource: &str, fields: Value| {
-            json!({"manager": manager, "operation": "Update", "time": time, "subresource": subresource, "fieldsType": "FieldsV1", "fieldsV1": fields})
-        };
+        let field = |manager: &str, time: &str, subresource: &str, fields: Value| json!({"manager": manager, "operation": "Update", "time": time, "subresource": subresource, "fieldsType": "FieldsV1", "fieldsV1": fields});
         let spec = json!({"f:spec": {"f:displayName": {}}});
         let managed = json!({"managedFields": [
             field("hanako", "2026-01-03T00:00:00Z", "", spec.clone()),

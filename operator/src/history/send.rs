@@ -84,7 +84,10 @@ async fn stamped(context: &Context, mut taken: Taken) -> Taken {
     }
     let looked = installation::confirm(context).await;
     if let Err(error) = &looked {
-        tracing::warn!(error = chain(error), "the policy that stamps who changes what could not be looked at; nobody is named in these entries");
+        tracing::warn!(
+            error = chain(error),
+            "the policy that stamps who changes what could not be looked at; nobody is named in these entries"
+        );
     }
     for (_, waiting) in &mut taken {
         if (looked.is_err() || !context.stamps.are_believed(waiting.stamped_at))

@@ -129,7 +129,7 @@ async fn live(context: &Context, wanted: &Wanted) -> Result<Option<DynamicObject
 }
 
 fn spec(object: &DynamicObject) -> &Value {
-    &object.data["spec"]
+    object.data.get("spec").unwrap_or(&Value::Null)
 }
 
 /// Looks at what stamps, so that it is known of all that was changed before whether its stamp is believed.

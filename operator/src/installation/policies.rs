@@ -64,7 +64,8 @@ fn is_same(wanted: &Value, live: &Value) -> bool {
     match (wanted, live) {
         (Value::Object(wanted), Value::Object(live)) => {
             let has_all = wanted.iter().all(|(key, value)| live.get(key).map_or(is_empty(value), |found| is_same(value, found)));
-            let is_default = |key: &str, value: &Value| is_empty(value) || DEFAULTS.iter().any(|(name, text)| key == *name && value == text);
+            let is_default =
+                |key: &str, value: &Value| is_empty(value) || DEFAULTS.iter().any(|(name, text)| key == *name && value == text);
             has_all && live.iter().all(|(key, value)| wanted.contains_key(key) || is_default(key, value))
         }
         (Value::Array(wanted), Value::Array(live)) => {
@@ -115,7 +116,7 @@ mod tests {
     fn what_is_gone_or_weaker_shows() {
         let wrong = |live: Option<&Value>| wanted().fault(live).map(|fault| (fault.object, fault.wrong));
         assert_eq!(wrong(None), Some(("ValidatingAdmissionPolicy tsujiban-keys".to_owned(), Wrong::Missing)));
-        let changes: [fn(&mut Value); 6] = [
+        let weaker: [fn(&mut Value); 6] = [
             |spec| spec["failurePolicy"] = json!("Ignore"),
             |spec| spec["validations"][0]["expression"] = json!("true"),
             |spec| spec["validations"] = json!([]),
@@ -123,7 +124,7 @@ mod tests {
             |spec| spec["matchConstraints"]["namespaceSelector"] = json!({"matchLabels": {"a": "b"}}),
             |spec| spec["matchConstraints"]["resourceRules"][0]["scope"] = json!("Cluster"),
         ];
-        for change in changes {
+        for change in weaker {
             let mut changed = live();
             change(&mut changed);
             assert_eq!(wrong(Some(&changed)).map(|(_, wrong)| wrong), Some(Wrong::Changed), "{changed}");

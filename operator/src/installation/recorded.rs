@@ -11,9 +11,9 @@ use kube::api::{Patch, PatchParams};
 use tsujiban_api::names::{CONFIGMAP_OPERATOR, FIELD_MANAGER, LABEL_MANAGED_BY, MANAGED_BY};
 use tsujiban_proto::access::v1::Operation as Verb;
 
+use super::Installation;
 use super::policies::{Fault, Wrong};
 use super::stamps::Period;
-use super::Installation;
 use crate::apply::{ApplyError, failed};
 use crate::context::Context;
 use crate::errors::chain;
@@ -99,11 +99,13 @@ pub async fn settle(context: &Context, seen: &Installation, memory: &mut Memory)
 
 /// What the history says of policies that are not in force any more, or in force again.
 fn event(before: &[Fault], now: &[Fault], since: Timestamp) -> PlatformEvent {
-    let names = |wrong: Wrong| now.iter().filter(|fault| fault.wrong == wrong).map(|fault| fault.object.as_str()).collect::<Vec<_>>().join(", ");
+    let names =
+        |wrong: Wrong| now.iter().filter(|fault| fault.wrong == wrong).map(|fault| fault.object.as_str()).collect::<Vec<_>>().join(", ");
     let again = before.iter().filter(|fault| !now.iter().any(|other| other.object == fault.object));
     let again: Vec<_> = again.map(|fault| fault.object.as_str()).collect();
     let detail = [("missing", names(Wrong::Missing)), ("changed", names(Wrong::Changed)), ("inForceAgain", again.join(", "))];
-    let detail: BTreeMap<_, _> = detail.into_iter().filter(|(_, text)| !text.is_empty()).map(|(key, text)| (key.to_owned(), text)).collect();
+    let detail: BTreeMap<_, _> =
+        detail.into_iter().filter(|(_, text)| !text.is_empty()).map(|(key, text)| (key.to_owned(), text)).collect();
     PlatformEvent {
         function: "policies",
         verb: Verb::Operate,

@@ -1,4 +1,4 @@
-//! Keeps keys and certificates in order, once a minute.
+//! Keeps keys and certificates in order, every 30 s: what is lost is told within a minute.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ use crate::metrics::Metrics;
 use crate::report::Reports;
 use crate::services::Service;
 
-const EVERY: Duration = Duration::from_mins(1);
+const EVERY: Duration = Duration::from_secs(30);
 const AFTER_ERROR: Duration = Duration::from_secs(5);
 const DEADLINE: Duration = Duration::from_secs(30);
 

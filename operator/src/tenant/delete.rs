@@ -113,7 +113,9 @@ pub async fn clean_up(context: &Context, cached: &Tenant, id: &Identity) -> Resu
                 return Ok(Progress::Waiting); // what happened to the group's own is recorded before its history ends
             }
             erase(context, id, incarnation.as_ref(), Service::ends_last).await?;
-            incarnation.iter().for_each(|incarnation| context.book.forget_group(incarnation));
+            if let Some(incarnation) = &incarnation {
+                context.book.forget_group(incarnation);
+            }
             tracing::info!(group = %id.group, ?incarnation, "the group and everything of it is erased");
         }
         Decision::Close => {

@@ -124,13 +124,7 @@ pub async fn prepare(
 
 /// Makes sure that one service holds the group, and asks it only when its report does not say so, or when it has to say where the group's
 /// history is.
-async fn hold(
-    context: &Context,
-    client: &ServiceClient,
-    id: &Identity,
-    expected: &Noted,
-    is_known: bool,
-) -> Result<Prepared, CallError> {
+async fn hold(context: &Context, client: &ServiceClient, id: &Identity, expected: &Noted, is_known: bool) -> Result<Prepared, CallError> {
     let is_told = client.service != Service::Audit || expected.log.is_some();
     if let Some(incarnation) = expected.incarnation.as_ref().filter(|_| is_known && is_told)
         && context.reports.borrow().state(client.service, &id.group, incarnation) == Some(GroupState::Living)

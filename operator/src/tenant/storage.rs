@@ -20,13 +20,16 @@ pub const fn written(service: Service) -> &'static str {
     }
 }
 
-/// All of it for one group. `was_said` is whether a condition of that type stands already: what nobody knows better stays.
-pub fn verdicts(
+/// The reason of a service that is not installed.
+const MISSING: &str = "ServiceMissing";
+
+/// All of it for one group. `before` is the reason of the condition of a type that stands already: what nobody knows better stays.
+pub fn verdicts<'a>(
     services: &[Service],
     reports: &Reports,
     installation: &Installation,
     life: Option<(&GroupId, &IncarnationId)>,
-    was_said: impl Fn(&str) -> bool,
+    before: impl Fn(&str) -> Option<&'a str>,
 ) -> Vec<(&'static str, Verdict)> {
     let mut all = Vec::new();
     for service in Service::ALL {
@@ -39,9 +42,9 @@ pub fn verdicts(
                 has_reported: facts.is_some(),
                 writing: facts.and_then(|facts| facts.writing.as_ref()),
             };
-            writing(service, &standing, was_said(type_))
+            writing(service, &standing, before(type_))
         } else {
-            was_said(type_).then(|| Verdict::unknown("NoHistory", "there is no operation history"))
+            before(type_).map(|_| Verdict::unknown("NoHistory", "there is no operation history"))
         };
         all.extend(said.map(|verdict| (type_, verdict)));
     }
@@ -54,8 +57,8 @@ pub fn verdicts(
         })
         .collect();
     let has_reported = services.iter().any(|service| reports.of(*service).is_some());
-    all.extend(intact(&parts, has_reported, was_said(STORAGE_INTACT)).map(|verdict| (STORAGE_INTACT, verdict)));
-    all.extend(in_force(installation.policies.as_ref(), was_said(POLICIES_IN_FORCE)).map(|verdict| (POLICIES_IN_FORCE, verdict)));
+    all.extend(intact(&parts, has_reported, before(STORAGE_INTACT).is_some()).map(|verdict| (STORAGE_INTACT, verdict)));
+    all.extend(in_force(installation.policies.as_ref(), before(POLICIES_IN_FORCE).is_some()).map(|verdict| (POLICIES_IN_FORCE, verdict)));
     all
 }
 
@@ -68,15 +71,17 @@ struct Standing<'a> {
     writing: Option<&'a Writing>,
 }
 
-fn writing(service: Service, standing: &Standing<'_>, was_said: bool) -> Option<Verdict> {
+fn writing(service: Service, standing: &Standing<'_>, before: Option<&str>) -> Option<Verdict> {
+    // what this service said to the operator before this one, or what that one saw; not that it is missing, once it stands
+    let stays = before.is_some_and(|reason| reason != MISSING || standing.workload.is_none());
     let name = service.host();
     match (standing.workload, standing.is_away, standing.writing) {
         (Some(Workload::Missing), ..) => {
             let advice = "helm upgrade puts it back; its volume was kept";
-            Some(Verdict::fails("ServiceMissing", format!("StatefulSet {name} of the {service} does not exist: {advice}")))
+            Some(Verdict::fails(MISSING, format!("StatefulSet {name} of the {service} does not exist: {advice}")))
         }
         (Some(Workload::ScaledDown), ..) => {
-            Some(Verdict::fails("ServiceMissing", format!("StatefulSet {name} of the {service} is scaled to 0: helm upgrade puts it right")))
+            Some(Verdict::fails(MISSING, format!("StatefulSet {name} of the {service} is scaled to 0: helm upgrade puts it right")))
         }
         (_, true, _) => {
             let message = format!("the {service} does not answer; trying again, and its pods and their log say what is wrong");
@@ -87,7 +92,7 @@ fn writing(service: Service, standing: &Standing<'_>, was_said: bool) -> Option<
             Service::Backup => Verdict::holds("Stored", "the backup service stores what is sent to it"),
             Service::Audit => Verdict::holds("Recorded", "the audit service takes what is done into the operation history"),
         }),
-        (_, false, None) if standing.has_reported || !was_said => {
+        (_, false, None) if standing.has_reported || !stays => {
             Some(Verdict::unknown("NotReported", format!("the {service} has not said yet whether it can write")))
         }
         (_, false, None) => None,
@@ -158,18 +163,20 @@ mod tests {
     use crate::condition::State;
     use crate::installation::Fault;
 
-    fn said(service: Service, standing: Standing<'_>, was_said: bool) -> Option<(State, String)> {
-        writing(service, &standing, was_said).map(|verdict| (verdict.state, verdict.reason))
+    fn said(service: Service, standing: Standing<'_>, before: Option<&str>) -> Option<(State, String)> {
+        writing(service, &standing, before).map(|verdict| (verdict.state, verdict.reason))
     }
 
     #[test]
     fn a_service_that_cannot_write_says_why_and_one_that_is_gone_is_named() {
         let full = Writing::Unable("the disk is full: make the volume larger".into());
         let seen = Standing { workload: Some(Workload::Standing), has_reported: true, ..Standing::default() };
-        let reason = |standing| said(Service::Audit, standing, true).unwrap();
+        let reason = |standing| said(Service::Audit, standing, Some("Recorded")).unwrap();
         assert_eq!(reason(Standing { writing: Some(&Writing::Able), ..seen }), (State::True, "Recorded".into()));
         assert_eq!(reason(Standing { writing: Some(&full), ..seen }), (State::False, "CannotWrite".into()));
-        assert!(writing(Service::Audit, &Standing { writing: Some(&full), ..seen }, true).unwrap().message.contains("make the volume larger"));
+        assert!(
+            writing(Service::Audit, &Standing { writing: Some(&full), ..seen }, None).unwrap().message.contains("make the volume larger")
+        );
         assert_eq!(reason(Standing { writing: None, ..seen }), (State::Unknown, "NotReported".into()));
         // what it said before it went away says nothing of now
         assert_eq!(reason(Standing { writing: Some(&Writing::Able), is_away: true, ..seen }), (State::False, "AuditUnavailable".into()));
@@ -181,8 +188,13 @@ mod tests {
 
     #[test]
     fn an_operator_that_has_just_begun_takes_nothing_back() {
-        assert_eq!(said(Service::Backup, Standing::default(), true), None);
-        assert_eq!(said(Service::Backup, Standing::default(), false), Some((State::Unknown, "NotReported".into())));
+        let unknown = Some((State::Unknown, "NotReported".into()));
+        assert_eq!(said(Service::Backup, Standing::default(), Some("CannotWrite")), None);
+        assert_eq!(said(Service::Backup, Standing::default(), Some("ServiceMissing")), None);
+        assert_eq!(said(Service::Backup, Standing::default(), None), unknown);
+        let standing = Standing { workload: Some(Workload::Standing), ..Standing::default() };
+        assert_eq!(said(Service::Backup, standing, Some("ServiceMissing")), unknown, "it was put back");
+        assert_eq!(said(Service::Backup, standing, Some("CannotWrite")), None);
         assert_eq!(intact(&[], false, true), None);
         assert_eq!(in_force(None, true), None);
         assert_eq!(in_force(None, false).unwrap().state, State::Unknown);
@@ -200,7 +212,13 @@ mod tests {
         };
         let good = [Some(&Intact), Some(&Intact)];
         assert_eq!(judged(good, good).0, State::True);
-        for poor in [[None, None], [Some(&Intact), None], [None, Some(&Intact)], [Some(&Intact), Some(&Unchecked)], [Some(&Unchecked), Some(&Intact)]] {
+        for poor in [
+            [None, None],
+            [Some(&Intact), None],
+            [None, Some(&Intact)],
+            [Some(&Intact), Some(&Unchecked)],
+            [Some(&Unchecked), Some(&Intact)],
+        ] {
             assert_eq!((judged(good, poor).0, judged(poor, good).0), (State::Unknown, State::Unknown), "{poor:?}");
         }
         let (one, many) = (damaged(&["key-table"], 1), damaged(&["a", "b"], 12));

@@ -34,3 +34,20 @@ async fn the_service_is_known_by_the_internal_ca() {
     client.report().await.unwrap();
     assert_eq!(backup.calls(), ["report with Bearer first", "report with Bearer second"]);
 }
+
+/// A service that is not ready says why: reports are asked for by a way that leads to its pods all the same, under the service's own name.
+#[tokio::test]
+async fn reports_come_from_pods_that_are_not_ready_too() {
+    let now = SystemClock.now();
+    let ours = Authority::make(now).unwrap();
+    let (data, _) = serving::settle(None, &ours, &serving::dns_names(Service::Backup, "tsujiban-system"), now).unwrap();
+    let backup = Backup::default();
+    let direct = backup.serve_tls(&data["tls.crt"], &data["tls.key"]).await.unwrap().replace("localhost", "127.0.0.1");
+    let token = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(token.path(), "t").unwrap();
+    let (_bundle_in, bundle) = watch::channel(Some(ours.bundle));
+    let nobody = "https://localhost:1".to_owned();
+    let client = ServiceClient::new(Service::Backup, nobody, token.path().to_owned(), bundle).reporting_at(Some(direct));
+    client.report().await.unwrap();
+    assert!(client.prepare(&"acme".parse().unwrap(), None, None).await.is_err(), "all else waits until it is ready");
+}

@@ -33,8 +33,8 @@ impl World {
     fn told(&self, service: Service, report: &wire::ReportResponse) {
         let facts = std::sync::Arc::new(tsujiban_operator::report::Facts::from_wire(report, self.context.clock.now()));
         self.reports.send_modify(|known| {
-        known.take(service, facts);
-    });
+            known.take(service, facts);
+        });
     }
 
     /// What the platform's own log has.
@@ -55,7 +55,7 @@ fn intact() -> wire::Integrity {
     wire::Integrity { state: wire::IntegrityState::Intact.into(), checked_at, ..wire::Integrity::default() }
 }
 
-fn report(world: &World, able: bool, reason: &str, group: wire::Integrity) -> wire::ReportResponse {
+fn report(world: &World, able: bool, reason: &str, group: &wire::Integrity) -> wire::ReportResponse {
     let mut report = world.backup.report_now();
     for known in &mut report.groups {
         known.integrity = Some(group.clone());
@@ -90,14 +90,14 @@ async fn a_service_that_is_gone_is_told_of() {
 #[tokio::test]
 async fn a_service_that_cannot_write_says_why_in_every_tenant() {
     let mut world = ready().await;
-    let can = report(&world, true, "", intact());
+    let can = report(&world, true, "", &intact());
     world.told(Service::Backup, &can);
     world.told(Service::Audit, &can);
     world.look_at_tenant().await.unwrap();
     let both = |world: &World| [world.condition(TENANT, "BackupsStored"), world.condition(TENANT, "HistoryRecorded")];
     assert_eq!(both(&world), ["True Stored", "True Recorded"]);
 
-    world.told(Service::Backup, &report(&world, false, "the volume is full: make it larger", intact()));
+    world.told(Service::Backup, &report(&world, false, "the volume is full: make it larger", &intact()));
     world.look_at_tenant().await.unwrap();
     assert_eq!(both(&world), ["False CannotWrite", "True Recorded"]);
     let tenant = world.apiserver.get(TENANT).unwrap();
@@ -129,15 +129,20 @@ async fn damage_is_named_until_it_is_healed() {
     let intact_now = |world: &World| world.condition(TENANT, "StorageIntact");
     world.look_at_tenant().await.unwrap();
     assert_eq!(intact_now(&world), "Unknown NotChecked");
-    let good = report(&world, true, "", intact());
+    let good = report(&world, true, "", &intact());
     world.told(Service::Backup, &good);
     world.look_at_tenant().await.unwrap();
     assert_eq!(intact_now(&world), "Unknown NotChecked", "the audit service has not said");
     world.told(Service::Audit, &good);
     world.look_at_tenant().await.unwrap();
     assert_eq!(intact_now(&world), "True Intact");
-    let damaged = wire::Integrity { state: wire::IntegrityState::Damaged.into(), damaged: vec!["snapshot 7".into()], damaged_count: 1, checked_at: None };
-    world.told(Service::Backup, &report(&world, true, "", damaged));
+    let damaged = wire::Integrity {
+        state: wire::IntegrityState::Damaged.into(),
+        damaged: vec!["snapshot 7".into()],
+        damaged_count: 1,
+        checked_at: None,
+    };
+    world.told(Service::Backup, &report(&world, true, "", &damaged));
     world.look_at_tenant().await.unwrap();
     assert_eq!(intact_now(&world), "False Damaged");
     assert!(world.apiserver.get(TENANT).unwrap()["status"].to_string().contains("snapshot 7"));
@@ -188,8 +193,8 @@ async fn policies_that_are_not_in_force_are_told_of_and_recorded() {
     world.look_at_tenant().await.unwrap();
     assert_eq!(world.condition(TENANT, "PoliciesInForce"), "True InForce");
     let entries = world.platform_entries();
-    assert_eq!(entries.len(), 3, "{entries:#?}");
-    assert!(entries[2].ends_with("inForceAgain=MutatingAdmissionPolicy tsujiban-changed-by"), "{entries:#?}");
+    assert_eq!(entries.len(), 4, "each of the two is gone, and back: {entries:#?}");
+    assert!(entries[3].ends_with("inForceAgain=MutatingAdmissionPolicy tsujiban-changed-by"), "{entries:#?}");
 
     world.apiserver.writes();
     world.look(&mut watching, 3).await;
@@ -228,7 +233,12 @@ async fn a_stamp_of_a_time_without_the_policy_is_not_believed() {
     world.apiserver.put(SITE, site(4, "hanako", "2026-02-10T00:02:00Z"));
     world.site_is_noted(|noted| noted.contains("\"gen\":4")).await;
     let sites: Vec<_> = world.audit().lines("acme").into_iter().filter(|line| line.starts_with("sites")).collect();
-    let expected = ["create tokyo 1 by hanako", &format!("operate tokyo 2 by {NOBODY}"), &format!("operate tokyo 3 by {NOBODY}"), "operate tokyo 4 by hanako"];
+    let expected = [
+        "create tokyo 1 by hanako",
+        &format!("operate tokyo 2 by {NOBODY}"),
+        &format!("operate tokyo 3 by {NOBODY}"),
+        "operate tokyo 4 by hanako",
+    ];
     assert_eq!(sites, expected.map(|line| format!("sites {line}")));
 }
 

@@ -103,8 +103,8 @@ async fn lost_epoch_keys_are_not_made_again() {
             let said = ReportResponse { epochs_in_use, ..ReportResponse::default() };
             let facts = Arc::new(Facts::from_wire(&said, world.pass(0)));
             world.reports.send_modify(|known| {
-        known.take(Service::Backup, facts);
-    });
+                known.take(Service::Backup, facts);
+            });
         }
         world.apiserver.remove(&path);
         world.apiserver.writes();

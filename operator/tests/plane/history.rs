@@ -195,6 +195,8 @@ async fn a_stamp_without_its_policy_is_not_believed() {
     stamps_count(&world).await;
     do_it(&control, Attempt::patch(MERGE_PATCH, &format!("{SITES}/hq"), json!({"spec": {"contact": "front desk"}}), Stop::Rights)).await;
     lines("acme", "sites operate hq 2 by system:serviceaccount:kube-system:control").await;
+    let kept = read(&world.admin, "/api/v1/namespaces/tsujiban-system/configmaps/tsujiban-operator").await.unwrap();
+    assert!(kept["data"]["stamps"].is_string() && kept["data"]["faults"] == "[]", "{kept}");
     let told: Vec<_> = history.operations("").into_iter().map(|it| it.detail).collect();
     assert!(told.len() == 2 && told[0].contains_key("missing") && told[1].contains_key("inForceAgain"), "{told:?}");
     operator.end().await;

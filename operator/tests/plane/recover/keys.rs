@@ -188,7 +188,10 @@ async fn lost_epoch_keys_are_put_back_by_those_who_may_and_in_no_other_way() {
         (json!({"metadata": said("taro@example.co.jp: etcd was restored"), "data": entry}), "say who puts keys back, and why"),
         (json!({"metadata": said("hanako@example.co.jp: x"), "data": {kept: null}}), "none is changed or removed"),
         (json!({"metadata": said("hanako@example.co.jp: x"), "data": {kept: "e30="}}), "none is changed or removed"),
-        (json!({"metadata": {"annotations": {ANNOTATION_RESTORE_KEYS: "hanako@example.co.jp: x"}, "labels": {"a": "b"}}}), "only entries and the annotation"),
+        (
+            json!({"metadata": {"annotations": {ANNOTATION_RESTORE_KEYS: "hanako@example.co.jp: x"}, "labels": {"a": "b"}}}),
+            "only entries and the annotation",
+        ),
     ] {
         let refused = patch(&keeper, &body).await.unwrap_err();
         assert!(refused.contains(words), "{body}: {refused}");
