@@ -1,5 +1,7 @@
 //! What kind of failure an error of the database is, so that callers know whether to wait, to split, or to tell people of damage.
 
+use std::io;
+
 use sqlx::postgres::PgDatabaseError;
 use sqlx::sqlite::SqliteError;
 
@@ -30,6 +32,7 @@ impl Class {
     pub fn of(error: &sqlx::Error) -> Self {
         match error {
             sqlx::Error::Io(io) if io.get_ref().is_some_and(|inner| inner.is::<FileReplaced>()) => Self::Replaced,
+            sqlx::Error::Io(io) if matches!(io.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => Self::Full,
             sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
             | sqlx::Error::Io(_)
@@ -55,8 +58,13 @@ impl Class {
         matches!(self, Self::Conflict | Self::Full | Self::Unavailable)
     }
 
-    /// What people can do about a database that cannot be written. The way out of damage differs from service to service and is not here.
-    pub const fn advice(self) -> &'static str {
+    /// Whether the database as a whole is in the way, rather than what it was asked.
+    pub const fn is_of_the_database(self) -> bool {
+        matches!(self, Self::Full | Self::Unavailable | Self::Replaced | Self::Damaged)
+    }
+
+    /// What people can do about a database that cannot be written, with the way out of damage, which differs from service to service.
+    pub const fn advice(self, way_out: &'static str) -> &'static str {
         match self {
             Self::Full => "its disk is full: make the volume larger or free space on it; the service goes on by itself",
             Self::Conflict | Self::Unavailable => {
@@ -65,10 +73,15 @@ impl Class {
             Self::Replaced => {
                 "its file was removed or replaced while the service ran: bring the newest file back with its -wal, if there is one, and restart the pod"
             }
-            Self::Damaged => "it is malformed",
+            Self::Damaged => way_out,
             Self::Rejected | Self::Other => "it refuses what the service writes: look at the service's log",
         }
     }
+}
+
+/// Why a database cannot be written, and what to do, for people.
+pub fn why_unwritable(error: &sqlx::Error, way_out: &'static str) -> String {
+    format!("the database cannot be written ({error}): {}", Class::of(error).advice(way_out))
 }
 
 /// By SQLite's result code, which may be an extended one: its low byte is the primary code (<https://www.sqlite.org/rescode.html>).
@@ -115,7 +128,6 @@ fn of_postgres(code: &str) -> Class {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
     use std::path::PathBuf;
 
     use super::*;
@@ -177,6 +189,7 @@ mod tests {
         let replaced = sqlx::Error::Io(io::Error::other(FileReplaced { path: PathBuf::from("a.db") }));
         assert_eq!(Class::of(&replaced), Class::Replaced);
         assert_eq!(Class::of(&sqlx::Error::Io(io::ErrorKind::ConnectionRefused.into())), Class::Unavailable);
+        assert_eq!(Class::of(&sqlx::Error::Io(io::ErrorKind::StorageFull.into())), Class::Full);
         assert_eq!(Class::of(&sqlx::Error::InvalidSavePointStatement), Class::Unavailable);
         assert_eq!(Class::of(&sqlx::Error::RowNotFound), Class::Other);
         assert!(Class::Full.may_pass() && !Class::Damaged.may_pass() && !Class::Replaced.may_pass());

@@ -123,11 +123,14 @@ impl Database {
     }
 
     /// Whether something can be written, by writing: the moment goes into a row of table `meta`, which has the columns `name` and `value` in
-    /// every service. With SQLite the file is compared with the one that was opened, too.
+    /// every service. With SQLite the file is compared with the one that was opened, and the volume has to have space.
     pub async fn try_write(&self, now_us: i64) -> Result<(), sqlx::Error> {
         const PUT: &str =
             "INSERT INTO meta (name, value) VALUES ('last write check', $1) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
         self.check_files()?;
+        if let Backend::Sqlite(sqlite) = &self.0 {
+            sqlite.check_space().await?;
+        }
         on!(self.writes(), p => sqlx::query(PUT).bind(now_us.to_string()).execute(p).await.map(drop))
     }
 

@@ -26,7 +26,7 @@ pub mod testing;
 mod transaction;
 
 pub use args::{DatabaseArgs, InvalidDatabase};
-pub use class::Class;
+pub use class::{Class, why_unwritable};
 pub use columns::Columns;
 pub use database::{Backend, Database, Migrations};
 pub use error::{Failure, is_conflict, is_unavailable};

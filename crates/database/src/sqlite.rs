@@ -1,9 +1,11 @@
 //! An open SQLite file: one connection that writes, several that read, and one that does neither.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use std::{fs, io};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
@@ -12,6 +14,8 @@ use tokio::sync::Mutex;
 use crate::files::OpenedFiles;
 
 const READERS: u32 = 4;
+/// How much space there has to be for the database to count as one that can be written, in bytes.
+const SPACE: usize = 256 * 1024;
 const BUSY: Duration = Duration::from_secs(5);
 
 /// Settings that hold for every connection, whenever it is opened.
@@ -71,6 +75,21 @@ impl Sqlite {
             drop(self.writer.close());
         }
         checked
+    }
+
+    /// Fails when the volume has no space. A database that reuses its own pages takes small writes on a full volume for a long time.
+    pub async fn check_space(&self) -> Result<(), sqlx::Error> {
+        let mut path = self.file.clone().into_os_string();
+        path.push(".space");
+        let written = tokio::task::spawn_blocking(move || {
+            // beside the file, and gone before anybody looks
+            let written = fs::File::create(&path).and_then(|mut file| {
+                file.write_all(&[0x55; SPACE])?;
+                file.sync_data()
+            });
+            written.and(fs::remove_file(&path))
+        });
+        written.await.map_err(io::Error::other)?.map_err(sqlx::Error::Io)
     }
 
     /// Moves everything from the log into the database and empties the log.

@@ -12,8 +12,9 @@ mod meta;
 mod row;
 mod snapshots;
 
+use jiff::Timestamp;
 use sqlx::migrate::MigrateError;
-use tsujiban_database::{Database, Failure, Migrations, is_unavailable};
+use tsujiban_database::{Class, Database, Failure, Migrations, is_unavailable};
 
 pub use attempts::{Answered, AttemptRow, NewAttempt};
 pub use devices::DeviceRow;
@@ -59,6 +60,11 @@ impl Failure for CatalogueError {
 }
 
 impl CatalogueError {
+    /// What kind of failure of the database it is, if it is one.
+    pub fn class(&self) -> Option<Class> {
+        self.database().map(Class::of)
+    }
+
     /// Whether it may work in a moment, without anybody doing anything.
     pub fn is_transient(&self) -> bool {
         match self {
@@ -85,6 +91,19 @@ impl Catalogue {
     /// Ends all connections, so that a file is whole.
     pub async fn close(&self) {
         self.database.close().await;
+    }
+
+    /// Writes the moment into a row of its own, to see whether anything can be written.
+    pub async fn try_write(&self, now: Timestamp) -> Result<(), CatalogueError> {
+        self.database.try_write(now.as_microsecond()).await.map_err(CatalogueError::Database)
+    }
+
+    /// What is wrong with the database's file: see [`Database::damage`].
+    pub async fn damage(&self) -> Result<Vec<String>, CatalogueError> {
+        match self.database.damage().await {
+            Err(error) if Class::of(&error) == Class::Damaged => Ok(vec![error.to_string()]),
+            found => found.map_err(CatalogueError::Database),
+        }
     }
 
     /// Does what it can so that nothing deleted stays in the database's files: see [`Database::flush_log`].
