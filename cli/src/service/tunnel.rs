@@ -112,13 +112,13 @@ mod tests {
     }
 
     #[test]
-    fn only_a_ready_pod_is_used() {
+    fn a_pod_is_ready_when_its_condition_says_so() {
         assert!(is_ready(&pod("True")) && !is_ready(&pod("False")) && !is_ready(&Pod::default()));
     }
 
-    /// A history that is not the newest one makes its service unready, and is read and repaired through it.
+    /// What a service holds that cannot write is read through it, and a history that is not the newest one is repaired so.
     #[test]
-    fn the_audit_service_is_asked_while_it_is_not_ready_and_a_ready_one_first() {
+    fn a_service_is_asked_while_it_is_not_ready_and_a_ready_one_first() {
         let ready = |pods: Vec<Pod>| in_turn(pods).map(|pod| is_ready(&pod)).collect::<Vec<_>>();
         let pods = || vec![pod("False"), pod("True"), Pod::default()];
         assert_eq!(ready(pods()), [true, false]);

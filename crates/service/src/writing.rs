@@ -159,7 +159,8 @@ where
         match tokio::time::timeout(DEADLINE, try_write()).await {
             Ok(Ok(())) => state.works(Place::Database),
             Ok(Err(reason)) => state.fails(Place::Database, reason),
-            Err(_) => state.fails(Place::Database, format!("the database did not take a write within {} s; it is tried again", DEADLINE.as_secs())),
+            Err(_) => state
+                .fails(Place::Database, format!("the database did not take a write within {} s; it is tried again", DEADLINE.as_secs())),
         }
         health.set_writable(state.is_ready()).await;
         EVERY

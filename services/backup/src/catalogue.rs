@@ -12,7 +12,6 @@ mod meta;
 mod row;
 mod snapshots;
 
-use jiff::Timestamp;
 use sqlx::migrate::MigrateError;
 use tsujiban_database::{Class, Database, Failure, Migrations, is_unavailable};
 
@@ -93,17 +92,9 @@ impl Catalogue {
         self.database.close().await;
     }
 
-    /// Writes the moment into a row of its own, to see whether anything can be written.
-    pub async fn try_write(&self, now: Timestamp) -> Result<(), CatalogueError> {
-        self.database.try_write(now.as_microsecond()).await.map_err(CatalogueError::Database)
-    }
-
-    /// What is wrong with the database's file: see [`Database::damage`].
-    pub async fn damage(&self) -> Result<Vec<String>, CatalogueError> {
-        match self.database.damage().await {
-            Err(error) if Class::of(&error) == Class::Damaged => Ok(vec![error.to_string()]),
-            found => found.map_err(CatalogueError::Database),
-        }
+    /// The database itself, for what is not about its rows.
+    pub fn database(&self) -> &Database {
+        &self.database
     }
 
     /// Does what it can so that nothing deleted stays in the database's files: see [`Database::flush_log`].

@@ -64,7 +64,11 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
 }
 
 /// Starts the service, with patience for a database and a storage that start at the same time.
-async fn begin(args: &ServeArgs, registry: &Registry, stop: &CancellationToken) -> anyhow::Result<(Arc<Backup>, Catalogue, Option<Delivery>)> {
+async fn begin(
+    args: &ServeArgs,
+    registry: &Registry,
+    stop: &CancellationToken,
+) -> anyhow::Result<(Arc<Backup>, Catalogue, Option<Delivery>)> {
     let catalogue = patiently(stop, async || args.catalogue().await, SettingsError::is_transient).await?;
     let (parts, delivery) = args.parts(catalogue.clone(), registry)?;
     let backup = patiently(stop, async || start::start(parts.clone(), &args.s3.allowed_regions).await, StartError::is_transient).await?;

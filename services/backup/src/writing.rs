@@ -1,10 +1,11 @@
 //! Whether this service can store configs: in its database, and in the storage. docs/recovery.md says what becomes of a service that cannot.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
-use std::sync::Arc;
 use tsujiban_core::error::chain;
-use tsujiban_database::why_unwritable;
+use tsujiban_database::{Class, why_unwritable};
 use tsujiban_objects::{BucketFacts, Cursor, Head, LockUntil, Objects, Page, StoreError, Version};
 use tsujiban_service::writing::{Place, WriteState};
 
@@ -15,10 +16,8 @@ use crate::service::Backup;
 impl Backup {
     /// Tries to write to the database, and to the storage if that took nothing when it was last tried; or answers why the database fails.
     pub async fn try_write(&self) -> Result<(), String> {
-        self.catalogue.try_write(self.now()).await.map_err(|error| match &error {
-            CatalogueError::Database(error) => why_unwritable(error, WAY_OUT),
-            other => chain(other),
-        })?;
+        let written = self.catalogue.database().try_write(self.now().as_microsecond()).await;
+        written.map_err(|error| why_unwritable(&error, WAY_OUT))?;
         if !self.writing.storage_works() {
             // what came of it is noted by the store itself
             let _ = self.try_put().await;
@@ -28,7 +27,10 @@ impl Backup {
 
     /// Whether the database holds together, by reading all of it; what was found is in the state of writing.
     pub async fn check_database(&self) -> Result<()> {
-        let found = self.catalogue.damage().await?;
+        let found = match self.catalogue.database().damage().await {
+            Err(error) if Class::of(&error) == Class::Damaged => vec![error.to_string()],
+            found => found.map_err(CatalogueError::from)?,
+        };
         match found.first() {
             None => self.writing.works(Place::Integrity),
             Some(first) => {
@@ -42,7 +44,7 @@ impl Backup {
     /// Notes that a call could not write, so that nobody has to wait for the next try.
     pub(crate) fn note_failure(&self, error: &Error) {
         if let Error::Catalogue(CatalogueError::Database(error)) = error
-            && tsujiban_database::Class::of(error).is_of_the_database()
+            && Class::of(error).is_of_the_database()
         {
             self.writing.fails(Place::Database, why_unwritable(error, WAY_OUT));
         }

@@ -141,3 +141,36 @@ async fn damage_is_found_beside_everybody_else() {
     let refused = args.open(&file).await.unwrap_err();
     assert!(matches!(refused, tsujiban_database::InvalidDatabase::Damaged { .. }), "{refused}");
 }
+
+/// The trial's error 6410: a read-only root has no folder for temporary files, so none may be needed, however much a statement changes.
+#[tokio::test]
+async fn no_statement_spills_into_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = opened(&dir.path().join("test.db")).await;
+    let rows = (0..2500).map(|n| format!("('{n:0>300}', 1, 0, FALSE, x'00')")).collect::<Vec<_>>().join(", ");
+    let insert = format!("INSERT INTO accounts (id, quota, used, closed, secret) VALUES {rows}");
+    for spills in [true, false] {
+        if spills {
+            // the control: what SQLite does unless it is told otherwise
+            let Backend::Sqlite(writer) = database.writes() else { panic!("it is SQLite") };
+            sqlx::query("PRAGMA temp_store = FILE").execute(writer).await.unwrap();
+        }
+        let mut tx = database.begin().await.unwrap();
+        let run = async |tx: &mut tsujiban_database::Tx, text: String| {
+            on!(tx.on(), c => sqlx::query(sqlx::AssertSqlSafe(text)).execute(c).await.map(drop)).unwrap();
+        };
+        run(&mut tx, insert.clone()).await;
+        run(&mut tx, "UPDATE accounts SET id = id || 'x', used = used + 1".to_owned()).await;
+        assert_eq!(temporary_files() > 0, spills);
+        drop(tx);
+        let Backend::Sqlite(writer) = database.writes() else { panic!("it is SQLite") };
+        // the next one has the settings of every connection
+        writer.acquire().await.unwrap().close().await.unwrap();
+    }
+}
+
+/// SQLite's temporary files of this process. They have no name any more.
+fn temporary_files() -> usize {
+    let open = fs::read_dir("/proc/self/fd").unwrap().flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
+    open.filter(|path| path.to_string_lossy().contains("etilqs_")).count()
+}

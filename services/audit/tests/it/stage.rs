@@ -25,8 +25,8 @@ use tsujiban_proto::audit::v1::{
 };
 use tsujiban_proto::time::to_wire;
 use tsujiban_sealing::{Keyring, MasterKey, SealedEpochKey, SystemRandom};
-use tsujiban_service::writing::WriteState;
 use tsujiban_service::testing::{InProcess, KnownCallers, serve_in_process, with_token};
+use tsujiban_service::writing::WriteState;
 
 pub const REGION: &str = "ap-northeast-1";
 pub const OPERATOR: &str = "operator";

@@ -6,6 +6,7 @@ const POSTGRES: bool = false;
 
 mod canary;
 mod crowd;
+mod disk;
 mod erasure;
 mod export;
 mod forgetting;
@@ -22,3 +23,4 @@ mod sealed;
 mod stage;
 mod start;
 mod store_down;
+mod writing;

@@ -29,8 +29,8 @@ use tsujiban_proto::lifecycle::v1::lifecycle_service_client::LifecycleServiceCli
 use tsujiban_proto::lifecycle::v1::{EraseRequest, EraseResponse, PrepareRequest, ReportRequest, ReportResponse};
 use tsujiban_sealing::{Keyring, MasterKey, SealedEpochKey, SystemRandom};
 use tsujiban_service::access::Guard;
-use tsujiban_service::writing::WriteState;
 use tsujiban_service::testing::{InProcess, KnownCallers, serve_guarded, with_token};
+use tsujiban_service::writing::WriteState;
 use uuid::Uuid;
 
 use crate::POSTGRES;
