@@ -86,12 +86,6 @@ impl Peer {
         }
     }
 
-    /// Whether one that is not ready is spoken to, too. The audit service is not while its history is not the newest one; it can be read
-    /// then, and the way back is a call.
-    const fn answers_unready(self) -> bool {
-        matches!(self, Self::Audit)
-    }
-
     /// What else it may be when there is none.
     const fn absence(self) -> &'static str {
         match self {

@@ -103,6 +103,43 @@ kube-score/ignore: {{ prepend .also "container-image-pull-policy" | join "," }}
 {{- end }}
 {{- end }}
 
+{{/*
+A folder for temporary files, which the root does not have. Memory, and so within the memory limit: what a database spills may hold wrapped keys,
+which must never lie on a node's disk.
+*/}}
+{{- define "tsujiban.temporaryEnvironment" -}}
+- {name: TMPDIR, value: /tmp}
+- {name: SQLITE_TMPDIR, value: /tmp}
+{{- end }}
+
+{{- define "tsujiban.temporaryMount" -}}
+- {name: tmp, mountPath: /tmp}
+{{- end }}
+
+{{- define "tsujiban.temporaryVolume" -}}
+- name: tmp
+  emptyDir: {medium: Memory, sizeLimit: 64Mi}
+{{- end }}
+
+{{/*
+A Service that leads to a pod also while it is not ready: it then says why, and what it holds can still be read. Call with
+(dict "root" . "component" "audit").
+*/}}
+{{- define "tsujiban.directService" -}}
+apiVersion: v1
+kind: Service
+metadata:
+  name: tsujiban-{{ .component }}-direct
+  namespace: {{ .root.Release.Namespace }}
+  labels: {{- include "tsujiban.labels" . | nindent 4 }}
+spec:
+  clusterIP: None
+  publishNotReadyAddresses: true
+  selector: {{- include "tsujiban.selector" . | nindent 4 }}
+  ports:
+  - {name: grpc, port: 8443, targetPort: grpc}
+{{- end }}
+
 {{/* What a service mounts for the storage and its database. Called as the above. */}}
 {{- define "tsujiban.storeMounts" -}}
 - {name: s3, mountPath: /etc/tsujiban/s3, readOnly: true}

@@ -18,6 +18,7 @@ use tsujiban_proto::audit::v1::{Actor, ActorKind, NewEntry, Operation, Phase, Re
 use tsujiban_proto::time::to_wire;
 use tsujiban_sealing::{Keyring, MasterKey, SealedEpochKey, SystemRandom};
 use tsujiban_service::testing::{InProcess, KnownCallers, serve_in_process};
+use tsujiban_service::writing::WriteState;
 
 use super::export::{Wanted, export};
 use super::gap::{Scope, declare};
@@ -73,6 +74,7 @@ impl World {
             keyring: Arc::clone(&self.keyring),
             environment: "test".parse().unwrap(),
             metrics: Metrics::new(&Registry::new()).unwrap(),
+            writing: WriteState::new("tsujiban_audit", &Registry::new(), self.clock.clone()).unwrap(),
         };
         let audit = Audit::open(parts).await.unwrap();
         audit.compare_at_start().await.unwrap();

@@ -24,7 +24,8 @@ pub(super) struct Tunnel {
 }
 
 impl Tunnel {
-    /// Finds the pod: a ready one, or where one that is not ready answers too, one that runs.
+    /// Finds the pod: a ready one, or else one that runs. A service that cannot write is not ready, and can be read; and the way back of a
+    /// history that is not the newest one is a call.
     pub(super) async fn find(cluster: &Cluster, peer: Peer) -> Result<Self, ConnectError> {
         let namespace = cluster.system_namespace.clone();
         let services: Api<Service> = Api::namespaced(cluster.client.clone(), &namespace);
@@ -35,7 +36,7 @@ impl Tunnel {
         let target = target.and_then(|port| port.target_port).unwrap_or(IntOrString::Int(i32::from(names::GRPC_PORT)));
         let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &namespace);
         let listed = ask(Right::new("list", "pods", &namespace), pods.list(&ListParams::default().labels(&selector))).await?;
-        let able = in_turn(listed.items, peer).find_map(|pod| Some((port(&pod, &target)?, pod.metadata.name?)));
+        let able = in_turn(listed.items).find_map(|pod| Some((port(&pod, &target)?, pod.metadata.name?)));
         let Some((port, pod)) = able else { return Err(ConnectError::NotReady { peer, namespace, selector }) };
         Ok(Self { pods, namespace, pod, port, complaint: Arc::default() })
     }
@@ -68,9 +69,9 @@ fn selector(labels: &BTreeMap<String, String>) -> String {
 }
 
 /// The pods to be tried, the best first.
-fn in_turn(pods: Vec<Pod>, peer: Peer) -> impl Iterator<Item = Pod> {
+fn in_turn(pods: Vec<Pod>) -> impl Iterator<Item = Pod> {
     let (ready, rest): (Vec<_>, Vec<_>) = pods.into_iter().partition(is_ready);
-    ready.into_iter().chain(rest.into_iter().filter(move |pod| peer.answers_unready() && is_running(pod)))
+    ready.into_iter().chain(rest.into_iter().filter(is_running))
 }
 
 fn is_running(pod: &Pod) -> bool {
@@ -111,20 +112,19 @@ mod tests {
     }
 
     #[test]
-    fn only_a_ready_pod_is_used() {
+    fn a_pod_is_ready_when_its_condition_says_so() {
         assert!(is_ready(&pod("True")) && !is_ready(&pod("False")) && !is_ready(&Pod::default()));
     }
 
-    /// A history that is not the newest one makes its service unready, and is read and repaired through it.
+    /// What a service holds that cannot write is read through it, and a history that is not the newest one is repaired so.
     #[test]
-    fn the_audit_service_is_asked_while_it_is_not_ready_and_a_ready_one_first() {
-        let ready = |pods: Vec<Pod>, peer| in_turn(pods, peer).map(|pod| is_ready(&pod)).collect::<Vec<_>>();
+    fn a_service_is_asked_while_it_is_not_ready_and_a_ready_one_first() {
+        let ready = |pods: Vec<Pod>| in_turn(pods).map(|pod| is_ready(&pod)).collect::<Vec<_>>();
         let pods = || vec![pod("False"), pod("True"), Pod::default()];
-        assert_eq!(ready(pods(), Peer::Audit), [true, false]);
-        assert_eq!(ready(pods(), Peer::Backup), [true]);
+        assert_eq!(ready(pods()), [true, false]);
         let mut leaving = pod("False");
         leaving.metadata.deletion_timestamp = Some(serde_json::from_value(json!("2026-11-26T00:00:00Z")).unwrap());
-        assert!(ready(vec![leaving], Peer::Audit).is_empty());
+        assert!(ready(vec![leaving]).is_empty());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use clap::Args;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use url::Url;
 
-use crate::Database;
+use crate::{Class, Database};
 
 /// Where a service's data lies.
 #[derive(Debug, Clone, Args)]
@@ -39,6 +39,10 @@ pub enum InvalidDatabase {
     Options(#[source] sqlx::Error),
     #[error("the database cannot be opened; is PostgreSQL there, or the volume mounted and writable?")]
     Open(#[source] sqlx::Error),
+    #[error(
+        "the database's file {path} is malformed; keep a copy of it, stop the service, and bring an intact copy back with its -wal, or delete it with its -wal and -shm if the service makes it anew from the bucket"
+    )]
+    Damaged { path: PathBuf, source: sqlx::Error },
 }
 
 impl DatabaseArgs {
@@ -48,7 +52,10 @@ impl DatabaseArgs {
             Some(options) => Database::postgres(options, self.database_connections).await,
             None => Database::sqlite(file).await,
         };
-        opened.map_err(InvalidDatabase::Open)
+        opened.map_err(|source| match Class::of(&source) {
+            Class::Damaged if self.database_url.is_empty() => InvalidDatabase::Damaged { path: file.to_owned(), source },
+            _ => InvalidDatabase::Open(source),
+        })
     }
 
     /// How to connect to PostgreSQL; `None`: it is SQLite.

@@ -3,13 +3,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::Connection;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::SqlitePool;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-const READERS: u32 = 4;
-const BUSY: Duration = Duration::from_secs(5);
+use crate::sqlite::Sqlite;
+
 /// A database that is not there would else be waited for half a minute: the pool tries again by itself.
 const ACQUIRE: Duration = Duration::from_secs(3);
 
@@ -46,12 +47,6 @@ pub struct Migrations {
 pub struct Database(Backend<Sqlite, Postgres>);
 
 #[derive(Clone)]
-struct Sqlite {
-    writer: SqlitePool,
-    readers: SqlitePool,
-}
-
-#[derive(Clone)]
 struct Postgres {
     pool: PgPool,
     /// Who holds it may begin a transaction; `None`: anybody may.
@@ -61,24 +56,16 @@ struct Postgres {
 impl Database {
     /// Opens a file, or makes it.
     pub async fn sqlite(file: &Path) -> Result<Self, sqlx::Error> {
-        let options = SqliteConnectOptions::new()
-            .filename(file)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(BUSY)
-            .foreign_keys(true)
-            // what is deleted is overwritten: a destroyed key must not be found in a free page
-            .pragma("secure_delete", "ON");
-        let writer = SqlitePoolOptions::new().max_connections(1).min_connections(1).idle_timeout(None).max_lifetime(None);
-        let writer = writer.connect_with(options.clone()).await?;
-        let readers = SqlitePoolOptions::new().max_connections(READERS).connect_with(options.read_only(true)).await?;
-        Ok(Self(Backend::Sqlite(Sqlite { writer, readers })))
+        Ok(Self(Backend::Sqlite(Sqlite::open(file).await?)))
     }
 
     /// Connects to PostgreSQL, with so many connections at most. Fails within seconds when it is not there.
     pub async fn postgres(options: PgConnectOptions, connections: u32) -> Result<Self, sqlx::Error> {
         let pool = PgPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE);
+        // one whose transaction did not end well is not used again
+        let pool = pool
+            .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
+            .after_release(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }));
         Ok(Self(Backend::Postgres(Postgres { pool: pool.connect_with(options).await?, turn: None })))
     }
 
@@ -117,8 +104,42 @@ impl Database {
     /// Where single statements that write go. What reads and then writes is a [`transaction!`](crate::transaction).
     pub fn writes(&self) -> Backend<&SqlitePool, &PgPool> {
         match &self.0 {
-            Backend::Sqlite(sqlite) => Backend::Sqlite(&sqlite.writer),
+            Backend::Sqlite(sqlite) => {
+                // a file that was replaced closes the pool, which answers for that
+                let _ = sqlite.check_files();
+                Backend::Sqlite(&sqlite.writer)
+            }
             Backend::Postgres(postgres) => Backend::Postgres(&postgres.pool),
+        }
+    }
+
+    /// SQLite: fails with [`Class::Replaced`](crate::Class) when the file was removed or replaced since it was opened. From then on nothing is written, and
+    /// so nothing acknowledged, until the database is opened anew; what was there can still be read.
+    pub fn check_files(&self) -> Result<(), sqlx::Error> {
+        match &self.0 {
+            Backend::Sqlite(sqlite) => sqlite.check_files(),
+            Backend::Postgres(_) => Ok(()),
+        }
+    }
+
+    /// Whether something can be written, by writing: the moment goes into a row of table `meta`, which has the columns `name` and `value` in
+    /// every service. With SQLite the file is compared with the one that was opened, and the volume has to have space.
+    pub async fn try_write(&self, now_us: i64) -> Result<(), sqlx::Error> {
+        const PUT: &str =
+            "INSERT INTO meta (name, value) VALUES ('last write check', $1) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+        self.check_files()?;
+        if let Backend::Sqlite(sqlite) = &self.0 {
+            sqlite.check_space().await?;
+        }
+        on!(self.writes(), p => sqlx::query(PUT).bind(now_us.to_string()).execute(p).await.map(drop))
+    }
+
+    /// SQLite: what is wrong with the file, by reading all of it and comparing indexes with tables, beside everybody else. Empty: nothing.
+    /// What keeps SQLite from looking is an error of class [`Damaged`](crate::Class) or another one. PostgreSQL has to be checked by its own means.
+    pub async fn damage(&self) -> Result<Vec<String>, sqlx::Error> {
+        match &self.0 {
+            Backend::Sqlite(sqlite) => sqlite.damage().await,
+            Backend::Postgres(_) => Ok(Vec::new()),
         }
     }
 
@@ -128,19 +149,16 @@ impl Database {
     /// made of both, out of reach of any statement. Who must destroy something there keeps it wrapped under a key that lies elsewhere
     /// and is destroyed in turn (docs/keys.md).
     pub async fn flush_log(&self) -> Result<(), sqlx::Error> {
-        if let Backend::Sqlite(sqlite) = &self.0 {
-            sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&sqlite.writer).await?;
+        match &self.0 {
+            Backend::Sqlite(sqlite) => sqlite.flush_log().await,
+            Backend::Postgres(_) => Ok(()),
         }
-        Ok(())
     }
 
-    /// Ends all connections, so that a file is whole.
+    /// Ends all connections. With SQLite everything is in the one file then, and a copy of it is a copy of the database.
     pub async fn close(&self) {
         match &self.0 {
-            Backend::Sqlite(sqlite) => {
-                sqlite.readers.close().await;
-                sqlite.writer.close().await;
-            }
+            Backend::Sqlite(sqlite) => sqlite.close().await,
             Backend::Postgres(postgres) => postgres.pool.close().await,
         }
     }

@@ -15,14 +15,18 @@
 //! two values, `FOR UPDATE`, `= ANY`, a subquery in `FROM` without a name. Numbers are bound as `i64`.
 
 mod args;
+mod class;
 mod columns;
 mod database;
 mod error;
+mod files;
+mod sqlite;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod transaction;
 
 pub use args::{DatabaseArgs, InvalidDatabase};
+pub use class::{Class, why_unwritable};
 pub use columns::Columns;
 pub use database::{Backend, Database, Migrations};
 pub use error::{Failure, is_conflict, is_unavailable};

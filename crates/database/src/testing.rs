@@ -2,6 +2,8 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::missing_panics_doc)] // compiled for tests only, where a set-up that fails is a failed test
 
+mod faults;
+
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt;
@@ -13,6 +15,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use ring::rand::{SecureRandom, SystemRandom};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
+pub use self::faults::{Fault, Faults};
 use crate::{Database, DatabaseArgs};
 
 /// The user who needs a password, and TLS.

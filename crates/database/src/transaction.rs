@@ -14,6 +14,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(128);
 #[derive(Debug)]
 pub struct Tx {
     tx: Backend<Transaction<'static, Sqlite>, Transaction<'static, Postgres>>,
+    database: Database,
     _turn: Option<OwnedMutexGuard<()>>,
 }
 
@@ -26,7 +27,9 @@ impl Tx {
         }
     }
 
+    /// What is committed is durable. With SQLite it fails before that when the file was removed or replaced: nobody would read it again.
     pub async fn commit(self) -> Result<(), sqlx::Error> {
+        self.database.check_files()?;
         match self.tx {
             Backend::Sqlite(tx) => tx.commit().await,
             Backend::Postgres(tx) => tx.commit().await,
@@ -44,7 +47,7 @@ impl Database {
             Backend::Sqlite(writer) => Backend::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
             Backend::Postgres(pool) => Backend::Postgres(pool.begin_with("BEGIN ISOLATION LEVEL SERIALIZABLE").await?),
         };
-        Ok(Tx { tx, _turn: turn })
+        Ok(Tx { tx, database: self.clone(), _turn: turn })
     }
 }
 

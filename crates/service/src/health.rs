@@ -20,23 +20,38 @@ pub struct Health {
 struct State {
     accepting: bool,
     able: bool,
+    writable: bool,
 }
 
 impl State {
+    const fn is_ready(self) -> bool {
+        self.accepting && self.able && self.writable
+    }
+
     const fn readiness(self) -> ServingStatus {
-        if self.accepting && self.able { ServingStatus::Serving } else { ServingStatus::NotServing }
+        if self.is_ready() { ServingStatus::Serving } else { ServingStatus::NotServing }
     }
 }
 
 impl Health {
     /// Not ready until the server accepts calls.
     pub fn new() -> Self {
-        Self { reporter: HealthReporter::new(), state: Arc::new(Mutex::new(State { accepting: false, able: true })) }
+        Self { reporter: HealthReporter::new(), state: Arc::new(Mutex::new(State { accepting: false, able: true, writable: true })) }
     }
 
     /// Says whether the service is able to answer; it is unless told otherwise.
     pub async fn set_able(&self, able: bool) {
         self.change(|state| state.able = able).await;
+    }
+
+    /// Says whether the service is able to write; it is unless told otherwise.
+    pub async fn set_writable(&self, writable: bool) {
+        self.change(|state| state.writable = writable).await;
+    }
+
+    /// Whether calls can be taken.
+    pub fn is_ready(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).is_ready()
     }
 
     pub(crate) async fn set_accepting(&self, accepting: bool) {

@@ -15,6 +15,14 @@ pub async fn repeat<F: Future<Output = Duration>>(stop: &CancellationToken, job:
     }
 }
 
+/// Runs jobs that may be given up at any moment when `stop` is cancelled, such as a long reading that changes nothing.
+pub async fn interrupted(stop: &CancellationToken, jobs: impl Future<Output = ()>) {
+    tokio::select! {
+        () = jobs => {}
+        () = stop.cancelled() => {}
+    }
+}
+
 /// Logs what a job failed of. It is tried again: no failure ends the process.
 pub fn report<T>(job: &str, result: Result<T, String>) {
     if let Err(error) = result {
@@ -27,6 +35,13 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_long_reading_does_not_hold_up_the_end() {
+        let stop = CancellationToken::new();
+        stop.cancel();
+        interrupted(&stop, std::future::pending()).await;
+    }
 
     #[tokio::test]
     async fn a_job_runs_until_it_is_told_to_stop_and_is_not_cut_off() {

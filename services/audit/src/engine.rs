@@ -5,6 +5,7 @@
 //! With PostgreSQL there may be several: each locks the logs of its batch first, and looks whether they are as it remembers them.
 
 pub mod cache;
+mod failure;
 mod known;
 mod load;
 mod mark;
@@ -25,6 +26,7 @@ use tsujiban_database::{Backend, Database};
 use tsujiban_history::leaf::InvalidLeaf;
 use tsujiban_history::{Day, Leaf};
 use tsujiban_sealing::{KeyError, Keyring, Random, SealingError};
+use tsujiban_service::writing::WriteState;
 
 use crate::owner::Owner;
 
@@ -128,6 +130,8 @@ pub struct EngineParts {
     pub random: Arc<dyn Random>,
     /// SQLite: the folder of the database, where the mark of the newest entry lies, too.
     pub folder: Option<PathBuf>,
+    /// Told when the database cannot be written.
+    pub writing: WriteState,
 }
 
 /// The engine. Clones are the same one.

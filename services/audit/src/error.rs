@@ -1,7 +1,7 @@
 //! What can go wrong, and what a caller is told of it.
 
 use tsujiban_core::error::chain;
-use tsujiban_database::is_unavailable;
+use tsujiban_database::Class;
 use tsujiban_history::checkpoint::CheckpointError;
 use tsujiban_objects::StoreError;
 use tsujiban_proto::error::{Kind, ServiceError};
@@ -11,6 +11,14 @@ use crate::engine::EngineError;
 
 /// The reason of a refusal to write to a history that is not the newest one.
 pub const HISTORY_FORKED: &str = "HISTORY_FORKED";
+
+/// What to do about a database that is malformed.
+pub const WAY_OUT: &str = "stop the service, keep a copy of history.db, history.db-wal and history.db-shm, and delete the three: the history comes back from the bucket; on PostgreSQL restore the newest backup";
+
+/// Why the database cannot be written, and what to do, for people.
+pub fn why_unwritable(error: &sqlx::Error) -> String {
+    tsujiban_database::why_unwritable(error, WAY_OUT)
+}
 
 /// Why a call could not be answered.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +68,21 @@ impl Error {
     }
 }
 
+/// How a failure is told: its kind, its reason, and what to do.
+type Told = (Kind, &'static str, &'static str);
+
+const INTERNAL: Told = (Kind::Internal, "INTERNAL", "the service's log says more");
+
+fn of_database(error: &sqlx::Error) -> Told {
+    match Class::of(error) {
+        // whether it was written is not known: the same ids may be sent again
+        Class::Conflict | Class::Unavailable => (Kind::Unavailable, "DATABASE", "try again later with the same ids"),
+        class @ (Class::Full | Class::Replaced) => (Kind::Unavailable, "DATABASE", class.advice(WAY_OUT)),
+        Class::Damaged => (Kind::DataLoss, "DAMAGED", WAY_OUT),
+        Class::Rejected | Class::Other => INTERNAL,
+    }
+}
+
 impl From<Error> for ServiceError {
     fn from(error: Error) -> Self {
         let (kind, reason, advice) = match &error {
@@ -73,15 +96,12 @@ impl From<Error> for ServiceError {
             Error::Engine(EngineError::NoLeaf(_)) => (Kind::Invalid, "NO_LEAF", "shorten the name of who declares it"),
             Error::Engine(EngineError::TooLarge(_)) => (Kind::Invalid, "TOO_LARGE", "shorten target, reason or detail"),
             Error::Engine(EngineError::Stopped) => (Kind::Unavailable, "STOPPED", "try again later"),
-            // whether it was written is not known: the same ids may be sent again
-            Error::Engine(EngineError::Database(_)) => (Kind::Unavailable, "DATABASE", "try again later with the same ids"),
-            Error::Database(cause) if is_unavailable(cause) => (Kind::Unavailable, "DATABASE", "try again later"),
+            Error::Engine(EngineError::Database(cause)) => of_database(cause),
+            Error::Database(cause) => of_database(cause),
             Error::Store(StoreError::Unreachable { .. }) => (Kind::Unavailable, "STORE", "try again later"),
             Error::Engine(EngineError::Key(_)) | Error::Key(_) => (Kind::Internal, "KEYS", "the service's log says more"),
             Error::Engine(EngineError::Damaged(_)) | Error::Damaged(_) => (Kind::DataLoss, "DAMAGED", "tell the platform's staff"),
-            Error::Engine(EngineError::Start(_)) | Error::Database(_) | Error::Store(_) | Error::Checkpoint(_) => {
-                (Kind::Internal, "INTERNAL", "the service's log says more")
-            }
+            Error::Engine(EngineError::Start(_)) | Error::Store(_) | Error::Checkpoint(_) => INTERNAL,
         };
         let chain = chain(&error);
         tracing::error!(reason, error = %chain, "a call failed");

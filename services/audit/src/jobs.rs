@@ -1,4 +1,5 @@
-//! What happens by itself: root lists, keys that follow the mounted epoch keys, days that go, a look at the clock.
+//! What happens by itself: root lists, keys that follow the mounted epoch keys, days that go, a look at the clock, at whether something can be
+//! written, and at whether the database holds together.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,8 +8,9 @@ use tokio_util::sync::CancellationToken;
 use tsujiban_core::error::chain;
 use tsujiban_service::health::Health;
 use tsujiban_service::history::History;
-use tsujiban_service::jobs::{repeat, report};
+use tsujiban_service::jobs::{interrupted, repeat, report};
 use tsujiban_service::settings::KeyArgs;
+use tsujiban_service::writing;
 
 use crate::engine::Standing;
 use crate::service::Audit;
@@ -17,6 +19,8 @@ use crate::synchronised::Synchronisation;
 const KEYS: Duration = Duration::from_secs(30);
 const ROOTS: Duration = Duration::from_mins(1);
 const CLOCK: Duration = Duration::from_secs(30);
+/// How often all of the database is read and compared with itself.
+const DATABASE: Duration = Duration::from_hours(24);
 const RETENTION: Duration = Duration::from_mins(10);
 
 /// Runs all jobs until `stop` is cancelled.
@@ -44,7 +48,12 @@ pub async fn run(audit: Arc<Audit>, own: History, keys: KeyArgs, health: Health,
         }
         CLOCK
     });
-    futures::join!(keys, roots, retention, clock);
+    let writing = writing::follow(&audit.writing, &health, &stop, || audit.try_write());
+    let checks = repeat(&stop, || async {
+        report("database check", audit.check_database().await.map_err(|error| chain(&error)));
+        DATABASE
+    });
+    futures::join!(keys, roots, retention, clock, writing, interrupted(&stop, checks));
 }
 
 async fn follow_keys(audit: &Audit, own: &History, keys: &KeyArgs) -> Result<(), String> {

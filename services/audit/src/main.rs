@@ -43,7 +43,7 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
     let registry = Registry::new();
     let database = patiently(&stop, async || args.open().await, SettingsError::is_transient).await?;
-    let parts = args.parts(database, &registry)?;
+    let parts = args.parts(database.clone(), &registry)?;
     let keyring = Arc::clone(&parts.keyring);
     let audit = patiently(&stop, async || start::start(parts.clone(), &args.s3.allowed_regions).await, StartError::is_transient).await?;
     println!("{}", audit.verifier());
@@ -69,6 +69,8 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     tiles.await??;
     last.cancel();
     delivery.await?;
+    // after the last write: a copy of the file is a copy of the database
+    database.close().await;
     Ok(served?)
 }
 

@@ -7,16 +7,18 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tsujiban_core::clock::Clock;
 use tsujiban_core::id::EnvironmentName;
-use tsujiban_database::{Database, Migrations};
+use tsujiban_database::{Class, Database, Migrations};
 use tsujiban_history::{Checkpoint, LogId, Origin, SigningKey, TreeHead, VerifierKey};
 use tsujiban_objects::Objects;
 use tsujiban_proto::audit::v1::NewEntry;
 use tsujiban_proto::error::ServiceError;
+use tsujiban_proto::lifecycle::v1::Writing;
 use tsujiban_sealing::{Keyring, Random};
 use tsujiban_service::history::{History, Ledger};
+use tsujiban_service::writing::{Place, WriteState};
 
 use crate::engine::{Addition, Engine, EngineParts, Phase, Standing};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, WAY_OUT, why_unwritable};
 use crate::metrics::Metrics;
 use crate::{rpc, signing};
 
@@ -32,6 +34,7 @@ pub struct Parts {
     pub keyring: Arc<Keyring>,
     pub environment: EnvironmentName,
     pub metrics: Metrics,
+    pub writing: WriteState,
 }
 
 /// How many intents to declare a gap wait for one at most.
@@ -46,6 +49,7 @@ pub struct Audit {
     pub(crate) keyring: Arc<Keyring>,
     pub(crate) environment: EnvironmentName,
     pub(crate) metrics: Metrics,
+    pub writing: WriteState,
     pub engine: Engine,
     pub(crate) key: Arc<SigningKey>,
     verifier: VerifierKey,
@@ -65,7 +69,7 @@ pub fn migrations() -> Migrations {
 impl Audit {
     /// Opens the signing key and starts the engine. The tables are there already.
     pub async fn open(parts: Parts) -> Result<Arc<Self>> {
-        let Parts { clock, random, store, database, folder, keyring, environment, metrics } = parts;
+        let Parts { clock, random, store, database, folder, keyring, environment, metrics, writing } = parts;
         let key = Arc::new(signing::open(&database, &keyring, &random, clock.now()).await?);
         let verifier = signing::verifier(&key, &environment)?;
         tracing::info!(%verifier, "checkpoints and root lists are signed by this key");
@@ -75,6 +79,7 @@ impl Audit {
             clock: Arc::clone(&clock),
             random: Arc::clone(&random),
             folder,
+            writing: writing.clone(),
         })
         .await?;
         let (listing, held) = (tokio::sync::Mutex::default(), Mutex::default());
@@ -86,6 +91,7 @@ impl Audit {
             keyring,
             environment,
             metrics,
+            writing,
             engine,
             key,
             verifier,
@@ -106,6 +112,40 @@ impl Audit {
 
     pub(crate) fn take_held(&self) -> Vec<Addition> {
         std::mem::take(&mut *self.held.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Tries to write to the database; or answers why that fails.
+    pub async fn try_write(&self) -> Result<(), String> {
+        self.database.try_write(self.now().as_microsecond()).await.map_err(|error| why_unwritable(&error))
+    }
+
+    /// Whether the database holds together, by reading all of it; what was found is in the state of writing.
+    pub async fn check_database(&self) -> Result<()> {
+        let found = match self.database.damage().await {
+            Ok(found) => found,
+            Err(error) if Class::of(&error) == Class::Damaged => vec![error.to_string()],
+            Err(error) => return Err(error.into()),
+        };
+        match found.first() {
+            None => self.writing.works(Place::Integrity),
+            Some(first) => {
+                tracing::error!(found = found.len(), first, "the database is malformed");
+                self.writing.fails(Place::Integrity, format!("the database is malformed ({first}): {WAY_OUT}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether something can be added, for the operator: also not while the history is read-only.
+    pub(crate) fn writing_report(&self) -> Writing {
+        let report = self.writing.report();
+        match self.engine.standing() {
+            Standing::Forked(why) if report.able => {
+                let reason = format!("the history is read-only: {why}; see docs/history.md for the way back");
+                Writing { able: false, reason, since: None }
+            }
+            _ => report,
+        }
     }
 
     pub(crate) fn now(&self) -> Timestamp {

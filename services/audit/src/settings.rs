@@ -12,6 +12,7 @@ use tsujiban_objects::{InvalidS3, Measured, S3Args, StoreMetrics};
 use tsujiban_sealing::SystemRandom;
 use tsujiban_service::server::ServerArgs;
 use tsujiban_service::settings::{InstallationArgs, KeyArgs, KeyringError, SpoolArgs};
+use tsujiban_service::writing::WriteState;
 
 use crate::metrics::Metrics;
 use crate::service::{Parts, migrations};
@@ -124,8 +125,10 @@ impl ServeArgs {
     pub fn parts(&self, database: Database, registry: &Registry) -> Result<Parts, SettingsError> {
         let keyring = self.keys.keyring()?;
         let store = Measured::new(Arc::new(self.s3.connect()?), StoreMetrics::new(registry, "tsujiban_audit")?);
+        let clock = Arc::new(SystemClock);
         Ok(Parts {
-            clock: Arc::new(SystemClock),
+            writing: WriteState::new("tsujiban_audit", registry, clock.clone())?,
+            clock,
             random: Arc::new(SystemRandom::new()),
             store: Arc::new(store),
             database,

@@ -73,6 +73,13 @@ impl Backup {
         self.try_unlocked(&format!("{PREFIX}{name}-unlocked")).await
     }
 
+    /// Whether the storage takes an object, by one without a lock that goes at once.
+    pub(crate) async fn try_put(&self) -> Result<()> {
+        let key = format!("{PREFIX}{}-put", hex::encode(self.random_id()?));
+        let version = self.store.put(&key, Bytes::from_static(b"unlocked"), None).await?;
+        Ok(self.store.delete(&key, &version).await?)
+    }
+
     async fn try_locked(&self, key: &str, now: Timestamp) -> Result<(), Broken> {
         let lock = LockUntil::at_least(now + LOCK);
         let version = self.store.put(key, Bytes::from_static(b"locked"), Some(lock)).await?;

@@ -13,7 +13,7 @@ mod row;
 mod snapshots;
 
 use sqlx::migrate::MigrateError;
-use tsujiban_database::{Database, Failure, Migrations, is_unavailable};
+use tsujiban_database::{Class, Database, Failure, Migrations, is_unavailable};
 
 pub use attempts::{Answered, AttemptRow, NewAttempt};
 pub use devices::DeviceRow;
@@ -59,6 +59,11 @@ impl Failure for CatalogueError {
 }
 
 impl CatalogueError {
+    /// What kind of failure of the database it is, if it is one.
+    pub fn class(&self) -> Option<Class> {
+        self.database().map(Class::of)
+    }
+
     /// Whether it may work in a moment, without anybody doing anything.
     pub fn is_transient(&self) -> bool {
         match self {
@@ -85,6 +90,11 @@ impl Catalogue {
     /// Ends all connections, so that a file is whole.
     pub async fn close(&self) {
         self.database.close().await;
+    }
+
+    /// The database itself, for what is not about its rows.
+    pub fn database(&self) -> &Database {
+        &self.database
     }
 
     /// Does what it can so that nothing deleted stays in the database's files: see [`Database::flush_log`].

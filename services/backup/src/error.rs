@@ -1,6 +1,7 @@
 //! What can go wrong, and what a caller is told of it.
 
 use tsujiban_core::error::chain;
+use tsujiban_database::Class;
 use tsujiban_objects::StoreError;
 use tsujiban_proto::error::{DEVICE_ERASED, Kind, ServiceError};
 use tsujiban_sealing::{KeyError, SealingError};
@@ -8,6 +9,9 @@ use tsujiban_service::history::spool::SpoolKeyError;
 
 use crate::catalogue::CatalogueError;
 use crate::object::ObjectError;
+
+/// What to do about a database that is malformed.
+pub const WAY_OUT: &str = "stop the service, keep a copy of catalogue.db, catalogue.db-wal and catalogue.db-shm, and delete the three: the catalogue comes back from the bucket; on PostgreSQL restore the newest backup";
 
 /// Why a call could not be answered.
 #[derive(Debug, thiserror::Error)]
@@ -57,8 +61,11 @@ impl From<Error> for ServiceError {
             Error::Store(StoreError::NotFound { .. }) | Error::Object(_) => (Kind::DataLoss, "DAMAGED"),
             Error::Store(_) => (Kind::Unavailable, "STORE"),
             Error::Catalogue(CatalogueError::Gone) | Error::Key(KeyError::Destroyed) => (Kind::NotFound, "ERASED"),
-            Error::Catalogue(error) if error.is_transient() => (Kind::Unavailable, "CATALOGUE"),
-            Error::Catalogue(_) => (Kind::Internal, "CATALOGUE"),
+            Error::Catalogue(error) => match error.class() {
+                Some(Class::Damaged) => (Kind::DataLoss, "CATALOGUE"),
+                Some(class) if class.may_pass() || class == Class::Replaced => (Kind::Unavailable, "CATALOGUE"),
+                _ => (Kind::Internal, "CATALOGUE"),
+            },
             Error::Key(_) | Error::Spool(_) => (Kind::Internal, "KEYS"),
         };
         let chain = chain(&error);
@@ -67,6 +74,7 @@ impl From<Error> for ServiceError {
         }
         tracing::error!(reason, error = %chain, "a call failed");
         let advice = match kind {
+            Kind::DataLoss if matches!(error, Error::Catalogue(_)) => WAY_OUT,
             Kind::DataLoss => "verify the snapshot and tell the platform's staff",
             Kind::Unavailable => "nothing was stored; try again later",
             _ => "the service's log says more",

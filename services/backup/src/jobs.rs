@@ -1,12 +1,15 @@
-//! What happens by itself: keys follow the mounted epoch keys, what is past its time goes, the canary is tried.
+//! What happens by itself: keys follow the mounted epoch keys, what is past its time goes, the canary is tried, and so
+//! is whether something can be stored and whether the database holds together.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tsujiban_core::error::chain;
-use tsujiban_service::jobs::{repeat, report};
+use tsujiban_service::health::Health;
+use tsujiban_service::jobs::{interrupted, repeat, report};
 use tsujiban_service::settings::KeyArgs;
+use tsujiban_service::writing;
 
 use crate::service::Backup;
 
@@ -15,7 +18,7 @@ const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 
 /// Runs all jobs until `stop` is cancelled.
-pub async fn run(backup: Arc<Backup>, keys: KeyArgs, stop: CancellationToken) {
+pub async fn run(backup: Arc<Backup>, keys: KeyArgs, health: Health, stop: CancellationToken) {
     let keys = repeat(&stop, || async {
         report("keys", follow_keys(&backup, &keys).await);
         KEYS
@@ -34,7 +37,12 @@ pub async fn run(backup: Arc<Backup>, keys: KeyArgs, stop: CancellationToken) {
         report("canary", passed.map_err(|error| chain(&error)));
         wait
     });
-    futures::join!(keys, expiry, sweep, canary);
+    let writing = writing::follow(&backup.writing, &health, &stop, || backup.try_write());
+    let checks = repeat(&stop, || async {
+        report("database check", backup.check_database().await.map_err(|error| chain(&error)));
+        DAY
+    });
+    futures::join!(keys, expiry, sweep, canary, writing, interrupted(&stop, checks));
 }
 
 async fn follow_keys(backup: &Backup, keys: &KeyArgs) -> Result<(), String> {

@@ -25,3 +25,4 @@ pub mod rpc;
 pub mod service;
 pub mod settings;
 pub mod start;
+mod writing;

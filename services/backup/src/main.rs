@@ -7,6 +7,7 @@ use clap::Parser;
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 use tsujiban_api::names::BACKUP_AUDIENCE;
+use tsujiban_backup::catalogue::Catalogue;
 use tsujiban_backup::service::Backup;
 use tsujiban_backup::settings::{Cli, Command, ServeArgs, SettingsError};
 use tsujiban_backup::start::StartError;
@@ -38,7 +39,7 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let _telemetry = telemetry::init("tsujiban-backup", &args.server.telemetry)?;
     let stop = shutdown::on_signal()?;
     let registry = Registry::new();
-    let (backup, delivery) = begin(args, &registry, &stop).await?;
+    let (backup, catalogue, delivery) = begin(args, &registry, &stop).await?;
     let client = kube::Client::try_default().await.context("the apiserver's address and credentials are not known here")?;
     let authenticator = KubeAuthenticator::new(client, BACKUP_AUDIENCE, &args.installation.system_namespace, SystemClock);
     let mut guard = Guard::new(Arc::new(authenticator), registry);
@@ -48,21 +49,28 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     // it outlives the last call by as long as that takes to be written down
     let last = CancellationToken::new();
     let delivery = delivery.map(|delivery| tokio::spawn(delivery.run(last.clone())));
-    let jobs = tokio::spawn(jobs::run(Arc::clone(&backup), args.keys.clone(), stop.clone()));
-    let served = server::serve(&args.server, rpc::routes(&backup), guard, Health::new(), stop.clone()).await;
+    let health = Health::new();
+    let jobs = tokio::spawn(jobs::run(Arc::clone(&backup), args.keys.clone(), health.clone(), stop.clone()));
+    let served = server::serve(&args.server, rpc::routes(&backup), guard, health, stop.clone()).await;
     stop.cancel();
     jobs.await?;
     last.cancel();
     if let Some(delivery) = delivery {
         delivery.await?;
     }
+    // after the last write: a copy of the file is a copy of the database
+    catalogue.close().await;
     Ok(served?)
 }
 
 /// Starts the service, with patience for a database and a storage that start at the same time.
-async fn begin(args: &ServeArgs, registry: &Registry, stop: &CancellationToken) -> anyhow::Result<(Arc<Backup>, Option<Delivery>)> {
+async fn begin(
+    args: &ServeArgs,
+    registry: &Registry,
+    stop: &CancellationToken,
+) -> anyhow::Result<(Arc<Backup>, Catalogue, Option<Delivery>)> {
     let catalogue = patiently(stop, async || args.catalogue().await, SettingsError::is_transient).await?;
-    let (parts, delivery) = args.parts(catalogue, registry)?;
+    let (parts, delivery) = args.parts(catalogue.clone(), registry)?;
     let backup = patiently(stop, async || start::start(parts.clone(), &args.s3.allowed_regions).await, StartError::is_transient).await?;
-    Ok((backup, delivery))
+    Ok((backup, catalogue, delivery))
 }

@@ -9,11 +9,13 @@ use tsujiban_core::id::{EnvironmentName, IncarnationId, KeyId};
 use tsujiban_objects::{Measured, Objects};
 use tsujiban_sealing::{DataKey, Keyring, Random};
 use tsujiban_service::history::History;
+use tsujiban_service::writing::WriteState;
 
 use crate::catalogue::Catalogue;
 use crate::error::Result;
 use crate::keys;
 use crate::metrics::Metrics;
+use crate::writing::Noted;
 
 /// How many devices can be written at the same time without ever waiting for each other by chance.
 const TURNS: usize = 1024;
@@ -30,6 +32,7 @@ pub struct Parts {
     pub metrics: Metrics,
     /// Where it is recorded what came of each call. `None`: nowhere.
     pub history: Option<History>,
+    pub writing: WriteState,
 }
 
 /// The service. [`start`](crate::start::start) makes it.
@@ -42,6 +45,7 @@ pub struct Backup {
     pub(crate) environment: EnvironmentName,
     pub(crate) metrics: Metrics,
     pub(crate) history: Option<History>,
+    pub writing: WriteState,
     turns: Vec<Mutex<()>>,
     /// Held while the key table is copied to the bucket.
     pub(crate) copying: Mutex<()>,
@@ -49,10 +53,10 @@ pub struct Backup {
 
 impl Backup {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { clock, random, store, catalogue, keyring, environment, metrics, history } = parts;
-        let store = Arc::new(Measured::new(store, metrics.store.clone()));
+        let Parts { clock, random, store, catalogue, keyring, environment, metrics, history, writing } = parts;
+        let store = Arc::new(Noted::new(Arc::new(Measured::new(store, metrics.store.clone())), writing.clone()));
         let turns = (0..TURNS).map(|_| Mutex::default()).collect();
-        Self { clock, random, store, catalogue, keyring, environment, metrics, history, turns, copying: Mutex::default() }
+        Self { clock, random, store, catalogue, keyring, environment, metrics, history, writing, turns, copying: Mutex::default() }
     }
 
     pub(crate) fn now(&self) -> Timestamp {

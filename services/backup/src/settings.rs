@@ -13,6 +13,7 @@ use tsujiban_service::history::spool::SpoolError;
 use tsujiban_service::history::{ClientArgs, Delivery, History, HistoryClient, InvalidClient};
 use tsujiban_service::server::ServerArgs;
 use tsujiban_service::settings::{InstallationArgs, KeyArgs, KeyringError, SpoolArgs};
+use tsujiban_service::writing::WriteState;
 
 use crate::catalogue::{Catalogue, CatalogueError};
 use crate::metrics::Metrics;
@@ -100,8 +101,10 @@ impl ServeArgs {
         let store = Arc::new(self.s3.connect()?);
         let metrics = Metrics::new(registry)?;
         let (history, delivery) = self.history(&keyring, registry)?.unzip();
+        let clock = Arc::new(SystemClock);
         let parts = Parts {
-            clock: Arc::new(SystemClock),
+            writing: WriteState::new("tsujiban_backup", registry, clock.clone())?,
+            clock,
             random: Arc::new(SystemRandom::new()),
             store,
             catalogue,

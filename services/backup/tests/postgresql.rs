@@ -39,3 +39,5 @@ mod stage;
 mod start;
 #[path = "it/store_down.rs"]
 mod store_down;
+#[path = "it/writing.rs"]
+mod writing;

@@ -9,16 +9,16 @@ use tokio::task::JoinSet;
 use tsujiban_database::testing::Postgres;
 use tsujiban_database::{Backend, Columns, Database, Failure, Migrations, Tx, is_conflict, on, transaction};
 
-static MIGRATIONS: Migrations =
+pub static MIGRATIONS: Migrations =
     Migrations { sqlite: sqlx::migrate!("tests/it/migrations"), postgres: sqlx::migrate!("tests/it/migrations") };
 
 /// A database, and what has to live as long as it.
-struct Subject {
-    database: Database,
+pub struct Subject {
+    pub database: Database,
     _dir: Option<TempDir>,
 }
 
-async fn subjects() -> [Subject; 2] {
+pub async fn subjects() -> [Subject; 2] {
     let dir = tempfile::tempdir().unwrap();
     let sqlite = Database::sqlite(&dir.path().join("test.db")).await.unwrap();
     let postgres = Postgres::shared().fresh().await.open().await;
@@ -30,19 +30,19 @@ async fn subjects() -> [Subject; 2] {
     [Subject { database: sqlite, _dir: Some(dir) }, Subject { database: postgres, _dir: None }]
 }
 
-async fn add(database: &Database, id: &str, quota: i64) {
+pub async fn add(database: &Database, id: &str, quota: i64) {
     let text = "INSERT INTO accounts (id, quota, used, closed, secret, note) VALUES ($1, $2, 0, FALSE, $3, $4)";
     let secret = vec![0_u8, 255];
     on!(database.writes(), p => sqlx::query(text).bind(id).bind(quota).bind(&secret).bind(None::<String>).execute(p).await.map(drop))
         .unwrap();
 }
 
-async fn used(database: &Database, id: &str) -> i64 {
+pub async fn used(database: &Database, id: &str) -> i64 {
     on!(database.reads(), p => sqlx::query_scalar("SELECT used FROM accounts WHERE id = $1").bind(id).fetch_one(p).await).unwrap()
 }
 
 /// Reads, and then writes what follows from that.
-async fn charge(tx: &mut Tx, id: &str) -> Result<i64, sqlx::Error> {
+pub async fn charge(tx: &mut Tx, id: &str) -> Result<i64, sqlx::Error> {
     let used: i64 = on!(tx.on(), c => sqlx::query_scalar("SELECT used FROM accounts WHERE id = $1").bind(id).fetch_one(c).await)?;
     let text = "UPDATE accounts SET used = $2 WHERE id = $1";
     on!(tx.on(), c => sqlx::query(text).bind(id).bind(used + 1).execute(c).await.map(drop))?;

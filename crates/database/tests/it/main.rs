@@ -3,4 +3,6 @@
 
 mod both;
 mod connect;
+mod faults;
+mod files;
 mod server;

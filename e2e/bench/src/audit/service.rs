@@ -17,6 +17,7 @@ use tsujiban_core::clock::{Clock, SystemClock};
 use tsujiban_database::Database;
 use tsujiban_objects::Memory;
 use tsujiban_sealing::{Keyring, MasterKey, SealedEpochKey, SystemRandom};
+use tsujiban_service::writing::WriteState;
 
 use super::entries::{Entries, group};
 use super::load;
@@ -41,6 +42,7 @@ impl Service {
         let epoch = SealedEpochKey::generate(&master, &random, clock.now())?;
         let parts = Parts {
             store: Arc::new(Memory::new(clock.clone(), "ap-northeast-1")),
+            writing: WriteState::new("tsujiban_audit", &Registry::new(), clock.clone())?,
             clock,
             random,
             database,

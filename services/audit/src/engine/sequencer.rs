@@ -1,6 +1,6 @@
 //! The one task that decides about the order.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -10,15 +10,18 @@ use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tsujiban_core::error::chain;
-use tsujiban_database::Backend;
+use tsujiban_database::{Backend, Class, Database};
 use tsujiban_history::Day;
+use tsujiban_service::writing::Place as WritesTo;
 
+use super::failure::{self, Next};
 use super::known::{Ids, Known, Memory, REMEMBERED_US};
 use super::mark::Mark;
 use super::prepare::Prepared;
 use super::recent::{Recent, SEGMENT};
 use super::rows::{Conn, Rows};
 use super::{Added, EngineError, EngineParts, Request, Standing, Work, load};
+use crate::error::why_unwritable;
 
 /// How many entries one batch has at most, and how many bytes of bodies.
 const BATCH: usize = 4096;
@@ -30,13 +33,32 @@ pub(super) struct Sequencer {
     parts: EngineParts,
     standing: Arc<RwLock<Standing>>,
     known: Known,
+    /// Something failed: what is known may never have been written, and is read again before the next batch.
+    is_stale: bool,
+    /// Batches that come before what waits in the queue: parts of one that failed.
+    parts_of_failed: VecDeque<Vec<Request>>,
     place: Place,
 }
 
 /// Where it writes.
 enum Place {
-    Sqlite { writer: SqlitePool, reader: PoolConnection<Sqlite>, mark: Mark, entries: u64 },
+    Sqlite {
+        database: Database,
+        readers: SqlitePool,
+        /// `None`: the next one has to be taken from the pool.
+        reader: Option<PoolConnection<Sqlite>>,
+        mark: Mark,
+        entries: u64,
+    },
     Postgres(PgPool),
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Landed {
+    Written,
+    /// Not written; so many parts of it come next.
+    Failed(usize),
 }
 
 /// A batch that is being written.
@@ -52,13 +74,10 @@ impl Sequencer {
     pub async fn open(parts: EngineParts, standing: Arc<RwLock<Standing>>) -> Result<Self, EngineError> {
         let start = |error: &dyn std::fmt::Display| EngineError::Start(error.to_string().into());
         match (parts.database.reads(), parts.database.writes()) {
-            (Backend::Sqlite(readers), Backend::Sqlite(writer)) => {
+            (Backend::Sqlite(readers), Backend::Sqlite(_)) => {
                 let folder = parts.folder.clone().ok_or_else(|| start(&"the folder of the database is not known"))?;
                 let mark = Mark::open(&folder).map_err(|error| start(&error))?;
-                for pragma in ["PRAGMA cache_size = -65536", "PRAGMA wal_autocheckpoint = 8192"] {
-                    sqlx::query(pragma).execute(writer).await?;
-                }
-                let (writer, mut reader) = (writer.clone(), readers.acquire().await?);
+                let mut reader = readers.acquire().await?;
                 let entries = load::newest_row(&mut Backend::Sqlite(&mut *reader)).await?.cast_unsigned();
                 let marked = mark.read().map_err(|error| start(&error))?.unwrap_or_default();
                 if marked > entries {
@@ -66,42 +85,56 @@ impl Sequencer {
                     *standing.write().unwrap_or_else(PoisonError::into_inner) = Standing::Forked(lost.into());
                 }
                 let memory = recollect(&mut Backend::Sqlite(&mut *reader), parts.clock.now()).await?;
-                let place = Place::Sqlite { writer, reader, mark, entries };
-                Ok(Self { parts, standing, known: Known::new(memory), place })
+                let (database, readers) = (parts.database.clone(), readers.clone());
+                let place = Place::Sqlite { database, readers, reader: Some(reader), mark, entries };
+                Ok(Self::new(parts, standing, memory, place))
             }
             (_, Backend::Postgres(pool)) => {
                 let place = Place::Postgres(pool.clone());
-                Ok(Self { parts, standing, known: Known::new(Memory::Shared), place })
+                Ok(Self::new(parts, standing, Memory::Shared, place))
             }
             (Backend::Postgres(_), Backend::Sqlite(_)) => Err(start(&"the database is of two kinds")),
         }
+    }
+
+    fn new(parts: EngineParts, standing: Arc<RwLock<Standing>>, memory: Memory, place: Place) -> Self {
+        Self { parts, standing, known: Known::new(memory), is_stale: false, parts_of_failed: VecDeque::new(), place }
     }
 
     /// Works until nobody can ask any more.
     pub async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let mut flight: Option<Flight> = None;
         loop {
-            let first = match &mut flight {
-                None => requests.recv().await,
-                Some(flying) => tokio::select! {
-                    biased;
-                    written = &mut flying.writing => {
-                        let written = joined(written);
-                        if let Some(flight) = flight.take() {
-                            self.land(flight, written).await;
-                        }
-                        continue;
+            let batch = match self.parts_of_failed.pop_front() {
+                Some(batch) => batch,
+                None => {
+                    let first = match &mut flight {
+                        None => requests.recv().await,
+                        Some(flying) => tokio::select! {
+                            biased;
+                            written = &mut flying.writing => {
+                                let written = joined(written);
+                                if let Some(flight) = flight.take() {
+                                    self.land(flight, written).await;
+                                }
+                                continue;
+                            }
+                            first = requests.recv() => first,
+                        },
+                    };
+                    match first {
+                        Some(first) => gather(first, &mut requests),
+                        None => match flight.take() {
+                            // parts of it may come next
+                            Some(flight) => {
+                                self.settle(flight).await;
+                                continue;
+                            }
+                            None => return,
+                        },
                     }
-                    first = requests.recv() => first,
-                },
-            };
-            let Some(first) = first else {
-                if let Some(flight) = flight.take() {
-                    self.settle(flight).await;
                 }
-                return;
             };
-            let batch = gather(first, &mut requests);
             flight = match self.place {
                 Place::Sqlite { .. } => self.fly(batch, flight).await,
                 Place::Postgres(_) => {
@@ -117,42 +150,38 @@ impl Sequencer {
         let now = self.parts.clock.now();
         if before.is_some() && !self.known.suffices(&batch, Day::of(now)) {
             // what has to be read may be what is being written
-            self.settle(before.take()?).await;
-        }
-        let prepared = self.prepare_alone(&batch, now, before.as_ref().map(|flight| &flight.ids)).await;
-        let mut prepared = match prepared {
-            Ok(prepared) => prepared,
-            Err(error) => {
-                if let Some(before) = before {
-                    self.settle(before).await;
-                }
-                refuse(batch, &error);
-                self.recover().await;
+            if let Landed::Failed(parts) = self.settle(before.take()?).await {
+                self.parts_of_failed.insert(parts, batch);
                 return None;
             }
-        };
-        if let Some(before) = before
-            && !self.settle(before).await
-        {
-            // it was built on what was never written
-            prepared = match self.prepare_alone(&batch, now, None).await {
-                Ok(prepared) => prepared,
-                Err(error) => {
-                    refuse(batch, &error);
-                    self.recover().await;
-                    return None;
-                }
-            };
         }
-        let Prepared { rows, answers, ids } = prepared;
-        let entries = u64::try_from(rows.entries.len()).unwrap_or_default();
-        let Place::Sqlite { writer, .. } = &self.place else { return None };
-        let writing = tokio::spawn(write(writer.clone(), rows));
-        Some(Flight { requests: batch, answers, ids, entries, writing })
+        let prepared = self.prepare_alone(&batch, now, before.as_ref().map(|flight| &flight.ids)).await;
+        if let Some(before) = before
+            && let Landed::Failed(parts) = self.settle(before).await
+        {
+            // it was built on what was never written, and comes after it
+            self.parts_of_failed.insert(parts, batch);
+            return None;
+        }
+        match prepared {
+            Ok(Prepared { rows, answers, ids }) => {
+                let entries = u64::try_from(rows.entries.len()).unwrap_or_default();
+                let Place::Sqlite { database, .. } = &self.place else { return None };
+                let writing = tokio::spawn(write(database.clone(), rows));
+                Some(Flight { requests: batch, answers, ids, entries, writing })
+            }
+            Err(error) => {
+                self.fail(batch, &error).await;
+                None
+            }
+        }
     }
 
     async fn prepare_alone(&mut self, batch: &[Request], now: Timestamp, before: Option<&Ids>) -> Result<Prepared, EngineError> {
-        let Place::Sqlite { reader, .. } = &mut self.place else { return Err(EngineError::Stopped) };
+        if self.is_stale {
+            self.read_again(now).await?;
+        }
+        let Place::Sqlite { reader: Some(reader), .. } = &mut self.place else { return Err(EngineError::Stopped) };
         let mut conn: Conn<'_> = Backend::Sqlite(&mut **reader);
         let standing = self.standing.read().unwrap_or_else(PoisonError::into_inner).clone();
         let mut rows = Rows::default();
@@ -160,13 +189,13 @@ impl Sequencer {
         self.known.prepare(&self.parts.random, &mut conn, batch, (&failed, before), (now, &standing), rows).await
     }
 
-    /// Waits for a batch, and answers. `false`: it was not written, and everything that was built on it is forgotten.
-    async fn settle(&mut self, mut flight: Flight) -> bool {
+    /// Waits for a batch, and answers.
+    async fn settle(&mut self, mut flight: Flight) -> Landed {
         let written = joined((&mut flight.writing).await);
         self.land(flight, written).await
     }
 
-    async fn land(&mut self, flight: Flight, written: Result<(), EngineError>) -> bool {
+    async fn land(&mut self, flight: Flight, written: Result<(), EngineError>) -> Landed {
         match written {
             Ok(()) => {
                 if let Place::Sqlite { mark, entries, .. } = &mut self.place {
@@ -178,42 +207,64 @@ impl Sequencer {
                 for (request, answer) in flight.requests.into_iter().zip(flight.answers) {
                     let _ = request.answer.send(answer); // whoever asked may be gone
                 }
-                true
+                Landed::Written
             }
-            Err(error) => {
-                tracing::error!(error = chain(&error), "a batch was not written");
-                refuse(flight.requests, &error);
-                self.recover().await;
-                false
+            Err(error) => Landed::Failed(self.fail(flight.requests, &error).await),
+        }
+    }
+
+    /// Splits a batch that was not written, or tells those who wait. Answers how many parts of it come next.
+    async fn fail(&mut self, mut batch: Vec<Request>, error: &EngineError) -> usize {
+        self.is_stale = true;
+        if let EngineError::Database(cause) = error
+            && Class::of(cause).is_of_the_database()
+        {
+            self.parts.writing.fails(WritesTo::Database, why_unwritable(cause));
+        }
+        match failure::next(error, batch.len()) {
+            Next::Split(first) => {
+                tracing::warn!(error = chain(error), requests = batch.len(), "a batch was not written, and is tried in two parts");
+                let second = batch.split_off(first);
+                self.parts_of_failed.push_front(second);
+                self.parts_of_failed.push_front(batch);
+                2
+            }
+            Next::Refuse => {
+                tracing::error!(error = chain(error), requests = batch.len(), "a batch was not written");
+                for request in batch {
+                    let _ = request.answer.send(Err(error.clone()));
+                }
+                tokio::time::sleep(REST).await;
+                0
             }
         }
     }
 
-    /// Forgets everything, and reads again what cannot be done without.
-    async fn recover(&mut self) {
-        loop {
-            match &mut self.place {
-                Place::Postgres(_) => {
-                    self.known = Known::new(Memory::Shared);
-                    tokio::time::sleep(REST).await;
-                    return;
+    /// Forgets everything, and reads again what cannot be done without: on another connection, since the one before may be what failed.
+    async fn read_again(&mut self, now: Timestamp) -> Result<(), EngineError> {
+        let memory = match &mut self.place {
+            Place::Postgres(_) => Memory::Shared,
+            Place::Sqlite { readers, reader, entries, .. } => {
+                if let Some(mut old) = reader.take() {
+                    old.close_on_drop();
                 }
-                Place::Sqlite { reader, entries, .. } => {
-                    let mut conn: Conn<'_> = Backend::Sqlite(&mut **reader);
-                    let now = self.parts.clock.now();
-                    match (recollect(&mut conn, now).await, load::newest_row(&mut conn).await) {
-                        (Ok(memory), Ok(rows)) => {
-                            *entries = rows.cast_unsigned();
-                            self.known = Known::new(memory);
-                            return;
-                        }
-                        (Err(error), _) => tracing::error!(error = chain(&error), "the history's database cannot be read"),
-                        (_, Err(error)) => tracing::error!(error = chain(&error), "the history's database cannot be read"),
-                    }
-                    tokio::time::sleep(REST).await;
+                let reader = reader.insert(readers.acquire().await?);
+                let mut conn: Conn<'_> = Backend::Sqlite(&mut **reader);
+                let memory = recollect(&mut conn, now).await?;
+                let rows = load::newest_row(&mut conn).await?.cast_unsigned();
+                if rows < *entries {
+                    let lost = format!("{entries} entries were acknowledged and the database has {rows}: it is an older one");
+                    tracing::error!(lost, "the history is read-only");
+                    *self.standing.write().unwrap_or_else(PoisonError::into_inner) = Standing::Forked(lost.into());
                 }
+                // a batch whose answer was lost is there
+                *entries = rows.max(*entries);
+                memory
             }
-        }
+        };
+        self.known = Known::new(memory);
+        self.is_stale = false;
+        Ok(())
     }
 
     /// PostgreSQL: one transaction from the locking of the logs to the last row.
@@ -225,14 +276,15 @@ impl Sequencer {
                 }
             }
             Err(error) => {
-                tracing::error!(error = chain(&error), "a batch was not written");
-                refuse(batch, &error);
-                self.recover().await;
+                self.fail(batch, &error).await;
             }
         }
     }
 
     async fn try_shared(&mut self, batch: &[Request]) -> Result<Vec<Result<Vec<Added>, EngineError>>, EngineError> {
+        if self.is_stale {
+            self.read_again(self.parts.clock.now()).await?;
+        }
         let Place::Postgres(pool) = &self.place else { return Err(EngineError::Stopped) };
         let mut tx: Transaction<'_, Postgres> = pool.begin().await?;
         let mut conn: Conn<'_> = Backend::Postgres(&mut *tx);
@@ -249,9 +301,9 @@ impl Sequencer {
     }
 }
 
-async fn write(writer: SqlitePool, rows: Rows) -> Result<(), sqlx::Error> {
-    let mut tx: Transaction<'_, Sqlite> = writer.begin_with("BEGIN IMMEDIATE").await?;
-    rows.write(&mut Backend::Sqlite(&mut *tx)).await?;
+async fn write(database: Database, rows: Rows) -> Result<(), sqlx::Error> {
+    let mut tx = database.begin().await?;
+    rows.write(&mut tx.on()).await?;
     tx.commit().await
 }
 
@@ -303,11 +355,5 @@ fn weight(request: &Request) -> (usize, usize) {
         Work::Append(additions) => (additions.len(), additions.iter().map(|addition| addition.body.len()).sum()),
         Work::Restore(entries) => (entries.len(), 0),
         Work::Statement(_) | Work::Make { .. } => (1, 0),
-    }
-}
-
-fn refuse(batch: Vec<Request>, error: &EngineError) {
-    for request in batch {
-        let _ = request.answer.send(Err(error.clone()));
     }
 }

@@ -104,7 +104,7 @@ impl LifecycleService for Api {
             epochs_in_use: self.0.epochs_in_use().await?,
             erased_devices: Vec::new(),
             clock_synchronised: Synchronisation::read().ok().map(|clock| clock.synchronised),
-            writing: None,
+            writing: Some(self.0.writing_report()),
             shared_integrity: None,
         }))
     }

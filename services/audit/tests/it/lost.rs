@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus::Registry;
 use tsujiban_audit::engine::{Addition, Engine, EngineParts, Phase, Standing};
 use tsujiban_audit::owner::Owner;
 use tsujiban_core::clock::SystemClock;
@@ -14,6 +15,7 @@ use tsujiban_database::{Database, DatabaseArgs, on};
 use tsujiban_history::Leaf;
 use tsujiban_history::merkle::{Range, leaf_hash};
 use tsujiban_sealing::{Keyring, MasterKey, SealedEpochKey, SystemRandom};
+use tsujiban_service::writing::WriteState;
 
 use crate::stage::{Place, World, entry, random};
 
@@ -44,7 +46,8 @@ fn load() {
         let master = MasterKey::from_bytes(&hex::decode(told.master).unwrap()).unwrap();
         let keyring = Arc::new(Keyring::new(master, &told.epochs).unwrap());
         let (clock, random_source) = (Arc::new(SystemClock), Arc::new(SystemRandom::new()));
-        let engine = Engine::start(EngineParts { database, keyring, clock, random: random_source, folder }).await.unwrap();
+        let writing = WriteState::new("tsujiban_audit", &Registry::new(), clock.clone()).unwrap();
+        let engine = Engine::start(EngineParts { database, keyring, clock, random: random_source, folder, writing }).await.unwrap();
         for worker in 0..16_u8 {
             let engine = engine.clone();
             tokio::spawn(async move {

@@ -15,6 +15,7 @@ mod lost;
 mod retention;
 mod roots;
 mod stage;
+mod writing;
 
 /// Tests that run on both databases.
 macro_rules! on_both {

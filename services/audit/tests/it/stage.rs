@@ -26,6 +26,7 @@ use tsujiban_proto::audit::v1::{
 use tsujiban_proto::time::to_wire;
 use tsujiban_sealing::{Keyring, MasterKey, SealedEpochKey, SystemRandom};
 use tsujiban_service::testing::{InProcess, KnownCallers, serve_in_process, with_token};
+use tsujiban_service::writing::WriteState;
 
 pub const REGION: &str = "ap-northeast-1";
 pub const OPERATOR: &str = "operator";
@@ -154,6 +155,7 @@ impl World {
             keyring: Arc::new(Keyring::new(self.master.clone(), &self.epochs()).unwrap()),
             environment: "test".parse().unwrap(),
             metrics: Metrics::new(&Registry::new()).unwrap(),
+            writing: WriteState::new("tsujiban_audit", &Registry::new(), self.clock.clone()).unwrap(),
         }
     }
 

@@ -41,6 +41,8 @@ impl BackupService for Api {
         let (group, device) = parse::device(header.device.as_ref())?;
         let scope = caller.scope(group)?;
         let device = parse::declared(device)?;
+        // an object that is in no catalogue would stay until its lock ends
+        self.0.writing.check()?;
         self.0.admit(&scope, &device.life).await?;
         let fetched = Fetched {
             device,
@@ -53,7 +55,14 @@ impl BackupService for Api {
         };
         // on its own: a caller that hangs up must not leave an object that is in no catalogue
         let (backup, group) = (Arc::clone(&self.0), scope.group().clone());
-        let stored = tokio::spawn(async move { backup.take_in(&scope, fetched).await }).await;
+        let taken_in = tokio::spawn(async move {
+            let taken_in = backup.take_in(&scope, fetched).await;
+            if let Err(error) = &taken_in {
+                backup.note_failure(error);
+            }
+            taken_in
+        });
+        let stored = taken_in.await;
         let stored = stored.map_err(|_| Status::internal("the config could not be stored; the service's log says more"))??;
         let snapshot = wire::snapshot(&group, &stored.snapshot, &stored.details);
         Ok(Response::new(PutSnapshotResponse { snapshot: Some(snapshot), changed: stored.changed }))

@@ -88,7 +88,7 @@ impl LifecycleService for Api {
             epochs_in_use: epochs.into_iter().map(String::from).collect(),
             erased_devices: ended.iter().map(|life| life.as_bytes().to_vec()).collect(),
             clock_synchronised: None,
-            writing: None,
+            writing: Some(self.0.writing.report()),
             shared_integrity: None,
         }))
     }

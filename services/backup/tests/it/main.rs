@@ -6,6 +6,7 @@ const POSTGRES: bool = false;
 
 mod canary;
 mod crowd;
+mod disk;
 mod erasure;
 mod export;
 mod forgetting;
@@ -23,3 +24,4 @@ mod sealed;
 mod stage;
 mod start;
 mod store_down;
+mod writing;

@@ -30,6 +30,7 @@ use tsujiban_proto::lifecycle::v1::{EraseRequest, EraseResponse, PrepareRequest,
 use tsujiban_sealing::{Keyring, MasterKey, SealedEpochKey, SystemRandom};
 use tsujiban_service::access::Guard;
 use tsujiban_service::testing::{InProcess, KnownCallers, serve_guarded, with_token};
+use tsujiban_service::writing::WriteState;
 use uuid::Uuid;
 
 use crate::POSTGRES;
@@ -133,6 +134,7 @@ impl World {
             keyring: Arc::new(Keyring::new(self.master.clone(), epochs).unwrap()),
             environment: "test".parse().unwrap(),
             metrics: Metrics::new(&Registry::new()).unwrap(),
+            writing: WriteState::new("tsujiban_backup", &Registry::new(), self.clock.clone()).unwrap(),
             history: None,
         }
     }

@@ -1,0 +1,172 @@
+//! An open SQLite file: one connection that writes, several that read, and one that does neither.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use std::{fs, io};
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, SqliteConnection};
+use tokio::sync::Mutex;
+
+use crate::files::OpenedFiles;
+
+const READERS: u32 = 4;
+/// How much space there has to be for the database to count as one that can be written, in bytes.
+const SPACE: usize = 256 * 1024;
+const BUSY: Duration = Duration::from_secs(5);
+
+/// Settings that hold for every connection, whenever it is opened.
+const EVERY: [(&str, &str); 2] = [
+    // what is deleted is overwritten: a destroyed key must not be found in a free page
+    ("secure_delete", "ON"),
+    // journals of statements and sorting never look for a folder, which a read-only root does not have, and leave nothing on a disk
+    ("temp_store", "MEMORY"),
+];
+/// Those of the connection that writes: 64 MiB of pages at most, so that a batch seldom spills, and a log of 32 MiB.
+const WRITER: [(&str, &str); 2] = [("cache_size", "-65536"), ("wal_autocheckpoint", "8192")];
+
+/// An open file.
+#[derive(Clone)]
+pub(crate) struct Sqlite {
+    pub writer: SqlitePool,
+    pub readers: SqlitePool,
+    file: PathBuf,
+    opened: Arc<OpenedFiles>,
+    /// Keeps the file open when another connection is thrown away: SQLite removes the log with the last connection, and a log that is
+    /// made anew looks like one that was replaced.
+    keeper: Arc<Mutex<Option<SqliteConnection>>>,
+    closing: Arc<AtomicBool>,
+}
+
+impl Sqlite {
+    /// Opens a file, or makes it.
+    pub async fn open(file: &Path) -> Result<Self, sqlx::Error> {
+        let mut keeper = options(file).create_if_missing(true).connect().await?;
+        // opens the log
+        sqlx::query("SELECT COUNT(*) FROM sqlite_schema").execute(&mut keeper).await?;
+        let opened = Arc::new(OpenedFiles::of(file)?);
+        let pool = |connections| {
+            let opened = Arc::clone(&opened);
+            let pool = SqlitePoolOptions::new().max_connections(connections).min_connections(connections);
+            // a connection that is opened later must not meet another file
+            pool.idle_timeout(None).max_lifetime(None).after_connect(move |_, _| {
+                let opened = Arc::clone(&opened);
+                Box::pin(async move { opened.check() })
+            })
+        };
+        let writing = WRITER.into_iter().fold(options(file), |options, (name, value)| options.pragma(name, value));
+        let writer = pool(1).after_release(|connection, _| Box::pin(async move { Ok(is_between_transactions(connection).await) }));
+        let writer = writer.connect_with(writing).await?;
+        let readers = pool(READERS).connect_with(options(file).read_only(true)).await?;
+        let (keeper, closing) = (Arc::new(Mutex::new(Some(keeper))), Arc::default());
+        Ok(Self { writer, readers, file: file.to_owned(), opened, keeper, closing })
+    }
+
+    /// Fails when a file of the database was removed or replaced. From then on nothing is written until the database is opened anew; what
+    /// was read before can still be read.
+    pub fn check_files(&self) -> Result<(), sqlx::Error> {
+        let checked = self.opened.check();
+        if checked.as_ref().is_err_and(|error| crate::Class::of(error) == crate::Class::Replaced) && !self.writer.is_closed() {
+            tracing::error!(file = %self.file.display(), "the database's file was removed or replaced; nothing is written any more");
+            // marked as closed at once; nobody has to wait for the rest
+            drop(self.writer.close());
+        }
+        checked
+    }
+
+    /// Fails when the volume has no space. A database that reuses its own pages takes small writes on a full volume for a long time.
+    pub async fn check_space(&self) -> Result<(), sqlx::Error> {
+        let mut path = self.file.clone().into_os_string();
+        path.push(".space");
+        let written = tokio::task::spawn_blocking(move || {
+            // beside the file, and gone before anybody looks
+            let written = fs::File::create(&path).and_then(|mut file| {
+                file.write_all(&[0x55; SPACE])?;
+                file.sync_data()
+            });
+            written.and(fs::remove_file(&path))
+        });
+        written.await.map_err(io::Error::other)?.map_err(sqlx::Error::Io)
+    }
+
+    /// Moves everything from the log into the database and empties the log.
+    pub async fn flush_log(&self) -> Result<(), sqlx::Error> {
+        self.check_files()?;
+        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&self.writer).await?;
+        Ok(())
+    }
+
+    /// Ends all connections. Everything is in the one file then.
+    pub async fn close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+        self.readers.close().await;
+        if let Some(keeper) = self.keeper.lock().await.take()
+            && let Err(error) = keeper.close().await
+        {
+            tracing::warn!(%error, "a connection to the database did not end well");
+        }
+        if !self.writer.is_closed()
+            && let Err(error) = self.flush_log().await
+        {
+            tracing::warn!(%error, "the database's log could not be emptied; it belongs to the file until the next start");
+        }
+        self.writer.close().await;
+    }
+
+    /// What SQLite finds when it reads every page and compares every index with its table. It reads on a connection of its own, beside
+    /// everybody else, and ends when the database is closed.
+    pub async fn damage(&self) -> Result<Vec<String>, sqlx::Error> {
+        self.check_files()?;
+        let mut connection = options(&self.file).read_only(true).connect().await?;
+        let closing = Arc::clone(&self.closing);
+        connection.lock_handle().await?.set_progress_handler(OPERATIONS, move || !closing.load(Ordering::Relaxed));
+        let damage = check_tables(&mut connection).await;
+        connection.close().await?;
+        damage
+    }
+}
+
+/// Whether the next transaction can be begun on this connection; else it is thrown away and replaced.
+///
+/// SQLite ends a transaction by itself when it fails badly, and then the driver's ROLLBACK fails and the driver thinks that it goes on. A BEGIN
+/// that fails may have begun one, and then the driver thinks that there is none. So SQLite is asked, by a ROLLBACK that has to be refused.
+async fn is_between_transactions(connection: &mut SqliteConnection) -> bool {
+    /// "cannot rollback - no transaction is active"
+    const NONE: &str = "1";
+    let is_none = match sqlx::query("ROLLBACK").execute(&mut *connection).await {
+        Err(sqlx::Error::Database(error)) => error.code().is_some_and(|code| code == NONE),
+        _ => false,
+    };
+    is_none && !connection.is_in_transaction()
+}
+
+/// How many operations SQLite does between two looks whether it shall stop.
+const OPERATIONS: i32 = 10_000;
+/// How much of the damage of one table is named.
+const NAMED: usize = 10;
+
+/// Table by table, so that the log can be emptied between two of them.
+async fn check_tables(connection: &mut SqliteConnection) -> Result<Vec<String>, sqlx::Error> {
+    const TABLES: &str = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name";
+    let tables: Vec<String> = sqlx::query_scalar(TABLES).fetch_all(&mut *connection).await?;
+    let mut damage = Vec::new();
+    for table in tables {
+        let text = format!("PRAGMA integrity_check(\"{}\")", table.replace('"', "\"\""));
+        let found: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(text)).persistent(false).fetch_all(&mut *connection).await?;
+        damage.extend(found.into_iter().filter(|line| line != "ok").take(NAMED).map(|line| format!("{table}: {line}")));
+    }
+    Ok(damage)
+}
+
+fn options(file: &Path) -> SqliteConnectOptions {
+    let options = SqliteConnectOptions::new()
+        .filename(file)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(BUSY)
+        .foreign_keys(true);
+    EVERY.into_iter().fold(options, |options, (name, value)| options.pragma(name, value))
+}

@@ -1,0 +1,261 @@
+//! Whether a service can store what it is given, and why not: for its readiness, its metric, its report to the operator, and its callers.
+//!
+//! A service that cannot write says so and goes on reading. Its database is tried by a small write every few seconds, and what fails in
+//! calls counts at once. Nobody has to restart it: the next write that succeeds makes it able again.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use prometheus::{IntGauge, Registry};
+use tokio_util::sync::CancellationToken;
+use tsujiban_core::clock::Clock;
+use tsujiban_proto::error::{Kind, ServiceError};
+use tsujiban_proto::lifecycle::v1::Writing;
+use tsujiban_proto::time::to_wire;
+
+use crate::health::Health;
+use crate::jobs::repeat;
+
+/// The reason of a refusal while nothing can be written.
+pub const CANNOT_WRITE: &str = "CANNOT_WRITE";
+/// How often the database is tried, and how long one try may take: together less than the minute within which the service is not ready.
+const EVERY: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(15);
+
+/// What a service writes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The database takes no write.
+    Database,
+    /// The database takes writes, and what it holds is malformed.
+    Integrity,
+    /// The object storage takes no object. Its outage alone leaves the service ready: it can still say what became of each call.
+    Storage,
+}
+
+/// What keeps a service from writing, place by place. Pure: what it is told it remembers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Obstacles {
+    database: Option<String>,
+    integrity: Option<String>,
+    storage: Option<String>,
+    since: Timestamp,
+}
+
+impl Obstacles {
+    const fn none(since: Timestamp) -> Self {
+        Self { database: None, integrity: None, storage: None, since }
+    }
+
+    /// Notes what was found, and answers whether that changes anything. `since` changes only with the ability.
+    fn note(&mut self, place: Place, found: Option<String>, now: Timestamp) -> bool {
+        let was_able = self.is_able();
+        let known = match place {
+            Place::Database => &mut self.database,
+            Place::Integrity => &mut self.integrity,
+            Place::Storage => &mut self.storage,
+        };
+        if *known == found {
+            return false;
+        }
+        *known = found;
+        if self.is_able() != was_able {
+            self.since = now;
+        }
+        true
+    }
+
+    const fn is_able(&self) -> bool {
+        self.is_ready() && self.storage.is_none()
+    }
+
+    const fn is_ready(&self) -> bool {
+        self.database.is_none() && self.integrity.is_none()
+    }
+
+    /// The worst first. Empty when there is none.
+    fn reason(&self) -> String {
+        [&self.integrity, &self.database, &self.storage].into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// Whether a service can write. Clones are the same one.
+#[derive(Clone)]
+pub struct WriteState {
+    obstacles: Arc<Mutex<Obstacles>>,
+    clock: Arc<dyn Clock>,
+    writable: IntGauge,
+}
+
+impl WriteState {
+    /// Able until something fails. `prefix` begins the metric's name, such as `tsujiban_backup`. Fails when the registry has the metric already.
+    pub fn new(prefix: &str, registry: &Registry, clock: Arc<dyn Clock>) -> Result<Self, prometheus::Error> {
+        let writable = IntGauge::new(
+            format!("{prefix}_writable"),
+            "1 while the service can store what it is given: its database, and objects where it puts them; the log and the report say why not.",
+        )?;
+        registry.register(Box::new(writable.clone()))?;
+        writable.set(1);
+        Ok(Self { obstacles: Arc::new(Mutex::new(Obstacles::none(clock.now()))), clock, writable })
+    }
+
+    /// Something could not be written, for a reason that says what to do.
+    pub fn fails(&self, place: Place, reason: String) {
+        self.note(place, Some(reason));
+    }
+
+    /// Something was written.
+    pub fn works(&self, place: Place) {
+        self.note(place, None);
+    }
+
+    fn note(&self, place: Place, found: Option<String>) {
+        let mut obstacles = self.obstacles.lock().unwrap_or_else(PoisonError::into_inner);
+        if !obstacles.note(place, found, self.clock.now()) {
+            return;
+        }
+        self.writable.set(i64::from(obstacles.is_able()));
+        if obstacles.is_able() {
+            tracing::info!("the service can write again");
+        } else {
+            tracing::error!(reason = obstacles.reason(), ready = obstacles.is_ready(), "the service cannot write");
+        }
+    }
+
+    /// Whether the service is ready, as far as writing goes.
+    pub fn is_ready(&self) -> bool {
+        self.obstacles.lock().unwrap_or_else(PoisonError::into_inner).is_ready()
+    }
+
+    /// Whether the storage took the newest object.
+    pub fn storage_works(&self) -> bool {
+        self.obstacles.lock().unwrap_or_else(PoisonError::into_inner).storage.is_none()
+    }
+
+    /// Refuses a call that would have to write to the database, before it does anything outside of it. A storage that fails is tried again.
+    pub fn check(&self) -> Result<(), ServiceError> {
+        let obstacles = self.obstacles.lock().unwrap_or_else(PoisonError::into_inner);
+        if obstacles.is_ready() {
+            return Ok(());
+        }
+        let message = format!("nothing can be stored at the moment, so nothing was: {}", obstacles.reason());
+        Err(ServiceError::new(Kind::Unavailable, CANNOT_WRITE, message))
+    }
+
+    /// What the operator is told.
+    pub fn report(&self) -> Writing {
+        let obstacles = self.obstacles.lock().unwrap_or_else(PoisonError::into_inner);
+        Writing { able: obstacles.is_able(), reason: obstacles.reason(), since: Some(to_wire(obstacles.since)) }
+    }
+}
+
+/// Tries to write every few seconds until `stop` is cancelled, and keeps the service's readiness in step. `try_write` answers why it failed.
+pub async fn follow<F>(state: &WriteState, health: &Health, stop: &CancellationToken, try_write: impl Fn() -> F)
+where
+    F: Future<Output = Result<(), String>>,
+{
+    repeat(stop, || async {
+        match tokio::time::timeout(DEADLINE, try_write()).await {
+            Ok(Ok(())) => state.works(Place::Database),
+            Ok(Err(reason)) => state.fails(Place::Database, reason),
+            Err(_) => state
+                .fails(Place::Database, format!("the database did not take a write within {} s; it is tried again", DEADLINE.as_secs())),
+        }
+        health.set_writable(state.is_ready()).await;
+        EVERY
+    })
+    .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use tsujiban_core::clock::ManualClock;
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn readiness_and_ability_follow_from_what_was_found() {
+        let mut obstacles = Obstacles::none(at(0));
+        // what was found, at which second; then ready, able, since when, and why not
+        let table = [
+            (Place::Storage, Some("no route"), 1, (true, false, 1, "no route")),
+            (Place::Database, Some("full"), 2, (false, false, 1, "full; no route")),
+            (Place::Storage, None, 3, (false, false, 1, "full")),
+            (Place::Integrity, Some("malformed"), 4, (false, false, 1, "malformed; full")),
+            (Place::Database, None, 5, (false, false, 1, "malformed")),
+            (Place::Integrity, None, 6, (true, true, 6, "")),
+        ];
+        for (place, found, second, (ready, able, since, reason)) in table {
+            assert!(obstacles.note(place, found.map(str::to_owned), at(second)));
+            assert!(!obstacles.note(place, found.map(str::to_owned), at(99)), "the same again changes nothing");
+            let seen = (obstacles.is_ready(), obstacles.is_able(), obstacles.since, obstacles.reason());
+            assert_eq!(seen, (ready, able, at(since), reason.to_owned()), "{second}");
+        }
+    }
+
+    fn state() -> (WriteState, Arc<ManualClock>, Registry) {
+        let (clock, registry) = (Arc::new(ManualClock::new(at(100))), Registry::new());
+        (WriteState::new("tsujiban_backup", &registry, clock.clone()).unwrap(), clock, registry)
+    }
+
+    fn gauge(registry: &Registry) -> i64 {
+        registry.gather()[0].get_metric()[0].get_gauge().value() as i64
+    }
+
+    #[test]
+    fn callers_the_operator_and_the_metric_are_told() {
+        let (state, clock, registry) = state();
+        state.check().unwrap();
+        assert!(state.report().able && gauge(&registry) == 1);
+        clock.advance(jiff::SignedDuration::from_secs(5));
+        state.fails(Place::Storage, "the storage cannot be reached".into());
+        state.check().unwrap();
+        assert!(!state.storage_works() && state.is_ready() && gauge(&registry) == 0);
+        state.fails(Place::Database, "the disk is full".into());
+        let refused = state.check().unwrap_err();
+        assert_eq!((refused.kind, refused.reason.as_str()), (Kind::Unavailable, CANNOT_WRITE));
+        assert!(refused.message.contains("the disk is full"), "{}", refused.message);
+        let report = state.report();
+        assert_eq!((report.able, report.since), (false, Some(to_wire(at(105)))));
+        assert_eq!(report.reason, "the disk is full; the storage cannot be reached");
+        state.works(Place::Database);
+        state.works(Place::Storage);
+        assert!(state.report().able && gauge(&registry) == 1);
+    }
+
+    /// Within a minute not ready, and ready again by itself; also when the database does not answer at all.
+    #[tokio::test(start_paused = true)]
+    async fn readiness_follows_within_a_minute() {
+        for hangs in [false, true] {
+            let (state, _, _) = state();
+            let (health, stop) = (Health::new(), CancellationToken::new());
+            health.set_accepting(true).await;
+            let works = Arc::new(std::sync::atomic::AtomicBool::new(true));
+            let job = tokio::spawn({
+                let (state, health, stop, works) = (state.clone(), health.clone(), stop.clone(), works.clone());
+                async move {
+                    let try_write = || async {
+                        match works.load(std::sync::atomic::Ordering::SeqCst) {
+                            true => Ok(()),
+                            false if hangs => std::future::pending().await,
+                            false => Err("the disk is full".into()),
+                        }
+                    };
+                    follow(&state, &health, &stop, try_write).await;
+                }
+            });
+            for able in [true, false, true] {
+                works.store(able, std::sync::atomic::Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_secs(60)).await;
+                assert_eq!((health.is_ready(), state.is_ready()), (able, able), "hangs: {hangs}");
+            }
+            stop.cancel();
+            job.await.unwrap();
+        }
+    }
+}
