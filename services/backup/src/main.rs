@@ -48,7 +48,7 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     // it outlives the last call by as long as that takes to be written down
     let last = CancellationToken::new();
     let delivery = delivery.map(|delivery| tokio::spawn(delivery.run(last.clone())));
-    let jobs = tokio::spawn(jobs::run(Arc::clone(&backup), args.keys.clone(), stop.clone()));
+    let jobs = tokio::spawn(jobs::run(Arc::clone(&backup), args.keys.clone(), args.scrub_period_days, stop.clone()));
     let served = server::serve(&args.server, rpc::routes(&backup), guard, Health::new(), stop.clone()).await;
     stop.cancel();
     jobs.await?;

@@ -5,19 +5,23 @@
 const POSTGRES: bool = false;
 
 mod canary;
+mod compare;
 mod crowd;
+mod damage;
 mod erasure;
 mod export;
 mod forgetting;
 mod intake;
 mod isolation;
 mod keys;
+mod keytable;
 mod lives;
 mod past;
 mod reading;
 mod rebuild;
 mod recovery;
 mod retention;
+mod scrub;
 mod sealed;
 mod stage;
 mod start;
