@@ -178,7 +178,8 @@ impl Backup {
             shrunk: false,
             damaged: true,
         };
-        Ok(self.catalogue.list_damaged_snapshot(&row).await?)
+        self.catalogue.list_damaged_snapshot(&row).await?;
+        self.tell_newest_damaged(&row).await
     }
 }
 

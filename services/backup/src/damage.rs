@@ -80,7 +80,16 @@ impl Backup {
             return self.found_damaged(damaged, &whose).await.map(drop);
         }
         let whose = Whose { group: Some(row.group.clone()), device: Some(row.device.clone()), snapshot: Some(row.id.clone()) };
-        if self.found_damaged(damaged, &whose).await? && !self.catalogue.has_attempt(&row.device).await? {
+        if self.found_damaged(damaged, &whose).await? {
+            self.tell_newest_damaged(row).await?;
+        }
+        Ok(())
+    }
+
+    /// A device of which no attempt is known, as after the loss of a catalogue, has none that could be told again.
+    pub(crate) async fn tell_newest_damaged(&self, row: &SnapshotRow) -> Result<()> {
+        let newest = self.catalogue.newest_snapshot(&row.device).await?;
+        if newest.is_some_and(|newest| newest.id == row.id) && !self.catalogue.has_attempt(&row.device).await? {
             self.note_last_sighting(row).await?;
         }
         Ok(())
@@ -94,7 +103,7 @@ impl Backup {
         Ok(())
     }
 
-    /// After the loss of a catalogue no attempt of the device is known: the last one that is, is the last sighting.
+    /// Notes the last sighting of a snapshot as the attempt that it was.
     async fn note_last_sighting(&self, row: &SnapshotRow) -> Result<()> {
         let Some(group) = self.catalogue.group(&row.group).await? else { return Ok(()) };
         let Ok(group) = self.open_group(group).await else { return Ok(()) };

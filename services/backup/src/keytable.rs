@@ -172,6 +172,7 @@ fn reason(found: &Found, state: &KeyTableState, opened_by: &BTreeSet<KeyId>) -> 
         Found::Foreign(_) => Some("foreign"),
         Found::Unopened { .. } => Some("unopened"),
         Found::Read(read) if read.table.generation < state.copied => Some("older"),
+        Found::Read(read) if !read.records_erasures => None, // an earlier version wrote it
         Found::Read(read) if read.table.generation == state.generation && read.opened_by == *opened_by => Some("different"),
         Found::Missing | Found::Read(_) => None,
     }

@@ -155,10 +155,10 @@ impl Backup {
 
     /// What the service holds of one group, or of all.
     pub async fn holdings(&self, of: Option<&GroupId>) -> Result<Vec<Holding>> {
-        let mut holdings = Vec::new();
+        let (mut holdings, mut damaged) = (Vec::new(), self.catalogue.damage().await?);
         for row in self.catalogue.groups(of).await? {
             let held = self.catalogue.use_of_group(&row.incarnation).await?;
-            let damage = self.catalogue.damage(Some(&row.incarnation)).await?;
+            let damage = damaged.remove(&Some(row.incarnation.clone())).unwrap_or_default();
             holdings.push(Holding { row, held, damage });
         }
         Ok(holdings)
@@ -166,7 +166,7 @@ impl Backup {
 
     /// What is damaged of what belongs to no group.
     pub async fn shared_damage(&self) -> Result<Damage> {
-        Ok(self.catalogue.damage(None).await?)
+        Ok(self.catalogue.damage().await?.remove(&None).unwrap_or_default())
     }
 
     /// The epoch keys that wrap something: data keys, or the key of the operations that wait for the history.

@@ -1,5 +1,7 @@
 //! What was found damaged, until it is sound again or gone.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use tsujiban_core::id::{IncarnationId, SnapshotId};
 use tsujiban_database::{Columns, on, transaction};
@@ -8,7 +10,7 @@ use super::{Catalogue, CatalogueError, row};
 use crate::damage::{Damaged, Whose};
 
 /// How many names of what is damaged are told.
-const TOLD: i64 = 10;
+const TOLD: usize = 10;
 
 /// Something damaged, or healed and not yet recorded as such.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,25 +96,23 @@ impl Catalogue {
         })
     }
 
-    /// What is damaged of an incarnation of a group; what concerns all groups for `None`.
-    pub async fn damage(&self, group: Option<&IncarnationId>) -> Result<Damage, CatalogueError> {
-        let (count, names) = match group {
-            Some(_) => (
-                "SELECT COUNT(*) AS damaged FROM damage WHERE healed_at IS NULL AND group_incarnation = $1",
-                "SELECT name FROM damage WHERE healed_at IS NULL AND group_incarnation = $1 ORDER BY name LIMIT $2",
-            ),
-            None => (
-                "SELECT COUNT(*) AS damaged FROM damage WHERE healed_at IS NULL AND group_incarnation IS NULL AND COALESCE($1, '') = ''",
-                "SELECT name FROM damage WHERE healed_at IS NULL AND group_incarnation IS NULL AND COALESCE($1, '') = ''
-                     ORDER BY name LIMIT $2",
-            ),
-        };
-        let group = group.map(IncarnationId::as_str);
-        on!(self.database.reads(), p => {
-            let count = row::count(&sqlx::query(count).bind(group).fetch_one(p).await?, "damaged")?;
-            let names = sqlx::query(names).bind(group).bind(TOLD).fetch_all(p).await?;
-            Ok(Damage { count, names: names.iter().map(|row| row::text(row, "name")).collect::<Result<_, _>>()? })
-        })
+    /// What is damaged, by the incarnation of the group that it belongs to; under `None` what concerns all groups.
+    pub async fn damage(&self) -> Result<BTreeMap<Option<IncarnationId>, Damage>, CatalogueError> {
+        let text = "SELECT group_incarnation, name FROM damage WHERE healed_at IS NULL ORDER BY name";
+        let rows: Vec<(Option<IncarnationId>, String)> = on!(self.database.reads(), p => {
+            let rows = sqlx::query(text).fetch_all(p).await?;
+            let read = |row| Ok::<_, CatalogueError>((row::parsed_or_none(row, "group_incarnation")?, row::text(row, "name")?));
+            rows.iter().map(read).collect::<Result<_, _>>()?
+        });
+        let mut damage: BTreeMap<_, Damage> = BTreeMap::new();
+        for (group, name) in rows {
+            let known = damage.entry(group).or_default();
+            known.count += 1;
+            if known.names.len() < TOLD {
+                known.names.push(name);
+            }
+        }
+        Ok(damage)
     }
 
     /// How much is damaged.
