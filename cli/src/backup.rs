@@ -9,19 +9,24 @@ use tokio_stream::StreamExt;
 use tsujiban_proto::backup::v1::{RebuildCatalogueRequest, RebuildCatalogueResponse};
 
 use crate::failure::Failure;
-use crate::output::{Answer, Format, Verdict};
+use crate::output::{Answer, Format, Verdict, escape_line};
 use crate::progress::Progress;
 use crate::service::Service;
 
-/// Rebuilds the catalogue from the storage.
+/// What a rebuild came to.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Rebuilt {
+    objects: u64,
+    snapshots: u64,
+    unreadable: u64,
+    damaged: u64,
+    damaged_names: Vec<String>,
+    done: bool,
+}
+
+/// Rebuilds the catalogue from the storage. Damage is an answer, not a failure.
 pub async fn rebuild(service: &Service, format: Format) -> Result<Answer, Failure> {
-    #[derive(Serialize)]
-    struct Rebuilt {
-        objects: u64,
-        snapshots: u64,
-        unreadable: u64,
-        done: bool,
-    }
     let mut states = service.backup().rebuild_catalogue(service.request(RebuildCatalogueRequest {}).await?).await?.into_inner();
     let mut progress = Progress::on_stderr();
     let mut last = RebuildCatalogueResponse::default();
@@ -30,13 +35,42 @@ pub async fn rebuild(service: &Service, format: Format) -> Result<Answer, Failur
         progress.say(&format!("{} objects read, {} snapshots found", last.objects, last.snapshots));
     }
     drop(progress);
-    let RebuildCatalogueResponse { objects, snapshots, unreadable, done } = last;
-    let answer = Answer::new(format, &Rebuilt { objects, snapshots, unreadable, done }, |rebuilt| {
-        let end = if rebuilt.done { "The catalogue is rebuilt" } else { "The rebuild ended early; run it again" };
-        format!(
-            "{end}: {} objects read, {} snapshots found, {} unreadable (such as those of erased devices).\n",
-            rebuilt.objects, rebuilt.snapshots, rebuilt.unreadable
-        )
-    })?;
-    Ok(answer.with(if done { Verdict::Good } else { Verdict::Failed }))
+    let RebuildCatalogueResponse { objects, snapshots, unreadable, done, damaged, damaged_names } = last;
+    let answer = Answer::new(format, &Rebuilt { objects, snapshots, unreadable, damaged, damaged_names, done }, text)?;
+    Ok(answer.with(match (done, damaged) {
+        (false, _) => Verdict::Failed,
+        (true, 0) => Verdict::Good,
+        (true, _) => Verdict::Damaged,
+    }))
+}
+
+fn text(rebuilt: &Rebuilt) -> String {
+    let Rebuilt { objects, snapshots, unreadable, damaged, damaged_names, done } = rebuilt;
+    let end = if *done { "The catalogue is rebuilt" } else { "The rebuild ended early; run it again" };
+    let mut text =
+        format!("{end}: {objects} objects read, {snapshots} snapshots found, {unreadable} unreadable (such as those of erased devices).\n");
+    if *damaged > 0 {
+        text.push_str(&format!("{damaged} DAMAGED. They are kept; the next backup of a device stores its config anew:\n"));
+        for name in damaged_names {
+            text.push_str(&format!("  {}\n", escape_line(name)));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damage_is_named() {
+        let names = vec!["object v1/a/b/c".to_owned(), "object v1/a/b/d".to_owned()];
+        let rebuilt = Rebuilt { objects: 5, snapshots: 3, unreadable: 2, damaged: 2, damaged_names: names, done: true };
+        insta::assert_snapshot!(text(&rebuilt), @r"
+        The catalogue is rebuilt: 5 objects read, 3 snapshots found, 2 unreadable (such as those of erased devices).
+        2 DAMAGED. They are kept; the next backup of a device stores its config anew:
+          object v1/a/b/c
+          object v1/a/b/d
+        ");
+    }
 }

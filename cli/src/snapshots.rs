@@ -133,10 +133,18 @@ fn table(snapshots: &[Snapshot]) -> String {
             snapshot.sightings.to_string(),
             bytes(snapshot.bytes),
             jst(snapshot.locked_until),
-            if snapshot.shrunk { "shrunk".to_owned() } else { String::new() },
+            note(snapshot).to_owned(),
         ]);
     }
     table.render()
+}
+
+fn note(snapshot: &Snapshot) -> &'static str {
+    match (snapshot.damaged, snapshot.shrunk) {
+        (true, _) => "DAMAGED",
+        (false, true) => "shrunk",
+        (false, false) => "",
+    }
 }
 
 #[cfg(test)]
@@ -157,13 +165,15 @@ mod tests {
             bytes: 153_000,
             stored_bytes: 12_000,
             shrunk: number == 1,
+            damaged: number == 3,
         }
     }
 
     #[test]
     fn a_list_is_aligned() {
-        insta::assert_snapshot!(table(&[snapshot(2, "JN-2"), snapshot(1, "JN-10")]), @r"
+        insta::assert_snapshot!(table(&[snapshot(3, "JN-2"), snapshot(2, "JN-2"), snapshot(1, "JN-10")]), @r"
         SNAPSHOT                          DEVICE  SERIAL  TAKEN                      LAST SEEN                  SEEN      SIZE  LOCKED UNTIL  NOTE
+        03030303030303030303030303030303  東京-1  JN-2    2026-11-23T11:00:00+09:00  2026-11-24T11:00:00+09:00     2  153.0 kB  -             DAMAGED
         02020202020202020202020202020202  東京-1  JN-2    2026-11-23T11:00:00+09:00  2026-11-24T11:00:00+09:00     2  153.0 kB  -             -
         01010101010101010101010101010101  東京-1  JN-10   2026-11-23T11:00:00+09:00  2026-11-24T11:00:00+09:00     2  153.0 kB  -             shrunk
         ");
@@ -184,7 +194,8 @@ mod tests {
           "lockedUntil": null,
           "bytes": 153000,
           "storedBytes": 12000,
-          "shrunk": true
+          "shrunk": true,
+          "damaged": false
         }
         "#);
     }

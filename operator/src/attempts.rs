@@ -61,6 +61,8 @@ pub struct Stored {
     pub seen_at: Timestamp,
     pub bytes: i64,
     pub shrunk: bool,
+    /// Whether the storage does not have any more what was stored.
+    pub damaged: bool,
 }
 
 impl Record {
@@ -78,6 +80,7 @@ impl Record {
                 seen_at: from_wire(snapshot.seen_at.as_ref()?)?,
                 bytes: i64::try_from(snapshot.bytes).ok()?,
                 shrunk: snapshot.shrunk,
+                damaged: snapshot.damaged,
             })
         });
         Some(Self {

@@ -23,6 +23,7 @@ pub struct Snapshot {
     pub bytes: u64,
     pub stored_bytes: u64,
     pub shrunk: bool,
+    pub damaged: bool,
 }
 
 impl From<backup::Snapshot> for Snapshot {
@@ -41,6 +42,7 @@ impl From<backup::Snapshot> for Snapshot {
             bytes: snapshot.bytes,
             stored_bytes: snapshot.stored_bytes,
             shrunk: snapshot.shrunk,
+            damaged: snapshot.damaged,
         }
     }
 }

@@ -147,6 +147,10 @@ pub enum StoreError {
     NotFound { key: String },
     #[error("the storage has an object {key} already")]
     AlreadyExists { key: String },
+    /// What came is not what was stored, and will not be the next time either. A body that was cut on its way is
+    /// [`StoreError::Unreachable`].
+    #[error("object {key} is damaged: {detail}")]
+    Damaged { key: String, detail: String },
     #[error("the storage refused {what} of {key}: {detail}")]
     Refused { what: &'static str, key: String, detail: String },
     #[error("the storage cannot be reached for {what} of {key}: {detail}")]

@@ -1,3 +1,5 @@
+mod damage;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -22,6 +24,8 @@ struct State {
     objects: BTreeMap<String, Vec<Stored>>,
     last_version: u64,
     outage: Option<String>,
+    /// As a storage that keeps no checksums: it hands out what is damaged.
+    without_checksums: bool,
 }
 
 #[derive(Clone)]
@@ -29,6 +33,8 @@ struct Stored {
     version: Version,
     body: Bytes,
     lock: Option<LockUntil>,
+    /// Whether the body is not the one that was stored.
+    damaged: bool,
 }
 
 impl Memory {
@@ -72,7 +78,7 @@ impl Memory {
         }
         state.last_version += 1;
         let version = Version(format!("{:016}", state.last_version));
-        state.objects.entry(key.to_owned()).or_default().push(Stored { version: version.clone(), body, lock });
+        state.objects.entry(key.to_owned()).or_default().push(Stored { version: version.clone(), body, lock, damaged: false });
         Ok(version)
     }
 }
@@ -111,7 +117,13 @@ impl Objects for Memory {
     }
 
     async fn get(&self, key: &str, version: Option<&Version>) -> Result<Bytes, StoreError> {
-        self.reach("the reading", key)?.find(key, version).map(|stored| stored.body.clone())
+        let mut state = self.reach("the reading", key)?;
+        let without_checksums = state.without_checksums;
+        let stored = state.find(key, version)?;
+        if stored.damaged && !without_checksums {
+            return Err(StoreError::Damaged { key: key.to_owned(), detail: "it has another checksum than when it was stored".to_owned() });
+        }
+        Ok(stored.body.clone())
     }
 
     async fn set_lock(&self, key: &str, version: &Version, lock: LockUntil) -> Result<(), StoreError> {

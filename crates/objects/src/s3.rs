@@ -2,11 +2,14 @@
 
 mod connect;
 
+use std::error::Error;
+
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::{AggregatedBytes, ByteStream, DateTime};
 use aws_sdk_s3::types::{ObjectLockEnabled, ObjectLockMode, ObjectLockRetention, ObjectLockRetentionMode};
+use aws_smithy_checksums::body::validate::Error as Mismatch;
 use bytes::Bytes;
 use jiff::Timestamp;
 use tsujiban_core::error::chain;
@@ -93,11 +96,7 @@ impl Objects for S3 {
         let step = step("the reading", key);
         let request = self.client.get_object().bucket(&self.bucket).key(key).set_version_id(version.map(|v| v.0.clone()));
         let found = request.send().await.map_err(|e| step.failed(&e))?;
-        found.body.collect().await.map(AggregatedBytes::into_bytes).map_err(|error| StoreError::Unreachable {
-            what: step.what,
-            key: step.key,
-            detail: error.to_string(),
-        })
+        found.body.collect().await.map(AggregatedBytes::into_bytes).map_err(|error| step.unread(&error))
     }
 
     async fn set_lock(&self, key: &str, version: &Version, lock: LockUntil) -> Result<(), StoreError> {
@@ -159,6 +158,17 @@ fn step(what: &'static str, key: &str) -> Step {
 impl Step {
     fn odd(&self, detail: &str) -> StoreError {
         StoreError::Odd { what: self.what, key: self.key.clone(), detail: detail.to_owned() }
+    }
+
+    /// A body that came whole with another checksum than the storage keeps of it is damaged. Any other failure is the connection's.
+    fn unread(self, error: &(dyn Error + 'static)) -> StoreError {
+        let detail = chain(error);
+        let differs = std::iter::successors(Some(error), |&error| error.source()).any(<dyn Error>::is::<Mismatch>);
+        if differs {
+            StoreError::Damaged { key: self.key, detail }
+        } else {
+            StoreError::Unreachable { what: self.what, key: self.key, detail }
+        }
     }
 
     /// Told apart by status, since a HEAD's errors have no code: a 4xx is an answer that will be the same again; everything

@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Gateway {
     process: Child,
     endpoint: String,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Gateway {
@@ -54,7 +54,7 @@ impl Gateway {
             .spawn()
             .unwrap();
         let endpoint = if certificate.is_some() { format!("https://localhost:{port}") } else { format!("http://127.0.0.1:{port}") };
-        let gateway = Self { process, endpoint, _dir: dir };
+        let gateway = Self { process, endpoint, dir };
         let deadline = std::time::Instant::now() + PATIENCE;
         while tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_err() {
             assert!(std::time::Instant::now() < deadline, "versitygw does not answer on port {port}");
@@ -82,6 +82,11 @@ impl Gateway {
             .credentials_provider(credentials)
             .build();
         aws_sdk_s3::Client::from_conf(config)
+    }
+
+    /// The file in which the gateway keeps the newest version of an object.
+    pub fn file(&self, bucket: &str, key: &str) -> PathBuf {
+        self.dir.path().join("objects").join(bucket).join(key)
     }
 
     pub fn store(&self, bucket: &str, secret: &str) -> S3 {

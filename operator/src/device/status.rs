@@ -78,6 +78,10 @@ fn fresh(view: &View<'_>, status: &DeviceStatus) -> Verdict {
     let Some((plan, since)) = &view.found.plan else {
         return Verdict::unknown("NotScheduled", "the group's backup is not scheduled; see the Tenant");
     };
+    if let Some(newest) = view.found.record.as_ref().and_then(|record| record.newest.as_ref()).filter(|newest| newest.damaged) {
+        let next = "the next backup stores the config anew; tsujiban backup now does it at once";
+        return Verdict::fails("Damaged", format!("the newest snapshot {} is damaged in the storage: {next}", newest.id));
+    }
     // a window that closed before the device was declared, or before the plan was made, was never missed
     let expected_since = view.device.metadata.creation_timestamp.as_ref().map_or(*since, |created| created.0.max(*since));
     let last = status.last_backup.as_ref().map(|backup| backup.time.0);
@@ -132,7 +136,7 @@ fn last_backup(newest: &Stored) -> LastBackup {
         time: Time(whole_second(newest.seen_at)),
         bytes: newest.bytes,
         changed: newest.seen_at == newest.taken_at,
-        complete: true, // nothing else is ever stored
+        complete: !newest.damaged, // nothing else is ever stored
         shrunk: newest.shrunk,
     }
 }

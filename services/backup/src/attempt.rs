@@ -2,19 +2,20 @@
 
 use std::collections::HashMap;
 
+use tsujiban_core::error::chain;
 use tsujiban_core::id::IncarnationId;
 use tsujiban_core::outcome::Reason;
 use tsujiban_sealing::{Context, KeyError};
 use tsujiban_service::caller::GroupScope;
 use uuid::Uuid;
 
-use crate::catalogue::{AttemptRow, NewAttempt, SnapshotRow};
+use crate::catalogue::{AttemptRow, DeviceRow, NewAttempt, SnapshotRow};
+use crate::damage::{Damaged, Whose};
 use crate::device::{Declared, Details, Device, OpenGroup, open_device};
 use crate::error::{Error, Result};
-use crate::object::ObjectError;
 use crate::service::Backup;
 
-pub(crate) const MESSAGE: &str = "attempt message";
+const MESSAGE: &str = "attempt message";
 
 /// An attempt that stored nothing.
 pub struct Failed {
@@ -65,7 +66,6 @@ impl Backup {
         message: &str,
         idempotency_key: Option<String>,
     ) -> Result<()> {
-        let context = Context { class: MESSAGE, record: device.row.incarnation.as_str().as_bytes() };
         let attempt = NewAttempt {
             device: device.row.incarnation.clone(),
             group: group.incarnation().clone(),
@@ -73,11 +73,16 @@ impl Backup {
             time: self.now(),
             reason,
             changed: false,
-            sealed: group.key.seal(context, message.as_bytes(), &self.random)?,
+            sealed: self.seal_message(group, &device.row.incarnation, message)?,
             snapshot: None,
             idempotency_key,
         };
         Ok(self.catalogue.record_attempt(&attempt).await?)
+    }
+
+    pub(crate) fn seal_message(&self, group: &OpenGroup, device: &IncarnationId, message: &str) -> Result<Vec<u8>> {
+        let context = Context { class: MESSAGE, record: device.as_str().as_bytes() };
+        Ok(group.key.seal(context, message.as_bytes(), &self.random)?)
     }
 
     /// The newest attempts of all devices whose newest is after the cursor, oldest first, and the cursor to go on from.
@@ -92,14 +97,27 @@ impl Backup {
             }
             // a device or group that is erased at this moment has no outcome
             let Some(group) = groups.get(&device.group).and_then(Option::as_ref) else { continue };
-            let context = Context { class: MESSAGE, record: row.device.as_str().as_bytes() };
-            let message = String::from_utf8(group.key.open(context, &row.sealed)?.to_vec());
-            let message = message.map_err(|_| ObjectError::Contents("the message of an attempt cannot be read"))?;
-            let newest = self.catalogue.newest_snapshot(&row.device).await?;
-            let details = open_device(group, device)?.details;
-            outcomes.push(Outcome { row, group: group.row.group.clone(), details, message, newest });
+            match self.outcome(group, device, row).await {
+                Ok(outcome) => outcomes.push(outcome),
+                // one that is damaged hides no other one
+                Err(Error::Damaged(damaged)) => {
+                    let whose = Whose { group: Some(group.incarnation().clone()), ..Whose::default() };
+                    self.found_damaged(&damaged, &whose).await?;
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok((outcomes, next))
+    }
+
+    async fn outcome(&self, group: &OpenGroup, device: DeviceRow, row: AttemptRow) -> Result<Outcome> {
+        let context = Context { class: MESSAGE, record: row.device.as_str().as_bytes() };
+        let damaged = |detail: String| Damaged { name: format!("the newest attempt of device {}", row.device), detail };
+        let message = group.key.open(context, &row.sealed).map_err(|error| damaged(error.to_string()))?;
+        let message = String::from_utf8(message.to_vec()).map_err(|_| damaged("its message cannot be read".to_owned()))?;
+        let newest = self.catalogue.newest_snapshot(&row.device).await?;
+        let details = open_device(group, device)?.details;
+        Ok(Outcome { row, group: group.row.group.clone(), details, message, newest })
     }
 
     async fn group_if_there(&self, incarnation: &IncarnationId) -> Result<Option<OpenGroup>> {
@@ -107,6 +125,11 @@ impl Backup {
         match self.open_group(row).await {
             Ok(group) => Ok(Some(group)),
             Err(Error::Key(KeyError::Destroyed)) => Ok(None),
+            // one group that cannot be opened hides the outcomes of no other one
+            Err(error @ (Error::Key(_) | Error::Damaged(_))) => {
+                tracing::error!(group = %incarnation, error = chain(&error), "a group cannot be opened; outcomes of its devices are not told");
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }

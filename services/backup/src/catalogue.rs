@@ -2,28 +2,45 @@
 //!
 //! It knows rows and no secrets: whatever a customer typed arrives here sealed, and keys arrive wrapped.
 
+/// Text that reads snapshots, each with whether it is damaged.
+macro_rules! snapshots {
+    ($which:literal) => {
+        concat!(
+            "SELECT snapshots.*, EXISTS (SELECT 1 FROM damage WHERE damage.snapshot = snapshots.id AND damage.healed_at IS NULL) AS damaged ",
+            $which
+        )
+    };
+}
+
 mod attempts;
+mod damage;
 mod devices;
 mod erasure;
+mod erasures;
 mod groups;
 mod keys;
 mod lives;
 mod meta;
 mod row;
 mod snapshots;
+mod uploads;
 
 use sqlx::migrate::MigrateError;
-use tsujiban_database::{Class, Database, Failure, Migrations, is_unavailable};
+use tsujiban_database::{Class, Database, Failure, Migrations, is_unavailable, on};
 
 pub use attempts::{Answered, AttemptRow, NewAttempt};
+pub use damage::{Damage, DamageRow};
 pub use devices::DeviceRow;
 pub use erasure::{Due, Erased, LeftoverRow};
+pub use erasures::ErasureRow;
 pub use groups::{GroupRow, GroupState, GroupUse};
 pub use keys::{KeyRow, KeyTableState};
 pub use meta::Meta;
 pub use snapshots::SnapshotRow;
 
 static MIGRATIONS: Migrations = Migrations { sqlite: sqlx::migrate!("./migrations"), postgres: sqlx::migrate!("./migrations") };
+/// Tables that version 0.1.0, to which one may go back, does not know.
+static ADDITIONS: &str = include_str!("../schema/additions.sql");
 
 /// Why the catalogue could not answer.
 #[derive(Debug, thiserror::Error)]
@@ -83,8 +100,11 @@ impl Catalogue {
     /// Brings the tables to this version.
     pub async fn open(database: Database) -> Result<Self, CatalogueError> {
         database.migrate(&MIGRATIONS).await?;
+        on!(database.writes(), p => sqlx::raw_sql(ADDITIONS).execute(p).await.map(drop))?;
         // every attempt has the cursor after all others', and every key raises the generation of the key table
-        Ok(Self { database: database.taking_turns() })
+        let catalogue = Self { database: database.taking_turns() };
+        catalogue.record_past_erasures().await?;
+        Ok(catalogue)
     }
 
     /// Ends all connections, so that a file is whole.

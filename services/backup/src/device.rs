@@ -7,6 +7,7 @@ use tsujiban_sealing::{Context, DataKey};
 use tsujiban_service::caller::GroupScope;
 
 use crate::catalogue::{DeviceRow, GroupRow, GroupState};
+use crate::damage::Damaged;
 use crate::error::{Error, Result};
 use crate::keys;
 use crate::life::Life;
@@ -105,7 +106,7 @@ impl Backup {
     }
 
     pub(crate) async fn open_group(&self, row: GroupRow) -> Result<OpenGroup> {
-        let key = self.data_key(&row.key_id).await?;
+        let key = self.data_key(&row.key_id, &row.incarnation).await?;
         Ok(OpenGroup { row, key })
     }
 
@@ -198,8 +199,9 @@ impl Backup {
 }
 
 pub(crate) fn open_device(group: &OpenGroup, row: DeviceRow) -> Result<Device> {
-    let plain = group.key.open(Context { class: DETAILS, record: row.incarnation.as_str().as_bytes() }, &row.sealed)?;
-    let details = serde_json::from_slice(&plain).map_err(|_| crate::object::ObjectError::Contents("a device cannot be read"))?;
+    let plain = group.key.open(Context { class: DETAILS, record: row.incarnation.as_str().as_bytes() }, &row.sealed);
+    let plain = plain.map_err(|error| Damaged::device(&row.incarnation, error.to_string()))?;
+    let details = serde_json::from_slice(&plain).map_err(|_| Damaged::device(&row.incarnation, "it cannot be read"))?;
     Ok(Device { row, details, life: None })
 }
 

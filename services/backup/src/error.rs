@@ -8,6 +8,7 @@ use tsujiban_sealing::{KeyError, SealingError};
 use tsujiban_service::history::spool::SpoolKeyError;
 
 use crate::catalogue::CatalogueError;
+use crate::damage::Damaged;
 use crate::object::ObjectError;
 
 /// What to do about a database that is malformed.
@@ -29,6 +30,8 @@ pub enum Error {
     Spool(#[from] SpoolKeyError),
     #[error(transparent)]
     Object(#[from] ObjectError),
+    #[error(transparent)]
+    Damaged(#[from] Damaged),
 }
 
 impl From<SealingError> for Error {
@@ -58,7 +61,9 @@ impl From<Error> for ServiceError {
             Error::Catalogue(ended @ CatalogueError::LifeEnded) => {
                 return Self::new(Kind::Precondition, DEVICE_ERASED, format!("{ended}; leave it out, and list the Devices again"));
             }
-            Error::Store(StoreError::NotFound { .. }) | Error::Object(_) => (Kind::DataLoss, "DAMAGED"),
+            Error::Store(StoreError::NotFound { .. } | StoreError::Damaged { .. }) | Error::Object(_) | Error::Damaged(_) => {
+                (Kind::DataLoss, "DAMAGED")
+            }
             Error::Store(_) => (Kind::Unavailable, "STORE"),
             Error::Catalogue(CatalogueError::Gone) | Error::Key(KeyError::Destroyed) => (Kind::NotFound, "ERASED"),
             Error::Catalogue(error) => match error.class() {
@@ -75,7 +80,7 @@ impl From<Error> for ServiceError {
         tracing::error!(reason, error = %chain, "a call failed");
         let advice = match kind {
             Kind::DataLoss if matches!(error, Error::Catalogue(_)) => WAY_OUT,
-            Kind::DataLoss => "verify the snapshot and tell the platform's staff",
+            Kind::DataLoss => "nothing was deleted; tell the platform's staff, who find what to do in docs/recovery.md",
             Kind::Unavailable => "nothing was stored; try again later",
             _ => "the service's log says more",
         };

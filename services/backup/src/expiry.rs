@@ -3,12 +3,16 @@
 //! It deletes versions, never by delete markers: what is deleted is gone. The storage has the last word; an object that turns
 //! out to be locked for longer than the catalogue knew stays, and the catalogue learns.
 
+use std::collections::HashSet;
+
 use jiff::{SignedDuration, Timestamp};
+use tsujiban_core::error::chain;
+use tsujiban_core::id::SnapshotId;
 use tsujiban_core::retention;
 use tsujiban_objects::{Entry, Head, StoreError, Version};
 
-use crate::catalogue::{Due, LeftoverRow};
-use crate::error::Result;
+use crate::catalogue::{Due, LeftoverRow, SnapshotRow};
+use crate::error::{Error, Result};
 use crate::life::REMEMBERED;
 use crate::metrics;
 use crate::object::{self, PREFIX, ids_of_key};
@@ -25,14 +29,41 @@ pub struct Expiry {
     pub leftovers: u64,
 }
 
+/// What failed of one object, so that the rest goes on. A storage or database that cannot be reached ends the run.
+#[derive(Default)]
+struct Failed(Option<Error>);
+
+impl Failed {
+    fn note<T>(&mut self, object: &str, done: Result<T>) -> Result<Option<T>> {
+        match done {
+            Ok(done) => Ok(Some(done)),
+            Err(error @ (Error::Store(StoreError::Unreachable { .. }) | Error::Catalogue(_))) => Err(error),
+            Err(error) => {
+                tracing::error!(object, error = chain(&error), "an object could not be dealt with; the others are");
+                self.0 = Some(error);
+                Ok(None)
+            }
+        }
+    }
+
+    /// The failure noted last, or else what was done.
+    fn or<T>(self, done: T) -> Result<T> {
+        self.0.map_or(Ok(done), Err)
+    }
+}
+
 impl Backup {
-    /// Deletes everything whose time has come.
+    /// Deletes everything whose time has come. Waits for the first comparison of catalogue and bucket since the start: a catalogue that
+    /// lacks the newest snapshot of a device would take an older one for it.
     pub async fn expire(&self) -> Result<Expiry> {
+        self.check_marker().await?;
+        self.ensure_compared().await?;
         let now = self.now();
         self.measure_overdue(now).await?;
         let done = Expiry { snapshots: self.expire_snapshots(now).await?, leftovers: self.expire_leftovers(now).await? };
         self.catalogue.forget_answers(now - ANSWERS).await?;
         self.catalogue.forget_erased_groups(now).await?;
+        self.catalogue.forget_erasures(now).await?;
         self.catalogue.forget_ended(now - REMEMBERED).await?;
         self.measure_overdue(now).await?;
         self.metrics.expired.inc_by(done.snapshots + done.leftovers);
@@ -49,69 +80,109 @@ impl Backup {
     }
 
     async fn expire_snapshots(&self, now: Timestamp) -> Result<u64> {
-        let (mut expired, mut after) = (0, String::new());
+        let (mut expired, mut after, mut failed) = (0, String::new(), Failed::default());
+        let mut read = HashSet::new();
         loop {
             let due = self.catalogue.snapshots_due(now, &after, BATCH).await?;
-            let Some(last) = due.last() else { return Ok(expired) };
+            let Some(last) = due.last() else { return failed.or(expired) };
             last.snapshot.id.as_str().clone_into(&mut after);
-            for Due { snapshot, newest } in due {
-                // a device that is in the catalogue lives: erasing takes it out
-                if !retention::expired(snapshot.seen_at, newest, now) {
-                    continue;
-                }
-                let object = object::object_key(&snapshot.group, &snapshot.device, &snapshot.id);
-                if let Some(until) = self.locked_until(&object, &snapshot.version, now).await? {
-                    self.catalogue.follow_lock(&snapshot.id, retention::last_sighting(until), until).await?;
-                    continue;
-                }
-                self.store.delete(&object, &snapshot.version).await?;
-                self.catalogue.forget_snapshot(&snapshot.id).await?;
-                expired += 1;
+            for due in due {
+                let object = object::object_key(&due.snapshot.group, &due.snapshot.device, &due.snapshot.id);
+                let done = self.expire_snapshot(&due, &object, now, &mut read).await;
+                expired += u64::from(failed.note(&object, done)?.unwrap_or(false));
             }
         }
+    }
+
+    /// Answers whether it was deleted.
+    async fn expire_snapshot(&self, due: &Due, object: &str, now: Timestamp, read: &mut HashSet<SnapshotId>) -> Result<bool> {
+        let Due { snapshot, spared } = due;
+        // a device that is in the catalogue lives: erasing takes it out
+        if !retention::expired(snapshot.seen_at, *spared, now) {
+            return Ok(false);
+        }
+        if let Some(until) = self.locked_until(object, &snapshot.version, now).await? {
+            self.catalogue.follow_lock(&snapshot.id, retention::last_sighting(until), until).await?;
+            return Ok(false);
+        }
+        if !snapshot.damaged && !self.keeps_another(snapshot, read).await? {
+            return Ok(false);
+        }
+        self.store.delete(object, &snapshot.version).await?;
+        self.catalogue.forget_snapshot(&snapshot.id).await?;
+        tracing::info!(object, "an expired snapshot was deleted for good");
+        Ok(true)
+    }
+
+    /// Whether the device has a newer snapshot that is known to be sound. One that was not read again lately is read now.
+    async fn keeps_another(&self, snapshot: &SnapshotRow, read: &mut HashSet<SnapshotId>) -> Result<bool> {
+        let Some(kept) = self.catalogue.newest_sound_snapshot(&snapshot.device).await? else { return Ok(false) };
+        if kept.id == snapshot.id {
+            return Ok(false);
+        }
+        if read.contains(&kept.id) || self.was_scrubbed(&kept).await? {
+            return Ok(true);
+        }
+        let is_sound = self.check_snapshot(&kept).await?;
+        if is_sound {
+            read.insert(kept.id);
+        }
+        Ok(is_sound)
     }
 
     async fn expire_leftovers(&self, now: Timestamp) -> Result<u64> {
-        let mut expired = 0;
+        let (mut expired, mut failed) = (0, Failed::default());
+        let mut after: Option<(Timestamp, String)> = None;
         loop {
-            let due = self.catalogue.leftovers_due(now, BATCH).await?;
-            if due.is_empty() {
-                return Ok(expired);
-            }
+            let due = self.catalogue.leftovers_due(now, after.as_ref(), BATCH).await?;
+            let Some(last) = due.last() else { return failed.or(expired) };
+            after = Some((last.locked_until, last.object.clone()));
             for leftover in due {
-                if let Some(until) = self.locked_until(&leftover.object, &leftover.version, now).await? {
-                    self.catalogue.note_leftover(&LeftoverRow { locked_until: until, ..leftover }).await?;
-                    continue;
-                }
-                self.store.delete(&leftover.object, &leftover.version).await?;
-                self.catalogue.forget_leftover(&leftover.object, &leftover.version).await?;
-                expired += 1;
+                let done = self.expire_leftover(&leftover, now).await;
+                expired += u64::from(failed.note(&leftover.object, done)?.unwrap_or(false));
             }
         }
     }
 
-    /// Deletes what nothing refers to, such as an object that was stored just before a crash, once its lock has run out. What
-    /// is being stored at this moment has its lock still before it. Delete markers go as well: they hide what is there.
+    async fn expire_leftover(&self, leftover: &LeftoverRow, now: Timestamp) -> Result<bool> {
+        if let Some(until) = self.locked_until(&leftover.object, &leftover.version, now).await? {
+            self.catalogue.note_leftover(&LeftoverRow { locked_until: until, ..leftover.clone() }).await?;
+            return Ok(false);
+        }
+        self.store.delete(&leftover.object, &leftover.version).await?;
+        self.catalogue.forget_leftover(&leftover.object, &leftover.version).await?;
+        tracing::info!(object = leftover.object, "what was left of something erased was deleted for good");
+        Ok(true)
+    }
+
+    /// Compares catalogue and bucket, which takes in what nothing refers to, such as an object that was stored just before a crash. Then
+    /// deletes delete markers, which hide what is there, and of snapshots in the catalogue other versions whose lock has run out. An
+    /// object that is in no catalogue, damaged or not, is never deleted here.
     pub async fn sweep(&self) -> Result<u64> {
+        self.compare().await?;
         let now = self.now();
-        let (mut swept, mut from) = (0, None);
+        let (mut swept, mut from, mut failed) = (0, None, Failed::default());
         loop {
             let page = self.store.list(PREFIX, from).await?;
             for Entry { key, version, delete_marker } in page.entries {
-                let known = match ids_of_key(&key) {
-                    Some(ids) => self.catalogue.knows_object(&key, ids.snapshot.as_str(), &version).await?,
-                    None => continue,
-                };
-                if !delete_marker && (known || !self.ran_out(&key, &version, now).await?) {
+                let Some(ids) = ids_of_key(&key) else { continue };
+                let goes = delete_marker
+                    || (self.catalogue.has_snapshot(&ids.snapshot).await?
+                        && !self.catalogue.knows_object(&key, ids.snapshot.as_str(), &version).await?
+                        && self.ran_out(&key, &version, now).await?);
+                if !goes {
                     continue;
                 }
-                self.store.delete(&key, &version).await?;
-                swept += 1;
+                let deleted = self.store.delete(&key, &version).await;
+                if failed.note(&key, deleted.map_err(Error::from))?.is_some() {
+                    tracing::warn!(object = key, %version, delete_marker, "deleted for good: nothing refers to it");
+                    swept += 1;
+                }
             }
             from = page.next;
             if from.is_none() {
                 self.metrics.expired.inc_by(swept);
-                return Ok(swept);
+                return failed.or(swept);
             }
         }
     }

@@ -36,8 +36,16 @@ struct Header {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Record {
-    Device { incarnation: IncarnationId, key: KeyId, details: Details },
+    Device {
+        incarnation: IncarnationId,
+        key: KeyId,
+        details: Details,
+    },
     Snapshot(SnapshotRecord),
+    /// Something that could not be exported, by its name.
+    Damaged {
+        name: String,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -98,7 +106,14 @@ impl Export {
                 let mut records = Vec::new();
                 for row in batch {
                     let (incarnation, key) = (row.incarnation.clone(), row.key_id.clone());
-                    records.push(Record::Device { incarnation, key, details: open_device(&self.group, row)?.details });
+                    records.push(match open_device(&self.group, row) {
+                        Ok(device) => Record::Device { incarnation, key, details: device.details },
+                        Err(Error::Damaged(damaged)) => {
+                            tracing::error!(name = damaged.name, "something damaged is left out of the export of a group, which names it");
+                            Record::Damaged { name: damaged.name }
+                        }
+                        Err(error) => return Err(error),
+                    });
                 }
                 self.frame(backup, &records).map(Some)
             }
@@ -209,6 +224,10 @@ impl Backup {
     /// Answers whether the record was missing and is back.
     async fn take_back(&self, group: &OpenGroup, record: Record) -> Result<bool> {
         match record {
+            Record::Damaged { name } => {
+                tracing::warn!(name, "the export of a group lacks something that was damaged");
+                Ok(false)
+            }
             Record::Device { incarnation, key, details } => {
                 if self.catalogue.key_of(&incarnation).await?.as_ref() != Some(&key) {
                     return Ok(false); // erased since
@@ -261,6 +280,7 @@ impl SnapshotRecord {
             stored_bytes,
             stable_mac,
             shrunk,
+            damaged: false,
         }
     }
 }

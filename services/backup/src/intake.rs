@@ -7,18 +7,20 @@ use tsujiban_core::driver::Driver;
 use tsujiban_core::id::SnapshotId;
 use tsujiban_core::outcome::Reason;
 use tsujiban_core::retention;
-use tsujiban_objects::StoreError;
+use tsujiban_objects::{StoreError, list_all};
 use tsujiban_proto::error::Kind;
-use tsujiban_sealing::{Context, DataKey};
+use tsujiban_sealing::DataKey;
 use tsujiban_service::caller::GroupScope;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::attempt::MESSAGE;
+use crate::adopt::Adopted;
 use crate::catalogue::{Answered, CatalogueError, LeftoverRow, NewAttempt, SnapshotRow};
+use crate::damage::Damaged;
 use crate::device::{Declared, Details, Device, Named, OpenGroup};
 use crate::error::{Error, Result};
-use crate::object::{self, Header, Meta};
+use crate::object::{self, Header, Meta, ObjectIds};
+use crate::reading::NOT_THERE;
 use crate::service::Backup;
 
 const STABLE: &str = "stable config";
@@ -84,14 +86,18 @@ impl Backup {
     }
 
     async fn store_or_see(&self, group: &OpenGroup, device: &Device, fetched: &Fetched) -> Result<Stored> {
-        let key = self.data_key(&device.row.key_id).await?;
+        let key = self.data_key(&device.row.key_id, &device.row.incarnation).await?;
         let stable_mac = stable_mac(&key, fetched.driver, &fetched.config);
+        let found = self.finish_upload(group, device).await?;
         let newest = self.catalogue.newest_snapshot(&device.row.incarnation).await?;
         let newest_id = newest.as_ref().map(|newest| newest.id.clone());
-        if let Some(newest) = newest.filter(|newest| newest.stable_mac == stable_mac) {
-            match self.see_again(group, device, fetched, &newest).await {
+        // in the place of a damaged one the config is stored anew, although it has not changed
+        if let Some(newest) = newest.filter(|newest| !newest.damaged && newest.stable_mac == stable_mac) {
+            // no call was answered of one that was found only now
+            let is_new = found.as_ref() == Some(&newest.id);
+            match self.see_again(group, device, fetched, &newest, is_new).await {
                 Err(Error::Store(StoreError::NotFound { key })) => {
-                    tracing::error!(object = key, "a snapshot has vanished from the storage; storing the config anew");
+                    self.found_damaged_snapshot(&newest, &Damaged::object(&key, NOT_THERE)).await?;
                 }
                 other => return other,
             }
@@ -100,8 +106,29 @@ impl Backup {
         self.store_new(group, device, fetched, &key, (id, stable_mac)).await
     }
 
-    async fn see_again(&self, group: &OpenGroup, device: &Device, fetched: &Fetched, newest: &SnapshotRow) -> Result<Stored> {
-        let attempt = self.succeeded(group, device, fetched, newest.id.clone(), false)?;
+    /// Takes in what an upload of the device left in the storage that did not end here: one whose answer was lost, or that could not be
+    /// recorded. So no try leaves an object behind.
+    async fn finish_upload(&self, group: &OpenGroup, device: &Device) -> Result<Option<SnapshotId>> {
+        let Some(snapshot) = self.catalogue.upload(&device.row.incarnation).await? else { return Ok(None) };
+        let ids = ObjectIds { group: group.incarnation().clone(), device: device.row.incarnation.clone(), snapshot };
+        let object = object::object_key(&ids.group, &ids.device, &ids.snapshot);
+        let mut found = None;
+        if self.catalogue.has_snapshot(&ids.snapshot).await? {
+            self.catalogue.end_upload(&ids.device).await?;
+            return Ok(None);
+        }
+        for entry in list_all(&*self.store, &object).await?.into_iter().filter(|entry| entry.key == object && !entry.delete_marker) {
+            if let Adopted::Snapshot = self.adopt_in_turn(&entry, &ids).await? {
+                tracing::warn!(object, "an upload that did not end was found in the storage and taken in");
+                found = Some(ids.snapshot.clone());
+            }
+        }
+        self.catalogue.end_upload(&ids.device).await?;
+        Ok(found)
+    }
+
+    async fn see_again(&self, group: &OpenGroup, device: &Device, fetched: &Fetched, newest: &SnapshotRow, is_new: bool) -> Result<Stored> {
+        let attempt = self.succeeded(group, device, fetched, newest.id.clone(), is_new)?;
         let lock = object::lock_of_sighting(attempt.time);
         let object = object::object_key(group.incarnation(), &device.row.incarnation, &newest.id);
         if lock.time() > newest.locked_until {
@@ -109,7 +136,7 @@ impl Backup {
         }
         self.catalogue.record_sighting(&newest.id, lock.time(), &attempt).await?;
         self.metrics.unchanged.inc();
-        self.stored(group, device, newest.id.clone(), false).await
+        self.stored(group, device, newest.id.clone(), is_new).await
     }
 
     async fn store_new(
@@ -128,6 +155,8 @@ impl Backup {
         let before = self.catalogue.trusted_size(&device.row.incarnation, &id).await?;
         let lock = object::lock_of_sighting(attempt.time);
         let object = object::object_key(group.incarnation(), &device.row.incarnation, &id);
+        // while the database takes nothing, nothing is put that it could not record
+        self.catalogue.begin_upload(&device.row.incarnation, &id, device.life.as_ref()).await?;
         let version = self.store.put(&object, sealed, Some(lock)).await?;
         let snapshot = SnapshotRow {
             id,
@@ -143,6 +172,7 @@ impl Backup {
             stored_bytes,
             stable_mac,
             shrunk: before.is_some_and(|before| retention::shrunk(before, bytes)),
+            damaged: false,
         };
         let recorded = self.catalogue.record_stored(&snapshot, &attempt).await;
         if let Err(CatalogueError::LifeEnded | CatalogueError::Gone) = recorded {
@@ -188,7 +218,6 @@ impl Backup {
 
     /// What a call that stored or saw a snapshot leaves in the catalogue.
     fn succeeded(&self, group: &OpenGroup, device: &Device, fetched: &Fetched, snapshot: SnapshotId, changed: bool) -> Result<NewAttempt> {
-        let context = Context { class: MESSAGE, record: device.row.incarnation.as_str().as_bytes() };
         Ok(NewAttempt {
             device: device.row.incarnation.clone(),
             group: group.incarnation().clone(),
@@ -196,7 +225,7 @@ impl Backup {
             time: self.now(),
             reason: None,
             changed,
-            sealed: group.key.seal(context, b"", &self.random)?,
+            sealed: self.seal_message(group, &device.row.incarnation, "")?,
             snapshot: Some(snapshot),
             idempotency_key: Some(fetched.idempotency_key.to_string()),
         })

@@ -1,9 +1,12 @@
-//! What happens by itself: keys follow the mounted epoch keys, what is past its time goes, the canary is tried, and so
-//! is whether something can be stored and whether the database holds together.
+//! What happens by itself: keys follow the mounted epoch keys, key table and copy are compared, catalogue and bucket too, what is past
+//! its time goes, everything is read again, the canary is tried, and so is whether something can be stored and whether the database
+//! holds together.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::SignedDuration;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tsujiban_core::error::chain;
 use tsujiban_service::health::Health;
@@ -11,17 +14,25 @@ use tsujiban_service::jobs::{interrupted, repeat, report};
 use tsujiban_service::settings::KeyArgs;
 use tsujiban_service::writing;
 
+use crate::scrub::Scrub;
 use crate::service::Backup;
 
 const KEYS: Duration = Duration::from_secs(30);
+const KEY_TABLE: Duration = Duration::from_mins(5);
+/// A scrub that failed, as when the storage is away, tries the same again.
+const SCRUB_AGAIN: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 
-/// Runs all jobs until `stop` is cancelled.
-pub async fn run(backup: Arc<Backup>, keys: KeyArgs, health: Health, stop: CancellationToken) {
+/// Runs all jobs until `stop` is cancelled. In each `scrub` everything that is stored is read again at least once.
+pub async fn run(backup: Arc<Backup>, keys: KeyArgs, scrub: SignedDuration, health: Health, stop: CancellationToken) {
     let keys = repeat(&stop, || async {
         report("keys", follow_keys(&backup, &keys).await);
         KEYS
+    });
+    let key_table = repeat(&stop, || async {
+        report("key table", check_keys(&backup).await);
+        KEY_TABLE
     });
     let expiry = repeat(&stop, || async {
         report("expiry", backup.expire().await.map_err(|error| chain(&error)));
@@ -30,6 +41,13 @@ pub async fn run(backup: Arc<Backup>, keys: KeyArgs, health: Health, stop: Cance
     let sweep = repeat(&stop, || async {
         report("sweep", backup.sweep().await.map_err(|error| chain(&error)));
         DAY
+    });
+    let next = Mutex::new(Scrub::default());
+    let scrub = repeat(&stop, || async {
+        let wait = backup.scrub_step(&mut *next.lock().await, scrub).await;
+        let pause = wait.as_ref().copied().unwrap_or(SCRUB_AGAIN);
+        report("scrub", wait.map_err(|error| chain(&error)));
+        pause
     });
     let canary = repeat(&stop, || async {
         let passed = backup.run_canary().await.map(|canary| canary.passed);
@@ -42,7 +60,7 @@ pub async fn run(backup: Arc<Backup>, keys: KeyArgs, health: Health, stop: Cance
         report("database check", backup.check_database().await.map_err(|error| chain(&error)));
         DAY
     });
-    futures::join!(keys, expiry, sweep, canary, writing, interrupted(&stop, checks));
+    futures::join!(keys, key_table, expiry, sweep, scrub, canary, writing, interrupted(&stop, checks));
 }
 
 async fn follow_keys(backup: &Backup, keys: &KeyArgs) -> Result<(), String> {
@@ -51,4 +69,11 @@ async fn follow_keys(backup: &Backup, keys: &KeyArgs) -> Result<(), String> {
         Some(history) => history.follow_epochs().map_err(|error| chain(&error)),
         None => Ok(()),
     }
+}
+
+/// The copy first: from it come wrappings that are damaged here.
+async fn check_keys(backup: &Backup) -> Result<(), String> {
+    backup.compare_key_table().await.map_err(|error| chain(&error))?;
+    backup.check_wrappings().await.map_err(|error| chain(&error))?;
+    backup.report_damage().await.map_err(|error| chain(&error))
 }

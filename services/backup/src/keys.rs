@@ -22,10 +22,18 @@ pub fn new_data_key(
     Ok((new.id, rows))
 }
 
-/// Opens the data key of these rows by whichever of its wrappings has its epoch key here.
+/// Opens the data key of these rows by whichever of its wrappings has its epoch key here. When none does, a damaged wrapping is told
+/// rather than an epoch key that is missing: that one may be gone for good.
 pub fn unwrap(keyring: &Keyring, rows: &[KeyRow]) -> Result<DataKey, KeyError> {
-    let row = rows.first().ok_or(KeyError::Destroyed)?;
-    keyring.unwrap(&row.key_id, row.subject.as_str(), rows.iter().map(|row| &row.wrapped))
+    let mut failed = KeyError::Destroyed;
+    for row in rows {
+        match keyring.unwrap(&row.key_id, row.subject.as_str(), [&row.wrapped]) {
+            Ok(key) => return Ok(key),
+            Err(error) if !matches!(failed, KeyError::Sealing(_)) => failed = error,
+            Err(_) => {}
+        }
+    }
+    Err(failed)
 }
 
 /// The key of these rows wrapped by another epoch key.

@@ -1,9 +1,11 @@
 //! The backup service: takes configs of devices in, seals them, stores them under a lock, and lets them go when their time has
 //! come. It keeps the commitments C22 to C25 for configs, and proves every day that the storage keeps its part.
 
+mod adopt;
 pub mod attempt;
 pub mod canary;
 pub mod catalogue;
+pub mod damage;
 pub mod device;
 pub mod envelope;
 pub mod error;
@@ -16,13 +18,17 @@ pub mod keys;
 pub mod keytable;
 pub mod life;
 pub mod lifecycle;
+pub mod marker;
 pub mod metrics;
 pub mod object;
 pub mod probe;
 pub mod reading;
 pub mod rebuild;
+pub mod rotation;
 pub mod rpc;
+pub mod scrub;
 pub mod service;
 pub mod settings;
 pub mod start;
+pub mod wrappings;
 mod writing;

@@ -16,7 +16,7 @@ use crate::service::Backup;
 pub(crate) const REMEMBERED: SignedDuration = SignedDuration::from_hours(35 * 24);
 
 /// One life of a Device: the SHA-256 of the resource's uid, which itself is kept nowhere.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Life(Vec<u8>);
 
 impl Life {

@@ -9,7 +9,7 @@ use tsujiban_proto::error::Kind;
 use tsujiban_service::caller::GroupScope;
 use tsujiban_service::history::History;
 
-use crate::catalogue::{Erased, GroupRow, GroupState, GroupUse};
+use crate::catalogue::{Damage, Erased, GroupRow, GroupState, GroupUse};
 use crate::error::{Error, Result};
 use crate::keys;
 use crate::life::Life;
@@ -22,6 +22,13 @@ pub enum Eraser {
     Operator,
     /// Only what is retained.
     Staff,
+}
+
+/// What is held of an incarnation of a group.
+pub struct Holding {
+    pub row: GroupRow,
+    pub held: GroupUse,
+    pub damage: Damage,
 }
 
 /// Why an incarnation is not the one that a caller means.
@@ -147,13 +154,19 @@ impl Backup {
     }
 
     /// What the service holds of one group, or of all.
-    pub async fn holdings(&self, of: Option<&GroupId>) -> Result<Vec<(GroupRow, GroupUse)>> {
-        let mut holdings = Vec::new();
-        for group in self.catalogue.groups(of).await? {
-            let held = self.catalogue.use_of_group(&group.incarnation).await?;
-            holdings.push((group, held));
+    pub async fn holdings(&self, of: Option<&GroupId>) -> Result<Vec<Holding>> {
+        let (mut holdings, mut damaged) = (Vec::new(), self.catalogue.damage().await?);
+        for row in self.catalogue.groups(of).await? {
+            let held = self.catalogue.use_of_group(&row.incarnation).await?;
+            let damage = damaged.remove(&Some(row.incarnation.clone())).unwrap_or_default();
+            holdings.push(Holding { row, held, damage });
         }
         Ok(holdings)
+    }
+
+    /// What is damaged of what belongs to no group.
+    pub async fn shared_damage(&self) -> Result<Damage> {
+        Ok(self.catalogue.damage().await?.remove(&None).unwrap_or_default())
     }
 
     /// The epoch keys that wrap something: data keys, or the key of the operations that wait for the history.

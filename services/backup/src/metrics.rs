@@ -16,6 +16,10 @@ pub struct Metrics {
     pub key_copy_behind: IntGauge,
     pub key_copy_timestamp: Gauge,
     pub keys_unopened: IntGauge,
+    pub key_copy_replaced: IntCounterVec,
+    pub scrub_checked: IntCounter,
+    pub scrub_damaged: IntGauge,
+    pub scrub_oldest_check: Gauge,
 }
 
 impl Metrics {
@@ -51,6 +55,19 @@ impl Metrics {
                 "tsujiban_backup_keys_unopened",
                 "How many data keys none of the mounted epoch keys opens; what they seal is unreadable until one does.",
             )?,
+            key_copy_replaced: IntCounterVec::new(
+                Opts::new(
+                    "tsujiban_backup_key_table_copy_replaced_total",
+                    "Copies of the key table in the bucket that were not what they should be, and were made anew.",
+                ),
+                &["reason"],
+            )?,
+            scrub_checked: IntCounter::new("tsujiban_backup_scrub_checked_total", "Sealed objects that were read again and checked.")?,
+            scrub_damaged: IntGauge::new("tsujiban_backup_scrub_damaged", "How much of what is stored is damaged.")?,
+            scrub_oldest_check: Gauge::new(
+                "tsujiban_backup_scrub_oldest_check_timestamp_seconds",
+                "Since when everything that is stored was read again; 0 before the first whole scrub.",
+            )?,
         };
         registry.register(Box::new(results))?;
         registry.register(Box::new(metrics.expired.clone()))?;
@@ -60,6 +77,10 @@ impl Metrics {
         registry.register(Box::new(metrics.key_copy_behind.clone()))?;
         registry.register(Box::new(metrics.key_copy_timestamp.clone()))?;
         registry.register(Box::new(metrics.keys_unopened.clone()))?;
+        registry.register(Box::new(metrics.key_copy_replaced.clone()))?;
+        registry.register(Box::new(metrics.scrub_checked.clone()))?;
+        registry.register(Box::new(metrics.scrub_damaged.clone()))?;
+        registry.register(Box::new(metrics.scrub_oldest_check.clone()))?;
         Ok(metrics)
     }
 }

@@ -90,6 +90,12 @@ pub fn ids_of_key(key: &str) -> Option<ObjectIds> {
     parts.next().is_none().then_some(ids)
 }
 
+/// When a snapshot was taken, by its id alone, which begins with the milliseconds since 1970 (UUID version 7).
+pub fn time_of(snapshot: &SnapshotId) -> Option<Timestamp> {
+    let millis = i64::from_str_radix(snapshot.as_str().get(..12)?, 16).ok()?;
+    Timestamp::from_millisecond(millis).ok()
+}
+
 /// The lock of a snapshot that was seen at this moment (C23).
 pub fn lock_of_sighting(seen: Timestamp) -> LockUntil {
     LockUntil::at_least(retention::retain_until(seen))

@@ -4,21 +4,27 @@ use std::collections::HashMap;
 
 use tsujiban_core::config::{self, Secrets};
 use tsujiban_core::id::{IncarnationId, SnapshotId};
-use tsujiban_objects::StoreError;
+use tsujiban_objects::{StoreError, Version};
 use tsujiban_proto::error::Kind;
+use tsujiban_sealing::DataKey;
 use tsujiban_service::caller::GroupScope;
 use zeroize::Zeroizing;
 
 use crate::catalogue::{CatalogueError, SnapshotRow};
+use crate::damage::{Damaged, Whose, object_name};
 use crate::device::{Details, OpenGroup, open_device};
 use crate::error::{Error, Result};
-use crate::object::{self, Header, Meta, Opened};
+use crate::object::{self, Header, Opened};
 use crate::service::Backup;
+
+/// What is said of an object that should be in the storage.
+pub(crate) const NOT_THERE: &str = "it is not in the storage";
 
 /// A snapshot and the device it is of.
 pub struct Listed {
     pub row: SnapshotRow,
-    pub details: Details,
+    /// `None`: what the catalogue says of the device is damaged.
+    pub details: Option<Details>,
 }
 
 /// One check of a snapshot.
@@ -37,7 +43,7 @@ impl Backup {
             device => Some(self.device_called(&group, device).await?),
         };
         let rows = self.catalogue.snapshots(group.incarnation(), only.as_ref(), before, limit).await?;
-        let mut known: HashMap<IncarnationId, Details> = HashMap::new();
+        let mut known: HashMap<IncarnationId, Option<Details>> = HashMap::new();
         let mut listed = Vec::with_capacity(rows.len());
         for row in rows {
             let details = match known.get(&row.device) {
@@ -68,9 +74,18 @@ impl Backup {
         })
     }
 
-    async fn details(&self, group: &OpenGroup, device: &IncarnationId) -> Result<Details> {
+    /// What is known of a device. Damage of that hides none of its snapshots.
+    async fn details(&self, group: &OpenGroup, device: &IncarnationId) -> Result<Option<Details>> {
         let row = self.catalogue.device(device).await?.ok_or(CatalogueError::Gone)?;
-        Ok(open_device(group, row)?.details)
+        match open_device(group, row) {
+            Ok(device) => Ok(Some(device.details)),
+            Err(Error::Damaged(damaged)) => {
+                let whose = Whose { group: Some(group.incarnation().clone()), device: Some(device.clone()), snapshot: None };
+                self.found_damaged(&damaged, &whose).await?;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// A snapshot of the group, without its config.
@@ -101,7 +116,8 @@ impl Backup {
             return Err(Error::refuse(Kind::Invalid, "DIFFERENT_DEVICES", message));
         }
         let (before, after) = (self.open_snapshot(&old.row).await?, self.open_snapshot(&new.row).await?);
-        let title = |listed: &Listed| format!("{} {} {}", listed.details.name, listed.row.id, listed.row.taken_at);
+        let name = |listed: &Listed| listed.details.as_ref().map_or_else(|| "?".to_owned(), |details| details.name.to_string());
+        let title = |listed: &Listed| format!("{} {} {}", name(listed), listed.row.id, listed.row.taken_at);
         Ok(config::diff(new.row.driver, (&title(&old), &before.config), (&title(&new), &after.config), secrets))
     }
 
@@ -141,22 +157,39 @@ impl Backup {
                 Ok(()) => (true, format!("{} bytes, sha256 {}", opened.config.len(), opened.meta.sha256)),
                 Err(defect) => (false, defect.to_string()),
             },
-            Err(Error::Object(error)) => (false, error.to_string()),
-            Err(Error::Store(StoreError::NotFound { .. })) => (false, "the object is not in the storage".to_owned()),
+            Err(Error::Damaged(damaged)) => {
+                self.found_damaged_snapshot(row, &damaged).await?;
+                (false, damaged.to_string())
+            }
             Err(error) => return Err(error),
         };
+        if passed {
+            self.found_sound(&object_name(&object::object_key(&row.group, &row.device, &row.id))).await?;
+        }
         Ok(Check { name: "contents", passed, detail })
     }
 
-    /// Reads a snapshot from the storage and opens it.
-    async fn open_snapshot(&self, row: &SnapshotRow) -> Result<Opened> {
+    /// Reads a snapshot from the storage and opens it. What is not what was stored is [`Error::Damaged`], by name.
+    pub(crate) async fn open_snapshot(&self, row: &SnapshotRow) -> Result<Opened> {
         let device = self.catalogue.device(&row.device).await?.ok_or(CatalogueError::Gone)?;
-        let key = self.data_key(&device.key_id).await?;
-        let object = self.store.get(&object::object_key(&row.group, &row.device, &row.id), Some(&row.version)).await?;
-        let opened = object::open(&object, &key)?;
-        let Opened { header: Header { group, device, snapshot, .. }, meta: Meta { driver, .. }, .. } = &opened;
-        if (group, device, snapshot, *driver) != (&row.group, &row.device, &row.id, row.driver) {
-            return Err(object::ObjectError::Contents("it is another snapshot than the catalogue says").into());
+        let key = self.data_key(&device.key_id, &row.device).await?;
+        let object = object::object_key(&row.group, &row.device, &row.id);
+        match self.open_object(&object, &row.version, &key).await {
+            Err(Error::Store(StoreError::NotFound { .. })) => Err(Damaged::object(&object, NOT_THERE).into()),
+            opened => opened,
+        }
+    }
+
+    /// Reads an object and opens it. One that is not there is [`StoreError::NotFound`].
+    pub(crate) async fn open_object(&self, object: &str, version: &Version, key: &DataKey) -> Result<Opened> {
+        let bytes = match self.store.get(object, Some(version)).await {
+            Err(StoreError::Damaged { detail, .. }) => return Err(Damaged::object(object, detail).into()),
+            bytes => bytes?,
+        };
+        let opened = object::open(&bytes, key).map_err(|error| Damaged::object(object, error.to_string()))?;
+        let Header { group, device, snapshot, .. } = &opened.header;
+        if object::object_key(group, device, snapshot) != object {
+            return Err(Damaged::object(object, "it is another object than its name says").into());
         }
         Ok(opened)
     }

@@ -1,17 +1,19 @@
 //! The service: what it is made of, and what several calls need.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use jiff::Timestamp;
 use tokio::sync::{Mutex, MutexGuard};
 use tsujiban_core::clock::Clock;
 use tsujiban_core::id::{EnvironmentName, IncarnationId, KeyId};
 use tsujiban_objects::{Measured, Objects};
-use tsujiban_sealing::{DataKey, Keyring, Random};
+use tsujiban_sealing::{DataKey, KeyError, Keyring, Random, SealingError};
 use tsujiban_service::history::History;
 use tsujiban_service::writing::WriteState;
 
 use crate::catalogue::Catalogue;
+use crate::damage::Damaged;
 use crate::error::Result;
 use crate::keys;
 use crate::metrics::Metrics;
@@ -49,6 +51,10 @@ pub struct Backup {
     turns: Vec<Mutex<()>>,
     /// Held while the key table is copied to the bucket.
     pub(crate) copying: Mutex<()>,
+    /// Held while catalogue and bucket are compared.
+    pub(crate) comparing: Mutex<()>,
+    /// Whether they were since the start: nothing expires before.
+    pub(crate) compared: AtomicBool,
 }
 
 impl Backup {
@@ -56,7 +62,21 @@ impl Backup {
         let Parts { clock, random, store, catalogue, keyring, environment, metrics, history, writing } = parts;
         let store = Arc::new(Noted::new(Arc::new(Measured::new(store, metrics.store.clone())), writing.clone()));
         let turns = (0..TURNS).map(|_| Mutex::default()).collect();
-        Self { clock, random, store, catalogue, keyring, environment, metrics, history, writing, turns, copying: Mutex::default() }
+        Self {
+            clock,
+            random,
+            store,
+            catalogue,
+            keyring,
+            environment,
+            metrics,
+            history,
+            writing,
+            turns,
+            copying: Mutex::default(),
+            comparing: Mutex::default(),
+            compared: AtomicBool::new(false),
+        }
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -70,9 +90,16 @@ impl Backup {
         Ok(id)
     }
 
-    /// Opens a data key. There is no cache: a key that is destroyed is destroyed at once.
-    pub(crate) async fn data_key(&self, id: &KeyId) -> Result<DataKey> {
-        Ok(keys::unwrap(&self.keyring, &self.catalogue.wrappings(id).await?)?)
+    /// Opens the data key of a device or group. There is no cache: a key that is destroyed is destroyed at once. One that is missing
+    /// without a record of an erasure is damaged.
+    pub(crate) async fn data_key(&self, id: &KeyId, subject: &IncarnationId) -> Result<DataKey> {
+        match keys::unwrap(&self.keyring, &self.catalogue.wrappings(id).await?) {
+            Err(KeyError::Destroyed) if !self.catalogue.was_destroyed(subject).await? => {
+                Err(Damaged::key(id, subject, "it is not in the key table, and no erasure is on record").into())
+            }
+            Err(KeyError::Sealing(error @ SealingError::NotOpened)) => Err(Damaged::key(id, subject, error.to_string()).into()),
+            key => Ok(key?),
+        }
     }
 
     /// Waits until nobody else stores something of this device.

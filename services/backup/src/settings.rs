@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
+use jiff::SignedDuration;
 use prometheus::Registry;
 use tsujiban_core::clock::SystemClock;
 use tsujiban_database::{DatabaseArgs, InvalidDatabase, is_unavailable};
@@ -21,6 +22,7 @@ use crate::probe::ProbeArgs;
 use crate::service::Parts;
 
 const DATABASE: &str = "catalogue.db";
+const SHORTEST_SCRUB: SignedDuration = SignedDuration::from_mins(1);
 
 /// Takes configs of devices in, and keeps them sealed and locked.
 #[derive(Debug, Parser)]
@@ -53,10 +55,20 @@ pub struct ServeArgs {
     pub installation: InstallationArgs,
     #[command(flatten)]
     pub s3: S3Args,
+    /// In so many days everything that is stored is read again and checked at least once.
+    #[arg(long, env = "TSUJIBAN_SCRUB_PERIOD_DAYS", default_value = "7", value_parser = scrub_period)]
+    pub scrub_period_days: SignedDuration,
     #[command(flatten)]
     pub audit: ClientArgs,
     #[command(flatten)]
     pub spool: SpoolArgs,
+}
+
+/// Days, also parts of one.
+fn scrub_period(text: &str) -> Result<SignedDuration, String> {
+    let days: f64 = text.parse().map_err(|_| format!("{text:?} is no number of days"))?;
+    let period = SignedDuration::try_from_secs_f64(days * 86_400.0).map_err(|error| error.to_string())?;
+    if period < SHORTEST_SCRUB { Err("a scrub takes a minute at least; give more days, such as 7".to_owned()) } else { Ok(period) }
 }
 
 /// Why the service cannot be made of its settings.

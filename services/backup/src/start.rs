@@ -3,25 +3,17 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use tsujiban_core::id::{EnvironmentName, KeyId};
-use tsujiban_objects::{Objects, StoreError, UnsuitableBucket};
+use tsujiban_objects::{StoreError, UnsuitableBucket};
 
-use crate::catalogue::{CatalogueError, Meta};
+use crate::catalogue::{Catalogue, CatalogueError, Meta};
 use crate::error::Error;
 use crate::keytable;
+pub use crate::marker::MARKER;
+use crate::marker::{self, Marker};
 use crate::object;
+use crate::rebuild::Reads;
 use crate::service::{Backup, Parts};
-
-/// The object that says to whom a bucket belongs.
-pub const MARKER: &str = "tsujiban.json";
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Marker {
-    environment: EnvironmentName,
-    master: KeyId,
-}
 
 /// Why the service does not start.
 #[derive(Debug, thiserror::Error)]
@@ -38,8 +30,15 @@ pub enum StartError {
     NoMarker,
     #[error("the bucket has snapshots, but the key table's copy is missing from it and the database is new; bring the volume back")]
     NoKeyTable,
-    #[error("object {MARKER} in the bucket cannot be read; restore its newest good version")]
-    BadMarker,
+    #[error(
+        "the bucket has snapshots, the database is new, and the key table's copy in the bucket cannot be used: {0}; bring the volume back, or an older version of object {object}",
+        object = keytable::OBJECT
+    )]
+    BadKeyTable(String),
+    #[error(
+        "object {MARKER} in the bucket is damaged, and nothing else says that the bucket is this service's: {0}; restore its newest good version"
+    )]
+    BadMarker(String),
     #[error("the storage cannot be used")]
     Store(#[from] StoreError),
     #[error("the database cannot be used")]
@@ -60,34 +59,48 @@ impl StartError {
 }
 
 /// Checks everything, then makes the service. Nothing is written before everything was found to belong together. A database
-/// that is older than the key table's copy in the bucket is brought up to date first.
+/// that is older than the key table's copy in the bucket is brought up to date first. Damage keeps nothing from starting, as long as
+/// either the database or the copy knows the keys.
 pub async fn start(parts: Parts, allowed_regions: &[String]) -> Result<Arc<Backup>, StartError> {
     parts.store.facts().await?.must_suit(allowed_regions)?;
-    let own = Marker { environment: parts.environment.clone(), master: parts.keyring.master_id() };
-    let known = database_marker(&parts).await?;
+    let backup = Arc::new(Backup::new(parts));
+    let own = backup.own_marker();
+    let known = database_marker(&backup.catalogue).await?;
     if let Some(known) = &known {
         known.must_equal(&own, "database")?;
     }
-    let has_snapshots = !parts.store.list(object::PREFIX, None).await?.entries.is_empty();
-    match bucket_marker(&*parts.store).await? {
-        Some(marker) => marker.must_equal(&own, "bucket")?,
-        None if known.is_some() || has_snapshots => return Err(StartError::NoMarker),
-        None => {
-            let text = serde_json::to_vec(&own).map_err(|_| StartError::BadMarker)?;
-            parts.store.put(MARKER, Bytes::from(text), None).await?;
+    let has_snapshots = !backup.store.list(object::PREFIX, None).await?.entries.is_empty();
+    let copy = backup.read_copy().await?;
+    match marker::read(&*backup.store).await? {
+        marker::Found::Marker(marker) => marker.must_equal(&own, "bucket")?,
+        // sealed by an epoch key of this service: it says as much as the marker
+        lost if matches!(copy, keytable::Found::Read(_)) => {
+            tracing::error!(
+                ?lost,
+                "the bucket's marker is missing or damaged, and its key table is this service's; the marker was put again"
+            );
+            own.write(&*backup.store).await?;
+        }
+        marker::Found::Damaged(detail) => return Err(StartError::BadMarker(detail)),
+        marker::Found::Missing if known.is_some() || has_snapshots => return Err(StartError::NoMarker),
+        marker::Found::Missing => own.write(&*backup.store).await?,
+    }
+    if known.is_none() && has_snapshots {
+        match copy {
+            keytable::Found::Read(_) => {}
+            keytable::Found::Missing => return Err(StartError::NoKeyTable),
+            keytable::Found::Unopened { error, .. } => return Err(StartError::Recovery(error.into())),
+            keytable::Found::Damaged(detail) | keytable::Found::Foreign(detail) => return Err(StartError::BadKeyTable(detail)),
         }
     }
-    if known.is_none() && has_snapshots && !has_key_table(&*parts.store).await? {
-        return Err(StartError::NoKeyTable);
-    }
-    parts.catalogue.set_meta(Meta::Environment, own.environment.as_str()).await?;
-    parts.catalogue.set_meta(Meta::MasterKey, own.master.as_str()).await?;
-    let backup = Arc::new(Backup::new(parts));
-    if backup.restore_key_table().await? || backup.catalogue.meta(Meta::RebuildDue).await?.is_some() {
-        backup.rebuild().await?;
+    backup.catalogue.set_meta(Meta::Environment, own.environment.as_str()).await?;
+    backup.catalogue.set_meta(Meta::MasterKey, own.master.as_str()).await?;
+    backup.compare_key_table().await?;
+    // while the database lacks devices nothing is served: their next configs would be stored as those of others
+    if backup.catalogue.meta(Meta::RebuildDue).await?.is_some() {
+        backup.walk(Reads::Unknown).await?;
         backup.catalogue.clear_meta(Meta::RebuildDue).await?;
     }
-    backup.copy_key_table().await?;
     Ok(backup)
 }
 
@@ -103,28 +116,12 @@ impl Marker {
     }
 }
 
-async fn database_marker(parts: &Parts) -> Result<Option<Marker>, StartError> {
-    let (environment, master) = (parts.catalogue.meta(Meta::Environment).await?, parts.catalogue.meta(Meta::MasterKey).await?);
+async fn database_marker(catalogue: &Catalogue) -> Result<Option<Marker>, StartError> {
+    let (environment, master) = (catalogue.meta(Meta::Environment).await?, catalogue.meta(Meta::MasterKey).await?);
     let (Some(environment), Some(master)) = (environment, master) else { return Ok(None) };
     let corrupt = |column, value: &str| CatalogueError::Corrupt { column, value: value.to_owned() };
     Ok(Some(Marker {
         environment: environment.parse().map_err(|_| corrupt("environment", &environment))?,
         master: master.parse().map_err(|_| corrupt("master key", &master))?,
     }))
-}
-
-async fn bucket_marker(store: &dyn Objects) -> Result<Option<Marker>, StartError> {
-    match store.get(MARKER, None).await {
-        Ok(marker) => serde_json::from_slice(&marker).map(Some).map_err(|_| StartError::BadMarker),
-        Err(StoreError::NotFound { .. }) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-async fn has_key_table(store: &dyn Objects) -> Result<bool, StartError> {
-    match store.head(keytable::OBJECT, None).await {
-        Ok(_) => Ok(true),
-        Err(StoreError::NotFound { .. }) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
 }

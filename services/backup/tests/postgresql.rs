@@ -5,8 +5,12 @@ const POSTGRES: bool = true;
 
 #[path = "it/canary.rs"]
 mod canary;
+#[path = "it/compare.rs"]
+mod compare;
 #[path = "it/crowd.rs"]
 mod crowd;
+#[path = "it/damage.rs"]
+mod damage;
 #[path = "it/erasure.rs"]
 mod erasure;
 #[path = "it/export.rs"]
@@ -17,6 +21,8 @@ mod intake;
 mod isolation;
 #[path = "it/keys.rs"]
 mod keys;
+#[path = "it/keytable.rs"]
+mod keytable;
 #[path = "it/lives.rs"]
 mod lives;
 #[path = "it/outage.rs"]
@@ -31,6 +37,8 @@ mod recovery;
 mod retention;
 #[path = "it/revealing.rs"]
 mod revealing;
+#[path = "it/scrub.rs"]
+mod scrub;
 #[path = "it/sealed.rs"]
 mod sealed;
 #[path = "it/stage.rs"]

@@ -1,7 +1,8 @@
 //! What only a real storage shows.
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tsujiban_objects::testing::{Gateway, REGION, SECRET};
-use tsujiban_objects::{Objects, StoreError, list_all};
+use tsujiban_objects::{Objects, S3, S3Settings, StoreError, list_all};
 use tsujiban_service::testing::Ca;
 
 #[tokio::test]
@@ -43,4 +44,44 @@ async fn only_a_storage_of_the_given_authority_is_trusted() {
         let refused = gateway.store_trusting("nothing", SECRET, other).facts().await.unwrap_err();
         assert!(matches!(refused, StoreError::Unreachable { .. }) && refused.to_string().contains("certificate"), "{refused}");
     }
+}
+
+/// Bytes that changed on the storage's disk, a file that was cut or emptied: the storage is there and the object is not what was stored.
+#[tokio::test]
+async fn what_changed_on_the_storages_disk_is_damaged() {
+    let gateway = Gateway::start().await;
+    let store = gateway.bucket("damaged", true).await;
+    let body: Vec<u8> = (0..=255).cycle().take(300_000).collect();
+    let inputs: [(&str, fn(&mut Vec<u8>)); 3] =
+        [("flipped", |body| body[150_000] ^= 1), ("cut", |body| body.truncate(299_900)), ("emptied", Vec::clear)];
+    for (key, change) in inputs {
+        store.put(key, body.clone().into(), None).await.unwrap();
+        let file = gateway.file("damaged", key);
+        let mut bytes = std::fs::read(&file).unwrap();
+        change(&mut bytes);
+        // written in place: the gateway keeps what it knows of an object in the file's attributes
+        std::fs::write(&file, bytes).unwrap();
+        let found = store.get(key, None).await;
+        assert!(matches!(&found, Err(StoreError::Damaged { key: named, .. }) if named == key), "{key}: {found:?}");
+    }
+    store.put("sound", body.clone().into(), None).await.unwrap();
+    assert_eq!(store.get("sound", None).await.unwrap(), body);
+}
+
+/// A connection that ends within a body is no damage: the object may come whole the next time.
+#[tokio::test]
+async fn a_body_that_is_cut_on_its_way_is_no_damage() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request).await;
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\nx-amz-checksum-crc32: AAAAAA==\r\n\r\nonly this";
+            let _ = stream.write_all(answer).await;
+        }
+    });
+    let settings = S3Settings { endpoint: Some(endpoint), region: REGION.into(), bucket: "cut".into(), path_style: true, ca: None };
+    let cut = S3::new(settings, "access", "secret").unwrap().get("x", None).await;
+    assert!(matches!(cut, Err(StoreError::Unreachable { .. })), "{cut:?}");
 }

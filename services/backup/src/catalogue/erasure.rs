@@ -43,20 +43,13 @@ pub struct Erased {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Due {
     pub snapshot: SnapshotRow,
-    /// Whether it is the newest of its device.
-    pub newest: bool,
+    /// Whether it is the newest undamaged one of its device, or the newest when all are damaged: what a living device keeps.
+    pub spared: bool,
 }
 
 impl Catalogue {
-    /// Destroys a device's key and everything that is known about it, save where its objects lie.
-    pub async fn erase_device(&self, device: &IncarnationId) -> Result<Erased, CatalogueError> {
-        let erased: Result<_, CatalogueError> = transaction!(self.database, tx => take_out(tx, device).await);
-        let erased = erased?;
-        self.flush_log().await?;
-        Ok(erased)
-    }
-
-    /// The same of the device with a serial number, if there is one, and ends the life of its Device in the same transaction. To
+    /// Destroys the key of the device with a serial number, if there is one, and everything that is known about it, save where its
+    /// objects lie; and ends the life of its Device in the same transaction. To
     /// a life that has ended before nothing belongs: what has its serial number now is another Device's.
     pub async fn erase_device_of(
         &self,
@@ -77,7 +70,7 @@ impl Catalogue {
             });
             match device {
                 Some(device) => {
-                    let erased = take_out(tx, &device).await?;
+                    let erased = take_out(tx, &device, now).await?;
                     Ok(Some((device, erased)))
                 }
                 None => Ok(None),
@@ -98,16 +91,7 @@ impl Catalogue {
     /// The same of a whole group, which is `erased` from now on.
     pub async fn erase_group(&self, group: &GroupRow) -> Result<Erased, CatalogueError> {
         let erased: Result<_, CatalogueError> = transaction!(self.database, tx => {
-            let erased = leave_objects(tx, "group", &group.incarnation).await?;
-            let statements = [
-                "DELETE FROM keys WHERE group_incarnation = $1",
-                "DELETE FROM idempotency WHERE group_incarnation = $1",
-                "DELETE FROM attempts WHERE device IN (SELECT incarnation FROM devices WHERE group_incarnation = $1)",
-                "DELETE FROM snapshots WHERE group_incarnation = $1",
-                "DELETE FROM devices WHERE group_incarnation = $1",
-            ];
-            delete(tx, statements, &group.incarnation).await?;
-            group.put(tx).await?;
+            let erased = take_group_out(tx, group).await?;
             super::keys::changed(tx).await?;
             Ok(erased)
         });
@@ -124,29 +108,34 @@ impl Catalogue {
         on!(self.database.reads(), p => row::time_or_none(&sqlx::query(text).bind(group.as_str()).fetch_one(p).await?, "until"))
     }
 
-    /// Devices whose key is destroyed while rows of them are still here, as after the restoration of an old database.
-    pub async fn keyless_devices(&self) -> Result<Vec<IncarnationId>, CatalogueError> {
-        let text = "SELECT incarnation FROM devices WHERE key_id NOT IN (SELECT key_id FROM keys)";
-        on!(self.database.reads(), p => {
-            sqlx::query(text).fetch_all(p).await?.iter().map(|row| row::parsed(row, "incarnation")).collect()
-        })
-    }
-
     /// Some snapshots whose lock has run out, after an id, in order.
     pub async fn snapshots_due(&self, now: Timestamp, after: &str, limit: u32) -> Result<Vec<Due>, CatalogueError> {
-        let text = "SELECT *, id = (SELECT MAX(id) FROM snapshots AS other WHERE other.device = snapshots.device) AS newest
-             FROM snapshots WHERE locked_until <= $1 AND id > $2 ORDER BY id LIMIT $3";
+        let text = snapshots!(
+            ", id = COALESCE(
+                 (SELECT MAX(id) FROM snapshots AS sound WHERE sound.device = snapshots.device AND sound.id NOT IN
+                     (SELECT snapshot FROM damage WHERE snapshot IS NOT NULL AND damage.device = sound.device AND healed_at IS NULL)),
+                 (SELECT MAX(id) FROM snapshots AS other WHERE other.device = snapshots.device)) AS spared
+             FROM snapshots WHERE locked_until <= $1 AND id > $2 ORDER BY id LIMIT $3"
+        );
         on!(self.database.reads(), p => {
             let rows = sqlx::query(text).bind(now.as_microsecond()).bind(after).bind(i64::from(limit)).fetch_all(p).await?;
-            rows.iter().map(|row| Ok(Due { snapshot: SnapshotRow::read(row)?, newest: row::flag(row, "newest")? })).collect()
+            rows.iter().map(|row| Ok(Due { snapshot: SnapshotRow::read(row)?, spared: row::flag(row, "spared")? })).collect()
         })
     }
 
-    /// Some objects of what was erased whose lock has run out.
-    pub async fn leftovers_due(&self, now: Timestamp, limit: u32) -> Result<Vec<LeftoverRow>, CatalogueError> {
-        let text = "SELECT * FROM leftovers WHERE locked_until <= $1 ORDER BY locked_until LIMIT $2";
+    /// Some objects of what was erased whose lock has run out, after one of them, in the order of their locks.
+    pub async fn leftovers_due(
+        &self,
+        now: Timestamp,
+        after: Option<&(Timestamp, String)>,
+        limit: u32,
+    ) -> Result<Vec<LeftoverRow>, CatalogueError> {
+        let text = "SELECT * FROM leftovers WHERE locked_until <= $1 AND (locked_until > $2 OR (locked_until = $2 AND object > $3))
+             ORDER BY locked_until, object LIMIT $4";
+        let (time, object) = after.map_or((i64::MIN, ""), |(time, object)| (time.as_microsecond(), object.as_str()));
         on!(self.database.reads(), p => {
-            let rows = sqlx::query(text).bind(now.as_microsecond()).bind(i64::from(limit)).fetch_all(p).await?;
+            let query = sqlx::query(text).bind(now.as_microsecond()).bind(time).bind(object);
+            let rows = query.bind(i64::from(limit)).fetch_all(p).await?;
             rows.iter().map(LeftoverRow::read).collect()
         })
     }
@@ -178,27 +167,48 @@ impl Catalogue {
                  SELECT MIN(locked_until) AS until FROM leftovers WHERE locked_until <= $1
                  UNION ALL
                  SELECT MIN(locked_until) FROM snapshots WHERE locked_until <= $1
-                     AND id <> (SELECT MAX(id) FROM snapshots AS other WHERE other.device = snapshots.device)) AS locks";
+                     AND id <> COALESCE(
+                         (SELECT MAX(id) FROM snapshots AS sound WHERE sound.device = snapshots.device AND sound.id NOT IN
+                             (SELECT snapshot FROM damage WHERE snapshot IS NOT NULL AND damage.device = sound.device AND healed_at IS NULL)),
+                         (SELECT MAX(id) FROM snapshots AS other WHERE other.device = snapshots.device))) AS locks";
         on!(self.database.reads(), p => row::time_or_none(&sqlx::query(text).bind(now.as_microsecond()).fetch_one(p).await?, "until"))
     }
 }
 
-/// Takes a device and its key out, and leaves its objects.
-async fn take_out(tx: &mut Tx, device: &IncarnationId) -> Result<Erased, CatalogueError> {
+/// Takes a device and its key out, records that, and leaves its objects.
+pub(super) async fn take_out(tx: &mut Tx, device: &IncarnationId, now: Timestamp) -> Result<Erased, CatalogueError> {
     let erased = leave_objects(tx, "device", device).await?;
+    super::erasures::record(tx, device, now).await?;
     let statements = [
         "DELETE FROM keys WHERE subject = $1",
         "DELETE FROM idempotency WHERE device = $1",
         "DELETE FROM attempts WHERE device = $1",
         "DELETE FROM snapshots WHERE device = $1",
         "DELETE FROM devices WHERE incarnation = $1",
+        "DELETE FROM damage WHERE device = $1",
     ];
     delete(tx, statements, device).await?;
     super::keys::changed(tx).await?;
     Ok(erased)
 }
 
-async fn delete(tx: &mut Tx, statements: [&'static str; 5], of: &IncarnationId) -> Result<(), CatalogueError> {
+/// The same of a whole group, which is `erased` from now on.
+pub(super) async fn take_group_out(tx: &mut Tx, group: &GroupRow) -> Result<Erased, CatalogueError> {
+    let erased = leave_objects(tx, "group", &group.incarnation).await?;
+    let statements = [
+        "DELETE FROM keys WHERE group_incarnation = $1",
+        "DELETE FROM idempotency WHERE group_incarnation = $1",
+        "DELETE FROM attempts WHERE device IN (SELECT incarnation FROM devices WHERE group_incarnation = $1)",
+        "DELETE FROM snapshots WHERE group_incarnation = $1",
+        "DELETE FROM devices WHERE group_incarnation = $1",
+        "DELETE FROM damage WHERE group_incarnation = $1",
+    ];
+    delete(tx, statements, &group.incarnation).await?;
+    group.put(tx).await?;
+    Ok(erased)
+}
+
+async fn delete(tx: &mut Tx, statements: [&'static str; 6], of: &IncarnationId) -> Result<(), CatalogueError> {
     for text in statements {
         on!(tx.on(), c => sqlx::query(text).bind(of.as_str()).execute(c).await.map(drop))?;
     }
@@ -208,8 +218,8 @@ async fn delete(tx: &mut Tx, statements: [&'static str; 5], of: &IncarnationId) 
 /// Notes the objects of the snapshots of a device or group as left over.
 async fn leave_objects(tx: &mut Tx, whose: &'static str, incarnation: &IncarnationId) -> Result<Erased, CatalogueError> {
     let text = match whose {
-        "device" => "SELECT * FROM snapshots WHERE device = $1",
-        _ => "SELECT * FROM snapshots WHERE group_incarnation = $1",
+        "device" => snapshots!("FROM snapshots WHERE device = $1"),
+        _ => snapshots!("FROM snapshots WHERE group_incarnation = $1"),
     };
     let snapshots: Vec<SnapshotRow> = on!(tx.on(), c => {
         let rows = sqlx::query(text).bind(incarnation.as_str()).fetch_all(c).await?;

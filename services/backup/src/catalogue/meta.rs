@@ -16,6 +16,8 @@ pub enum Meta {
     /// The epoch keys that open the key table's copy in the bucket, after the moment of that copy in microseconds: for a day after a
     /// rotation there are two.
     CopiedEpochs,
+    /// How far the scrub is, as JSON.
+    Scrub,
 }
 
 impl Meta {
@@ -26,6 +28,7 @@ impl Meta {
             Self::Canary => "canary",
             Self::RebuildDue => "rebuild due",
             Self::CopiedEpochs => "copied epochs",
+            Self::Scrub => "scrub",
         }
     }
 }

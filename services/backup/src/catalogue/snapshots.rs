@@ -25,6 +25,8 @@ pub struct SnapshotRow {
     /// A MAC over the lines that do not change by themselves.
     pub stable_mac: Vec<u8>,
     pub shrunk: bool,
+    /// Whether its object was found not to be what was stored.
+    pub damaged: bool,
 }
 
 impl SnapshotRow {
@@ -44,16 +46,32 @@ impl SnapshotRow {
             stored_bytes: row::count(row, "stored_bytes")?,
             stable_mac: row::bytes(row, "stable_mac")?,
             shrunk: row::flag(row, "shrunk")?,
+            damaged: row::flag(row, "damaged")?,
         })
     }
 
-    /// Inserts the row; one of the same id keeps what only the catalogue knows, and learns what the storage says.
+    /// Inserts the row; one of the same id keeps what only the catalogue knows, and learns what the storage and the object say.
     async fn put(&self, tx: &mut Tx) -> Result<(), CatalogueError> {
         let text =
             "INSERT INTO snapshots (id, device, group_incarnation, version, driver, taken_at, seen_at, sightings, locked_until, bytes,
                  stored_bytes, stable_mac, shrunk) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-             ON CONFLICT (id) DO UPDATE SET version = excluded.version, locked_until = excluded.locked_until,
+             ON CONFLICT (id) DO UPDATE SET version = excluded.version, locked_until = excluded.locked_until, driver = excluded.driver,
+                 taken_at = excluded.taken_at, bytes = excluded.bytes, stored_bytes = excluded.stored_bytes,
+                 stable_mac = excluded.stable_mac,
                  seen_at = CASE WHEN snapshots.seen_at > excluded.seen_at THEN snapshots.seen_at ELSE excluded.seen_at END";
+        self.write(tx, text).await
+    }
+
+    /// Inserts the row, unless there is one of the same id.
+    async fn add(&self, tx: &mut Tx) -> Result<(), CatalogueError> {
+        let text =
+            "INSERT INTO snapshots (id, device, group_incarnation, version, driver, taken_at, seen_at, sightings, locked_until, bytes,
+                 stored_bytes, stable_mac, shrunk) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+             ON CONFLICT (id) DO NOTHING";
+        self.write(tx, text).await
+    }
+
+    async fn write(&self, tx: &mut Tx, text: &'static str) -> Result<(), CatalogueError> {
         on!(tx.on(), c => {
             sqlx::query(text)
                 .bind(self.id.as_str())
@@ -78,16 +96,29 @@ impl SnapshotRow {
 
 impl Catalogue {
     pub async fn snapshot(&self, group: &IncarnationId, id: &SnapshotId) -> Result<Option<SnapshotRow>, CatalogueError> {
-        let text = "SELECT * FROM snapshots WHERE group_incarnation = $1 AND id = $2";
+        let text = snapshots!("FROM snapshots WHERE group_incarnation = $1 AND id = $2");
         on!(self.database.reads(), p => {
             let row = sqlx::query(text).bind(group.as_str()).bind(id.as_str()).fetch_optional(p).await?;
             row.as_ref().map(SnapshotRow::read).transpose()
         })
     }
 
-    /// The config that a device was seen with last.
+    /// The config that a device was seen with last, damaged or not.
     pub async fn newest_snapshot(&self, device: &IncarnationId) -> Result<Option<SnapshotRow>, CatalogueError> {
-        let text = "SELECT * FROM snapshots WHERE device = $1 ORDER BY id DESC LIMIT 1";
+        let text = snapshots!("FROM snapshots WHERE device = $1 ORDER BY id DESC LIMIT 1");
+        on!(self.database.reads(), p => {
+            let row = sqlx::query(text).bind(device.as_str()).fetch_optional(p).await?;
+            row.as_ref().map(SnapshotRow::read).transpose()
+        })
+    }
+
+    /// The newest config of a device that is not known to be damaged.
+    pub async fn newest_sound_snapshot(&self, device: &IncarnationId) -> Result<Option<SnapshotRow>, CatalogueError> {
+        let text = snapshots!(
+            "FROM snapshots WHERE device = $1
+                 AND id NOT IN (SELECT snapshot FROM damage WHERE snapshot IS NOT NULL AND device = $1 AND healed_at IS NULL)
+             ORDER BY id DESC LIMIT 1"
+        );
         on!(self.database.reads(), p => {
             let row = sqlx::query(text).bind(device.as_str()).fetch_optional(p).await?;
             row.as_ref().map(SnapshotRow::read).transpose()
@@ -111,8 +142,10 @@ impl Catalogue {
         before: Option<&SnapshotId>,
         limit: u32,
     ) -> Result<Vec<SnapshotRow>, CatalogueError> {
-        let text = "SELECT * FROM snapshots WHERE group_incarnation = $1 AND ($2 IS NULL OR device = $2) AND ($3 IS NULL OR id < $3)
-             ORDER BY id DESC LIMIT $4";
+        let text = snapshots!(
+            "FROM snapshots WHERE group_incarnation = $1 AND ($2 IS NULL OR device = $2) AND ($3 IS NULL OR id < $3)
+             ORDER BY id DESC LIMIT $4"
+        );
         let (device, before) = (device.map(IncarnationId::as_str), before.map(SnapshotId::as_str));
         on!(self.database.reads(), p => {
             let query = sqlx::query(text).bind(group.as_str()).bind(device).bind(before).bind(i64::from(limit));
@@ -126,6 +159,7 @@ impl Catalogue {
         transaction!(self.database, tx => {
             lives::admit(tx, attempt.life.as_ref()).await?;
             snapshot.put(tx).await?;
+            super::uploads::end(tx, &snapshot.device).await?;
             attempt.put(tx).await
         })
     }
@@ -158,6 +192,34 @@ impl Catalogue {
         })
     }
 
+    /// Takes a snapshot whose object is damaged into the catalogue, so that it is listed. What is known of it stays.
+    pub async fn list_damaged_snapshot(&self, snapshot: &SnapshotRow) -> Result<(), CatalogueError> {
+        transaction!(self.database, tx => snapshot.add(tx).await)
+    }
+
+    /// Whether the catalogue has a snapshot, in whatever version of its object.
+    pub async fn has_snapshot(&self, id: &SnapshotId) -> Result<bool, CatalogueError> {
+        let text = "SELECT EXISTS (SELECT 1 FROM snapshots WHERE id = $1) AS known";
+        on!(self.database.reads(), p => row::flag(&sqlx::query(text).bind(id.as_str()).fetch_one(p).await?, "known"))
+    }
+
+    /// How many snapshots there are before an id; all for `None`.
+    pub async fn count_snapshots(&self, before: Option<&SnapshotId>) -> Result<u64, CatalogueError> {
+        let text = "SELECT COUNT(*) AS snapshots FROM snapshots WHERE $1 IS NULL OR id < $1";
+        on!(self.database.reads(), p => {
+            row::count(&sqlx::query(text).bind(before.map(SnapshotId::as_str)).fetch_one(p).await?, "snapshots")
+        })
+    }
+
+    /// Some snapshots before an id, newest first, of all groups.
+    pub async fn snapshots_before(&self, before: Option<&SnapshotId>, limit: u32) -> Result<Vec<SnapshotRow>, CatalogueError> {
+        let text = snapshots!("FROM snapshots WHERE $1 IS NULL OR id < $1 ORDER BY id DESC LIMIT $2");
+        on!(self.database.reads(), p => {
+            let rows = sqlx::query(text).bind(before.map(SnapshotId::as_str)).bind(i64::from(limit)).fetch_all(p).await?;
+            rows.iter().map(SnapshotRow::read).collect()
+        })
+    }
+
     /// Confirms that a config is as short as it should be.
     pub async fn acknowledge(&self, id: &SnapshotId) -> Result<(), CatalogueError> {
         let text = "UPDATE snapshots SET shrunk = FALSE WHERE id = $1";
@@ -179,9 +241,12 @@ impl Catalogue {
 
     /// Takes a snapshot out of the catalogue, after its object has gone.
     pub async fn forget_snapshot(&self, id: &SnapshotId) -> Result<(), CatalogueError> {
-        let text = "DELETE FROM snapshots WHERE id = $1";
-        on!(self.database.writes(), p => sqlx::query(text).bind(id.as_str()).execute(p).await.map(drop))?;
-        Ok(())
+        transaction!(self.database, tx => {
+            for text in ["DELETE FROM snapshots WHERE id = $1", "DELETE FROM damage WHERE snapshot = $1"] {
+                on!(tx.on(), c => sqlx::query(text).bind(id.as_str()).execute(c).await.map(drop))?;
+            }
+            Ok(())
+        })
     }
 
     /// Some ids of snapshots taken before a moment, after an id, in order.
@@ -191,7 +256,7 @@ impl Catalogue {
         after: Option<&SnapshotId>,
         limit: u32,
     ) -> Result<Vec<SnapshotRow>, CatalogueError> {
-        let text = "SELECT * FROM snapshots WHERE taken_at < $1 AND ($2 IS NULL OR id > $2) ORDER BY id LIMIT $3";
+        let text = snapshots!("FROM snapshots WHERE taken_at < $1 AND ($2 IS NULL OR id > $2) ORDER BY id LIMIT $3");
         on!(self.database.reads(), p => {
             let query = sqlx::query(text).bind(moment.as_microsecond()).bind(after.map(SnapshotId::as_str)).bind(i64::from(limit));
             query.fetch_all(p).await?.iter().map(SnapshotRow::read).collect()

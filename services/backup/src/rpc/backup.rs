@@ -19,7 +19,7 @@ use super::{parse, upload, wire};
 use crate::attempt::Failed;
 use crate::error::Error;
 use crate::intake::Fetched;
-use crate::rebuild::{Progress, Rebuild};
+use crate::rebuild::{Progress, Reads, Rebuild};
 use crate::service::Backup;
 
 const ATTEMPTS: u32 = 1000;
@@ -64,7 +64,7 @@ impl BackupService for Api {
         });
         let stored = taken_in.await;
         let stored = stored.map_err(|_| Status::internal("the config could not be stored; the service's log says more"))??;
-        let snapshot = wire::snapshot(&group, &stored.snapshot, &stored.details);
+        let snapshot = wire::snapshot(&group, &stored.snapshot, Some(&stored.details));
         Ok(Response::new(PutSnapshotResponse { snapshot: Some(snapshot), changed: stored.changed }))
     }
 
@@ -122,7 +122,7 @@ impl BackupService for Api {
         let listed = self.0.list(&scope, &request.device, before.as_ref(), size).await?;
         let full = u32::try_from(listed.len()).is_ok_and(|listed| listed == size);
         let next_page_token = listed.last().filter(|_| full).map(|last| last.row.id.to_string()).unwrap_or_default();
-        let snapshots = listed.iter().map(|listed| wire::snapshot(scope.group(), &listed.row, &listed.details)).collect();
+        let snapshots = listed.iter().map(|listed| wire::snapshot(scope.group(), &listed.row, listed.details.as_ref())).collect();
         Ok(Response::new(ListSnapshotsResponse { snapshots, next_page_token }))
     }
 
@@ -130,7 +130,7 @@ impl BackupService for Api {
         let scope = Caller::of(&request)?.scope(&request.get_ref().group)?;
         let secrets = secrets(&request, request.get_ref().reveal)?;
         let (found, config) = self.0.config(&scope, &request.get_ref().id, secrets).await?;
-        let snapshot = Part::Snapshot(wire::snapshot(scope.group(), &found.row, &found.details));
+        let snapshot = Part::Snapshot(wire::snapshot(scope.group(), &found.row, found.details.as_ref()));
         let chunks = config.chunks(CHUNK).map(|chunk| Part::Chunk(chunk.to_vec()));
         let parts: Vec<_> = std::iter::once(snapshot).chain(chunks).map(|part| Ok(GetSnapshotResponse { part: Some(part) })).collect();
         Ok(Response::new(tokio_stream::iter(parts)))
@@ -148,7 +148,7 @@ impl BackupService for Api {
         let scope = Caller::of(&request)?.scope(&request.get_ref().group)?;
         let (found, checks) = self.0.verify(&scope, &request.get_ref().id).await?;
         Ok(Response::new(VerifySnapshotResponse {
-            snapshot: Some(wire::snapshot(scope.group(), &found.row, &found.details)),
+            snapshot: Some(wire::snapshot(scope.group(), &found.row, found.details.as_ref())),
             intact: checks.iter().all(|check| check.passed),
             checks: checks.into_iter().map(wire::check).collect(),
         }))
@@ -157,7 +157,7 @@ impl BackupService for Api {
     async fn acknowledge_snapshot(&self, request: Request<AcknowledgeSnapshotRequest>) -> Answer<AcknowledgeSnapshotResponse> {
         let scope = Caller::of(&request)?.scope(&request.get_ref().group)?;
         let found = self.0.acknowledge(&scope, &request.get_ref().id).await?;
-        let snapshot = wire::snapshot(scope.group(), &found.row, &found.details);
+        let snapshot = wire::snapshot(scope.group(), &found.row, found.details.as_ref());
         Ok(Response::new(AcknowledgeSnapshotResponse { snapshot: Some(snapshot) }))
     }
 
@@ -167,13 +167,13 @@ impl BackupService for Api {
         // it runs to its end even when nobody looks on
         tokio::spawn(async move {
             let result = async {
-                let mut rebuild = Rebuild::begin(&backup).await?;
+                let mut rebuild = Rebuild::begin(&backup, Reads::Everything).await?;
                 while rebuild.step(&backup).await? {
-                    let _ = sender.send(Ok(progress(rebuild.progress, false))).await;
+                    let _ = sender.send(Ok(progress(&rebuild.progress, false))).await;
                 }
                 Ok::<_, Error>(rebuild.progress)
             };
-            let last = result.await.map(|done| progress(done, true)).map_err(Status::from);
+            let last = result.await.map(|done| progress(&done, true)).map_err(Status::from);
             let _ = sender.send(last).await;
         });
         Ok(Response::new(stream))
@@ -188,7 +188,7 @@ fn secrets<T>(request: &Request<T>, reveal: bool) -> Result<Secrets, ServiceErro
     Revealing::of(request).map(|_| Secrets::Revealed)
 }
 
-fn progress(progress: Progress, done: bool) -> RebuildCatalogueResponse {
-    let Progress { objects, snapshots, unreadable } = progress;
-    RebuildCatalogueResponse { objects, snapshots, unreadable, done }
+fn progress(progress: &Progress, done: bool) -> RebuildCatalogueResponse {
+    let Progress { objects, snapshots, unreadable, damaged, damaged_names, .. } = progress.clone();
+    RebuildCatalogueResponse { objects, snapshots, unreadable, done, damaged, damaged_names }
 }

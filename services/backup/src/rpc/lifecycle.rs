@@ -81,15 +81,17 @@ impl LifecycleService for Api {
         };
         let holdings = self.0.holdings(only.as_ref().map(GroupScope::group)).await?;
         let epochs = self.0.epochs_in_use().await?;
+        let whole = self.0.whole_scrub().await?;
+        let shared = if only.is_none() { Some(self.0.shared_damage().await?) } else { None };
         let ended = if only.is_none() { self.0.ended_lives().await? } else { Vec::new() };
         Ok(Response::new(ReportResponse {
-            groups: holdings.iter().map(|(row, held)| wire::group(row, *held)).collect(),
+            groups: holdings.into_iter().map(|holding| wire::group(holding, whole)).collect(),
             canary: self.0.canary().await?.map(wire::canary),
             epochs_in_use: epochs.into_iter().map(String::from).collect(),
             erased_devices: ended.iter().map(|life| life.as_bytes().to_vec()).collect(),
             clock_synchronised: None,
             writing: Some(self.0.writing.report()),
-            shared_integrity: None,
+            shared_integrity: shared.map(|damage| wire::integrity(damage, whole)),
         }))
     }
 }

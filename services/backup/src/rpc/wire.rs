@@ -8,14 +8,17 @@ use tsujiban_proto::time::to_wire;
 
 use crate::attempt::Outcome;
 use crate::canary::Canary;
-use crate::catalogue::{GroupRow, GroupState, GroupUse, SnapshotRow};
+use crate::catalogue::{Damage, GroupState, SnapshotRow};
 use crate::device::Details;
+use crate::lifecycle::Holding;
 use crate::reading::Check;
 
-pub fn snapshot(group: &GroupId, row: &SnapshotRow, details: &Details) -> backup::Snapshot {
+pub fn snapshot(group: &GroupId, row: &SnapshotRow, details: Option<&Details>) -> backup::Snapshot {
     backup::Snapshot {
         id: row.id.to_string(),
-        device: Some(device(group, details)),
+        device: Some(
+            details.map_or_else(|| backup::DeviceRef { group: group.to_string(), ..Default::default() }, |details| device(group, details)),
+        ),
         taken_at: Some(to_wire(row.taken_at)),
         seen_at: Some(to_wire(row.seen_at)),
         sightings: row.sightings,
@@ -24,6 +27,7 @@ pub fn snapshot(group: &GroupId, row: &SnapshotRow, details: &Details) -> backup
         stored_bytes: row.stored_bytes,
         shrunk: row.shrunk,
         driver: row.driver.as_str().to_owned(),
+        damaged: row.damaged,
     }
 }
 
@@ -42,7 +46,7 @@ pub fn attempt(outcome: &Outcome) -> backup::Attempt {
         reason: reason.into(),
         message: message.clone(),
         changed: row.changed,
-        newest: newest.as_ref().map(|newest| snapshot(group, newest, details)),
+        newest: newest.as_ref().map(|newest| snapshot(group, newest, Some(details))),
         observed_host_key: details.observed_host_key.clone(),
         pinned_host_key: details.pinned_host_key.clone(),
         model: details.model.clone(),
@@ -54,7 +58,7 @@ pub fn check(check: Check) -> backup::Check {
     backup::Check { name: check.name.to_owned(), passed: check.passed, detail: check.detail }
 }
 
-pub fn group(row: &GroupRow, held: GroupUse) -> lifecycle::GroupReport {
+pub fn group(Holding { row, held, damage }: Holding, whole: Option<Timestamp>) -> lifecycle::GroupReport {
     let state = match row.state {
         GroupState::Living => lifecycle::GroupState::Living,
         GroupState::Retained => lifecycle::GroupState::Retained,
@@ -70,8 +74,18 @@ pub fn group(row: &GroupRow, held: GroupUse) -> lifecycle::GroupReport {
         devices: held.devices,
         snapshots: held.snapshots,
         stored_bytes: held.stored_bytes,
-        integrity: None,
+        integrity: Some(integrity(damage, whole)),
     }
+}
+
+/// What the scrub found; `whole` is when the newest whole one began.
+pub fn integrity(damage: Damage, whole: Option<Timestamp>) -> lifecycle::Integrity {
+    let state = match (damage.count, whole) {
+        (1.., _) => lifecycle::IntegrityState::Damaged,
+        (0, Some(_)) => lifecycle::IntegrityState::Intact,
+        (0, None) => lifecycle::IntegrityState::Unspecified,
+    };
+    lifecycle::Integrity { state: state.into(), damaged: damage.names, damaged_count: damage.count, checked_at: whole.map(to_wire) }
 }
 
 pub fn canary(canary: Canary) -> lifecycle::Canary {

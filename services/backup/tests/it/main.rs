@@ -5,7 +5,9 @@
 const POSTGRES: bool = false;
 
 mod canary;
+mod compare;
 mod crowd;
+mod damage;
 mod disk;
 mod erasure;
 mod export;
@@ -13,6 +15,7 @@ mod forgetting;
 mod intake;
 mod isolation;
 mod keys;
+mod keytable;
 mod lives;
 mod past;
 mod reading;
@@ -20,6 +23,7 @@ mod rebuild;
 mod recovery;
 mod retention;
 mod revealing;
+mod scrub;
 mod sealed;
 mod stage;
 mod start;

@@ -89,21 +89,28 @@ async fn a_lock_that_the_catalogue_did_not_know_of_is_respected() {
     assert_eq!(stage.backup.expire().await.unwrap().snapshots, 1);
 }
 
-/// C23: what a crash left in the bucket is not forgotten there for ever.
+/// C23: what a crash left in the bucket is not forgotten there for ever: it becomes the snapshot that it is, and goes in its time. What
+/// cannot be opened is kept and named, and what never had a lock is not this service's.
 #[tokio::test]
-async fn orphans_go_when_their_lock_has_run_out() {
+async fn what_nothing_refers_to_is_taken_in_or_kept() {
     let stage = Stage::prepared().await;
-    stage.put("acme", "SN1", &config("one")).await.unwrap();
-    let ids = ids_of_key(&list_all(&*stage.world.memory, "v1/").await.unwrap()[0].key).unwrap();
-    let orphan = object_key(&ids.group, &ids.device, &SnapshotId::from_bytes([9; 16]));
+    let (_, first) = stage.store("acme", "SN1", "one").await;
+    let (crashed, second) = stage.store("acme", "SN1", "two").await;
+    stage.catalogue.forget_snapshot(&crashed.parse().unwrap()).await.unwrap();
+    let ids = ids_of_key(&first).unwrap();
+    let garbage = object_key(&ids.group, &ids.device, &SnapshotId::from_bytes([9; 16]));
     let stranger = object_key(&IncarnationId::from_bytes([8; 16]), &ids.device, &ids.snapshot);
-    stage.world.memory.put(&orphan, "x".into(), Some(lock_of_sighting(stage.now()))).await.unwrap();
+    stage.world.memory.put(&garbage, "x".into(), Some(lock_of_sighting(stage.now()))).await.unwrap();
     stage.world.memory.put(&stranger, "x".into(), None).await.unwrap();
     assert_eq!(stage.backup.sweep().await.unwrap(), 0);
+    assert_eq!(stage.get(STAFF, "acme", &crashed, true).await.unwrap(), config("two"));
     stage.advance(DAY * 35);
-    assert_eq!(stage.backup.sweep().await.unwrap(), 1);
+    stage.put("acme", "SN1", &config("three")).await.unwrap();
+    assert_eq!(stage.backup.sweep().await.unwrap(), 0);
+    assert_eq!(stage.backup.expire().await.unwrap().snapshots, 2);
     let left: Vec<_> = list_all(&*stage.world.memory, "v1/").await.unwrap().into_iter().map(|e| e.key).collect();
-    assert!(left.len() == 2 && !left.contains(&orphan), "what is listed stays, and what never had a lock: {left:?}");
+    assert!(!left.contains(&first) && !left.contains(&second), "{left:?}");
+    assert!(left.contains(&garbage) && left.contains(&stranger), "{left:?}");
 }
 
 #[tokio::test]

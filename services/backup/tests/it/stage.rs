@@ -12,18 +12,19 @@ use tonic::transport::Channel;
 use tsujiban_backup::catalogue::Catalogue;
 use tsujiban_backup::metrics::Metrics;
 use tsujiban_backup::rpc;
+use tsujiban_backup::scrub::Scrub;
 use tsujiban_backup::service::{Backup, Parts};
 use tsujiban_backup::start::{StartError, start};
 use tsujiban_core::clock::{Clock, ManualClock};
 use tsujiban_database::Database;
 use tsujiban_database::testing::{Fresh, Postgres};
-use tsujiban_objects::{Memory, Objects};
+use tsujiban_objects::{Memory, Objects, list_all};
 use tsujiban_proto::backup::v1::backup_service_client::BackupServiceClient;
 use tsujiban_proto::backup::v1::get_snapshot_response;
 use tsujiban_proto::backup::v1::put_snapshot_request::Part;
 use tsujiban_proto::backup::v1::{
     DeviceRef, GetSnapshotRequest, ListAttemptsRequest, ListSnapshotsRequest, PutSnapshotHeader, PutSnapshotRequest, PutSnapshotResponse,
-    PutSnapshotTrailer, Snapshot,
+    PutSnapshotTrailer, Snapshot, VerifySnapshotRequest, VerifySnapshotResponse,
 };
 use tsujiban_proto::lifecycle::v1::lifecycle_service_client::LifecycleServiceClient;
 use tsujiban_proto::lifecycle::v1::{EraseRequest, EraseResponse, PrepareRequest, ReportRequest, ReportResponse};
@@ -69,6 +70,14 @@ impl Disk {
             Self::Sqlite(dir) => Database::sqlite(&dir.path().join(FILE)).await.unwrap(),
             Self::Postgres(_) => self.server().await.open().await,
         }
+    }
+
+    /// Changes the database behind the service's back.
+    pub async fn change(&self, statements: &str) {
+        let database = self.open().await;
+        let statements = sqlx::AssertSqlSafe(statements.to_owned());
+        tsujiban_database::on!(database.writes(), p => sqlx::raw_sql(statements).execute(p).await.map(drop)).unwrap();
+        database.close().await;
     }
 
     /// The same once more. Nobody may have it open.
@@ -258,6 +267,31 @@ impl Stage {
             }
         }
         Ok(config)
+    }
+
+    /// Stores a config and answers its snapshot's id and the name of its object.
+    pub async fn store(&self, group: &str, serial: &str, text: &str) -> (String, String) {
+        let stored = self.put(group, serial, &config(text)).await.unwrap();
+        assert!(stored.changed, "{serial} {text}");
+        let id = stored.snapshot.unwrap().id;
+        let objects = list_all(&*self.world.memory, "v1/").await.unwrap();
+        let object = objects.into_iter().find(|entry| entry.key.ends_with(&id)).unwrap().key;
+        (id, object)
+    }
+
+    pub async fn verify(&self, group: &str, id: &str) -> Result<VerifySnapshotResponse, Status> {
+        let request = VerifySnapshotRequest { group: group.into(), id: id.into() };
+        Ok(self.backup().verify_snapshot(with_token(STAFF, request)).await?.into_inner())
+    }
+
+    /// A whole scrub.
+    pub async fn scrub(&self) {
+        let (mut scrub, day) = (Scrub::default(), SignedDuration::from_hours(24));
+        let before = self.backup.whole_scrub().await.unwrap();
+        self.advance(day);
+        while self.backup.whole_scrub().await.unwrap() == before {
+            self.backup.scrub_step(&mut scrub, day).await.unwrap();
+        }
     }
 
     pub async fn attempts(&self, cursor: u64) -> Vec<tsujiban_proto::backup::v1::Attempt> {

@@ -95,16 +95,41 @@ async fn a_rebuild_adopts_what_was_stored_before_a_crash() {
     assert!(!stage.put("acme", "SN1", &config("one")).await.unwrap().changed);
 }
 
+/// The next try finds what the one before put, and puts nothing beside it.
 #[tokio::test]
-async fn the_next_collection_stores_again_and_the_orphan_goes_in_its_time() {
+async fn the_next_collection_takes_up_what_the_one_before_left() {
     let (stage, _) = stage_with_an_orphan().await;
-    assert!(stage.put("acme", "SN1", &config("one")).await.unwrap().changed);
-    assert_eq!(list_all(&*stage.world.memory, "v1/").await.unwrap().len(), 2);
-    stage.advance(SignedDuration::from_hours(24 * 35));
-    stage.put("acme", "SN1", &config("one")).await.unwrap();
-    assert_eq!(stage.backup.sweep().await.unwrap(), 1);
-    assert_eq!(stage.list("acme", "").await.unwrap().len(), 1);
+    for changed in [true, false] {
+        assert_eq!(stage.put("acme", "SN1", &config("one")).await.unwrap().changed, changed);
+        assert_eq!(list_all(&*stage.world.memory, "v1/").await.unwrap().len(), 1);
+    }
+    let listed = stage.list("acme", "SN1").await.unwrap();
+    assert_eq!(stage.get(STAFF, "acme", &listed[0].id, true).await.unwrap(), config("one"));
+}
+
+/// A config that changed meanwhile is stored beside it.
+#[tokio::test]
+async fn what_the_one_before_left_is_kept_when_the_config_has_changed() {
+    let (stage, _) = stage_with_an_orphan().await;
+    assert!(stage.put("acme", "SN1", &config("two")).await.unwrap().changed);
+    let listed = stage.list("acme", "SN1").await.unwrap();
+    assert_eq!((listed.len(), list_all(&*stage.world.memory, "v1/").await.unwrap().len()), (2, 2));
+    assert_eq!(stage.get(STAFF, "acme", &listed[1].id, true).await.unwrap(), config("one"));
+}
+
+/// A database that takes nothing, such as on a full disk, costs no object a try; when it takes something again, all goes on.
+#[tokio::test]
+async fn nothing_is_put_that_could_not_be_recorded() {
+    let stage = Stage::prepared().await;
+    stage.store("acme", "SN1", "one").await;
+    stage.world.disk.change("ALTER TABLE uploads RENAME TO uploads_elsewhere").await;
+    for _ in 0..3 {
+        assert!(stage.put("acme", "SN1", &config("two")).await.is_err());
+    }
     assert_eq!(list_all(&*stage.world.memory, "v1/").await.unwrap().len(), 1);
+    stage.world.disk.change("ALTER TABLE uploads_elsewhere RENAME TO uploads").await;
+    assert!(stage.put("acme", "SN1", &config("two")).await.unwrap().changed);
+    assert_eq!(list_all(&*stage.world.memory, "v1/").await.unwrap().len(), 2);
 }
 
 #[tokio::test]

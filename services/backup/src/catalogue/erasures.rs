@@ -1,0 +1,101 @@
+//! Which devices were erased, by their incarnation. A key that is missing is an erasure only when it is on record here, or its whole group
+//! is erased; else it is damage.
+
+use jiff::{SignedDuration, Timestamp};
+use tsujiban_core::commitments::SNAPSHOTS;
+use tsujiban_core::id::IncarnationId;
+use tsujiban_database::{Columns, Tx, on, transaction};
+
+use super::{Catalogue, CatalogueError, row};
+
+/// The erasure of a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErasureRow {
+    pub subject: IncarnationId,
+    pub group: IncarnationId,
+    pub erased_at: Timestamp,
+}
+
+impl ErasureRow {
+    fn read(row: &impl Columns) -> Result<Self, CatalogueError> {
+        Ok(Self {
+            subject: row::parsed(row, "subject")?,
+            group: row::parsed(row, "group_incarnation")?,
+            erased_at: row::time(row, "erased_at")?,
+        })
+    }
+
+    pub(super) async fn put(&self, tx: &mut Tx) -> Result<(), CatalogueError> {
+        let text = "INSERT INTO erasures (subject, group_incarnation, erased_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+        on!(tx.on(), c => {
+            let query = sqlx::query(text).bind(self.subject.as_str()).bind(self.group.as_str()).bind(self.erased_at.as_microsecond());
+            query.execute(c).await.map(drop)
+        })?;
+        Ok(())
+    }
+}
+
+/// Records the erasure of a device that is in the catalogue.
+pub(super) async fn record(tx: &mut Tx, device: &IncarnationId, now: Timestamp) -> Result<(), CatalogueError> {
+    let text = "INSERT INTO erasures (subject, group_incarnation, erased_at)
+         SELECT incarnation, group_incarnation, $2 FROM devices WHERE incarnation = $1 ON CONFLICT DO NOTHING";
+    on!(tx.on(), c => sqlx::query(text).bind(device.as_str()).bind(now.as_microsecond()).execute(c).await.map(drop))?;
+    Ok(())
+}
+
+impl Catalogue {
+    /// Records what versions that recorded no erasures erased: the devices of which they left objects. Names of objects have the
+    /// incarnation of their device from their 37th character on.
+    pub(super) async fn record_past_erasures(&self) -> Result<(), CatalogueError> {
+        let text = "INSERT INTO erasures (subject, group_incarnation, erased_at)
+             SELECT substr(object, 37, 32), group_incarnation, MAX(locked_until) - $1 FROM leftovers
+             WHERE substr(object, 37, 32) NOT IN (SELECT incarnation FROM devices)
+                 AND substr(object, 37, 32) NOT IN (SELECT subject FROM erasures)
+             GROUP BY substr(object, 37, 32), group_incarnation
+             ON CONFLICT DO NOTHING";
+        let kept = i64::try_from(SNAPSHOTS.as_micros()).unwrap_or(i64::MAX);
+        transaction!(self.database, tx => {
+            let recorded = on!(tx.on(), c => sqlx::query(text).bind(kept).execute(c).await?.rows_affected());
+            if recorded > 0 {
+                super::keys::changed(tx).await?;
+            }
+            Ok(())
+        })
+    }
+
+    /// All erasures that are on record.
+    pub async fn erasures(&self) -> Result<Vec<ErasureRow>, CatalogueError> {
+        let text = "SELECT * FROM erasures ORDER BY subject";
+        on!(self.database.reads(), p => sqlx::query(text).fetch_all(p).await?.iter().map(ErasureRow::read).collect())
+    }
+
+    /// Whether it is on record that a device, or its whole group, was erased.
+    pub async fn is_erased(&self, group: &IncarnationId, device: &IncarnationId) -> Result<bool, CatalogueError> {
+        let text = "SELECT EXISTS (SELECT 1 FROM erasures WHERE subject = $2)
+                 OR EXISTS (SELECT 1 FROM groups WHERE incarnation = $1 AND state = 'erased') AS erased";
+        on!(self.database.reads(), p => {
+            row::flag(&sqlx::query(text).bind(group.as_str()).bind(device.as_str()).fetch_one(p).await?, "erased")
+        })
+    }
+
+    /// Whether the key of a device or group that was there a moment ago is missing because it was erased.
+    pub async fn was_destroyed(&self, subject: &IncarnationId) -> Result<bool, CatalogueError> {
+        let text = "SELECT EXISTS (SELECT 1 FROM erasures WHERE subject = $1)
+                 OR NOT (EXISTS (SELECT 1 FROM devices WHERE incarnation = $1)
+                     OR EXISTS (SELECT 1 FROM groups WHERE incarnation = $1 AND state <> 'erased')) AS destroyed";
+        on!(self.database.reads(), p => row::flag(&sqlx::query(text).bind(subject.as_str()).fetch_one(p).await?, "destroyed"))
+    }
+
+    /// Forgets erasures of which nothing can be left: the last lock of an object ends 35 days after the erasure.
+    pub async fn forget_erasures(&self, now: Timestamp) -> Result<(), CatalogueError> {
+        let text = "DELETE FROM erasures WHERE erased_at <= $1 AND subject NOT IN (SELECT substr(object, 37, 32) FROM leftovers)";
+        let before = now - SignedDuration::try_from(SNAPSHOTS).unwrap_or(SignedDuration::MAX) - SignedDuration::from_hours(24);
+        transaction!(self.database, tx => {
+            let forgotten = on!(tx.on(), c => sqlx::query(text).bind(before.as_microsecond()).execute(c).await?.rows_affected());
+            if forgotten > 0 {
+                super::keys::changed(tx).await?;
+            }
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,71 @@
+//! The rotation of epoch keys.
+//!
+//! After a rotation the epoch key from before still opens everything for a day, what is new included. So nothing is lost when the
+//! cluster, and with it the Secret of the epoch keys, is brought back to a copy from before the rotation.
+
+use tsujiban_core::error::chain;
+use tsujiban_core::id::KeyId;
+use tsujiban_sealing::{OVERLAP, SealedEpochKey};
+
+use crate::error::Result;
+use crate::keys;
+use crate::service::Backup;
+
+const BATCH: u32 = 500;
+
+/// What a look at the epoch keys led to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rotation {
+    pub rewrapped: u64,
+    /// Wrappings that were destroyed.
+    pub dropped: u64,
+    /// Keys that no epoch key opens.
+    pub unopened: u64,
+}
+
+impl Backup {
+    /// Takes the epoch keys that are mounted now: wraps every data key with the newest one, destroys wrappings that were
+    /// superseded a day ago, and renews the copy in the bucket. A key that none of them opens stays as it is.
+    pub async fn rotate_keys(&self, mounted: &[SealedEpochKey]) -> Result<Rotation> {
+        self.keyring.replace_epochs(mounted)?;
+        let epoch = self.keyring.newest_epoch()?;
+        let mut rotation = Rotation::default();
+        let mut after: Option<KeyId> = None;
+        loop {
+            let old = self.catalogue.keys_not_under(epoch.id(), after.as_ref(), BATCH).await?;
+            let Some(last) = old.last() else { break };
+            after = Some(last.key_id.clone());
+            let mut new = Vec::new();
+            for wrappings in old.chunk_by(|a, b| a.key_id == b.key_id) {
+                match keys::rewrap(&self.keyring, wrappings, &epoch, &self.random) {
+                    Ok(row) => {
+                        rotation.rewrapped += 1;
+                        new.push(row);
+                    }
+                    Err(error) => {
+                        rotation.unopened += 1;
+                        let key = wrappings.first().map(|row| &row.key_id);
+                        tracing::error!(key = ?key, error = chain(&error), "a data key cannot be opened; what it seals is unreadable until it can");
+                    }
+                }
+            }
+            if !new.is_empty() {
+                self.catalogue.rewrap(&new, self.now()).await?;
+            }
+        }
+        self.keyring.forget_unmounted();
+        if rotation.unopened > 0 || self.metrics.keys_unopened.get() > 0 {
+            self.check_wrappings().await?;
+        }
+        rotation.dropped = self.catalogue.drop_superseded(self.now() - OVERLAP, epoch.id()).await?;
+        if rotation.dropped > 0 {
+            self.catalogue.flush_log().await?;
+        }
+        if rotation != Rotation::default() {
+            tracing::info!(epoch = %epoch.id(), ?rotation, "data keys follow the epoch");
+        }
+        // without it nothing new is stored, and the next look tries again
+        self.renew_copy().await?;
+        Ok(rotation)
+    }
+}

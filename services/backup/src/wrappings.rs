@@ -1,0 +1,130 @@
+//! Wrapped keys, read again: one that does not open is healed from another wrapping of the same key, and told when there is none.
+
+use tsujiban_core::id::KeyId;
+use tsujiban_sealing::KeyError;
+
+use crate::catalogue::KeyRow;
+use crate::damage::{Damaged, Whose, key_name};
+use crate::error::Result;
+use crate::keys;
+use crate::service::Backup;
+
+/// After so many keys others get their turn: each costs some microseconds.
+const TURN: usize = 200;
+
+/// What a look at all wrapped keys found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wrappings {
+    pub keys: u64,
+    /// Wrappings that were damaged and were made anew from another one.
+    pub healed: u64,
+    /// Keys of which no wrapping opens and at least one is damaged.
+    pub damaged: u64,
+    /// Keys that nothing opens, the damaged ones included.
+    pub unopened: u64,
+}
+
+/// What may be said of one wrapping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Opens,
+    /// Its epoch key is not mounted, so that nobody knows.
+    NotKnown,
+    Damaged,
+}
+
+/// What has to be done about the wrappings of one key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Sound,
+    /// Some are damaged, and another one opens.
+    Heal,
+    Damaged,
+    Unopened,
+}
+
+fn judge(states: &[State]) -> Verdict {
+    let has = |state| states.contains(&state);
+    match (has(State::Opens), has(State::Damaged)) {
+        (true, false) => Verdict::Sound,
+        (true, true) => Verdict::Heal,
+        (false, true) => Verdict::Damaged,
+        (false, false) => Verdict::Unopened,
+    }
+}
+
+impl Backup {
+    /// Opens every wrapping of every data key.
+    pub async fn check_wrappings(&self) -> Result<Wrappings> {
+        let table = self.catalogue.key_table().await?;
+        let mut found = Wrappings::default();
+        let was_damaged = self.catalogue.damaged_count().await? > 0;
+        for (number, rows) in table.chunk_by(|a, b| a.key_id == b.key_id).enumerate() {
+            if number % TURN == 0 {
+                tokio::task::yield_now().await;
+            }
+            let Some(first) = rows.first() else { continue };
+            found.keys += 1;
+            let states: Vec<State> = rows.iter().map(|row| self.state(row)).collect();
+            let verdict = judge(&states);
+            match verdict {
+                Verdict::Sound => {}
+                Verdict::Heal => found.healed += self.heal(rows, &states).await?,
+                Verdict::Unopened => found.unopened += 1,
+                Verdict::Damaged => {
+                    (found.damaged, found.unopened) = (found.damaged + 1, found.unopened + 1);
+                    let damaged = Damaged::key(&first.key_id, &first.subject, "its wrapping does not open, and there is no other one");
+                    let device = (first.subject != first.group).then(|| first.subject.clone());
+                    self.found_damaged(&damaged, &Whose { group: Some(first.group.clone()), device, snapshot: None }).await?;
+                }
+            }
+            if was_damaged && matches!(verdict, Verdict::Sound | Verdict::Heal) {
+                self.found_sound(&key_name(&first.key_id, &first.subject)).await?;
+            }
+        }
+        self.metrics.keys_unopened.set(i64::try_from(found.unopened).unwrap_or(i64::MAX));
+        Ok(found)
+    }
+
+    fn state(&self, row: &KeyRow) -> State {
+        match keys::unwrap(&self.keyring, std::slice::from_ref(row)) {
+            Ok(_) => State::Opens,
+            Err(KeyError::Sealing(_)) => State::Damaged,
+            Err(_) => State::NotKnown,
+        }
+    }
+
+    async fn heal(&self, rows: &[KeyRow], states: &[State]) -> Result<u64> {
+        let mut healed = 0;
+        for (row, _) in rows.iter().zip(states).filter(|(_, state)| **state == State::Damaged) {
+            let epoch = self.keyring.epoch(&row.wrapped.epoch)?;
+            let anew = keys::rewrap(&self.keyring, rows, &epoch, &self.random)?;
+            self.catalogue.replace_wrapping(&KeyRow { superseded_at: row.superseded_at, ..anew }).await?;
+            healed += 1;
+            let (key, epoch): (&KeyId, &KeyId) = (&row.key_id, &row.wrapped.epoch);
+            tracing::warn!(%key, %epoch, "a wrapping of a data key was damaged; it was made anew from another one");
+        }
+        Ok(healed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_damaged_only_when_no_wrapping_opens() {
+        use State::{Damaged, NotKnown, Opens};
+        for (states, verdict) in [
+            (vec![Opens], Verdict::Sound),
+            (vec![Opens, NotKnown], Verdict::Sound),
+            (vec![Damaged, Opens], Verdict::Heal),
+            (vec![Damaged], Verdict::Damaged),
+            (vec![Damaged, NotKnown], Verdict::Damaged),
+            (vec![NotKnown, NotKnown], Verdict::Unopened),
+            (vec![], Verdict::Unopened),
+        ] {
+            assert_eq!(judge(&states), verdict, "{states:?}");
+        }
+    }
+}
