@@ -15,7 +15,7 @@ use crate::attempts::Book;
 use crate::backoff::Backoff;
 use crate::device::serials::Serials;
 use crate::events::Events;
-use crate::history::{Journal, Sites};
+use crate::history::{Acknowledged, Journal, Sites};
 use crate::metrics::Metrics;
 use crate::pki::Keys;
 use crate::report::Reports;
@@ -46,6 +46,8 @@ pub struct Context {
     pub book: Book,
     /// What is to be recorded in the operation history.
     pub journal: Journal,
+    /// What the history has acknowledged and no root list covers yet.
+    pub kept: Acknowledged,
     /// Groups whose Sites are to be compared with what is recorded of them.
     pub site_history: Sites,
     /// Whether the apiserver writes down who changed what people declare.

@@ -6,6 +6,7 @@
 
 mod digest;
 mod journal;
+mod ledger;
 mod observe;
 mod send;
 mod sites;
@@ -15,6 +16,7 @@ pub use digest::digest;
 pub use journal::Journal;
 pub use observe::{Observation, Sight, What, observe};
 pub use send::run;
+pub use tsujiban_service::history::keeper::Keeper as Acknowledged;
 pub use sites::{Memory, Seen, Sites, changes, follow, keep, may_go_along};
 pub use wire::entry;
 

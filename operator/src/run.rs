@@ -59,6 +59,8 @@ pub struct World {
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
     pub metrics: Arc<Metrics>,
+    /// What the history has acknowledged and no root list covers yet.
+    pub kept: history::Acknowledged,
     /// Shut when another replica may lead. The client is behind it already.
     pub fence: Fence,
 }
@@ -114,6 +116,7 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
         listed: Listed { tenants: tenants_listed, devices: devices_listed },
         book: Book::default(),
         journal: Journal::new(settings.audit_endpoint().is_some()),
+        kept: world.kept,
         site_history: Sites::default(),
         changes_are_stamped: settings.changes_are_stamped,
         conformance: tenant::conformance::Book::default(),
