@@ -15,7 +15,7 @@ use crate::attempts::Book;
 use crate::backoff::Backoff;
 use crate::device::serials::Serials;
 use crate::events::Events;
-use crate::history::Journal;
+use crate::history::{Acknowledged, Journal};
 use crate::installation::{Installation, Stamps};
 use crate::metrics::Metrics;
 use crate::pki::Keys;
@@ -47,6 +47,8 @@ pub struct Context {
     pub book: Book,
     /// What is to be recorded in the operation history.
     pub journal: Journal,
+    /// What the history has acknowledged and no root list covers yet.
+    pub kept: Acknowledged,
     /// Whether what operators before noted of recorded Sites is taken over. Never without a history.
     pub sites_taken_over: watch::Receiver<bool>,
     /// What the apiserver writes down of who changed what people declare, and whether that is believed.

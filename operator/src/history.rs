@@ -6,6 +6,7 @@
 
 mod digest;
 mod journal;
+mod ledger;
 mod observe;
 mod platform;
 mod send;
@@ -19,6 +20,7 @@ pub use observe::{Observation, Sight, What, note_change, observe};
 pub use platform::{PlatformEvent, record};
 pub use send::run;
 pub use takeover::take_over;
+pub use tsujiban_service::history::keeper::Keeper as Acknowledged;
 pub use wire::entry;
 
 use std::time::Duration;

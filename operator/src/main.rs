@@ -30,6 +30,7 @@ async fn main() -> anyhow::Result<()> {
     let identity = format!("{}_{}", std::env::var("HOSTNAME").unwrap_or_default(), uuid::Uuid::now_v7());
     let config = connection::named(config, &identity)?;
     let metrics = Arc::new(Metrics::new().context("cannot register metrics")?);
+    let kept = metrics.keeper().context("cannot register metrics")?;
     let clock = Arc::new(SystemClock);
     let fence = Fence::shut();
     let client = connection::behind(&config, &fence).context("cannot make a client for the apiserver")?;
@@ -45,7 +46,7 @@ async fn main() -> anyhow::Result<()> {
     let (leads_in, mut leads) = watch::channel(false);
     tracing::info!(environment = %settings.environment, namespace = settings.namespace, version = env!("CARGO_PKG_VERSION"), "starting; waiting for the lease");
 
-    let world = World { client, clock, random: Arc::new(SystemRandom::new()), metrics: Arc::clone(&metrics), fence: fence.clone() };
+    let world = World { client, clock, random: Arc::new(SystemRandom::new()), metrics: Arc::clone(&metrics), kept, fence: fence.clone() };
     let work = async {
         leads.wait_for(|leads| *leads).await.context("the lease is not claimed any more")?;
         tracing::info!("leading");

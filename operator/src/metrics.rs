@@ -7,9 +7,12 @@ use prometheus::{
     Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use crate::history::Kind;
+use crate::history::{Acknowledged, Kind};
 use crate::services::Service;
 use crate::stall::{End, Vigil};
+
+/// How much of what the history has acknowledged is kept in memory at most: some 20,000 entries.
+const KEPT_BYTES: u64 = 16 * 1024 * 1024;
 
 /// All metrics, and the vigil by which an operator that stands still is recognised.
 pub struct Metrics {
@@ -115,6 +118,11 @@ impl Metrics {
             vigil: Vigil::default(),
             registry,
         })
+    }
+
+    /// Keeps what the history has acknowledged until a root list covers it, measured here.
+    pub fn keeper(&self) -> Result<Acknowledged, prometheus::Error> {
+        Acknowledged::in_memory(KEPT_BYTES, &self.registry)
     }
 
     /// Notes that a reconcile begins.

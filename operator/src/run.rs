@@ -60,6 +60,8 @@ pub struct World {
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
     pub metrics: Arc<Metrics>,
+    /// What the history has acknowledged and no root list covers yet.
+    pub kept: history::Acknowledged,
     /// Shut when another replica may lead. The client is behind it already.
     pub fence: Fence,
 }
@@ -121,6 +123,7 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
         listed: Listed { tenants: tenants_listed, devices: devices_listed, sites: sites_listed },
         book: Book::default(),
         journal: Journal::new(settings.audit_endpoint().is_some()),
+        kept: world.kept,
         sites_taken_over,
         stamps: Stamps::new(settings.changes_are_stamped),
         installation,

@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status};
 use tsujiban_core::id::{GroupId, IncarnationId, InvalidId, SerialNumber};
 use tsujiban_history::LogId;
 use tsujiban_proto::audit::v1::audit_service_client::AuditServiceClient;
-use tsujiban_proto::audit::v1::{AppendRequest, AppendResponse, NewEntry};
+use tsujiban_proto::audit::v1::{AppendRequest, AppendResponse, CoveredRequest, CoveredResponse, NewEntry};
 use tsujiban_proto::backup::v1::backup_service_client::BackupServiceClient;
 use tsujiban_proto::backup::v1::{ListAttemptsRequest, ListAttemptsResponse};
 use tsujiban_proto::error::{Kind, ServiceError};
@@ -225,6 +225,12 @@ impl ServiceClient {
         let mut client = AuditServiceClient::new(self.channel(&self.ready)?);
         let (request, pass) = self.write(AppendRequest { entries }).await?;
         self.written(pass, client.append(request)).await
+    }
+
+    /// Whether root lists cover entries of the operation history, by their ids.
+    pub async fn covered(&self, message: CoveredRequest) -> Result<CoveredResponse, CallError> {
+        let mut client = AuditServiceClient::new(self.channel()?);
+        self.answered(client.covered(self.request(message).await?).await)
     }
 
     fn lifecycle(&self) -> Result<LifecycleServiceClient<Channel>, CallError> {

@@ -4,6 +4,9 @@
 //! came of a strict call: the caller is answered when it is on the disk here, and it arrives when the history can be reached.
 
 mod client;
+pub mod keeper;
+mod kept;
+mod losses;
 pub(crate) mod operation;
 mod refusals;
 pub mod spool;
@@ -20,20 +23,24 @@ use tokio_util::sync::CancellationToken;
 use tsujiban_core::clock::Clock;
 use tsujiban_core::id::KeyId;
 use tsujiban_proto::access::v1::{History as Class, Operation as Does};
-use tsujiban_proto::audit::v1::{NewEntry, Operation, Phase, Result as Came};
+use tsujiban_proto::audit::v1::{CoveredRequest, CoveredResponse, NewEntry, Operation, Phase, Result as Came};
 use tsujiban_proto::error::{Kind, ServiceError};
 use tsujiban_proto::time::to_wire;
 use tsujiban_sealing::{Keyring, Random};
 
 pub use self::client::{ClientArgs, HistoryClient, InvalidClient};
 pub use self::operation::entry;
+use self::keeper::Keeper;
+pub use self::losses::{SPOOL_BEGUN, SPOOL_DAMAGED, SPOOL_LOST};
 use self::refusals::{Refusals, Verdict};
-use self::spool::{Drain, Opened, Place, Spool, SpoolError, SpoolKeyError, Until};
+use self::spool::{Drain, Known, Opened, Place, Spool, SpoolError, SpoolKeyError, Until};
 
 /// The reason of a refusal to do what could not be recorded.
 pub const HISTORY_UNAVAILABLE: &str = "HISTORY_UNAVAILABLE";
 /// How long the history has to take an intent.
 const INTENT: Duration = Duration::from_secs(5);
+/// How often the history is asked about what is kept.
+pub const ASK: Duration = Duration::from_mins(1);
 
 /// Where entries go: the audit service, or within it its own engine.
 #[async_trait]
@@ -41,13 +48,18 @@ pub trait Ledger: Send + Sync + 'static {
     /// Adds entries, all or none, and answers when they are durable. An entry whose id is there already is not added again.
     /// [`Kind::Invalid`]: it will never take one of them.
     async fn append(&self, entries: Vec<NewEntry>) -> Result<(), ServiceError>;
+
+    /// Whether root lists cover entries, by their ids. [`Kind::Precondition`]: it does not know which history is the newest.
+    async fn covered(&self, request: CoveredRequest) -> Result<CoveredResponse, ServiceError>;
 }
 
 /// What a history is made of.
 pub struct Parts {
+    /// Whose history it is, such as `tsujiban-backup`.
+    pub service: &'static str,
     /// The folder of the spool, on a volume.
     pub dir: PathBuf,
-    /// How many bytes the spool may take.
+    /// How many bytes what has not arrived may take; what has arrived and is kept takes a quarter of it on top at most.
     pub bytes: u64,
     /// Wraps the spool's key.
     pub keyring: Arc<Keyring>,
@@ -62,6 +74,7 @@ pub struct History(Arc<Shared>);
 
 struct Shared {
     spool: Spool,
+    keeper: Keeper,
     keyring: Arc<Keyring>,
     ledger: Arc<dyn Ledger>,
     clock: Arc<dyn Clock>,
@@ -74,6 +87,9 @@ struct Shared {
 pub struct Delivery {
     drain: Drain,
     history: History,
+    /// How often the history is asked about what is kept.
+    every: Duration,
+    beginning: Option<(Known, Written)>,
 }
 
 /// The part of a call that is about the history, from before its handler to its end.
@@ -88,8 +104,13 @@ pub(crate) use self::spool::{WriteFailed, Written};
 impl History {
     /// Opens the spool, and ends the calls that were cut off when the process before this one stopped.
     pub fn open(parts: Parts, registry: &Registry) -> Result<(Self, Delivery), SpoolError> {
-        let Parts { dir, bytes, keyring, ledger, clock, random } = parts;
-        let Opened { spool, drain, begun } = Spool::open(&dir, bytes, &keyring, Arc::clone(&random), clock.now(), registry)?;
+        let Parts { service, dir, bytes, keyring, ledger, clock, random } = parts;
+        let opened = Spool::open(&dir, bytes, (&keyring, Arc::clone(&random)), service, clock.now(), registry)?;
+        let Opened { spool, drain, keeper, beginning, begun } = opened;
+        let beginning = beginning.map(|beginning| {
+            let written = spool.report_beginning(&beginning, clock.now());
+            (beginning, written)
+        });
         let refusals = Refusals::register(registry)?;
         if !begun.is_empty() {
             tracing::warn!(calls = begun.len(), "calls were cut off when this service stopped; what came of them is unknown");
@@ -99,8 +120,8 @@ impl History {
             // room or not: these are few, and were promised theirs when they began
             drop(spool.force(&operation::entry(&group, operation::unknown(operation))));
         }
-        let history = Self(Arc::new(Shared { spool, keyring, ledger, clock, random, refusals }));
-        Ok((history.clone(), Delivery { drain, history }))
+        let history = Self(Arc::new(Shared { spool, keeper, keyring, ledger, clock, random, refusals }));
+        Ok((history.clone(), Delivery { drain, history, every: ASK, beginning }))
     }
 
     /// Wraps the spool's key anew. To be called whenever the mounted epoch keys have changed, before an old one is given up.
@@ -116,6 +137,11 @@ impl History {
     /// How many entries have not reached the history yet.
     pub fn depth(&self) -> u64 {
         self.0.spool.depth()
+    }
+
+    /// How many entries the history has, and no root list covers as far as it is known here.
+    pub fn kept(&self) -> usize {
+        self.0.keeper.len()
     }
 
     /// Records what no call did, such as a change by kubectl, in the history of a group or in the platform's own (`group` is empty). Answers
@@ -195,8 +221,12 @@ impl Ticket {
         if !matches!(self.place.begin(&intent).await, Ok(Ok(()))) {
             return Err(unavailable("the volume of the history's spool cannot be written; look at the volume of the service"));
         }
-        match timeout(INTENT, self.history.0.ledger.append(vec![intent])).await {
-            Ok(Ok(())) => Ok(()),
+        let history = &self.history.0;
+        match timeout(INTENT, history.ledger.append(vec![intent.clone()])).await {
+            Ok(Ok(())) => {
+                history.keeper.keep(vec![intent], history.clock.now()).await;
+                Ok(())
+            }
             Ok(Err(error)) => {
                 tracing::warn!(reason = error.reason, error = error.message, "an intent did not reach the history");
                 Err(unavailable("the operation history does not take it; look at tsujiban-audit and try again"))
@@ -226,8 +256,20 @@ fn unavailable(why: &str) -> ServiceError {
 impl Delivery {
     /// Runs until `stop` is cancelled. What has not arrived by then waits in the spool for the next start.
     pub async fn run(self, stop: CancellationToken) {
-        let Self { drain, history } = self;
+        let Self { drain, history, every, beginning } = self;
         let shared = &history.0;
-        drain.run(Arc::clone(&shared.ledger), Arc::clone(&shared.clock), stop).await;
+        if let Some((beginning, written)) = beginning
+            && let Ok(Ok(())) = written.await
+            && let Err(error) = beginning.note()
+        {
+            tracing::warn!(%error, "which spool this is cannot be noted beside it; its beginning is recorded again at the next start");
+        }
+        drain.run(Arc::clone(&shared.ledger), Arc::clone(&shared.clock), every, stop).await;
+    }
+
+    /// Asks about what is kept so often instead of once a minute.
+    #[must_use]
+    pub fn asking(self, every: Duration) -> Self {
+        Self { every, ..self }
     }
 }

@@ -75,15 +75,17 @@ pub struct SpoolArgs {
     /// Where operations wait for the history: a folder on a volume that outlives the process, of this process alone.
     #[arg(long, env = "TSUJIBAN_SPOOL_DIR", default_value = "/var/lib/tsujiban/spool")]
     pub spool_dir: PathBuf,
-    /// How many bytes may wait there. When they are used up, calls are refused. The volume needs the room.
+    /// How many bytes may wait there. When they are used up, calls are refused. The volume needs the room, and a quarter more for what the
+    /// history has taken and no root list covers yet.
     #[arg(long, env = "TSUJIBAN_SPOOL_BYTES", default_value_t = DEFAULT_BYTES)]
     pub spool_bytes: u64,
 }
 
 impl SpoolArgs {
-    /// What the history is made of that is written to `ledger`.
-    pub fn parts(&self, keyring: Arc<Keyring>, ledger: Arc<dyn Ledger>) -> history::Parts {
+    /// What the history of a service is made of that is written to `ledger`.
+    pub fn parts(&self, service: &'static str, keyring: Arc<Keyring>, ledger: Arc<dyn Ledger>) -> history::Parts {
         history::Parts {
+            service,
             dir: self.spool_dir.clone(),
             bytes: self.spool_bytes,
             keyring,

@@ -3,7 +3,7 @@
 
 #![allow(clippy::expect_used, clippy::missing_panics_doc)] // compiled for tests only, where a set-up that fails is a failed test
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,8 +23,9 @@ use tsujiban_core::id::GroupId;
 use tsujiban_proto::access::v1::Operation;
 use tsujiban_proto::audit::v1::audit_service_server::{AuditService, AuditServiceServer};
 use tsujiban_proto::audit::v1::{
-    AppendRequest, AppendResponse, AppendedEntry, DeclareGapRequest, DeclareGapResponse, ExportEntriesRequest, ExportEntriesResponse,
-    GetCheckpointRequest, GetCheckpointResponse, GetProofRequest, GetProofResponse, ListEntriesRequest, ListEntriesResponse, NewEntry,
+    AppendRequest, AppendResponse, AppendedEntry, Coverage, CoveredRequest, CoveredResponse, DeclareGapRequest, DeclareGapResponse, ExportEntriesRequest, ExportEntriesResponse,
+    GetCheckpointRequest, GetCheckpointResponse, GetProofRequest, GetProofResponse, ListEntriesRequest, ListEntriesResponse, LogCoverage,
+    LogEntries, NewEntry,
 };
 use tsujiban_proto::error::{Kind, ServiceError};
 use tsujiban_sealing::{Keyring, MasterKey, SealedEpochKey, SystemRandom};
@@ -207,6 +208,9 @@ pub struct FakeAudit {
 struct Told {
     entries: Mutex<Vec<NewEntry>>,
     mood: Mutex<Mood>,
+    /// How many of the entries a root list covers.
+    covered: Mutex<usize>,
+    erased: Mutex<BTreeSet<String>>,
 }
 
 /// How a [`FakeAudit`] answers.
@@ -251,6 +255,24 @@ impl FakeAudit {
         *self.told.mood.lock().unwrap_or_else(PoisonError::into_inner) = mood;
     }
 
+    /// From now on a root list covers what it has taken.
+    pub fn cover(&self) {
+        *self.told.covered.lock().unwrap_or_else(PoisonError::into_inner) = self.entries().len();
+    }
+
+    /// It loses its newest entries, but none that is covered.
+    pub fn lose(&self, count: usize) {
+        let covered = *self.told.covered.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.told.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = entries.len().saturating_sub(count).max(covered);
+        entries.truncate(left);
+    }
+
+    /// A group is erased.
+    pub fn erase(&self, group: &str) {
+        self.told.erased.lock().unwrap_or_else(PoisonError::into_inner).insert(group.to_owned());
+    }
+
     /// What it has taken, each entry once, in order.
     pub fn entries(&self) -> Vec<NewEntry> {
         self.told.entries.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -280,6 +302,25 @@ impl AuditService for Told {
             answer.entries.push(AppendedEntry { sequence: 0, is_duplicate });
         }
         if mood == Mood::Mute { Err(Status::unavailable("the connection broke")) } else { Ok(Response::new(answer)) }
+    }
+
+    async fn covered(&self, request: Request<CoveredRequest>) -> Result<Response<CoveredResponse>, Status> {
+        if *self.mood.lock().unwrap_or_else(PoisonError::into_inner) == Mood::Down {
+            return Err(ServiceError::new(Kind::Unavailable, "DOWN", "the test took it down").into());
+        }
+        let covered = *self.covered.lock().unwrap_or_else(PoisonError::into_inner);
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let erased = self.erased.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let coverage = |id: &Vec<u8>| match entries.iter().position(|known| known.id == *id) {
+            Some(place) if place < covered => Coverage::Covered.into(),
+            Some(_) => Coverage::Pending.into(),
+            None => Coverage::Unknown.into(),
+        };
+        let log = |LogEntries { group, ids }| LogCoverage {
+            is_erased: erased.contains(&group),
+            entries: ids.iter().map(coverage).collect(),
+        };
+        Ok(Response::new(CoveredResponse { logs: request.into_inner().logs.into_iter().map(log).collect() }))
     }
 
     async fn list_entries(&self, _: Request<ListEntriesRequest>) -> Result<Response<ListEntriesResponse>, Status> {

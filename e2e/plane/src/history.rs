@@ -10,9 +10,9 @@ use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 use tsujiban_proto::audit::v1::audit_service_server::{AuditService, AuditServiceServer};
 use tsujiban_proto::audit::v1::{
-    AppendRequest, AppendResponse, AppendedEntry, DeclareGapRequest, DeclareGapResponse, ExportEntriesRequest, ExportEntriesResponse,
-    GetCheckpointRequest, GetCheckpointResponse, GetProofRequest, GetProofResponse, ListEntriesRequest, ListEntriesResponse, NewEntry,
-    Operation,
+    AppendRequest, AppendResponse, AppendedEntry, Coverage, CoveredRequest, CoveredResponse, DeclareGapRequest, DeclareGapResponse, ExportEntriesRequest, ExportEntriesResponse,
+    GetCheckpointRequest, GetCheckpointResponse, GetProofRequest, GetProofResponse, ListEntriesRequest, ListEntriesResponse, LogCoverage,
+    LogEntries, NewEntry, Operation,
 };
 use tsujiban_proto::error::{Kind, ServiceError};
 use tsujiban_proto::lifecycle::v1::lifecycle_service_server::LifecycleServiceServer;
@@ -74,6 +74,13 @@ impl History {
     /// Keeps what comes next and does not answer, so many times: a connection that broke at the worst moment.
     pub fn lose_answers(&self, how_many: usize) {
         self.held().unanswered = how_many;
+    }
+
+    /// Loses the newest entries of a group, as a service does whose database is replaced by an older one.
+    pub fn lose(&self, group: &str, how_many: usize) {
+        if let Some(log) = self.held().logs.get_mut(group) {
+            log.truncate(log.len().saturating_sub(how_many));
+        }
     }
 
     /// The operations in a group's log, in their order.
@@ -144,6 +151,17 @@ impl AuditService for History {
             return Err(Status::unavailable("the answer is lost"));
         }
         Ok(Response::new(AppendResponse { entries: answers }))
+    }
+
+    async fn covered(&self, request: Request<CoveredRequest>) -> Result<Response<CoveredResponse>, Status> {
+        self.lives.note_call("covered")?;
+        let held = self.held();
+        let log = |LogEntries { group, ids }| {
+            let is_there = |id: &Vec<u8>| held.logs.get(&group).is_some_and(|log| log.iter().any(|entry| entry.id == *id));
+            let coverage = |id| if is_there(id) { Coverage::Pending } else { Coverage::Unknown };
+            LogCoverage { is_erased: false, entries: ids.iter().map(|id| coverage(id).into()).collect() }
+        };
+        Ok(Response::new(CoveredResponse { logs: request.into_inner().logs.into_iter().map(log).collect() }))
     }
 
     async fn list_entries(&self, _request: Request<ListEntriesRequest>) -> Result<Response<ListEntriesResponse>, Status> {

@@ -1,4 +1,4 @@
-//! Brings what was observed into the history, in batches, again and again until it is acknowledged.
+//! Brings what was observed into the history, in batches, again and again until it is acknowledged, and keeps it until a root list covers it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kube::runtime::reflector::ObjectRef;
 use tokio::time::{Instant, sleep, timeout_at};
+use tsujiban_service::history::ASK;
 use tsujiban_api::names;
 use tsujiban_core::id::GroupId;
 
@@ -54,11 +55,18 @@ pub async fn run(context: Arc<Context>) {
     let Some(client) = &context.services.audit else { return std::future::pending().await };
     let mut held = Held::default();
     let mut pause = FIRST;
+    let mut question = Instant::now() + ASK;
     loop {
+        if question <= Instant::now() {
+            question = Instant::now() + ASK;
+            if let Err(error) = context.kept.ask(client, context.clock.now()).await {
+                tracing::warn!(error = error.message, "the history does not say which entries are covered");
+            }
+        }
         let taken = context.journal.take(BATCH, |group| held.is_held(group));
         measure(&context);
         if taken.is_empty() {
-            let until = held.next().unwrap_or_else(|| Instant::now() + LOOK).min(Instant::now() + LOOK);
+            let until = held.next().unwrap_or_else(|| Instant::now() + LOOK).min(Instant::now() + LOOK).min(question);
             let _late = timeout_at(until, context.journal.more()).await.is_err(); // then it is looked again
             continue;
         }
@@ -70,6 +78,8 @@ pub async fn run(context: Arc<Context>) {
                 tracing::warn!(error = chain(&error), retry_seconds = pause.as_secs_f64(), "what was observed could not be recorded yet");
                 sleep(pause).await;
                 pause = (pause * 2).min(LONGEST);
+                // it may come back with an older database: that is asked first
+                question = Instant::now();
             }
         }
     }
@@ -123,7 +133,9 @@ async fn deliver(context: &Context, client: &ServiceClient, taken: Taken, held: 
 }
 
 async fn send(context: &Context, client: &ServiceClient, taken: &Taken, held: &mut Held) -> Result<(), CallError> {
-    client.append(taken.iter().map(|(_, waiting)| waiting.entry.clone()).collect()).await?;
+    let entries: Vec<_> = taken.iter().map(|(_, waiting)| waiting.entry.clone()).collect();
+    client.append(entries.clone()).await?;
+    context.kept.keep(entries, context.clock.now()).await;
     for (_, waiting) in taken {
         held.0.remove(&waiting.group);
         context.metrics.observed(waiting.kind);

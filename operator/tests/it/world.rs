@@ -124,6 +124,7 @@ impl World {
             Some(history) => Some(client_of(Service::Audit, history.serve().await.unwrap())),
             None => None,
         };
+        let metrics = Arc::new(Metrics::new().unwrap());
         let context = Arc::new(Context {
             client: client.clone(),
             clock: clock.clone(),
@@ -135,7 +136,8 @@ impl World {
             },
             forbidden: Forbidden::new(["10.244.0.0/16".parse().unwrap()]),
             services: Services { backup: client_of(Service::Backup, backup.serve().await.unwrap()), audit },
-            metrics: Arc::new(Metrics::new().unwrap()),
+            kept: metrics.keeper().unwrap(),
+            metrics,
             backoff: Backoff::default(),
             events: Events::new(client),
             tenants: tenant_store,

@@ -44,6 +44,7 @@ impl Operator {
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom::new()),
             metrics: Arc::clone(&metrics),
+            kept: metrics.keeper().unwrap(),
             fence: Fence::open(),
         };
         let task = tokio::spawn(async move {

@@ -9,6 +9,7 @@ mod failure;
 mod known;
 mod load;
 mod mark;
+mod places;
 mod prepare;
 mod recent;
 mod rows;
@@ -32,6 +33,7 @@ use crate::owner::Owner;
 
 pub use self::known::{edge, open as open_day_key};
 pub use self::load::LoadedKey;
+pub use self::places::places;
 pub use self::rows::{Conn, GoneDay, KeyRow};
 
 /// How many calls wait at most.
@@ -249,7 +251,8 @@ impl Engine {
         *self.standing.write().unwrap_or_else(PoisonError::into_inner) = standing;
     }
 
-    fn sound(&self) -> Result<(), EngineError> {
+    /// Nothing, or the reason why the history is read-only.
+    pub fn sound(&self) -> Result<(), EngineError> {
         match self.standing() {
             Standing::Sound => Ok(()),
             Standing::Forked(why) => Err(EngineError::ReadOnly(why)),

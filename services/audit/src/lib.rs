@@ -1,6 +1,7 @@
 //! The audit service: the operation history of every group, which nobody can alter (C5).
 
 pub mod bodies;
+pub mod covered;
 pub mod engine;
 pub mod error;
 pub mod export;

@@ -8,7 +8,7 @@ use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tsujiban_api::names::AUDIT_AUDIENCE;
+use tsujiban_api::names::{self, AUDIT_AUDIENCE};
 use tsujiban_audit::engine::Standing;
 use tsujiban_audit::service::Audit;
 use tsujiban_audit::settings::{Cli, Command, ServeArgs, SettingsError};
@@ -48,7 +48,7 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let audit = patiently(&stop, async || start::start(parts.clone(), &args.s3.allowed_regions).await, StartError::is_transient).await?;
     println!("{}", audit.verifier());
     let ledger: Arc<Audit> = Arc::clone(&audit);
-    let (own, delivery) = History::open(args.spool.parts(keyring, ledger), &registry)?;
+    let (own, delivery) = History::open(args.spool.parts(names::AUDIT, keyring, ledger), &registry)?;
     audit.record_in(own.clone());
     let client = kube::Client::try_default().await.context("the apiserver's address and credentials are not known here")?;
     let authenticator = KubeAuthenticator::new(client, AUDIT_AUDIENCE, &args.installation.system_namespace, SystemClock);

@@ -14,7 +14,7 @@ use tsujiban_proto::lifecycle::v1::lifecycle_service_server::LifecycleServiceSer
 
 use crate::service::Audit;
 
-pub use self::audit::addition;
+pub use self::audit::{addition, asked, coverage};
 pub use self::operation::from_wire;
 
 /// The full names of the services that are served.

@@ -10,7 +10,7 @@ use tsujiban_core::id::EnvironmentName;
 use tsujiban_database::{Class, Database, Migrations};
 use tsujiban_history::{Checkpoint, LogId, Origin, SigningKey, TreeHead, VerifierKey};
 use tsujiban_objects::Objects;
-use tsujiban_proto::audit::v1::NewEntry;
+use tsujiban_proto::audit::v1::{CoveredRequest, CoveredResponse, NewEntry};
 use tsujiban_proto::error::ServiceError;
 use tsujiban_proto::lifecycle::v1::Writing;
 use tsujiban_sealing::{Keyring, Random};
@@ -184,5 +184,10 @@ impl Ledger for Audit {
         }
         self.engine.append(additions).await.map_err(Error::from)?;
         Ok(())
+    }
+
+    async fn covered(&self, request: CoveredRequest) -> Result<CoveredResponse, ServiceError> {
+        let groups = Self::covered(self, &rpc::asked(&request.logs)?).await?;
+        Ok(CoveredResponse { logs: groups.iter().map(rpc::coverage).collect() })
     }
 }

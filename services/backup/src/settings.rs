@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::{Args, Parser, Subcommand};
 use jiff::SignedDuration;
 use prometheus::Registry;
+use tsujiban_api::names;
 use tsujiban_core::clock::SystemClock;
 use tsujiban_database::{DatabaseArgs, InvalidDatabase, is_unavailable};
 use tsujiban_objects::{InvalidS3, S3Args};
@@ -133,6 +134,6 @@ impl ServeArgs {
             return Ok(None);
         }
         let ledger = Arc::new(HistoryClient::new(&self.audit)?);
-        Ok(Some(History::open(self.spool.parts(Arc::clone(keyring), ledger), registry)?))
+        Ok(Some(History::open(self.spool.parts(names::BACKUP, Arc::clone(keyring), ledger), registry)?))
     }
 }

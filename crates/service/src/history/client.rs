@@ -10,9 +10,9 @@ use async_trait::async_trait;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Response, Status};
 use tsujiban_proto::audit::v1::audit_service_client::AuditServiceClient;
-use tsujiban_proto::audit::v1::{AppendRequest, NewEntry};
+use tsujiban_proto::audit::v1::{AppendRequest, CoveredRequest, CoveredResponse, NewEntry};
 use tsujiban_proto::error::{Kind, ServiceError};
 use zeroize::Zeroizing;
 
@@ -92,6 +92,13 @@ impl HistoryClient {
         Ok(AuditServiceClient::with_interceptor(channel, Joined))
     }
 
+    fn request<T>(&self, message: T) -> Result<Request<T>, ServiceError> {
+        let mut request = Request::new(message);
+        request.set_timeout(DEADLINE);
+        request.metadata_mut().insert("authorization", self.token()?);
+        Ok(request)
+    }
+
     fn token(&self) -> Result<MetadataValue<Ascii>, ServiceError> {
         let token = Zeroizing::new(fs::read_to_string(&self.token_file).map_err(|error| unreadable(&self.token_file, &error))?);
         let no_token = |_| ServiceError::new(Kind::Unavailable, "BAD_TOKEN_FILE", format!("{} holds no token", self.token_file.display()));
@@ -104,10 +111,13 @@ impl HistoryClient {
 #[async_trait]
 impl Ledger for HistoryClient {
     async fn append(&self, entries: Vec<NewEntry>) -> Result<(), ServiceError> {
-        let mut request = Request::new(AppendRequest { entries });
-        request.set_timeout(DEADLINE);
-        request.metadata_mut().insert("authorization", self.token()?);
+        let request = self.request(AppendRequest { entries })?;
         self.client()?.append(request).await.map(drop).map_err(|status| failure(&status))
+    }
+
+    async fn covered(&self, request: CoveredRequest) -> Result<CoveredResponse, ServiceError> {
+        let request = self.request(request)?;
+        self.client()?.covered(request).await.map(Response::into_inner).map_err(|status| failure(&status))
     }
 }
 

@@ -3,14 +3,21 @@
 //! A record is there once it is written, whatever kills the process afterwards, and on the disk itself once it is synchronised; many calls
 //! share one synchronisation. The history gets the records in order and in batches, each with the id that makes a repeated one the same.
 //! A segment file goes when all in it has arrived. Nothing is read back into memory but one batch.
+//!
+//! What has arrived is kept in other files until a root list covers it ([`Keeper`]).
 
+mod damage;
 mod drain;
 mod frame;
+mod kept_files;
 mod key;
+mod known;
 mod metrics;
+mod reader;
 mod segments;
 mod writer;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,13 +32,18 @@ use tsujiban_proto::audit::v1::NewEntry;
 use tsujiban_proto::error::{Kind as ErrorKind, ServiceError};
 use tsujiban_sealing::{Keyring, Random};
 
+pub(crate) use self::damage::Loss;
 pub(crate) use self::drain::Drain;
 use self::frame::{CallId, Kind};
+use self::kept_files::KeptFiles;
 use self::key::SpoolKey;
 pub use self::key::SpoolKeyError;
+pub(crate) use self::known::Known;
 use self::metrics::Metrics;
 use self::segments::Segments;
 use self::writer::{Command, Item};
+use super::keeper::Keeper;
+use super::losses::{self, Name};
 
 /// How much one record may take on the disk, in bytes. Everything that goes into one is cut to fit.
 pub(crate) const RECORD_BYTES: u64 = 8 * 1024;
@@ -39,6 +51,8 @@ pub(crate) const RECORD_BYTES: u64 = 8 * 1024;
 pub const DEFAULT_BYTES: u64 = 256 * 1024 * 1024;
 /// No spool is smaller.
 const LEAST_BYTES: u64 = 256 * 1024;
+/// What is kept may take this part of it on top.
+const KEPT: u64 = 4;
 
 /// A spool that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +81,7 @@ struct Shared {
     dir: PathBuf,
     limit: u64,
     key: SpoolKey,
+    name: Name,
     state: Mutex<State>,
     /// Rings when something was written.
     written: Notify,
@@ -84,12 +99,17 @@ struct State {
     broken: bool,
     /// Entries that have not arrived yet.
     depth: u64,
+    /// Losses that were reported, by the numbers of their first records.
+    reported: BTreeSet<u64>,
 }
 
 /// What a spool held when it was opened.
 pub(crate) struct Opened {
     pub spool: Spool,
     pub drain: Drain,
+    pub keeper: Keeper,
+    /// Whether it began anew, and somebody has to be told.
+    pub beginning: Option<Known>,
     /// The intents of calls that were cut off. Each stays open until an entry of its call is written.
     pub begun: Vec<NewEntry>,
 }
@@ -121,8 +141,8 @@ impl Spool {
     pub(crate) fn open(
         dir: &Path,
         limit: u64,
-        keyring: &Keyring,
-        random: Arc<dyn Random>,
+        (keyring, random): (&Keyring, Arc<dyn Random>),
+        service: &'static str,
         now: Timestamp,
         registry: &Registry,
     ) -> Result<Opened, SpoolError> {
@@ -140,21 +160,29 @@ impl Spool {
         let metrics = Metrics::register(registry)?;
         metrics.damaged.inc_by(found.damaged);
         let limit = limit.max(LEAST_BYTES);
-        let state = State { segments: found.segments, reserved: 0, broken: false, depth: found.entries };
+        let name = Name { service, spool: key.id().to_string() };
+        let (files, kept) = KeptFiles::open(dir, key.clone(), limit / KEPT).map_err(unusable)?;
+        let keeper = Keeper::new(Box::new(files), kept, limit / KEPT, registry)?;
+        let beginning = Known::look(dir, &name.spool);
+        let reported = BTreeSet::new();
+        let state = State { segments: found.segments, reserved: 0, broken: false, depth: found.entries, reported };
         let open_calls = found.begun.iter().filter_map(|frame| opened(&key, frame).map(|entry| (frame.call, entry)));
         let open_calls: Vec<(CallId, NewEntry)> = open_calls.collect();
         if open_calls.len() < found.begun.len() {
             tracing::error!(calls = found.begun.len() - open_calls.len(), "calls were cut off, and which ones cannot be read any more");
         }
-        let shared =
-            Arc::new(Shared { dir: dir.to_owned(), limit, key, state: Mutex::new(state), written: Notify::new(), metrics, _lock: lock });
+        let (dir, state) = (dir.to_owned(), Mutex::new(state));
+        let shared = Arc::new(Shared { dir, limit, key, name, state, written: Notify::new(), metrics, _lock: lock });
         let begun = open_calls.iter().map(|(_, entry)| entry.clone()).collect();
         let open_calls = open_calls.into_iter().map(|(call, entry)| (call, entry.encode_to_vec())).collect();
         let commands = writer::start(Arc::clone(&shared), found.next, open_calls).map_err(SpoolError::Thread)?;
         shared.show();
         let spool = Self { shared: Arc::clone(&shared), commands };
-        let drain = Drain::new(spool.clone());
-        Ok(Opened { spool, drain, begun })
+        for loss in found.losses {
+            spool.report(loss, now);
+        }
+        let drain = Drain::new(spool.clone(), keeper.clone());
+        Ok(Opened { spool, drain, keeper, beginning, begun })
     }
 
     /// Room for `records` records, or the reason why there is none.
@@ -202,6 +230,28 @@ impl Spool {
     /// How many entries have not arrived yet.
     pub(crate) fn depth(&self) -> u64 {
         self.shared.state().depth
+    }
+
+    /// Records that records cannot be read any more. `false`: that is known already.
+    fn report(&self, loss: Loss, now: Timestamp) -> bool {
+        if !self.shared.state().reported.insert(loss.first) {
+            return false;
+        }
+        tracing::error!(records = loss.records, first = loss.first, "operations on their way to the history are lost");
+        self.shared.metrics.lost.inc_by(loss.records.max(1));
+        drop(self.force(&losses::damaged(&self.shared.name, loss, now)));
+        true
+    }
+
+    /// Records that this spool began, or took the place of another one. Answers when that is on the disk.
+    pub(crate) fn report_beginning(&self, beginning: &Known, now: Timestamp) -> Written {
+        let before = beginning.before();
+        match before {
+            Some(before) => tracing::error!(before, "the history's spool is gone, with everything that was in it; another one begins"),
+            None => tracing::info!("the history's spool begins"),
+        }
+        self.shared.metrics.lost.inc_by(u64::from(before.is_some()));
+        self.force(&losses::begun(&self.shared.name, before, now))
     }
 
     /// Puts an entry on its way without asking for room.

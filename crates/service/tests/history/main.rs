@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::as_conversions)] // a test: what goes wrong here fails it
 
 mod groups;
+mod kept;
 mod kill;
 mod methods;
 mod outage;

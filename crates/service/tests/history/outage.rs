@@ -92,7 +92,7 @@ async fn a_call_that_was_cut_off_is_closed_by_the_next_start() {
         () = until(|| stage.seen().len() == 1) => stage.audit().is(Mood::Down),
     }
     // the volume as it is when the machine stops now, before anything else can be written
-    for entry in std::fs::read_dir(stage.spool.as_ref().unwrap().path()).unwrap() {
+    for entry in std::fs::read_dir(stage.folder()).unwrap() {
         let entry = entry.unwrap();
         if entry.file_name() != "lock" {
             std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
@@ -176,7 +176,7 @@ async fn an_entry_that_is_never_taken_is_set_aside() {
     stage.audit().is(Mood::Against("odd"));
     let groups: Vec<_> = stage.recorded().await.into_iter().map(|(group, _)| group).collect();
     assert_eq!(groups, ["acme", "acme"]);
-    let aside = std::fs::read_dir(stage.spool.as_ref().unwrap().path())
+    let aside = std::fs::read_dir(stage.folder())
         .unwrap()
         .filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|extension| extension == "rejected"));
     assert_eq!(aside.count(), 1);

@@ -1,7 +1,7 @@
 //! A server whose handlers answer every method as a test tells them, in front of a history.
 
 use std::convert::Infallible;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use tsujiban_proto::access::v1::Operation as Does;
 use tsujiban_proto::audit::v1::{Operation, Phase};
 use tsujiban_sealing::SystemRandom;
 use tsujiban_service::access::Guard;
-use tsujiban_service::history::{ClientArgs, History, HistoryClient, Parts};
+use tsujiban_service::history::{ClientArgs, History, HistoryClient, Parts, SPOOL_BEGUN};
 use tsujiban_service::identity::WithPersons;
 use tsujiban_service::testing::{Epochs, FakeAudit, InProcess, KnownCallers, KnownPersons, serve_guarded};
 
@@ -74,7 +74,9 @@ impl Stage {
 
     pub async fn with(options: Options) -> Self {
         let (audit, spool) = (FakeAudit::start().await, tempfile::tempdir().unwrap());
-        let stage = Self::build(&audit.args(), spool.path(), Epochs::new(), options).await;
+        let stage = Self::build(&audit.args(), &spool.path().join("spool"), Epochs::new(), options).await;
+        // that the spool began is recorded
+        until(|| stage.history.depth() == 0).await;
         Self { audit: Some(audit), spool: Some(spool), ..stage }
     }
 
@@ -109,7 +111,7 @@ impl Stage {
     /// The process ends, and the next one starts.
     pub async fn restart(self) -> Self {
         let (audit, spool, epochs) = self.end();
-        let stage = Self::build(&audit.args(), spool.path(), epochs, Options::default()).await;
+        let stage = Self::build(&audit.args(), &spool.path().join("spool"), epochs, Options::default()).await;
         Self { audit: Some(audit), spool: Some(spool), ..stage }
     }
 
@@ -137,9 +139,15 @@ impl Stage {
         self.taken()
     }
 
-    /// What the history holds.
+    /// What the history holds, but that the spool began.
     pub fn taken(&self) -> Vec<(String, Operation)> {
-        self.audit().entries().into_iter().map(|entry| (entry.group, entry.operation.unwrap())).collect()
+        let entries = self.audit().entries().into_iter().map(|entry| (entry.group, entry.operation.unwrap()));
+        entries.filter(|(_, operation)| operation.reason != SPOOL_BEGUN).collect()
+    }
+
+    /// Where the spool lies.
+    pub fn folder(&self) -> PathBuf {
+        self.spool.as_ref().unwrap().path().join("spool")
     }
 
     /// The outcomes in the history, in order.
@@ -164,6 +172,7 @@ pub async fn history(dir: &Path, epochs: &Epochs, args: &ClientArgs, bytes: u64,
     let waiting = async {
         loop {
             let parts = Parts {
+                service: "tsujiban-backup",
                 dir: dir.to_owned(),
                 bytes,
                 keyring: Arc::clone(&epochs.keyring),
@@ -180,7 +189,7 @@ pub async fn history(dir: &Path, epochs: &Epochs, args: &ClientArgs, bytes: u64,
     };
     let (history, delivery) = tokio::time::timeout(PATIENCE, waiting).await.unwrap();
     let stop = CancellationToken::new();
-    tokio::spawn(delivery.run(stop.clone()));
+    tokio::spawn(delivery.asking(Duration::from_millis(50)).run(stop.clone()));
     (history, stop.drop_guard())
 }
 

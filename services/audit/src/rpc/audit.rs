@@ -8,9 +8,9 @@ use tsujiban_history::operation::Phase as Stage;
 use tsujiban_proto::audit::v1::audit_service_server::AuditService;
 use tsujiban_proto::audit::v1::declare_gap_request::Scope;
 use tsujiban_proto::audit::v1::{
-    AppendRequest, AppendResponse, AppendedEntry, DeclareGapRequest, DeclareGapResponse, Entry, ExportEntriesRequest,
+    AppendRequest, AppendResponse, AppendedEntry, Coverage, CoveredRequest, CoveredResponse, DeclareGapRequest, DeclareGapResponse, Entry, ExportEntriesRequest,
     ExportEntriesResponse, ExportFormat, GetCheckpointRequest, GetCheckpointResponse, GetProofRequest, GetProofResponse,
-    ListEntriesRequest, ListEntriesResponse, NewEntry,
+    ListEntriesRequest, ListEntriesResponse, LogCoverage, LogEntries, NewEntry,
 };
 use tsujiban_proto::time::to_wire;
 use tsujiban_service::answers::{Answers, in_chunks};
@@ -18,6 +18,7 @@ use tsujiban_service::caller::Caller;
 
 use super::operation::{from_wire, outcome, to_wire_operation};
 use super::parse;
+use crate::covered::{self, GroupCoverage};
 use crate::engine::{Addition, Phase};
 use crate::error::{Error, Result as Done};
 use crate::export::{Export, Format};
@@ -57,6 +58,13 @@ impl AuditService for Api {
         self.0.metrics.appended.inc_by(u64::try_from(new).unwrap_or_default());
         let entries = added.into_iter().map(|added| AppendedEntry { sequence: added.sequence, is_duplicate: added.is_duplicate });
         Ok(Response::new(AppendResponse { entries: entries.collect() }))
+    }
+
+    async fn covered(&self, request: Request<CoveredRequest>) -> Answer<CoveredResponse> {
+        Caller::of(&request)?;
+        let asked = asked(&request.into_inner().logs)?;
+        let logs = self.0.covered(&asked).await?.iter().map(coverage).collect();
+        Ok(Response::new(CoveredResponse { logs }))
     }
 
     async fn list_entries(&self, request: Request<ListEntriesRequest>) -> Answer<ListEntriesResponse> {
@@ -141,6 +149,29 @@ impl AuditService for Api {
         let logs = declared.map_err(|_| Status::internal("the gap could not be declared; the service's log says more"))??;
         Ok(Response::new(DeclareGapResponse { logs }))
     }
+}
+
+/// The entries that are asked for.
+pub fn asked(logs: &[LogEntries]) -> Done<Vec<(Owner, Vec<[u8; 16]>)>> {
+    let count: usize = logs.iter().map(|log| log.ids.len()).sum();
+    if !(1..=covered::MOST).contains(&count) || logs.len() > covered::MOST {
+        return Err(Error::invalid(format!("{count} ids; ask for 1 to {}", covered::MOST)));
+    }
+    let log = |log: &LogEntries| {
+        let ids = log.ids.iter().map(|id| parse::id(id, "id of an entry")).collect::<Done<Vec<_>>>()?;
+        Ok((parse::owner(&log.group)?, ids))
+    };
+    logs.iter().map(log).collect()
+}
+
+/// How safe they are, on the wire.
+pub fn coverage(group: &GroupCoverage) -> LogCoverage {
+    let entry = |coverage: &covered::Coverage| match coverage {
+        covered::Coverage::Covered => Coverage::Covered.into(),
+        covered::Coverage::Pending => Coverage::Pending.into(),
+        covered::Coverage::Unknown => Coverage::Unknown.into(),
+    };
+    LogCoverage { is_erased: group.is_erased, entries: group.entries.iter().map(entry).collect() }
 }
 
 /// An entry as the engine takes it.

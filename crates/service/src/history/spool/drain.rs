@@ -5,17 +5,21 @@ use std::time::Duration;
 use std::{fs, io};
 
 use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tsujiban_core::clock::Clock;
 use tsujiban_proto::audit::v1::NewEntry;
 use tsujiban_proto::error::{Kind as ErrorKind, ServiceError};
 use tsujiban_proto::time::from_wire;
 
+use super::damage::{self, Loss};
 use super::frame::{CALL_BYTES, Kind};
-use super::segments::{self, Reader};
+use super::reader::Reader;
+use super::segments::ARRIVED;
 use super::writer::Command;
 use super::{Shared, Spool, frame, opened};
 use crate::history::Ledger;
+use crate::history::keeper::Keeper;
 
 /// At most this many entries and bytes are sent at once, and held in memory.
 const BATCH_ENTRIES: usize = 256;
@@ -29,6 +33,7 @@ const WORTH_ROTATING: u64 = 64 * 1024;
 /// Brings what is in the spool to the history.
 pub(crate) struct Drain {
     spool: Spool,
+    keeper: Keeper,
     place: Place,
 }
 
@@ -43,23 +48,32 @@ struct Place {
 
 struct Batch {
     entries: Vec<NewEntry>,
-    /// How many entries were passed; more than there are when some cannot be read.
-    count: u64,
     /// Where the reading goes on after them.
     place: Place,
     /// How many of the oldest segments are done with.
     finished: usize,
+    /// Records that could not be read.
+    losses: Vec<Loss>,
 }
 
 impl Drain {
-    pub(super) fn new(spool: Spool) -> Self {
-        Self { spool, place: Place::default() }
+    pub(super) fn new(spool: Spool, keeper: Keeper) -> Self {
+        Self { spool, keeper, place: Place::default() }
     }
 
-    /// Runs until `stop` is cancelled. What has not arrived by then stays in the spool.
-    pub(crate) async fn run(mut self, ledger: Arc<dyn Ledger>, clock: Arc<dyn Clock>, stop: CancellationToken) {
+    /// Runs until `stop` is cancelled. What has not arrived by then stays in the spool. Every so often it asks about what is kept, and the
+    /// first thing after the history was away: it may have come back with an older database.
+    pub(crate) async fn run(mut self, ledger: Arc<dyn Ledger>, clock: Arc<dyn Clock>, every: Duration, stop: CancellationToken) {
         let mut wait = FIRST_WAIT;
+        let mut question = Instant::now() + every;
         loop {
+            if question <= Instant::now() {
+                question = Instant::now() + every;
+                if let Err(error) = self.keeper.ask(&*ledger, clock.now()).await {
+                    let (reason, error) = (error.reason, error.message);
+                    tracing::warn!(reason, error, kept = self.keeper.len(), "the history does not say which entries are covered");
+                }
+            }
             let rest = match self.step(&*ledger, &*clock).await {
                 Ok(true) => {
                     wait = FIRST_WAIT;
@@ -71,6 +85,7 @@ impl Drain {
                     tracing::warn!(error, again_in = wait.as_secs_f64(), depth = self.spool.depth(), "operations do not reach the history");
                     let rest = wait;
                     wait = LONGEST_WAIT.min(wait * 2);
+                    question = Instant::now();
                     Some(rest)
                 }
             };
@@ -80,6 +95,7 @@ impl Drain {
                     Some(rest) => tokio::time::sleep(rest).await,
                     None => self.spool.shared.written.notified().await,
                 } } => {}
+                () = sleep_until(question), if rest.is_none() => {}
             }
         }
     }
@@ -91,14 +107,20 @@ impl Drain {
         let oldest = batch.entries.first().and_then(|entry| entry.operation.as_ref()?.time.as_ref()).and_then(from_wire);
         let age = oldest.map(|oldest| clock.now().duration_since(oldest).as_secs()).unwrap_or_default();
         self.spool.shared.metrics.age.set(age.max(0));
-        self.deliver(ledger, &batch.entries).await?;
+        for loss in &batch.losses {
+            if self.spool.report(*loss, clock.now()) {
+                let mut state = self.spool.shared.state();
+                state.depth = state.depth.saturating_sub(loss.records);
+            }
+        }
+        self.deliver(ledger, clock, &batch.entries).await?;
         let has_moved = batch.place.passed != self.place.passed || batch.finished > 0;
         if has_moved {
             let shared = Arc::clone(&self.spool.shared);
             let (place, finished) = (batch.place, batch.finished);
             spawn_blocking(move || forget(&shared, place, finished)).await.map_err(Failure::of)?.map_err(Failure::of)?;
             let mut state = self.spool.shared.state();
-            state.depth = state.depth.saturating_sub(batch.count);
+            state.depth = state.depth.saturating_sub(u64::try_from(batch.entries.len()).unwrap_or_default());
             drop(state);
             self.place = batch.place;
             self.spool.shared.show();
@@ -114,23 +136,32 @@ impl Drain {
     }
 
     /// Brings entries to the history. One that it will never take goes beside the spool, so that it does not hold up the others.
-    async fn deliver(&self, ledger: &dyn Ledger, entries: &[NewEntry]) -> Result<(), Failure> {
+    async fn deliver(&self, ledger: &dyn Ledger, clock: &dyn Clock, entries: &[NewEntry]) -> Result<(), Failure> {
         if entries.is_empty() {
             return Ok(());
         }
         match ledger.append(entries.to_vec()).await {
-            Ok(()) => return Ok(()),
+            Ok(()) => {
+                self.keep(entries.to_vec(), clock).await;
+                return Ok(());
+            }
             Err(error) if error.kind != ErrorKind::Invalid => return Err(error.into()),
             Err(_) => {}
         }
         for entry in entries {
             match ledger.append(vec![entry.clone()]).await {
-                Ok(()) => {}
+                Ok(()) => self.keep(vec![entry.clone()], clock).await,
                 Err(error) if error.kind == ErrorKind::Invalid => self.set_aside(entry, &error).map_err(Failure::of)?,
                 Err(error) => return Err(error.into()),
             }
         }
         Ok(())
+    }
+
+    /// Keeps what has arrived, before it goes from the spool.
+    async fn keep(&self, entries: Vec<NewEntry>, clock: &dyn Clock) {
+        self.keeper.keep(entries, clock.now()).await;
+        self.keeper.synchronise().await;
     }
 
     fn set_aside(&self, entry: &NewEntry, error: &ServiceError) -> io::Result<()> {
@@ -165,30 +196,34 @@ impl From<ServiceError> for Failure {
 fn read(shared: &Shared, mut place: Place) -> io::Result<Batch> {
     let segments: Vec<_> = shared.state().segments.0.iter().cloned().collect();
     if place.passed.is_none() {
-        place.passed = segments::arrived(&shared.dir)?;
+        place.passed = ARRIVED.read(&shared.dir)?;
     }
     let is_new = |sequence: u64, place: &Place| place.passed.is_none_or(|passed| sequence > passed);
-    let (mut entries, mut bytes, mut count, mut finished) = (Vec::new(), 0, 0, 0);
+    let (mut entries, mut bytes, mut finished, mut losses) = (Vec::new(), 0, 0, Vec::new());
     for (index, segment) in segments.iter().enumerate() {
         let mut reader = Reader::open(&segment.path, place.position, segment.bytes)?;
         while entries.len() < BATCH_ENTRIES && bytes < BATCH_BYTES {
             let Some(frame) = reader.next()? else { break };
-            place.position = reader.position();
             if !is_new(frame.sequence, &place) {
                 continue;
             }
+            losses.extend(place.passed.and_then(|passed| Loss::between(passed + 1, frame.sequence)));
             place.passed = Some(frame.sequence);
             if frame.kind == Kind::Entry {
                 bytes += frame.sealed.len();
-                count += 1;
                 if let Some(entry) = opened(&shared.key, &frame) {
                     entries.push(entry);
                 } else {
                     tracing::error!(sequence = frame.sequence, "an operation in the history's spool is not what was sealed, and is lost");
-                    shared.metrics.damaged.inc();
+                    damage::set_aside(&segment.path);
+                    losses.push(Loss { first: frame.sequence, records: 1 });
                 }
             }
         }
+        if reader.damaged() > 0 {
+            damage::set_aside(&segment.path);
+        }
+        place.position = reader.position();
         let is_full = entries.len() >= BATCH_ENTRIES || bytes >= BATCH_BYTES;
         let is_newest = index + 1 == segments.len();
         if is_full || is_newest {
@@ -198,13 +233,16 @@ fn read(shared: &Shared, mut place: Place) -> io::Result<Batch> {
         finished += 1;
         place.position = 0;
     }
-    Ok(Batch { entries, count, place, finished })
+    Ok(Batch { entries, place, finished, losses })
 }
 
 /// Notes that a batch has arrived, and deletes the segments from which everything has.
 fn forget(shared: &Shared, place: Place, finished: usize) -> io::Result<()> {
     if let Some(passed) = place.passed {
-        segments::note_arrived(&shared.dir, passed)?;
+        ARRIVED.note(&shared.dir, passed)?;
+    }
+    if finished > 0 {
+        ARRIVED.synchronise(&shared.dir)?;
     }
     for _ in 0..finished {
         let Some(segment) = shared.state().segments.0.front().cloned() else { break };

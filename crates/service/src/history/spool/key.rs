@@ -107,6 +107,11 @@ impl SpoolKey {
         Ok(stored.wrappings.into_iter().map(|wrapping| wrapping.epoch).collect())
     }
 
+    /// No other spool has this id.
+    pub(super) const fn id(&self) -> &KeyId {
+        &self.id
+    }
+
     pub(super) fn random(&self) -> &dyn Random {
         &*self.random
     }

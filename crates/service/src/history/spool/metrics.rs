@@ -9,6 +9,7 @@ pub(super) struct Metrics {
     pub age: IntGauge,
     pub refused: IntCounter,
     pub damaged: IntCounter,
+    pub lost: IntCounter,
     pub rejected: IntCounter,
     pub failed: IntCounter,
 }
@@ -30,7 +31,11 @@ impl Metrics {
             bytes: gauge("tsujiban_history_spool_bytes", "Bytes of the spool's files.")?,
             age: gauge("tsujiban_history_spool_oldest_age_seconds", "Age of the oldest operation that has not reached the history yet.")?,
             refused: counter("tsujiban_history_spool_refused_total", "Calls that were refused since the spool was full or not writable.")?,
-            damaged: counter("tsujiban_history_spool_damaged_total", "Segments of the spool that could not be read to their end.")?,
+            damaged: counter("tsujiban_history_spool_damaged_total", "Files of the spool in which something is no record.")?,
+            lost: counter(
+                "tsujiban_history_spool_lost_total",
+                "Operations that were lost with a damaged or missing file of the spool; at least so many.",
+            )?,
             rejected: counter(
                 "tsujiban_history_spool_rejected_total",
                 "Operations that the history will never take; they lie beside the spool.",

@@ -1,17 +1,19 @@
 //! The files of a spool.
+//!
+//! Records are numbered without a hole, and a file is named by the number of its first record. So it is known how many records a damaged
+//! place held, or a file that is missing.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Take};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::frame::{self, CallId, Frame, Kind, Next};
+use super::damage::{self, Loss};
+use super::frame::{CallId, Frame, Kind};
+use super::reader::Reader;
 
-const SUFFIX: &str = ".spool";
-const ARRIVED: &str = "arrived";
-/// How much of a segment is read at once.
-const PIECE: usize = 256 * 1024;
+const SUFFIX: &str = "spool";
 
 /// A file of records.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,129 +44,118 @@ pub(super) struct Found {
     pub entries: u64,
     /// The calls that have begun and did not end.
     pub begun: Vec<Frame>,
-    /// How many segments cannot be read to their end.
+    /// How many segments hold something that is no record.
     pub damaged: u64,
+    /// Records that cannot be read any more, and have not arrived.
+    pub losses: Vec<Loss>,
 }
 
 /// Where a segment lies.
 pub(super) fn path(dir: &Path, first: u64) -> PathBuf {
-    dir.join(format!("{first:016x}{SUFFIX}"))
+    dir.join(format!("{first:016x}.{SUFFIX}"))
+}
+
+/// The number in the name of a file of this kind.
+pub(super) fn first(path: &Path, suffix: &str) -> Option<u64> {
+    let name = path.extension().is_some_and(|extension| extension == suffix).then(|| path.file_stem()).flatten()?.to_str()?;
+    u64::from_str_radix(name, 16).ok().filter(|_| name.len() == 16)
+}
+
+/// The files of a kind in a folder, by the numbers of their first records.
+pub(super) fn files(dir: &Path, suffix: &str) -> io::Result<Vec<(u64, PathBuf)>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        files.extend(first(&path, suffix).map(|first| (first, path)));
+    }
+    files.sort();
+    Ok(files)
 }
 
 /// Looks through all segments.
 pub(super) fn scan(dir: &Path) -> io::Result<Found> {
-    let arrived = arrived(dir)?;
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| SUFFIX.trim_start_matches('.') == extension) {
-            paths.push(path);
-        }
-    }
-    // the names are the sequences of their first records, all of one length
-    paths.sort();
+    let arrived = ARRIVED.read(dir)?;
+    let paths = files(dir, SUFFIX)?;
     let mut begun = HashMap::<CallId, Frame>::new();
-    let mut found =
-        Found { segments: Segments::default(), next: arrived.map_or(0, |arrived| arrived + 1), entries: 0, begun: vec![], damaged: 0 };
-    let newest = paths.last().cloned();
-    for path in paths {
+    let mut found = Found {
+        segments: Segments::default(),
+        next: arrived.map_or(0, |arrived| arrived + 1),
+        entries: 0,
+        begun: vec![],
+        damaged: 0,
+        losses: vec![],
+    };
+    // a file goes when all in it has arrived, and the newest never goes
+    let mut expected = arrived.map(|arrived| arrived + 1);
+    if paths.is_empty() && arrived.is_some() {
+        found.losses.push(Loss { first: found.next, records: 0 });
+    }
+    let newest = paths.last().map(|(first, _)| *first);
+    for (first, path) in paths {
+        found.losses.extend(expected.and_then(|expected| Loss::between(expected, first)));
+        let mut next = first;
         let mut segment = Segment { bytes: fs::metadata(&path)?.len(), path, last: None };
         let mut reader = Reader::open(&segment.path, 0, segment.bytes)?;
         while let Some(frame) = reader.next()? {
+            found.losses.extend(Loss::between(next, frame.sequence));
+            next = next.max(frame.sequence + 1);
             segment.last = Some(frame.sequence);
-            found.next = found.next.max(frame.sequence + 1);
             match frame.kind {
                 Kind::Begun => drop(begun.insert(frame.call, frame)),
                 Kind::Entry => {
                     begun.remove(&frame.call);
                     found.entries += u64::from(arrived.is_none_or(|arrived| frame.sequence > arrived));
                 }
+                Kind::Kept => {}
             }
         }
-        if reader.position() < segment.bytes {
-            // the newest one may well end in a record that was never finished: nobody was told that it is there
-            let lost = segment.bytes - reader.position();
-            if newest.as_ref() == Some(&segment.path) && !reader.is_damaged() {
-                tracing::info!(path = %segment.path.display(), bytes = lost, "the last record was cut off while it was written");
-            } else {
-                tracing::error!(path = %segment.path.display(), bytes = lost, "a part of the history's spool cannot be read");
-                found.damaged += 1;
+        if reader.damaged() > 0 {
+            found.damaged += 1;
+            damage::set_aside(&segment.path);
+            if newest == Some(first) && reader.is_damaged_at_end() {
+                // how many there were is not known, and one at least
+                found.losses.push(Loss { first: next, records: 1 });
+                next += 1;
             }
+        } else if reader.position() < segment.bytes {
+            // a record that was never finished: nobody was told that it is there
+            let bytes = segment.bytes - reader.position();
+            tracing::info!(path = %segment.path.display(), bytes, "the last record was cut off while it was written");
         }
+        expected = Some(next.max(expected.unwrap_or_default()));
+        found.next = found.next.max(next);
         found.segments.0.push_back(segment);
     }
+    found.losses = found.losses.into_iter().filter_map(|loss| loss.behind(arrived)).collect();
     found.begun = begun.into_values().collect();
     found.begun.sort_by_key(|frame| frame.sequence);
     Ok(found)
 }
 
-/// The sequence up to which everything has arrived.
-pub(super) fn arrived(dir: &Path) -> io::Result<Option<u64>> {
-    let bytes = match fs::read(dir.join(ARRIVED)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        read => read?,
-    };
-    let number = bytes.split_first_chunk::<8>().filter(|(number, sum)| *sum == crc32fast::hash(*number).to_be_bytes());
-    Ok(number.map(|(number, _)| u64::from_be_bytes(*number)))
-}
+/// The sequence up to which everything has arrived. Not synchronised: after a crash of the machine the last entries are sent again, and
+/// are the same.
+pub(super) const ARRIVED: Numbers = Numbers("arrived");
 
-/// Notes it. Not synchronised: after a crash of the machine the last entries are sent again, and are the same.
-pub(super) fn note_arrived(dir: &Path, sequence: u64) -> io::Result<()> {
-    let number = sequence.to_be_bytes();
-    let bytes = [&number[..], &crc32fast::hash(&number).to_be_bytes()].concat();
-    File::options().create(true).write(true).truncate(false).open(dir.join(ARRIVED))?.write_all_at(&bytes, 0)
-}
+/// A file that holds a number. What it holds is believed when its checksum fits.
+pub(super) struct Numbers(pub &'static str);
 
-/// Reads a segment record by record.
-pub(super) struct Reader {
-    file: Take<File>,
-    /// What was read and not used; it begins at `start`.
-    buffer: Vec<u8>,
-    used: usize,
-    start: u64,
-    damaged: bool,
-}
-
-impl Reader {
-    /// Reads what stands between two positions. What stands behind may still be taken back.
-    pub(super) fn open(path: &Path, from: u64, to: u64) -> io::Result<Self> {
-        let mut file = File::open(path)?;
-        file.seek(SeekFrom::Start(from))?;
-        Ok(Self { file: file.take(to.saturating_sub(from)), buffer: Vec::new(), used: 0, start: from, damaged: false })
+impl Numbers {
+    pub(super) fn read(&self, dir: &Path) -> io::Result<Option<u64>> {
+        let bytes = match fs::read(dir.join(self.0)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => read?,
+        };
+        let number = bytes.split_first_chunk::<8>().filter(|(number, sum)| *sum == crc32fast::hash(*number).to_be_bytes());
+        Ok(number.map(|(number, _)| u64::from_be_bytes(*number)))
     }
 
-    /// Where the next record begins.
-    pub(super) fn position(&self) -> u64 {
-        self.start + u64::try_from(self.used).unwrap_or(u64::MAX)
+    pub(super) fn note(&self, dir: &Path, number: u64) -> io::Result<()> {
+        let number = number.to_be_bytes();
+        let bytes = [&number[..], &crc32fast::hash(&number).to_be_bytes()].concat();
+        File::options().create(true).write(true).truncate(false).open(dir.join(self.0))?.write_all_at(&bytes, 0)
     }
 
-    pub(super) const fn is_damaged(&self) -> bool {
-        self.damaged
-    }
-
-    /// The next record; `None` at the end of what can be read.
-    pub(super) fn next(&mut self) -> io::Result<Option<Frame>> {
-        loop {
-            match frame::read(self.buffer.get(self.used..).unwrap_or_default()) {
-                Next::Frame(frame, bytes) => {
-                    self.used += bytes;
-                    return Ok(Some(frame));
-                }
-                Next::Damaged => {
-                    self.damaged = true;
-                    return Ok(None);
-                }
-                Next::Short => {
-                    self.start = self.position();
-                    self.buffer.drain(..self.used);
-                    self.used = 0;
-                    let before = self.buffer.len();
-                    self.file.by_ref().take(PIECE.try_into().unwrap_or(u64::MAX)).read_to_end(&mut self.buffer)?;
-                    if self.buffer.len() == before {
-                        return Ok(None);
-                    }
-                }
-            }
-        }
+    pub(super) fn synchronise(&self, dir: &Path) -> io::Result<()> {
+        File::open(dir.join(self.0))?.sync_data()
     }
 }

@@ -8,11 +8,11 @@ use async_trait::async_trait;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tsujiban_core::clock::{Clock, SystemClock};
-use tsujiban_proto::audit::v1::{Operation, Phase};
+use tsujiban_proto::audit::v1::{Coverage, CoveredRequest, CoveredResponse, LogCoverage, Operation, Phase};
 use tsujiban_sealing::SystemRandom;
 
 use super::*;
-use crate::history::{Ledger, operation};
+use crate::history::{ASK, Ledger, SPOOL_DAMAGED, operation};
 use crate::testing::Epochs;
 
 /// Takes entries, each once, or refuses them.
@@ -44,6 +44,11 @@ impl Ledger for Taken {
         }
         Ok(())
     }
+
+    async fn covered(&self, request: CoveredRequest) -> Result<CoveredResponse, ServiceError> {
+        let log = |ids: usize| LogCoverage { is_erased: false, entries: vec![Coverage::Pending.into(); ids] };
+        Ok(CoveredResponse { logs: request.logs.iter().map(|asked| log(asked.ids.len())).collect() })
+    }
 }
 
 struct Bench {
@@ -63,7 +68,11 @@ impl Bench {
 
     fn try_open(&self, bytes: u64) -> Result<Opened, SpoolError> {
         let random = Arc::new(SystemRandom::new());
-        Spool::open(self.dir.path(), bytes, &self.epochs.keyring, random, SystemClock.now(), &Registry::new())
+        Spool::open(&self.folder(), bytes, (&self.epochs.keyring, random), "tsujiban-backup", SystemClock.now(), &Registry::new())
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.dir.path().join("spool")
     }
 
     /// Opens the spool as the next process does, once the one before it has ended.
@@ -79,14 +88,14 @@ impl Bench {
     /// Runs the drain until the spool is empty.
     async fn drain(&self, spool: &Spool, drain: Drain) {
         let stop = CancellationToken::new();
-        let running = tokio::spawn(drain.run(self.taken.clone(), Arc::new(SystemClock), stop.clone()));
+        let running = tokio::spawn(drain.run(self.taken.clone(), Arc::new(SystemClock), ASK, stop.clone()));
         until(|| spool.depth() == 0).await;
         stop.cancel();
         running.await.unwrap();
     }
 
     fn segments(&self) -> Vec<PathBuf> {
-        let mut paths: Vec<_> = fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let mut paths: Vec<_> = fs::read_dir(self.folder()).unwrap().map(|entry| entry.unwrap().path()).collect();
         paths.retain(|path| path.extension().is_some_and(|extension| extension == "spool"));
         paths.sort();
         paths
@@ -200,12 +209,12 @@ async fn calls_that_were_cut_off_are_known_at_the_next_start_and_only_those() {
         spool.reserve(1).unwrap().end(&entry(number, Phase::Outcome), Until::Written).await.unwrap().unwrap();
     }
     let stop = CancellationToken::new();
-    let running = tokio::spawn(drain.run(bench.taken.clone(), Arc::new(SystemClock), stop.clone()));
+    let running = tokio::spawn(drain.run(bench.taken.clone(), Arc::new(SystemClock), ASK, stop.clone()));
     until(|| bench.segments().iter().all(|path| !first.contains(path))).await;
     stop.cancel();
     running.await.unwrap();
     drop((cut, ended, spool));
-    let Opened { spool, begun, drain } = bench.reopen().await;
+    let Opened { spool, begun, drain, .. } = bench.reopen().await;
     drop(drain);
     assert_eq!(begun, [entry(1, Phase::Intent)]);
     let closed = operation::unknown(begun[0].operation.clone().unwrap());
@@ -222,16 +231,15 @@ async fn a_segment_goes_when_all_in_it_has_arrived() {
         spool.reserve(1).unwrap().end(&entry(number, Phase::Outcome), Until::Written).await.unwrap().unwrap();
     }
     let stop = CancellationToken::new();
-    let running = tokio::spawn(drain.run(bench.taken.clone(), Arc::new(SystemClock), stop.clone()));
+    let running = tokio::spawn(drain.run(bench.taken.clone(), Arc::new(SystemClock), ASK, stop.clone()));
     until(|| spool.depth() == 0 && bench.segments().iter().all(|path| fs::metadata(path).unwrap().len() == 0)).await;
     assert_eq!(bench.segments().len(), 1);
     stop.cancel();
     running.await.unwrap();
 }
 
-#[tokio::test]
-async fn a_record_that_was_never_finished_is_left_out_and_damage_is_said() {
-    let bench = Bench::new();
+/// Closes a spool of five records in one file, and answers the file and how long a record is.
+async fn five(bench: &Bench) -> (PathBuf, Vec<u8>, usize) {
     let Opened { spool, drain, .. } = bench.open(DEFAULT_BYTES);
     for number in 0..5 {
         put(&spool, number).await;
@@ -239,20 +247,101 @@ async fn a_record_that_was_never_finished_is_left_out_and_damage_is_said() {
     drop((spool, drain));
     let path = bench.segments().pop().unwrap();
     let whole = fs::read(&path).unwrap();
-    for cut in [1, 7, 30, whole.len() / 5 - 1] {
+    let record = whole.len() / 5;
+    (path, whole, record)
+}
+
+#[tokio::test]
+async fn a_record_that_was_never_finished_is_left_out() {
+    let bench = Bench::new();
+    let (path, whole, record) = five(&bench).await;
+    for cut in [1, 7, 30, record - 1] {
         fs::write(&path, &whole[..whole.len() - cut]).unwrap();
-        let found = segments::scan(bench.dir.path()).unwrap();
-        assert_eq!((found.entries, found.next, found.damaged), (4, 4, 0), "{cut}");
+        let found = segments::scan(&bench.folder()).unwrap();
+        assert_eq!((found.entries, found.next, found.damaged, found.losses), (4, 4, 0, vec![]), "{cut}");
     }
-    let mut flipped = whole.clone();
-    flipped[whole.len() / 2] ^= 1;
-    fs::write(&path, &flipped).unwrap();
-    let found = segments::scan(bench.dir.path()).unwrap();
-    assert_eq!((found.entries, found.damaged), (2, 1));
-    let Opened { spool, drain, .. } = bench.reopen().await;
-    put(&spool, 9).await;
+}
+
+/// One damaged record costs itself alone, its file is kept aside, and the history tells what was lost.
+#[tokio::test]
+async fn a_damaged_record_costs_itself_alone() {
+    for (place, lost) in [(0, "0"), (2, "2"), (4, "4")] {
+        let bench = Bench::new();
+        let (path, mut bytes, record) = five(&bench).await;
+        bytes[place * record + record / 2] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        // found again at each start until it is drained, and said once
+        for _ in 0..2 {
+            drop(bench.reopen().await);
+        }
+        let Opened { spool, drain, .. } = bench.reopen().await;
+        assert!(spool.shared.metrics.lost.get() >= 1);
+        put(&spool, 9).await;
+        bench.drain(&spool, drain).await;
+        let mut targets = bench.taken.targets();
+        targets.retain(|target| target != "spool");
+        let mut left = [numbers(0..5), vec!["9".to_owned()]].concat();
+        left.remove(place);
+        assert_eq!(targets, left);
+        let entries = bench.taken.entries.lock().unwrap().clone();
+        let said: Vec<_> = entries.iter().filter_map(|entry| entry.operation.as_ref()).filter(|said| said.target == "spool").collect();
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert_eq!((said[0].reason.as_str(), said[0].detail["records"].as_str(), said[0].detail["first"].as_str()), (SPOOL_DAMAGED, "1", lost));
+        let aside = path.with_added_extension("damaged");
+        assert_eq!(fs::read(aside).unwrap(), bytes);
+    }
+}
+
+/// A record that is damaged while the process runs is no other case.
+#[tokio::test]
+async fn damage_under_a_running_process_is_passed_and_said() {
+    let bench = Bench::new();
+    let Opened { spool, drain, .. } = bench.open(DEFAULT_BYTES);
+    for number in 0..5 {
+        put(&spool, number).await;
+    }
+    let path = bench.segments().pop().unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, &bytes).unwrap();
     bench.drain(&spool, drain).await;
-    assert_eq!(bench.taken.targets(), ["0", "1", "9"]);
+    assert_eq!(bench.taken.targets(), ["0", "1", "3", "4", "spool"]);
+}
+
+/// A file of the spool that somebody removed is noticed, too, and what has arrived is not missed.
+#[tokio::test]
+async fn a_file_that_is_missing_is_said() {
+    let bench = Bench::new();
+    let Opened { spool, drain, .. } = bench.open(0);
+    for number in 0..200 {
+        put(&spool, number).await;
+    }
+    drop((spool, drain));
+    let segments = bench.segments();
+    assert!(segments.len() > 2);
+    fs::remove_file(&segments[1]).unwrap();
+    let first = |path: &Path| segments::first(path, "spool").unwrap();
+    let found = segments::scan(&bench.folder()).unwrap();
+    assert_eq!(found.losses, [Loss { first: first(&segments[1]), records: first(&segments[2]) - first(&segments[1]) }]);
+    segments::ARRIVED.note(&bench.folder(), first(&segments[2])).unwrap();
+    assert_eq!(segments::scan(&bench.folder()).unwrap().losses, []);
+    // all of them, with what was noted beside
+    bench.segments().iter().for_each(|path| fs::remove_file(path).unwrap());
+    assert_eq!(segments::scan(&bench.folder()).unwrap().losses, [Loss { first: first(&segments[2]) + 1, records: 0 }]);
+}
+
+/// What waits in the spool of an older version arrives after the upgrade.
+#[tokio::test]
+async fn the_files_of_an_older_version_are_drained() {
+    let bench = Bench::new();
+    let (path, whole, record) = five(&bench).await;
+    let older = whole.chunks(record).flat_map(|record| [&record[4..8], &record[12..]].concat()).collect::<Vec<u8>>();
+    fs::write(&path, older).unwrap();
+    let Opened { spool, drain, .. } = bench.reopen().await;
+    assert_eq!(spool.depth(), 5);
+    bench.drain(&spool, drain).await;
+    assert_eq!(bench.taken.targets(), numbers(0..5));
 }
 
 #[tokio::test]
@@ -274,7 +363,7 @@ async fn a_history_that_comes_back_gets_everything_and_no_two_processes_share_a_
     bench.taken.closed.store(true, Ordering::SeqCst);
     let Opened { spool, drain, .. } = bench.open(DEFAULT_BYTES);
     let stop = CancellationToken::new();
-    let running = tokio::spawn(drain.run(bench.taken.clone(), Arc::new(SystemClock), stop.clone()));
+    let running = tokio::spawn(drain.run(bench.taken.clone(), Arc::new(SystemClock), ASK, stop.clone()));
     for number in 0..50 {
         put(&spool, number).await;
     }

@@ -130,6 +130,8 @@ impl Writer {
             match item.kind {
                 Kind::Begun => drop(self.begun.insert(item.call, std::mem::take(&mut item.plain))),
                 Kind::Entry => drop(self.begun.remove(&item.call)),
+                // not in these files
+                Kind::Kept => {}
             }
         }
         let mut state = self.shared.state();

@@ -1,0 +1,86 @@
+//! What callers ask who keep entries until they need not: is an entry there, and does a root list in the bucket cover it?
+//!
+//! An answer counts only while the history is sound. A database that was replaced by an older copy of itself, and lacks nothing that a root
+//! list knows, is sound: what it lacks is `Unknown` here, and comes back from those who added it.
+
+use std::collections::{HashMap, HashSet};
+
+use tsujiban_database::on;
+
+use crate::engine;
+use crate::error::Result;
+use crate::owner::Owner;
+use crate::service::Audit;
+
+/// How many ids are asked for at once at most.
+pub const MOST: usize = 1000;
+
+/// How safe an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coverage {
+    /// The newest root list that names its log has a size beyond it.
+    Covered,
+    /// It is there.
+    Pending,
+    Unknown,
+}
+
+/// The same of all the entries of a group that were asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupCoverage {
+    /// The group was erased.
+    pub is_erased: bool,
+    pub entries: Vec<Coverage>,
+}
+
+/// A log of a group.
+#[derive(Debug)]
+struct Lives {
+    number: i64,
+    is_erased: bool,
+    /// Its size in the newest root list that names it.
+    listed: u64,
+}
+
+impl Audit {
+    /// How safe entries are, by groups and ids, in the order in which they are asked for.
+    pub async fn covered(&self, asked: &[(Owner, Vec<[u8; 16]>)]) -> Result<Vec<GroupCoverage>> {
+        self.engine.sound()?;
+        let mut owners: Vec<&Owner> = asked.iter().map(|(owner, _)| owner).collect();
+        owners.sort_unstable();
+        owners.dedup();
+        // the sizes first: an entry that a list covers meanwhile is covered at the next question
+        let lives = self.lives(&owners).await?;
+        let place = |owner: &Owner| owners.binary_search(&owner).unwrap_or_default();
+        let groups = lives.iter().flat_map(|(owner, logs)| logs.iter().map(|log| (log.number, place(owner)))).collect();
+        let wanted: HashSet<_> = asked.iter().flat_map(|(owner, ids)| ids.iter().map(|id| (place(owner), *id))).collect();
+        let found = engine::places(&self.database, &groups, wanted, self.now()).await?;
+        let answers = asked.iter().map(|(owner, ids)| {
+            let logs = lives.get(owner).map(Vec::as_slice).unwrap_or_default();
+            let entries = ids.iter().map(|id| match found.get(&(place(owner), *id)) {
+                None => Coverage::Unknown,
+                Some((log, sequence)) if logs.iter().any(|lives| lives.number == *log && *sequence < lives.listed) => Coverage::Covered,
+                Some(_) => Coverage::Pending,
+            });
+            GroupCoverage { is_erased: logs.last().is_some_and(|newest| newest.is_erased), entries: entries.collect() }
+        });
+        let answers = answers.collect();
+        // it may have turned out meanwhile that this is not the newest history
+        self.engine.sound()?;
+        Ok(answers)
+    }
+
+    /// The logs of these owners, from old to new.
+    async fn lives(&self, owners: &[&Owner]) -> Result<HashMap<Owner, Vec<Lives>>> {
+        type Row = (i64, String, i64);
+        const OF: &str = "SELECT l.number, l.state, COALESCE(s.size, 0) FROM logs l LEFT JOIN listed s ON s.log = l.number
+             WHERE l.group_id = $1 ORDER BY l.number";
+        let mut lives = HashMap::new();
+        for owner in owners {
+            let rows: Vec<Row> = on!(self.database.reads(), p => sqlx::query_as(OF).bind(owner.as_str()).fetch_all(p).await)?;
+            let log = |(number, state, listed): Row| Lives { number, is_erased: state == "erased", listed: listed.cast_unsigned() };
+            lives.insert((*owner).clone(), rows.into_iter().map(log).collect());
+        }
+        Ok(lives)
+    }
+}
