@@ -1,6 +1,7 @@
 //! What can go wrong, and what a caller is told of it.
 
 use tsujiban_core::error::chain;
+use tsujiban_core::id::KeyId;
 use tsujiban_database::is_unavailable;
 use tsujiban_history::checkpoint::CheckpointError;
 use tsujiban_objects::StoreError;
@@ -28,6 +29,11 @@ pub enum Error {
     Store(#[from] StoreError),
     #[error("a checkpoint cannot be signed")]
     Checkpoint(#[from] CheckpointError),
+    #[error(
+        "the bucket has root lists, and no key that signed one of them opens; bring the database's volume back, or the objects signing-key/ of \
+         the bucket and the master key that sealed them (the mounted one is {master}); no other key is made"
+    )]
+    NoSigningKey { master: KeyId },
     /// The database does not hold together.
     #[error("the history's database is damaged: {0}")]
     Damaged(String),
@@ -72,6 +78,7 @@ impl From<Error> for ServiceError {
             Error::Engine(EngineError::Overloaded) => (Kind::Exhausted, "OVERLOADED", "try again in a few seconds"),
             Error::Engine(EngineError::NoLeaf(_)) => (Kind::Invalid, "NO_LEAF", "shorten the name of who declares it"),
             Error::Engine(EngineError::TooLarge(_)) => (Kind::Invalid, "TOO_LARGE", "shorten target, reason or detail"),
+            Error::Engine(EngineError::Unclaimed) => (Kind::Unavailable, "UNCLAIMED", "try again in a minute with the same ids"),
             Error::Engine(EngineError::Stopped) => (Kind::Unavailable, "STOPPED", "try again later"),
             // whether it was written is not known: the same ids may be sent again
             Error::Engine(EngineError::Database(_)) => (Kind::Unavailable, "DATABASE", "try again later with the same ids"),
@@ -79,9 +86,11 @@ impl From<Error> for ServiceError {
             Error::Store(StoreError::Unreachable { .. }) => (Kind::Unavailable, "STORE", "try again later"),
             Error::Engine(EngineError::Key(_)) | Error::Key(_) => (Kind::Internal, "KEYS", "the service's log says more"),
             Error::Engine(EngineError::Damaged(_)) | Error::Damaged(_) => (Kind::DataLoss, "DAMAGED", "tell the platform's staff"),
-            Error::Engine(EngineError::Start(_)) | Error::Database(_) | Error::Store(_) | Error::Checkpoint(_) => {
-                (Kind::Internal, "INTERNAL", "the service's log says more")
-            }
+            Error::Engine(EngineError::Start(_))
+            | Error::Database(_)
+            | Error::Store(_)
+            | Error::Checkpoint(_)
+            | Error::NoSigningKey { .. } => (Kind::Internal, "INTERNAL", "the service's log says more"),
         };
         let chain = chain(&error);
         tracing::error!(reason, error = %chain, "a call failed");

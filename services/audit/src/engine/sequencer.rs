@@ -1,6 +1,7 @@
 //! The one task that decides about the order.
 
 use std::collections::HashSet;
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ const REST: Duration = Duration::from_millis(50);
 pub(super) struct Sequencer {
     parts: EngineParts,
     standing: Arc<RwLock<Standing>>,
+    holding: Arc<AtomicI64>,
     known: Known,
     place: Place,
 }
@@ -49,7 +51,7 @@ struct Flight {
 }
 
 impl Sequencer {
-    pub async fn open(parts: EngineParts, standing: Arc<RwLock<Standing>>) -> Result<Self, EngineError> {
+    pub async fn open(parts: EngineParts, standing: Arc<RwLock<Standing>>, holding: Arc<AtomicI64>) -> Result<Self, EngineError> {
         let start = |error: &dyn std::fmt::Display| EngineError::Start(error.to_string().into());
         match (parts.database.reads(), parts.database.writes()) {
             (Backend::Sqlite(readers), Backend::Sqlite(writer)) => {
@@ -67,11 +69,11 @@ impl Sequencer {
                 }
                 let memory = recollect(&mut Backend::Sqlite(&mut *reader), parts.clock.now()).await?;
                 let place = Place::Sqlite { writer, reader, mark, entries };
-                Ok(Self { parts, standing, known: Known::new(memory), place })
+                Ok(Self { parts, standing, known: Known::new(memory, Arc::clone(&holding)), holding, place })
             }
             (_, Backend::Postgres(pool)) => {
                 let place = Place::Postgres(pool.clone());
-                Ok(Self { parts, standing, known: Known::new(Memory::Shared), place })
+                Ok(Self { parts, standing, known: Known::new(Memory::Shared, Arc::clone(&holding)), holding, place })
             }
             (Backend::Postgres(_), Backend::Sqlite(_)) => Err(start(&"the database is of two kinds")),
         }
@@ -194,7 +196,7 @@ impl Sequencer {
         loop {
             match &mut self.place {
                 Place::Postgres(_) => {
-                    self.known = Known::new(Memory::Shared);
+                    self.known = Known::new(Memory::Shared, Arc::clone(&self.holding));
                     tokio::time::sleep(REST).await;
                     return;
                 }
@@ -204,7 +206,7 @@ impl Sequencer {
                     match (recollect(&mut conn, now).await, load::newest_row(&mut conn).await) {
                         (Ok(memory), Ok(rows)) => {
                             *entries = rows.cast_unsigned();
-                            self.known = Known::new(memory);
+                            self.known = Known::new(memory, Arc::clone(&self.holding));
                             return;
                         }
                         (Err(error), _) => tracing::error!(error = chain(&error), "the history's database cannot be read"),
@@ -302,7 +304,7 @@ fn weight(request: &Request) -> (usize, usize) {
     match &request.work {
         Work::Append(additions) => (additions.len(), additions.iter().map(|addition| addition.body.len()).sum()),
         Work::Restore(entries) => (entries.len(), 0),
-        Work::Statement(_) | Work::Make { .. } => (1, 0),
+        Work::Statement(_) | Work::Make { .. } | Work::Adopt(_) | Work::Forget => (1, 0),
     }
 }
 
