@@ -6,10 +6,10 @@
 
 mod mend;
 
+use futures::future::BoxFuture;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use futures::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 use tsujiban_core::id::KeyId;
 use tsujiban_database::on;
@@ -103,15 +103,19 @@ impl Audit {
         loop {
             let before = rebuild.done.entries;
             (rebuild.has_holes, rebuild.done.parts, rebuild.done.damaged_parts) = (false, 0, 0);
-            let mut read =
-                futures::stream::iter(parts.iter().map(|found| async move { (found, self.read_part(found).await) })).buffered(AT_ONCE);
-            while let Some((found, part)) = read.next().await {
-                rebuild.done.parts += 1;
-                match part? {
-                    Ok(part) => rebuild.part(&found.name, part).await?,
-                    Err(why) => {
-                        rebuild.done.damaged_parts += 1;
-                        tracing::error!(part = found.name, why, "a part of the archive is damaged, and is passed over");
+            for chunk in parts.chunks(AT_ONCE) {
+                let mut reading = Vec::new();
+                for found in chunk {
+                    reading.push(self.read_part(found));
+                }
+                for (found, part) in chunk.iter().zip(futures::future::join_all(reading).await) {
+                    rebuild.done.parts += 1;
+                    match part? {
+                        Ok(part) => rebuild.part(&found.name, part).await?,
+                        Err(why) => {
+                            rebuild.done.damaged_parts += 1;
+                            tracing::error!(part = found.name, why, "a part of the archive is damaged, and is passed over");
+                        }
                     }
                 }
                 rebuild.tell(parts.len());
@@ -174,53 +178,61 @@ impl Rebuild<'_> {
     }
 
     /// Puts behind a log what is missing. Answers what the archive has of it, once it is here.
-    async fn section(&mut self, section: Section) -> Result<Option<Span>> {
-        let here = self.here(&section).await?;
-        let (number, end) = (here.number, here.end);
-        if here.is_damaged {
-            return Ok(None);
-        }
-        if section.first > end {
-            self.has_holes = true;
-            return Ok(None);
-        }
-        let (log, past, now) = (section.log, section.end(), self.audit.now());
-        let span =
-            Span { log: number, generation: section.generation, first: section.first, past, repeated: section.repeated, replaces: None };
-        let skipped = usize::try_from(end - section.first).unwrap_or(usize::MAX);
-        let mut restored = Vec::new();
-        for (sequence, entry) in (end..).zip(section.entries.into_iter().skip(skipped)) {
-            if entry.leaf.is_empty() {
-                // the database had lost it: another part may have it
+    fn section(&mut self, section: Section) -> BoxFuture<'_, Result<Option<Span>>> {
+        Box::pin(async move {
+            let here = self.here(&section).await?;
+            let (number, end) = (here.number, here.end);
+            if here.is_damaged {
+                return Ok(None);
+            }
+            if section.first > end {
                 self.has_holes = true;
-                break;
+                return Ok(None);
             }
-            let is_expired = Day::from_number(entry.day).is_none_or(|day| day.is_expired(now));
-            let sealed = entry.sealed.filter(|_| !is_expired);
-            self.done.without_body += u64::from(sealed.is_none() && entry.id.is_some() && !is_expired);
-            restored.push(Restored {
+            let (log, past, now) = (section.log, section.end(), self.audit.now());
+            let span = Span {
                 log: number,
-                sequence,
-                day: entry.day,
-                time_us: entry.time_us,
-                appended_us: entry.appended_us,
-                id: entry.id,
-                leaf: entry.leaf,
-                sealed,
-            });
-        }
-        if !restored.is_empty() {
-            let engine = &self.audit.engine;
-            let portions = restored.chunks(PORTION).map(|portion| engine.restore(portion.to_vec()));
-            for done in futures::future::join_all(portions).await {
-                self.done.entries += u64::try_from(done?).unwrap_or_default();
+                generation: section.generation,
+                first: section.first,
+                past,
+                repeated: section.repeated,
+                replaces: None,
+            };
+            let skipped = usize::try_from(end - section.first).unwrap_or(usize::MAX);
+            let mut restored = Vec::new();
+            for (sequence, entry) in (end..).zip(section.entries.into_iter().skip(skipped)) {
+                if entry.leaf.is_empty() {
+                    // the database had lost it: another part may have it
+                    self.has_holes = true;
+                    break;
+                }
+                let is_expired = Day::from_number(entry.day).is_none_or(|day| day.is_expired(now));
+                let sealed = entry.sealed.filter(|_| !is_expired);
+                self.done.without_body += u64::from(sealed.is_none() && entry.id.is_some() && !is_expired);
+                restored.push(Restored {
+                    log: number,
+                    sequence,
+                    day: entry.day,
+                    time_us: entry.time_us,
+                    appended_us: entry.appended_us,
+                    id: entry.id,
+                    leaf: entry.leaf,
+                    sealed,
+                });
             }
-            // another replica may have brought some of them back
-            let gone = || Error::Damaged(format!("log {log} is gone"));
-            let size = self.audit.log_by_number(number).await?.ok_or_else(gone)?.size();
-            self.here.insert(log, Here { number, end: size, is_damaged: false });
-        }
-        Ok(self.here.get(&log).is_some_and(|here| here.end >= past).then_some(span))
+            if !restored.is_empty() {
+                let engine = &self.audit.engine;
+                let portions = restored.chunks(PORTION).map(|portion| engine.restore(portion.to_vec()));
+                for done in futures::future::join_all(portions).await {
+                    self.done.entries += u64::try_from(done?).unwrap_or_default();
+                }
+                // another replica may have brought some of them back
+                let gone = || Error::Damaged(format!("log {log} is gone"));
+                let size = self.audit.log_by_number(number).await?.ok_or_else(gone)?.size();
+                self.here.insert(log, Here { number, end: size, is_damaged: false });
+            }
+            Ok(self.here.get(&log).is_some_and(|here| here.end >= past).then_some(span))
+        })
     }
 
     async fn here(&mut self, section: &Section) -> Result<&Here> {
@@ -242,38 +254,40 @@ impl Rebuild<'_> {
     }
 
     /// Takes the keys that an epoch key here opens. A day that has expired stays unreadable.
-    async fn keys(&mut self, copies: Vec<KeyCopy>) -> Result<()> {
-        const PUT: &str = "INSERT INTO day_keys (day, log, epoch, key_id, first, wrapped, superseded_at)
+    fn keys(&mut self, copies: Vec<KeyCopy>) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            const PUT: &str = "INSERT INTO day_keys (day, log, epoch, key_id, first, wrapped, superseded_at)
              SELECT $1, number, $2, $3, $4, $5, $6 FROM logs WHERE log_id = $7 ON CONFLICT DO NOTHING";
-        let now = self.audit.now();
-        let mut taken = Vec::new();
-        for copy in copies {
-            let Some(day) = Day::from_number(copy.day).filter(|day| !day.is_expired(now)) else { continue };
-            let Ok(epoch) = copy.epoch.parse::<KeyId>() else { continue };
-            if !self.keys.insert((copy.log, copy.day, copy.epoch.clone())) {
-                continue;
+            let now = self.audit.now();
+            let mut taken = Vec::new();
+            for copy in copies {
+                let Some(day) = Day::from_number(copy.day).filter(|day| !day.is_expired(now)) else { continue };
+                let Ok(epoch) = copy.epoch.parse::<KeyId>() else { continue };
+                if !self.keys.insert((copy.log, copy.day, copy.epoch.clone())) {
+                    continue;
+                }
+                let wrapped = WrappedKey { epoch, bytes: copy.wrapped.clone() };
+                let id = KeyId::from_bytes(copy.key_id);
+                if self.audit.keyring.unwrap(&id, &bodies::subject(&copy.log, day), [&wrapped]).is_ok() {
+                    taken.push(copy);
+                }
             }
-            let wrapped = WrappedKey { epoch, bytes: copy.wrapped.clone() };
-            let id = KeyId::from_bytes(copy.key_id);
-            if self.audit.keyring.unwrap(&id, &bodies::subject(&copy.log, day), [&wrapped]).is_ok() {
-                taken.push(copy);
-            }
-        }
-        tsujiban_database::transaction!(self.audit.database, tx => {
-            for copy in &taken {
-                on!(tx.on(), c => sqlx::query(PUT)
-                    .bind(copy.day)
-                    .bind(copy.epoch.clone())
-                    .bind(copy.key_id.to_vec())
-                    .bind(copy.first.cast_signed())
-                    .bind(copy.wrapped.clone())
-                    .bind(copy.superseded_at)
-                    .bind(copy.log.as_bytes().to_vec())
-                    .execute(c)
-                    .await
-                    .map(drop))?;
-            }
-            Ok::<(), Error>(())
+            tsujiban_database::transaction!(self.audit.database, tx => {
+                for copy in &taken {
+                    on!(tx.on(), c => sqlx::query(PUT)
+                        .bind(copy.day)
+                        .bind(copy.epoch.clone())
+                        .bind(copy.key_id.to_vec())
+                        .bind(copy.first.cast_signed())
+                        .bind(copy.wrapped.clone())
+                        .bind(copy.superseded_at)
+                        .bind(copy.log.as_bytes().to_vec())
+                        .execute(c)
+                        .await
+                        .map(drop))?;
+                }
+                Ok::<(), Error>(())
+            })
         })
     }
 

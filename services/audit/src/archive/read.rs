@@ -1,5 +1,6 @@
 //! Reads the archive.
 
+use futures::future::BoxFuture;
 use tsujiban_core::error::chain;
 use tsujiban_database::on;
 use tsujiban_history::merkle::{leaf_hash, sha256};
@@ -31,10 +32,10 @@ impl Audit {
 
     /// All sets of keys in the bucket.
     pub(crate) async fn archived_keys(&self) -> Result<Vec<Found>> {
-        self.found(KEYS, |_| Some(0)).await
+        self.found(KEYS, no_number).await
     }
 
-    async fn found(&self, prefix: &str, number: impl Fn(&str) -> Option<u64>) -> Result<Vec<Found>> {
+    async fn found(&self, prefix: &str, number: fn(&str) -> Option<u64>) -> Result<Vec<Found>> {
         let (mut all, mut from): (Vec<Found>, _) = (Vec::new(), None);
         loop {
             let page = self.store.list(prefix, from).await?;
@@ -59,17 +60,19 @@ impl Audit {
     }
 
     /// A part; in words why it cannot be used. What is not signed by this service, or not what its name says, is not used.
-    pub(crate) async fn read_part(&self, found: &Found) -> Result<Result<Part, String>> {
-        let bytes = match self.store.get(&found.name, Some(&found.version)).await {
-            Ok(bytes) => bytes,
-            Err(error @ StoreError::Unreachable { .. }) => return Err(error.into()),
-            Err(error) => return Ok(Err(chain(&error))),
-        };
-        if found.number > 0 && part_name(found.number, &sha256(&bytes)) != found.name {
-            return Ok(Err("it is not what its name says".to_owned()));
-        }
-        let part = Part::open(&bytes, self.verifier(), &self.environment).map_err(|error| chain(&error));
-        Ok(part.and_then(|part| if part.number == found.number { Ok(part) } else { Err("it belongs to another list".to_owned()) }))
+    pub(crate) fn read_part<'a>(&'a self, found: &'a Found) -> BoxFuture<'a, Result<Result<Part, String>>> {
+        Box::pin(async move {
+            let bytes = match self.store.get(&found.name, Some(&found.version)).await {
+                Ok(bytes) => bytes,
+                Err(error @ StoreError::Unreachable { .. }) => return Err(error.into()),
+                Err(error) => return Ok(Err(chain(&error))),
+            };
+            if found.number > 0 && part_name(found.number, &sha256(&bytes)) != found.name {
+                return Ok(Err("it is not what its name says".to_owned()));
+            }
+            let part = Part::open(&bytes, self.verifier(), &self.environment).map_err(|error| chain(&error));
+            Ok(part.and_then(|part| if part.number == found.number { Ok(part) } else { Err("it belongs to another list".to_owned()) }))
+        })
     }
 
     /// One entry as the archive has it; `None` when it has not. `appended_us` is when it was appended, if that is known: the parts since
@@ -85,8 +88,7 @@ impl Audit {
         if let Some(since) = appended_us {
             let names: Vec<String> = on!(self.database.reads(), p => sqlx::query_scalar(SINCE).bind(since).bind(NEAR).fetch_all(p).await)?;
             for name in names {
-                let Some(number) = number_of(&name) else { continue };
-                let Some(found) = self.found(&name, |_| Some(number)).await?.pop() else { continue };
+                let Some(found) = self.found(&name, number_of).await?.pop() else { continue };
                 if let Ok(part) = self.read_part(&found).await?
                     && let Some(entry) = entry_of(part, log, sequence, leaf)
                 {
@@ -103,6 +105,11 @@ impl Audit {
         }
         Ok(None)
     }
+}
+
+/// Sets of keys belong to no list.
+fn no_number(_: &str) -> Option<u64> {
+    Some(0)
 }
 
 /// The entry in the section of a part that has it.

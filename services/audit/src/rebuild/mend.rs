@@ -107,7 +107,10 @@ impl Audit {
                 break;
             }
             let Ok(part) = self.read_part(&found).await? else { continue };
-            for section in part.sections.into_iter().filter(|section| section.log == log.id) {
+            for section in part.sections {
+                if section.log != log.id {
+                    continue;
+                }
                 for (sequence, entry) in (section.first..).zip(section.entries) {
                     if entry.leaf.is_empty() || !wanted.remove(&sequence) {
                         continue;

@@ -73,8 +73,9 @@ impl Audit {
         }
         for log in self.all_logs().await? {
             let declared = self.declared_damage(&log).await?;
+            let damaged = self.damaged_spans(&log).await?;
             let is_declared = |span: &Span<u64>| declared.iter().any(|known| known.start <= span.start && span.end <= known.end);
-            if let Some(span) = self.damaged_spans(&log).await?.into_iter().find(|span| !is_declared(span)) {
+            if let Some(span) = damaged.into_iter().find(|span| !is_declared(span)) {
                 listing.damaged_at = Some(now);
                 return Ok(Some(format!("log {} is damaged from entry {} to {}", log.id, span.start, span.end.saturating_sub(1))));
             }

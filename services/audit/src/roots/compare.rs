@@ -1,5 +1,6 @@
 //! Is this history the newest one?
 
+use futures::future::BoxFuture;
 use std::collections::BTreeMap;
 
 use tsujiban_database::on;
@@ -99,8 +100,8 @@ impl Audit {
                 chain = Chain::after(&list);
             }
         }
-        for lying in lying.iter().filter(|lying| lying.number > number) {
-            if listing.skipped.contains(lying.number) {
+        for lying in &lying {
+            if lying.number <= number || listing.skipped.contains(lying.number) {
                 continue;
             }
             covered_over += i64::from(lying.objects > 1);
@@ -154,11 +155,13 @@ impl Audit {
         }
     }
 
-    pub(super) async fn note_all(&self, survey: &Survey) -> Result<()> {
-        for list in &survey.lists {
-            self.note(list).await?;
-        }
-        Ok(())
+    pub(super) fn note_all<'a>(&'a self, survey: &'a Survey) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            for list in &survey.lists {
+                self.note(list).await?;
+            }
+            Ok(())
+        })
     }
 
     /// Notes that a list lies in the bucket.

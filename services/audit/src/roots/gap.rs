@@ -5,6 +5,7 @@ mod explain;
 
 use std::collections::BTreeMap;
 
+use futures::future::BoxFuture;
 use tsujiban_database::on;
 use tsujiban_history::leaf::{Content, LostLists, Span, UnsignedGap};
 use tsujiban_history::merkle::sha256;
@@ -40,9 +41,14 @@ impl Audit {
     /// Brings back what the archive has. Then appends a gap to each log that still lacks something or has damaged rows, puts a list of all
     /// roots that skips what is no list, and lets the history go on when no log lacks anything any more. Answers how many gaps there are now
     /// that were not there before.
-    pub async fn declare_gap(&self, scope: &GapScope, reason: &str, by: &str) -> Result<u64> {
-        let mut listing = self.listing.lock().await;
-        let listing = &mut *listing;
+    pub fn declare_gap<'a>(&'a self, scope: &'a GapScope, reason: &'a str, by: &'a str) -> BoxFuture<'a, Result<u64>> {
+        Box::pin(async move {
+            let mut listing = self.listing.lock().await;
+            self.declare(&mut listing, scope, reason, by).await
+        })
+    }
+
+    async fn declare(&self, listing: &mut Listing, scope: &GapScope, reason: &str, by: &str) -> Result<u64> {
         if self.engine.standing() == Standing::Sound {
             self.compare_all(listing).await?;
         }
@@ -135,9 +141,9 @@ impl Audit {
 
     /// Damaged spans that no gap names yet.
     async fn undeclared(&self, log: &Log) -> Result<Vec<Span>> {
-        let declared = self.declared_damage(log).await?;
+        let (declared, damaged) = (self.declared_damage(log).await?, self.damaged_spans(log).await?);
         let is_declared = |span: &std::ops::Range<u64>| declared.iter().any(|known| known.start <= span.start && span.end <= known.end);
-        let spans = self.damaged_spans(log).await?.into_iter().filter(|span| !is_declared(span));
+        let spans = damaged.into_iter().filter(|span| !is_declared(span));
         let mut spans: Vec<Span> = spans.map(|span| Span { from: span.start, to: span.end }).collect();
         if spans.len() > NAMED
             && let (Some(first), Some(last)) = (spans.get(NAMED - 1).copied(), spans.last().copied())
@@ -168,7 +174,10 @@ impl Audit {
     /// The largest size at which a log goes through the roots in the bucket, as far as is known here.
     async fn agreed(&self, log: &Log, heads: &[TreeHead]) -> Result<u64> {
         const LISTED: &str = "SELECT size FROM listed WHERE log = $1";
-        for head in heads.iter().filter(|head| head.size <= log.size()) {
+        for head in heads {
+            if head.size > log.size() {
+                continue;
+            }
             match self.root_at(log, head.size).await {
                 Ok(root) if root == head.root => return Ok(head.size),
                 Ok(_) | Err(Error::Damaged(_)) => {}

@@ -148,16 +148,16 @@ impl Audit {
             None => self.since_full(0).await?.unwrap_or_default(),
         };
         let mut survey = judge(opened, known.as_ref());
-        if let Some(known) = &known
-            && let Some(first) = survey.lists.first().filter(|first| known.number < first.number)
-            && let Ok(list) = self.fetch(&RootList::object_name(known.number), None).await?
-            && list.digest() != known.hash
+        let first = survey.lists.first().map(|list| list.number);
+        if let (Some(known), Some(first)) = (known, first)
+            && known.number < first
         {
-            let text = format!(
-                "root list {} in the bucket is another one than this database knows; it has gone on to {}",
-                known.number, first.number
-            );
-            survey.fault.get_or_insert(text);
+            let list = self.fetch(&RootList::object_name(known.number), None).await?;
+            if list.is_ok_and(|list| list.digest() != known.hash) {
+                let number = known.number;
+                let text = format!("root list {number} in the bucket is another one than this database knows, and they go on to {first}");
+                survey.fault.get_or_insert(text);
+            }
         }
         Ok(survey)
     }
@@ -168,7 +168,10 @@ impl Audit {
         let mut opened: Vec<Opened> = Vec::new();
         let mut has_full = false;
         for chunk in lying.rchunks(AT_ONCE) {
-            let reading: Vec<_> = chunk.iter().map(|lying| self.open_lying(lying)).collect();
+            let mut reading = Vec::new();
+            for lying in chunk {
+                reading.push(self.open_lying(lying));
+            }
             for read in futures::future::join_all(reading).await.into_iter().rev() {
                 let read = read?;
                 has_full = read.1.as_ref().is_ok_and(|list| list.scope == Scope::Full);

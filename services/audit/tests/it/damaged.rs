@@ -18,7 +18,8 @@ crate::on_both!(
     heads_that_are_not_those_of_their_rows_are_mended,
     rows_that_are_gone_come_back_from_the_archive,
     rows_that_are_gone_for_good_are_named_in_a_gap,
-    root_lists_that_are_gone_are_noticed_and_named_in_a_gap,
+    the_newest_root_list_is_gone,
+    all_root_lists_are_gone,
     something_over_the_newest_list_is_said_and_stops_nothing,
     lists_that_nobody_here_signed_are_skipped_by_a_signed_one,
     a_lost_database_without_an_archive_goes_on_behind_gaps,
@@ -63,7 +64,7 @@ async fn a_changed_database_stays_read_only_over_restarts(mut world: World) {
         ("the newest rows are gone", vec![format!("DELETE FROM entries WHERE log = ({LAST}) AND sequence >= 290")]),
         ("another history", forged),
     ] {
-        world.place = std::mem::replace(&mut world.place, copy_of(&sound, &world).await);
+        world.place = world.copy_of(&sound).await;
         let statements: Vec<&str> = statements.iter().map(String::as_str).collect();
         world.by_hand(&statements).await;
         for start in 0..2 {
@@ -79,14 +80,9 @@ async fn a_changed_database_stays_read_only_over_restarts(mut world: World) {
     }
 }
 
-async fn copy_of(place: &crate::stage::Place, world: &World) -> crate::stage::Place {
-    world.copy_of(place).await
-}
-
-/// Entry 3 is another one, and so are the first tile, the head and everything that follows from them.
+/// Every leaf is another one, and so are the tiles and the head that follow from them.
 fn forged_leaf_nodes_and_head() -> Vec<String> {
     use tsujiban_history::merkle::{Range, leaf_hash};
-    // the leaves are not known here: all of them are replaced
     let leaf = |sequence| {
         let opening = tsujiban_history::leaf::DayMac::new(&[3; 32]).opening(sequence);
         tsujiban_history::Leaf::entry(sequence, tsujiban_history::DayKeyId::from_bytes([9; 16]), opening.commit(b"forged")).encode()
@@ -98,7 +94,7 @@ fn forged_leaf_nodes_and_head() -> Vec<String> {
         let bytes = hex::encode(&leaf);
         statements.push((sequence, bytes));
     }
-    let bytes = |hex: &str| format!("HEX({hex})");
+    let bytes = |hex: &str| format!("X'{hex}'");
     let mut all: Vec<String> = statements
         .into_iter()
         .map(|(sequence, leaf)| format!("UPDATE entries SET leaf = {} WHERE log = ({LAST}) AND sequence = {sequence}", bytes(&leaf)))
@@ -119,7 +115,7 @@ async fn heads_that_are_not_those_of_their_rows_are_mended(mut world: World) {
         ("no head", format!("DELETE FROM heads WHERE log = ({LAST})")),
         ("another head", format!("UPDATE heads SET peaks = (SELECT peaks FROM heads WHERE size = 1) WHERE log = ({LAST})")),
     ] {
-        world.place = copy_of(&sound, &world).await;
+        world.place = world.copy_of(&sound).await;
         world.by_hand(&[&statement]).await;
         let stage = world.start().await;
         stage.audit.compare_at_start().await.unwrap();
@@ -138,7 +134,7 @@ async fn rows_that_are_gone_come_back_from_the_archive(mut world: World) {
     stage.stop().await;
     let sound = world.copy_database().await;
     for (from, to) in [(290, 300), (0, 300), (250, 300)] {
-        world.place = copy_of(&sound, &world).await;
+        world.place = world.copy_of(&sound).await;
         world.by_hand(&[&format!("DELETE FROM entries WHERE log = ({LAST}) AND sequence >= {from} AND sequence < {to}")]).await;
         let stage = world.start().await;
         stage.audit.compare_at_start().await.unwrap();
@@ -173,44 +169,39 @@ async fn rows_that_are_gone_for_good_are_named_in_a_gap(world: World) {
     assert_sound(&started(&world).await);
 }
 
-async fn root_lists_that_are_gone_are_noticed_and_named_in_a_gap(mut world: World) {
-    let stage = some_history(&world).await;
+async fn the_newest_root_list_is_gone(world: World) {
+    lists_are_gone(&world, 1).await;
+}
+
+async fn all_root_lists_are_gone(world: World) {
+    lists_are_gone(&world, 0).await;
+}
+
+/// All lists but the first few are gone: it is noticed at start and while the service runs, and named in the next list.
+async fn lists_are_gone(world: &World, left: usize) {
+    let stage = some_history(world).await;
     let kept = checkpoint(&stage, "acme").await;
-    let all = world.bucket.names("roots/").await;
+    let gone = world.bucket.names("roots/").await.split_off(left);
     stage.stop().await;
-    let sound = world.copy_database().await;
-    for gone in [&all[1..], &all[..]] {
-        world.place = copy_of(&sound, &world).await;
-        gone.iter().for_each(|name| world.bucket.remove(name));
-        let stage = started(&world).await;
-        stage.audit.follow_roots().await.unwrap();
-        assert_read_only(&stage, &world, "lists are gone").await;
-        gone.iter().for_each(|name| world.bucket.bring_back(name));
-        stage.audit.follow_roots().await.unwrap();
-        assert_sound(&stage);
-        gone.iter().for_each(|name| world.bucket.remove(name));
-        stage.say(&world, "acme", "on").await;
-        stage.audit.follow_roots().await.unwrap();
-        assert_read_only(&stage, &world, "lists are gone while it runs").await;
-        let declared = declare(&stage, Of::All(true), "somebody emptied the bucket").await.unwrap();
-        assert_eq!(declared, 0, "no log lacks anything");
-        assert_sound(&stage);
-        assert!(stage.list("").await.iter().any(|entry| entry.operation.as_ref().unwrap().detail.contains_key("lists")));
-        stage.say(&world, "acme", "and on").await;
-        let report = verify_with(&stage, &world, "acme", &kept).await;
-        assert!(matches!(report.verdict, Verdict::Intact), "{report}");
-        stage.stop().await;
-        assert_sound(&started(&world).await);
-        for name in world.bucket.names("roots/").await {
-            world.bucket.remove(&name);
-            let version = world.memory.head(&name, None).await.unwrap().version;
-            if !all.contains(&name) {
-                // the next round begins with the bucket as it was
-                world.memory.forget(&name, &version);
-            }
-        }
-        all.iter().for_each(|name| world.bucket.bring_back(name));
-    }
+    gone.iter().for_each(|name| world.bucket.remove(name));
+    let stage = started(world).await;
+    stage.audit.follow_roots().await.unwrap();
+    assert_read_only(&stage, world, "lists are gone").await;
+    gone.iter().for_each(|name| world.bucket.bring_back(name));
+    stage.audit.follow_roots().await.unwrap();
+    assert_sound(&stage);
+    gone.iter().for_each(|name| world.bucket.remove(name));
+    stage.say(world, "acme", "on").await;
+    stage.audit.follow_roots().await.unwrap();
+    assert_read_only(&stage, world, "lists are gone while it runs").await;
+    assert_eq!(declare(&stage, Of::All(true), "somebody emptied the bucket").await.unwrap(), 0, "no log lacks anything");
+    assert_sound(&stage);
+    assert!(stage.list("").await.iter().any(|entry| entry.operation.as_ref().unwrap().detail.contains_key("lists")));
+    stage.say(world, "acme", "and on").await;
+    let report = verify_with(&stage, world, "acme", &kept).await;
+    assert!(matches!(report.verdict, Verdict::Intact), "{report}");
+    stage.stop().await;
+    assert_sound(&started(world).await);
 }
 
 async fn something_over_the_newest_list_is_said_and_stops_nothing(world: World) {

@@ -9,7 +9,7 @@ use tsujiban_proto::audit::v1::ExportFormat;
 use tsujiban_proto::error::ServiceError;
 
 use crate::append::head;
-use crate::retention::{bodies, export, verify};
+use crate::retention::{bodies, export};
 use crate::stage::{Stage, World, entry};
 
 crate::on_both!(
@@ -254,8 +254,7 @@ async fn keys_come_back_as_the_newest_epoch_key_wraps_them(mut world: World) {
 async fn an_entry_is_found_in_the_archive(world: World) {
     let stage = world.start().await;
     some_history(&world, &stage).await;
-    let log = stage.audit.some_log_of(&"acme".parse::<tsujiban_core::id::GroupId>().map(tsujiban_audit::owner::Owner::Group).unwrap());
-    let log = log.await.unwrap();
+    let log = stage.audit.some_log_of(&tsujiban_audit::owner::Owner::parse("acme").unwrap()).await.unwrap();
     for sequence in [0, 199, 200, 399] {
         let row = stage.audit.entries(log.number, sequence, 1).await.unwrap().pop().unwrap();
         let leaf = tsujiban_history::merkle::leaf_hash(&row.leaf);

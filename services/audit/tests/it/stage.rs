@@ -179,8 +179,7 @@ impl World {
                 }
                 sqlx::query("PRAGMA foreign_keys = OFF").execute(pool).await.unwrap();
                 for statement in statements {
-                    let statement = statement.replace("HEX(", "unhex('").replace(") WHERE log", "') WHERE log");
-                    sqlx::query(AssertSqlSafe(statement)).execute(pool).await.unwrap();
+                    sqlx::query(AssertSqlSafe((*statement).to_owned())).execute(pool).await.unwrap();
                 }
                 database.close().await;
             }
@@ -188,7 +187,7 @@ impl World {
                 let mut admin = PgConnection::connect(&owner.url).await.unwrap();
                 sqlx::query("SET session_replication_role = replica").execute(&mut admin).await.unwrap();
                 for statement in statements {
-                    sqlx::query(AssertSqlSafe((*statement).to_owned())).execute(&mut admin).await.unwrap();
+                    sqlx::query(AssertSqlSafe(statement.replace("X'", "'\\x"))).execute(&mut admin).await.unwrap();
                 }
             }
         }
