@@ -4,7 +4,7 @@ mod commitment;
 mod records;
 
 pub use commitment::{Commitment, DayMac, InvalidOpening, Opening};
-pub use records::{Gap, InvalidGap, Retention, UnsignedGap};
+pub use records::{Gap, InvalidGap, ListLoss, LostLists, Retention, Span, UnsignedGap};
 
 use crate::DayKeyId;
 

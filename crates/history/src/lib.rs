@@ -3,6 +3,7 @@
 //!
 //! Nothing here knows tokio, tonic, a database or Kubernetes. Time, randomness, keys and stored hashes arrive as arguments.
 
+pub mod archive;
 pub mod checkpoint;
 mod decimal;
 pub mod export;

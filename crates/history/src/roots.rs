@@ -1,7 +1,7 @@
 //! Lists of the roots of logs, which lie locked in object storage: signed notes, each with the hash of the one before, so that
 //! none can be left out or exchanged. They name logs by opaque ids.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 
 use tsujiban_core::history::JstTime;
@@ -10,6 +10,13 @@ use tsujiban_core::id::EnvironmentName;
 use crate::merkle::sha256;
 use crate::note::{self, InvalidKey, NoteError};
 use crate::{Hash, LogId, SigningKey, TreeHead, VerifierKey, decimal, origin};
+
+mod skipped;
+
+pub use skipped::Skipped;
+
+/// Begins the line with the numbers that are skipped. No log id begins so.
+const SKIPPED: &str = "skipped ";
 
 /// What is in a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +34,11 @@ pub struct RootList {
     pub number: u64,
     pub time: JstTime,
     pub scope: Scope,
-    /// SHA-256 of the text of the list before; of nothing for the first.
+    /// SHA-256 of the text of the newest list before that is not skipped; of nothing for the first.
     pub previous: Hash,
+    /// Numbers whose objects are not lists of this chain: staff declared that they are missing, damaged or somebody else's. Empty but in
+    /// full lists.
+    pub skipped: Skipped,
     pub roots: BTreeMap<LogId, TreeHead>,
 }
 
@@ -53,6 +63,9 @@ impl RootList {
         let scope = if self.scope == Scope::Full { "full" } else { "changed" };
         let origin = origin::of_roots(&self.environment);
         let mut text = format!("{origin}\n{}\n{}\n{scope}\n{}\n", self.number, self.time, self.previous);
+        if !self.skipped.is_empty() {
+            let _ = writeln!(text, "{SKIPPED}{}", self.skipped);
+        }
         for (log, head) in &self.roots {
             // writing to a String does not fail
             let _ = writeln!(text, "{log} {} {}", head.size, head.root);
@@ -92,6 +105,14 @@ impl RootList {
             _ => return None,
         };
         let previous = lines.next()?.parse().ok()?;
+        let mut lines = lines.peekable();
+        let skipped = match lines.next_if(|line| line.starts_with(SKIPPED)) {
+            Some(line) => line.strip_prefix(SKIPPED)?.parse().ok()?,
+            None => Skipped::default(),
+        };
+        if skipped.contains(number) || (scope == Scope::Changed && !skipped.is_empty()) {
+            return None;
+        }
         let mut roots = BTreeMap::new();
         for line in lines {
             let (log, head) = line.split_once(' ')?;
@@ -105,13 +126,19 @@ impl RootList {
             roots.insert(log, head);
         }
         let first = number == 1 && previous == Hash::EMPTY;
-        (first || number > 1).then_some(Self { environment, number, time, scope, previous, roots })
+        (first || number > 1).then_some(Self { environment, number, time, scope, previous, skipped, roots })
     }
 }
 
+/// How many of the last lists a chain remembers: a list that skips more of them than this is not held to what came before.
+const REMEMBERED: usize = 64;
+
 /// Follows lists from one to the next.
 #[derive(Debug, Clone, Default)]
-pub struct Chain(Option<Link>);
+pub struct Chain {
+    links: VecDeque<Link>,
+    skipped: Skipped,
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Link {
@@ -137,25 +164,45 @@ impl Chain {
 
     /// After a list that is known to hold, such as the newest one in the bucket.
     pub fn after(list: &RootList) -> Self {
-        Self(Some(Link { number: list.number, time: list.time, digest: list.digest() }))
+        let mut chain = Self::default();
+        chain.take(list);
+        chain
     }
 
-    /// The number that the next list has to have. `None` if any may come.
+    /// The number that the next list has to have, unless it skips that one. `None` if any may come.
     pub fn next(&self) -> Option<u64> {
-        self.0.map(|link| link.number.saturating_add(1))
+        self.links.back().map(|link| self.skipped.next_after(link.number))
     }
 
-    /// Goes on to `list`, whether it fits or not.
+    /// Whether a list said that this number is skipped.
+    pub fn skips(&self, number: u64) -> bool {
+        self.skipped.contains(number)
+    }
+
+    /// Goes on to `list`, whether it fits or not. A list may skip numbers, also those of lists that came before it: it then follows the
+    /// newest one that it does not skip.
     pub fn follow(&mut self, list: &RootList) -> Result<(), BrokenChain> {
-        let Some(link) = std::mem::replace(self, Self::after(list)).0 else { return Ok(()) };
+        self.skipped.extend(&list.skipped);
+        while self.links.pop_back_if(|link| list.skipped.contains(link.number)).is_some() {}
+        let (before, next) = (self.links.back().copied(), self.next());
+        self.take(list);
+        let (Some(link), Some(next)) = (before, next) else { return Ok(()) };
         let before = link.number;
-        if Some(list.number) != before.checked_add(1) {
+        if list.number != next {
             return Err(BrokenChain::Number { last: before, found: list.number });
         }
         if list.previous != link.digest {
             return Err(BrokenChain::Previous { before });
         }
         if list.time < link.time { Err(BrokenChain::Time { before }) } else { Ok(()) }
+    }
+
+    fn take(&mut self, list: &RootList) {
+        self.skipped.extend(&list.skipped);
+        if self.links.len() >= REMEMBERED {
+            self.links.pop_front();
+        }
+        self.links.push_back(Link { number: list.number, time: list.time, digest: list.digest() });
     }
 }
 

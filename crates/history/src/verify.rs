@@ -24,6 +24,9 @@ use crate::{Checkpoint, Hash, Origin, VerifierKey};
 use heads::{Head, Source};
 use report::Findings;
 
+/// How many objects that are no lists a list may skip.
+const MOST_UNLISTED: usize = 1024;
+
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
@@ -52,6 +55,8 @@ pub struct Verifier {
     chain: Chain,
     lists: u64,
     is_listed: bool,
+    /// What is wrong with objects that are no lists, and the number in their name: a list may say that it is skipped.
+    unlisted: Vec<(Option<u64>, Place, Flaw)>,
     findings: Findings,
 }
 
@@ -69,6 +74,7 @@ impl Verifier {
             chain: Chain::new(),
             lists: 0,
             is_listed: false,
+            unlisted: Vec::new(),
             findings: Findings::default(),
         })
     }
@@ -104,7 +110,11 @@ impl Verifier {
             Ok(list) => list,
             Err(RootListError::Key(error)) => return Err(error.into()),
             Err(error) => {
-                self.findings.add(place(), Flaw::List(error));
+                if self.unlisted.len() < MOST_UNLISTED {
+                    self.unlisted.push((number_of(name), place(), Flaw::List(error)));
+                } else {
+                    self.findings.add(place(), Flaw::List(error));
+                }
                 return Ok(());
             }
         };
@@ -124,7 +134,12 @@ impl Verifier {
     }
 
     /// Reads the export once, in memory that does not grow with it.
-    pub fn verify(self, export: impl BufRead) -> Result<Report, VerifyError> {
+    pub fn verify(mut self, export: impl BufRead) -> Result<Report, VerifyError> {
+        for (number, place, flaw) in std::mem::take(&mut self.unlisted) {
+            if number.is_none_or(|number| !self.chain.skips(number)) {
+                self.findings.add(place, flaw);
+            }
+        }
         entries::read(export, self)
     }
 
@@ -135,6 +150,12 @@ impl Verifier {
         let key = self.environment_key.for_origin(origin).ok()?;
         Checkpoint::open(signed, &key, origin).ok().map(|checkpoint| checkpoint.origin)
     }
+}
+
+/// The number of a root list, from the name of its object or file.
+fn number_of(name: &str) -> Option<u64> {
+    let digits = name.rsplit('/').next()?.trim_start_matches('0');
+    crate::decimal::parse(digits)
 }
 
 #[cfg(test)]

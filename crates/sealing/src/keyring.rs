@@ -74,6 +74,11 @@ impl Keyring {
         self.master.id()
     }
 
+    /// The master key, for what has to outlive every epoch key.
+    pub fn master(&self) -> &MasterKey {
+        &self.master
+    }
+
     /// Takes the epoch keys that are mounted now. Those that were mounted before open what they wrapped until
     /// [`forget_unmounted`](Self::forget_unmounted). When one cannot be opened, everything stays as it was.
     pub fn replace_epochs(&self, epochs: &[SealedEpochKey]) -> Result<(), KeyError> {

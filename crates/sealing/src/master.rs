@@ -2,7 +2,9 @@ use std::fmt;
 
 use tsujiban_core::id::KeyId;
 
-use crate::secret::Secret;
+use zeroize::Zeroizing;
+
+use crate::secret::{Context, Secret};
 use crate::{Random, SealingError};
 
 /// The key of keys. Made once for an installation, never replaced, exported once for escrow.
@@ -36,6 +38,19 @@ impl MasterKey {
     /// Follows from the key and tells nothing about it, so that bucket and database can name the master key they need.
     pub fn id(&self) -> KeyId {
         self.id.clone()
+    }
+
+    /// Seals what has to outlive every epoch key, such as the key that signs the history.
+    pub fn seal(&self, context: Context<'_>, plaintext: &[u8], random: &dyn Random) -> Result<Vec<u8>, SealingError> {
+        self.sealing().seal(context, plaintext, random)
+    }
+
+    pub fn open(&self, context: Context<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealingError> {
+        self.sealing().open(context, sealed)
+    }
+
+    fn sealing(&self) -> Secret {
+        self.secret.derive("tsujiban.dev master key seals")
     }
 
     pub(crate) fn wrapping(&self) -> Secret {

@@ -17,7 +17,7 @@ mod sequencer;
 mod statement;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use jiff::Timestamp;
@@ -25,7 +25,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tsujiban_core::clock::Clock;
 use tsujiban_database::{Backend, Database};
 use tsujiban_history::leaf::InvalidLeaf;
-use tsujiban_history::{Day, Leaf};
+use tsujiban_history::{Day, Leaf, LogId};
 use tsujiban_sealing::{KeyError, Keyring, Random, SealingError};
 use tsujiban_service::writing::WriteState;
 
@@ -99,6 +99,9 @@ pub enum EngineError {
     Damaged(i64),
     #[error("what is to be stated is no leaf")]
     NoLeaf(#[from] InvalidLeaf),
+    /// The group's log may be one of those that came back from the bucket.
+    #[error("the history came back from the bucket, and the operator has not said yet which log is the group's")]
+    Unclaimed,
     #[error("the engine has stopped")]
     Stopped,
     #[error("the engine cannot be started: {0}")]
@@ -143,6 +146,8 @@ pub struct Engine {
     room: Arc<Semaphore>,
     standing: Arc<RwLock<Standing>>,
     lost_tail: Arc<AtomicBool>,
+    /// Until when entries make no log for a group, in microseconds since 1970.
+    holding: Arc<AtomicI64>,
 }
 
 /// What somebody wants to have written, and where the answer goes.
@@ -162,6 +167,25 @@ enum Work {
         owner: Owner,
         incarnation: String,
     },
+    /// A log that was here before, and was lost.
+    Adopt(Adopted),
+    /// What is remembered of logs is read again: somebody else changed it.
+    Forget,
+}
+
+/// A log that comes back under its id. Whose it was is known of the platform's own log only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Adopted {
+    pub id: LogId,
+    pub is_platform: bool,
+}
+
+/// Begins the group of a log whose group is not known. No group id begins so.
+pub const UNCLAIMED: char = '?';
+
+/// In place of the group of a log whose group is not known.
+pub fn unclaimed(log: &LogId) -> String {
+    format!("{UNCLAIMED}{log}")
 }
 
 /// An entry that comes back as it was.
@@ -194,11 +218,12 @@ impl Engine {
     pub async fn start(parts: EngineParts) -> Result<Self, EngineError> {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let standing = Arc::new(RwLock::new(Standing::Sound));
-        let sequencer = sequencer::Sequencer::open(parts, Arc::clone(&standing)).await?;
+        let holding = Arc::new(AtomicI64::new(i64::MIN));
+        let sequencer = sequencer::Sequencer::open(parts, Arc::clone(&standing), Arc::clone(&holding)).await?;
         tokio::spawn(sequencer.run(receiver));
         let lost_tail = *standing.read().unwrap_or_else(PoisonError::into_inner) != Standing::Sound;
         let room = Arc::new(Semaphore::new(QUEUE_KIB));
-        Ok(Self { requests: sender, room, standing, lost_tail: Arc::new(AtomicBool::new(lost_tail)) })
+        Ok(Self { requests: sender, room, standing, lost_tail: Arc::new(AtomicBool::new(lost_tail)), holding })
     }
 
     /// Adds entries, all or none, and answers when they are durable: in the order in which they were given.
@@ -231,6 +256,22 @@ impl Engine {
         self.sound()?;
         let added = self.send(Work::Make { owner, incarnation }, None).await?;
         added.first().map(|made| made.sequence.cast_signed()).ok_or(EngineError::Stopped)
+    }
+
+    /// Makes a log under the id that it had. Answers its number in the database, also when it is there already.
+    pub async fn adopt(&self, log: Adopted) -> Result<i64, EngineError> {
+        let added = self.send(Work::Adopt(log), None).await?;
+        added.first().map(|made| made.sequence.cast_signed()).ok_or(EngineError::Stopped)
+    }
+
+    /// Heads were mended in the database: what is remembered of logs is read again.
+    pub async fn forget(&self) -> Result<(), EngineError> {
+        self.send(Work::Forget, None).await.map(drop)
+    }
+
+    /// Entries of a group without a log are refused until then: its log may have come back, and nobody has said yet that it is the group's.
+    pub fn hold_new_logs(&self, until: Timestamp) {
+        self.holding.store(until.as_microsecond(), Ordering::Relaxed);
     }
 
     /// Whether entries that were acknowledged are not in the database, as the mark beside it says.

@@ -1,6 +1,7 @@
 //! What can go wrong, and what a caller is told of it.
 
 use tsujiban_core::error::chain;
+use tsujiban_core::id::KeyId;
 use tsujiban_database::Class;
 use tsujiban_history::checkpoint::CheckpointError;
 use tsujiban_objects::StoreError;
@@ -36,6 +37,11 @@ pub enum Error {
     Store(#[from] StoreError),
     #[error("a checkpoint cannot be signed")]
     Checkpoint(#[from] CheckpointError),
+    #[error(
+        "the bucket has root lists, and no key that signed one of them opens; bring the database's volume back, or the objects signing-key/ of \
+         the bucket and the master key that sealed them (the mounted one is {master}); no other key is made"
+    )]
+    NoSigningKey { master: KeyId },
     /// The database does not hold together.
     #[error("the history's database is damaged: {0}")]
     Damaged(String),
@@ -95,13 +101,14 @@ impl From<Error> for ServiceError {
             Error::Engine(EngineError::Overloaded) => (Kind::Exhausted, "OVERLOADED", "try again in a few seconds"),
             Error::Engine(EngineError::NoLeaf(_)) => (Kind::Invalid, "NO_LEAF", "shorten the name of who declares it"),
             Error::Engine(EngineError::TooLarge(_)) => (Kind::Invalid, "TOO_LARGE", "shorten target, reason or detail"),
+            Error::Engine(EngineError::Unclaimed) => (Kind::Unavailable, "UNCLAIMED", "try again in a minute with the same ids"),
             Error::Engine(EngineError::Stopped) => (Kind::Unavailable, "STOPPED", "try again later"),
             Error::Engine(EngineError::Database(cause)) => of_database(cause),
             Error::Database(cause) => of_database(cause),
             Error::Store(StoreError::Unreachable { .. }) => (Kind::Unavailable, "STORE", "try again later"),
             Error::Engine(EngineError::Key(_)) | Error::Key(_) => (Kind::Internal, "KEYS", "the service's log says more"),
             Error::Engine(EngineError::Damaged(_)) | Error::Damaged(_) => (Kind::DataLoss, "DAMAGED", "tell the platform's staff"),
-            Error::Engine(EngineError::Start(_)) | Error::Store(_) | Error::Checkpoint(_) => INTERNAL,
+            Error::Engine(EngineError::Start(_)) | Error::Store(_) | Error::Checkpoint(_) | Error::NoSigningKey { .. } => INTERNAL,
         };
         let chain = chain(&error);
         tracing::error!(reason, error = %chain, "a call failed");

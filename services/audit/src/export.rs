@@ -49,6 +49,7 @@ enum Step {
 impl Export {
     /// Of the entries that were appended in a span of time; the end is not included.
     pub async fn begin(audit: &Audit, log: Log, (from, to): (Option<Timestamp>, Option<Timestamp>), format: Format) -> Result<Self> {
+        let log = audit.covered(&log).await?;
         let first = match from {
             Some(from) => audit.first_appended(&log, from.as_microsecond()).await?,
             None => 0,
@@ -58,6 +59,7 @@ impl Export {
             None => log.size(),
         };
         let open = audit.open_intents(log.number).await?;
+        let (first, end) = (first.min(log.size()), end.min(log.size()));
         Ok(Self { log, format, first, end: end.max(first), at: Step::Head, open, keys: DayKeys::default() })
     }
 

@@ -39,6 +39,7 @@ pub async fn run(audit: Arc<Audit>, own: History, keys: KeyArgs, health: Health,
         if audit.engine.standing() == Standing::Sound {
             report("retention", audit.expire().await.map_err(|error| chain(&error)));
         }
+        report("signing key", audit.keep_signing_key().await.map_err(|error| chain(&error)));
         RETENTION
     });
     let clock = repeat(&stop, || async {

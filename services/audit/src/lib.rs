@@ -1,5 +1,6 @@
 //! The audit service: the operation history of every group, which nobody can alter (C5).
 
+pub mod archive;
 pub mod bodies;
 pub mod covered;
 pub mod engine;
@@ -10,6 +11,7 @@ pub mod lifecycle;
 pub mod metrics;
 pub mod owner;
 pub mod reading;
+pub mod rebuild;
 pub mod retention;
 pub mod roots;
 pub mod rotation;

@@ -3,12 +3,13 @@
 
 use jiff::Timestamp;
 use tsujiban_core::id::{GroupId, IncarnationId};
-use tsujiban_database::on;
-use tsujiban_history::Day;
+use tsujiban_database::{Backend, on};
+use tsujiban_history::{Day, LogId};
 use tsujiban_proto::error::Kind;
 use tsujiban_sealing::Random as _;
 use tsujiban_service::caller::GroupScope;
 
+use crate::engine::UNCLAIMED;
 use crate::error::{Error, Result};
 use crate::owner::Owner;
 use crate::service::Audit;
@@ -41,13 +42,31 @@ pub struct Group {
     pub last_until: Option<Timestamp>,
 }
 
+/// A group that the history is ready for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prepared {
+    pub incarnation: IncarnationId,
+    pub created: bool,
+    pub log: LogId,
+}
+
 type Row = (i64, String, Option<String>, String, i64, Option<i64>, Option<i64>);
 
 impl Audit {
     /// Makes the history ready for a group. The incarnation is the living one, or the one that another service has minted and the caller
-    /// expects, or a new one.
-    pub async fn prepare(&self, scope: &GroupScope, expected: Option<&IncarnationId>) -> Result<(IncarnationId, bool)> {
-        let (id, now) = (scope.group(), self.now());
+    /// expects, or a new one. A log that came back from the bucket becomes the group's that expects it.
+    pub async fn prepare(&self, scope: &GroupScope, expected: Option<&IncarnationId>, log: Option<LogId>) -> Result<Prepared> {
+        let id = scope.group();
+        if let Some(log) = log {
+            self.claim(id, expected, log).await?;
+        }
+        let (incarnation, created) = self.prepare_incarnation(id, expected).await?;
+        let log = self.some_log_of(&Owner::Group(id.clone())).await?.id;
+        Ok(Prepared { incarnation, created, log })
+    }
+
+    async fn prepare_incarnation(&self, id: &GroupId, expected: Option<&IncarnationId>) -> Result<(IncarnationId, bool)> {
+        let now = self.now();
         let groups = self.groups(Some(id)).await?;
         if let Some(group) = groups.iter().find(|group| group.state != GroupState::Erased) {
             if let Some(incarnation) = &group.incarnation {
@@ -77,6 +96,38 @@ impl Audit {
         check_expected(id, expected, &made)?;
         let created = made == incarnation;
         Ok((made, created))
+    }
+
+    /// Gives the log that the caller expects to the group, if it came back from the bucket and is nobody's. A group that has a log keeps it.
+    async fn claim(&self, id: &GroupId, incarnation: Option<&IncarnationId>, log: LogId) -> Result<()> {
+        let Some(found) = self.log_by_id(&log).await? else { return Ok(()) };
+        if found.owner == id.as_str() {
+            return Ok(());
+        }
+        if !found.owner.starts_with(UNCLAIMED) {
+            let message = format!("log {log} is not the history of group {id}; remove the annotation of the namespace that names it");
+            return Err(Error::refuse(Kind::Precondition, "OTHER_LOG", message));
+        }
+        if self.groups(Some(id)).await?.iter().any(|group| group.state != GroupState::Erased) {
+            tracing::warn!(%log, "a log that came back stays nobody's: the group that expects it has another one by now");
+            return Ok(());
+        }
+        self.take_claimed(id, incarnation, log).await?;
+        tracing::info!(%log, "a log that came back from the bucket has its group again");
+        Ok(())
+    }
+
+    async fn take_claimed(&self, id: &GroupId, incarnation: Option<&IncarnationId>, log: LogId) -> Result<()> {
+        const CLAIM: &str = "UPDATE logs SET group_id = ?, incarnation = ? WHERE log_id = ? AND substr(group_id, 1, 1) = '?'";
+        let (group, incarnation, log) = (id.to_string(), incarnation.map(IncarnationId::to_string), log.as_bytes().to_vec());
+        match self.database.writes() {
+            Backend::Sqlite(p) => drop(sqlx::query(CLAIM).bind(group).bind(incarnation).bind(log).execute(p).await?),
+            Backend::Postgres(p) => {
+                let claim = sqlx::query("SELECT claim_log($1, $2, $3)").bind(log).bind(group).bind(incarnation);
+                claim.execute(p).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Notes that the group's Tenant has gone and its history is kept.
@@ -110,7 +161,7 @@ impl Audit {
     pub async fn groups(&self, of: Option<&GroupId>) -> Result<Vec<Group>> {
         const GROUPS: &str = "SELECT l.number, l.group_id, l.incarnation, l.state, l.made_at, l.ended_at,
                 (SELECT MAX(k.day) FROM day_keys k WHERE k.log = l.number)
-             FROM logs l WHERE l.group_id <> '' AND ($1 = '' OR l.group_id = $1) ORDER BY l.number";
+             FROM logs l WHERE l.group_id <> '' AND substr(l.group_id, 1, 1) <> '?' AND ($1 = '' OR l.group_id = $1) ORDER BY l.number";
         let of = of.map_or("", GroupId::as_str);
         let rows: Vec<Row> = on!(self.database.reads(), p => sqlx::query_as(GROUPS).bind(of).fetch_all(p).await)?;
         rows.into_iter().map(group).collect()

@@ -15,6 +15,7 @@ pub struct Metrics {
     pub clock_synchronised: IntGauge,
     pub clock_offset: Gauge,
     pub clock_error: Gauge,
+    pub covered_over: IntGauge,
 }
 
 impl Metrics {
@@ -43,7 +44,12 @@ impl Metrics {
             clock_synchronised: IntGauge::new("tsujiban_clock_synchronised", "1 when the kernel says that the clock is synchronised.")?,
             clock_offset: Gauge::new("tsujiban_clock_offset_seconds", "How far the clock is from its source, by the kernel.")?,
             clock_error: Gauge::new("tsujiban_clock_max_error_seconds", "How far the clock may be off at most, by the kernel.")?,
+            covered_over: IntGauge::new(
+                "tsujiban_audit_root_lists_covered_over",
+                "How many of the newest root lists have another version or a delete marker over them, which somebody else put.",
+            )?,
         };
+        registry.register(Box::new(metrics.covered_over.clone()))?;
         let gauges =
             [&metrics.forked, &metrics.root_list_number, &metrics.expiry_overdue_days, &metrics.keys_unopened, &metrics.clock_synchronised];
         for gauge in gauges {

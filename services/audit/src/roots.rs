@@ -1,19 +1,23 @@
 //! Root lists in the bucket: how far every log has come, signed, chained, and locked for 400 days. What is older than they say, or other
 //! than they say, is not the history: it is not written to.
+//!
+//! A history that is read-only stays so, also across restarts, until a check of all of it finds that it is what the lists say.
 
+mod check;
 mod compare;
+mod covered;
 mod gap;
 mod publish;
+mod standing;
+mod survey;
 
 pub use self::gap::GapScope;
+pub(crate) use self::survey::Survey;
 
-use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
-use tsujiban_core::error::chain;
 use tsujiban_database::on;
 use tsujiban_history::merkle::Hash;
-use tsujiban_history::roots::RootList;
-use tsujiban_objects::{Cursor, StoreError, Version};
+use tsujiban_history::roots::Skipped;
 
 use crate::engine::Standing;
 use crate::error::{Error, Result};
@@ -21,7 +25,7 @@ use crate::service::Audit;
 
 /// For how long nobody can delete a list: longer than any entry can be read.
 pub const LOCKED: SignedDuration = SignedDuration::from_hours(400 * 24);
-const PREFIX: &str = "roots/";
+pub(crate) const PREFIX: &str = "roots/";
 
 /// The newest list that this database knows.
 #[derive(Debug, Clone)]
@@ -31,30 +35,35 @@ pub struct Known {
     pub at: Timestamp,
 }
 
-/// A list as it lies in the bucket.
-#[derive(Debug, Clone)]
-struct Lying {
-    number: u64,
-    key: String,
-    /// The first version: what came after it is not ours.
-    version: Version,
+/// What is kept of the lists between looks at them. Whoever holds it is alone in comparing, putting lists and declaring gaps.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Numbers that a signed list says are not lists of this chain.
+    skipped: Skipped,
+    /// When the whole state was last found to have damaged rows.
+    damaged_at: Option<Timestamp>,
 }
 
 impl Audit {
-    /// Compares the history with the newest list, and lists what has changed. Once a minute.
+    /// Compares the history with the newest list, and lists what has changed. Once a minute. A read-only history is brought back from the
+    /// archive, checked as a whole, and goes on if it is what the lists say.
     pub async fn follow_roots(&self) -> Result<()> {
-        let _alone = self.listing.lock().await;
-        self.compare(false).await?;
+        let mut listing = self.listing.lock().await;
         if self.engine.standing() == Standing::Sound {
-            self.publish(false).await?;
+            self.compare(&mut listing).await?;
+        } else {
+            self.recover(&mut listing).await?;
+        }
+        if self.engine.standing() == Standing::Sound {
+            self.publish(&mut listing).await?;
         }
         Ok(())
     }
 
-    /// The comparison at start, before anybody is answered: also what the newest list says of logs that did not change since.
+    /// The comparison at start, before anybody is answered: every log with the newest full list and those after it, and with itself.
     pub async fn compare_at_start(&self) -> Result<()> {
-        let _alone = self.listing.lock().await;
-        self.compare(true).await
+        let mut listing = self.listing.lock().await;
+        self.compare_all(&mut listing).await
     }
 
     async fn known(&self) -> Result<Option<Known>> {
@@ -66,41 +75,5 @@ impl Audit {
             Ok(Known { number: number.cast_unsigned(), hash, at: Timestamp::from_microsecond(at).map_err(|_| damaged())? })
         })
         .transpose()
-    }
-
-    /// The lists in the bucket after one, in their order.
-    async fn lying_after(&self, number: u64) -> Result<Vec<Lying>> {
-        let after = (number > 0).then(|| Cursor { key: RootList::object_name(number), version: None });
-        let mut from = after;
-        let mut lists: Vec<Lying> = Vec::new();
-        loop {
-            let page = self.store.list(PREFIX, from).await?;
-            for entry in page.entries.into_iter().filter(|entry| !entry.delete_marker) {
-                let Some(found) = entry.key.strip_prefix(PREFIX).and_then(|digits| digits.parse().ok()) else { continue };
-                if found <= number || RootList::object_name(found) != entry.key {
-                    continue;
-                }
-                match lists.last_mut().filter(|last| last.number == found) {
-                    // versions of one object come from new to old
-                    Some(last) => last.version = entry.version,
-                    None => lists.push(Lying { number: found, key: entry.key, version: entry.version }),
-                }
-            }
-            from = page.next;
-            if from.is_none() {
-                return Ok(lists);
-            }
-        }
-    }
-
-    /// A list from the bucket; the reason in words when it is not one of ours.
-    async fn fetch(&self, key: &str, version: Option<&Version>) -> Result<Result<RootList, String>> {
-        let bytes: Bytes = match self.store.get(key, version).await {
-            Ok(bytes) => bytes,
-            Err(StoreError::NotFound { .. }) => return Ok(Err(format!("{key} is not in the bucket"))),
-            Err(error) => return Err(error.into()),
-        };
-        let opened = RootList::open(&bytes, self.verifier(), &self.environment);
-        Ok(opened.map_err(|error| format!("{key} is not what this service signed ({})", chain(&error))))
     }
 }

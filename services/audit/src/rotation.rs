@@ -58,7 +58,11 @@ impl Audit {
             rotated.rewrapped += u64::try_from(rows.len()).unwrap_or_default();
             self.put(&rows, now).await?;
         }
-        rotated.retired = self.retire(epoch.id()).await?;
+        // what the bucket has under the old epoch key goes with it: the keys have to be there under the newest one first
+        match self.archive_keys(epoch.id()).await {
+            Ok(()) => rotated.retired = self.retire(epoch.id()).await?,
+            Err(error) => tracing::warn!(error = chain(&error), "the day keys cannot be put into the bucket; older wrappings stay"),
+        }
         if rotated.unopened == 0 {
             self.keyring.forget_unmounted();
         }

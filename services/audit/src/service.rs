@@ -20,6 +20,8 @@ use tsujiban_service::writing::{Place, WriteState};
 use crate::engine::{Addition, Engine, EngineParts, Phase, Standing};
 use crate::error::{Error, Result, WAY_OUT, why_unwritable};
 use crate::metrics::Metrics;
+use crate::roots::Listing;
+use crate::signing::Places;
 use crate::{rpc, signing};
 
 /// What the service is made of. Whatever it knows of the world comes from here.
@@ -54,7 +56,7 @@ pub struct Audit {
     pub(crate) key: Arc<SigningKey>,
     verifier: VerifierKey,
     /// Held while root lists are compared or written, and while a gap is declared.
-    pub(crate) listing: tokio::sync::Mutex<()>,
+    pub(crate) listing: tokio::sync::Mutex<Listing>,
     /// Intents to declare a gap, until there is a place for them.
     held: Mutex<Vec<Addition>>,
     /// Where what is done to this service is recorded, for its keys.
@@ -67,10 +69,11 @@ pub fn migrations() -> Migrations {
 }
 
 impl Audit {
-    /// Opens the signing key and starts the engine. The tables are there already.
+    /// Opens the signing key and starts the engine, read-only if it was so before. The tables are there already.
     pub async fn open(parts: Parts) -> Result<Arc<Self>> {
         let Parts { clock, random, store, database, folder, keyring, environment, metrics, writing } = parts;
-        let key = Arc::new(signing::open(&database, &keyring, &random, clock.now()).await?);
+        let places = Places { database: &database, store: &store, keyring: &keyring, random: &random, environment: &environment };
+        let key = Arc::new(signing::open(places, clock.now()).await?);
         let verifier = signing::verifier(&key, &environment)?;
         tracing::info!(%verifier, "checkpoints and root lists are signed by this key");
         let engine = Engine::start(EngineParts {
@@ -83,7 +86,7 @@ impl Audit {
         })
         .await?;
         let (listing, held) = (tokio::sync::Mutex::default(), Mutex::default());
-        Ok(Arc::new(Self {
+        let audit = Self {
             clock,
             random,
             store,
@@ -98,7 +101,16 @@ impl Audit {
             listing,
             held,
             own: OnceLock::new(),
-        }))
+        };
+        audit.recall_standing().await?;
+        audit.recall_claims().await?;
+        Ok(Arc::new(audit))
+    }
+
+    /// Puts the signing key into the bucket once more before the lock of its copy ends.
+    pub(crate) async fn keep_signing_key(&self) -> Result<()> {
+        let Self { database, store, keyring, random, environment, .. } = self;
+        signing::keep_in_bucket(Places { database, store, keyring, random, environment }, self.now()).await
     }
 
     /// Says where what is done to this service is recorded. Its spool needs epoch keys, too.

@@ -18,6 +18,8 @@ use crate::metrics::Metrics;
 use crate::service::{Parts, migrations};
 
 const DATABASE: &str = "history.db";
+/// PostgreSQL: what lets the service's role use the tables, one function for each version of them.
+const GRANTS: [&str; 2] = ["SELECT grant_history($1)", "SELECT grant_archive($1)"];
 
 /// Keeps the operation history of every group.
 #[derive(Debug, Parser)]
@@ -103,8 +105,9 @@ impl MigrateArgs {
         let database = self.database.open(&PathBuf::new()).await?;
         database.migrate(&migrations()).await?;
         if let tsujiban_database::Backend::Postgres(pool) = database.writes() {
-            let grant = sqlx::query("SELECT grant_history($1)").bind(self.service_role.clone());
-            grant.execute(pool).await.map_err(SettingsError::Grant)?;
+            for grant in GRANTS {
+                sqlx::query(grant).bind(self.service_role.clone()).execute(pool).await.map_err(SettingsError::Grant)?;
+            }
         }
         database.close().await;
         Ok(())

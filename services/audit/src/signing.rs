@@ -1,13 +1,22 @@
-//! The key that signs checkpoints, root lists and gaps: made once for an environment, and sealed like a day of a log that never ends.
+//! The key that signs checkpoints, root lists and gaps: made once for an environment. It lies in the database, sealed like a day of a log that
+//! never ends, and in the bucket, sealed under the master key. No other key takes its place as long as there are lists that it signed.
+
+mod bucket;
+mod choice;
+
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use tsujiban_core::id::{EnvironmentName, KeyId};
 use tsujiban_database::{Database, Tries, Tx, on};
 use tsujiban_history::origin::environment_name;
 use tsujiban_history::{SigningKey, VerifierKey};
+use tsujiban_objects::Objects;
 use tsujiban_sealing::{Context, Keyring, NewDataKey, Random, WrappedKey};
 use zeroize::Zeroizing;
 
+use self::bucket::Copies;
+use self::choice::{Choice, choose};
 use crate::error::{Error, Result};
 
 /// The log and the day under which its data key is wrapped: no log has the number 0.
@@ -17,17 +26,54 @@ pub const SUBJECT: &str = "history signing key";
 const META: &str = "signing key";
 const CONTEXT: Context<'_> = Context { class: "history signing key", record: b"" };
 
-/// Opens the key, or makes it when there is none.
-pub async fn open(database: &Database, keyring: &Keyring, random: &dyn Random, now: Timestamp) -> Result<SigningKey> {
-    if stored(database).await?.is_none() {
-        make(database, keyring, random, now).await?;
+/// The secret bytes of the key.
+type Seed = Zeroizing<[u8; 32]>;
+
+/// Where the key may be, and what opens it.
+#[derive(Clone, Copy)]
+pub struct Places<'a> {
+    pub database: &'a Database,
+    pub store: &'a Arc<dyn Objects>,
+    pub keyring: &'a Keyring,
+    pub random: &'a dyn Random,
+    pub environment: &'a EnvironmentName,
+}
+
+/// Opens the key that signed the newest root list, or makes one when there is neither a key nor a list. It is in both places afterwards.
+pub async fn open(places: Places<'_>, now: Timestamp) -> Result<SigningKey> {
+    let here = match stored(places.database).await? {
+        Some(stored) => match unsealed(places.keyring, &stored) {
+            Ok(seed) => Some(seed),
+            Err(error) => {
+                let error = tsujiban_core::error::chain(&error);
+                tracing::error!(error, "the signing key in the database does not open; the bucket is asked for it");
+                None
+            }
+        },
+        None => None,
+    };
+    let copies = Copies::read(places).await?;
+    let signer = copies.signer(places, here.as_ref()).await?;
+    let seed = match choose(here.is_some(), copies.newest().is_some(), signer) {
+        Choice::Database => here,
+        Choice::Bucket(at) => copies.seed(at),
+        Choice::New => Some(copies.make(places, now).await?),
+        Choice::Refuse => return Err(Error::NoSigningKey { master: places.keyring.master_id() }),
+    };
+    let seed = seed.ok_or_else(|| Error::Damaged("the signing key is gone".to_owned()))?;
+    if stored(places.database).await?.is_none() {
+        keep_here(places, &seed, now).await?;
     }
-    let lost = || Error::Damaged("the signing key is gone".to_owned());
-    let (sealed, key_id, wrappings) = stored(database).await?.ok_or_else(lost)?;
-    let key = keyring.unwrap(&key_id, SUBJECT, &wrappings)?;
-    let seed = key.open(CONTEXT, &sealed)?;
-    let seed: [u8; 32] = seed.as_slice().try_into().map_err(|_| lost())?;
-    SigningKey::from_seed(&seed).map_err(|_| lost())
+    copies.keep(places, &seed, now).await?;
+    key_of(&seed)
+}
+
+/// Puts the key into the bucket once more before the lock of its copy ends.
+pub async fn keep_in_bucket(places: Places<'_>, now: Timestamp) -> Result<()> {
+    let Some(stored) = stored(places.database).await? else { return Ok(()) };
+    // a key that only the bucket has is not copied over by what does not open
+    let Ok(seed) = unsealed(places.keyring, &stored) else { return Ok(()) };
+    Copies::read(places).await?.keep(places, &seed, now).await
 }
 
 /// What auditors get of it.
@@ -36,27 +82,39 @@ pub fn verifier(key: &SigningKey, environment: &EnvironmentName) -> Result<Verif
     Ok(key.verifier(name.map_err(|_| Error::Damaged(format!("environment {environment} gives no name of a key")))?))
 }
 
-async fn stored(database: &Database) -> Result<Option<(Vec<u8>, KeyId, Vec<WrappedKey>)>> {
+fn key_of(seed: &Seed) -> Result<SigningKey> {
+    SigningKey::from_seed(seed).map_err(|_| Error::Damaged("the signing key is none".to_owned()))
+}
+
+/// The sealed key and the wrappings of what seals it.
+type Stored = (Vec<u8>, KeyId, Vec<WrappedKey>);
+
+fn unsealed(keyring: &Keyring, (sealed, key_id, wrappings): &Stored) -> Result<Seed> {
+    let key = keyring.unwrap(key_id, SUBJECT, wrappings)?;
+    let seed = key.open(CONTEXT, sealed)?;
+    let seed: [u8; 32] = seed.as_slice().try_into().map_err(|_| Error::Damaged("the signing key is cut".to_owned()))?;
+    Ok(Zeroizing::new(seed))
+}
+
+async fn stored(database: &Database) -> Result<Option<Stored>> {
     const SEALED: &str = "SELECT value FROM meta WHERE name = $1";
     const KEYS: &str = "SELECT epoch, key_id, wrapped FROM day_keys WHERE day = $1 AND log = $2 ORDER BY superseded_at IS NOT NULL";
     let sealed: Option<String> = on!(database.reads(), p => sqlx::query_scalar(SEALED).bind(META).fetch_optional(p).await)?;
     let Some(sealed) = sealed else { return Ok(None) };
-    let damaged = || Error::Damaged("the signing key is not what was stored".to_owned());
     let rows: Vec<(String, Vec<u8>, Vec<u8>)> =
         on!(database.reads(), p => sqlx::query_as(KEYS).bind(NO_DAY).bind(NO_LOG).fetch_all(p).await)?;
-    let id = rows.first().and_then(|(_, id, _)| <[u8; 16]>::try_from(id.as_slice()).ok()).ok_or_else(damaged)?;
+    // what is damaged opens nothing
+    let id = rows.first().and_then(|(_, id, _)| <[u8; 16]>::try_from(id.as_slice()).ok()).unwrap_or_default();
     let wrapping = |(epoch, _, bytes): (String, Vec<u8>, Vec<u8>)| Some(WrappedKey { epoch: epoch.parse().ok()?, bytes });
-    let sealed = hex::decode(sealed).map_err(|_| damaged())?;
+    let sealed = hex::decode(sealed).unwrap_or_default();
     Ok(Some((sealed, KeyId::from_bytes(id), rows.into_iter().filter_map(wrapping).collect())))
 }
 
-/// Makes a key. Of several processes that do so at the same time one succeeds.
-async fn make(database: &Database, keyring: &Keyring, random: &dyn Random, now: Timestamp) -> Result<()> {
-    let mut seed = Zeroizing::new([0; 32]);
-    random.fill(&mut *seed)?;
-    let new = keyring.new_data_key(SUBJECT, random, now)?;
-    let sealed = hex::encode(new.key.seal(CONTEXT, &*seed, random)?);
-    let mut tries = Tries::new(database);
+/// Puts the key into the database. Of several processes that do so at the same time one succeeds, with the same key.
+async fn keep_here(places: Places<'_>, seed: &Seed, now: Timestamp) -> Result<()> {
+    let new = places.keyring.new_data_key(SUBJECT, places.random, now)?;
+    let sealed = hex::encode(new.key.seal(CONTEXT, &**seed, places.random)?);
+    let mut tries = Tries::new(places.database);
     loop {
         let mut tx = tries.begin().await?;
         let done = put(&mut tx, &sealed, &new).await;

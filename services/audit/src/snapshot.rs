@@ -55,7 +55,7 @@ pub struct Snapshot {
 
 impl Snapshot {
     pub async fn begin(audit: &Audit, scope: &GroupScope, incarnation: &IncarnationId) -> Result<Self> {
-        let log = log_of(audit, scope, incarnation).await?;
+        let log = audit.covered(&log_of(audit, scope, incarnation).await?).await?;
         Ok(Self { log, next: Some(0), begun: false })
     }
 

@@ -101,6 +101,7 @@ async fn find(audit: &Audit, path: &str) -> Result<Option<Found>> {
     let Some((id, path)) = path.strip_prefix('/').and_then(|path| path.split_once('/')) else { return Ok(None) };
     let (Ok(id), Ok(path)) = (id.parse::<LogId>(), path.parse::<Path>()) else { return Ok(None) };
     let Some(log) = audit.log_by_id(&id).await? else { return Ok(None) };
+    let log = audit.listed(&log).await?;
     match path {
         Path::Checkpoint => Ok(Some(Found::Text(audit.sign(log.id, log.head())?))),
         Path::Tile(tile) if within(&log, tile) => Ok(Some(Found::Bytes(encode_tile(&audit.tile(log.number, tile).await?)))),

@@ -42,6 +42,40 @@ pub struct UnsignedGap {
     pub by: String,
     /// SHA-256 of the reason that was given. The reason is in the entry that follows.
     pub reason: Hash,
+    /// Entries that stand before the gap and whose rows were damaged when it was declared.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<Span>,
+    /// Root lists that were not in the bucket, or not lists of this environment: what became of each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lists: Vec<LostLists>,
+}
+
+/// Entries from `from` to before `to`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Span {
+    pub from: u64,
+    pub to: u64,
+}
+
+/// Root lists from one number to another, both included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LostLists {
+    pub first: u64,
+    pub last: u64,
+    pub was: ListLoss,
+}
+
+/// What was found in the place of a root list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ListLoss {
+    Missing,
+    /// It cannot be read, or does not hold.
+    Damaged,
+    /// It is whole, but not a list that goes on with the ones before.
+    Foreign,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -21,6 +21,8 @@ fn gap() -> UnsignedGap {
         since: "2026-11-26T10:00:00.000000+09:00".parse().unwrap(),
         by: "staff-taro".to_owned(),
         reason: sha256(b"the disk broke"),
+        damaged: Vec::new(),
+        lists: Vec::new(),
     }
 }
 
@@ -100,4 +102,17 @@ fn a_gap_holds_for_its_place_in_its_log_alone() {
     let mut changed = gap;
     changed.unsigned.newest.size += 1;
     assert!(changed.verify(&verifier, &origin, 7).is_err());
+}
+
+#[test]
+fn a_gap_names_damaged_entries_and_lost_lists() {
+    let (key, verifier, origin) = key();
+    let plain = gap().sign(&key, &origin, 6).unwrap();
+    let bytes = Leaf { sequence: 6, content: Content::Gap(plain) }.encode();
+    assert!(!String::from_utf8_lossy(&bytes).contains("damaged"), "gaps without them are written as before");
+    let lists = vec![LostLists { first: 3, last: 5, was: ListLoss::Missing }, LostLists { first: 9, last: 9, was: ListLoss::Foreign }];
+    let full = UnsignedGap { damaged: vec![Span { from: 1, to: 4 }], lists, ..gap() }.sign(&key, &origin, 6).unwrap();
+    full.verify(&verifier, &origin, 6).unwrap();
+    let leaf = Leaf { sequence: 6, content: Content::Gap(full) };
+    assert_eq!(Leaf::parse(&leaf.encode()).unwrap(), leaf);
 }

@@ -70,11 +70,16 @@ impl Range {
 
     /// Appends the range that follows this one.
     pub fn join(&mut self, next: &Self) -> Result<(), RangeError> {
+        self.join_telling(next, |_, _| ())
+    }
+
+    /// The same. `completed` is told of the subtrees that the range is given as, and of every one that they make whole.
+    pub fn join_telling(&mut self, next: &Self, mut completed: impl FnMut(Node, Hash)) -> Result<(), RangeError> {
         if next.begin != self.end {
             return Err(RangeError::Apart { end: self.end, begin: next.begin });
         }
         for (node, hash) in &next.nodes {
-            self.push(*node, *hash, |_, _| ());
+            self.push(*node, *hash, &mut completed);
         }
         self.end = next.end;
         Ok(())

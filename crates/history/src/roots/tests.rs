@@ -85,3 +85,34 @@ fn a_chain_goes_from_list_to_list() {
     // the forged list is found out by the one that follows
     assert_eq!(chain.follow(&third), Err(BrokenChain::Previous { before: 2 }));
 }
+
+#[test]
+fn a_full_list_may_skip_numbers() {
+    let text = TEXT.replace("\n2\n", "\n8\n").replace("changed", "full").replace("SuFU=\n", "SuFU=\nskipped 6-7,5000\n");
+    let list = RootList::parse(&text).unwrap();
+    assert_eq!((list.text(), list.skipped.to_string().as_str()), (text.clone(), "6-7,5000"));
+    for bad in [text.replace("full", "changed"), text.replace("6-7", "6-8"), text.replace("6-7,5000", ""), text.replace("6-7", "7-6")] {
+        assert_eq!(RootList::parse(&bad), None, "{bad}");
+    }
+}
+
+#[test]
+fn a_list_that_skips_others_follows_the_newest_one_that_it_does_not_skip() {
+    let first = RootList { number: 1, previous: Hash::EMPTY, scope: Scope::Full, ..RootList::parse(TEXT).unwrap() };
+    let lost = RootList { number: 2, previous: first.digest(), ..first.clone() };
+    let on = RootList { number: 4, previous: first.digest(), skipped: "2-3,5".parse().unwrap(), ..first.clone() };
+    let next = RootList { number: 6, previous: on.digest(), skipped: Skipped::default(), ..first.clone() };
+    // with the list that was lost, and without it
+    for lists in [vec![&first, &on, &next], vec![&first, &lost, &on, &next]] {
+        let mut chain = Chain::new();
+        for list in lists {
+            chain.follow(list).unwrap();
+        }
+        assert!(chain.skips(5) && chain.next() == Some(7));
+    }
+    let mut chain = Chain::after(&first);
+    let unlawful = RootList { skipped: Skipped::default(), ..on.clone() };
+    assert_eq!(chain.follow(&unlawful), Err(BrokenChain::Number { last: 1, found: 4 }));
+    let other = RootList { previous: Hash::EMPTY, ..on };
+    assert_eq!(Chain::after(&first).follow(&other), Err(BrokenChain::Previous { before: 1 }));
+}

@@ -1,6 +1,8 @@
 //! What the sequencer knows of logs, their keys and the ids in them, and how it comes to know it. All of it can be read again.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::Timestamp;
 use tsujiban_history::merkle::{Hash, Range};
@@ -11,7 +13,7 @@ use super::cache::Cache;
 use super::load::{self, LoadedKey, LoadedLog};
 use super::recent::Recent;
 use super::rows::{Conn, KeyRow, LogRow, Rows};
-use super::{Addition, EngineError, EngineParts, Request, Work};
+use super::{Addition, Adopted, EngineError, EngineParts, Request, Work, unclaimed};
 use crate::bodies::{self, DayKey};
 use crate::owner::Owner;
 
@@ -43,16 +45,19 @@ pub struct Known {
     pub owners: Cache<Owner, i64>,
     pub logs: Cache<i64, LogState>,
     pub memory: Memory,
-    /// Logs that the batch wanted made.
+    /// Logs that the batch wanted made, and those that it wanted back.
     pub(super) made: HashMap<Owner, i64>,
+    pub(super) adopted: HashMap<LogId, i64>,
+    /// Until when entries make no log for a group, in microseconds since 1970.
+    holding: Arc<AtomicI64>,
 }
 
 /// Ids of one batch, and where their entries are.
 pub type Ids = HashMap<(i64, [u8; 16]), u64>;
 
 impl Known {
-    pub fn new(memory: Memory) -> Self {
-        Self { owners: Cache::new(LOGS), logs: Cache::new(LOGS), memory, made: HashMap::new() }
+    pub fn new(memory: Memory, holding: Arc<AtomicI64>) -> Self {
+        Self { owners: Cache::new(LOGS), logs: Cache::new(LOGS), memory, made: HashMap::new(), adopted: HashMap::new(), holding }
     }
 
     /// Whether a batch can be prepared without reading a log or a key.
@@ -63,7 +68,7 @@ impl Known {
                 self.logs.get(&number).is_some_and(|log| log.key.as_ref().is_some_and(|key| key.day == log.day.max(today)))
             }),
             Work::Statement(statement) => self.logs.get(&statement.log).is_some(),
-            Work::Make { .. } | Work::Restore(_) => false,
+            Work::Make { .. } | Work::Adopt(_) | Work::Restore(_) | Work::Forget => false,
         })
     }
 
@@ -77,11 +82,16 @@ impl Known {
         now: Timestamp,
         rows: &mut Rows,
     ) -> Result<HashMap<i64, EngineError>, EngineError> {
-        if matches!(self.memory, Memory::Shared) {
+        let forgets = requests.iter().any(|request| matches!(request.work, Work::Forget));
+        if forgets {
+            self.logs.clear();
+        }
+        if forgets || matches!(self.memory, Memory::Shared) {
             // another replica may have made a newer log
             self.owners.clear();
         }
         self.make_logs(parts, conn, requests, now, rows).await?;
+        self.adopt_logs(conn, requests, now, rows).await?;
         let mut owners: Vec<&Owner> = additions(requests).map(|addition| &addition.owner).collect();
         owners.sort_unstable();
         owners.dedup();
@@ -94,7 +104,7 @@ impl Known {
         numbers.extend(requests.iter().filter_map(|request| match &request.work {
             Work::Statement(statement) => Some(statement.log),
             Work::Restore(entries) => entries.first().map(|entry| entry.log),
-            Work::Append(_) | Work::Make { .. } => None,
+            Work::Append(_) | Work::Make { .. } | Work::Adopt(_) | Work::Forget => None,
         }));
         let lost: Vec<i64> = numbers.iter().copied().filter(|number| !self.logs.contains(number)).collect();
         for log in load::logs(conn, &lost).await? {
@@ -136,6 +146,9 @@ impl Known {
                 self.owners.insert((*owner).clone(), log.number);
                 continue;
             }
+            if **owner != Owner::Platform && now.as_microsecond() < self.holding.load(Ordering::Relaxed) {
+                continue;
+            }
             self.make_log(parts, (next, owner, None), now, rows)?;
             next += 1;
         }
@@ -157,8 +170,47 @@ impl Known {
         let group = owner.as_str().to_owned();
         rows.logs.push(LogRow { number, log_id, group, incarnation, made_at: now.as_microsecond() });
         self.owners.insert(owner.clone(), number);
-        let log_id = LogId::from_bytes(log_id);
+        self.begin_log(number, LogId::from_bytes(log_id));
+        Ok(())
+    }
+
+    fn begin_log(&mut self, number: i64, log_id: LogId) {
         self.logs.insert(number, LogState { log_id, edge: Range::empty(0), day: first_day(), key: None, touched: false });
+    }
+
+    /// The number of the next log.
+    async fn next_number(&mut self, conn: &mut Conn<'_>, rows: &Rows) -> Result<i64, EngineError> {
+        match &mut self.memory {
+            Memory::Alone { next_number, .. } => {
+                *next_number += 1;
+                Ok(*next_number - 1)
+            }
+            Memory::Shared => Ok(load::newest_number(conn).await? + 1 + i64::try_from(rows.logs.len()).unwrap_or_default()),
+        }
+    }
+
+    /// The logs that a batch wants back. One whose group is not known is nobody's until somebody claims it.
+    async fn adopt_logs(&mut self, conn: &mut Conn<'_>, requests: &[Request], now: Timestamp, rows: &mut Rows) -> Result<(), EngineError> {
+        self.adopted.clear();
+        for request in requests {
+            let Work::Adopt(Adopted { id, is_platform }) = &request.work else { continue };
+            if self.adopted.contains_key(id) {
+                continue;
+            }
+            load::lock_making(conn).await?;
+            let number = if let Some(number) = load::by_log_id(conn, id.as_bytes()).await? {
+                number
+            } else {
+                // there is one log of the platform
+                let is_platform = *is_platform && load::present(conn, Owner::Platform.as_str()).await?.is_none();
+                let group = if is_platform { Owner::Platform.as_str().to_owned() } else { unclaimed(id) };
+                let number = self.next_number(conn, rows).await?;
+                rows.logs.push(LogRow { number, log_id: *id.as_bytes(), group, incarnation: None, made_at: now.as_microsecond() });
+                self.begin_log(number, *id);
+                number
+            };
+            self.adopted.insert(*id, number);
+        }
         Ok(())
     }
 
@@ -181,14 +233,7 @@ impl Known {
             let number = if let Some(number) = load::present(conn, owner.as_str()).await? {
                 number
             } else {
-                let made_here = i64::try_from(self.made.len()).unwrap_or_default();
-                let number = match &mut self.memory {
-                    Memory::Alone { next_number, .. } => {
-                        *next_number += 1;
-                        *next_number - 1
-                    }
-                    Memory::Shared => load::newest_number(conn).await? + 1 + made_here,
-                };
+                let number = self.next_number(conn, rows).await?;
                 self.make_log(parts, (number, owner, Some(incarnation.clone())), now, rows)?;
                 number
             };
@@ -315,7 +360,7 @@ fn first_day() -> Day {
 pub(super) fn additions(requests: &[Request]) -> impl Iterator<Item = &Addition> {
     requests.iter().flat_map(|request| match &request.work {
         Work::Append(additions) => additions.as_slice(),
-        Work::Statement(_) | Work::Make { .. } | Work::Restore(_) => &[],
+        Work::Statement(_) | Work::Make { .. } | Work::Adopt(_) | Work::Restore(_) | Work::Forget => &[],
     })
 }
 

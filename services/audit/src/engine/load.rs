@@ -126,6 +126,11 @@ pub async fn newest_number(conn: &mut Conn<'_>) -> Read<i64> {
     on!(conn, c => sqlx::query_scalar("SELECT COALESCE(MAX(number), 0) FROM logs").fetch_one(&mut **c).await)
 }
 
+/// The log with this id.
+pub async fn by_log_id(conn: &mut Conn<'_>, id: &[u8; 16]) -> Read<Option<i64>> {
+    on!(conn, c => sqlx::query_scalar("SELECT number FROM logs WHERE log_id = $1").bind(id.to_vec()).fetch_optional(&mut **c).await)
+}
+
 /// The segments, from old to new, and when each began.
 pub async fn segments(conn: &mut Conn<'_>) -> Read<Vec<(i64, i64)>> {
     on!(conn, c => sqlx::query_as("SELECT segment, began_at FROM segments ORDER BY segment").fetch_all(&mut **c).await)

@@ -49,7 +49,7 @@ impl Known {
         for request in requests {
             let lawful = match &request.work {
                 Work::Statement(statement) => statement.lawful,
-                Work::Restore(_) => true,
+                Work::Restore(_) | Work::Adopt(_) | Work::Forget => true,
                 Work::Append(_) | Work::Make { .. } => false,
             };
             if let (Standing::Forked(why), false) = (standing, lawful) {
@@ -58,9 +58,12 @@ impl Known {
             }
             match &request.work {
                 Work::Append(all) => {
-                    let refused = all.iter().find_map(|a| self.owners.get(&a.owner).and_then(|number| failed.get(number)));
+                    let refused = all.iter().find_map(|addition| match self.owners.get(&addition.owner) {
+                        Some(number) => failed.get(number).cloned(),
+                        None => Some(EngineError::Unclaimed),
+                    });
                     if let Some(error) = refused {
-                        answers.push(Err(error.clone()));
+                        answers.push(Err(error));
                         continue;
                     }
                     let mut added = Vec::with_capacity(all.len());
@@ -95,6 +98,11 @@ impl Known {
                 }
                 Work::Make { owner, .. } => {
                     let number = self.made.get(owner).copied().ok_or(EngineError::Stopped)?;
+                    answers.push(Ok(vec![Added { sequence: number.cast_unsigned(), is_duplicate: false }]));
+                }
+                Work::Forget => answers.push(Ok(Vec::new())),
+                Work::Adopt(log) => {
+                    let number = self.adopted.get(&log.id).copied().ok_or(EngineError::Stopped)?;
                     answers.push(Ok(vec![Added { sequence: number.cast_unsigned(), is_duplicate: false }]));
                 }
             }

@@ -1,6 +1,7 @@
 //! The one task that decides about the order.
 
 use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ const REST: Duration = Duration::from_millis(50);
 pub(super) struct Sequencer {
     parts: EngineParts,
     standing: Arc<RwLock<Standing>>,
+    holding: Arc<AtomicI64>,
     known: Known,
     /// Something failed: what is known may never have been written, and is read again before the next batch.
     is_stale: bool,
@@ -71,7 +73,7 @@ struct Flight {
 }
 
 impl Sequencer {
-    pub async fn open(parts: EngineParts, standing: Arc<RwLock<Standing>>) -> Result<Self, EngineError> {
+    pub async fn open(parts: EngineParts, standing: Arc<RwLock<Standing>>, holding: Arc<AtomicI64>) -> Result<Self, EngineError> {
         let start = |error: &dyn std::fmt::Display| EngineError::Start(error.to_string().into());
         match (parts.database.reads(), parts.database.writes()) {
             (Backend::Sqlite(readers), Backend::Sqlite(_)) => {
@@ -87,18 +89,19 @@ impl Sequencer {
                 let memory = recollect(&mut Backend::Sqlite(&mut *reader), parts.clock.now()).await?;
                 let (database, readers) = (parts.database.clone(), readers.clone());
                 let place = Place::Sqlite { database, readers, reader: Some(reader), mark, entries };
-                Ok(Self::new(parts, standing, memory, place))
+                Ok(Self::new(parts, (standing, holding), memory, place))
             }
             (_, Backend::Postgres(pool)) => {
                 let place = Place::Postgres(pool.clone());
-                Ok(Self::new(parts, standing, Memory::Shared, place))
+                Ok(Self::new(parts, (standing, holding), Memory::Shared, place))
             }
             (Backend::Postgres(_), Backend::Sqlite(_)) => Err(start(&"the database is of two kinds")),
         }
     }
 
-    fn new(parts: EngineParts, standing: Arc<RwLock<Standing>>, memory: Memory, place: Place) -> Self {
-        Self { parts, standing, known: Known::new(memory), is_stale: false, parts_of_failed: VecDeque::new(), place }
+    fn new(parts: EngineParts, (standing, holding): (Arc<RwLock<Standing>>, Arc<AtomicI64>), memory: Memory, place: Place) -> Self {
+        let known = Known::new(memory, Arc::clone(&holding));
+        Self { parts, standing, holding, known, is_stale: false, parts_of_failed: VecDeque::new(), place }
     }
 
     /// Works until nobody can ask any more.
@@ -262,7 +265,7 @@ impl Sequencer {
                 memory
             }
         };
-        self.known = Known::new(memory);
+        self.known = Known::new(memory, Arc::clone(&self.holding));
         self.is_stale = false;
         Ok(())
     }
@@ -354,6 +357,6 @@ fn weight(request: &Request) -> (usize, usize) {
     match &request.work {
         Work::Append(additions) => (additions.len(), additions.iter().map(|addition| addition.body.len()).sum()),
         Work::Restore(entries) => (entries.len(), 0),
-        Work::Statement(_) | Work::Make { .. } => (1, 0),
+        Work::Statement(_) | Work::Make { .. } | Work::Adopt(_) | Work::Forget => (1, 0),
     }
 }

@@ -1,100 +1,167 @@
 //! Is this history the newest one?
 
-use jiff::Timestamp;
+use futures::future::BoxFuture;
+use std::collections::BTreeMap;
+
 use tsujiban_database::on;
-use tsujiban_history::merkle::Hash;
 use tsujiban_history::roots::{Chain, RootList, Scope};
 use tsujiban_history::{LogId, TreeHead};
 
+use super::{Listing, Survey};
 use crate::engine::Standing;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::service::Audit;
 
 impl Audit {
-    /// Whether all that the bucket says of the logs is so. If not, the history turns read-only; if so, and it was read-only for that reason,
-    /// it is whole again.
-    pub(super) async fn compare(&self, at_start: bool) -> Result<()> {
-        let fault = self.fault(at_start).await?;
-        match (&fault, self.engine.standing()) {
-            (Some(fault), standing) => {
-                if standing == Standing::Sound {
-                    tracing::error!(fault, "the history is read-only: it is not the newest one");
-                    self.turned_read_only().await?;
-                }
-                self.engine.set_standing(Standing::Forked(fault.as_str().into()));
-            }
-            (None, Standing::Forked(why)) if !self.engine.lost_tail() => {
-                tracing::warn!(was = &*why, "the history is whole again");
-                self.engine.set_standing(Standing::Sound);
-            }
-            (None, _) => {}
+    /// Whether what has come to the bucket since the last look is so. If not, the history turns read-only.
+    pub(super) async fn compare(&self, listing: &mut Listing) -> Result<()> {
+        if let Some(fault) = self.new_fault(listing).await? {
+            self.turn_read_only(&fault).await?;
         }
-        self.metrics.forked.set(i64::from(self.engine.standing() != Standing::Sound));
         Ok(())
     }
 
-    async fn fault(&self, at_start: bool) -> Result<Option<String>> {
+    /// Whether all that the bucket says of the logs is so. If not, the history turns read-only.
+    pub(super) async fn compare_all(&self, listing: &mut Listing) -> Result<()> {
+        let survey = self.survey().await?;
+        listing.skipped = survey.skipped();
+        match self.fault(&survey, &survey.heads()).await? {
+            Some(fault) => self.turn_read_only(&fault).await,
+            None => {
+                self.note_all(&survey).await?;
+                if let Standing::Forked(fault) = self.engine.standing() {
+                    // what was found before is checked as a whole first
+                    self.turn_read_only(&fault).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// A read-only history: brings back what the archive has, checks all of it, and lets it go on if it is what the lists say.
+    pub(super) async fn recover(&self, listing: &mut Listing) -> Result<()> {
+        let survey = self.survey().await?;
+        listing.skipped = survey.skipped();
+        let heads = survey.heads();
+        self.rebuild(&newest(&heads)).await?;
+        let mut fault = self.fault(&survey, &heads).await?;
+        if fault.is_none() {
+            fault = self.damage(listing).await?;
+        }
+        if let Some(fault) = fault {
+            return self.turn_read_only(&fault).await;
+        }
+        self.note_all(&survey).await?;
+        let was = match self.engine.standing() {
+            Standing::Forked(why) => why,
+            Standing::Sound => return Ok(()),
+        };
+        let lost_tail = self.engine.lost_tail();
+        self.turn_sound().await?;
+        tracing::warn!(was = &*was, "all of the history was checked: it is what the bucket says, and goes on");
+        if lost_tail { self.tell_of_lost_tail(&was).await } else { Ok(()) }
+    }
+
+    /// What of the newest state in the bucket is not so, in words.
+    async fn fault(&self, survey: &Survey, heads: &BTreeMap<LogId, Vec<TreeHead>>) -> Result<Option<String>> {
+        if survey.fault.is_some() {
+            return Ok(survey.fault.clone());
+        }
+        for (log, heads) in heads {
+            if let Some(head) = heads.first()
+                && let Some(lack) = self.lack(*log, *head).await?
+            {
+                return Ok(Some(format!("the root lists say more: {lack}")));
+            }
+        }
+        self.inconsistent_log().await
+    }
+
+    /// What has come since, and whether the newest list that is known is still there.
+    async fn new_fault(&self, listing: &mut Listing) -> Result<Option<String>> {
         let known = self.known().await?;
         let number = known.as_ref().map_or(0, |known| known.number);
-        let newer = self.lying_after(number).await?;
+        let lying = self.lying_after(number.saturating_sub(1)).await?;
+        let mut covered_over = 0;
         let mut chain = Chain::new();
-        if let Some(known) = &known
-            && (at_start || !newer.is_empty())
-        {
-            let list = match self.fetch(&RootList::object_name(number), None).await? {
-                Ok(list) => list,
-                Err(fault) => return Ok(Some(fault)),
+        if let Some(known) = &known {
+            let Some(found) = lying.iter().find(|lying| lying.number == number) else {
+                return Ok(Some(format!("root list {number} is not in the bucket any more")));
             };
-            if list.digest() != known.hash {
-                return Ok(Some(format!("root list {number} in the bucket is another one than this database knows")));
+            covered_over += i64::from(found.objects > 1);
+            if lying.iter().any(|lying| lying.number > number) {
+                let list = match self.fetch(&found.key, found.version.as_ref()).await? {
+                    Ok(list) => list,
+                    Err(lost) => return Ok(Some(lost.why)),
+                };
+                if list.digest() != known.hash {
+                    return Ok(Some(format!("root list {number} in the bucket is another one than this database knows")));
+                }
+                chain = Chain::after(&list);
             }
-            if at_start && let Some(fault) = self.lacks(&list).await? {
-                return Ok(Some(fault));
-            }
-            chain = Chain::after(&list);
         }
-        for lying in &newer {
-            let list = match self.fetch(&lying.key, Some(&lying.version)).await? {
+        for lying in &lying {
+            if lying.number <= number || listing.skipped.contains(lying.number) {
+                continue;
+            }
+            covered_over += i64::from(lying.objects > 1);
+            let list = match self.fetch(&lying.key, lying.version.as_ref()).await? {
                 Ok(list) => list,
-                Err(fault) => return Ok(Some(fault)),
+                Err(lost) => return Ok(Some(lost.why)),
             };
             if number == 0 && lying.number != 1 && chain.next().is_none() {
                 return Ok(Some(format!("the bucket has root lists, the first of them {}, and this database knows none", lying.number)));
             }
+            listing.skipped.extend(&list.skipped);
             if let Err(broken) = chain.follow(&list) {
                 return Ok(Some(broken.to_string()));
             }
-            if let Some(fault) = self.lacks(&list).await? {
-                return Ok(Some(fault));
+            for (log, head) in &list.roots {
+                if let Some(lack) = self.lack(*log, *head).await? {
+                    return Ok(Some(format!("root list {} of {} says more: {lack}", list.number, list.time)));
+                }
             }
             // another replica wrote it, or this one, and was stopped before it could note it
             self.note(&list).await?;
         }
-        Ok(None)
-    }
-
-    /// What of a list is not so, in words.
-    async fn lacks(&self, list: &RootList) -> Result<Option<String>> {
-        for (log, head) in &list.roots {
-            if let Some(lack) = self.lack(*log, *head).await? {
-                return Ok(Some(format!("root list {} of {} says more: {lack}", list.number, list.time)));
-            }
+        if covered_over > 0 && self.metrics.covered_over.get() == 0 {
+            tracing::error!(
+                newest = number,
+                "another version or a delete marker lies over a root list; the first version is still there, and counts"
+            );
         }
+        self.metrics.covered_over.set(covered_over);
         Ok(None)
     }
 
     /// Whether a log is not what a head says, in words.
-    pub(super) async fn lack(&self, log: LogId, head: TreeHead) -> Result<Option<String>> {
-        let Some(here) = self.log_by_id(&log).await? else {
-            return Ok(Some(format!("log {log} has {} entries there and is not here", head.size)));
+    pub(crate) async fn lack(&self, log: LogId, head: TreeHead) -> Result<Option<String>> {
+        let here = match self.log_by_id(&log).await {
+            Ok(Some(here)) => here,
+            Ok(None) => return Ok(Some(format!("log {log} has {} entries there and is not here", head.size))),
+            Err(Error::Damaged(what)) => {
+                return Ok(Some(format!("log {log} has {} entries there, and here it is damaged: {what}", head.size)));
+            }
+            Err(error) => return Err(error),
         };
         if here.size() < head.size {
             return Ok(Some(format!("log {log} has {} entries there and {} here", head.size, here.size())));
         }
-        if self.root_at(&here, head.size).await? != head.root {
-            return Ok(Some(format!("log {log} has other entries there among its first {}", head.size)));
+        match self.root_at(&here, head.size).await {
+            Ok(root) if root == head.root => Ok(None),
+            Ok(_) => Ok(Some(format!("log {log} has other entries there among its first {}", head.size))),
+            Err(Error::Damaged(what)) => Ok(Some(format!("log {log} is damaged among its first {}: {what}", head.size))),
+            Err(error) => Err(error),
         }
-        Ok(None)
+    }
+
+    pub(super) fn note_all<'a>(&'a self, survey: &'a Survey) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            for list in &survey.lists {
+                self.note(list).await?;
+            }
+            Ok(())
+        })
     }
 
     /// Notes that a list lies in the bucket.
@@ -117,28 +184,15 @@ impl Audit {
                 on!(tx.on(), c => sqlx::query(LOG)
                     .bind(log.as_bytes().to_vec()).bind(head.size.cast_signed()).execute(c).await.map(drop))?;
             }
-            Ok::<(), crate::error::Error>(())
+            Ok::<(), Error>(())
         })?;
         self.metrics.root_list_number.set(list.number.cast_signed());
         self.metrics.root_list_timestamp.set(at.as_duration().as_secs_f64());
         Ok(())
     }
-
-    /// Remembers since when nothing was written.
-    async fn turned_read_only(&self) -> Result<()> {
-        const PUT: &str =
-            "INSERT INTO meta (name, value) VALUES ('read-only since', $1) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
-        let now = self.now().to_string();
-        on!(self.database.writes(), p => sqlx::query(PUT).bind(now).execute(p).await.map(drop))?;
-        Ok(())
-    }
-
-    pub(super) async fn read_only_since(&self) -> Result<Timestamp> {
-        const GET: &str = "SELECT value FROM meta WHERE name = 'read-only since'";
-        let since: Option<String> = on!(self.database.reads(), p => sqlx::query_scalar(GET).fetch_optional(p).await)?;
-        Ok(since.and_then(|since| since.parse().ok()).unwrap_or_else(|| self.now()))
-    }
 }
 
-/// What the first list names as the one before.
-pub(super) const NONE_BEFORE: Hash = Hash::EMPTY;
+/// The newest head of each log.
+pub(super) fn newest(heads: &BTreeMap<LogId, Vec<TreeHead>>) -> BTreeMap<LogId, TreeHead> {
+    heads.iter().filter_map(|(log, heads)| Some((*log, *heads.first()?))).collect()
+}

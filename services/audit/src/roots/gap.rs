@@ -1,22 +1,26 @@
-//! The lawful way back after a real loss: staff say what happened, each log that lacks something says so itself in a signed leaf, and the
-//! history goes on.
+//! The lawful way back after a real loss: staff say what happened, each log that lacks something says so itself in a signed leaf, what is no
+//! root list is skipped by a signed one, and the history goes on.
+
+mod explain;
 
 use std::collections::BTreeMap;
 
+use futures::future::BoxFuture;
 use tsujiban_database::on;
-use tsujiban_history::leaf::{Content, UnsignedGap};
+use tsujiban_history::leaf::{Content, LostLists, Span, UnsignedGap};
 use tsujiban_history::merkle::sha256;
-use tsujiban_history::operation::{Access, Actor, ActorKind, Outcome, Phase as Stage};
-use tsujiban_history::roots::{RootList, Scope};
-use tsujiban_history::{EntryId, JstTime, Leaf, LogId, Operation, TreeHead};
+use tsujiban_history::{JstTime, Leaf, LogId, TreeHead};
 use tsujiban_proto::error::Kind;
-use tsujiban_sealing::Random as _;
 
-use crate::engine::{Addition, Phase, Standing, Statement};
+use super::Listing;
+use crate::engine::{Adopted, Standing, Statement};
 use crate::error::{Error, Result};
 use crate::owner::Owner;
 use crate::reading::Log;
 use crate::service::Audit;
+
+/// How many damaged spans and lost ranges of lists one gap names: a leaf has no room for more. What is beyond is named as one span.
+const NAMED: usize = 24;
 
 /// Which logs go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,55 +29,129 @@ pub enum GapScope {
     Of(Owner),
 }
 
+/// What a gap of a log has to say.
+struct Loss {
+    log: Log,
+    agreed: u64,
+    newest: TreeHead,
+    damaged: Vec<Span>,
+}
+
 impl Audit {
-    /// Appends a gap to each log that lacks something, lists all roots anew, and lets the history go on when no log lacks anything any
-    /// more. Answers how many gaps there are now that were not there before.
-    pub async fn declare_gap(&self, scope: &GapScope, reason: &str, by: &str) -> Result<u64> {
-        let _alone = self.listing.lock().await;
-        self.compare(true).await?;
+    /// Brings back what the archive has. Then appends a gap to each log that still lacks something or has damaged rows, puts a list of all
+    /// roots that skips what is no list, and lets the history go on when no log lacks anything any more. Answers how many gaps there are now
+    /// that were not there before.
+    pub fn declare_gap<'a>(&'a self, scope: &'a GapScope, reason: &'a str, by: &'a str) -> BoxFuture<'a, Result<u64>> {
+        Box::pin(async move {
+            let mut listing = self.listing.lock().await;
+            self.declare(&mut listing, scope, reason, by).await
+        })
+    }
+
+    async fn declare(&self, listing: &mut Listing, scope: &GapScope, reason: &str, by: &str) -> Result<u64> {
         if self.engine.standing() == Standing::Sound {
-            let message = "the history is the newest one: there is no gap to declare";
-            return Err(Error::refuse(Kind::Precondition, "NO_GAP", message));
+            self.compare_all(listing).await?;
+        }
+        if self.engine.standing() == Standing::Sound {
+            return Err(no_gap("the history is the newest one: there is no gap to declare"));
+        }
+        listing.damaged_at = None;
+        self.recover(listing).await?;
+        if self.engine.standing() == Standing::Sound {
+            return Err(no_gap("all that was missing came back from the bucket, and the history goes on: there is no gap to declare"));
         }
         let since = JstTime::new(self.read_only_since().await?);
         let wanted = match scope {
             GapScope::All => None,
             GapScope::Of(owner) => Some(self.some_log_of(owner).await?.id),
         };
-        let (newest, heads) = self.newest_heads().await?;
-        let (mut declared, mut lost, mut left) = (Vec::new(), Vec::new(), 0_u64);
-        for (id, heads) in heads {
-            let Some(head) = heads.first().copied() else { continue };
-            if self.lack(id, head).await?.is_none() {
+        let survey = self.survey().await?;
+        let (lists, heads) = (bounded(survey.lost_lists()), survey.heads());
+        self.note_all(&survey).await?;
+        let (mut declared, mut left) = (Vec::new(), 0_u64);
+        for loss in self.losses(&heads).await? {
+            let is_there = self.has_gap_to(&loss).await?;
+            if wanted.is_some_and(|wanted| wanted != loss.log.id) {
+                left += u64::from(!is_there);
                 continue;
             }
-            let Some(log) = self.log_by_id(&id).await? else {
-                lost.push(id);
-                continue;
-            };
-            if wanted.is_some_and(|wanted| wanted != id) || self.has_gap_to(&log, head).await? {
-                left += u64::from(!self.has_gap_to(&log, head).await?);
-                continue;
+            if !is_there {
+                let unsigned = UnsignedGap {
+                    agreed: loss.agreed,
+                    newest: loss.newest,
+                    since,
+                    by: by.to_owned(),
+                    reason: sha256(reason.as_bytes()),
+                    damaged: loss.damaged,
+                    lists: lists.clone(),
+                };
+                self.append_gap(&loss.log, unsigned).await?;
+                declared.push(loss.log.clone());
             }
-            let agreed = self.agreed(&log, &heads).await?;
-            let unsigned = UnsignedGap { agreed, newest: head, since, by: by.to_owned(), reason: sha256(reason.as_bytes()) };
-            self.append_gap(&log, unsigned).await?;
-            declared.push(log);
+            let gone = || Error::Damaged(format!("log {} is gone", loss.log.id));
+            let size = self.log_by_number(loss.log.number).await?.ok_or_else(gone)?.size();
+            self.archive_anew(loss.log.number, size).await?;
         }
+        let count = u64::try_from(declared.len()).unwrap_or_default();
         if left > 0 {
-            return Ok(u64::try_from(declared.len()).unwrap_or_default());
+            return Ok(count);
         }
         // from here on the lists say what is here
-        if let Some(newest) = newest {
-            self.note(&newest).await?;
+        self.publish_behind(survey.lists.last(), survey.skipped(), listing).await?;
+        self.turn_sound().await?;
+        tracing::warn!(logs = declared.len(), lists = lists.len(), by, "a gap was declared, and the history goes on");
+        self.explain(&declared, &lists, reason, by).await?;
+        Ok(count)
+    }
+
+    /// What each log lacks of the newest head in the bucket, and which of its rows are damaged. A log that is not here begins anew under its
+    /// id.
+    async fn losses(&self, heads: &BTreeMap<LogId, Vec<TreeHead>>) -> Result<Vec<Loss>> {
+        let mut losses = Vec::new();
+        for (id, heads) in heads {
+            let Some(newest) = heads.first().copied() else { continue };
+            if self.lack(*id, newest).await?.is_none() {
+                continue;
+            }
+            let log = match self.log_by_id(id).await? {
+                Some(log) => log,
+                None => self.begin_anew(*id).await?,
+            };
+            let agreed = self.agreed(&log, heads).await?;
+            losses.push(Loss { agreed, newest, damaged: self.undeclared(&log).await?, log });
         }
-        self.publish(true).await?;
-        self.engine.tail_is_given_up();
-        self.engine.set_standing(Standing::Sound);
-        self.metrics.forked.set(0);
-        tracing::warn!(logs = declared.len(), lost = lost.len(), by, "a gap was declared, and the history goes on");
-        self.explain(&declared, &lost, reason, by).await?;
-        Ok(u64::try_from(declared.len()).unwrap_or_default())
+        for log in self.all_logs().await? {
+            if losses.iter().any(|loss| loss.log.id == log.id) {
+                continue;
+            }
+            let damaged = self.undeclared(&log).await?;
+            if !damaged.is_empty() {
+                let newest = heads.get(&log.id).and_then(|heads| heads.first()).copied().unwrap_or_else(|| log.head());
+                losses.push(Loss { agreed: newest.size, newest, damaged, log });
+            }
+        }
+        Ok(losses)
+    }
+
+    async fn begin_anew(&self, id: LogId) -> Result<Log> {
+        let number = self.engine.adopt(Adopted { id, is_platform: false }).await?;
+        self.hold_for_claims().await?;
+        self.log_by_number(number).await?.ok_or_else(|| Error::Damaged(format!("log {id} was not made")))
+    }
+
+    /// Damaged spans that no gap names yet.
+    async fn undeclared(&self, log: &Log) -> Result<Vec<Span>> {
+        let (declared, damaged) = (self.declared_damage(log).await?, self.damaged_spans(log).await?);
+        let is_declared = |span: &std::ops::Range<u64>| declared.iter().any(|known| known.start <= span.start && span.end <= known.end);
+        let spans = damaged.into_iter().filter(|span| !is_declared(span));
+        let mut spans: Vec<Span> = spans.map(|span| Span { from: span.start, to: span.end }).collect();
+        if spans.len() > NAMED
+            && let (Some(first), Some(last)) = (spans.get(NAMED - 1).copied(), spans.last().copied())
+        {
+            spans.truncate(NAMED - 1);
+            spans.push(Span { from: first.from, to: last.to });
+        }
+        Ok(spans)
     }
 
     async fn append_gap(&self, log: &Log, unsigned: UnsignedGap) -> Result<()> {
@@ -84,84 +162,48 @@ impl Audit {
         Ok(())
     }
 
-    /// Whether the newest entry of a log is a gap that answers this head already: a declaration that was cut short goes on.
-    async fn has_gap_to(&self, log: &Log, head: TreeHead) -> Result<bool> {
-        let Some(last) = log.size().checked_sub(1) else { return Ok(false) };
-        let entry = self.entries(log.number, last, 1).await?.pop();
+    /// Whether the newest entry of a log is a gap that says all of this already: a declaration that was cut short goes on.
+    async fn has_gap_to(&self, loss: &Loss) -> Result<bool> {
+        let Some(last) = loss.log.size().checked_sub(1) else { return Ok(false) };
+        let entry = self.entries(loss.log.number, last, 1).await?.pop();
         let leaf = entry.and_then(|entry| Leaf::parse(&entry.leaf).ok());
-        Ok(leaf.is_some_and(|leaf| matches!(leaf.content, Content::Gap(gap) if gap.unsigned.newest == head)))
+        let says = |gap: &UnsignedGap| gap.newest == loss.newest && loss.damaged.iter().all(|span| gap.damaged.contains(span));
+        Ok(leaf.is_some_and(|leaf| matches!(leaf.content, Content::Gap(gap) if says(&gap.unsigned))))
     }
 
     /// The largest size at which a log goes through the roots in the bucket, as far as is known here.
     async fn agreed(&self, log: &Log, heads: &[TreeHead]) -> Result<u64> {
         const LISTED: &str = "SELECT size FROM listed WHERE log = $1";
-        for head in heads.iter().filter(|head| head.size <= log.size()) {
-            if self.root_at(log, head.size).await? == head.root {
-                return Ok(head.size);
+        for head in heads {
+            if head.size > log.size() {
+                continue;
+            }
+            match self.root_at(log, head.size).await {
+                Ok(root) if root == head.root => return Ok(head.size),
+                Ok(_) | Err(Error::Damaged(_)) => {}
+                Err(error) => return Err(error),
             }
         }
+        let smallest = heads.iter().map(|head| head.size).min().unwrap_or_default();
         let listed: Option<i64> = on!(self.database.reads(), p => sqlx::query_scalar(LISTED).bind(log.number).fetch_optional(p).await)?;
-        Ok(listed.map_or(0, i64::cast_unsigned).min(log.size()))
+        // what is listed here was so before the lists that were looked at
+        Ok(listed.map_or(0, i64::cast_unsigned).min(log.size()).min(smallest.saturating_sub(1)))
     }
+}
 
-    /// The newest list in the bucket, and the heads of every log that the lists name since the last full one, the newest first.
-    async fn newest_heads(&self) -> Result<(Option<RootList>, BTreeMap<LogId, Vec<TreeHead>>)> {
-        let (mut heads, mut newest) = (BTreeMap::<LogId, Vec<TreeHead>>::new(), None);
-        for lying in self.lying_after(0).await?.into_iter().rev() {
-            let list = self.fetch(&lying.key, Some(&lying.version)).await?.map_err(Error::Damaged)?;
-            for (log, head) in &list.roots {
-                heads.entry(*log).or_default().push(*head);
-            }
-            let full = list.scope == Scope::Full;
-            newest.get_or_insert(list);
-            if full {
-                break;
-            }
+/// The ranges that a leaf has room for.
+fn bounded(mut lists: Vec<LostLists>) -> Vec<LostLists> {
+    if lists.len() > NAMED
+        && let Some(last) = lists.last().copied()
+    {
+        lists.truncate(NAMED);
+        if let Some(range) = lists.last_mut() {
+            range.last = last.last;
         }
-        Ok((newest, heads))
     }
+    lists
+}
 
-    /// The reason, in the entry that follows.
-    async fn explain(&self, logs: &[Log], lost: &[LogId], reason: &str, by: &str) -> Result<()> {
-        let mut owners: Vec<Owner> = logs.iter().filter_map(|log| Owner::parse(&log.owner).ok()).collect();
-        if logs.is_empty() || !lost.is_empty() {
-            owners.push(Owner::Platform);
-        }
-        owners.sort();
-        owners.dedup();
-        let mut additions = Vec::new();
-        for owner in owners {
-            let mut id = [0; 16];
-            self.random.fill(&mut id)?;
-            let mut detail = BTreeMap::from([("reason".to_owned(), reason.to_owned())]);
-            if owner == Owner::Platform && !lost.is_empty() {
-                let lost: Vec<String> = lost.iter().take(100).map(LogId::to_string).collect();
-                detail.insert("lost logs".to_owned(), lost.join(" "));
-            }
-            let operation = Operation {
-                id: EntryId::from_bytes(id),
-                phase: Stage::Observed,
-                time: JstTime::new(self.now()),
-                actor: Actor { kind: ActorKind::Staff, id: by.to_owned() },
-                from: String::new(),
-                service: "tsujiban.audit.v1.AuditService".to_owned(),
-                method: "DeclareGap".to_owned(),
-                function: "history".to_owned(),
-                operation: Access::Administer,
-                target: owner.as_str().to_owned(),
-                result: Outcome::Allowed,
-                code: "OK".to_owned(),
-                reason: String::new(),
-                duration_us: 0,
-                request_id: String::new(),
-                trace_id: String::new(),
-                detail,
-            };
-            let body = operation.encode().map_err(|error| Error::invalid(error.to_string()))?;
-            additions.push(Addition { owner, id, operation: id, phase: Phase::Observed, time: self.now(), body });
-        }
-        additions.extend(self.take_held());
-        self.engine.append(additions).await?;
-        Ok(())
-    }
+fn no_gap(message: &str) -> Error {
+    Error::refuse(Kind::Precondition, "NO_GAP", message)
 }

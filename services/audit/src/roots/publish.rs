@@ -1,52 +1,108 @@
-//! The next list.
-
-use std::collections::BTreeMap;
+//! The next list, and the part of the archive that goes before it.
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use tsujiban_core::error::chain;
 use tsujiban_database::on;
+use tsujiban_history::JstTime;
 use tsujiban_history::merkle::Hash;
-use tsujiban_history::roots::{RootList, Scope};
-use tsujiban_history::{JstTime, LogId, TreeHead};
+use tsujiban_history::roots::{RootList, Scope, Skipped};
 use tsujiban_objects::{LockUntil, StoreError};
 
-use super::LOCKED;
-use super::compare::NONE_BEFORE;
-use crate::engine;
+use super::{LOCKED, Listing};
+use crate::archive::{Batch, Collected};
 use crate::error::{Error, Result};
 use crate::service::Audit;
 
+/// What the first list names as the one before.
+const NONE_BEFORE: Hash = Hash::EMPTY;
+
+/// Where a list stands.
+struct Place {
+    number: u64,
+    previous: Hash,
+    /// A list is not older than the one before, whatever the clock says.
+    not_before: Option<Timestamp>,
+    skipped: Skipped,
+}
+
 impl Audit {
-    /// Puts a list of what has changed, or of everything once a day, or when it is asked for. Nothing when nothing has changed.
-    pub(super) async fn publish(&self, full: bool) -> Result<Option<RootList>> {
-        let (known, now) = (self.known().await?, self.now());
-        let day = JstTime::new(now).day().number();
-        let full = full || !self.has_full_of(day).await?;
-        let roots = self.heads(full).await?;
-        if roots.is_empty() {
+    /// Puts lists of what has changed, or of everything once a day: as many as it takes until they say all. None when nothing has changed.
+    pub(super) async fn publish(&self, listing: &mut Listing) -> Result<()> {
+        loop {
+            let (known, day) = (self.known().await?, JstTime::new(self.now()).day().number());
+            let is_full = !self.has_full_of(day).await?;
+            let place = Place {
+                number: listing.skipped.next_after(known.as_ref().map_or(0, |known| known.number)),
+                not_before: known.as_ref().map(|known| known.at),
+                previous: known.map_or(NONE_BEFORE, |known| known.hash),
+                skipped: if is_full { listing.skipped.clone() } else { Skipped::default() },
+            };
+            if self.put_list(place, is_full, listing).await? != Progress::More {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Puts a list of all logs that goes on behind `last`, and skips what staff have declared to be no lists. Then whatever there is more.
+    pub(super) async fn publish_behind(&self, last: Option<&RootList>, skipped: Skipped, listing: &mut Listing) -> Result<()> {
+        let known = self.known().await?;
+        let newest = known.as_ref().map_or(0, |known| known.number).max(last.map_or(0, |list| list.number));
+        let place = Place {
+            number: skipped.next_after(newest),
+            not_before: known.as_ref().map(|known| known.at).max(last.map(|list| list.time.timestamp())),
+            previous: last.map(RootList::digest).or(known.map(|known| known.hash)).unwrap_or(NONE_BEFORE),
+            skipped,
+        };
+        match self.put_list(place, true, listing).await? {
+            Progress::More => self.publish(listing).await,
+            Progress::All => Ok(()),
+            Progress::Faulty(fault) => Err(Error::Damaged(fault)),
+            Progress::Overtaken => {
+                let message =
+                    "another process has put a root list meanwhile; look at the history and declare the gap again if there is one";
+                Err(Error::refuse(tsujiban_proto::error::Kind::Precondition, "OVERTAKEN", message))
+            }
+        }
+    }
+
+    async fn put_list(&self, place: Place, is_full: bool, listing: &mut Listing) -> Result<Progress> {
+        let now = self.now();
+        let Collected { part, roots, spans, is_cut, fault } = self.collect(place.number, is_full).await?;
+        if let Some(fault) = fault {
+            self.turn_read_only(&fault).await?;
+            return Ok(Progress::Faulty(fault));
+        }
+        let skips_more = place.skipped.ranges().any(|range| !listing.skipped.contains(*range.start()));
+        if roots.is_empty() && part.is_empty() && !skips_more {
             self.metrics.root_list_timestamp.set(now.as_duration().as_secs_f64());
-            return Ok(None);
+            return Ok(Progress::All);
         }
         let list = RootList {
             environment: self.environment.clone(),
-            number: known.as_ref().map_or(0, |known| known.number) + 1,
-            // a list is not older than the one before, whatever the clock says
-            time: JstTime::new(known.as_ref().map_or(now, |known| known.at.max(now))),
-            scope: if full { Scope::Full } else { Scope::Changed },
-            previous: known.map_or(NONE_BEFORE, |known| known.hash),
+            number: place.number,
+            time: JstTime::new(place.not_before.map_or(now, |before| before.max(now))),
+            scope: if is_full { Scope::Full } else { Scope::Changed },
+            previous: place.previous,
+            skipped: place.skipped,
             roots,
         };
         let signed = list.sign(&self.key).map_err(|error| Error::Damaged(chain(&error)))?;
-        let key = RootList::object_name(list.number);
         let until = now.checked_add(LOCKED).map_err(|_| Error::Damaged("the clock is at the end of time".to_owned()))?;
-        match self.store.put_new(&key, Bytes::from(signed), Some(LockUntil::at_least(until))).await {
+        let until = LockUntil::at_least(until);
+        let batch: Option<Batch> = if part.is_empty() { None } else { Some(self.put_part(&part, spans, until).await?) };
+        match self.store.put_new(&RootList::object_name(list.number), Bytes::from(signed), Some(until)).await {
             Ok(_) => {}
             // an answer was lost, or another replica was faster: the next comparison takes up what is there
-            Err(StoreError::AlreadyExists { .. }) => return Ok(None),
+            Err(StoreError::AlreadyExists { .. }) => return Ok(Progress::Overtaken),
             Err(error) => return Err(error.into()),
         }
         self.note(&list).await?;
-        Ok(Some(list))
+        if let Some(batch) = batch {
+            self.record(&batch).await?;
+        }
+        listing.skipped.extend(&list.skipped);
+        Ok(if is_cut { Progress::More } else { Progress::All })
     }
 
     async fn has_full_of(&self, day: i64) -> Result<bool> {
@@ -54,18 +110,15 @@ impl Audit {
         let count: i64 = on!(self.database.reads(), p => sqlx::query_scalar(COUNT).bind(day).fetch_one(p).await)?;
         Ok(count > 0)
     }
+}
 
-    /// The heads of all logs, or of those that are not what the lists say.
-    async fn heads(&self, all: bool) -> Result<BTreeMap<LogId, TreeHead>> {
-        const HEADS: &str = "SELECT l.log_id, h.size, h.peaks FROM heads h JOIN logs l ON l.number = h.log
-             LEFT JOIN listed s ON s.log = h.log WHERE h.size > 0 AND ($1 OR s.size IS NULL OR s.size <> h.size)";
-        let rows: Vec<(Vec<u8>, i64, Vec<u8>)> = on!(self.database.reads(), p => sqlx::query_as(HEADS).bind(all).fetch_all(p).await)?;
-        let head = |(id, size, peaks): (Vec<u8>, i64, Vec<u8>)| {
-            let damaged = || Error::Damaged("a head of a log".to_owned());
-            let id = LogId::from_bytes(id.try_into().map_err(|_| damaged())?);
-            let edge = engine::edge(size, &peaks).ok_or_else(damaged)?;
-            Ok((id, TreeHead { size: edge.end(), root: edge.root().unwrap_or(Hash::EMPTY) }))
-        };
-        rows.into_iter().map(head).collect()
-    }
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Progress {
+    All,
+    /// There is more than one list takes.
+    More,
+    /// Somebody else put a list of this number.
+    Overtaken,
+    /// What would be listed does not hold; the history is read-only now.
+    Faulty(String),
 }

@@ -124,7 +124,7 @@ impl AuditService for Api {
 
     async fn get_checkpoint(&self, request: Request<GetCheckpointRequest>) -> Answer<GetCheckpointResponse> {
         let owner = owner(&request, &request.get_ref().group)?;
-        let log = self.0.some_log_of(&owner).await?;
+        let log = self.0.covered(&self.0.some_log_of(&owner).await?).await?;
         let from = request.get_ref().from_size;
         if from > log.size() {
             let message = format!("the history of {owner} has {} entries, which is less than {from}", log.size());

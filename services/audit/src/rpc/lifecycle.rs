@@ -3,6 +3,7 @@ use std::sync::Arc;
 use futures::stream;
 use tonic::{Request, Response, Status, Streaming};
 use tsujiban_core::id::IncarnationId;
+use tsujiban_history::LogId;
 use tsujiban_proto::error::{Kind, ServiceError};
 use tsujiban_proto::lifecycle::v1 as wire;
 use tsujiban_proto::lifecycle::v1::import_request::Part;
@@ -16,7 +17,7 @@ use tsujiban_service::answers::{Answers, in_chunks};
 use tsujiban_service::caller::{Caller, GroupScope};
 
 use crate::error::{Error, Result as Done};
-use crate::lifecycle::{Eraser, Group, GroupState};
+use crate::lifecycle::{Eraser, Group, GroupState, Prepared};
 use crate::service::Audit;
 use crate::snapshot::{Import, Snapshot};
 use crate::synchronised::Synchronisation;
@@ -33,6 +34,11 @@ fn incarnation_or_none(text: &str) -> Done<Option<IncarnationId>> {
     if text.is_empty() { Ok(None) } else { incarnation(text).map(Some) }
 }
 
+fn log_or_none(text: &str) -> Done<Option<LogId>> {
+    let invalid = |error: tsujiban_history::id::InvalidId| Error::invalid(error.to_string());
+    if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(invalid) }
+}
+
 #[tonic::async_trait]
 impl LifecycleService for Api {
     type ExportStream = Answers<ExportResponse>;
@@ -40,8 +46,9 @@ impl LifecycleService for Api {
     async fn prepare(&self, request: Request<PrepareRequest>) -> Answer<PrepareResponse> {
         let scope = Caller::of(&request)?.scope(&request.get_ref().group)?;
         let expected = incarnation_or_none(&request.get_ref().expected_incarnation)?;
-        let (incarnation, created) = self.0.prepare(&scope, expected.as_ref()).await?;
-        Ok(Response::new(PrepareResponse { incarnation: incarnation.to_string(), created, log: String::new() }))
+        let log = log_or_none(&request.get_ref().expected_log)?;
+        let Prepared { incarnation, created, log } = self.0.prepare(&scope, expected.as_ref(), log).await?;
+        Ok(Response::new(PrepareResponse { incarnation: incarnation.to_string(), created, log: log.to_string() }))
     }
 
     async fn detach(&self, request: Request<DetachRequest>) -> Answer<DetachResponse> {

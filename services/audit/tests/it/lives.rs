@@ -31,11 +31,18 @@ crate::on_both!(
 );
 
 impl Stage {
-    fn lifecycle(&self) -> LifecycleServiceClient<tonic::transport::Channel> {
+    pub fn lifecycle(&self) -> LifecycleServiceClient<tonic::transport::Channel> {
         LifecycleServiceClient::new(self.server.channel())
     }
 
-    async fn prepare(&self, group: &str, expected: &str) -> Result<(String, bool), Status> {
+    /// As the operator does that knows the group's log.
+    pub async fn prepare_with_log(&self, group: &str, incarnation: &str, log: &str) -> Result<(String, String), Status> {
+        let request = PrepareRequest { group: group.into(), expected_incarnation: incarnation.into(), expected_log: log.into() };
+        let answer = self.lifecycle().prepare(with_token(OPERATOR, request)).await?.into_inner();
+        Ok((answer.incarnation, answer.log))
+    }
+
+    pub async fn prepare(&self, group: &str, expected: &str) -> Result<(String, bool), Status> {
         let request = PrepareRequest { group: group.into(), expected_incarnation: expected.into(), ..Default::default() };
         let answer = self.lifecycle().prepare(with_token(OPERATOR, request)).await?.into_inner();
         Ok((answer.incarnation, answer.created))

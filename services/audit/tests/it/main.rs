@@ -9,11 +9,15 @@
 )]
 
 mod append;
+mod bucket;
+mod damaged;
 mod fsck;
 mod lives;
 mod lost;
+mod rebuild;
 mod retention;
 mod roots;
+mod signing;
 mod stage;
 mod writing;
 

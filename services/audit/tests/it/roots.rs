@@ -81,7 +81,7 @@ async fn a_list_that_nobody_here_signed_stops_the_history(world: World) {
     assert_eq!(stage.append(vec![entry(&world, "acme", "b")]).await.unwrap_err().code(), Code::FailedPrecondition);
 }
 
-async fn declare(stage: &Stage, scope: Of, reason: &str) -> Result<u64, tonic::Status> {
+pub async fn declare(stage: &Stage, scope: Of, reason: &str) -> Result<u64, tonic::Status> {
     let request = DeclareGapRequest { scope: Some(scope), reason: reason.into() };
     Ok(stage.client().declare_gap(with_token(STAFF, request)).await?.into_inner().logs)
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use crate::bucket::Bucket;
 use jiff::{SignedDuration, Timestamp};
 use prometheus::Registry;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -36,6 +37,8 @@ pub const STAFF: &str = "hanako";
 pub struct World {
     pub clock: Arc<ManualClock>,
     pub memory: Arc<Memory>,
+    /// What the service sees of the bucket.
+    pub bucket: Arc<Bucket>,
     pub master: MasterKey,
     pub epochs: Mutex<Vec<SealedEpochKey>>,
     pub place: Place,
@@ -64,16 +67,22 @@ impl World {
     }
 
     pub async fn postgres() -> Self {
+        Self::new(Self::new_postgres().await)
+    }
+
+    async fn new_postgres() -> Place {
         let owner = Postgres::shared().fresh().await;
         let role = format!("audit_{}", owner.name);
         let mut admin = PgConnection::connect(&owner.url).await.unwrap();
         sqlx::query(AssertSqlSafe(format!("CREATE ROLE {role} LOGIN"))).execute(&mut admin).await.unwrap();
         let owners = owner.open().await;
         owners.migrate(&migrations()).await.unwrap();
-        sqlx::query("SELECT grant_history($1)").bind(&role).execute(&mut admin).await.unwrap();
+        for grant in ["SELECT grant_history($1)", "SELECT grant_archive($1)"] {
+            sqlx::query(grant).bind(&role).execute(&mut admin).await.unwrap();
+        }
         owners.close().await;
         let service = owner.url.replace("postgres://postgres@", &format!("postgres://{role}@"));
-        Self::new(Place::Postgres { owner, service })
+        Place::Postgres { owner, service }
     }
 
     fn new(place: Place) -> Self {
@@ -81,7 +90,8 @@ impl World {
         let memory = Arc::new(Memory::new(clock.clone(), REGION));
         let master = MasterKey::generate(&SystemRandom::new()).unwrap();
         let epochs = Mutex::default();
-        let world = Self { clock, memory, master, epochs, place };
+        let bucket = Arc::new(Bucket::new(memory.clone()));
+        let world = Self { clock, memory, bucket, master, epochs, place };
         world.add_epoch();
         world
     }
@@ -122,10 +132,66 @@ impl World {
     /// The root lists in the bucket, in their order.
     pub async fn lists(&self) -> Vec<(String, Vec<u8>)> {
         let mut lists = Vec::new();
-        for entry in list_all(&*self.memory, "roots/").await.unwrap() {
-            lists.push((entry.key.clone(), self.memory.get(&entry.key, Some(&entry.version)).await.unwrap().to_vec()));
+        for entry in list_all(&*self.bucket, "roots/").await.unwrap().into_iter().filter(|entry| !entry.delete_marker) {
+            lists.push((entry.key.clone(), self.bucket.get(&entry.key, Some(&entry.version)).await.unwrap().to_vec()));
         }
         lists
+    }
+
+    /// The database is gone, and a new one is in its place.
+    pub async fn lose_database(&mut self) {
+        match &self.place {
+            Place::Sqlite(_) => self.place = Place::Sqlite(tempfile::tempdir().unwrap()),
+            Place::Postgres { .. } => self.place = Self::new_postgres().await,
+        }
+    }
+
+    /// A copy of the database as it is now. The service does not run.
+    pub async fn copy_database(&self) -> Place {
+        self.copy_of(&self.place).await
+    }
+
+    pub async fn copy_of(&self, place: &Place) -> Place {
+        match place {
+            Place::Sqlite(folder) => {
+                let copy = tempfile::tempdir().unwrap();
+                // the mark of the newest entry is of the volume, and goes with it
+                for file in ["history.db", "history.mark"] {
+                    std::fs::copy(folder.path().join(file), copy.path().join(file)).unwrap();
+                }
+                Place::Sqlite(copy)
+            }
+            Place::Postgres { owner, service } => {
+                let copy = Postgres::shared().copy(owner).await;
+                Place::Postgres { service: service.replace(&format!("/{}?", owner.name), &format!("/{}?", copy.name)), owner: copy }
+            }
+        }
+    }
+
+    /// The owner of the tables changes them by hand, whatever guards them. The service does not run.
+    pub async fn by_hand(&self, statements: &[&str]) {
+        match &self.place {
+            Place::Sqlite(_) => {
+                let database = self.database().await;
+                let tsujiban_database::Backend::Sqlite(pool) = database.writes() else { panic!("no SQLite") };
+                for trigger in ["entries_stay", "entries_never_change", "nodes_stay", "nodes_never_change", "heads_only_grow", "heads_stay"]
+                {
+                    sqlx::query(AssertSqlSafe(format!("DROP TRIGGER IF EXISTS {trigger}"))).execute(pool).await.unwrap();
+                }
+                sqlx::query("PRAGMA foreign_keys = OFF").execute(pool).await.unwrap();
+                for statement in statements {
+                    sqlx::query(AssertSqlSafe((*statement).to_owned())).execute(pool).await.unwrap();
+                }
+                database.close().await;
+            }
+            Place::Postgres { owner, .. } => {
+                let mut admin = PgConnection::connect(&owner.url).await.unwrap();
+                sqlx::query("SET session_replication_role = replica").execute(&mut admin).await.unwrap();
+                for statement in statements {
+                    sqlx::query(AssertSqlSafe(statement.replace("X'", "'\\x"))).execute(&mut admin).await.unwrap();
+                }
+            }
+        }
     }
 
     pub fn file(&self) -> PathBuf {
@@ -149,7 +215,7 @@ impl World {
         Parts {
             clock: self.clock.clone(),
             random: Arc::new(SystemRandom::new()),
-            store: self.memory.clone(),
+            store: self.bucket.clone(),
             database: self.database().await,
             folder: self.folder().map(Path::to_owned),
             keyring: Arc::new(Keyring::new(self.master.clone(), &self.epochs()).unwrap()),

@@ -142,3 +142,27 @@ fn a_gap_that_the_key_did_not_sign_for_its_place_is_none() {
     let forged = log.rewritten(|stored| *stored = stranger.stored.clone());
     assert_eq!(findings(&forged.verify(&forged.export()))[0].flaw, Flaw::Gap);
 }
+
+/// Somebody else's objects lie where lists belong; staff declared it, and the next list says which numbers are skipped.
+#[test]
+fn objects_that_are_no_lists_are_skipped_by_a_signed_list_and_not_without() {
+    let mut log = Log::new(4);
+    let hour = |n| lost_day().starts() + jiff::SignedDuration::from_hours(n);
+    let first = log.list(None, hour(1), Scope::Full);
+    log.grow(2);
+    let mut on = log.list(Some(&first), hour(2), Scope::Full);
+    (on.number, on.skipped) = (3, "2,5000".parse().unwrap());
+    let brought = |on: &RootList| {
+        let mut verifier = log.verifier();
+        verifier.add_list("roots/000000000001", log.signed(&first).as_bytes()).unwrap();
+        verifier.add_list("roots/000000000002", b"forged").unwrap();
+        verifier.add_list("roots/000000000003", log.signed(on).as_bytes()).unwrap();
+        verifier.add_list("roots/000000005000", b"forged").unwrap();
+        verifier.verify(log.export().as_slice()).unwrap()
+    };
+    assert_eq!(brought(&on).verdict, Verdict::Intact);
+    on.skipped = "2".parse().unwrap();
+    assert_eq!(findings(&brought(&on)).len(), 1);
+    on.skipped = crate::roots::Skipped::default();
+    assert!(findings(&brought(&on)).len() > 2);
+}

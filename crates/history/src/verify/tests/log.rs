@@ -8,7 +8,7 @@ use crate::export::{Footer, Growth, Header, Opened, Outside, entry_line};
 use crate::leaf::{Content, DayMac, Opening, Retention, UnsignedGap};
 use crate::merkle::{HashReader, Node, Range, leaf_hash, prove_consistency, prove_inclusion, root_of, sha256};
 use crate::operation::{Access, Actor, ActorKind, Outcome, Phase};
-use crate::roots::{RootList, Scope};
+use crate::roots::{RootList, Scope, Skipped};
 use crate::tile::TileSet;
 use crate::verify::{Report, Verifier};
 use crate::{Checkpoint, Day, DayKeyId, EntryId, Hash, JstTime, Leaf, Operation, Origin, SigningKey, TreeHead, VerifierKey};
@@ -167,7 +167,7 @@ impl Log {
 
     pub fn declare_gap(&mut self, agreed: u64, newest: TreeHead) {
         let (by, since) = ("staff-taro".to_owned(), JstTime::new(self.now));
-        let gap = UnsignedGap { agreed, newest, since, by, reason: sha256(b"the disk broke") };
+        let gap = UnsignedGap { agreed, newest, since, by, reason: sha256(b"the disk broke"), damaged: Vec::new(), lists: Vec::new() };
         self.append_record(Content::Gap(gap.sign(&self.key(), &self.origin, self.size()).unwrap()));
     }
 
@@ -205,6 +205,7 @@ impl Log {
             time: JstTime::new(time),
             scope,
             previous: previous.map_or(Hash::EMPTY, RootList::digest),
+            skipped: Skipped::default(),
             roots: [(self.origin.log, self.head(self.size())), (other.origin.log, other.head(3))].into(),
         }
     }

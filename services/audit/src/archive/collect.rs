@@ -1,0 +1,267 @@
+//! What goes to the archive with the next root list, and how far the list may name each log.
+
+use std::collections::{BTreeMap, HashMap};
+
+use tsujiban_database::on;
+use tsujiban_history::merkle::{Hash, Node, Range, leaf_hash};
+use tsujiban_history::{Day, LogId, TreeHead};
+
+use super::{ArchivedEntry, KeyCopy, Part, REPEATED_BEFORE, Section};
+use crate::engine;
+use crate::error::{Error, Result};
+use crate::owner::Owner;
+use crate::reading::Log;
+use crate::service::Audit;
+
+/// How many bytes of entries one part takes: it is held in memory as a whole.
+const PART_BYTES: usize = 8 * 1024 * 1024;
+/// How many entries are read at once.
+const PORTION: i64 = 512;
+/// How many spans are looked at for being put once more.
+const SPANS: i64 = 200;
+
+/// What the next list and its part are made of.
+#[derive(Debug, Default)]
+pub(crate) struct Collected {
+    pub part: Part,
+    pub roots: BTreeMap<LogId, TreeHead>,
+    pub spans: Vec<Span>,
+    /// Whether there is more than the part took.
+    pub is_cut: bool,
+    /// Rows that are to be archived do not lead to their log's head.
+    pub fault: Option<String>,
+}
+
+/// Entries of a log in the archive, as this database notes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub log: i64,
+    pub generation: u32,
+    pub first: u64,
+    pub past: u64,
+    pub repeated: bool,
+    /// The day on which the lock of the older copy of a repeated span ends.
+    pub replaces: Option<i64>,
+}
+
+/// A log, and how far it is known in the bucket.
+struct Due {
+    log: Log,
+    is_platform: bool,
+    listed: u64,
+    archived: u64,
+    generation: u32,
+}
+
+type DueRow = (i64, Vec<u8>, String, i64, Vec<u8>, i64, i64, i64, i64);
+type EntryRow = (i64, i64, i64, i64, Option<Vec<u8>>, Vec<u8>, Option<Vec<u8>>);
+
+/// How far a list may name a log: no further than its entries are archived, but for what was named before.
+fn named(listed: u64, archived: u64, size: u64) -> u64 {
+    listed.max(archived).min(size)
+}
+
+impl Audit {
+    pub(crate) async fn collect(&self, number: u64, is_full: bool) -> Result<Collected> {
+        let mut collected =
+            Collected { part: Part { number, put_us: self.now().as_microsecond(), ..Part::default() }, ..Collected::default() };
+        let mut room = PART_BYTES;
+        for due in self.due_logs(is_full).await? {
+            let mut archived = due.archived;
+            if archived < due.log.size() && room > 0 {
+                let entries = self.archived_rows(&due.log, archived..due.log.size(), &mut room).await?;
+                let section = section(&due, entries, false);
+                archived = section.end();
+                if archived == due.log.size() && !self.leads_to_head(&due.log, &section).await? {
+                    collected.fault = Some(format!("entries of log {} from {} on do not lead to its head", due.log.id, due.archived));
+                    return Ok(collected);
+                }
+                self.add(&mut collected, section, &due, None).await?;
+            }
+            collected.is_cut |= archived < due.log.size();
+            let size = named(due.listed, archived, due.log.size());
+            let is_news = size > due.listed || archived > due.archived;
+            if size > 0 && (is_full || is_news) {
+                let root = if size == due.log.size() { due.log.head().root } else { self.root_at(&due.log, size).await? };
+                collected.roots.insert(due.log.id, TreeHead { size, root });
+            }
+        }
+        self.repeat(&mut collected, &mut room).await?;
+        if !collected.part.is_empty() {
+            collected.part.generations = self.generations().await?;
+        }
+        Ok(collected)
+    }
+
+    async fn add(&self, collected: &mut Collected, section: Section, due: &Due, replaces: Option<i64>) -> Result<()> {
+        let keyed = section.entries.iter().filter(|entry| entry.sealed.is_some()).map(|entry| entry.day);
+        if let Some((first, last)) =
+            keyed.fold(None, |span: Option<(i64, i64)>, day| Some(span.map_or((day, day), |(a, b)| (a.min(day), b.max(day)))))
+        {
+            collected.part.keys.extend(self.key_copies(&due.log, first, last).await?);
+        }
+        collected.spans.push(Span {
+            log: due.log.number,
+            generation: section.generation,
+            first: section.first,
+            past: section.end(),
+            repeated: section.repeated,
+            replaces,
+        });
+        collected.part.sections.push(section);
+        Ok(())
+    }
+
+    /// Puts once more what lies under locks that end soon.
+    async fn repeat(&self, collected: &mut Collected, room: &mut usize) -> Result<()> {
+        const ENDING: &str = "SELECT log, lock_day, first, past FROM archived_spans WHERE lock_day <= $1 ORDER BY lock_day, log LIMIT $2";
+        let soon = self.now().checked_add(REPEATED_BEFORE).map_or(i64::MAX, |soon| Day::of(soon).number());
+        let ending: Vec<(i64, i64, i64, i64)> =
+            on!(self.database.reads(), p => sqlx::query_as(ENDING).bind(soon).bind(SPANS).fetch_all(p).await)?;
+        // one span of a log at a time: those of a day become one row
+        let mut taken: HashMap<i64, u64> = HashMap::new();
+        for (number, lock_day, first, past) in ending {
+            let (first, past) = (first.cast_unsigned(), past.cast_unsigned());
+            if *room == 0 || taken.get(&number).is_some_and(|end| *end != first) {
+                continue;
+            }
+            let Some(due) = self.due_log(number).await? else { continue };
+            let entries = self.archived_rows(&due.log, first..past, room).await?;
+            let section = Section { first, ..section(&due, entries, true) };
+            taken.insert(number, section.end());
+            collected.is_cut |= section.end() < past;
+            self.add(collected, section, &due, Some(lock_day)).await?;
+        }
+        Ok(())
+    }
+
+    async fn due_logs(&self, all: bool) -> Result<Vec<Due>> {
+        const DUE: &str = "SELECT l.number, l.log_id, l.group_id, h.size, h.peaks, h.day,
+                COALESCE(s.size, 0), COALESCE(a.size, 0), COALESCE(a.generation, 0)
+             FROM heads h JOIN logs l ON l.number = h.log LEFT JOIN listed s ON s.log = h.log LEFT JOIN archived a ON a.log = h.log
+             WHERE h.size > 0 AND ($1 OR s.size IS NULL OR s.size <> h.size OR a.size IS NULL OR a.size < h.size) ORDER BY l.number";
+        let rows: Vec<DueRow> = on!(self.database.reads(), p => sqlx::query_as(DUE).bind(all).fetch_all(p).await)?;
+        rows.into_iter().map(due).collect()
+    }
+
+    async fn due_log(&self, number: i64) -> Result<Option<Due>> {
+        const ONE: &str = "SELECT l.number, l.log_id, l.group_id, h.size, h.peaks, h.day,
+                COALESCE(s.size, 0), COALESCE(a.size, 0), COALESCE(a.generation, 0)
+             FROM heads h JOIN logs l ON l.number = h.log LEFT JOIN listed s ON s.log = h.log LEFT JOIN archived a ON a.log = h.log
+             WHERE l.number = $1";
+        let row: Option<DueRow> = on!(self.database.reads(), p => sqlx::query_as(ONE).bind(number).fetch_optional(p).await)?;
+        row.map(due).transpose()
+    }
+
+    /// Entries as they are in the database, in portions, until there is no room. A place without a row is an entry without a leaf.
+    async fn archived_rows(&self, log: &Log, span: std::ops::Range<u64>, room: &mut usize) -> Result<Vec<ArchivedEntry>> {
+        const OF: &str = "SELECT sequence, day, time_us, appended_us, id, leaf, sealed FROM entries
+             WHERE log = $1 AND sequence >= $2 AND sequence < $3 ORDER BY sequence LIMIT $4";
+        let mut entries = Vec::new();
+        let mut next = span.start;
+        while next < span.end && *room > 0 {
+            let rows: Vec<EntryRow> = on!(self.database.reads(), p => sqlx::query_as(OF)
+                .bind(log.number).bind(next.cast_signed()).bind(span.end.cast_signed()).bind(PORTION).fetch_all(p).await)?;
+            let mut rows = rows.into_iter().peekable();
+            if rows.peek().is_none() {
+                rows = vec![(span.end.cast_signed(), 0, 0, 0, None, Vec::new(), None)].into_iter().peekable();
+            }
+            for (sequence, day, time_us, appended_us, id, leaf, sealed) in rows {
+                let sequence = sequence.cast_unsigned();
+                while next < sequence && *room > 0 {
+                    take(&mut entries, lost(log.day.number()), room);
+                    next += 1;
+                }
+                if next != sequence || next >= span.end || *room == 0 {
+                    break;
+                }
+                let id = id.and_then(|id| id.try_into().ok());
+                take(&mut entries, ArchivedEntry { day, time_us, appended_us, id, leaf, sealed }, room);
+                next += 1;
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Whether the log with these entries as its last ones has the head that it has. Rows whose damage staff have declared are believed.
+    async fn leads_to_head(&self, log: &Log, section: &Section) -> Result<bool> {
+        let before = match self.hashes(log, &Node::cover(0, section.first), section.first).await {
+            Ok(hashes) => Range::from_hashes(0, section.first, &hashes).ok(),
+            Err(Error::Damaged(_)) => None,
+            Err(error) => return Err(error),
+        };
+        let root = before.and_then(|mut edge| {
+            for entry in &section.entries {
+                edge.append_hash(leaf_hash(&entry.leaf), |_, _| ()).ok()?;
+            }
+            edge.root()
+        });
+        let head = log.edge.root().unwrap_or(Hash::EMPTY);
+        Ok(root == Some(head) || self.declared_damage(log).await?.iter().any(|span| span.end > section.first))
+    }
+
+    async fn generations(&self) -> Result<Vec<(LogId, u32)>> {
+        const ANEW: &str = "SELECT l.log_id, a.generation FROM archived a JOIN logs l ON l.number = a.log WHERE a.generation > 0";
+        let rows: Vec<(Vec<u8>, i64)> = on!(self.database.reads(), p => sqlx::query_as(ANEW).fetch_all(p).await)?;
+        let one = |(id, generation): (Vec<u8>, i64)| Some((LogId::from_bytes(id.try_into().ok()?), u32::try_from(generation).ok()?));
+        Ok(rows.into_iter().filter_map(one).collect())
+    }
+
+    async fn key_copies(&self, log: &Log, first: i64, last: i64) -> Result<Vec<KeyCopy>> {
+        const OF: &str =
+            "SELECT day, epoch, key_id, first, wrapped, superseded_at FROM day_keys WHERE log = $1 AND day >= $2 AND day <= $3";
+        type Row = (i64, String, Vec<u8>, i64, Vec<u8>, Option<i64>);
+        let rows: Vec<Row> =
+            on!(self.database.reads(), p => sqlx::query_as(OF).bind(log.number).bind(first).bind(last).fetch_all(p).await)?;
+        let copy = |(day, epoch, key_id, first, wrapped, superseded_at): Row| {
+            let (key_id, first) = (key_id.try_into().ok()?, first.cast_unsigned());
+            Some(KeyCopy { log: log.id, day, epoch, key_id, first, wrapped, superseded_at })
+        };
+        Ok(rows.into_iter().filter_map(copy).collect())
+    }
+}
+
+fn section(due: &Due, entries: Vec<ArchivedEntry>, repeated: bool) -> Section {
+    Section { log: due.log.id, is_platform: due.is_platform, generation: due.generation, first: due.archived, repeated, entries }
+}
+
+fn lost(day: i64) -> ArchivedEntry {
+    ArchivedEntry { day, time_us: 0, appended_us: 0, id: None, leaf: Vec::new(), sealed: None }
+}
+
+fn take(entries: &mut Vec<ArchivedEntry>, entry: ArchivedEntry, room: &mut usize) {
+    *room = room.saturating_sub(entry.weight());
+    entries.push(entry);
+}
+
+fn due((number, id, owner, size, peaks, day, listed, archived, generation): DueRow) -> Result<Due> {
+    let damaged = || Error::Damaged(format!("the head of log {number}"));
+    let id = LogId::from_bytes(id.try_into().map_err(|_| damaged())?);
+    let edge = engine::edge(size, &peaks).ok_or_else(damaged)?;
+    let is_platform = owner == Owner::Platform.as_str();
+    let log = Log { number, id, owner, edge, day: Day::from_number(day).ok_or_else(damaged)? };
+    let generation = u32::try_from(generation).map_err(|_| damaged())?;
+    Ok(Due { log, is_platform, listed: listed.cast_unsigned(), archived: archived.cast_unsigned(), generation })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_names_a_log_as_far_as_it_is_archived() {
+        for (listed, archived, size, wanted) in [
+            (0, 0, 7, 0),
+            (0, 5, 7, 5),
+            (5, 7, 7, 7),
+            // a database from before there was an archive: what was named stays named, and no more until it is archived
+            (6, 0, 7, 6),
+            (6, 5, 7, 6),
+            // behind a gap the log is archived anew
+            (7, 0, 7, 7),
+            (12, 0, 7, 7),
+        ] {
+            assert_eq!(named(listed, archived, size), wanted, "{listed} {archived} {size}");
+        }
+    }
+}

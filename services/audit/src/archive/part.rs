@@ -1,0 +1,308 @@
+//! One object of the archive as bytes. Numbers are big-endian; what has no fixed length begins with its length.
+
+use tsujiban_core::id::EnvironmentName;
+use tsujiban_history::archive::{SIGNATURE_LENGTH, is_signed, sign};
+use tsujiban_history::merkle::sha256;
+use tsujiban_history::{LogId, SigningKey, VerifierKey};
+
+/// The first bytes of every part.
+const MAGIC: &[u8; 16] = b"tsujiban part 1\n";
+
+/// What lies in one object.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Part {
+    /// The number of the list with which it was put.
+    pub number: u64,
+    /// When it was put, in microseconds since 1970.
+    pub put_us: i64,
+    /// The logs that were begun anew: only sections of this generation count.
+    pub generations: Vec<(LogId, u32)>,
+    pub sections: Vec<Section>,
+    pub keys: Vec<KeyCopy>,
+}
+
+/// Entries of one log that follow each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Section {
+    pub log: LogId,
+    pub is_platform: bool,
+    pub generation: u32,
+    pub first: u64,
+    /// Whether the same entries are in an older part, too.
+    pub repeated: bool,
+    pub entries: Vec<ArchivedEntry>,
+}
+
+/// An entry as it is in the database. One that the database had lost has no leaf.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArchivedEntry {
+    pub day: i64,
+    pub time_us: i64,
+    pub appended_us: i64,
+    pub id: Option<[u8; 16]>,
+    pub leaf: Vec<u8>,
+    pub sealed: Option<Vec<u8>>,
+}
+
+/// A wrapping of the key of a log's day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyCopy {
+    pub log: LogId,
+    pub day: i64,
+    pub epoch: String,
+    pub key_id: [u8; 16],
+    pub first: u64,
+    pub wrapped: Vec<u8>,
+    pub superseded_at: Option<i64>,
+}
+
+/// Why an object is not a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PartError {
+    #[error("this is not a part of the archive")]
+    Format,
+    #[error("the part is cut, or has more than it says")]
+    Length,
+    #[error("the part is not signed by the key of the root lists")]
+    Signature,
+}
+
+impl Section {
+    /// One past the last entry.
+    pub fn end(&self) -> u64 {
+        self.first.saturating_add(u64::try_from(self.entries.len()).unwrap_or(u64::MAX))
+    }
+}
+
+impl ArchivedEntry {
+    /// About how many bytes it takes.
+    pub fn weight(&self) -> usize {
+        48 + self.leaf.len() + self.sealed.as_ref().map_or(0, Vec::len)
+    }
+}
+
+impl Part {
+    pub fn is_empty(&self) -> bool {
+        self.sections.is_empty() && self.keys.is_empty()
+    }
+
+    /// The bytes, signed for one environment.
+    pub fn encode(&self, key: &SigningKey, environment: &EnvironmentName) -> Vec<u8> {
+        let mut out = Writer(MAGIC.to_vec());
+        out.u64(self.number);
+        out.i64(self.put_us);
+        out.count(self.generations.len());
+        for (log, generation) in &self.generations {
+            out.0.extend_from_slice(log.as_bytes());
+            out.u32(*generation);
+        }
+        out.count(self.sections.len());
+        for section in &self.sections {
+            out.0.extend_from_slice(section.log.as_bytes());
+            out.0.push(u8::from(section.is_platform) | u8::from(section.repeated) << 1);
+            out.u32(section.generation);
+            out.u64(section.first);
+            out.count(section.entries.len());
+            for entry in &section.entries {
+                out.i64(entry.day);
+                out.i64(entry.time_us);
+                out.i64(entry.appended_us);
+                out.option(entry.id.as_ref().map(<[u8; 16]>::as_slice));
+                out.bytes(&entry.leaf);
+                out.option(entry.sealed.as_deref());
+            }
+        }
+        out.count(self.keys.len());
+        for key in &self.keys {
+            out.0.extend_from_slice(key.log.as_bytes());
+            out.i64(key.day);
+            out.bytes(key.epoch.as_bytes());
+            out.0.extend_from_slice(&key.key_id);
+            out.u64(key.first);
+            out.bytes(&key.wrapped);
+            out.option(key.superseded_at.map(i64::to_be_bytes).as_ref().map(<[u8; 8]>::as_slice));
+        }
+        let signature = sign(key, environment, &sha256(&out.0));
+        out.0.extend_from_slice(&signature);
+        out.0
+    }
+
+    /// Takes only what [`encode`](Self::encode) gave for this environment.
+    pub fn open(bytes: &[u8], key: &VerifierKey, environment: &EnvironmentName) -> Result<Self, PartError> {
+        if !bytes.starts_with(MAGIC) {
+            return Err(PartError::Format);
+        }
+        let (signed, signature) = bytes.split_last_chunk::<SIGNATURE_LENGTH>().ok_or(PartError::Length)?;
+        if !is_signed(key, environment, &sha256(signed), signature) {
+            return Err(PartError::Signature);
+        }
+        let mut rest = Reader(signed.get(MAGIC.len()..).ok_or(PartError::Length)?);
+        let part = rest.part().ok_or(PartError::Length)?;
+        if rest.0.is_empty() { Ok(part) } else { Err(PartError::Length) }
+    }
+}
+
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn u32(&mut self, number: u32) {
+        self.0.extend_from_slice(&number.to_be_bytes());
+    }
+
+    fn u64(&mut self, number: u64) {
+        self.0.extend_from_slice(&number.to_be_bytes());
+    }
+
+    fn i64(&mut self, number: i64) {
+        self.0.extend_from_slice(&number.to_be_bytes());
+    }
+
+    fn count(&mut self, count: usize) {
+        // parts are bounded far below this
+        self.u32(u32::try_from(count).unwrap_or(u32::MAX));
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.count(bytes.len());
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// What is there has at least one byte.
+    fn option(&mut self, bytes: Option<&[u8]>) {
+        self.bytes(bytes.unwrap_or_default());
+    }
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn part(&mut self) -> Option<Part> {
+        let (number, put_us) = (self.u64()?, self.i64()?);
+        let generations = self.many(|rest| Some((LogId::from_bytes(rest.array()?), rest.u32()?)))?;
+        let sections = self.many(Self::section)?;
+        let keys = self.many(Self::key)?;
+        Some(Part { number, put_us, generations, sections, keys })
+    }
+
+    fn section(&mut self) -> Option<Section> {
+        let log = LogId::from_bytes(self.array()?);
+        let [flags] = self.array::<1>()?;
+        let (generation, first) = (self.u32()?, self.u64()?);
+        let entries = self.many(Self::entry)?;
+        Some(Section { log, is_platform: flags & 1 != 0, generation, first, repeated: flags & 2 != 0, entries })
+    }
+
+    fn entry(&mut self) -> Option<ArchivedEntry> {
+        Some(ArchivedEntry {
+            day: self.i64()?,
+            time_us: self.i64()?,
+            appended_us: self.i64()?,
+            id: there(self.bytes()?).map(<[u8; 16]>::try_from).transpose().ok()?,
+            leaf: self.bytes()?.to_vec(),
+            sealed: there(self.bytes()?).map(<[u8]>::to_vec),
+        })
+    }
+
+    fn key(&mut self) -> Option<KeyCopy> {
+        Some(KeyCopy {
+            log: LogId::from_bytes(self.array()?),
+            day: self.i64()?,
+            epoch: String::from_utf8(self.bytes()?.to_vec()).ok()?,
+            key_id: self.array()?,
+            first: self.u64()?,
+            wrapped: self.bytes()?.to_vec(),
+            superseded_at: there(self.bytes()?).map(<[u8; 8]>::try_from).transpose().ok()?.map(i64::from_be_bytes),
+        })
+    }
+
+    fn many<T>(&mut self, mut one: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+        let count = self.u32()?;
+        // nothing is reserved for what is only claimed
+        (0..count).map(|_| one(self)).collect()
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (array, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*array)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    fn i64(&mut self) -> Option<i64> {
+        self.array().map(i64::from_be_bytes)
+    }
+
+    fn bytes(&mut self) -> Option<&'a [u8]> {
+        let length = usize::try_from(self.u32()?).ok()?;
+        let (bytes, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(bytes)
+    }
+}
+
+/// What was written as an option.
+fn there(bytes: &[u8]) -> Option<&[u8]> {
+    (!bytes.is_empty()).then_some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(name: &str) -> EnvironmentName {
+        name.parse().unwrap()
+    }
+
+    fn part() -> Part {
+        let log = LogId::from_bytes([7; 16]);
+        let entry =
+            ArchivedEntry { day: 19_000, time_us: 5, appended_us: 6, id: Some([1; 16]), leaf: vec![1; 58], sealed: Some(vec![2; 300]) };
+        let leaf_only = ArchivedEntry { id: None, sealed: None, ..entry.clone() };
+        let sections = vec![Section { log, is_platform: true, generation: 2, first: 10, repeated: false, entries: vec![entry, leaf_only] }];
+        let keys = vec![KeyCopy {
+            log,
+            day: 19_000,
+            epoch: "ab".repeat(16),
+            key_id: [3; 16],
+            first: 10,
+            wrapped: vec![9; 60],
+            superseded_at: Some(-1),
+        }];
+        Part { number: 12, put_us: 99, generations: vec![(log, 2)], sections, keys }
+    }
+
+    fn key(seed: u8) -> (SigningKey, VerifierKey) {
+        let key = SigningKey::from_seed(&[seed; 32]).unwrap();
+        let verifier = key.verifier("audit.tsujiban.dev/test".parse().unwrap());
+        (key, verifier)
+    }
+
+    #[test]
+    fn a_part_is_read_as_it_was_written() {
+        let (key, verifier) = key(1);
+        let bytes = part().encode(&key, &environment("test"));
+        assert_eq!(Part::open(&bytes, &verifier, &environment("test")), Ok(part()));
+        assert_eq!(part().sections[0].end(), 12);
+    }
+
+    #[test]
+    fn what_was_changed_or_is_somebody_elses_is_no_part() {
+        let ((signer, verifier), (_, other)) = (key(1), key(2));
+        let bytes = part().encode(&signer, &environment("test"));
+        assert_eq!(Part::open(&bytes, &other, &environment("test")), Err(PartError::Signature));
+        assert_eq!(Part::open(&bytes, &verifier, &environment("production")), Err(PartError::Signature));
+        for at in 0..bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 1;
+            assert!(Part::open(&flipped, &verifier, &environment("test")).is_err(), "byte {at}");
+            assert!(Part::open(&bytes[..at], &verifier, &environment("test")).is_err(), "cut at {at}");
+        }
+    }
+}

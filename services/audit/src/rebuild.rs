@@ -1,0 +1,300 @@
+//! Brings back from the archive what the root lists say and this database lacks: everything after a lost volume, the newest entries after an
+//! older one, and rows that are gone.
+//!
+//! Parts are signed by this service and hold what it had. Whether all of it together is the history, the lists say: nothing is written to
+//! before that was checked.
+
+mod mend;
+
+use futures::future::BoxFuture;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tsujiban_core::id::KeyId;
+use tsujiban_database::on;
+use tsujiban_history::{Day, LogId, TreeHead};
+use tsujiban_sealing::WrappedKey;
+
+use crate::archive::{Batch, KeyCopy, Part, Section, Span, lock_day};
+use crate::bodies;
+use crate::engine::{Adopted, Restored};
+use crate::error::{Error, Result};
+use crate::service::Audit;
+
+/// How many parts are fetched at the same time.
+const AT_ONCE: usize = 6;
+/// How many entries one transaction brings back.
+const PORTION: usize = 2048;
+/// How often it is said how far it has come.
+const PROGRESS: Duration = Duration::from_secs(10);
+/// How long entries of groups without a log wait until the operator has said which of the logs is the group's.
+const CLAIMS: SignedDuration = SignedDuration::from_mins(15);
+const CLAIMED_AT: &str = "logs are claimed until";
+
+/// What came back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rebuilt {
+    pub logs: u64,
+    pub entries: u64,
+    /// Entries whose leaf came back and whose body did not.
+    pub without_body: u64,
+    pub parts: u64,
+    pub damaged_parts: u64,
+}
+
+/// A log as far as it is here.
+struct Here {
+    number: i64,
+    end: u64,
+    /// Its head cannot be read, so nothing can be put behind it.
+    is_damaged: bool,
+}
+
+struct Rebuild<'a> {
+    audit: &'a Audit,
+    generations: HashMap<LogId, u32>,
+    here: HashMap<LogId, Here>,
+    /// Keys that were looked at.
+    keys: HashSet<(LogId, i64, String)>,
+    /// Whether sections were passed over since what stands before them was not there yet.
+    has_holes: bool,
+    done: Rebuilt,
+    told: std::time::Instant,
+}
+
+impl Audit {
+    /// Brings back what the lists name and is not here. Damaged parts are named, and passed over.
+    pub(crate) async fn rebuild(&self, wanted: &BTreeMap<LogId, TreeHead>) -> Result<Rebuilt> {
+        self.mend_heads().await?;
+        let mut lacking = false;
+        for (log, head) in wanted {
+            lacking |= self.lack(*log, *head).await?.is_some();
+        }
+        let mut done = Rebuilt::default();
+        if lacking {
+            done = self.rebuild_from_parts().await?;
+        }
+        self.mend_rows().await?;
+        Ok(done)
+    }
+
+    async fn rebuild_from_parts(&self) -> Result<Rebuilt> {
+        let parts = self.archive_parts().await?;
+        if parts.is_empty() {
+            return Ok(Rebuilt::default());
+        }
+        tracing::warn!(parts = parts.len(), "the history comes back from the archive in the bucket");
+        let mut rebuild = Rebuild {
+            audit: self,
+            generations: HashMap::new(),
+            here: HashMap::new(),
+            keys: HashSet::new(),
+            has_holes: false,
+            done: Rebuilt::default(),
+            told: std::time::Instant::now(),
+        };
+        for found in parts.iter().rev() {
+            if let Ok(part) = self.read_part(found).await? {
+                rebuild.generations = part.generations.into_iter().collect();
+                break;
+            }
+        }
+        loop {
+            let before = rebuild.done.entries;
+            (rebuild.has_holes, rebuild.done.parts, rebuild.done.damaged_parts) = (false, 0, 0);
+            for chunk in parts.chunks(AT_ONCE) {
+                let mut reading = Vec::new();
+                for found in chunk {
+                    reading.push(self.read_part(found));
+                }
+                for (found, part) in chunk.iter().zip(futures::future::join_all(reading).await) {
+                    rebuild.done.parts += 1;
+                    match part? {
+                        Ok(part) => rebuild.part(&found.name, part).await?,
+                        Err(why) => {
+                            rebuild.done.damaged_parts += 1;
+                            tracing::error!(part = found.name, why, "a part of the archive is damaged, and is passed over");
+                        }
+                    }
+                }
+                rebuild.tell(parts.len());
+            }
+            // what was put once more lies behind what follows it
+            if !rebuild.has_holes || rebuild.done.entries == before {
+                break;
+            }
+        }
+        for found in self.archived_keys().await? {
+            match self.read_part(&found).await? {
+                Ok(set) => rebuild.keys(set.keys).await?,
+                Err(why) => tracing::error!(set = found.name, why, "a set of day keys is damaged, and is passed over"),
+            }
+        }
+        let done = rebuild.done;
+        if done.logs > 0 {
+            self.hold_for_claims().await?;
+        }
+        tracing::warn!(
+            logs = done.logs,
+            entries = done.entries,
+            without_body = done.without_body,
+            parts = done.parts,
+            damaged = done.damaged_parts,
+            "the history was rebuilt from the archive"
+        );
+        Ok(done)
+    }
+
+    /// Logs came back whose groups are not known: entries of groups without a log wait for a while.
+    pub(crate) async fn hold_for_claims(&self) -> Result<()> {
+        let until = self.now().checked_add(CLAIMS).unwrap_or(Timestamp::MAX);
+        self.put_meta(CLAIMED_AT, until.to_string()).await?;
+        self.engine.hold_new_logs(until);
+        Ok(())
+    }
+
+    /// At start: logs that came back wait for the operator, also over a restart.
+    pub(crate) async fn recall_claims(&self) -> Result<()> {
+        if let Some(until) = self.meta(CLAIMED_AT).await?.and_then(|until| until.parse().ok()) {
+            self.engine.hold_new_logs(until);
+        }
+        Ok(())
+    }
+}
+
+impl Rebuild<'_> {
+    async fn part(&mut self, name: &str, part: Part) -> Result<()> {
+        let (number, put_us) = (part.number, part.put_us);
+        let mut spans = Vec::new();
+        for section in part.sections {
+            if self.generations.get(&section.log).copied().unwrap_or_default() == section.generation {
+                spans.extend(self.section(section).await?);
+            }
+        }
+        self.keys(part.keys).await?;
+        let batch = Batch { name: name.to_owned(), number, put_us, lock_day: lock_day(put_us), spans };
+        self.audit.record(&batch).await
+    }
+
+    /// Puts behind a log what is missing. Answers what the archive has of it, once it is here.
+    fn section(&mut self, section: Section) -> BoxFuture<'_, Result<Option<Span>>> {
+        Box::pin(async move {
+            let here = self.here(&section).await?;
+            let (number, end) = (here.number, here.end);
+            if here.is_damaged {
+                return Ok(None);
+            }
+            if section.first > end {
+                self.has_holes = true;
+                return Ok(None);
+            }
+            let (log, past, now) = (section.log, section.end(), self.audit.now());
+            let span = Span {
+                log: number,
+                generation: section.generation,
+                first: section.first,
+                past,
+                repeated: section.repeated,
+                replaces: None,
+            };
+            let skipped = usize::try_from(end - section.first).unwrap_or(usize::MAX);
+            let mut restored = Vec::new();
+            for (sequence, entry) in (end..).zip(section.entries.into_iter().skip(skipped)) {
+                if entry.leaf.is_empty() {
+                    // the database had lost it: another part may have it
+                    self.has_holes = true;
+                    break;
+                }
+                let is_expired = Day::from_number(entry.day).is_none_or(|day| day.is_expired(now));
+                let sealed = entry.sealed.filter(|_| !is_expired);
+                self.done.without_body += u64::from(sealed.is_none() && entry.id.is_some() && !is_expired);
+                restored.push(Restored {
+                    log: number,
+                    sequence,
+                    day: entry.day,
+                    time_us: entry.time_us,
+                    appended_us: entry.appended_us,
+                    id: entry.id,
+                    leaf: entry.leaf,
+                    sealed,
+                });
+            }
+            if !restored.is_empty() {
+                let engine = &self.audit.engine;
+                let portions = restored.chunks(PORTION).map(|portion| engine.restore(portion.to_vec()));
+                for done in futures::future::join_all(portions).await {
+                    self.done.entries += u64::try_from(done?).unwrap_or_default();
+                }
+                // another replica may have brought some of them back
+                let gone = || Error::Damaged(format!("log {log} is gone"));
+                let size = self.audit.log_by_number(number).await?.ok_or_else(gone)?.size();
+                self.here.insert(log, Here { number, end: size, is_damaged: false });
+            }
+            Ok(self.here.get(&log).is_some_and(|here| here.end >= past).then_some(span))
+        })
+    }
+
+    async fn here(&mut self, section: &Section) -> Result<&Here> {
+        let log = section.log;
+        if !self.here.contains_key(&log) {
+            let here = match self.audit.log_by_id(&log).await {
+                Ok(Some(log)) => Here { number: log.number, end: log.size(), is_damaged: false },
+                Ok(None) => {
+                    let number = self.audit.engine.adopt(Adopted { id: log, is_platform: section.is_platform }).await?;
+                    self.done.logs += 1;
+                    Here { number, end: 0, is_damaged: false }
+                }
+                Err(Error::Damaged(_)) => Here { number: 0, end: 0, is_damaged: true },
+                Err(error) => return Err(error),
+            };
+            self.here.insert(log, here);
+        }
+        self.here.get(&log).ok_or_else(|| Error::Damaged(format!("log {log} is gone")))
+    }
+
+    /// Takes the keys that an epoch key here opens. A day that has expired stays unreadable.
+    fn keys(&mut self, copies: Vec<KeyCopy>) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            const PUT: &str = "INSERT INTO day_keys (day, log, epoch, key_id, first, wrapped, superseded_at)
+             SELECT $1, number, $2, $3, $4, $5, $6 FROM logs WHERE log_id = $7 ON CONFLICT DO NOTHING";
+            let now = self.audit.now();
+            let mut taken = Vec::new();
+            for copy in copies {
+                let Some(day) = Day::from_number(copy.day).filter(|day| !day.is_expired(now)) else { continue };
+                let Ok(epoch) = copy.epoch.parse::<KeyId>() else { continue };
+                if !self.keys.insert((copy.log, copy.day, copy.epoch.clone())) {
+                    continue;
+                }
+                let wrapped = WrappedKey { epoch, bytes: copy.wrapped.clone() };
+                let id = KeyId::from_bytes(copy.key_id);
+                if self.audit.keyring.unwrap(&id, &bodies::subject(&copy.log, day), [&wrapped]).is_ok() {
+                    taken.push(copy);
+                }
+            }
+            tsujiban_database::transaction!(self.audit.database, tx => {
+                for copy in &taken {
+                    on!(tx.on(), c => sqlx::query(PUT)
+                        .bind(copy.day)
+                        .bind(copy.epoch.clone())
+                        .bind(copy.key_id.to_vec())
+                        .bind(copy.first.cast_signed())
+                        .bind(copy.wrapped.clone())
+                        .bind(copy.superseded_at)
+                        .bind(copy.log.as_bytes().to_vec())
+                        .execute(c)
+                        .await
+                        .map(drop))?;
+                }
+                Ok::<(), Error>(())
+            })
+        })
+    }
+
+    fn tell(&mut self, parts: usize) {
+        if self.told.elapsed() >= PROGRESS {
+            self.told = std::time::Instant::now();
+            tracing::info!(read = self.done.parts, parts, entries = self.done.entries, "the history comes back from the archive");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Heads and rows that are gone or do not fit, from what is still here and from the archive.
+
+use tsujiban_database::on;
+use tsujiban_history::merkle::{Range, leaf_hash};
+use tsujiban_history::{Day, Leaf};
+
+use crate::error::{Error, Result};
+use crate::reading::Log;
+use crate::service::Audit;
+
+const PORTION: i64 = 4096;
+
+impl Audit {
+    /// Computes the head of a log anew from its leaves where it is not there or is not theirs. Whether it is the right one, the lists say.
+    pub(super) async fn mend_heads(&self) -> Result<()> {
+        const ALL: &str = "SELECT number FROM logs ORDER BY number";
+        const PUT: &str = "INSERT INTO heads (log, size, peaks, day) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (log) DO UPDATE SET size = excluded.size, peaks = excluded.peaks, day = excluded.day";
+        let numbers: Vec<i64> = on!(self.database.reads(), p => sqlx::query_scalar(ALL).fetch_all(p).await)?;
+        let mut mended = 0;
+        for number in numbers {
+            let log = match self.log_by_number(number).await {
+                Ok(log) => log,
+                Err(Error::Damaged(_)) => None,
+                Err(error) => return Err(error),
+            };
+            if let Some(log) = &log
+                && self.inconsistency(log).await?.is_none()
+            {
+                continue;
+            }
+            let (edge, day) = self.edge_of_rows(number).await?;
+            // a head never goes back; what is missing of its rows is another matter
+            if log.is_some_and(|log| edge.end() < log.size() || edge == log.edge) {
+                continue;
+            }
+            let peaks: Vec<u8> = edge.hashes().flat_map(|hash| *hash.as_bytes()).collect();
+            on!(self.database.writes(), p => sqlx::query(PUT)
+                .bind(number).bind(edge.end().cast_signed()).bind(peaks.clone()).bind(day).execute(p).await.map(drop))?;
+            tracing::warn!(log = number, size = edge.end(), "the head of a log was computed anew from its entries");
+            mended += 1;
+        }
+        if mended > 0 {
+            self.engine.forget().await?;
+        }
+        Ok(())
+    }
+
+    /// The tree of a log's rows up to the first that is missing or not the one of its place, and the day of the last.
+    async fn edge_of_rows(&self, number: i64) -> Result<(Range, i64)> {
+        const OF: &str = "SELECT sequence, leaf, day FROM entries WHERE log = $1 AND sequence >= $2 ORDER BY sequence LIMIT $3";
+        let (mut edge, mut newest) = (Range::empty(0), Day::of(jiff::Timestamp::UNIX_EPOCH).number());
+        loop {
+            let rows: Vec<(i64, Vec<u8>, i64)> = on!(self.database.reads(), p => sqlx::query_as(OF)
+                .bind(number).bind(edge.end().cast_signed()).bind(PORTION).fetch_all(p).await)?;
+            if rows.is_empty() {
+                return Ok((edge, newest));
+            }
+            for (sequence, leaf, day) in rows {
+                if sequence.cast_unsigned() != edge.end() || Leaf::parse(&leaf).ok().is_none_or(|leaf| leaf.sequence != edge.end()) {
+                    return Ok((edge, newest));
+                }
+                edge.append_hash(leaf_hash(&leaf), |_, _| ()).map_err(|error| Error::Damaged(error.to_string()))?;
+                newest = newest.max(day);
+            }
+        }
+    }
+
+    /// Puts back rows that are gone. Rows that are there and wrong are not touched.
+    pub(super) async fn mend_rows(&self) -> Result<()> {
+        const COUNT: &str = "SELECT COUNT(*) FROM entries WHERE log = $1";
+        for log in self.all_logs().await? {
+            let rows: i64 = on!(self.database.reads(), p => sqlx::query_scalar(COUNT).bind(log.number).fetch_one(p).await)?;
+            if rows.cast_unsigned() < log.size() {
+                self.mend_rows_of(&log).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn mend_rows_of(&self, log: &Log) -> Result<()> {
+        const ROWS: &str = "SELECT sequence FROM entries WHERE log = $1 AND sequence >= $2 ORDER BY sequence LIMIT $3";
+        let (mut next, mut missing) = (0_u64, Vec::new());
+        while next < log.size() {
+            let rows: Vec<i64> = on!(self.database.reads(), p => sqlx::query_scalar(ROWS)
+                .bind(log.number).bind(next.cast_signed()).bind(PORTION).fetch_all(p).await)?;
+            let is_last = rows.is_empty();
+            for sequence in rows.into_iter().map(i64::cast_unsigned) {
+                missing.extend(next..sequence);
+                next = sequence.saturating_add(1);
+            }
+            if is_last {
+                missing.extend(next..log.size());
+                next = log.size();
+            }
+        }
+        self.put_rows_back(log, &missing).await
+    }
+
+    async fn put_rows_back(&self, log: &Log, missing: &[u64]) -> Result<()> {
+        const PUT: &str = "INSERT INTO entries (log, sequence, day, time_us, appended_us, segment, id, leaf, sealed)
+             VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8) ON CONFLICT DO NOTHING";
+        let (now, mut back) = (self.now(), 0_u64);
+        let mut wanted: std::collections::BTreeSet<u64> = missing.iter().copied().collect();
+        for found in self.archive_parts().await?.into_iter().rev() {
+            if wanted.is_empty() {
+                break;
+            }
+            let Ok(part) = self.read_part(&found).await? else { continue };
+            for section in part.sections {
+                if section.log != log.id {
+                    continue;
+                }
+                for (sequence, entry) in (section.first..).zip(section.entries) {
+                    if entry.leaf.is_empty() || !wanted.remove(&sequence) {
+                        continue;
+                    }
+                    let sealed = entry.sealed.filter(|_| Day::from_number(entry.day).is_some_and(|day| !day.is_expired(now)));
+                    on!(self.database.writes(), p => sqlx::query(PUT)
+                        .bind(log.number)
+                        .bind(sequence.cast_signed())
+                        .bind(entry.day)
+                        .bind(entry.time_us)
+                        .bind(entry.appended_us)
+                        .bind(entry.id.map(|id| id.to_vec()))
+                        .bind(entry.leaf.clone())
+                        .bind(sealed.clone())
+                        .execute(p)
+                        .await
+                        .map(drop))?;
+                    back += 1;
+                }
+            }
+        }
+        if back > 0 {
+            tracing::warn!(log = %log.id, rows = back, left = wanted.len(), "rows of the history that were gone came back from the archive");
+        }
+        Ok(())
+    }
+}

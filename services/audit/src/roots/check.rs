@@ -1,0 +1,225 @@
+//! Whether the database holds together: heads with tiles, tiles with leaves. Cheap for every log at start, and as a whole before a read-only
+//! history goes on.
+
+use std::ops::Range as Span;
+
+use tsujiban_database::on;
+use tsujiban_history::Leaf;
+use tsujiban_history::leaf::Content;
+use tsujiban_history::merkle::{Hash, Node, Range, leaf_hash};
+use tsujiban_history::tile::{HEIGHT, WIDTH};
+
+use super::Listing;
+use crate::error::{Error, Result};
+use crate::reading::Log;
+use crate::service::Audit;
+
+/// A whole check that found damaged rows is not begun anew before this time has passed.
+const AGAIN_AFTER: jiff::SignedDuration = jiff::SignedDuration::from_mins(10);
+/// How many entries are read at once: whole tiles.
+const PORTION: u32 = 4096;
+
+impl Audit {
+    /// The first log whose head is not that of its tiles, or which has fewer or more rows than its head says. Reads as much of each log as
+    /// one proof does.
+    pub(super) async fn inconsistent_log(&self) -> Result<Option<String>> {
+        const ALL: &str = "SELECT number FROM logs ORDER BY number";
+        let numbers: Vec<i64> = on!(self.database.reads(), p => sqlx::query_scalar(ALL).fetch_all(p).await)?;
+        for number in numbers {
+            let log = match self.log_by_number(number).await {
+                Ok(Some(log)) => log,
+                Ok(None) => return Ok(Some(format!("log {number} has no head"))),
+                Err(Error::Damaged(what)) => return Ok(Some(what)),
+                Err(error) => return Err(error),
+            };
+            if let Some(fault) = self.inconsistency(&log).await? {
+                return Ok(Some(fault));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a log has the head of its tiles, and as many rows as its head says, in words.
+    pub(crate) async fn inconsistency(&self, log: &Log) -> Result<Option<String>> {
+        // in one statement: others may append meanwhile
+        const NEWEST: &str = "SELECT h.size, (SELECT MAX(e.sequence) FROM entries e WHERE e.log = h.log) FROM heads h WHERE h.log = $1";
+        let (size, newest): (i64, Option<i64>) =
+            on!(self.database.reads(), p => sqlx::query_as(NEWEST).bind(log.number).fetch_one(p).await)?;
+        let rows = newest.map_or(0, |newest| newest.cast_unsigned().saturating_add(1));
+        let declared = self.declared_damage(log).await?;
+        if rows != size.cast_unsigned() && !declared.iter().any(|span| span.end >= rows) {
+            return Ok(Some(format!("log {} has {} entries by its head, and {rows} by its rows", log.id, log.size())));
+        }
+        match self.root_from_tiles(log).await {
+            Ok(root) if root == log.head().root => Ok(None),
+            Ok(_) | Err(Error::Damaged(_)) if !declared.is_empty() => Ok(None),
+            Ok(_) => Ok(Some(format!("the head of log {} is not that of its entries", log.id))),
+            Err(Error::Damaged(what)) => Ok(Some(what)),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn root_from_tiles(&self, log: &Log) -> Result<Hash> {
+        let hashes = self.hashes(log, &Node::cover(0, log.size()), log.size()).await?;
+        let edge = Range::from_hashes(0, log.size(), &hashes).map_err(|error| Error::Damaged(error.to_string()))?;
+        Ok(edge.root().unwrap_or(Hash::EMPTY))
+    }
+
+    /// Reads every leaf and every node of every log. Answers in words what is damaged and was not declared.
+    pub(super) async fn damage(&self, listing: &mut Listing) -> Result<Option<String>> {
+        let now = self.now();
+        if listing.damaged_at.is_some_and(|at| now.duration_since(at) < AGAIN_AFTER) {
+            return Ok(Some("rows of the history are damaged, and were not healed".to_owned()));
+        }
+        for log in self.all_logs().await? {
+            let declared = self.declared_damage(&log).await?;
+            let damaged = self.damaged_spans(&log).await?;
+            let is_declared = |span: &Span<u64>| declared.iter().any(|known| known.start <= span.start && span.end <= known.end);
+            if let Some(span) = damaged.into_iter().find(|span| !is_declared(span)) {
+                listing.damaged_at = Some(now);
+                return Ok(Some(format!("log {} is damaged from entry {} to {}", log.id, span.start, span.end.saturating_sub(1))));
+            }
+        }
+        listing.damaged_at = None;
+        Ok(None)
+    }
+
+    pub(crate) async fn all_logs(&self) -> Result<Vec<Log>> {
+        const ALL: &str = "SELECT number FROM logs ORDER BY number";
+        let numbers: Vec<i64> = on!(self.database.reads(), p => sqlx::query_scalar(ALL).fetch_all(p).await)?;
+        let mut logs = Vec::with_capacity(numbers.len());
+        for number in numbers {
+            logs.push(self.log_by_number(number).await?.ok_or_else(|| Error::Damaged(format!("log {number} has no head")))?);
+        }
+        Ok(logs)
+    }
+
+    /// The damaged entries that a signed gap of the log names.
+    pub(crate) async fn declared_damage(&self, log: &Log) -> Result<Vec<Span<u64>>> {
+        const OF: &str = "SELECT sequence, leaf FROM entries WHERE log = $1 AND id IS NULL ORDER BY sequence";
+        let rows: Vec<(i64, Vec<u8>)> = on!(self.database.reads(), p => sqlx::query_as(OF).bind(log.number).fetch_all(p).await)?;
+        let (origin, mut declared) = (self.origin(log.id), Vec::new());
+        let key = self.verifier().for_origin(&origin.to_string()).map_err(|error| Error::Damaged(error.to_string()))?;
+        for (sequence, leaf) in rows {
+            if let Ok(Leaf { content: Content::Gap(gap), .. }) = Leaf::parse(&leaf)
+                && gap.verify(&key, &origin, sequence.cast_unsigned()).is_ok()
+            {
+                declared.extend(gap.unsigned.damaged.iter().map(|span| span.from..span.to));
+            }
+        }
+        Ok(declared)
+    }
+
+    /// The spans of a log that do not lead to its head, as whole tiles: a tile that is whole is held to its stored hash, the last one to the
+    /// head. The whole log when its tiles do not lead to its head.
+    pub(super) async fn damaged_spans(&self, log: &Log) -> Result<Vec<Span<u64>>> {
+        let width = u64::from(WIDTH);
+        let (mut edge, mut damaged, mut upper) = (Range::empty(0), Vec::<Span<u64>>::new(), Vec::new());
+        while edge.end() < log.size() {
+            let from = edge.end();
+            let past = from.saturating_add(u64::from(PORTION)).min(log.size());
+            let leaves = self.leaf_rows(log.number, from, past).await?;
+            let stored = self.stored_nodes(log.number, 1, from / width, past / width).await?;
+            let (mut first, mut rest) = (from, leaves.as_slice());
+            while first < past {
+                let end = first.saturating_add(width).min(log.size());
+                let (here, after) = rest.split_at(rest.partition_point(|(sequence, _)| *sequence < end));
+                rest = after;
+                let computed = tile_of(first, end, here);
+                let stored = stored.iter().find(|(number, _)| *number == first / width).map(|(_, hash)| *hash);
+                let is_whole = end - first == width;
+                let tile = match (computed, stored) {
+                    (Some(tile), Some(hash)) if tile.hashes().eq([hash]) => tile,
+                    // the last tile is held to the head below
+                    (Some(tile), None) if !is_whole => tile,
+                    (computed, stored) => {
+                        damaged.push(first..end);
+                        match (stored.and_then(|hash| Range::from_hashes(first, end, &[hash]).ok()), computed) {
+                            (Some(tile), _) | (None, Some(tile)) => tile,
+                            (None, None) => return Ok(merged(damaged, first..log.size())),
+                        }
+                    }
+                };
+                let completed = |node: Node, hash: Hash| {
+                    if node.level > HEIGHT && node.level.is_multiple_of(HEIGHT) {
+                        upper.push((node, hash));
+                    }
+                };
+                edge.join_telling(&tile, completed).map_err(|error| Error::Damaged(error.to_string()))?;
+                first = end;
+            }
+            for (node, hash) in upper.drain(..) {
+                let (level, number) = (node.level / HEIGHT, node.index);
+                if self.stored_nodes(log.number, level, number, number.saturating_add(1)).await?.first().is_none_or(|(_, at)| *at != hash)
+                    && let (Some(begin), Some(end)) = (node.begin(), node.end())
+                {
+                    damaged.push(begin..end);
+                }
+            }
+        }
+        if edge.root() == log.edge.root() || log.size() == 0 {
+            return Ok(damaged);
+        }
+        let last = log.size() - log.size() % width;
+        // only the last tile can be other than the head without a stored hash that says so
+        Ok(if last < log.size() { merged(damaged, last..log.size()) } else { merged(damaged, 0..log.size()) })
+    }
+
+    async fn leaf_rows(&self, log: i64, from: u64, past: u64) -> Result<Vec<(u64, Vec<u8>)>> {
+        const OF: &str = "SELECT sequence, leaf FROM entries WHERE log = $1 AND sequence >= $2 AND sequence < $3 ORDER BY sequence";
+        let rows: Vec<(i64, Vec<u8>)> = on!(self.database.reads(), p => sqlx::query_as(OF)
+            .bind(log).bind(from.cast_signed()).bind(past.cast_signed()).fetch_all(p).await)?;
+        Ok(rows.into_iter().map(|(sequence, leaf)| (sequence.cast_unsigned(), leaf)).collect())
+    }
+
+    async fn stored_nodes(&self, log: i64, level: u8, from: u64, past: u64) -> Result<Vec<(u64, Hash)>> {
+        const OF: &str = "SELECT number, hash FROM nodes WHERE log = $1 AND level = $2 AND number >= $3 AND number < $4 ORDER BY number";
+        let rows: Vec<(i64, Vec<u8>)> = on!(self.database.reads(), p => sqlx::query_as(OF)
+            .bind(log).bind(i64::from(level)).bind(from.cast_signed()).bind(past.cast_signed()).fetch_all(p).await)?;
+        Ok(rows.into_iter().filter_map(|(number, hash)| Some((number.cast_unsigned(), Hash::from_bytes(hash.try_into().ok()?)))).collect())
+    }
+}
+
+/// The tree of a tile; `None` when a leaf is not there, or is not the one of its place.
+fn tile_of(first: u64, end: u64, leaves: &[(u64, Vec<u8>)]) -> Option<Range> {
+    let mut tile = Range::empty(first);
+    for (sequence, leaf) in leaves {
+        if *sequence != tile.end() || Leaf::parse(leaf).ok()?.sequence != *sequence {
+            return None;
+        }
+        tile.append_hash(leaf_hash(leaf), |_, _| ()).ok()?;
+    }
+    (tile.end() == end).then_some(tile)
+}
+
+/// The spans in order, with another one that may hold some of them.
+fn merged(mut spans: Vec<Span<u64>>, last: Span<u64>) -> Vec<Span<u64>> {
+    spans.retain(|span| span.start < last.start || span.end > last.end);
+    spans.push(last);
+    spans
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tile_needs_every_leaf_in_its_place() {
+        let leaf = |sequence| {
+            let commitment = tsujiban_history::leaf::Commitment::from_bytes([1; 32]);
+            (sequence, Leaf::entry(sequence, tsujiban_history::DayKeyId::from_bytes([2; 16]), commitment).encode())
+        };
+        let leaves: Vec<_> = (256..260).map(leaf).collect();
+        assert_eq!(tile_of(256, 260, &leaves).unwrap().end(), 260);
+        assert_eq!(tile_of(256, 261, &leaves), None, "one is missing at the end");
+        assert_eq!(tile_of(256, 259, &[&leaves[..1], &leaves[2..]].concat()), None, "one is missing in the middle");
+        let swapped = [(256, leaves[1].1.clone()), (257, leaves[0].1.clone())];
+        assert_eq!(tile_of(256, 258, &swapped), None, "two are swapped");
+    }
+
+    #[test]
+    fn spans_are_named_once() {
+        assert_eq!(merged(vec![0..256, 512..768], 512..800), [0..256, 512..800]);
+        assert_eq!(merged(vec![0..256], 0..256), [0..256]);
+    }
+}

@@ -1,0 +1,51 @@
+//! How far a log is covered by a root list in the bucket. Nothing is signed for auditors beyond it: what is not listed may be lost with the
+//! volume, and whoever held a checkpoint of it would call the history that goes on tampered with.
+
+use tsujiban_core::error::chain;
+use tsujiban_database::on;
+use tsujiban_history::merkle::{Node, Range};
+
+use crate::engine::Standing;
+use crate::error::{Error, Result};
+use crate::reading::Log;
+use crate::service::Audit;
+
+impl Audit {
+    /// The log as far as it is covered. Puts a list first when there is more; when that cannot be done, as far as the newest list goes.
+    pub async fn covered(&self, log: &Log) -> Result<Log> {
+        if self.listed_size(log).await? < log.size()
+            && self.engine.standing() == Standing::Sound
+            && let Err(error) = self.cover(log).await
+        {
+            tracing::warn!(error = chain(&error), "no root list can be put; what is answered ends with the newest one");
+        }
+        self.listed(log).await
+    }
+
+    /// The log as far as the newest list that names it goes.
+    pub async fn listed(&self, log: &Log) -> Result<Log> {
+        let size = self.listed_size(log).await?.min(log.size());
+        let hashes = self.hashes(log, &Node::cover(0, size), size).await?;
+        let edge = Range::from_hashes(0, size, &hashes).map_err(|error| Error::Damaged(format!("log {}: {error}", log.id)))?;
+        Ok(Log { edge, ..log.clone() })
+    }
+
+    async fn cover(&self, log: &Log) -> Result<()> {
+        let mut listing = self.listing.lock().await;
+        // several callers that wait need one list
+        if self.listed_size(log).await? >= log.size() {
+            return Ok(());
+        }
+        self.compare(&mut listing).await?;
+        if self.engine.standing() == Standing::Sound {
+            self.publish(&mut listing).await?;
+        }
+        Ok(())
+    }
+
+    async fn listed_size(&self, log: &Log) -> Result<u64> {
+        const LISTED: &str = "SELECT size FROM listed WHERE log = $1";
+        let size: Option<i64> = on!(self.database.reads(), p => sqlx::query_scalar(LISTED).bind(log.number).fetch_optional(p).await)?;
+        Ok(size.map_or(0, i64::cast_unsigned))
+    }
+}

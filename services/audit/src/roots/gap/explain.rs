@@ -1,0 +1,86 @@
+//! What was declared and found, as entries of the history.
+
+use std::collections::BTreeMap;
+
+use tsujiban_history::leaf::{ListLoss, LostLists};
+use tsujiban_history::operation::{Access, Actor, ActorKind, Outcome, Phase as Stage};
+use tsujiban_history::{EntryId, JstTime, Operation};
+use tsujiban_sealing::Random as _;
+
+use crate::engine::{Addition, Phase};
+use crate::error::{Error, Result};
+use crate::owner::Owner;
+use crate::reading::Log;
+use crate::service::Audit;
+
+impl Audit {
+    /// The reason of a gap, in the entry that follows it. Logs whose group is not known yet are named in the platform's.
+    pub(super) async fn explain(&self, logs: &[Log], lists: &[LostLists], reason: &str, by: &str) -> Result<()> {
+        let mut owners: Vec<Owner> = logs.iter().filter_map(|log| Owner::parse(&log.owner).ok()).collect();
+        let unclaimed: Vec<String> = logs.iter().filter(|log| Owner::parse(&log.owner).is_err()).map(|log| log.id.to_string()).collect();
+        if owners.is_empty() || !unclaimed.is_empty() || !lists.is_empty() {
+            owners.push(Owner::Platform);
+        }
+        owners.sort();
+        owners.dedup();
+        let actor = Actor { kind: ActorKind::Staff, id: by.to_owned() };
+        let mut additions = Vec::new();
+        for owner in owners {
+            let mut detail = BTreeMap::from([("reason".to_owned(), reason.to_owned())]);
+            if owner == Owner::Platform && !unclaimed.is_empty() {
+                detail.insert("logs".to_owned(), unclaimed.iter().take(100).cloned().collect::<Vec<_>>().join(" "));
+            }
+            if owner == Owner::Platform && !lists.is_empty() {
+                detail.insert("lists".to_owned(), lists.iter().map(shown).collect::<Vec<_>>().join(", "));
+            }
+            additions.push(self.observation("DeclareGap", owner, actor.clone(), detail)?);
+        }
+        additions.extend(self.take_held());
+        self.engine.append(additions).await?;
+        Ok(())
+    }
+
+    /// That acknowledged entries newer than the newest list were not there at start. Callers have kept them, and send them again.
+    pub(in crate::roots) async fn tell_of_lost_tail(&self, was: &str) -> Result<()> {
+        let actor = Actor { kind: ActorKind::Workload, id: "audit".to_owned() };
+        let detail = BTreeMap::from([("found".to_owned(), was.to_owned())]);
+        let observed = self.observation("Start", Owner::Platform, actor, detail)?;
+        self.engine.append(vec![observed]).await?;
+        Ok(())
+    }
+
+    fn observation(&self, method: &str, owner: Owner, actor: Actor, detail: BTreeMap<String, String>) -> Result<Addition> {
+        let mut id = [0; 16];
+        self.random.fill(&mut id)?;
+        let operation = Operation {
+            id: EntryId::from_bytes(id),
+            phase: Stage::Observed,
+            time: JstTime::new(self.now()),
+            actor,
+            from: String::new(),
+            service: "tsujiban.audit.v1.AuditService".to_owned(),
+            method: method.to_owned(),
+            function: "history".to_owned(),
+            operation: Access::Administer,
+            target: owner.as_str().to_owned(),
+            result: Outcome::Allowed,
+            code: "OK".to_owned(),
+            reason: String::new(),
+            duration_us: 0,
+            request_id: String::new(),
+            trace_id: String::new(),
+            detail,
+        };
+        let body = operation.encode().map_err(|error| Error::invalid(error.to_string()))?;
+        Ok(Addition { owner, id, operation: id, phase: Phase::Observed, time: self.now(), body })
+    }
+}
+
+fn shown(lists: &LostLists) -> String {
+    let was = match lists.was {
+        ListLoss::Missing => "missing",
+        ListLoss::Damaged => "damaged",
+        ListLoss::Foreign => "foreign",
+    };
+    if lists.first == lists.last { format!("{} {was}", lists.first) } else { format!("{}-{} {was}", lists.first, lists.last) }
+}

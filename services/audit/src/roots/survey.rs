@@ -1,0 +1,256 @@
+//! What lies in the bucket under `roots/`: the lists since the newest full one, and what is no list of ours.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use tsujiban_core::error::chain;
+use tsujiban_database::on;
+use tsujiban_history::leaf::{ListLoss, LostLists};
+use tsujiban_history::roots::{Chain, RootList, Scope, Skipped};
+use tsujiban_history::{LogId, TreeHead};
+use tsujiban_objects::{Cursor, StoreError, Version};
+
+use super::{Known, PREFIX};
+use crate::error::Result;
+use crate::service::Audit;
+
+/// How many lists are looked at for the newest full one, which is put every day.
+const MOST: usize = 16_384;
+const AT_ONCE: usize = 16;
+
+/// A list as it lies in the bucket.
+#[derive(Debug, Clone)]
+pub(super) struct Lying {
+    pub number: u64,
+    pub key: String,
+    /// The first version: what came after it is not ours. `None` where there are only delete markers.
+    pub version: Option<Version>,
+    /// How many versions and delete markers there are.
+    pub objects: usize,
+}
+
+/// What the lists say.
+#[derive(Debug, Default)]
+pub(crate) struct Survey {
+    /// The newest full list and those after it, in their order.
+    pub lists: Vec<RootList>,
+    /// What stands in the place of lists.
+    pub lost: BTreeMap<u64, ListLoss>,
+    /// What is wrong, in words.
+    pub fault: Option<String>,
+}
+
+impl Survey {
+    /// The heads of every log, the newest first.
+    pub fn heads(&self) -> BTreeMap<LogId, Vec<TreeHead>> {
+        let mut heads = BTreeMap::<LogId, Vec<TreeHead>>::new();
+        for list in self.lists.iter().rev() {
+            for (log, head) in &list.roots {
+                heads.entry(*log).or_default().push(*head);
+            }
+        }
+        heads
+    }
+
+    /// The numbers that the newest full list skips, and those of what is no list.
+    pub fn skipped(&self) -> Skipped {
+        let mut skipped = self.lists.first().map(|list| list.skipped.clone()).unwrap_or_default();
+        self.lost.keys().for_each(|number| skipped.insert(*number));
+        skipped
+    }
+
+    /// What stands in the place of lists, as a gap names it.
+    pub fn lost_lists(&self) -> Vec<LostLists> {
+        let mut ranges: Vec<LostLists> = Vec::new();
+        for (number, was) in &self.lost {
+            match ranges.last_mut().filter(|range| range.was == *was && range.last.checked_add(1) == Some(*number)) {
+                Some(range) => range.last = *number,
+                None => ranges.push(LostLists { first: *number, last: *number, was: *was }),
+            }
+        }
+        ranges
+    }
+}
+
+/// What was read of one number.
+type Opened = (u64, Result<RootList, ListLoss>);
+
+/// From what lies there and what this database knows to what the lists say. `opened` begins with the newest full list, in order.
+fn judge(opened: Vec<Opened>, known: Option<&Known>) -> Survey {
+    let mut survey = Survey::default();
+    let mut chain = Chain::new();
+    let newest_good = opened.iter().rev().find_map(|(number, list)| list.is_ok().then_some(*number));
+    for (number, list) in opened {
+        match list {
+            Ok(list) => {
+                if let Some(from) = chain.next() {
+                    let known_to = known.map_or(number, |known| known.number.max(number));
+                    missing(&mut survey, &chain, from..number.min(known_to));
+                }
+                if known.is_some_and(|known| known.number == number && known.hash != list.digest()) {
+                    survey.fault.get_or_insert(format!("root list {number} in the bucket is another one than this database knows"));
+                }
+                let followed = chain.follow(&list);
+                survey.lost.retain(|lost, _| !list.skipped.contains(*lost));
+                if let (Err(broken), true) = (followed, survey.lost.is_empty()) {
+                    survey.fault.get_or_insert(broken.to_string());
+                }
+                survey.lists.push(list);
+            }
+            Err(loss) => {
+                if !chain.skips(number) {
+                    // what this service put, or what stands before one that it put, was a list once
+                    let was_ours = known.is_some_and(|known| number <= known.number) || newest_good.is_some_and(|good| number < good);
+                    let was = if loss == ListLoss::Damaged && !was_ours { ListLoss::Foreign } else { loss };
+                    survey.lost.insert(number, was);
+                }
+            }
+        }
+    }
+    // lists that this database knows, and that are not there
+    if let Some(known) = known {
+        let from = chain.next().unwrap_or(known.number);
+        missing(&mut survey, &chain, from..known.number.saturating_add(1));
+    }
+    if survey.lists.first().is_some_and(|list| list.scope != Scope::Full) {
+        survey.fault.get_or_insert("no root list in the bucket names all logs".to_owned());
+    }
+    if let Some((number, was)) = survey.lost.iter().next_back() {
+        let what = match was {
+            ListLoss::Missing => "is not in the bucket",
+            ListLoss::Damaged => "is damaged in the bucket",
+            ListLoss::Foreign => "was not signed by this service",
+        };
+        survey.fault.get_or_insert(format!("root list {number} {what}"));
+    }
+    survey
+}
+
+fn missing(survey: &mut Survey, chain: &Chain, numbers: std::ops::Range<u64>) {
+    for number in numbers.take(MOST) {
+        if !chain.skips(number) {
+            survey.lost.entry(number).or_insert(ListLoss::Missing);
+        }
+    }
+}
+
+impl Audit {
+    /// Reads the lists since the newest full one. Damaged ones are named, and stop nothing.
+    pub(crate) async fn survey(&self) -> Result<Survey> {
+        const FULL: &str = "SELECT MAX(number) FROM root_lists WHERE is_full";
+        let known = self.known().await?;
+        let full: Option<i64> = on!(self.database.reads(), p => sqlx::query_scalar(FULL).fetch_one(p).await)?;
+        let opened = match full.map(i64::cast_unsigned) {
+            Some(full) => match self.since_full(full.saturating_sub(1)).await? {
+                Some(opened) => opened,
+                // the newest full list that is known here is not there: an older one may be
+                None => self.since_full(0).await?.unwrap_or_default(),
+            },
+            None => self.since_full(0).await?.unwrap_or_default(),
+        };
+        let mut survey = judge(opened, known.as_ref());
+        let first = survey.lists.first().map(|list| list.number);
+        if let (Some(known), Some(first)) = (known, first)
+            && known.number < first
+        {
+            let list = self.fetch(&RootList::object_name(known.number), None).await?;
+            if list.is_ok_and(|list| list.digest() != known.hash) {
+                let number = known.number;
+                let text = format!("root list {number} in the bucket is another one than this database knows, and they go on to {first}");
+                survey.fault.get_or_insert(text);
+            }
+        }
+        Ok(survey)
+    }
+
+    /// The lists after a number, from the newest full one on; `None` when none of them is full and there may be older ones.
+    async fn since_full(&self, after: u64) -> Result<Option<Vec<Opened>>> {
+        let lying = Vec::from(self.lying_after(after).await?);
+        let mut opened: Vec<Opened> = Vec::new();
+        let mut has_full = false;
+        for chunk in lying.rchunks(AT_ONCE) {
+            let mut reading = Vec::new();
+            for lying in chunk {
+                reading.push(self.open_lying(lying));
+            }
+            for read in futures::future::join_all(reading).await.into_iter().rev() {
+                let read = read?;
+                has_full = read.1.as_ref().is_ok_and(|list| list.scope == Scope::Full);
+                opened.push(read);
+                if has_full {
+                    break;
+                }
+            }
+            if has_full {
+                break;
+            }
+        }
+        opened.reverse();
+        Ok((has_full || after == 0).then_some(opened))
+    }
+
+    async fn open_lying(&self, lying: &Lying) -> Result<Opened> {
+        let list = match self.fetch(&lying.key, lying.version.as_ref()).await? {
+            Ok(list) if list.number == lying.number => Ok(list),
+            Ok(_) => Err(ListLoss::Damaged),
+            Err(lost) => Err(lost.was),
+        };
+        Ok((lying.number, list))
+    }
+
+    /// The lists in the bucket after one, in their order: the newest of them when there are very many.
+    pub(super) async fn lying_after(&self, number: u64) -> Result<VecDeque<Lying>> {
+        let mut from = (number > 0).then(|| Cursor { key: RootList::object_name(number), version: None });
+        let mut lists: VecDeque<Lying> = VecDeque::new();
+        loop {
+            let page = self.store.list(PREFIX, from).await?;
+            for entry in page.entries {
+                let Some(found) = entry.key.strip_prefix(PREFIX).and_then(|digits| digits.parse().ok()) else { continue };
+                if found <= number || RootList::object_name(found) != entry.key {
+                    continue;
+                }
+                if lists.back().is_none_or(|last| last.number != found) {
+                    if lists.len() == MOST {
+                        lists.pop_front();
+                    }
+                    lists.push_back(Lying { number: found, key: entry.key.clone(), version: None, objects: 0 });
+                }
+                let Some(lying) = lists.back_mut() else { continue };
+                lying.objects += 1;
+                if !entry.delete_marker {
+                    // versions of one object come from new to old
+                    lying.version = Some(entry.version);
+                }
+            }
+            from = page.next;
+            if from.is_none() {
+                return Ok(lists);
+            }
+        }
+    }
+
+    /// A list from the bucket; what became of it when it is not one of ours. Of an object without a version that is named, the first one.
+    pub(super) async fn fetch(&self, key: &str, version: Option<&Version>) -> Result<Result<RootList, Lost>> {
+        let bytes = match self.store.get(key, version).await {
+            Ok(bytes) => bytes,
+            Err(StoreError::NotFound { .. }) => {
+                return Ok(Err(Lost { was: ListLoss::Missing, why: format!("{key} is not in the bucket") }));
+            }
+            Err(error @ StoreError::Unreachable { .. }) => return Err(error.into()),
+            // whatever else the storage says, the list cannot be read
+            Err(error) => return Ok(Err(Lost { was: ListLoss::Damaged, why: chain(&error) })),
+        };
+        let opened = RootList::open(&bytes, self.verifier(), &self.environment);
+        Ok(opened
+            .map_err(|error| Lost { was: ListLoss::Damaged, why: format!("{key} is not what this service signed ({})", chain(&error)) }))
+    }
+}
+
+/// What became of a list.
+#[derive(Debug, Clone)]
+pub(super) struct Lost {
+    pub was: ListLoss,
+    pub why: String,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+//! The signing key in the bucket: sealed under the master key, locked, and put once more before the lock ends. Who has bucket and master key
+//! could sign; lists that are locked and checkpoints that are kept elsewhere still show what was signed before.
+
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use tsujiban_core::error::chain;
+use tsujiban_history::RootList;
+use tsujiban_objects::{LockUntil, StoreError, Version};
+use tsujiban_sealing::Context;
+use zeroize::Zeroizing;
+
+use super::choice::Signer;
+use super::{Places, Seed, key_of, verifier};
+use crate::error::{Error, Result};
+use crate::roots;
+
+const PREFIX: &str = "signing-key/";
+const LOCKED: SignedDuration = SignedDuration::from_hours(24 * 400);
+/// So long before the lock ends the key is put once more.
+const AGAIN_BEFORE: SignedDuration = SignedDuration::from_hours(24 * 60);
+/// How many of the newest lists are asked whose signature they carry.
+const ASKED: usize = 256;
+const CLASS: &str = "history signing key in the bucket";
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sealed {
+    master: String,
+    /// Hexadecimal digits.
+    sealed: String,
+}
+
+/// The copies in the bucket, the newest first.
+pub(super) struct Copies(Vec<Copy>);
+
+struct Copy {
+    number: u64,
+    /// `None` when it does not open under this master key.
+    seed: Option<Seed>,
+    locked_until: Option<Timestamp>,
+}
+
+fn name(number: u64) -> String {
+    format!("{PREFIX}{number:012}")
+}
+
+impl Copies {
+    pub async fn read(places: Places<'_>) -> Result<Self> {
+        let mut found: Vec<(u64, String, Version)> = Vec::new();
+        for entry in tsujiban_objects::list_all(&**places.store, PREFIX).await?.into_iter().filter(|entry| !entry.delete_marker) {
+            let Some(number) = entry.key.strip_prefix(PREFIX).and_then(|digits| digits.parse().ok()) else { continue };
+            // the first version: what came after it is not ours
+            found.retain(|(other, ..)| *other != number);
+            found.push((number, entry.key, entry.version));
+        }
+        found.sort_unstable_by_key(|(number, ..)| std::cmp::Reverse(*number));
+        let mut copies = Vec::new();
+        for (number, key, version) in found {
+            let head = places.store.head(&key, Some(&version)).await?;
+            let seed = match places.store.get(&key, Some(&version)).await {
+                Ok(bytes) => opened(places, number, &bytes),
+                Err(error @ StoreError::Unreachable { .. }) => return Err(error.into()),
+                Err(error) => {
+                    tracing::error!(object = key, error = chain(&error), "a copy of the signing key cannot be read");
+                    None
+                }
+            };
+            copies.push(Copy { number, seed, locked_until: head.lock.map(|lock| lock.until) });
+        }
+        Ok(Self(copies))
+    }
+
+    pub fn newest(&self) -> Option<&Seed> {
+        self.0.iter().find_map(|copy| copy.seed.as_ref())
+    }
+
+    /// The seed of the copy with this place among those that open.
+    pub fn seed(&self, at: usize) -> Option<Seed> {
+        self.0.iter().filter_map(|copy| copy.seed.clone()).nth(at)
+    }
+
+    /// Whose signature the newest list carries that is signed by a key that is here.
+    pub async fn signer(&self, places: Places<'_>, here: Option<&Seed>) -> Result<Signer> {
+        let mut keys = Vec::new();
+        for (signer, seed) in here
+            .map(|seed| (Signer::Database, seed))
+            .into_iter()
+            .chain(self.0.iter().filter_map(|copy| copy.seed.as_ref()).enumerate().map(|(at, seed)| (Signer::Bucket(at), seed)))
+        {
+            keys.push((signer, verifier(&key_of(seed)?, places.environment)?));
+        }
+        let mut lists: Vec<(String, Version)> = Vec::new();
+        let mut from = None;
+        loop {
+            let page = places.store.list(roots::PREFIX, from).await?;
+            for entry in page.entries.into_iter().filter(|entry| !entry.delete_marker) {
+                match lists.last_mut().filter(|(key, _)| *key == entry.key) {
+                    Some((_, version)) => *version = entry.version,
+                    None => lists.push((entry.key, entry.version)),
+                }
+            }
+            lists.drain(..lists.len().saturating_sub(ASKED));
+            from = page.next;
+            if from.is_none() {
+                break;
+            }
+        }
+        if lists.is_empty() {
+            return Ok(Signer::NoLists);
+        }
+        for (key, version) in lists.iter().rev() {
+            let bytes = match places.store.get(key, Some(version)).await {
+                Ok(bytes) => bytes,
+                Err(error @ StoreError::Unreachable { .. }) => return Err(error.into()),
+                Err(_) => continue,
+            };
+            let signed = |(_, verifier): &&(Signer, _)| RootList::open(&bytes, verifier, places.environment).is_ok();
+            if let Some((signer, _)) = keys.iter().find(signed) {
+                return Ok(*signer);
+            }
+        }
+        Ok(Signer::Nobody)
+    }
+
+    /// Makes a key. Of several processes that do so at the same time one puts its key into the bucket, and the others take that one.
+    pub async fn make(&self, places: Places<'_>, now: Timestamp) -> Result<Seed> {
+        let mut seed = Zeroizing::new([0; 32]);
+        places.random.fill(&mut *seed)?;
+        let next = self.0.first().map_or(1, |copy| copy.number.saturating_add(1));
+        match put(places, next, &seed, now).await {
+            Ok(()) => Ok(seed),
+            Err(Error::Store(StoreError::AlreadyExists { .. })) => {
+                let lost = || Error::Damaged("the signing key that another process made does not open".to_owned());
+                Self::read(places).await?.newest().cloned().ok_or_else(lost)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts the key once more unless a copy of it is locked for long enough.
+    pub async fn keep(&self, places: Places<'_>, seed: &Seed, now: Timestamp) -> Result<()> {
+        let is_kept = |copy: &Copy| {
+            let same = copy.seed.as_ref().is_some_and(|there| **there == **seed);
+            same && copy.locked_until.is_some_and(|until| until.duration_since(now) > AGAIN_BEFORE)
+        };
+        // a key that was just made is there already
+        if self.0.iter().any(is_kept) || (self.0.is_empty() && Self::read(places).await?.0.iter().any(is_kept)) {
+            return Ok(());
+        }
+        let next = self.0.first().map_or(1, |copy| copy.number.saturating_add(1));
+        match put(places, next, seed, now).await {
+            // another replica does so, too
+            Ok(()) | Err(Error::Store(StoreError::AlreadyExists { .. })) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+async fn put(places: Places<'_>, number: u64, seed: &Seed, now: Timestamp) -> Result<()> {
+    let record = record(places, number);
+    let master = places.keyring.master();
+    let sealed = master.seal(Context { class: CLASS, record: &record }, &**seed, places.random)?;
+    let sealed = Sealed { master: master.id().to_string(), sealed: hex::encode(sealed) };
+    let bytes = serde_json::to_vec(&sealed).map_err(|error| Error::Damaged(error.to_string()))?;
+    let until = now.checked_add(LOCKED).map_err(|_| Error::Damaged("the clock is at the end of time".to_owned()))?;
+    places.store.put_new(&name(number), Bytes::from(bytes), Some(LockUntil::at_least(until))).await?;
+    tracing::info!(object = name(number), "the signing key lies in the bucket, sealed under the master key");
+    Ok(())
+}
+
+fn opened(places: Places<'_>, number: u64, bytes: &[u8]) -> Option<Seed> {
+    let sealed: Sealed = serde_json::from_slice(bytes).ok()?;
+    let record = record(places, number);
+    let seed = places.keyring.master().open(Context { class: CLASS, record: &record }, &hex::decode(sealed.sealed).ok()?).ok()?;
+    Some(Zeroizing::new(seed.as_slice().try_into().ok()?))
+}
+
+fn record(places: Places<'_>, number: u64) -> Vec<u8> {
+    format!("{} {number}", places.environment).into_bytes()
+}
