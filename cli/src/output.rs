@@ -35,7 +35,7 @@ pub enum Verdict {
     Good,
     /// What was started did not succeed.
     Failed,
-    /// A snapshot is not what was stored.
+    /// A snapshot, or an entry of a history, is not what was stored.
     Damaged,
     /// A check of a group fails.
     NotConformant,

@@ -78,7 +78,7 @@ impl Audit {
         })
         .await?;
         let (listing, held) = (tokio::sync::Mutex::default(), Mutex::default());
-        Ok(Arc::new(Self {
+        let audit = Arc::new(Self {
             clock,
             random,
             store,
@@ -92,7 +92,9 @@ impl Audit {
             listing,
             held,
             own: OnceLock::new(),
-        }))
+        });
+        audit.seal_logs().await?;
+        Ok(audit)
     }
 
     /// Says where what is done to this service is recorded. Its spool needs epoch keys, too.

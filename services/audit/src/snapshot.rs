@@ -17,6 +17,7 @@ use tsujiban_service::caller::GroupScope;
 use crate::engine::Restored;
 use crate::error::{Error, Result};
 use crate::reading::Log;
+use crate::seals;
 use crate::service::Audit;
 
 const PORTION: u32 = 256;
@@ -238,7 +239,8 @@ async fn put_key(audit: &Audit, log: i64, key: &Line) -> Result<()> {
 async fn log_of(audit: &Audit, scope: &GroupScope, incarnation: &IncarnationId) -> Result<Log> {
     let group = audit.incarnation(scope.group(), incarnation).await?;
     let gone = || Error::Damaged(format!("log {} is not there", group.number));
-    audit.log_by_number(group.number).await?.ok_or_else(gone)
+    let log = audit.log_by_number(group.number).await?.ok_or_else(gone)?;
+    if log.is_sealed { Ok(log) } else { Err(Error::Damaged(seals::other_owner(log.number, &log.owner))) }
 }
 
 fn put(lines: &mut Vec<u8>, line: &Line) {

@@ -14,6 +14,7 @@ use super::rows::{Conn, KeyRow, LogRow, Rows};
 use super::{Addition, EngineError, EngineParts, Request, Work};
 use crate::bodies::{self, DayKey};
 use crate::owner::Owner;
+use crate::seals;
 
 /// For how long an id is remembered.
 pub const REMEMBERED_US: i64 = 48 * 60 * 60 * 1_000_000;
@@ -45,6 +46,8 @@ pub struct Known {
     pub memory: Memory,
     /// Logs that the batch wanted made.
     pub(super) made: HashMap<Owner, i64>,
+    /// Logs whose rows do not say whose they are: nothing is added to them.
+    refused: HashMap<i64, EngineError>,
 }
 
 /// Ids of one batch, and where their entries are.
@@ -52,7 +55,7 @@ pub type Ids = HashMap<(i64, [u8; 16]), u64>;
 
 impl Known {
     pub fn new(memory: Memory) -> Self {
-        Self { owners: Cache::new(LOGS), logs: Cache::new(LOGS), memory, made: HashMap::new() }
+        Self { owners: Cache::new(LOGS), logs: Cache::new(LOGS), memory, made: HashMap::new(), refused: HashMap::new() }
     }
 
     /// Whether a batch can be prepared without reading a log or a key.
@@ -80,6 +83,7 @@ impl Known {
         if matches!(self.memory, Memory::Shared) {
             // another replica may have made a newer log
             self.owners.clear();
+            self.refused.clear();
         }
         self.make_logs(parts, conn, requests, now, rows).await?;
         let mut owners: Vec<&Owner> = additions(requests).map(|addition| &addition.owner).collect();
@@ -104,7 +108,9 @@ impl Known {
             self.lock(conn, &numbers).await?;
         }
         numbers.truncate(with_bodies);
-        self.learn_keys(parts, conn, &numbers, now, rows).await
+        let mut failed = self.learn_keys(parts, conn, &numbers, now, rows).await?;
+        failed.extend(self.refused.iter().map(|(number, error)| (*number, error.clone())));
+        Ok(failed)
     }
 
     async fn learn_owners(
@@ -133,6 +139,10 @@ impl Known {
         for owner in unknown {
             if let Some(log) = by_name.get(owner.as_str()) {
                 self.take(log)?;
+                let log_id = self.logs.get(&log.number).map(|state| state.log_id).ok_or(EngineError::Damaged(log.number))?;
+                if !seals::is_sealed(&parts.keyring, log.number, &log_id, owner.as_str(), log.seal.as_deref()) {
+                    self.refused.insert(log.number, EngineError::OtherOwner(seals::other_owner(log.number, owner.as_str()).into()));
+                }
                 self.owners.insert((*owner).clone(), log.number);
                 continue;
             }
@@ -155,7 +165,8 @@ impl Known {
         let mut log_id = [0; 16];
         parts.random.fill(&mut log_id)?;
         let group = owner.as_str().to_owned();
-        rows.logs.push(LogRow { number, log_id, group, incarnation, made_at: now.as_microsecond() });
+        let seal = seals::seal(&parts.keyring, number, &LogId::from_bytes(log_id), &group);
+        rows.logs.push(LogRow { number, log_id, group, incarnation, made_at: now.as_microsecond(), seal });
         self.owners.insert(owner.clone(), number);
         let log_id = LogId::from_bytes(log_id);
         self.logs.insert(number, LogState { log_id, edge: Range::empty(0), day: first_day(), key: None, touched: false });
@@ -341,7 +352,7 @@ fn make(
 }
 
 /// Opens a day's key by whichever of its wrappings has its epoch key here.
-pub fn open(keyring: &Keyring, log_id: &LogId, day: Day, wrappings: &[LoadedKey]) -> Result<DayKey, EngineError> {
+fn open(keyring: &Keyring, log_id: &LogId, day: Day, wrappings: &[LoadedKey]) -> Result<DayKey, EngineError> {
     let first = wrappings.first().ok_or(KeyError::Destroyed)?;
     let id = DayKeyId::from_bytes(first.key_id.as_slice().try_into().map_err(|_| EngineError::Damaged(first.log))?);
     let wrapped = wrappings.iter().map(|stored| &stored.wrapped);

@@ -9,6 +9,7 @@
 )]
 
 mod append;
+mod damage;
 mod fsck;
 mod lives;
 mod lost;
