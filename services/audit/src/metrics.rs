@@ -15,6 +15,9 @@ pub struct Metrics {
     pub clock_synchronised: IntGauge,
     pub clock_offset: Gauge,
     pub clock_error: Gauge,
+    pub scrub_checked: IntCounter,
+    pub scrub_damaged: IntGauge,
+    pub scrub_oldest_check: Gauge,
 }
 
 impl Metrics {
@@ -43,6 +46,15 @@ impl Metrics {
             clock_synchronised: IntGauge::new("tsujiban_clock_synchronised", "1 when the kernel says that the clock is synchronised.")?,
             clock_offset: Gauge::new("tsujiban_clock_offset_seconds", "How far the clock is from its source, by the kernel.")?,
             clock_error: Gauge::new("tsujiban_clock_max_error_seconds", "How far the clock may be off at most, by the kernel.")?,
+            scrub_checked: IntCounter::new(
+                "tsujiban_audit_scrub_checked_total",
+                "Entries, wrapped keys and root lists that the scrub has read again.",
+            )?,
+            scrub_damaged: IntGauge::new("tsujiban_audit_scrub_damaged", "What is damaged of the history where it is stored, as the scrub found.")?,
+            scrub_oldest_check: Gauge::new(
+                "tsujiban_audit_scrub_oldest_check_timestamp_seconds",
+                "Every log was read again by the scrub at this time or later.",
+            )?,
         };
         let gauges =
             [&metrics.forked, &metrics.root_list_number, &metrics.expiry_overdue_days, &metrics.keys_unopened, &metrics.clock_synchronised];
@@ -55,6 +67,9 @@ impl Metrics {
         for counter in [&metrics.appended, &metrics.expired_days] {
             registry.register(Box::new(counter.clone()))?;
         }
+        registry.register(Box::new(metrics.scrub_checked.clone()))?;
+        registry.register(Box::new(metrics.scrub_damaged.clone()))?;
+        registry.register(Box::new(metrics.scrub_oldest_check.clone()))?;
         Ok(metrics)
     }
 }

@@ -101,7 +101,7 @@ impl Audit {
         self.provable_span(log, span).await
     }
 
-    async fn leads_to_head(&self, log: &Log, span: &Range<u64>) -> Result<bool> {
+    pub(crate) async fn leads_to_head(&self, log: &Log, span: &Range<u64>) -> Result<bool> {
         let mut tree = Tree::empty(0);
         for (begin, end) in [(0, span.start), (span.start, span.end), (span.end, log.size())] {
             let hashes = match self.hashes(log, &Node::cover(begin, end), log.size()).await {

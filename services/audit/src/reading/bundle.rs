@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use tsujiban_history::merkle::{Hash, Node, leaf_hash, node_hash};
 use tsujiban_history::tile::WIDTH;
-use tsujiban_history::{Day, DayKeyId, Leaf, leaf::Content};
 
 use super::keys::DayKeys;
 use super::place::{self, Place, Wrong};
@@ -27,6 +26,12 @@ pub struct Subtree {
     pub hash: Option<Hash>,
     /// The hash that the database has is another one than that of the leaves, which are right.
     pub is_other: bool,
+}
+
+impl Subtree {
+    pub fn holds(&self, sequence: u64) -> bool {
+        (self.begin..self.end).contains(&sequence)
+    }
 }
 
 /// A bundle as it is stored.
@@ -78,7 +83,7 @@ impl Audit {
     pub(crate) async fn examine(&self, log: &Log, index: u64, keys: &mut DayKeys) -> Result<Bundle> {
         let Range { start: begin, end } = Bundle::span(index, log.size());
         let rows = self.rows(log.number, begin, end).await?;
-        let wanted: Vec<_> = rows.rows.iter().map(key_of).collect();
+        let wanted: Vec<_> = rows.rows.iter().map(Stored::key).collect();
         self.find_keys(log, &wanted, keys).await?;
         let places = place::judge_all((log.number, &log.id), (begin, end), rows, keys);
         let subtrees = self.subtrees(log, index).await?;
@@ -158,15 +163,6 @@ impl Audit {
         let below = first.and_then(|first| below.get(first..first.checked_add(1 << (peak.level - LEVEL))?));
         Ok(below.and_then(|below| below.iter().copied().collect::<Option<Vec<Hash>>>()).and_then(root) == Some(above))
     }
-}
-
-/// Which key a row speaks of, and where to look for it first.
-fn key_of(row: &Stored) -> (Option<DayKeyId>, Option<Day>) {
-    let id = match Leaf::parse(&row.leaf) {
-        Ok(Leaf { content: Content::Entry { key, .. }, .. }) => Some(key),
-        _ => None,
-    };
-    (id, row.day)
 }
 
 /// The hashes of leaves of which none is lost.

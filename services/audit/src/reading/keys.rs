@@ -132,3 +132,10 @@ impl Audit {
         Ok(leaves.into_iter().filter_map(retention).collect())
     }
 }
+
+#[cfg(test)]
+impl DayKeys {
+    pub(super) fn of(log: i64, states: impl IntoIterator<Item = (DayKeyId, KeyState)>) -> Self {
+        Self { states: states.into_iter().map(|(id, state)| ((log, id), state)).collect(), ..Self::default() }
+    }
+}

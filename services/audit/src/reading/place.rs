@@ -200,3 +200,111 @@ fn columns(row: &Stored, day: Day, body: &[u8]) -> Option<Wrong> {
     let is_day = row.day == Some(day) && appended.is_some_and(|appended| appended <= day && day <= appended.plus(1));
     (!(is_time && is_day && row.id.is_some())).then_some(Wrong::Columns)
 }
+
+#[cfg(test)]
+mod tests {
+    use tsujiban_history::leaf::Retention;
+    use tsujiban_history::{DayKeyId, EntryId};
+    use tsujiban_sealing::{DataKey, SystemRandom};
+
+    use super::*;
+
+    const LOG: LogId = LogId::from_bytes([9; 16]);
+
+    fn day() -> Day {
+        "2026-11-26".parse().unwrap()
+    }
+
+    fn key(id: u8) -> DayKey {
+        DayKey::new(day(), DayKeyId::from_bytes([id; 16]), DataKey::generate(&SystemRandom::new()).unwrap())
+    }
+
+    fn body() -> (i64, Vec<u8>) {
+        use tsujiban_history::operation::{Access, Actor, ActorKind, Outcome, Phase};
+        let operation = Operation {
+            id: EntryId::from_bytes([7; 16]),
+            phase: Phase::Outcome,
+            time: JstTime::new(day().starts()),
+            actor: Actor { kind: ActorKind::Staff, id: "taro".to_owned() },
+            from: String::new(),
+            service: String::new(),
+            method: "M".to_owned(),
+            function: "f".to_owned(),
+            operation: Access::View,
+            target: String::new(),
+            result: Outcome::Allowed,
+            code: "OK".to_owned(),
+            reason: String::new(),
+            duration_us: 1,
+            request_id: String::new(),
+            trace_id: String::new(),
+            detail: BTreeMap::new(),
+        };
+        (day().starts().as_microsecond(), operation.encode().unwrap())
+    }
+
+    fn row(key: &DayKey, sequence: u64) -> Stored {
+        let (time_us, body) = body();
+        let sealed = key.seal(&LOG, sequence, &body, &SystemRandom::new()).unwrap();
+        let leaf = leaf_of(key, sequence, &body);
+        Stored { sequence, day: Some(day()), time_us, appended_us: time_us, leaf, id: Some(vec![1; 16]), sealed: Some(sealed) }
+    }
+
+    /// What is wrong with each of some places, whether its leaf is known, and whether its body is.
+    fn judged(rows: Vec<Stored>, keys: &DayKeys, places: u64) -> Vec<(Option<Wrong>, bool, bool)> {
+        let rows = Rows { rows, unreadable: vec![99] };
+        let places = judge_all((1, &LOG), (0, places), rows, keys);
+        places.iter().map(|place| (place.wrong, place.leaf.is_some(), place.is_authentic())).collect()
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_entry_is_named_and_what_is_left_of_it_is_kept() {
+        let (first, second) = (key(1), key(2));
+        let ids = [first.id, second.id, DayKeyId::from_bytes([3; 16])];
+        let states = [KeyState::Open(first.clone()), KeyState::Missing, KeyState::Expired(day())];
+        let keys = DayKeys::of(1, ids.into_iter().zip(states));
+        let right = row(&first, 0);
+        let flipped = |bytes: &[u8], at: usize| {
+            let mut bytes = bytes.to_vec();
+            bytes[at] ^= 1;
+            bytes
+        };
+        let retention = Leaf { sequence: 0, content: Content::Retention(Retention { day: day(), key: first.id, first: 0, last: 0, count: 1 }) };
+        let expired = Leaf::entry(0, ids[2], first.mac.opening(0).commit(b"")).encode();
+        let cases: Vec<(&str, Stored, (Option<Wrong>, bool, bool))> = vec![
+            ("sound", right.clone(), (None, true, true)),
+            ("commitment", Stored { leaf: flipped(&right.leaf, 40), ..right.clone() }, (Some(Wrong::Leaf), true, true)),
+            ("key id", Stored { leaf: flipped(&right.leaf, 12), ..right.clone() }, (Some(Wrong::Leaf), true, true)),
+            ("kind", Stored { leaf: flipped(&right.leaf, 1), ..right.clone() }, (Some(Wrong::Leaf), true, true)),
+            ("no leaf", Stored { leaf: Vec::new(), ..right.clone() }, (Some(Wrong::Leaf), true, true)),
+            ("a record's leaf", Stored { leaf: retention.encode(), ..right.clone() }, (Some(Wrong::Leaf), true, true)),
+            ("body", Stored { sealed: Some(flipped(right.sealed.as_ref().unwrap(), 30)), ..right.clone() }, (Some(Wrong::Body), true, false)),
+            ("body gone", Stored { sealed: None, ..right.clone() }, (Some(Wrong::Body), true, false)),
+            ("key gone", row(&second, 0), (Some(Wrong::Key), true, false)),
+            ("both", Stored { leaf: Vec::new(), sealed: None, ..right.clone() }, (Some(Wrong::Unreadable), false, false)),
+            ("time", Stored { time_us: 5, ..right.clone() }, (Some(Wrong::Columns), true, true)),
+            ("day", Stored { day: None, ..right.clone() }, (Some(Wrong::Columns), true, true)),
+            ("appended", Stored { appended_us: i64::MAX, ..right.clone() }, (Some(Wrong::Columns), true, true)),
+            ("id", Stored { id: None, ..right.clone() }, (Some(Wrong::Columns), true, true)),
+            ("retention", Stored { leaf: retention.encode(), sealed: None, id: None, ..right.clone() }, (None, true, false)),
+            ("expired", Stored { leaf: expired, sealed: None, ..right.clone() }, (None, true, false)),
+        ];
+        for (case, row, wanted) in cases {
+            assert_eq!(judged(vec![row], &keys, 1), [wanted], "{case}");
+        }
+        assert_eq!(judged(Vec::new(), &keys, 1), [(Some(Wrong::Missing), false, false)]);
+    }
+
+    #[test]
+    fn rows_that_changed_places_are_found_where_they_are() {
+        let key = key(1);
+        let keys = DayKeys::of(1, [(key.id, KeyState::Open(key.clone()))]);
+        let moved = |row: Stored, sequence| Stored { sequence, ..row };
+        let (misplaced, sound) = ((Some(Wrong::Misplaced), true, true), (None, true, true));
+        let swapped = vec![moved(row(&key, 2), 0), row(&key, 1), moved(row(&key, 0), 2)];
+        assert_eq!(judged(swapped, &keys, 3), [misplaced, sound, misplaced]);
+        // a second row of an entry takes nobody's place
+        let doubled = vec![row(&key, 0), moved(row(&key, 0), 1)];
+        assert_eq!(judged(doubled, &keys, 2), [sound, (Some(Wrong::Unreadable), false, false)]);
+    }
+}

@@ -1,7 +1,8 @@
 //! Rows of entries, those that were healed before those that were damaged.
 
 use tsujiban_database::{is_unavailable, on};
-use tsujiban_history::Day;
+use tsujiban_history::leaf::Content;
+use tsujiban_history::{Day, DayKeyId, Leaf};
 
 use crate::error::{Error, Result};
 use crate::service::Audit;
@@ -19,6 +20,17 @@ pub struct Stored {
     pub id: Option<Vec<u8>>,
     /// Not there for a gap, a retention, and a day that went.
     pub sealed: Option<Vec<u8>>,
+}
+
+impl Stored {
+    /// Which key it speaks of, and the day on which to look for it first.
+    pub(crate) fn key(&self) -> (Option<DayKeyId>, Option<Day>) {
+        let id = match Leaf::parse(&self.leaf) {
+            Ok(Leaf { content: Content::Entry { key, .. }, .. }) => Some(key),
+            _ => None,
+        };
+        (id, self.day)
+    }
 }
 
 type Row = (i64, i64, i64, i64, Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>);

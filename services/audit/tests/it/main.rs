@@ -15,6 +15,7 @@ mod lives;
 mod lost;
 mod retention;
 mod roots;
+mod scrub;
 mod stage;
 
 /// Tests that run on both databases.
