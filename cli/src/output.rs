@@ -35,7 +35,7 @@ pub enum Verdict {
     Good,
     /// What was started did not succeed.
     Failed,
-    /// What is stored is damaged, or the storage does not keep it as promised.
+    /// What is stored is damaged, a snapshot or an entry of a history, or the storage does not keep it as promised.
     Damaged,
     /// A check of a group fails.
     NotConformant,

@@ -79,13 +79,14 @@ pub async fn export(
         file.write(note.as_bytes()).and_then(|()| file.finish()).map_err(ExportError::from)?;
     }
     let text = summary(whose, wanted, &read);
+    let verdict = if read.damaged > 0 { Verdict::Damaged } else { Verdict::Good };
     if wanted.output.is_some() {
-        return Ok(Answer { text, verdict: Verdict::Good });
+        return Ok(Answer { text, verdict });
     }
     // standard output is the export's
     let mut progress = Progress::on_stderr();
     text.lines().for_each(|line| progress.note(line));
-    Ok(Answer { text: String::new(), verdict: Verdict::Good })
+    Ok(Answer { text: String::new(), verdict })
 }
 
 /// Before anybody is asked: whether the files can be written.
@@ -135,7 +136,15 @@ async fn copy(service: &HistoryService, request: ExportEntriesRequest, form: For
 fn summary(whose: &Whose, wanted: &Wanted, read: &Read) -> String {
     let file = wanted.output.as_ref().map(|path| escape_line(&path.to_string_lossy()));
     let to = file.as_ref().map(|file| format!(" to {file}")).unwrap_or_default();
-    let wrote = format!("Wrote {} entries ({}) of {whose}{to}.\n", read.entries, bytes(read.bytes));
+    let mut wrote = format!("Wrote {} entries ({}) of {whose}{to}.\n", read.entries, bytes(read.bytes));
+    if read.damaged > 0 {
+        let damaged = format!(
+            "DAMAGED: {} entries are damaged where the audit service stores them; the export says which. Tell the platform's staff: \
+             docs/history.md says what they can do.\n",
+            read.damaged
+        );
+        wrote.push_str(&damaged);
+    }
     let Some((origin, _)) = &read.signed else {
         return wrote + "CSV is for reading; what is to be verified is exported with --format jsonl.\n";
     };

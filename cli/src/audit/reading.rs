@@ -1,7 +1,7 @@
 //! What is known of an export while it goes by. Pure. Nothing is verified here: that is the verifier's, with a key of its own.
 
 use tsujiban_history::Origin;
-use tsujiban_history::export::{Footer, Header, Line, MAX_LINE};
+use tsujiban_history::export::{Footer, Header, Line, Loss, MAX_LINE};
 
 /// The form of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,9 @@ pub struct Reading {
     ended: bool,
     lines: u64,
     entries: u64,
+    /// Entries of which the export says that they are damaged, and those of them that have no line.
+    damaged: u64,
+    lost: u64,
     bytes: u64,
 }
 
@@ -33,6 +36,8 @@ pub struct Reading {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Read {
     pub entries: u64,
+    /// How many entries are damaged where the service stores them, as it says itself.
+    pub damaged: u64,
     pub bytes: u64,
     /// Of JSON Lines: which log it says it is of, and the signed checkpoint with which it ends.
     pub signed: Option<(Origin, String)>,
@@ -40,7 +45,7 @@ pub struct Read {
 
 impl Reading {
     pub fn new(form: Form) -> Self {
-        Self { form, header: None, line: Vec::new(), ended: false, lines: 0, entries: 0, bytes: 0 }
+        Self { form, header: None, line: Vec::new(), ended: false, lines: 0, entries: 0, damaged: 0, lost: 0, bytes: 0 }
     }
 
     /// Takes the next piece.
@@ -70,6 +75,16 @@ impl Reading {
         }
         self.lines += 1;
         self.entries += u64::from(is_entry);
+        match self.form {
+            Form::Csv => self.damaged += u64::from(is_damaged_row(&self.line)),
+            Form::JsonLines => {
+                if let Some(Line::Damage(damage)) = Line::parse(&self.line).filter(|_| self.line.starts_with(b"{\"damaged\":")) {
+                    let lost = damage.unsigned.lost.iter();
+                    self.damaged = lost.clone().fold(self.damaged, |count, _| count.saturating_add(1));
+                    self.lost = lost.filter(|lost| lost.loss == Loss::Entry).fold(self.lost, |count, _| count.saturating_add(1));
+                }
+            }
+        }
     }
 
     /// How many entries went by, and how many there are to be, where that is known.
@@ -82,28 +97,33 @@ impl Reading {
         if self.lines == 0 || !self.ended {
             return Err(Incomplete("its last line is cut".to_owned()));
         }
-        let (entries, bytes) = (self.entries, self.bytes);
+        let (entries, damaged, bytes) = (self.entries, self.damaged, self.bytes);
         if self.form == Form::Csv {
-            return Ok(Read { entries, bytes, signed: None });
+            return Ok(Read { entries, damaged, bytes, signed: None });
         }
         let no_header = || Incomplete("its first line is none of an export; client and server may differ in version".to_owned());
         let header = self.header.ok_or_else(no_header)?;
-        let wanted = header.end.saturating_sub(header.first);
+        let wanted = header.end.saturating_sub(header.first).saturating_sub(self.lost);
         if entries != wanted {
             return Err(Incomplete(format!("{entries} of {wanted} entries came")));
         }
         let origin = header.origin.parse().map_err(|_| no_header())?;
         match Line::parse(&self.line) {
-            Some(Line::Footer(Footer { checkpoint, .. })) => Ok(Read { entries, bytes, signed: Some((origin, checkpoint)) }),
+            Some(Line::Footer(Footer { checkpoint, .. })) => Ok(Read { entries, damaged, bytes, signed: Some((origin, checkpoint)) }),
             _ => Err(Incomplete("its checkpoint is missing".to_owned())),
         }
     }
 }
 
+/// Whether a row says of its entry that it is damaged: no operation has such a phase.
+fn is_damaged_row(row: &[u8]) -> bool {
+    row.split(|byte| *byte == b',').nth(2) == Some(b"DAMAGED".as_slice())
+}
+
 #[cfg(test)]
 mod tests {
     use tsujiban_history::SigningKey;
-    use tsujiban_history::export::entry_line;
+    use tsujiban_history::export::{LostEntry, UnsignedDamage, csv_damaged, entry_line};
 
     use super::*;
 
@@ -130,10 +150,25 @@ mod tests {
     #[test]
     fn an_export_is_whole_however_it_was_cut_into_pieces() {
         let text = lines().concat();
-        let whole = Read { entries: 2, bytes: u64::try_from(text.len()).unwrap(), signed: Some((LOG.parse().unwrap(), "signed".into())) };
+        let whole = Read { entries: 2, damaged: 0, bytes: u64::try_from(text.len()).unwrap(), signed: Some((LOG.parse().unwrap(), "signed".into())) };
         for piece in [1, 7, 100, text.len()] {
             assert_eq!(read(Form::JsonLines, &text, piece).unwrap(), whole, "{piece}");
         }
+    }
+
+    #[test]
+    fn what_the_service_says_is_damaged_is_counted_and_not_missed() {
+        let mut lines = lines();
+        let hash = tsujiban_history::Hash::EMPTY;
+        let lost = vec![LostEntry { sequence: 3, loss: Loss::Entry }];
+        let damage = UnsignedDamage { damaged: 2, end: 4, size: 5, hash, leaves: vec![Some(hash), None], lost };
+        lines[2] = damage.sign(&SigningKey::from_seed(&[7; 32]).unwrap(), &LOG.parse().unwrap()).line();
+        let found = read(Form::JsonLines, &lines.concat(), 64).unwrap();
+        assert_eq!((found.entries, found.damaged), (1, 1));
+        let mut rows = "header\r\n".to_owned();
+        csv_damaged(&mut rows, 3);
+        let found = read(Form::Csv, rows.as_bytes(), 64).unwrap();
+        assert_eq!((found.entries, found.damaged), (1, 1));
     }
 
     #[test]

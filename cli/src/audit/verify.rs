@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::Serialize;
+use tsujiban_history::export::Loss;
 use tsujiban_history::note::InvalidKey;
-use tsujiban_history::verify::VerifyError;
-use tsujiban_history::{Origin, Verdict as Found, Verifier, VerifierKey};
+use tsujiban_history::verify::{DamagedEntry, VerifyError};
+use tsujiban_history::{Origin, Report, Verdict as Found, Verifier, VerifierKey};
 
 use crate::failure::Failure;
 use crate::output::{Answer, Format, Verdict};
@@ -42,8 +43,12 @@ pub struct Evidence<'a> {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ReportView {
-    /// `intact`, `expired` or `tampered`.
+    /// `intact`, `expired`, `damaged` or `tampered`.
     verdict: &'static str,
+    coverage: CoverageView,
+    /// Of the damaged entries the first ones, and how many there are.
+    damaged: Vec<DamagedView>,
+    damaged_count: u64,
     expired_days: Vec<String>,
     findings: Vec<String>,
     more_findings: u64,
@@ -57,10 +62,57 @@ struct ReportView {
     text: String,
 }
 
-/// Judges an export: intact, lawfully expired, or TAMPERED.
+/// What of which log the export is.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CoverageView {
+    log: String,
+    /// The first entry, and the one past the last.
+    first: u64,
+    end: u64,
+    /// How many entries the log had when it was exported; `null` where nobody has signed that.
+    of: Option<u64>,
+    /// Whether the log had more entries than the export has.
+    is_part: bool,
+    /// When the first and the last of what can be read was done.
+    from: Option<String>,
+    to: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DamagedView {
+    sequence: u64,
+    /// Whether its leaf is lost, too, and with it all that was known of it.
+    leaf_is_lost: bool,
+}
+
+impl CoverageView {
+    fn of(log: String, report: &Report) -> Self {
+        let of = report.head.map(|head| head.size);
+        let is_part = of != Some(report.end.saturating_sub(report.first));
+        let (from, to) = report.times.map(|(from, to)| (from.to_string(), to.to_string())).unzip();
+        Self { log, first: report.first, end: report.end, of, is_part, from, to }
+    }
+
+    /// One line. Nothing where nothing is known.
+    fn line(&self) -> String {
+        let Self { log, first, end, of: Some(of), is_part, from, to } = self else { return String::new() };
+        let done = from.as_ref().zip(to.as_ref()).map(|(from, to)| format!(", done from {from} to {to}")).unwrap_or_default();
+        let count = end.saturating_sub(*first);
+        match (is_part, count) {
+            (false, _) => format!("All of log {log}: {of} entries{done}\n"),
+            (true, 0) => format!("PART of log {log}: none of its {of} entries\n"),
+            (true, _) => format!("PART of log {log}: entries {first} to {}, {count} of {of}{done}\n", end.saturating_sub(1)),
+        }
+    }
+}
+
+/// Judges an export: intact, lawfully expired, DAMAGED, or TAMPERED.
 pub fn verify(evidence: Evidence<'_>, now: Timestamp, format: Format) -> Result<Answer, Failure> {
     let Evidence { export, log, key, checkpoints, lists } = evidence;
     let log = log.map_or_else(|| log_of(checkpoints), Ok)?;
+    let origin = log.to_string();
     let mut verifier = Verifier::new(key, log, now).map_err(AuditError::Key)?;
     let failed = |path: &Path| {
         let path = path.to_owned();
@@ -77,11 +129,20 @@ pub fn verify(evidence: Evidence<'_>, now: Timestamp, format: Format) -> Result<
     let (verdict, expired_days, findings, more_findings) = match &report.verdict {
         Found::Intact => ("intact", Vec::new(), Vec::new(), 0),
         Found::Expired(days) => ("expired", days.iter().map(ToString::to_string).collect(), Vec::new(), 0),
+        Found::Damaged(days) => ("damaged", days.iter().map(ToString::to_string).collect(), Vec::new(), 0),
         Found::Tampered { findings, more } => ("tampered", Vec::new(), findings.iter().map(ToString::to_string).collect(), *more),
     };
-    let is_tampered = matches!(report.verdict, Found::Tampered { .. });
+    let judged = match report.verdict {
+        Found::Tampered { .. } => Verdict::Tampered,
+        Found::Damaged(_) => Verdict::Damaged,
+        Found::Intact | Found::Expired(_) => Verdict::Good,
+    };
+    let damaged = |entry: &DamagedEntry| DamagedView { sequence: entry.sequence, leaf_is_lost: entry.loss == Loss::Entry };
     let view = ReportView {
         verdict,
+        coverage: CoverageView::of(origin, &report),
+        damaged: report.damaged.iter().map(damaged).collect(),
+        damaged_count: report.damaged_count,
         expired_days,
         findings,
         more_findings,
@@ -93,10 +154,11 @@ pub fn verify(evidence: Evidence<'_>, now: Timestamp, format: Format) -> Result<
         text: report.to_string(),
     };
     let answer = Answer::new(format, &view, |view| {
-        let ReportView { text, entries, bodies, heads, lists, .. } = view;
-        format!("{text}\n{entries} entries, {bodies} of them readable, held to {heads} signed roots and {lists} root lists\n")
+        let ReportView { text, entries, bodies, heads, lists, coverage, .. } = view;
+        let held = format!("{entries} entries, {bodies} of them readable, held to {heads} signed roots and {lists} root lists");
+        format!("{text}\n{held}\n{}", coverage.line())
     })?;
-    Ok(answer.with(if is_tampered { Verdict::Tampered } else { Verdict::Good }))
+    Ok(answer.with(judged))
 }
 
 /// The log of the first checkpoint. Nothing is believed by that: the checkpoint itself is verified, and the export has to continue it.
@@ -155,6 +217,26 @@ mod tests {
         let answer = judged(b"{}", Format::Table);
         assert!(answer.text.starts_with("intact\n1 entries, 1 of them readable"), "{}", answer.text);
         assert_eq!(answer.verdict.exit_code(), 0);
+    }
+
+    #[test]
+    fn what_an_export_covers_is_said_in_words_and_for_programs() {
+        let head = |size| Some(TreeHead { size, root: tsujiban_history::Hash::EMPTY });
+        let report = |first, end, size| {
+            let verdict = Found::Intact;
+            let times = Some(("2026-11-26T09:00:00.000000+09:00".parse().unwrap(), "2026-11-27T09:00:00.000000+09:00".parse().unwrap()));
+            let (entries, bodies, heads, unconnected, lists, damaged_count) = (end - first, 0, 0, 0, 0, 0);
+            let (gaps, damaged) = (Vec::new(), Vec::new());
+            Report { verdict, head: head(size), first, end, entries, bodies, heads, unconnected, lists, gaps, damaged, damaged_count, times }
+        };
+        let line = |first, end, size| CoverageView::of("L".to_owned(), &report(first, end, size)).line();
+        let done = ", done from 2026-11-26T09:00:00.000000+09:00 to 2026-11-27T09:00:00.000000+09:00\n";
+        assert_eq!(line(0, 20, 429), format!("PART of log L: entries 0 to 19, 20 of 429{done}"));
+        assert_eq!(line(0, 429, 429), format!("All of log L: 429 entries{done}"));
+        assert_eq!(line(5, 5, 429), "PART of log L: none of its 429 entries\n");
+        assert_eq!(CoverageView::of("L".to_owned(), &Report { head: None, ..report(0, 20, 429) }).line(), "");
+        let json: serde_json::Value = serde_json::from_str(&judged(b"{}", Format::Json).text).unwrap();
+        assert_eq!(json["coverage"], serde_json::json!({ "log": LOG, "first": 0, "end": 1, "of": 1, "isPart": false, "from": null, "to": null }));
     }
 
     #[test]

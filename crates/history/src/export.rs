@@ -4,6 +4,7 @@
 //! 1. [`Header`]: the log, the verifier key, the tree's size, the range `first` to before `end`, and `left`: the hashes of the
 //!    whole subtrees that span the entries before `first`, so that one pass over the lines gives the root.
 //! 2. [`entry_line`] for every leaf of the range, without gaps. An entry whose day has expired has no opening and no body.
+//!    Before the entries of a subtree of which some are damaged where they are stored: [`Damage`], a signed statement of it.
 //! 3. [`Outside`]: gaps and retentions elsewhere in the log, with proofs of inclusion: they say why a body is not here.
 //! 4. [`Growth`]: proofs of consistency between other sizes and this one, where asked for.
 //! 5. [`Footer`]: `right`, the hashes that span the entries from `end` on, and the signed checkpoint.
@@ -12,9 +13,11 @@
 //! damaged. Bodies are the very bytes of which the leaf holds a commitment: they are never written anew.
 
 mod csv;
+mod damage;
 mod line;
 
-pub use csv::{CSV_HEADER, csv_expired, csv_row};
+pub use csv::{CSV_HEADER, csv_damaged, csv_expired, csv_row};
+pub use damage::{Damage, InvalidDamage, Loss, LostEntry, UnsignedDamage};
 pub use line::{EntryLine, MAX_LINE, Opened, entry_line};
 
 use serde::de::DeserializeOwned;
@@ -75,6 +78,7 @@ pub struct Footer {
 #[derive(Debug)]
 pub enum Line<'a> {
     Entry(EntryLine<'a>),
+    Damage(Damage),
     Outside(Outside),
     Growth(Growth),
     Footer(Footer),
@@ -136,6 +140,8 @@ impl<'a> Line<'a> {
     pub fn parse(line: &'a [u8]) -> Option<Self> {
         if line.starts_with(b"{\"sequence\":") {
             EntryLine::parse(line).map(Self::Entry)
+        } else if line.starts_with(b"{\"damaged\":") {
+            from_line(line).map(Self::Damage)
         } else if line.starts_with(b"{\"outside\":") {
             from_line(line).map(Self::Outside)
         } else if line.starts_with(b"{\"from\":") {

@@ -6,6 +6,7 @@ mod set;
 
 pub use bundle::{InvalidBundle, MAX_ENTRY, encode_bundle, parse_bundle};
 pub use path::{InvalidPath, Path};
+pub(crate) use set::whole_root;
 pub use set::{InvalidTile, MissingTile, TileSet, encode_tile, parse_tile};
 
 use crate::merkle::{MAX_SIZE, Node};

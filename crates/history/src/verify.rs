@@ -1,17 +1,19 @@
 //! The offline verifier. It trusts the key that the auditor brings and nothing that stands in an export, a checkpoint or a
 //! list before that key has vouched for it.
 //!
-//! It answers one of three: intact; lawfully expired (which days); TAMPERED (where, and why). A gap that staff declared is
+//! It answers one of four: intact; lawfully expired (which days); DAMAGED (which entries: the log's key has signed that they are damaged where
+//! they are stored, and the rest is as it was); TAMPERED (where, and why). A gap that staff declared is
 //! named beside the answer, whatever the answer is. Where what was brought does not suffice for an answer, there is none.
 
 mod bodies;
+mod damage;
 mod entries;
 mod heads;
 mod judge;
 mod report;
 mod stored;
 
-pub use report::{DeclaredGap, Finding, Flaw, Place, Report, Verdict};
+pub use report::{DamagedEntry, DeclaredGap, Finding, Flaw, Place, Report, Verdict};
 pub use stored::{StoredFlaw, TileSource, verify_stored};
 
 use std::io::BufRead;

@@ -79,6 +79,11 @@ impl Keyring {
         &self.master
     }
 
+    /// A digest that nobody makes without the master key: equal for equal data under the same label.
+    pub fn mac(&self, label: &str, data: &[u8]) -> [u8; 32] {
+        self.master.mac(label, data)
+    }
+
     /// Takes the epoch keys that are mounted now. Those that were mounted before open what they wrapped until
     /// [`forget_unmounted`](Self::forget_unmounted). When one cannot be opened, everything stays as it was.
     pub fn replace_epochs(&self, epochs: &[SealedEpochKey]) -> Result<(), KeyError> {

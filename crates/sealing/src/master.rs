@@ -53,6 +53,10 @@ impl MasterKey {
         self.secret.derive("tsujiban.dev master key seals")
     }
 
+    pub(crate) fn mac(&self, label: &str, data: &[u8]) -> [u8; 32] {
+        self.secret.derive("tsujiban.dev master key mac").derive(label).mac([data])
+    }
+
     pub(crate) fn wrapping(&self) -> Secret {
         self.secret.derive("tsujiban.dev master key wraps epoch keys")
     }

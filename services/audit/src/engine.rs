@@ -23,7 +23,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tsujiban_core::clock::Clock;
-use tsujiban_database::{Backend, Database};
+use tsujiban_database::Database;
 use tsujiban_history::leaf::InvalidLeaf;
 use tsujiban_history::{Day, Leaf, LogId};
 use tsujiban_sealing::{KeyError, Keyring, Random, SealingError};
@@ -31,8 +31,7 @@ use tsujiban_service::writing::WriteState;
 
 use crate::owner::Owner;
 
-pub use self::known::{edge, open as open_day_key};
-pub use self::load::LoadedKey;
+pub use self::known::edge;
 pub use self::places::places;
 pub use self::rows::{Conn, GoneDay, KeyRow};
 
@@ -97,6 +96,9 @@ pub enum EngineError {
     TooLarge(usize),
     #[error("log {0} is not what the database said when it was written; the database is damaged")]
     Damaged(i64),
+    /// Whose the log is was changed.
+    #[error("{0}")]
+    OtherOwner(Arc<str>),
     #[error("what is to be stated is no leaf")]
     NoLeaf(#[from] InvalidLeaf),
     /// The group's log may be one of those that came back from the bucket.
@@ -307,13 +309,5 @@ impl Engine {
             mpsc::error::TrySendError::Closed(_) => EngineError::Stopped,
         })?;
         answered.await.map_err(|_| EngineError::Stopped)?
-    }
-}
-
-/// The wrappings of the key of a log's day.
-pub async fn wrappings(database: &Database, log: i64, day: Day) -> Result<Vec<LoadedKey>, sqlx::Error> {
-    match database.reads() {
-        Backend::Sqlite(pool) => load::day_keys(&mut Backend::Sqlite(&mut *pool.acquire().await?), &[(day.number(), log)]).await,
-        Backend::Postgres(pool) => load::day_keys(&mut Backend::Postgres(&mut *pool.acquire().await?), &[(day.number(), log)]).await,
     }
 }

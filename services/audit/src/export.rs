@@ -1,20 +1,25 @@
-//! A log as a file: for the verifier, or for a spreadsheet. It is read while it is sent, a portion at a time.
+//! A log as a file: for the verifier, or for a spreadsheet. It is read while it is sent, a bundle at a time. What is damaged is written as
+//! damaged, in statements that the log's key signs, and the rest is there as ever.
 
-use std::collections::HashSet;
+mod damage;
+mod outcomes;
+
+use std::ops::Range;
 
 use jiff::Timestamp;
 use tsujiban_core::error::chain;
 use tsujiban_database::on;
-use tsujiban_history::export::{CSV_HEADER, Footer, Header, Opened, Outside, csv_expired, csv_row, entry_line};
+use tsujiban_history::export::{CSV_HEADER, Footer, Header, Opened, Outside, csv_damaged, csv_expired, csv_row, entry_line};
 use tsujiban_history::merkle::Node;
 use tsujiban_history::operation::{Outcome, Phase};
 use tsujiban_history::{Leaf, Operation};
 
+use self::outcomes::Outcomes;
 use crate::error::{Error, Result};
-use crate::reading::{DayKeys, Log};
+use crate::reading::{Bundle, DayKeys, Found, Log, operation};
 use crate::service::Audit;
 
-/// How many entries are read at once.
+/// How many gaps and retentions are read at once.
 const PORTION: u32 = 256;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,9 +37,8 @@ pub struct Export {
     first: u64,
     end: u64,
     at: Step,
-    /// Intents without an outcome.
-    open: HashSet<u64>,
     keys: DayKeys,
+    outcomes: Outcomes,
 }
 
 enum Step {
@@ -47,20 +51,25 @@ enum Step {
 }
 
 impl Export {
-    /// Of the entries that were appended in a span of time; the end is not included.
+    /// Of the entries that were appended in a span of time; the end is not included. Where entries are lost, the span is widened to what the
+    /// tree can still prove.
     pub async fn begin(audit: &Audit, log: Log, (from, to): (Option<Timestamp>, Option<Timestamp>), format: Format) -> Result<Self> {
         let log = audit.covered(&log).await?;
         let first = match from {
-            Some(from) => audit.first_appended(&log, from.as_microsecond()).await?,
+            Some(from) => audit.first_since(&log, from).await?,
             None => 0,
         };
         let end = match to {
-            Some(to) => audit.first_appended(&log, to.as_microsecond()).await?,
+            Some(to) => audit.end_before(&log, to).await?,
             None => log.size(),
         };
-        let open = audit.open_intents(log.number).await?;
         let (first, end) = (first.min(log.size()), end.min(log.size()));
-        Ok(Self { log, format, first, end: end.max(first), at: Step::Head, open, keys: DayKeys::default() })
+        let mut span = first..end.max(first);
+        if format == Format::JsonLines {
+            span = audit.mended_span(&log, span).await?;
+        }
+        let (keys, outcomes) = (DayKeys::default(), Outcomes::default());
+        Ok(Self { log, format, first: span.start, end: span.end, at: Step::Head, keys, outcomes })
     }
 
     /// The next piece; `None` after the last.
@@ -97,45 +106,54 @@ impl Export {
         Ok(Header::new(&origin, &key, self.log.size(), self.first..self.end, left).line())
     }
 
+    /// The entries of one bundle, as far as they are in the span.
     async fn entries(&mut self, audit: &Audit, from: u64) -> Result<Vec<u8>> {
-        let limit = u32::try_from(self.end - from).unwrap_or(u32::MAX).min(PORTION);
-        let entries = audit.entries(self.log.number, from, limit).await?;
-        let (mut lines, mut rows) = (Vec::new(), String::new());
-        let mut next = from;
-        for entry in &entries {
-            if entry.sequence != next {
-                return Err(Error::Damaged(format!("entry {next} of log {} is not there", self.log.id)));
-            }
-            next += 1;
-            let body = audit.body(&self.log, entry, &mut self.keys).await?;
-            match self.format {
-                Format::JsonLines => {
-                    let key = audit.day_key(&self.log, entry.day, &mut self.keys).await?;
-                    let opening = key.map(|key| key.mac.opening(entry.sequence));
-                    let opened = opening.zip(body.as_ref()).map(|(opening, body)| Opened { opening, body });
-                    entry_line(&mut lines, entry.sequence, &entry.leaf, opened);
-                }
-                Format::Csv => match body {
-                    Some(body) => {
-                        let damaged = |_| Error::Damaged(format!("entry {} is no operation", entry.sequence));
-                        self.row(&mut rows, entry.sequence, Operation::parse(&body).map_err(damaged)?);
-                    }
-                    None if entry.has_id => csv_expired(&mut rows, entry.sequence, entry.day),
-                    None => {}
-                },
-            }
-        }
-        if entries.is_empty() {
-            return Err(Error::Damaged(format!("entry {next} of log {} is not there", self.log.id)));
-        }
+        let bundle = audit.examine(&self.log, Bundle::of(from), &mut self.keys).await?;
+        let next = Bundle::span(Bundle::of(from), self.log.size()).end.min(self.end);
         self.at = Step::Entry(next);
-        lines.extend_from_slice(rows.as_bytes());
+        match self.format {
+            Format::JsonLines => self.lines(audit, &bundle, from..next),
+            Format::Csv => {
+                self.outcomes.look_ahead(audit, &self.log, next, &mut self.keys).await?;
+                Ok(self.rows(&bundle, from..next).into_bytes())
+            }
+        }
+    }
+
+    fn lines(&self, audit: &Audit, bundle: &Bundle, span: Range<u64>) -> Result<Vec<u8>> {
+        let statements = damage::statements(&self.log, bundle, span.clone(), &self.keys)?;
+        let mut statements = statements.into_iter().peekable();
+        let (mut lines, origin) = (Vec::new(), audit.origin(self.log.id));
+        for place in bundle.between(span.start, span.end) {
+            while let Some(statement) = statements.next_if(|statement| statement.damaged == place.sequence) {
+                lines.extend(statement.sign(&audit.key, &origin).line());
+            }
+            let Some(leaf) = &place.leaf else { continue };
+            let opened = match &place.found {
+                Found::Body { body, opening, .. } => Some(Opened { opening: *opening, body }),
+                Found::Record | Found::Expired(_) | Found::Nothing => None,
+            };
+            entry_line(&mut lines, place.sequence, leaf, opened);
+        }
         Ok(lines)
+    }
+
+    fn rows(&self, bundle: &Bundle, span: Range<u64>) -> String {
+        let mut rows = String::new();
+        for place in bundle.between(span.start, span.end) {
+            match (operation(place), &place.found) {
+                (Some(Ok(operation)), _) => self.row(&mut rows, place.sequence, operation),
+                (_, Found::Expired(day)) if place.wrong.is_none() => csv_expired(&mut rows, place.sequence, *day),
+                (_, Found::Record) if place.wrong.is_none() => {}
+                _ => csv_damaged(&mut rows, place.sequence),
+            }
+        }
+        rows
     }
 
     fn row(&self, rows: &mut String, sequence: u64, mut operation: Operation) {
         if operation.phase == Phase::Intent {
-            if !self.open.contains(&sequence) {
+            if self.outcomes.has(&operation.id) {
                 return;
             }
             operation.result = Outcome::Unknown;
@@ -144,9 +162,9 @@ impl Export {
     }
 
     async fn outside(&mut self, audit: &Audit, from: u64) -> Result<Vec<u8>> {
-        const OF: &str = "SELECT sequence, leaf FROM entries WHERE log = $1 AND id IS NULL AND sequence >= $2 AND sequence < $3
+        const OF: &str = "SELECT sequence FROM entries WHERE log = $1 AND id IS NULL AND sequence >= $2 AND sequence < $3
              AND (sequence < $4 OR sequence >= $5) ORDER BY sequence LIMIT $6";
-        let rows: Vec<(i64, Vec<u8>)> = on!(audit.database.reads(), p => sqlx::query_as(OF)
+        let rows: Vec<i64> = on!(audit.database.reads(), p => sqlx::query_scalar(OF)
             .bind(self.log.number)
             .bind(from.cast_signed())
             .bind(self.log.size().cast_signed())
@@ -155,15 +173,20 @@ impl Export {
             .bind(i64::from(PORTION))
             .fetch_all(p)
             .await)?;
-        let Some((last, _)) = rows.last() else {
+        let Some(last) = rows.last() else {
             self.at = Step::Foot;
             return Ok(Vec::new());
         };
         self.at = Step::Outside(last.cast_unsigned() + 1);
         let mut lines = Vec::new();
-        for (sequence, leaf) in rows {
+        for sequence in rows.into_iter().map(i64::cast_unsigned) {
+            let leaf = audit.leaf(&self.log, sequence).await?;
             let leaf = Leaf::parse(&leaf).map_err(|error| Error::Damaged(format!("entry {sequence}: {error}")))?;
-            let proof = audit.prove_inclusion(&self.log, leaf.sequence, self.log.size()).await?;
+            if matches!(leaf.content, tsujiban_history::leaf::Content::Entry { .. }) {
+                // the column says what the leaf does not
+                continue;
+            }
+            let proof = audit.prove_inclusion(&self.log, sequence, self.log.size()).await?;
             lines.extend(Outside::new(&leaf, proof).line());
         }
         Ok(lines)

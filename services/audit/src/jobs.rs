@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tsujiban_core::error::chain;
 use tsujiban_service::health::Health;
@@ -13,6 +15,7 @@ use tsujiban_service::settings::KeyArgs;
 use tsujiban_service::writing;
 
 use crate::engine::Standing;
+use crate::scrub::{Scrub, Step, pace};
 use crate::service::Audit;
 use crate::synchronised::Synchronisation;
 
@@ -22,9 +25,11 @@ const CLOCK: Duration = Duration::from_secs(30);
 /// How often all of the database is read and compared with itself.
 const DATABASE: Duration = Duration::from_hours(24);
 const RETENTION: Duration = Duration::from_mins(10);
+/// After a failure of the scrub.
+const SCRUB: Duration = Duration::from_mins(1);
 
 /// Runs all jobs until `stop` is cancelled.
-pub async fn run(audit: Arc<Audit>, own: History, keys: KeyArgs, health: Health, stop: CancellationToken) {
+pub async fn run(audit: Arc<Audit>, own: History, keys: KeyArgs, scrub: Scrub, health: Health, stop: CancellationToken) {
     let keys = repeat(&stop, || async {
         report("keys", follow_keys(&audit, &own, &keys).await);
         KEYS
@@ -54,7 +59,19 @@ pub async fn run(audit: Arc<Audit>, own: History, keys: KeyArgs, health: Health,
         report("database check", audit.check_database().await.map_err(|error| chain(&error)));
         DATABASE
     });
-    futures::join!(keys, roots, retention, clock, writing, interrupted(&stop, checks));
+    let scrub = Mutex::new(scrub);
+    let scrub = repeat(&stop, || async {
+        let begun = Instant::now();
+        match scrub.lock().await.step(&audit).await {
+            Ok(Step::Read { left, until }) => pace::rest(left, until.duration_since(audit.now()), begun.elapsed()),
+            Ok(Step::Idle) => pace::LONGEST,
+            Err(error) => {
+                report::<()>("scrub", Err(chain(&error)));
+                SCRUB
+            }
+        }
+    });
+    futures::join!(keys, roots, retention, clock, scrub, writing, interrupted(&stop, checks));
 }
 
 async fn follow_keys(audit: &Audit, own: &History, keys: &KeyArgs) -> Result<(), String> {

@@ -16,6 +16,8 @@ pub mod retention;
 pub mod roots;
 pub mod rotation;
 pub mod rpc;
+pub mod scrub;
+pub mod seals;
 pub mod service;
 pub mod settings;
 pub mod signing;

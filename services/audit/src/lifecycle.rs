@@ -12,6 +12,8 @@ use tsujiban_service::caller::GroupScope;
 use crate::engine::UNCLAIMED;
 use crate::error::{Error, Result};
 use crate::owner::Owner;
+use crate::reading::Log;
+use crate::seals;
 use crate::service::Audit;
 
 /// Who wants a group erased.
@@ -112,22 +114,28 @@ impl Audit {
             tracing::warn!(%log, "a log that came back stays nobody's: the group that expects it has another one by now");
             return Ok(());
         }
-        self.take_claimed(id, incarnation, log).await?;
+        self.take_claimed(id, incarnation, &found).await?;
         tracing::info!(%log, "a log that came back from the bucket has its group again");
         Ok(())
     }
 
-    async fn take_claimed(&self, id: &GroupId, incarnation: Option<&IncarnationId>, log: LogId) -> Result<()> {
+    async fn take_claimed(&self, id: &GroupId, incarnation: Option<&IncarnationId>, log: &Log) -> Result<()> {
         const CLAIM: &str = "UPDATE logs SET group_id = ?, incarnation = ? WHERE log_id = ? AND substr(group_id, 1, 1) = '?'";
-        let (group, incarnation, log) = (id.to_string(), incarnation.map(IncarnationId::to_string), log.as_bytes().to_vec());
-        match self.database.writes() {
-            Backend::Sqlite(p) => drop(sqlx::query(CLAIM).bind(group).bind(incarnation).bind(log).execute(p).await?),
-            Backend::Postgres(p) => {
-                let claim = sqlx::query("SELECT claim_log($1, $2, $3)").bind(log).bind(group).bind(incarnation);
-                claim.execute(p).await?;
+        const SEAL: &str = "INSERT INTO log_seals (log, seal) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+        let seal = seals::seal(&self.keyring, log.number, &log.id, id.as_str()).to_vec();
+        tsujiban_database::transaction!(self.database, tx => {
+            let (group, incarnation) = (id.to_string(), incarnation.map(IncarnationId::to_string));
+            let log_id = log.id.as_bytes().to_vec();
+            match tx.on() {
+                Backend::Sqlite(c) => drop(sqlx::query(CLAIM).bind(group).bind(incarnation).bind(log_id).execute(c).await?),
+                Backend::Postgres(c) => {
+                    let claim = sqlx::query("SELECT claim_log($1, $2, $3)").bind(log_id).bind(group).bind(incarnation);
+                    claim.execute(c).await?;
+                }
             }
-        }
-        Ok(())
+            on!(tx.on(), c => sqlx::query(SEAL).bind(log.number).bind(seal.clone()).execute(c).await.map(drop))?;
+            Ok::<_, Error>(())
+        })
     }
 
     /// Notes that the group's Tenant has gone and its history is kept.

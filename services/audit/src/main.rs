@@ -10,6 +10,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tsujiban_api::names::{self, AUDIT_AUDIENCE};
 use tsujiban_audit::engine::Standing;
+use tsujiban_audit::scrub::Scrub;
 use tsujiban_audit::service::Audit;
 use tsujiban_audit::settings::{Cli, Command, ServeArgs, SettingsError};
 use tsujiban_audit::start::StartError;
@@ -61,7 +62,7 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let delivery = tokio::spawn(delivery.run(last.clone()));
     let health = Health::new();
     health.set_able(audit.engine.standing() == Standing::Sound).await;
-    let jobs = tokio::spawn(jobs::run(Arc::clone(&audit), own, args.keys.clone(), health.clone(), stop.clone()));
+    let jobs = tokio::spawn(jobs::run(Arc::clone(&audit), own, args.keys.clone(), Scrub::new(args.scrub_period()), health.clone(), stop.clone()));
     let tiles = tokio::spawn(show_tiles(Arc::clone(&audit), args.clone(), stop.clone()));
     let served = server::serve(&args.server, rpc::routes(&audit), guard, health, stop.clone()).await;
     stop.cancel();

@@ -16,6 +16,9 @@ pub struct Metrics {
     pub clock_offset: Gauge,
     pub clock_error: Gauge,
     pub covered_over: IntGauge,
+    pub scrub_checked: IntCounter,
+    pub scrub_damaged: IntGauge,
+    pub scrub_oldest_check: Gauge,
 }
 
 impl Metrics {
@@ -48,6 +51,15 @@ impl Metrics {
                 "tsujiban_audit_root_lists_covered_over",
                 "How many of the newest root lists have another version or a delete marker over them, which somebody else put.",
             )?,
+            scrub_checked: IntCounter::new(
+                "tsujiban_audit_scrub_checked_total",
+                "Entries, wrapped keys and root lists that the scrub has read again.",
+            )?,
+            scrub_damaged: IntGauge::new("tsujiban_audit_scrub_damaged", "What is damaged of the history where it is stored, as the scrub found.")?,
+            scrub_oldest_check: Gauge::new(
+                "tsujiban_audit_scrub_oldest_check_timestamp_seconds",
+                "Every log was read again by the scrub at this time or later.",
+            )?,
         };
         registry.register(Box::new(metrics.covered_over.clone()))?;
         let gauges =
@@ -61,6 +73,9 @@ impl Metrics {
         for counter in [&metrics.appended, &metrics.expired_days] {
             registry.register(Box::new(counter.clone()))?;
         }
+        registry.register(Box::new(metrics.scrub_checked.clone()))?;
+        registry.register(Box::new(metrics.scrub_damaged.clone()))?;
+        registry.register(Box::new(metrics.scrub_oldest_check.clone()))?;
         Ok(metrics)
     }
 }

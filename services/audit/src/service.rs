@@ -104,6 +104,7 @@ impl Audit {
         };
         audit.recall_standing().await?;
         audit.recall_claims().await?;
+        audit.seal_logs().await?;
         Ok(Arc::new(audit))
     }
 

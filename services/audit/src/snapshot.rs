@@ -16,10 +16,11 @@ use tsujiban_service::caller::GroupScope;
 
 use crate::engine::Restored;
 use crate::error::{Error, Result};
-use crate::reading::Log;
+use crate::reading::{Log, Stored};
+use crate::seals;
 use crate::service::Audit;
 
-const PORTION: u32 = 256;
+const PORTION: u64 = 256;
 /// The longest line: a sealed body of 64 KiB in hexadecimal digits, and what stands around it.
 const MAX_LINE: usize = 160 * 1024;
 /// How many entries come back at once at most.
@@ -31,6 +32,8 @@ enum Line {
     Log { id: LogId, size: u64 },
     Key { day: i64, epoch: String, key: String, first: i64, wrapped: String, superseded_at: Option<i64> },
     Entry(Box<EntryLine>),
+    /// An entry that was damaged when the snapshot was made.
+    Lost { sequence: u64 },
     End { checkpoint: String },
 }
 
@@ -61,9 +64,6 @@ impl Snapshot {
 
     /// The next piece; `None` after the last.
     pub async fn next(&mut self, audit: &Audit) -> Result<Option<Vec<u8>>> {
-        const OF: &str = "SELECT sequence, day, time_us, appended_us, id, leaf, sealed FROM entries
-             WHERE log = $1 AND sequence >= $2 AND sequence < $3 ORDER BY sequence LIMIT $4";
-        type Row = (i64, i64, i64, i64, Option<Vec<u8>>, Vec<u8>, Option<Vec<u8>>);
         let Some(from) = self.next else { return Ok(None) };
         let mut lines = Vec::new();
         if !std::mem::replace(&mut self.begun, true) {
@@ -78,22 +78,18 @@ impl Snapshot {
             put(&mut lines, &Line::End { checkpoint: audit.sign(self.log.id, self.log.head())? });
             return Ok(Some(lines));
         }
-        let rows: Vec<Row> = on!(audit.database.reads(), p => sqlx::query_as(OF)
-            .bind(self.log.number)
-            .bind(from.cast_signed())
-            .bind(self.log.size().cast_signed())
-            .bind(i64::from(PORTION))
-            .fetch_all(p)
-            .await)?;
-        if rows.is_empty() {
-            return Err(Error::Damaged(format!("entry {from} of log {} is not there", self.log.id)));
+        let end = from.saturating_add(PORTION).min(self.log.size());
+        let mut rows = audit.rows(self.log.number, from, end).await?.rows.into_iter().peekable();
+        for sequence in from..end {
+            let Some((row, day)) = rows.next_if(|row| row.sequence == sequence).and_then(|row| row.day.map(|day| (row, day))) else {
+                put(&mut lines, &Line::Lost { sequence });
+                continue;
+            };
+            let Stored { time_us, appended_us, leaf, id, sealed, .. } = row;
+            let (id, leaf, sealed) = (id.map(hex::encode), hex::encode(leaf), sealed.map(hex::encode));
+            put(&mut lines, &Line::Entry(Box::new(EntryLine { sequence, day: day.number(), time_us, appended_us, id, leaf, sealed })));
         }
-        for (sequence, day, time_us, appended_us, id, leaf, sealed) in rows {
-            let (id, sealed) = (id.map(hex::encode), sealed.map(hex::encode));
-            let sequence = sequence.cast_unsigned();
-            put(&mut lines, &Line::Entry(Box::new(EntryLine { sequence, day, time_us, appended_us, id, leaf: hex::encode(leaf), sealed })));
-            self.next = Some(sequence + 1);
-        }
+        self.next = Some(end);
         Ok(Some(lines))
     }
 
@@ -160,6 +156,9 @@ impl Import {
                     }
                 }
             }
+            // one that is here is not needed
+            Line::Lost { sequence } if self.size.is_some() && sequence < self.log.size() => {}
+            Line::Lost { sequence } if self.size.is_some() => return Err(lost(sequence)),
             Line::End { checkpoint } if self.size.is_some() && self.checkpoint.is_none() => self.checkpoint = Some(checkpoint),
             _ => return Err(not_ours()),
         }
@@ -238,7 +237,8 @@ async fn put_key(audit: &Audit, log: i64, key: &Line) -> Result<()> {
 async fn log_of(audit: &Audit, scope: &GroupScope, incarnation: &IncarnationId) -> Result<Log> {
     let group = audit.incarnation(scope.group(), incarnation).await?;
     let gone = || Error::Damaged(format!("log {} is not there", group.number));
-    audit.log_by_number(group.number).await?.ok_or_else(gone)
+    let log = audit.log_by_number(group.number).await?.ok_or_else(gone)?;
+    if log.is_sealed { Ok(log) } else { Err(Error::Damaged(seals::other_owner(log.number, &log.owner))) }
 }
 
 fn put(lines: &mut Vec<u8>, line: &Line) {
@@ -249,6 +249,11 @@ fn put(lines: &mut Vec<u8>, line: &Line) {
 
 fn not_ours() -> Error {
     Error::refuse(Kind::Invalid, "NOT_OURS", "this is not what Export gave for this incarnation, or it is cut; nothing was taken back")
+}
+
+fn lost(sequence: u64) -> Error {
+    let message = format!("entry {sequence} was damaged when the snapshot was made; nothing was taken back");
+    Error::refuse(Kind::Precondition, "LOST_THERE", message)
 }
 
 fn other(sequence: u64) -> Error {

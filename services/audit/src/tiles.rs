@@ -22,7 +22,7 @@ use tsujiban_core::error::chain;
 use tsujiban_history::LogId;
 use tsujiban_history::tile::{Path, TileId, encode_tile};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::reading::Log;
 use crate::service::Audit;
 
@@ -90,6 +90,10 @@ pub async fn answer(audit: &Audit, method: &Method, path: &str) -> Response<Full
         Ok(Some(Found::Text(checkpoint))) => response(StatusCode::OK, "text/plain; charset=utf-8", NEVER, checkpoint.into_bytes()),
         Ok(Some(Found::Bytes(tile))) => response(StatusCode::OK, "application/octet-stream", FOR_EVER, tile),
         Ok(None) => text(StatusCode::NOT_FOUND, "there is no such log, or it has no such tile\n"),
+        Err(error @ Error::Damaged(_)) => {
+            tracing::error!(error = chain(&error), "a tile is damaged");
+            text(StatusCode::INTERNAL_SERVER_ERROR, "this part of the log is damaged where it is stored\n")
+        }
         Err(error) => {
             tracing::error!(error = chain(&error), "a tile cannot be read");
             text(StatusCode::INTERNAL_SERVER_ERROR, "the log cannot be read; try again later\n")
@@ -104,9 +108,9 @@ async fn find(audit: &Audit, path: &str) -> Result<Option<Found>> {
     let log = audit.listed(&log).await?;
     match path {
         Path::Checkpoint => Ok(Some(Found::Text(audit.sign(log.id, log.head())?))),
-        Path::Tile(tile) if within(&log, tile) => Ok(Some(Found::Bytes(encode_tile(&audit.tile(log.number, tile).await?)))),
+        Path::Tile(tile) if within(&log, tile) => Ok(Some(Found::Bytes(encode_tile(&audit.tile(&log, tile).await?)))),
         Path::Entries { index, width } if within(&log, TileId { level: 0, index, width }) => {
-            Ok(Some(Found::Bytes(audit.bundle(log.number, index, width).await?)))
+            Ok(Some(Found::Bytes(audit.bundle(&log, index, width).await?)))
         }
         Path::Tile(_) | Path::Entries { .. } => Ok(None),
     }

@@ -44,9 +44,18 @@ pub fn csv_row(rows: &mut String, sequence: u64, operation: &Operation) {
 
 /// Appends the row of an entry whose day has expired.
 pub fn csv_expired(rows: &mut String, sequence: u64, day: Day) {
-    let (sequence, day) = (sequence.to_string(), day.to_string());
+    without_body(rows, sequence, &day.to_string(), "EXPIRED");
+}
+
+/// Appends the row of an entry that is damaged where it is stored.
+pub fn csv_damaged(rows: &mut String, sequence: u64) {
+    without_body(rows, sequence, "", "DAMAGED");
+}
+
+fn without_body(rows: &mut String, sequence: u64, day: &str, word: &str) {
+    let sequence = sequence.to_string();
     let mut cells = [""; COLUMNS];
-    cells.iter_mut().zip([sequence.as_str(), &day, "EXPIRED"]).for_each(|(cell, text)| *cell = text);
+    cells.iter_mut().zip([sequence.as_str(), day, word]).for_each(|(cell, text)| *cell = text);
     row(rows, &cells);
 }
 

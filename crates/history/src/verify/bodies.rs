@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use tsujiban_core::history::Day;
 
+use super::damage::Lost;
 use super::heads::{Listed, TOLERANCE};
 use super::report::{Findings, Flaw, Place};
 use crate::leaf::Retention;
@@ -30,15 +31,29 @@ struct Entries {
 pub(super) struct Bodies {
     keys: BTreeMap<DayKeyId, Entries>,
     newest: Option<(DayKeyId, Entries)>,
-    /// The latest time in a body.
+    /// The earliest and the latest time in a body.
+    earliest: Option<[u8; 32]>,
     latest: Option<[u8; 32]>,
+}
+
+/// What is known of the body of an entry.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Body<'a> {
+    Here(&'a [u8]),
+    /// The service has signed that it is damaged.
+    Damaged,
+    Missing,
 }
 
 impl Bodies {
     /// Returns whether there still are not more keys than any log has.
-    pub(super) fn count(&mut self, sequence: u64, key: DayKeyId, body: Option<&[u8]>) -> bool {
-        let (has_body, after) = (body.is_some(), self.latest);
-        self.latest = after.max(body.and_then(Operation::time_in));
+    pub(super) fn count(&mut self, sequence: u64, key: DayKeyId, body: Body<'_>) -> bool {
+        let after = self.latest;
+        let has_body = !matches!(body, Body::Missing);
+        if let Some(time) = if let Body::Here(body) = body { Operation::time_in(body) } else { None } {
+            self.latest = after.max(Some(time));
+            self.earliest = Some(self.earliest.map_or(time, |earliest| earliest.min(time)));
+        }
         match &mut self.newest {
             Some((newest, entries)) if *newest == key => entries.count(sequence, has_body),
             newest => {
@@ -55,6 +70,11 @@ impl Bodies {
             }
         }
         true
+    }
+
+    /// When the first and the last of what was read was done.
+    pub(super) fn times(&self) -> Option<(JstTime, JstTime)> {
+        Some((time(self.earliest?)?, time(self.latest?)?))
     }
 
     /// The days that are gone as they have to be. `retentions` are those whose inclusion is proven, with their places.
@@ -93,6 +113,10 @@ impl Entries {
     }
 }
 
+fn time(text: [u8; 32]) -> Option<JstTime> {
+    std::str::from_utf8(&text).ok()?.parse().ok()
+}
+
 /// What retentions are held to.
 pub(super) struct Judge<'a> {
     pub now: Timestamp,
@@ -100,6 +124,8 @@ pub(super) struct Judge<'a> {
     pub first: u64,
     pub end: u64,
     pub listed: &'a Listed,
+    /// Entries of the range of which nothing is left but a signed statement.
+    pub lost: &'a Lost,
 }
 
 impl Judge<'_> {
@@ -111,14 +137,22 @@ impl Judge<'_> {
             return false;
         }
         let is_whole = self.first <= first && last < self.end;
-        let is_counted = entries.is_some_and(|found| (found.first, found.last, found.count) == (first, last, count));
+        let lost = self.lost.between(first, last);
+        let is_counted = if lost == 0 {
+            entries.is_some_and(|found| (found.first, found.last, found.count) == (first, last, count))
+        } else {
+            // those that are lost may have been of this day
+            let found = entries.map_or(0, |found| found.count);
+            let has = |sequence, is_at: fn(&Entries) -> u64| self.lost.has(sequence) || entries.is_some_and(|found| is_at(found) == sequence);
+            found <= count && count <= found.saturating_add(lost) && has(first, |found| found.first) && has(last, |found| found.last)
+        };
         let is_within = entries.is_none_or(|found| first <= found.first && found.last <= last && found.count <= count);
         let is_possible = first <= last && last < sequence && count > 0 && count <= last.saturating_sub(first).saturating_add(1);
         if !is_possible || !is_within || (is_whole && !is_counted) {
             findings.add(place, Flaw::OtherCount { day, first, last, count });
             return false;
         }
-        let after = entries.and_then(|entries| entries.after).and_then(|after| std::str::from_utf8(&after).ok()?.parse::<JstTime>().ok());
+        let after = entries.and_then(|entries| entries.after).and_then(time);
         if let Some(after) = after.filter(|after| after.timestamp().checked_sub(TOLERANCE).is_ok_and(|at| at >= day.plus(1).starts())) {
             findings.add(place, Flaw::Younger { day, after });
             return false;

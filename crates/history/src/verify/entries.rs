@@ -2,13 +2,14 @@
 
 use std::io::{BufRead, Read as _};
 
-use super::bodies::Bodies;
+use super::bodies::{Bodies, Body};
+use super::damage::Damages;
 use super::heads::Heads;
 use super::judge::{self, Read};
-use super::report::{Flaw, Place, Report};
+use super::report::{Findings, Flaw, Place, Report};
 use super::{Verifier, VerifyError};
-use crate::export::{EntryLine, Footer, Header, Line, MAX_LINE, Outside};
-use crate::leaf::Content;
+use crate::export::{Damage, EntryLine, Footer, Header, Line, Loss, MAX_LINE, Outside, UnsignedDamage};
+use crate::leaf::{Content, InvalidLeaf};
 use crate::merkle::{MAX_SIZE, Range, leaf_hash, root_from_inclusion};
 use crate::{Hash, Leaf};
 
@@ -45,6 +46,7 @@ pub(super) fn read(mut export: impl BufRead, mut verifier: Verifier) -> Result<R
             }
             (Text::Line, None) => match Line::parse(&buffer) {
                 Some(Line::Entry(entry)) => reading.entry(&entry, place, &mut verifier),
+                Some(Line::Damage(damage)) => reading.damage(damage, place, &mut verifier),
                 Some(Line::Outside(outside)) => reading.outside(&outside, place, &mut verifier),
                 Some(Line::Growth(growth)) if reading.read.outside.len() + verifier.growths.len() < MOST_OUTSIDE => {
                     verifier.growths.push((growth.from, growth.proof));
@@ -124,6 +126,7 @@ impl Reading {
             bodies: Bodies::default(),
             records: Vec::new(),
             outside: Vec::new(),
+            damages: Damages::default(),
         };
         Some(Self { expected: header.first, read })
     }
@@ -136,8 +139,47 @@ impl Reading {
     fn lost(&mut self) {
         if self.expected < self.read.end {
             self.read.is_whole = false;
-            self.expected = self.expected.saturating_add(1);
+            self.pass(self.expected);
         }
+    }
+
+    /// Goes on behind an entry, and behind those that are lost.
+    fn pass(&mut self, sequence: u64) {
+        self.expected = self.read.damages.skip_lost(sequence.saturating_add(1));
+        self.close();
+    }
+
+    /// Once all entries of a statement were read: its hash stands for them where some are lost.
+    fn close(&mut self) {
+        let Some(statement) = self.read.damages.at.take_if(|statement| statement.end <= self.expected) else { return };
+        if self.read.is_whole && statement.is_open() {
+            let subtree = Range::from_hashes(statement.damaged, statement.end, &[statement.hash]);
+            self.read.is_whole = subtree.is_ok_and(|subtree| self.read.tree.join(&subtree).is_ok());
+            self.read.heads.reached(&self.read.tree);
+        }
+    }
+
+    fn damage(&mut self, damage: Damage, place: Place, verifier: &mut Verifier) {
+        let (begin, end) = (damage.unsigned.damaged, damage.unsigned.end);
+        if begin < self.expected || end > self.read.end || self.read.damages.at.is_some() {
+            verifier.findings.add(place, Flaw::Repeated);
+            return;
+        }
+        if damage.unsigned.size != self.read.size {
+            verifier.findings.add(place, Flaw::OtherSize { found: damage.unsigned.size, wanted: self.read.size });
+            return;
+        }
+        if let Err(error) = damage.verify(&verifier.key, &verifier.origin) {
+            verifier.findings.add(place, Flaw::Damage(error));
+            return;
+        }
+        if begin > self.expected {
+            self.read.is_whole = false;
+            verifier.findings.add(Place::Entries { from: self.expected, to: begin }, Flaw::Missing);
+        }
+        self.read.damages.begin(damage.unsigned);
+        self.expected = self.read.damages.skip_lost(begin);
+        self.close();
     }
 
     fn entry(&mut self, entry: &EntryLine<'_>, place: Place, verifier: &mut Verifier) {
@@ -156,34 +198,59 @@ impl Reading {
             self.read.is_whole = false;
             findings.add(Place::Entries { from: self.expected, to: sequence }, Flaw::Missing);
         }
-        self.expected = sequence.saturating_add(1);
+        let stated = self.read.damages.of(sequence);
+        let (is_open, loss) = (stated.is_some_and(UnsignedDamage::is_open), stated.and_then(|stated| stated.loss(sequence)));
+        let is_other = stated.is_some_and(|stated| stated.leaf(sequence) != Some(entry.hash));
         self.read.entries = self.read.entries.saturating_add(1);
         let place = Place::Entry { sequence };
         if !entry.is_sound {
             // the line is damaged: more cannot be said of it, and its hash leads nowhere
             self.read.is_whole = false;
             findings.add(place, Flaw::Check);
+            self.pass(sequence);
             return;
         }
-        if self.read.is_whole {
+        if is_other {
+            self.read.is_whole = false;
+            findings.add(place.clone(), Flaw::OtherLeaf);
+        }
+        if self.read.is_whole && !is_open {
             if self.read.tree.append_hash(entry.hash, |_, _| ()).is_err() {
                 self.read.is_whole = false;
             }
             self.read.heads.reached(&self.read.tree);
         }
+        self.pass(sequence);
+        self.content(entry, leaf, loss, place, findings);
+    }
+
+    fn content(
+        &mut self,
+        entry: &EntryLine<'_>,
+        leaf: Result<Leaf, InvalidLeaf>,
+        loss: Option<Loss>,
+        place: Place,
+        findings: &mut Findings,
+    ) {
+        let sequence = entry.sequence;
         let Ok(leaf) = leaf else {
             findings.add(place, Flaw::Leaf);
             return;
         };
         match (leaf.content, &entry.opened) {
             (Content::Entry { key, commitment }, opened) => {
-                if let Some(opened) = opened {
-                    self.read.opened = self.read.opened.saturating_add(1);
-                    if !commitment.is_to(opened.body, &opened.opening) {
-                        findings.add(place.clone(), Flaw::Body);
+                let body = match opened {
+                    Some(opened) => {
+                        self.read.opened = self.read.opened.saturating_add(1);
+                        if !commitment.is_to(opened.body, &opened.opening) {
+                            findings.add(place.clone(), Flaw::Body);
+                        }
+                        Body::Here(opened.body)
                     }
-                }
-                if !self.read.bodies.count(sequence, key, opened.as_ref().map(|opened| opened.body)) {
+                    None if loss == Some(Loss::Body) => Body::Damaged,
+                    None => Body::Missing,
+                };
+                if !self.read.bodies.count(sequence, key, body) {
                     findings.add(place, Flaw::TooMuch);
                 }
             }

@@ -100,8 +100,9 @@ impl Heads {
         self.known.iter().zip(&self.agrees).find(|(_, agrees)| **agrees == Some(false)).map(|(head, _)| head.head.size)
     }
 
-    /// Judges the heads, given the head of the export. Returns how many it says nothing of.
-    pub(super) fn judge(&self, whole: TreeHead, gaps: &mut [DeclaredGap], findings: &mut Findings) -> Result<u64, VerifyError> {
+    /// Judges the heads, given the head of the export. Returns how many it says nothing of: those of sizes within subtrees that are `open`, of
+    /// which an entry is lost, are among them.
+    pub(super) fn judge(&self, whole: TreeHead, open: &[(u64, u64)], gaps: &mut [DeclaredGap], findings: &mut Findings) -> Result<u64, VerifyError> {
         let (mut unconnected, mut newest, mut sound) = (0_u64, None, 0);
         let mut gaps: Vec<(&mut DeclaredGap, Option<u64>)> = gaps.iter_mut().map(|gap| self.with_newest(gap)).collect();
         for (head, agrees) in self.known.iter().zip(&self.agrees) {
@@ -117,6 +118,8 @@ impl Heads {
                 findings.add(head.source.place(), Flaw::Rewritten { size, root, from: sound });
             } else if size > whole.size {
                 findings.add(head.source.place(), Flaw::Shorter { known: size, exported: whole.size });
+            } else if open.iter().any(|(begin, end)| *begin < size && size < *end) {
+                unconnected = unconnected.saturating_add(1);
             } else if let Source::Checkpoint { name } = &head.source {
                 return Err(VerifyError::Unconnected { name: name.clone(), size });
             } else {

@@ -1,6 +1,7 @@
 //! What follows from all that was read.
 
 use super::bodies::{Bodies, Judge};
+use super::damage::Damages;
 use super::entries::whole_root;
 use super::heads::Heads;
 use super::report::{DeclaredGap, Flaw, Place, Report};
@@ -26,12 +27,13 @@ pub(super) struct Read {
     pub records: Vec<(u64, Content)>,
     /// Those from elsewhere, and the roots to which their proofs lead.
     pub outside: Vec<(u64, Content, Hash)>,
+    pub damages: Damages,
 }
 
 /// Of an export whose first line says nothing.
 pub(super) fn without_export(verifier: Verifier) -> Report {
     Report {
-        verdict: verifier.findings.verdict(Vec::new()),
+        verdict: verifier.findings.verdict(Vec::new(), 0),
         head: None,
         first: 0,
         end: 0,
@@ -41,6 +43,9 @@ pub(super) fn without_export(verifier: Verifier) -> Report {
         unconnected: 0,
         lists: verifier.lists,
         gaps: Vec::new(),
+        damaged: Vec::new(),
+        damaged_count: 0,
+        times: None,
     }
 }
 
@@ -49,19 +54,21 @@ pub(super) fn export(mut read: Read, footer: Option<&Footer>, mut verifier: Veri
     if let (Some(footer), Some(head)) = (footer, head) {
         hold_to_root(&mut read, footer, head, &mut verifier);
     }
+    let Damages { lost, named, count, open, .. } = std::mem::take(&mut read.damages);
+    let times = read.bodies.times();
     let (mut gaps, retentions) = records(&mut read, head, &mut verifier);
     let (mut unconnected, mut expired) = (0, Vec::new());
     // of entries that do not lead to the signed root nothing more can be said
     if let Some(head) = head.filter(|_| read.is_whole) {
         read.heads.connect(head, &verifier.growths);
-        unconnected = match read.heads.judge(head, &mut gaps, &mut verifier.findings) {
+        unconnected = match read.heads.judge(head, &open, &mut gaps, &mut verifier.findings) {
             // what was altered is said, whatever else is open
             Err(error) if verifier.findings.is_empty() => return Err(error),
             Err(_) => 0,
             Ok(unconnected) => unconnected,
         };
         let listed = read.heads.listed(head, &gaps, &mut verifier.findings);
-        let judge = Judge { now: verifier.now, first: read.first, end: read.end, listed: &listed };
+        let judge = Judge { now: verifier.now, first: read.first, end: read.end, listed: &listed, lost: &lost };
         expired = read.bodies.judge(&retentions, &judge, &mut verifier.findings);
     }
     if verifier.findings.is_empty() && (head.is_none() || !read.is_whole) {
@@ -69,7 +76,7 @@ pub(super) fn export(mut read: Read, footer: Option<&Footer>, mut verifier: Veri
         verifier.findings.add(Place::Head, Flaw::Cut);
     }
     Ok(Report {
-        verdict: verifier.findings.verdict(expired),
+        verdict: verifier.findings.verdict(expired, count),
         head,
         first: read.first,
         end: read.end,
@@ -79,6 +86,9 @@ pub(super) fn export(mut read: Read, footer: Option<&Footer>, mut verifier: Veri
         unconnected,
         lists: verifier.lists,
         gaps,
+        damaged: named,
+        damaged_count: count,
+        times,
     })
 }
 

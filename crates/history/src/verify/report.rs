@@ -3,6 +3,7 @@ use std::fmt;
 use tsujiban_core::history::{Day, JstTime};
 
 use crate::checkpoint::CheckpointError;
+use crate::export::{InvalidDamage, Loss};
 use crate::merkle::NotProven;
 use crate::roots::{BrokenChain, RootListError};
 use crate::show::escape_line;
@@ -29,6 +30,11 @@ pub struct Report {
     pub lists: u64,
     /// The gaps that staff declared, whatever the verdict.
     pub gaps: Vec<DeclaredGap>,
+    /// The first entries of which the log's key has signed that they are damaged, and how many there are.
+    pub damaged: Vec<DamagedEntry>,
+    pub damaged_count: u64,
+    /// When the first and the last of what was read was done, by the bodies.
+    pub times: Option<(JstTime, JstTime)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +42,8 @@ pub enum Verdict {
     Intact,
     /// Nothing was altered; bodies of these days are gone, as they have to be.
     Expired(Vec<Day>),
+    /// Nothing was altered but what the service says that it cannot read any more; bodies of these days are gone, as they have to be.
+    Damaged(Vec<Day>),
     Tampered {
         findings: Vec<Finding>,
         /// How many more there are.
@@ -104,6 +112,10 @@ pub enum Flaw {
     Check,
     #[error("the body is not the one to which the leaf commits")]
     Body,
+    #[error("the leaf is not the one of which the statement of damage speaks")]
+    OtherLeaf,
+    #[error("the statement of damage does not hold: {0}")]
+    Damage(InvalidDamage),
     #[error("what is no operation has a body")]
     NoOperation,
     #[error("the body is missing, of {0} entries of one day in all, and no retention says that the day has gone")]
@@ -148,6 +160,13 @@ pub enum Flaw {
     Proof(NotProven),
 }
 
+/// An entry that is damaged where it is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DamagedEntry {
+    pub sequence: u64,
+    pub loss: Loss,
+}
+
 /// Entries that were lost, and whose loss staff declared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeclaredGap {
@@ -183,8 +202,9 @@ impl Findings {
         self.named.is_empty()
     }
 
-    pub(super) fn verdict(self, expired: Vec<Day>) -> Verdict {
+    pub(super) fn verdict(self, expired: Vec<Day>, damaged: u64) -> Verdict {
         match (self.named, expired) {
+            (named, expired) if named.is_empty() && damaged > 0 => Verdict::Damaged(expired),
             (named, expired) if named.is_empty() && expired.is_empty() => Verdict::Intact,
             (named, expired) if named.is_empty() => Verdict::Expired(expired),
             (findings, _) => Verdict::Tampered { findings, more: self.more },
@@ -217,9 +237,14 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Intact => f.write_str("intact"),
-            Self::Expired(days) => {
-                let days: Vec<String> = days.iter().map(Day::to_string).collect();
-                write!(f, "lawfully expired: {}", days.join(", "))
+            Self::Expired(days) => expired(f, days),
+            Self::Damaged(days) => {
+                f.write_str("DAMAGED")?;
+                if days.is_empty() {
+                    return Ok(());
+                }
+                f.write_str("; ")?;
+                expired(f, days)
             }
             Self::Tampered { findings, more } => {
                 f.write_str("TAMPERED")?;
@@ -230,10 +255,30 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Several lines: the verdict, and the gaps.
+fn expired(f: &mut fmt::Formatter<'_>, days: &[Day]) -> fmt::Result {
+    let days: Vec<String> = days.iter().map(Day::to_string).collect();
+    write!(f, "lawfully expired: {}", days.join(", "))
+}
+
+impl fmt::Display for DamagedEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.loss {
+            Loss::Entry => "nothing of it is left where it was stored",
+            Loss::Body => "its body is damaged where it was stored; its leaf is there",
+        };
+        write!(f, "entry {}: {what}", self.sequence)
+    }
+}
+
+/// Several lines: the verdict, what is damaged, and the gaps.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.verdict)?;
+        self.damaged.iter().try_for_each(|damaged| write!(f, "\n  {damaged}"))?;
+        let named = u64::try_from(self.damaged.len()).unwrap_or(u64::MAX);
+        if self.damaged_count > named {
+            write!(f, "\n  and {} more", self.damaged_count.saturating_sub(named))?;
+        }
         for gap in &self.gaps {
             let DeclaredGap { sequence, agreed, newest, since, by, .. } = gap;
             write!(f, "\ngap declared by {} at entry {sequence}, since {since}: ", escape_line(by))?;

@@ -2,6 +2,7 @@
 
 mod attacks;
 mod brought;
+mod damage;
 mod expired;
 mod gap;
 mod log;
@@ -105,6 +106,7 @@ fn bodies_with_everything_a_terminal_obeys_are_exported_and_shown_safely() {
 fn more_keys_than_any_log_has_days_are_not_kept_in_memory() {
     let mut bodies = super::bodies::Bodies::default();
     let key = |n: u64| DayKeyId::from_bytes(u128::from(n).to_be_bytes());
-    assert!((0..65_536).all(|n| bodies.count(n, key(n), None)));
-    assert!(!(70_000..140_000).any(|n| bodies.count(n, key(n), None)));
+    let missing = super::bodies::Body::Missing;
+    assert!((0..65_536).all(|n| bodies.count(n, key(n), missing)));
+    assert!(!(70_000..140_000).any(|n| bodies.count(n, key(n), missing)));
 }

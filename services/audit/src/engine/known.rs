@@ -16,6 +16,7 @@ use super::rows::{Conn, KeyRow, LogRow, Rows};
 use super::{Addition, Adopted, EngineError, EngineParts, Request, Work, unclaimed};
 use crate::bodies::{self, DayKey};
 use crate::owner::Owner;
+use crate::seals;
 
 /// For how long an id is remembered.
 pub const REMEMBERED_US: i64 = 48 * 60 * 60 * 1_000_000;
@@ -48,6 +49,8 @@ pub struct Known {
     /// Logs that the batch wanted made, and those that it wanted back.
     pub(super) made: HashMap<Owner, i64>,
     pub(super) adopted: HashMap<LogId, i64>,
+    /// Logs whose rows do not say whose they are: nothing is added to them.
+    refused: HashMap<i64, EngineError>,
     /// Until when entries make no log for a group, in microseconds since 1970.
     holding: Arc<AtomicI64>,
 }
@@ -57,7 +60,15 @@ pub type Ids = HashMap<(i64, [u8; 16]), u64>;
 
 impl Known {
     pub fn new(memory: Memory, holding: Arc<AtomicI64>) -> Self {
-        Self { owners: Cache::new(LOGS), logs: Cache::new(LOGS), memory, made: HashMap::new(), adopted: HashMap::new(), holding }
+        Self {
+            owners: Cache::new(LOGS),
+            logs: Cache::new(LOGS),
+            memory,
+            made: HashMap::new(),
+            adopted: HashMap::new(),
+            refused: HashMap::new(),
+            holding,
+        }
     }
 
     /// Whether a batch can be prepared without reading a log or a key.
@@ -89,9 +100,10 @@ impl Known {
         if forgets || matches!(self.memory, Memory::Shared) {
             // another replica may have made a newer log
             self.owners.clear();
+            self.refused.clear();
         }
         self.make_logs(parts, conn, requests, now, rows).await?;
-        self.adopt_logs(conn, requests, now, rows).await?;
+        self.adopt_logs(parts, conn, requests, now, rows).await?;
         let mut owners: Vec<&Owner> = additions(requests).map(|addition| &addition.owner).collect();
         owners.sort_unstable();
         owners.dedup();
@@ -114,7 +126,9 @@ impl Known {
             self.lock(conn, &numbers).await?;
         }
         numbers.truncate(with_bodies);
-        self.learn_keys(parts, conn, &numbers, now, rows).await
+        let mut failed = self.learn_keys(parts, conn, &numbers, now, rows).await?;
+        failed.extend(self.refused.iter().map(|(number, error)| (*number, error.clone())));
+        Ok(failed)
     }
 
     async fn learn_owners(
@@ -143,6 +157,10 @@ impl Known {
         for owner in unknown {
             if let Some(log) = by_name.get(owner.as_str()) {
                 self.take(log)?;
+                let log_id = self.logs.get(&log.number).map(|state| state.log_id).ok_or(EngineError::Damaged(log.number))?;
+                if !seals::is_sealed(&parts.keyring, log.number, &log_id, owner.as_str(), log.seal.as_deref()) {
+                    self.refused.insert(log.number, EngineError::OtherOwner(seals::other_owner(log.number, owner.as_str()).into()));
+                }
                 self.owners.insert((*owner).clone(), log.number);
                 continue;
             }
@@ -168,7 +186,8 @@ impl Known {
         let mut log_id = [0; 16];
         parts.random.fill(&mut log_id)?;
         let group = owner.as_str().to_owned();
-        rows.logs.push(LogRow { number, log_id, group, incarnation, made_at: now.as_microsecond() });
+        let seal = Some(seals::seal(&parts.keyring, number, &LogId::from_bytes(log_id), &group));
+        rows.logs.push(LogRow { number, log_id, group, incarnation, made_at: now.as_microsecond(), seal });
         self.owners.insert(owner.clone(), number);
         self.begin_log(number, LogId::from_bytes(log_id));
         Ok(())
@@ -190,7 +209,14 @@ impl Known {
     }
 
     /// The logs that a batch wants back. One whose group is not known is nobody's until somebody claims it.
-    async fn adopt_logs(&mut self, conn: &mut Conn<'_>, requests: &[Request], now: Timestamp, rows: &mut Rows) -> Result<(), EngineError> {
+    async fn adopt_logs(
+        &mut self,
+        parts: &EngineParts,
+        conn: &mut Conn<'_>,
+        requests: &[Request],
+        now: Timestamp,
+        rows: &mut Rows,
+    ) -> Result<(), EngineError> {
         self.adopted.clear();
         for request in requests {
             let Work::Adopt(Adopted { id, is_platform }) = &request.work else { continue };
@@ -205,7 +231,9 @@ impl Known {
                 let is_platform = *is_platform && load::present(conn, Owner::Platform.as_str()).await?.is_none();
                 let group = if is_platform { Owner::Platform.as_str().to_owned() } else { unclaimed(id) };
                 let number = self.next_number(conn, rows).await?;
-                rows.logs.push(LogRow { number, log_id: *id.as_bytes(), group, incarnation: None, made_at: now.as_microsecond() });
+                // a log that is nobody's is sealed when it is claimed
+                let seal = is_platform.then(|| seals::seal(&parts.keyring, number, id, &group));
+                rows.logs.push(LogRow { number, log_id: *id.as_bytes(), group, incarnation: None, made_at: now.as_microsecond(), seal });
                 self.begin_log(number, *id);
                 number
             };
@@ -386,7 +414,7 @@ fn make(
 }
 
 /// Opens a day's key by whichever of its wrappings has its epoch key here.
-pub fn open(keyring: &Keyring, log_id: &LogId, day: Day, wrappings: &[LoadedKey]) -> Result<DayKey, EngineError> {
+fn open(keyring: &Keyring, log_id: &LogId, day: Day, wrappings: &[LoadedKey]) -> Result<DayKey, EngineError> {
     let first = wrappings.first().ok_or(KeyError::Destroyed)?;
     let id = DayKeyId::from_bytes(first.key_id.as_slice().try_into().map_err(|_| EngineError::Damaged(first.log))?);
     let wrapped = wrappings.iter().map(|stored| &stored.wrapped);

@@ -18,6 +18,7 @@ pub struct LoadedLog {
     pub size: i64,
     pub peaks: Vec<u8>,
     pub day: i64,
+    pub seal: Option<Vec<u8>>,
 }
 
 /// A wrapping of a day's key.
@@ -47,16 +48,17 @@ macro_rules! get {
     }};
 }
 
-type LogTuple = (i64, Vec<u8>, String, i64, Vec<u8>, i64);
+type LogTuple = (i64, Vec<u8>, String, i64, Vec<u8>, i64, Option<Vec<u8>>);
 
-fn log((number, log_id, group, size, peaks, day): LogTuple) -> LoadedLog {
-    LoadedLog { number, log_id, group, size, peaks, day }
+fn log((number, log_id, group, size, peaks, day, seal): LogTuple) -> LoadedLog {
+    LoadedLog { number, log_id, group, size, peaks, day, seal }
 }
 
 /// The newest log of each of these owners that has one.
 pub async fn newest_logs(conn: &mut Conn<'_>, owners: &[&str]) -> Read<Vec<LoadedLog>> {
     static OF: Statement = Statement::new(
-        "SELECT l.number, l.log_id, l.group_id, h.size, h.peaks, h.day FROM logs l JOIN heads h ON h.log = l.number
+        "SELECT l.number, l.log_id, l.group_id, h.size, h.peaks, h.day, s.seal FROM logs l JOIN heads h ON h.log = l.number
+         LEFT JOIN log_seals s ON s.log = l.number
          WHERE NOT EXISTS (SELECT 1 FROM logs n WHERE n.group_id = l.group_id AND n.number > l.number) AND l.group_id IN (VALUES",
         1,
         ")",
@@ -67,7 +69,8 @@ pub async fn newest_logs(conn: &mut Conn<'_>, owners: &[&str]) -> Read<Vec<Loade
 /// These logs.
 pub async fn logs(conn: &mut Conn<'_>, numbers: &[i64]) -> Read<Vec<LoadedLog>> {
     static OF: Statement = Statement::new(
-        "SELECT l.number, l.log_id, l.group_id, h.size, h.peaks, h.day FROM logs l JOIN heads h ON h.log = l.number
+        "SELECT l.number, l.log_id, l.group_id, h.size, h.peaks, h.day, s.seal FROM logs l JOIN heads h ON h.log = l.number
+         LEFT JOIN log_seals s ON s.log = l.number
          WHERE l.number IN (VALUES",
         1,
         ")",

@@ -34,6 +34,8 @@ pub struct LogRow {
     pub group: String,
     pub incarnation: Option<String>,
     pub made_at: i64,
+    /// That it is this group's.
+    pub seal: Option<[u8; 32]>,
 }
 
 #[derive(Debug, Clone)]
@@ -78,6 +80,7 @@ pub struct GoneDay {
 }
 
 static LOGS: Statement = Statement::new("INSERT INTO logs (state, number, log_id, group_id, incarnation, made_at) VALUES", 6, "");
+static SEALS: Statement = Statement::new("INSERT INTO log_seals (log, seal) VALUES", 2, "ON CONFLICT DO NOTHING");
 static SEGMENTS: Statement = Statement::new("INSERT INTO segments (segment, began_at) VALUES", 2, "ON CONFLICT DO NOTHING");
 static KEYS: Statement =
     Statement::new("INSERT INTO day_keys (day, log, epoch, key_id, first, wrapped, superseded_at) VALUES", 7, "ON CONFLICT DO NOTHING");
@@ -112,6 +115,8 @@ macro_rules! put {
 impl Rows {
     /// Writes everything. The transaction is the caller's.
     pub async fn write(self, conn: &mut Conn<'_>) -> Result<(), sqlx::Error> {
+        let seals: Vec<(i64, [u8; 32])> = self.logs.iter().filter_map(|row| Some((row.number, row.seal?))).collect();
+        put!(conn, SEALS, seals, |q, (log, seal)| q.bind(log).bind(seal.to_vec()));
         put!(conn, LOGS, self.logs, |q, row| q
             .bind("living")
             .bind(row.number)
@@ -166,9 +171,15 @@ impl GoneDay {
                     .bind(self.day)
                     .execute(&mut **c)
                     .await?;
+                sqlx::query("UPDATE healed_entries SET sealed = NULL WHERE log = ? AND day = ? AND sealed IS NOT NULL")
+                    .bind(self.log)
+                    .bind(self.day)
+                    .execute(&mut **c)
+                    .await?;
             }
             Backend::Postgres(c) => {
                 sqlx::query("SELECT destroy_expired_day($1, $2)").bind(self.log).bind(self.day).execute(&mut **c).await?;
+                sqlx::query("SELECT destroy_healed_day($1, $2)").bind(self.log).bind(self.day).execute(&mut **c).await?;
             }
         }
         Ok(())

@@ -1,21 +1,24 @@
-//! Operations, newest first.
+//! Operations, newest first. What is shown, and whether it fits a filter, is decided by what bodies say: columns of rows are not signed.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
-use tsujiban_database::on;
-use tsujiban_history::Operation;
 use tsujiban_history::operation::{Outcome, Phase};
+use tsujiban_history::{Day, EntryId, Operation};
 
-use super::{DayKeys, Log, Stored, StoredRow, stored};
+use super::bundle::{Bundle, ENTRIES};
+use super::keys::DayKeys;
+use super::place::{Found, Place, Wrong};
+use super::Log;
 use crate::error::Result;
 use crate::service::Audit;
 
-/// How many bodies are opened for one page at most, and how many entries are looked at.
-const OPENED: usize = 5_000;
-const LOOKED_AT: u64 = 50_000;
-/// How many entries are read at once at least.
-const CHUNK: usize = 128;
+/// How many entries are looked at for one page at most.
+const LOOKED_AT: u64 = 5_000;
+/// How many entries behind a page are looked through for outcomes of its intents.
+const LOOKED_AHEAD: u64 = 1_024;
+/// How many damaged entries a page names at most.
+const NAMED: usize = 1_000;
 /// By how much the clocks of services may differ: an operation's time may be that much later than its entry's.
 const SKEW_US: i64 = 60 * 60 * 1_000_000;
 
@@ -37,6 +40,7 @@ pub struct Filter {
 #[derive(Debug, Clone)]
 pub struct Listed {
     pub sequence: u64,
+    /// As the row says. It is shown, and nothing is decided by it.
     pub appended_us: i64,
     pub operation: Operation,
 }
@@ -46,97 +50,93 @@ pub struct Page {
     pub entries: Vec<Listed>,
     /// Before which entry to go on.
     pub next: Option<u64>,
+    /// What is damaged among the entries that were looked at.
+    pub damaged: BTreeMap<u64, Wrong>,
 }
 
 impl Audit {
     /// Operations before an entry, newest first. A page may be short: how much is looked at for one is bounded.
     pub async fn list(&self, log: &Log, filter: &Filter, before: Option<u64>, size: usize) -> Result<Page> {
-        let open = self.open_intents(log.number).await?;
-        let begin = match filter.from {
-            Some(from) => self.first_appended(log, from.as_microsecond().saturating_sub(SKEW_US)).await?,
-            None => 0,
-        };
         let mut keys = DayKeys::default();
         let mut page = Page::default();
         let mut end = before.unwrap_or(u64::MAX).min(log.size());
-        let floor = end.saturating_sub(LOOKED_AT).max(begin);
-        let mut opened = 0;
-        let chunk = size.max(CHUNK);
+        let floor = end.saturating_sub(LOOKED_AT);
+        let mut ended = self.outcomes(log, end..end.saturating_add(LOOKED_AHEAD).min(log.size()), &mut keys).await?;
         while end > floor {
-            let rows = self.matching(log.number, filter, (floor, end), chunk).await?;
-            let all = rows.len() < chunk;
-            for row in rows {
-                if page.entries.len() == size || opened == OPENED {
+            let bundle = self.examine(log, Bundle::of(end - 1), &mut keys).await?;
+            for place in bundle.between(bundle.begin, end).iter().rev() {
+                if page.entries.len() == size || page.damaged.len() == NAMED {
                     page.next = Some(end);
                     return Ok(page);
                 }
-                end = row.sequence;
-                opened += 1;
-                let Some(mut operation) = self.operation(log, &row, &mut keys).await? else { continue };
-                if operation.phase == Phase::Intent {
-                    if open.contains(&row.sequence) {
-                        operation.result = Outcome::Unknown;
-                    } else if !filter.intents {
-                        continue;
-                    }
+                if filter.is_before(place) {
+                    return Ok(page);
+                }
+                end = place.sequence;
+                let read = operation(place).transpose();
+                if let Some(wrong) = place.wrong.or(read.as_ref().err().copied()) {
+                    page.damaged.insert(place.sequence, wrong);
+                }
+                let Ok(Some(mut operation)) = read else { continue };
+                match operation.phase {
+                    Phase::Outcome => drop(ended.insert(operation.id)),
+                    Phase::Intent if !ended.contains(&operation.id) => operation.result = Outcome::Unknown,
+                    Phase::Intent if !filter.intents => continue,
+                    Phase::Intent | Phase::Observed => {}
                 }
                 if filter.takes(&operation) {
-                    page.entries.push(Listed { sequence: row.sequence, appended_us: row.appended_us, operation });
+                    let appended_us = place.stored.as_ref().map_or(0, |row| row.appended_us);
+                    page.entries.push(Listed { sequence: place.sequence, appended_us, operation });
                 }
             }
-            if all {
-                end = floor;
-            }
         }
-        page.next = (end > begin).then_some(end);
+        page.next = (end > 0).then_some(end);
         Ok(page)
     }
 
-    async fn matching(&self, log: i64, filter: &Filter, (floor, end): (u64, u64), limit: usize) -> Result<Vec<Stored>> {
-        const OF: &str = "SELECT sequence, day, time_us, appended_us, leaf, id IS NOT NULL, sealed FROM entries
-             WHERE log = $1 AND sequence >= $2 AND sequence < $3 AND time_us >= $4 AND time_us < $5 AND sealed IS NOT NULL
-             ORDER BY sequence DESC LIMIT $6";
-        let rows: Vec<StoredRow> = on!(self.database.reads(), p => sqlx::query_as(OF)
-            .bind(log)
-            .bind(floor.cast_signed())
-            .bind(end.cast_signed())
-            .bind(filter.from.map_or(i64::MIN, Timestamp::as_microsecond))
-            .bind(filter.to.map_or(i64::MAX, Timestamp::as_microsecond))
-            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-            .fetch_all(p)
-            .await)?;
-        rows.into_iter().map(stored).collect()
-    }
-
-    /// The entries that are intents without an outcome.
-    pub async fn open_intents(&self, log: i64) -> Result<HashSet<u64>> {
-        const OF: &str = "SELECT sequence FROM intents WHERE log = $1";
-        let rows: Vec<i64> = on!(self.database.reads(), p => sqlx::query_scalar(OF).bind(log).fetch_all(p).await)?;
-        Ok(rows.into_iter().map(i64::cast_unsigned).collect())
-    }
-
-    /// The first entry that was appended at a time or later.
-    pub async fn first_appended(&self, log: &Log, time_us: i64) -> Result<u64> {
-        const AT: &str = "SELECT appended_us FROM entries WHERE log = $1 AND sequence = $2";
-        let (mut low, mut high) = (0, log.size());
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let at: Option<i64> = on!(self.database.reads(), p => sqlx::query_scalar(AT)
-                .bind(log.number).bind(middle.cast_signed()).fetch_optional(p).await)?;
-            if at.is_some_and(|at| at < time_us) {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
+    /// The operations of which some entries are the outcomes.
+    pub(crate) async fn outcomes(&self, log: &Log, span: std::ops::Range<u64>, keys: &mut DayKeys) -> Result<HashSet<EntryId>> {
+        let mut ended = HashSet::new();
+        let mut at = span.start;
+        while at < span.end {
+            let bundle = self.examine(log, Bundle::of(at), keys).await?;
+            let operations = bundle.between(at, span.end).iter().filter_map(operation).filter_map(std::result::Result::ok);
+            ended.extend(operations.filter(|operation| operation.phase == Phase::Outcome).map(|operation| operation.id));
+            at = bundle.begin + ENTRIES;
         }
-        Ok(low)
+        Ok(ended)
     }
 }
 
+/// The operation of a place; `None` for what has none, or none that may be shown. What was sealed as a body and is no operation is damaged.
+pub(crate) fn operation(place: &Place) -> Option<std::result::Result<Operation, Wrong>> {
+    let Found::Body { body, .. } = &place.found else { return None };
+    Some(Operation::parse(body).map_err(|_| Wrong::Unreadable))
+}
+
 impl Filter {
+    /// Whether nothing that is wanted stands here or before: an entry that is what it says was recorded on an earlier day than the span
+    /// begins, or its day and so all days before it have expired.
+    fn is_before(&self, place: &Place) -> bool {
+        match place.found {
+            Found::Expired(_) => place.wrong.is_none(),
+            Found::Body { day, .. } => self.first_day().is_some_and(|first| day < first),
+            Found::Record | Found::Nothing => false,
+        }
+    }
+
+    /// The first day on which something may have been recorded that is wanted.
+    fn first_day(&self) -> Option<Day> {
+        let from = self.from?.as_microsecond().saturating_sub(SKEW_US);
+        Timestamp::from_microsecond(from).ok().map(Day::of)
+    }
+
     fn takes(&self, operation: &Operation) -> bool {
         let is = |wanted: &Option<String>, found: &str| wanted.as_ref().is_none_or(|wanted| wanted == found);
-        is(&self.actor, &operation.actor.id)
+        let time = operation.time.timestamp();
+        self.from.is_none_or(|from| from <= time)
+            && self.to.is_none_or(|to| time < to)
+            && is(&self.actor, &operation.actor.id)
             && is(&self.function, &operation.function)
             && is(&self.target, &operation.target)
             && self.result.is_none_or(|result| result == operation.result)

@@ -1,52 +1,74 @@
-//! Tiles and proofs. What is stored are leaves and the roots of whole tiles; everything else follows from them.
+//! Tiles and proofs. What is stored are leaves and the roots of whole tiles; everything else follows from them. Leaves are held to what is
+//! stored above them before they leave the service, and made anew from their bodies where they are damaged.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
 
 use tsujiban_database::on;
 use tsujiban_history::merkle::{
-    Hash, HashReader as _, Node, ProofError, consistency_nodes, inclusion_nodes, leaf_hash, prove_consistency, prove_inclusion, root_of,
+    Hash, HashReader, Node, ProofError, consistency_nodes, inclusion_nodes, leaf_hash, prove_consistency, prove_inclusion,
+    root_from_inclusion, root_of,
 };
 use tsujiban_history::tile::{MissingTile, TileId, TileSet, WIDTH, encode_bundle, tiles_of};
 
 use super::Log;
+use super::bundle::{Bundle, root};
+use super::keys::DayKeys;
 use crate::error::{Error, Result};
 use crate::service::Audit;
 
+/// Hashes that a proof needs.
+struct Hashes(BTreeMap<Node, Hash>);
+
+impl HashReader for Hashes {
+    type Error = MissingTile;
+    fn read(&self, node: Node) -> Result<Hash, MissingTile> {
+        self.0.get(&node).copied().ok_or(MissingTile { node })
+    }
+}
+
 impl Audit {
     /// The hashes of a tile, as many as its width says.
-    pub async fn tile(&self, log: i64, tile: TileId) -> Result<Vec<Hash>> {
-        let first = tile.index.saturating_mul(u64::from(WIDTH));
-        let end = first.saturating_add(u64::from(tile.width));
-        let hashes = if tile.level == 0 {
-            self.leaves(log, first, end).await?.iter().map(|leaf| leaf_hash(leaf)).collect()
-        } else {
-            self.nodes(log, tile.level, first, end).await?
-        };
-        if hashes.len() == usize::from(tile.width) {
-            Ok(hashes)
-        } else {
-            Err(Error::Damaged(format!("{} of log {log} has {} hashes", tile.path(), hashes.len())))
+    pub async fn tile(&self, log: &Log, tile: TileId) -> Result<Vec<Hash>> {
+        if tile.level > 0 {
+            return self.stored_tile(log, tile).await;
         }
+        let leaves = self.leaves(log, tile.index).await?;
+        Ok(leaves.iter().take(tile.width.into()).map(|leaf| leaf_hash(leaf)).collect())
+    }
+
+    /// A tile above the leaves.
+    async fn stored_tile(&self, log: &Log, tile: TileId) -> Result<Vec<Hash>> {
+        let first = tile.index.saturating_mul(u64::from(WIDTH));
+        let hashes = self.nodes(log.number, tile.level, first..first.saturating_add(u64::from(tile.width))).await?;
+        let hashes: Option<Vec<Hash>> = hashes.into_iter().collect();
+        hashes.ok_or_else(|| Error::Damaged(format!("hashes of {} of log {} are missing", tile.path(), log.id)))
     }
 
     /// The bundle with the entries of a tile of level 0.
-    pub async fn bundle(&self, log: i64, index: u64, width: u16) -> Result<Vec<u8>> {
-        let first = index.saturating_mul(u64::from(WIDTH));
-        let leaves = self.leaves(log, first, first.saturating_add(u64::from(width))).await?;
-        if leaves.len() != usize::from(width) {
-            return Err(Error::Damaged(format!("bundle {index} of log {log} has {} entries", leaves.len())));
-        }
-        encode_bundle(leaves.iter().map(Vec::as_slice)).map_err(|error| Error::Damaged(error.to_string()))
+    pub async fn bundle(&self, log: &Log, index: u64, width: u16) -> Result<Vec<u8>> {
+        let leaves = self.leaves(log, index).await?;
+        let leaves = leaves.iter().take(width.into()).map(Vec::as_slice);
+        encode_bundle(leaves).map_err(|error| Error::Damaged(error.to_string()))
+    }
+
+    /// The leaf of an entry.
+    pub async fn leaf(&self, log: &Log, sequence: u64) -> Result<Vec<u8>> {
+        let leaves = self.leaves(log, Bundle::of(sequence)).await?;
+        let at = usize::try_from(sequence % u64::from(WIDTH)).unwrap_or(usize::MAX);
+        leaves.into_iter().nth(at).ok_or_else(|| Error::Damaged(format!("entry {sequence} of log {}", log.id)))
     }
 
     /// The hashes from the leaf's sibling up to the root of the tree of this size, which the log must have reached.
     pub async fn prove_inclusion(&self, log: &Log, sequence: u64, size: u64) -> Result<Vec<Hash>> {
-        let tiles = self.tiles(log, &inclusion_nodes(sequence, size), size).await?;
-        prove_inclusion(&tiles, sequence, size).map_err(|error| unproven(log, &error))
+        let hashes = self.node_hashes(log, &inclusion_nodes(sequence, size), size).await?;
+        prove_inclusion(&hashes, sequence, size).map_err(|error| unproven(log, &error))
     }
 
     /// That the tree of one size grew into that of another one.
     pub async fn prove_consistency(&self, log: &Log, old: u64, new: u64) -> Result<Vec<Hash>> {
-        let tiles = self.tiles(log, &consistency_nodes(old, new), new).await?;
-        prove_consistency(&tiles, old, new).map_err(|error| unproven(log, &error))
+        let hashes = self.node_hashes(log, &consistency_nodes(old, new), new).await?;
+        prove_consistency(&hashes, old, new).map_err(|error| unproven(log, &error))
     }
 
     /// The root that the log had at a size which it has reached, computed from its leaves.
@@ -54,37 +76,126 @@ impl Audit {
         if size == log.size() {
             return Ok(log.head().root);
         }
-        let tiles = self.tiles(log, &Node::cover(0, size), size).await?;
-        root_of(&tiles, size).map_err(|error| unproven(log, &error))
+        let hashes = self.node_hashes(log, &Node::cover(0, size), size).await?;
+        root_of(&hashes, size).map_err(|error| unproven(log, &error))
     }
 
     /// The hashes of whole subtrees of a tree of this size.
     pub async fn hashes(&self, log: &Log, nodes: &[Node], size: u64) -> Result<Vec<Hash>> {
-        let tiles = self.tiles(log, nodes, size).await?;
+        let hashes = self.node_hashes(log, nodes, size).await?;
         let missing = |error: MissingTile| Error::Damaged(format!("log {}: {error}", log.id));
-        nodes.iter().map(|node| tiles.read(*node).map_err(missing)).collect()
+        nodes.iter().map(|node| hashes.read(*node).map_err(missing)).collect()
     }
 
-    async fn tiles(&self, log: &Log, nodes: &[Node], size: u64) -> Result<TileSet> {
+    /// Whether a leaf is in the tree, by the rows as they are.
+    pub(crate) async fn is_in_tree(&self, log: &Log, sequence: u64, leaf: Hash) -> Result<bool> {
+        let (nodes, size) = (inclusion_nodes(sequence, log.size()), log.size());
+        let mut tiles = TileSet::new();
+        for tile in tiles_of(&nodes, size) {
+            let hashes = if tile.level == 0 {
+                self.stored_leaves(log, tile.index).await?.map(|leaves| leaves.iter().map(|leaf| leaf_hash(leaf)).collect())
+            } else {
+                self.stored_tile(log, tile).await.ok()
+            };
+            let Some(hashes) = hashes else { return Ok(false) };
+            tiles.insert(tile.level, tile.index, hashes);
+        }
+        let proof = prove_inclusion(&tiles, sequence, size).ok();
+        Ok(proof.and_then(|proof| root_from_inclusion(sequence, size, leaf, &proof).ok()) == Some(log.head().root))
+    }
+
+    /// Hashes by their tiles; where one is damaged, each for itself.
+    async fn node_hashes(&self, log: &Log, nodes: &[Node], size: u64) -> Result<Hashes> {
         let mut tiles = TileSet::new();
         for tile in tiles_of(nodes, size) {
-            tiles.insert(tile.level, tile.index, self.tile(log.number, tile).await?);
+            match self.tile(log, tile).await {
+                Ok(hashes) => tiles.insert(tile.level, tile.index, hashes),
+                Err(Error::Damaged(_)) => {}
+                Err(error) => return Err(error),
+            }
         }
-        Ok(tiles)
+        let mut known = BTreeMap::new();
+        for node in nodes {
+            let hash = match tiles.read(*node) {
+                Ok(hash) => hash,
+                Err(_) => self.hash_of(log, *node).await?,
+            };
+            known.insert(*node, hash);
+        }
+        Ok(Hashes(known))
     }
 
-    async fn leaves(&self, log: i64, first: u64, end: u64) -> Result<Vec<Vec<u8>>> {
-        const OF: &str = "SELECT leaf FROM entries WHERE log = $1 AND sequence >= $2 AND sequence < $3 ORDER BY sequence";
-        Ok(on!(self.database.reads(), p => sqlx::query_scalar(OF)
-            .bind(log).bind(first.cast_signed()).bind(end.cast_signed()).fetch_all(p).await)?)
+    /// The hash of a node below which something is damaged, if it is known all the same.
+    async fn hash_of(&self, log: &Log, node: Node) -> Result<Hash> {
+        let damaged = || Error::Damaged(format!("entries {:?} to before {:?} of log {}", node.begin(), node.end(), log.id));
+        if node.level > 8 {
+            // only the hash over each bundle may be another one than its row's
+            let mut hashes = Vec::new();
+            for index in node.index << (node.level - 8)..(node.index + 1) << (node.level - 8) {
+                let bundle = self.examine(log, index, &mut DayKeys::default()).await?;
+                hashes.push(bundle.hash(Node { level: 8, index }).ok_or_else(damaged)?);
+            }
+            return root(hashes).ok_or_else(damaged);
+        }
+        let bundle = self.examine(log, Bundle::of(node.begin().ok_or_else(damaged)?), &mut DayKeys::default()).await?;
+        bundle.hash(node).ok_or_else(damaged)
     }
 
-    async fn nodes(&self, log: i64, level: u8, first: u64, end: u64) -> Result<Vec<Hash>> {
-        const OF: &str = "SELECT hash FROM nodes WHERE log = $1 AND level = $2 AND number >= $3 AND number < $4 ORDER BY number";
-        let rows: Vec<Vec<u8>> = on!(self.database.reads(), p => sqlx::query_scalar(OF)
-            .bind(log).bind(i64::from(level)).bind(first.cast_signed()).bind(end.cast_signed()).fetch_all(p).await)?;
-        let hash = |row: Vec<u8>| row.try_into().map(Hash::from_bytes).map_err(|_| Error::Damaged(format!("a node of log {log}")));
-        rows.into_iter().map(hash).collect()
+    /// All leaves of a bundle as the log is now.
+    pub(crate) async fn leaves(&self, log: &Log, index: u64) -> Result<Vec<Vec<u8>>> {
+        if let Some(leaves) = self.stored_leaves(log, index).await? {
+            let mut hashes = leaves.iter().map(|leaf| leaf_hash(leaf));
+            let subtrees = self.subtrees(log, index).await?;
+            let mut leads = |length: u64| root(hashes.by_ref().take(usize::try_from(length).unwrap_or(usize::MAX)).collect());
+            if subtrees.iter().all(|subtree| subtree.hash.is_some() && leads(subtree.end - subtree.begin) == subtree.hash) {
+                return Ok(leaves);
+            }
+        }
+        let bundle = self.examine(log, index, &mut DayKeys::default()).await?;
+        let lost = bundle.places.iter().find(|place| place.leaf.is_none()).map(|place| place.sequence);
+        let damaged = || Error::Damaged(format!("entry {} of log {} is lost", lost.unwrap_or(bundle.begin), log.id));
+        match lost {
+            Some(_) => Err(damaged()),
+            None => bundle.leaves().ok_or_else(|| Error::Damaged(format!("bundle {index} of log {}", log.id))),
+        }
+    }
+
+    /// The leaves of a bundle as they are stored, if there is one for each place.
+    async fn stored_leaves(&self, log: &Log, index: u64) -> Result<Option<Vec<Vec<u8>>>> {
+        const OF: &str = "SELECT sequence, leaf FROM entries WHERE log = $1 AND sequence >= $2 AND sequence < $3 ORDER BY sequence";
+        let Range { start, end } = Bundle::span(index, log.size());
+        let rows: Result<Vec<(i64, Vec<u8>)>, _> = on!(self.database.reads(), p => sqlx::query_as(OF)
+            .bind(log.number).bind(start.cast_signed()).bind(end.cast_signed()).fetch_all(p).await);
+        let rows = match rows {
+            Ok(rows) => rows,
+            Err(error) if tsujiban_database::is_unavailable(&error) => return Err(error.into()),
+            Err(_) => return Ok(None),
+        };
+        let is_whole = rows.iter().map(|(sequence, _)| sequence.cast_unsigned()).eq(start..end);
+        Ok(is_whole.then(|| rows.into_iter().map(|(_, leaf)| leaf).collect()))
+    }
+
+    /// Hashes of whole subtrees of one level of tiles, above the leaves, each in its place.
+    pub(crate) async fn nodes(&self, log: i64, level: u8, numbers: Range<u64>) -> Result<Vec<Option<Hash>>> {
+        const OF: &str = "SELECT number, hash FROM nodes WHERE log = $1 AND level = $2 AND number >= $3 AND number < $4";
+        const HEALED: &str = "SELECT number, hash FROM healed_nodes WHERE log = $1 AND level = $2 AND number >= $3 AND number < $4";
+        let mut hashes = vec![None; usize::try_from(numbers.end.saturating_sub(numbers.start)).unwrap_or_default()];
+        for query in [OF, HEALED] {
+            let rows: Vec<(i64, Vec<u8>)> = on!(self.database.reads(), p => sqlx::query_as(query)
+                .bind(log)
+                .bind(i64::from(level))
+                .bind(numbers.start.cast_signed())
+                .bind(numbers.end.cast_signed())
+                .fetch_all(p)
+                .await)?;
+            for (number, hash) in rows {
+                let at = number.cast_unsigned().checked_sub(numbers.start).and_then(|at| usize::try_from(at).ok());
+                if let (Some(place), Ok(hash)) = (at.and_then(|at| hashes.get_mut(at)), hash.try_into()) {
+                    *place = Some(Hash::from_bytes(hash));
+                }
+            }
+        }
+        Ok(hashes)
     }
 }
 

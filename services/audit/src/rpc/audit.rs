@@ -8,7 +8,8 @@ use tsujiban_history::operation::Phase as Stage;
 use tsujiban_proto::audit::v1::audit_service_server::AuditService;
 use tsujiban_proto::audit::v1::declare_gap_request::Scope;
 use tsujiban_proto::audit::v1::{
-    AppendRequest, AppendResponse, AppendedEntry, Coverage, CoveredRequest, CoveredResponse, DeclareGapRequest, DeclareGapResponse, Entry, ExportEntriesRequest,
+    AppendRequest, AppendResponse, AppendedEntry, Coverage, CoveredRequest, CoveredResponse, DamagedEntry, DeclareGapRequest,
+    DeclareGapResponse, Entry, ExportEntriesRequest,
     ExportEntriesResponse, ExportFormat, GetCheckpointRequest, GetCheckpointResponse, GetProofRequest, GetProofResponse,
     ListEntriesRequest, ListEntriesResponse, LogCoverage, LogEntries, NewEntry,
 };
@@ -87,6 +88,7 @@ impl AuditService for Api {
         Ok(Response::new(ListEntriesResponse {
             entries: page.entries.into_iter().map(entry).collect(),
             next_page_token: page.next.map(|next| format!("before-{next}")).unwrap_or_default(),
+            damaged: page.damaged.into_iter().rev().map(|(sequence, wrong)| DamagedEntry { sequence, wrong: wrong.to_string() }).collect(),
         }))
     }
 
@@ -116,8 +118,7 @@ impl AuditService for Api {
             let message = format!("the history of {owner} has {} entries; ask for an entry and a size within", log.size());
             return Err(Error::invalid(message).into());
         }
-        let leaf = self.0.entries(log.number, sequence, 1).await?.pop();
-        let leaf = leaf.ok_or_else(|| Error::Damaged(format!("entry {sequence} of log {}", log.id)))?.leaf;
+        let leaf = self.0.leaf(&log, sequence).await?;
         let hashes = self.0.prove_inclusion(&log, sequence, size).await?;
         Ok(Response::new(GetProofResponse { leaf, tree_size: size, hashes: bytes(&hashes) }))
     }

@@ -18,6 +18,7 @@ use tsujiban_service::caller::{Caller, GroupScope};
 
 use crate::error::{Error, Result as Done};
 use crate::lifecycle::{Eraser, Group, GroupState, Prepared};
+use crate::scrub::Integrity;
 use crate::service::Audit;
 use crate::snapshot::{Import, Snapshot};
 use crate::synchronised::Synchronisation;
@@ -105,15 +106,38 @@ impl LifecycleService for Api {
             group => Some(Caller::of(&request)?.scope(group)?),
         };
         let groups = self.0.groups(only.as_ref().map(GroupScope::group)).await?;
+        let known = self.0.integrity().await?;
+        let shared_integrity = match &only {
+            None => Some(integrity(self.0.shared_integrity(&known).await?)),
+            Some(_) => None,
+        };
+        let with_integrity = |group: &Group| {
+            let known = known.get(&group.number).cloned().unwrap_or_default();
+            Some(wire::GroupReport { integrity: Some(integrity(known)), ..report(group)? })
+        };
         Ok(Response::new(ReportResponse {
-            groups: groups.iter().filter_map(report).collect(),
+            groups: groups.iter().filter_map(with_integrity).collect(),
             canary: None,
             epochs_in_use: self.0.epochs_in_use().await?,
             erased_devices: Vec::new(),
             clock_synchronised: Synchronisation::read().ok().map(|clock| clock.synchronised),
             writing: Some(self.0.writing_report()),
-            shared_integrity: None,
+            shared_integrity,
         }))
+    }
+}
+
+fn integrity(integrity: Integrity) -> wire::Integrity {
+    let state = match &integrity {
+        Integrity { damaged_count: 1.., .. } => wire::IntegrityState::Damaged,
+        Integrity { checked_at: Some(_), .. } => wire::IntegrityState::Intact,
+        Integrity { checked_at: None, .. } => wire::IntegrityState::Unspecified,
+    };
+    wire::Integrity {
+        state: state.into(),
+        damaged: integrity.damaged,
+        damaged_count: integrity.damaged_count,
+        checked_at: integrity.checked_at.map(to_wire),
     }
 }
 

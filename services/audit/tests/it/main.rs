@@ -9,6 +9,7 @@
 )]
 
 mod append;
+mod damage;
 mod bucket;
 mod damaged;
 mod fsck;
@@ -17,6 +18,7 @@ mod lost;
 mod rebuild;
 mod retention;
 mod roots;
+mod scrub;
 mod signing;
 mod stage;
 mod writing;

@@ -1,0 +1,179 @@
+//! The entries over which the tree has one hash of level 8, held to that hash; those at the end, which are fewer, to the peaks of the tree.
+
+use std::ops::Range;
+
+use tsujiban_history::merkle::{Hash, Node, leaf_hash, node_hash};
+use tsujiban_history::tile::WIDTH;
+
+use super::keys::DayKeys;
+use super::place::{self, Place, Wrong};
+use super::{Log, Stored};
+use crate::error::Result;
+use crate::service::Audit;
+
+/// How many entries a bundle has.
+pub const ENTRIES: u64 = 256;
+/// The level of the node over a whole bundle.
+const LEVEL: u8 = 8;
+
+/// A part of a bundle of which the tree has the hash.
+#[derive(Debug, Clone)]
+pub struct Subtree {
+    pub node: Node,
+    pub begin: u64,
+    pub end: u64,
+    /// `None` when it is not known any more.
+    pub hash: Option<Hash>,
+    /// The hash that the database has is another one than that of the leaves, which are right.
+    pub is_other: bool,
+}
+
+impl Subtree {
+    pub fn holds(&self, sequence: u64) -> bool {
+        (self.begin..self.end).contains(&sequence)
+    }
+}
+
+/// A bundle as it is stored.
+#[derive(Debug)]
+pub struct Bundle {
+    pub begin: u64,
+    pub places: Vec<Place>,
+    pub subtrees: Vec<Subtree>,
+}
+
+impl Bundle {
+    /// The bundle in which an entry is.
+    pub const fn of(sequence: u64) -> u64 {
+        sequence / ENTRIES
+    }
+
+    /// The entries of a bundle in a log of some size.
+    pub fn span(index: u64, size: u64) -> Range<u64> {
+        let begin = index.saturating_mul(ENTRIES).min(size);
+        begin..begin.saturating_add(ENTRIES).min(size)
+    }
+
+    /// The places from one entry to before another.
+    pub fn between(&self, begin: u64, end: u64) -> &[Place] {
+        let at = |sequence: u64| usize::try_from(sequence.saturating_sub(self.begin)).unwrap_or(usize::MAX).min(self.places.len());
+        self.places.get(at(begin)..at(end)).unwrap_or_default()
+    }
+
+    /// Whether leaves of a subtree are lost, so that they do not lead to its hash.
+    pub fn is_open(&self, subtree: &Subtree) -> bool {
+        self.between(subtree.begin, subtree.end).iter().any(|place| place.leaf.is_none())
+    }
+
+    /// The hash of a node within the bundle, if it is known.
+    pub fn hash(&self, node: Node) -> Option<Hash> {
+        let (begin, end) = (node.begin()?, node.end()?);
+        let hashes = hashes(self.between(begin, end)).filter(|hashes| u64::try_from(hashes.len()) == Ok(end - begin));
+        hashes.and_then(root).or_else(|| self.subtrees.iter().find(|subtree| subtree.node == node)?.hash)
+    }
+
+    /// The leaves, if none is lost.
+    pub fn leaves(self) -> Option<Vec<Vec<u8>>> {
+        self.places.into_iter().map(|place| place.leaf).collect()
+    }
+}
+
+impl Audit {
+    /// Reads a bundle and says what is wrong with it.
+    pub(crate) async fn examine(&self, log: &Log, index: u64, keys: &mut DayKeys) -> Result<Bundle> {
+        let Range { start: begin, end } = Bundle::span(index, log.size());
+        let rows = self.rows(log.number, begin, end).await?;
+        let wanted: Vec<_> = rows.rows.iter().map(Stored::key).collect();
+        self.find_keys(log, &wanted, keys).await?;
+        let places = place::judge_all((log.number, &log.id), (begin, end), rows, keys);
+        let subtrees = self.subtrees(log, index).await?;
+        let mut bundle = Bundle { begin, places, subtrees };
+        for at in 0..bundle.subtrees.len() {
+            self.hold_to_tree(log, &mut bundle, at).await?;
+        }
+        Ok(bundle)
+    }
+
+    /// The parts of a bundle with the hashes that are stored of them.
+    pub(crate) async fn subtrees(&self, log: &Log, index: u64) -> Result<Vec<Subtree>> {
+        let Range { start: begin, end } = Bundle::span(index, log.size());
+        let subtree = |node: Node, hash| {
+            let (begin, end) = (node.begin().unwrap_or(begin), node.end().unwrap_or(end));
+            Subtree { node, begin, end, hash, is_other: false }
+        };
+        if end - begin == ENTRIES {
+            let hash = self.nodes(log.number, 1, index..index.saturating_add(1)).await?.into_iter().next().flatten();
+            return Ok(vec![subtree(Node { level: LEVEL, index }, hash)]);
+        }
+        let peaks = Node::cover(0, log.size()).into_iter().zip(log.edge.hashes());
+        Ok(peaks.filter(|(node, _)| node.level < LEVEL).map(|(node, hash)| subtree(node, Some(hash))).collect())
+    }
+
+    /// Decides who is right where leaves do not lead to the hash that is stored.
+    async fn hold_to_tree(&self, log: &Log, bundle: &mut Bundle, at: usize) -> Result<()> {
+        let Some(Subtree { node, begin, end, hash: stored, .. }) = bundle.subtrees.get(at).cloned() else { return Ok(()) };
+        let computed = hashes(bundle.between(begin, end)).and_then(root);
+        if computed.is_some() && computed == stored {
+            return Ok(());
+        }
+        let is_authentic = bundle.between(begin, end).iter().all(Place::is_authentic);
+        let (right, is_other) = match computed {
+            Some(computed) if is_authentic || self.leads_up(log, node, computed).await? => (Some(computed), true),
+            _ => {
+                let is_right = match stored {
+                    Some(stored) => node.level < LEVEL || self.leads_up(log, node, stored).await?,
+                    None => false,
+                };
+                (stored.filter(|_| is_right), false)
+            }
+        };
+        if computed.is_some() && !is_other {
+            // nothing says which of them it is: those that nothing else vouches for are not known any more
+            for place in bundle.places.iter_mut().filter(|place| (begin..end).contains(&place.sequence) && !place.is_authentic()) {
+                place.leaf = None;
+                place.wrong.get_or_insert(Wrong::Unproven);
+            }
+        }
+        if let Some(subtree) = bundle.subtrees.get_mut(at) {
+            (subtree.hash, subtree.is_other) = (right, is_other);
+        }
+        Ok(())
+    }
+
+    /// Whether a hash of level 8 leads to the next hash above it that is stored: another place, which says the same.
+    async fn leads_up(&self, log: &Log, node: Node, hash: Hash) -> Result<bool> {
+        if node.level != LEVEL {
+            return Ok(false);
+        }
+        let width = u64::from(WIDTH);
+        let (tile, whole) = (node.index / width, log.size() >> LEVEL);
+        let (begin, end) = (tile * width, (tile + 1).saturating_mul(width).min(whole));
+        let mut below = self.nodes(log.number, 1, begin..end).await?;
+        if let Some(place) = usize::try_from(node.index - begin).ok().and_then(|at| below.get_mut(at)) {
+            *place = Some(hash);
+        }
+        if end - begin == width {
+            let above = self.nodes(log.number, 2, tile..tile.saturating_add(1)).await?.into_iter().next().flatten();
+            return Ok(above.is_some() && below.into_iter().collect::<Option<Vec<Hash>>>().and_then(root) == above);
+        }
+        let peaks = Node::cover(0, log.size()).into_iter().zip(log.edge.hashes());
+        let above = peaks.filter(|(peak, _)| peak.level >= LEVEL).find(|(peak, _)| node.index >> (peak.level - LEVEL) == peak.index);
+        let Some((peak, above)) = above else { return Ok(false) };
+        let first = (peak.index << (peak.level - LEVEL)).checked_sub(begin).and_then(|first| usize::try_from(first).ok());
+        let below = first.and_then(|first| below.get(first..first.checked_add(1 << (peak.level - LEVEL))?));
+        Ok(below.and_then(|below| below.iter().copied().collect::<Option<Vec<Hash>>>()).and_then(root) == Some(above))
+    }
+}
+
+/// The hashes of leaves of which none is lost.
+fn hashes(places: &[Place]) -> Option<Vec<Hash>> {
+    places.iter().map(|place| place.leaf.as_deref().map(leaf_hash)).collect()
+}
+
+/// The hash over a power of two of hashes.
+pub fn root(mut hashes: Vec<Hash>) -> Option<Hash> {
+    while hashes.len() > 1 {
+        hashes = hashes.chunks(2).filter_map(|pair| if let [left, right] = pair { Some(node_hash(left, right)) } else { None }).collect();
+    }
+    hashes.first().copied()
+}

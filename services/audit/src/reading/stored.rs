@@ -1,0 +1,118 @@
+//! Rows of entries, those that were healed before those that were damaged.
+
+use tsujiban_database::{is_unavailable, on};
+use tsujiban_history::leaf::Content;
+use tsujiban_history::{Day, DayKeyId, Leaf};
+
+use crate::error::{Error, Result};
+use crate::service::Audit;
+
+/// An entry as it is stored. Only leaf and body are bound to the log; the other columns are hints.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    pub sequence: u64,
+    /// `None` for what is no day.
+    pub day: Option<Day>,
+    pub time_us: i64,
+    pub appended_us: i64,
+    pub leaf: Vec<u8>,
+    /// Which makes a repeated entry one; a gap and a retention have none.
+    pub id: Option<Vec<u8>>,
+    /// Not there for a gap, a retention, and a day that went.
+    pub sealed: Option<Vec<u8>>,
+}
+
+impl Stored {
+    /// Which key it speaks of, and the day on which to look for it first.
+    pub(crate) fn key(&self) -> (Option<DayKeyId>, Option<Day>) {
+        let id = match Leaf::parse(&self.leaf) {
+            Ok(Leaf { content: Content::Entry { key, .. }, .. }) => Some(key),
+            _ => None,
+        };
+        (id, self.day)
+    }
+}
+
+type Row = (i64, i64, i64, i64, Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>);
+
+/// The rows of some entries in their order, and the entries of which the database cannot give the row.
+#[derive(Debug, Default)]
+pub struct Rows {
+    pub rows: Vec<Stored>,
+    pub unreadable: Vec<u64>,
+}
+
+const ENTRIES: &str = "SELECT sequence, day, time_us, appended_us, leaf, id, sealed FROM entries
+     WHERE log = $1 AND sequence >= $2 AND sequence < $3 ORDER BY sequence";
+const HEALED: &str = "SELECT sequence, day, time_us, appended_us, leaf, id, sealed FROM healed_entries
+     WHERE log = $1 AND sequence >= $2 AND sequence < $3 ORDER BY sequence";
+
+impl Audit {
+    /// Entries from one on, up to so many places, in their order. Places without a row are left out.
+    pub async fn entries(&self, log: i64, from: u64, limit: u32) -> Result<Vec<Stored>> {
+        Ok(self.rows(log, from, from.saturating_add(limit.into())).await?.rows)
+    }
+
+    /// The rows of entries from `first` to before `end`. Where the database cannot read them together, it is asked for each.
+    pub(crate) async fn rows(&self, log: i64, first: u64, end: u64) -> Result<Rows> {
+        let mut rows = match self.read(ENTRIES, log, first, end).await {
+            Ok(rows) => Rows { rows, unreadable: Vec::new() },
+            Err(error) if is_unavailable(&error) => return Err(error.into()),
+            Err(_) => self.one_by_one(log, first, end).await?,
+        };
+        for healed in self.read(HEALED, log, first, end).await? {
+            rows.unreadable.retain(|sequence| *sequence != healed.sequence);
+            match rows.rows.binary_search_by_key(&healed.sequence, |row| row.sequence) {
+                Ok(at) => rows.rows.splice(at..=at, [healed]).for_each(drop),
+                Err(at) => rows.rows.insert(at, healed),
+            }
+        }
+        Ok(rows)
+    }
+
+    async fn one_by_one(&self, log: i64, first: u64, end: u64) -> Result<Rows> {
+        let mut rows = Rows::default();
+        for sequence in first..end {
+            match self.read(ENTRIES, log, sequence, sequence.saturating_add(1)).await {
+                Ok(row) => rows.rows.extend(row),
+                Err(error) if is_unavailable(&error) => return Err(error.into()),
+                Err(_) => rows.unreadable.push(sequence),
+            }
+        }
+        Ok(rows)
+    }
+
+    async fn read(&self, query: &'static str, log: i64, first: u64, end: u64) -> Result<Vec<Stored>, sqlx::Error> {
+        // sequences are what a signed column holds
+        let end = i64::try_from(end).unwrap_or(i64::MAX);
+        let rows: Vec<Row> = on!(self.database.reads(), p => sqlx::query_as(query)
+            .bind(log).bind(first.cast_signed()).bind(end).fetch_all(p).await)?;
+        Ok(rows.into_iter().map(stored).collect())
+    }
+
+    /// Puts an entry as it has to be beside one that is damaged.
+    pub(crate) async fn put_healed(&self, log: i64, entry: &Stored) -> Result<()> {
+        const PUT: &str = "INSERT INTO healed_entries (log, sequence, day, time_us, appended_us, id, leaf, sealed, healed_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING";
+        let day = entry.day.ok_or_else(|| Error::Damaged(format!("the day of entry {}", entry.sequence)))?;
+        let now = self.now().as_microsecond();
+        on!(self.database.writes(), p => sqlx::query(PUT)
+            .bind(log)
+            .bind(entry.sequence.cast_signed())
+            .bind(day.number())
+            .bind(entry.time_us)
+            .bind(entry.appended_us)
+            .bind(entry.id.clone())
+            .bind(entry.leaf.clone())
+            .bind(entry.sealed.clone())
+            .bind(now)
+            .execute(p)
+            .await
+            .map(drop))?;
+        Ok(())
+    }
+}
+
+fn stored((sequence, day, time_us, appended_us, leaf, id, sealed): Row) -> Stored {
+    Stored { sequence: sequence.cast_unsigned(), day: Day::from_number(day), time_us, appended_us, leaf, id, sealed }
+}

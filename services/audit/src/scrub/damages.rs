@@ -1,0 +1,111 @@
+//! What is known to be damaged: one row for each thing, from when it is found to when the history says that it was healed.
+
+use tsujiban_database::on;
+
+use crate::error::Result;
+use crate::reading::{Bundle, Wrong};
+use crate::service::Audit;
+
+/// Of which kind a damaged thing is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Entries,
+    Hash,
+    Key,
+    Head,
+    List,
+    Database,
+}
+
+impl Kind {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Entries => "entries",
+            Self::Hash => "hash",
+            Self::Key => "key",
+            Self::Head => "head",
+            Self::List => "list",
+            Self::Database => "database",
+        }
+    }
+}
+
+/// A thing that is damaged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Damaged {
+    pub place: String,
+    /// Of entries and lists: the first one, and the one past the last.
+    pub first: u64,
+    pub beyond: u64,
+    pub wrong: String,
+}
+
+impl Damaged {
+    /// Something that is no entry and no list.
+    pub fn thing(place: String, wrong: &str) -> Self {
+        Self { place, first: 0, beyond: 1, wrong: wrong.to_owned() }
+    }
+}
+
+/// The damaged entries of a bundle: those that follow each other and have the same fault are one thing. An epoch key that is not mounted
+/// damages nothing.
+pub(super) fn entries(bundle: &Bundle) -> Vec<Damaged> {
+    let mut runs: Vec<(u64, u64, Wrong)> = Vec::new();
+    for place in &bundle.places {
+        let Some(wrong) = place.wrong.filter(|wrong| *wrong != Wrong::NotMounted) else { continue };
+        match runs.last_mut() {
+            Some((_, beyond, same)) if *beyond == place.sequence && *same == wrong => *beyond = place.sequence + 1,
+            _ => runs.push((place.sequence, place.sequence + 1, wrong)),
+        }
+    }
+    let damaged = |(first, beyond, wrong): (u64, u64, Wrong)| {
+        let place = if beyond - first == 1 { format!("entry {first}") } else { format!("entries {first} to {}", beyond - 1) };
+        Damaged { place, first, beyond, wrong: wrong.as_str().to_owned() }
+    };
+    runs.into_iter().map(damaged).collect()
+}
+
+impl Audit {
+    /// Takes up what was found among all things of a kind in some span: what is new is damaged, and what is not among it any more is healed.
+    pub(super) async fn note_damage(&self, log: i64, kind: Kind, (begin, end): (u64, u64), found: &[Damaged]) -> Result<()> {
+        const KNOWN: &str = "SELECT place FROM damages WHERE log = $1 AND kind = $2 AND first >= $3 AND first < $4 AND healed_at IS NULL";
+        const PUT: &str = "INSERT INTO damages (log, place, kind, first, beyond, wrong, found_at, healed_at, is_recorded)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, NULL, FALSE)
+             ON CONFLICT (log, place) DO UPDATE SET wrong = excluded.wrong, healed_at = NULL";
+        const HEAL: &str = "UPDATE damages SET healed_at = $3 WHERE log = $1 AND place = $2";
+        let known: Vec<String> = on!(self.database.reads(), p => sqlx::query_scalar(KNOWN)
+            .bind(log)
+            .bind(kind.as_str())
+            .bind(begin.cast_signed())
+            .bind(end.cast_signed())
+            .fetch_all(p)
+            .await)?;
+        let now = self.now().as_microsecond();
+        for damaged in found.iter().filter(|damaged| !known.contains(&damaged.place)) {
+            tracing::error!(log, place = damaged.place, wrong = damaged.wrong, "a part of the history is damaged where it is stored");
+            on!(self.database.writes(), p => sqlx::query(PUT)
+                .bind(log)
+                .bind(damaged.place.clone())
+                .bind(kind.as_str())
+                .bind(damaged.first.cast_signed())
+                .bind(damaged.beyond.cast_signed())
+                .bind(damaged.wrong.clone())
+                .bind(now)
+                .execute(p)
+                .await
+                .map(drop))?;
+        }
+        for place in known.into_iter().filter(|place| !found.iter().any(|damaged| damaged.place == *place)) {
+            tracing::warn!(log, place, "a part of the history that was damaged is healed");
+            on!(self.database.writes(), p => sqlx::query(HEAL).bind(log).bind(place).bind(now).execute(p).await.map(drop))?;
+        }
+        Ok(())
+    }
+
+    /// Takes up something that was found damaged and healed at once.
+    pub(super) async fn note_healed(&self, log: i64, kind: Kind, damaged: Damaged) -> Result<()> {
+        let span = (damaged.first, damaged.beyond);
+        self.note_damage(log, kind, span, &[damaged]).await?;
+        self.note_damage(log, kind, span, &[]).await
+    }
+}

@@ -1,0 +1,74 @@
+//! Heals entries: from what is left of them, and from copies. What is healed lies beside what is damaged, which never changes.
+
+use jiff::Timestamp;
+use tsujiban_history::merkle::leaf_hash;
+use tsujiban_history::{Day, JstTime, Operation};
+
+use super::EntrySource;
+use crate::error::Result;
+use crate::reading::{Bundle, DayKeys, Found, Log, Place, Rows, Stored, Wrong, judge_all, root};
+use crate::service::Audit;
+
+impl Audit {
+    /// Heals what can be healed of a bundle. Answers how many entries those were.
+    pub(super) async fn heal(&self, log: &Log, bundle: &Bundle, source: Option<&dyn EntrySource>, keys: &mut DayKeys) -> Result<u64> {
+        let mut healed: Vec<Stored> = bundle.places.iter().filter(|place| place.wrong.is_some()).filter_map(from_itself).collect();
+        if let Some(source) = source {
+            healed.extend(self.from_copies(log, bundle, source, keys).await?);
+        }
+        for entry in &healed {
+            self.put_healed(log.number, entry).await?;
+        }
+        Ok(u64::try_from(healed.len()).unwrap_or_default())
+    }
+
+    async fn from_copies(&self, log: &Log, bundle: &Bundle, source: &dyn EntrySource, keys: &mut DayKeys) -> Result<Vec<Stored>> {
+        let is_damaged = |place: &&Place| matches!(place.found, Found::Nothing) && place.wrong != Some(Wrong::NotMounted);
+        let is_open = |place: &&Place| place.leaf.is_none() || is_damaged(place);
+        let wanted: Vec<u64> = bundle.places.iter().filter(is_open).map(|place| place.sequence).collect();
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut copies = source.entries(&log.id, &wanted).await?;
+        copies.retain(|copy| wanted.contains(&copy.sequence));
+        copies.sort_by_key(|copy| copy.sequence);
+        copies.dedup_by_key(|copy| copy.sequence);
+        self.find_keys(log, &copies.iter().map(Stored::key).collect::<Vec<_>>(), keys).await?;
+        let span = Bundle::span(Bundle::of(bundle.begin), log.size());
+        let rows = Rows { rows: copies, unreadable: Vec::new() };
+        let copies = judge_all((log.number, &log.id), (span.start, span.end), rows, keys);
+        let mut healed = Vec::new();
+        for subtree in &bundle.subtrees {
+            let places = bundle.between(subtree.begin, subtree.end).iter();
+            let pairs: Vec<(&Place, &Place)> = places.zip(copies.iter().filter(|copy| subtree.holds(copy.sequence))).collect();
+            let leaves: Option<Vec<_>> = pairs.iter().map(|(place, copy)| place.leaf.as_ref().or(copy.leaf.as_ref())).collect();
+            let leads = leaves.and_then(|leaves| root(leaves.into_iter().map(|leaf| leaf_hash(leaf)).collect())) == subtree.hash;
+            let leads = leads && subtree.hash.is_some();
+            let takes = |(place, copy): &(&Place, &Place)| {
+                let fits = place.leaf.as_ref().is_none_or(|leaf| copy.leaf.as_ref() == Some(leaf));
+                wanted.contains(&copy.sequence) && fits && copy.wrong.is_none() && (copy.is_authentic() || leads)
+            };
+            healed.extend(pairs.into_iter().filter(takes).filter_map(|(_, copy)| copy.stored.clone()));
+        }
+        Ok(healed)
+    }
+}
+
+/// An entry whose body is intact, with the columns and the leaf that follow from it.
+fn from_itself(place: &Place) -> Option<Stored> {
+    let (Found::Body { body, day, .. }, Some(row), Some(leaf)) = (&place.found, &place.stored, &place.leaf) else { return None };
+    let time = std::str::from_utf8(&Operation::time_in(body)?).ok()?.parse::<JstTime>().ok()?.timestamp();
+    let appended = Timestamp::from_microsecond(row.appended_us).ok().filter(|appended| Day::of(*appended) == *day);
+    // of when it was recorded nothing is left but the day
+    let appended = appended.unwrap_or_else(|| if Day::of(time) == *day { time } else { day.starts() });
+    Some(Stored {
+        sequence: place.sequence,
+        day: Some(*day),
+        time_us: time.as_microsecond(),
+        appended_us: appended.as_microsecond(),
+        leaf: leaf.clone(),
+        // whatever its id was, it is not sent again
+        id: row.id.clone().or_else(|| leaf_hash(leaf).as_bytes().first_chunk::<16>().map(|id| id.to_vec())),
+        sealed: row.sealed.clone(),
+    })
+}

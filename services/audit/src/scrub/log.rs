@@ -1,0 +1,97 @@
+//! One log: its bundles from the newest to the oldest, then what there is one of.
+
+use tsujiban_core::id::KeyId;
+use tsujiban_database::on;
+use tsujiban_history::{Day, DayKeyId, LogId};
+use tsujiban_sealing::{KeyError, WrappedKey};
+
+use super::EntrySource;
+use super::damages::{self, Damaged, Kind};
+use crate::bodies;
+use crate::error::Result;
+use crate::reading::{Bundle, DayKeys, Log};
+use crate::service::Audit;
+use crate::signing::{NO_LOG, SUBJECT};
+
+impl Audit {
+    /// Reads the bundle before an entry again. Answers before which entry to go on.
+    pub(super) async fn scrub_log(&self, number: i64, before: u64, source: Option<&dyn EntrySource>) -> Result<u64> {
+        let Some(log) = self.log_by_number(number).await? else { return Ok(0) };
+        let Some(last) = before.checked_sub(1) else {
+            self.scrub_whole(&log).await?;
+            return Ok(0);
+        };
+        let index = Bundle::of(last);
+        let begin = self.scrub_bundle(&log, index, source).await?;
+        if begin == 0 {
+            self.scrub_whole(&log).await?;
+        }
+        Ok(begin)
+    }
+
+    async fn scrub_bundle(&self, log: &Log, index: u64, source: Option<&dyn EntrySource>) -> Result<u64> {
+        let mut keys = DayKeys::default();
+        let bundle = self.examine(log, index, &mut keys).await?;
+        let span = Bundle::span(index, log.size());
+        let span = (span.start, span.end);
+        self.metrics.scrub_checked.inc_by(span.1 - span.0);
+        self.note_damage(log.number, Kind::Entries, span, &damages::entries(&bundle)).await?;
+        if let Some(name) = self.mend_bundle(log, index, &bundle).await? {
+            self.note_healed(log.number, Kind::Hash, hash(name)).await?;
+        }
+        if self.heal(log, &bundle, source, &mut keys).await? > 0 {
+            let bundle = self.examine(log, index, &mut DayKeys::default()).await?;
+            self.note_damage(log.number, Kind::Entries, span, &damages::entries(&bundle)).await?;
+        }
+        Ok(bundle.begin)
+    }
+
+    /// What is left once all bundles were read.
+    async fn scrub_whole(&self, log: &Log) -> Result<()> {
+        for name in self.mend_upper(log).await? {
+            self.note_healed(log.number, Kind::Hash, hash(name)).await?;
+        }
+        let head = if self.leads_to_head(log, &(0..0)).await? { None } else { Some("its hash is not that of its entries") };
+        let head = head.or((!log.is_sealed).then_some("it is not sealed as its owner's"));
+        let head: Vec<_> = head.map(|wrong| Damaged::thing("head".to_owned(), wrong)).into_iter().collect();
+        self.note_damage(log.number, Kind::Head, (0, 1), &head).await?;
+        self.scrub_keys(log.number, Some(&log.id)).await
+    }
+
+    /// Every wrapping of the keys of a log, each for itself: one that does not open is not missed while another one does.
+    pub(super) async fn scrub_keys(&self, number: i64, log: Option<&LogId>) -> Result<()> {
+        const OF: &str = "SELECT day, epoch, key_id, wrapped FROM day_keys WHERE log = $1 ORDER BY day";
+        let rows: Vec<(i64, String, Vec<u8>, Vec<u8>)> =
+            on!(self.database.reads(), p => sqlx::query_as(OF).bind(number).fetch_all(p).await)?;
+        self.metrics.scrub_checked.inc_by(u64::try_from(rows.len()).unwrap_or_default());
+        let mut damaged = Vec::new();
+        for (day, epoch, id, bytes) in rows {
+            let place = match Day::from_number(day) {
+                Some(day) if number != NO_LOG => format!("key of {day} under epoch key {epoch}"),
+                _ => format!("key {day} under epoch key {epoch}"),
+            };
+            let subject = match (log, Day::from_number(day)) {
+                (Some(log), Some(day)) => bodies::subject(log, day),
+                (None, _) => SUBJECT.to_owned(),
+                (Some(_), None) => String::new(),
+            };
+            let id = id.try_into().map(DayKeyId::from_bytes).map_err(|_| ());
+            let opens = id.and_then(|id| {
+                let wrapped = WrappedKey { epoch: epoch.parse::<KeyId>().map_err(|_| ())?, bytes };
+                match self.keyring.unwrap(&id.into(), &subject, [&wrapped]) {
+                    // an epoch key that is not mounted is another matter
+                    Ok(_) | Err(KeyError::EpochMissing(_)) => Ok(()),
+                    Err(_) => Err(()),
+                }
+            });
+            if opens.is_err() {
+                damaged.push(Damaged::thing(place, "it does not open"));
+            }
+        }
+        self.note_damage(number, Kind::Key, (0, 1), &damaged).await
+    }
+}
+
+fn hash((level, number): (u8, u64)) -> Damaged {
+    Damaged::thing(format!("hash {number} of level {level}"), "it is not that of what is below it")
+}

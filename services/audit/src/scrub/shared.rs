@@ -1,0 +1,81 @@
+//! What belongs to no log: the database itself, the signing key, the root lists in the bucket.
+
+use tsujiban_core::error::chain;
+use tsujiban_database::{Backend, is_unavailable, on};
+use tsujiban_history::merkle::Hash;
+use tsujiban_history::roots::RootList;
+use tsujiban_objects::StoreError;
+
+use super::damages::{Damaged, Kind};
+use crate::error::Result;
+use crate::roots::LOCKED;
+use crate::service::Audit;
+use crate::signing::NO_LOG;
+
+/// How many root lists a step reads.
+const LISTS: u64 = 16;
+/// How many faults of an SQLite file are named.
+const NAMED: usize = 10;
+
+impl Audit {
+    /// Reads root lists before one again, and with the oldest of them the rest. Answers before which list to go on.
+    pub(super) async fn scrub_shared(&self, before: u64) -> Result<u64> {
+        let first = before.saturating_sub(LISTS).max(1);
+        let lists = self.noted_lists(first, before).await?;
+        if first == 1 {
+            self.scrub_database().await?;
+            self.scrub_keys(NO_LOG, None).await?;
+        }
+        let mut damaged = Vec::new();
+        for (number, hash, at) in lists {
+            if let Some(wrong) = self.scrub_list(number, hash, at).await? {
+                damaged.push(Damaged { place: format!("root list {number}"), first: number, beyond: number + 1, wrong });
+            }
+        }
+        self.note_damage(NO_LOG, Kind::List, (first, before), &damaged).await?;
+        Ok(if first == 1 { 0 } else { first })
+    }
+
+    async fn noted_lists(&self, first: u64, before: u64) -> Result<Vec<(u64, Vec<u8>, i64)>> {
+        const OF: &str = "SELECT number, hash, at FROM root_lists WHERE number >= $1 AND number < $2 ORDER BY number";
+        let rows: Vec<(i64, Vec<u8>, i64)> = on!(self.database.reads(), p => sqlx::query_as(OF)
+            .bind(first.cast_signed()).bind(before.cast_signed()).fetch_all(p).await)?;
+        Ok(rows.into_iter().map(|(number, hash, at)| (number.cast_unsigned(), hash, at)).collect())
+    }
+
+    /// What is wrong with a root list in the bucket. One whose lock has ended may be gone.
+    async fn scrub_list(&self, number: u64, hash: Vec<u8>, at: i64) -> Result<Option<String>> {
+        self.metrics.scrub_checked.inc();
+        let bytes = match self.store.get(&RootList::object_name(number), None).await {
+            Ok(bytes) => bytes,
+            Err(StoreError::NotFound { .. }) => {
+                let locked_until = at.saturating_add(i64::try_from(LOCKED.as_micros()).unwrap_or(i64::MAX));
+                return Ok((self.now().as_microsecond() < locked_until).then(|| "it is not in the bucket".to_owned()));
+            }
+            Err(error @ StoreError::Unreachable { .. }) => return Err(error.into()),
+            Err(error) => return Ok(Some(chain(&error))),
+        };
+        let hash = hash.try_into().map(Hash::from_bytes).ok();
+        Ok(match RootList::open(&bytes, self.verifier(), &self.environment) {
+            Ok(list) if Some(list.digest()) == hash => None,
+            Ok(_) => Some("it is another one than this database knows".to_owned()),
+            Err(error) => Some(format!("it is not what this service signed ({})", chain(&error))),
+        })
+    }
+
+    /// SQLite compares its indexes with its tables. PostgreSQL has no such check that a service may run: there every row is read, by its
+    /// index, when its log is.
+    async fn scrub_database(&self) -> Result<()> {
+        let Backend::Sqlite(p) = self.database.reads() else { return Ok(()) };
+        let faults: Result<Vec<String>, _> = sqlx::query_scalar("PRAGMA integrity_check(10)").fetch_all(p).await;
+        let faults = match faults {
+            Ok(faults) => faults,
+            Err(error) if is_unavailable(&error) => return Err(error.into()),
+            Err(error) => vec![chain(&error)],
+        };
+        self.metrics.scrub_checked.inc();
+        let faults = faults.into_iter().filter(|fault| fault != "ok").take(NAMED).collect::<Vec<_>>().join("; ");
+        let damaged: Vec<_> = (!faults.is_empty()).then(|| Damaged::thing("the database file".to_owned(), &faults)).into_iter().collect();
+        self.note_damage(NO_LOG, Kind::Database, (0, 1), &damaged).await
+    }
+}
