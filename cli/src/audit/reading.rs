@@ -150,7 +150,12 @@ mod tests {
     #[test]
     fn an_export_is_whole_however_it_was_cut_into_pieces() {
         let text = lines().concat();
-        let whole = Read { entries: 2, damaged: 0, bytes: u64::try_from(text.len()).unwrap(), signed: Some((LOG.parse().unwrap(), "signed".into())) };
+        let whole = Read {
+            entries: 2,
+            damaged: 0,
+            bytes: u64::try_from(text.len()).unwrap(),
+            signed: Some((LOG.parse().unwrap(), "signed".into())),
+        };
         for piece in [1, 7, 100, text.len()] {
             assert_eq!(read(Form::JsonLines, &text, piece).unwrap(), whole, "{piece}");
         }

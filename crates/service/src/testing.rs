@@ -23,9 +23,9 @@ use tsujiban_core::id::GroupId;
 use tsujiban_proto::access::v1::Operation;
 use tsujiban_proto::audit::v1::audit_service_server::{AuditService, AuditServiceServer};
 use tsujiban_proto::audit::v1::{
-    AppendRequest, AppendResponse, AppendedEntry, Coverage, CoveredRequest, CoveredResponse, DeclareGapRequest, DeclareGapResponse, ExportEntriesRequest, ExportEntriesResponse,
-    GetCheckpointRequest, GetCheckpointResponse, GetProofRequest, GetProofResponse, ListEntriesRequest, ListEntriesResponse, LogCoverage,
-    LogEntries, NewEntry,
+    AppendRequest, AppendResponse, AppendedEntry, Coverage, CoveredRequest, CoveredResponse, DeclareGapRequest, DeclareGapResponse,
+    ExportEntriesRequest, ExportEntriesResponse, GetCheckpointRequest, GetCheckpointResponse, GetProofRequest, GetProofResponse,
+    ListEntriesRequest, ListEntriesResponse, LogCoverage, LogEntries, NewEntry,
 };
 use tsujiban_proto::error::{Kind, ServiceError};
 use tsujiban_sealing::{Keyring, MasterKey, SealedEpochKey, SystemRandom};
@@ -316,10 +316,8 @@ impl AuditService for Told {
             Some(_) => Coverage::Pending.into(),
             None => Coverage::Unknown.into(),
         };
-        let log = |LogEntries { group, ids }| LogCoverage {
-            is_erased: erased.contains(&group),
-            entries: ids.iter().map(coverage).collect(),
-        };
+        let log =
+            |LogEntries { group, ids }| LogCoverage { is_erased: erased.contains(&group), entries: ids.iter().map(coverage).collect() };
         Ok(Response::new(CoveredResponse { logs: request.into_inner().logs.into_iter().map(log).collect() }))
     }
 

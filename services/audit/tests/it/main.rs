@@ -9,8 +9,8 @@
 )]
 
 mod append;
-mod damage;
 mod bucket;
+mod damage;
 mod damaged;
 mod fsck;
 mod lives;

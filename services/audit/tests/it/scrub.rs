@@ -151,7 +151,8 @@ async fn entries_come_back_from_copies_and_from_no_forged_ones(world: World) {
     assert!(damaged.is_empty(), "{damaged:?}");
     assert!((0..300).all(|n| targets.contains(&n.to_string())));
     assert_eq!(verify(&stage, &world, "acme").await.verdict, Verdict::Intact);
-    let healed: Vec<_> = recorded(&stage, "acme").await.into_iter().filter(|(.., word)| word == "HEALED").map(|(place, ..)| place).collect();
+    let healed: Vec<_> =
+        recorded(&stage, "acme").await.into_iter().filter(|(.., word)| word == "HEALED").map(|(place, ..)| place).collect();
     assert_eq!(healed, ["entries 3 to 4", "entry 280", "entry 9"]);
 }
 

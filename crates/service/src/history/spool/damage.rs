@@ -74,7 +74,8 @@ mod tests {
             fs::write(&path, "second").unwrap();
             set_aside(&path);
         }
-        let aside: Vec<_> = fs::read_dir(dir.path()).unwrap().flatten().filter(|entry| entry.path().extension().unwrap() == SUFFIX).collect();
+        let aside: Vec<_> =
+            fs::read_dir(dir.path()).unwrap().flatten().filter(|entry| entry.path().extension().unwrap() == SUFFIX).collect();
         assert_eq!(aside.len(), ASIDE);
         assert!(aside.iter().all(|entry| fs::read_to_string(entry.path()).unwrap() == "first"));
     }

@@ -286,7 +286,10 @@ async fn a_damaged_record_costs_itself_alone() {
         let entries = bench.taken.entries.lock().unwrap().clone();
         let said: Vec<_> = entries.iter().filter_map(|entry| entry.operation.as_ref()).filter(|said| said.target == "spool").collect();
         assert_eq!(said.len(), 1, "{said:?}");
-        assert_eq!((said[0].reason.as_str(), said[0].detail["records"].as_str(), said[0].detail["first"].as_str()), (SPOOL_DAMAGED, "1", lost));
+        assert_eq!(
+            (said[0].reason.as_str(), said[0].detail["records"].as_str(), said[0].detail["first"].as_str()),
+            (SPOOL_DAMAGED, "1", lost)
+        );
         let aside = path.with_added_extension("damaged");
         assert_eq!(fs::read(aside).unwrap(), bytes);
     }
