@@ -12,6 +12,9 @@ use crate::row::{Service, VolumeLoss};
 /// The user of the services' processes.
 const OWNER: &str = "65532:65532";
 
+/// The ending of the files of a spool that hold records.
+const SEGMENT: &str = "spool";
+
 /// The volumes that are not as the cluster made them.
 #[derive(Debug, Default)]
 pub struct Volumes {
@@ -99,7 +102,7 @@ fn newest_segment(spool: &Path) -> Result<std::path::PathBuf> {
     let mut segments = Vec::new();
     for entry in fs::read_dir(spool).with_context(|| spool.display().to_string())? {
         let entry = entry?;
-        let is_segment = entry.file_name().to_string_lossy().bytes().any(|byte| byte.is_ascii_digit()) && entry.metadata()?.len() > 0;
+        let is_segment = entry.path().extension().is_some_and(|ending| ending == SEGMENT) && entry.metadata()?.len() > 0;
         if is_segment {
             segments.push(entry.path());
         }
