@@ -28,6 +28,7 @@ impl Volumes {
         let database = database.display();
         let script = match loss {
             VolumeLoss::Unlinked => return running(stage, &format!("rm -f {database} {database}-wal {database}-shm")),
+            VolumeLoss::Replaced => return running(stage, &format!("cp -a {database} {database}.copy; mv {database}.copy {database}")),
             VolumeLoss::Filled => {
                 // to the last byte: a file system keeps some for small writes
                 let fill = format!(
@@ -74,6 +75,12 @@ impl Volumes {
         }
         Ok(())
     }
+}
+
+/// Whether nothing of a service's database lies in its log file.
+pub async fn is_checkpointed(stage: &Stage, service: Service) -> Result<bool> {
+    let log = volume(stage, service).await?.join(format!("{}-wal", service.database()));
+    Ok(shell(stage, &format!("if [ -s {} ]; then echo more; fi", log.display()))?.is_empty())
 }
 
 /// Changes rows of a service's database while nobody uses it.
