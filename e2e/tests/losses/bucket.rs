@@ -29,6 +29,8 @@ pub fn damage(stage: &Stage, pick: Pick, damage: Damage, snapshots: &[Value]) ->
             }
             Damage::Empty => OpenOptions::new().write(true).open(file)?.set_len(0)?,
             Damage::Remove => fs::remove_file(file)?,
+            Damage::Keep => copy(file, &kept(stage, file)?)?,
+            Damage::Older => copy(&kept(stage, file)?, file)?,
             Damage::CopyAhead(by) => copy_ahead(file, by)?,
             Damage::SwapContents | Damage::SwapFiles => anyhow::bail!("{} objects cannot be swapped", files.len()),
         }
@@ -80,9 +82,18 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
 fn copy_ahead(file: &Path, by: u64) -> Result<()> {
     let name = file.file_name().and_then(|name| name.to_str()).context("no name")?;
     let number: u64 = name.parse().with_context(|| format!("{name} is no number"))?;
-    let copy = file.with_file_name(format!("{:0width$}", number + by, width = name.len()));
-    let copied = Command::new("cp").arg("--archive").args([file, &copy]).status()?;
-    ensure!(copied.success(), "cp {}: {copied}", copy.display());
+    copy(file, &file.with_file_name(format!("{:0width$}", number + by, width = name.len())))
+}
+
+/// Where a copy of an object is kept: outside the bucket.
+fn kept(stage: &Stage, file: &Path) -> Result<PathBuf> {
+    Ok(stage.state.join("s3").join(format!("{}.kept", file.file_name().and_then(|name| name.to_str()).context("no name")?)))
+}
+
+/// Copies a file with its attributes, over what is there.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let copied = Command::new("cp").arg("--archive").args([from, to]).status()?;
+    ensure!(copied.success(), "cp {}: {copied}", to.display());
     Ok(())
 }
 

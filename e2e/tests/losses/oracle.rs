@@ -11,6 +11,8 @@ use crate::row::Loses;
 pub struct Oracle {
     /// The ids of snapshots.
     snapshots: BTreeSet<String>,
+    /// The ids of snapshots that were erased: nobody may ever read them again.
+    erased: BTreeSet<String>,
     /// Entries of the group's history by id and phase, with their place in the log.
     entries: BTreeMap<String, u64>,
     /// How many times secrets were revealed: each call was acknowledged after its intent was durable.
@@ -39,8 +41,15 @@ pub struct Found {
 impl Oracle {
     /// Takes down what lists show.
     pub fn remember(&mut self, snapshots: &[Value], entries: &[Value]) {
-        self.snapshots.extend(snapshots.iter().filter(|snapshot| !is_damaged(snapshot)).map(|snapshot| text(snapshot, "id")));
+        let ids = snapshots.iter().filter(|snapshot| !is_damaged(snapshot)).map(|snapshot| text(snapshot, "id"));
+        self.snapshots.extend(ids.filter(|id| !self.erased.contains(id)));
         self.entries.extend(entries.iter().map(|entry| (name(entry), entry["sequence"].as_u64().unwrap_or_default())));
+    }
+
+    /// These snapshots were erased, and that was acknowledged.
+    pub fn erased(&mut self, snapshots: impl IntoIterator<Item = String>) {
+        self.erased.extend(snapshots);
+        self.snapshots.retain(|id| !self.erased.contains(id));
     }
 
     /// A call that reveals secrets was answered.
@@ -65,6 +74,7 @@ impl Oracle {
                 Some(_) => {}
             }
         }
+        wrong.extend(self.erased.iter().filter(|id| there.contains_key(*id)).map(|id| format!("snapshot {id} was erased and is listed")));
         let names: BTreeSet<String> = found.entries.iter().map(name).collect();
         if names.len() < found.entries.len() {
             wrong.push(format!("{} entries are there twice", found.entries.len() - names.len()));
@@ -165,6 +175,17 @@ mod tests {
         assert_eq!((wrong(&behind_a_gap, Loses::Nothing), wrong(&behind_a_gap, Loses::Entries)), (2, 0), "the gap itself is wrong");
         let named = Found { damaged: [2].into(), ..lost };
         assert_eq!((wrong(&named, Loses::Nothing), wrong(&named, Loses::Entries)), (1, 0));
+    }
+
+    #[test]
+    fn what_was_erased_stays_so() {
+        let mut oracle = oracle();
+        oracle.erased(["s2".to_owned()]);
+        assert_eq!(oracle.wrong(&found(), Loses::Nothing).len(), 1);
+        let without = Found { snapshots: vec![json!({"id": "s1"})], ..found() };
+        assert_eq!(oracle.wrong(&without, Loses::Nothing).len(), 0);
+        oracle.remember(&[json!({"id": "s2"})], &[]);
+        assert_eq!(oracle.wrong(&without, Loses::Nothing).len(), 0, "a list that still shows it acknowledges nothing");
     }
 
     #[test]

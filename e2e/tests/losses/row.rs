@@ -77,6 +77,8 @@ pub enum Step {
     Sites(u32),
     /// So many reads through the backup service, each of which is an entry of the group's history.
     Calls(u32),
+    /// The second Device is deleted, and its data erased with it.
+    EraseDevice,
     /// Damages objects in a bucket.
     Object(Pick, Damage),
     /// Stops the service, changes rows of its database, starts it.
@@ -149,6 +151,10 @@ pub enum Damage {
     SwapContents,
     /// Two objects get each other's names.
     SwapFiles,
+    /// It is copied as it is now, for `Older`.
+    Keep,
+    /// The copy is put in its place.
+    Older,
     /// A copy of it under a name that is so many numbers further on: a root list that nobody signed as that one.
     CopyAhead(u64),
 }
@@ -168,6 +174,8 @@ pub enum VolumeLoss {
     Wal,
     /// The database's file is removed under the running service.
     Unlinked,
+    /// A copy of the database's file is put in its place under the running service.
+    Replaced,
     /// A page of the database in the middle is overwritten, while the service is stopped.
     Page,
     /// One byte of the newest spool file changes, while the service is stopped.
@@ -196,6 +204,8 @@ pub enum Sign {
     Cli(&'static [&'static str], i32, &'static str),
     Ready(Service),
     NotReady(Service),
+    /// Nothing of its database lies beside the database's file: a copy of the file is a copy.
+    Checkpointed(Service),
     /// A new entry of this method and operation, in the group's history or in the platform's own.
     Entry(&'static str, &'static str),
     /// What `verify` says of a fresh export with every checkpoint that the auditor has.

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tsujiban_api::names::SYSTEM_NAMESPACE;
@@ -66,6 +67,7 @@ impl Scene {
             Step::Declare(times) => self.declare(times).await?,
             Step::Sites(times) => self.sites(times).await?,
             Step::Calls(times) => self.calls(times).await?,
+            Step::EraseDevice => self.erase_device().await?,
             Step::Object(pick, damage) => bucket::damage(self.stage, pick, damage, &self.stage.snapshots(&self.group.name).await?)?,
             Step::Rows(service, sql) => volume::rows(self.stage, service, sql).await?,
             Step::Volume(service, loss) => self.volumes.lose(self.stage, service, loss).await?,
@@ -131,6 +133,18 @@ impl Scene {
             self.stage.kubectl(&delete).await?.ok()?;
             self.sites.push(name);
         }
+        Ok(())
+    }
+
+    async fn erase_device(&mut self) -> Result<()> {
+        let snapshots = self.stage.snapshots(&self.group.name).await?;
+        let of_device = snapshots.iter().filter(|snapshot| snapshot["device"] == "core-2");
+        let ids: Vec<String> = of_device.filter_map(|snapshot| snapshot["id"].as_str()).map(str::to_owned).collect();
+        ensure!(!ids.is_empty(), "the device has no snapshots to erase");
+        self.group.devices().delete("core-2", &DeleteParams::default()).await?;
+        let devices = self.group.devices();
+        until("the device is gone", SOON, || async { Ok(devices.get_opt("core-2").await?.is_none().then_some(())) }).await?;
+        self.oracle.erased(ids);
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use tsujiban_e2e::stage::Answer;
 use crate::node::{logs, metrics, pod, sum};
 use crate::row::{Service, Sign, Workload};
 use crate::scene::Scene;
+use crate::volume;
 
 /// How much of a time stands before its fractions of a second.
 const SECONDS: usize = 19;
@@ -36,6 +37,10 @@ pub async fn look(scene: &mut Scene, sign: Sign, since: &str) -> Result<()> {
         Sign::Cli(command, code, words) => says(&scene.tsujiban(command).await?, code, words),
         Sign::Ready(service) => ensured(is_ready(scene, service).await?, &format!("{} is not ready", service.name())),
         Sign::NotReady(service) => ensured(!is_ready(scene, service).await?, &format!("{} is ready", service.name())),
+        Sign::Checkpointed(service) => {
+            let holds = volume::is_checkpointed(scene.stage, service).await?;
+            ensured(holds, &format!("the database of {} has a log file beside it", service.name()))
+        }
         Sign::Entry(method, operation) => {
             let group = scene.group.name.clone();
             let found = [scene.entries(&group).await?, scene.entries("--platform").await?].concat();

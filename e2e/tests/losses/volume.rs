@@ -12,6 +12,9 @@ use crate::row::{Service, VolumeLoss};
 /// The user of the services' processes.
 const OWNER: &str = "65532:65532";
 
+/// The ending of the files of a spool that hold records.
+const SEGMENT: &str = "spool";
+
 /// The volumes that are not as the cluster made them.
 #[derive(Debug, Default)]
 pub struct Volumes {
@@ -25,6 +28,7 @@ impl Volumes {
         let database = database.display();
         let script = match loss {
             VolumeLoss::Unlinked => return running(stage, &format!("rm -f {database} {database}-wal {database}-shm")),
+            VolumeLoss::Replaced => return running(stage, &format!("cp -a {database} {database}.copy; mv {database}.copy {database}")),
             VolumeLoss::Filled => {
                 // to the last byte: a file system keeps some for small writes
                 let fill = format!(
@@ -73,6 +77,12 @@ impl Volumes {
     }
 }
 
+/// Whether nothing of a service's database lies in its log file.
+pub async fn is_checkpointed(stage: &Stage, service: Service) -> Result<bool> {
+    let log = volume(stage, service).await?.join(format!("{}-wal", service.database()));
+    Ok(shell(stage, &format!("if [ -s {} ]; then echo more; fi", log.display()))?.is_empty())
+}
+
 /// Changes rows of a service's database while nobody uses it.
 pub async fn rows(stage: &Stage, service: Service, sql: &str) -> Result<()> {
     let database = volume(stage, service).await?.join(service.database());
@@ -99,7 +109,7 @@ fn newest_segment(spool: &Path) -> Result<std::path::PathBuf> {
     let mut segments = Vec::new();
     for entry in fs::read_dir(spool).with_context(|| spool.display().to_string())? {
         let entry = entry?;
-        let is_segment = entry.file_name().to_string_lossy().bytes().any(|byte| byte.is_ascii_digit()) && entry.metadata()?.len() > 0;
+        let is_segment = entry.path().extension().is_some_and(|ending| ending == SEGMENT) && entry.metadata()?.len() > 0;
         if is_segment {
             segments.push(entry.path());
         }

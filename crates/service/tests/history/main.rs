@@ -8,6 +8,7 @@ mod kill;
 mod methods;
 mod outage;
 mod refusals;
+mod revealing;
 mod stage;
 mod telemetry;
 mod traces;

@@ -206,6 +206,7 @@ fn callers() -> KnownCallers {
     let rights: Vec<_> = ["snapshots", "groups", "hostkeys", "catalogue", "attempts", "history"]
         .into_iter()
         .flat_map(|function| ["list", "get", "verify", "update", "erase"].map(|verb| (function, verb)))
+        .chain([("snapshots", "reveal")])
         .collect();
     KnownCallers::new()
         .operator("operator")

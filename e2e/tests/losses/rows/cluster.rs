@@ -7,7 +7,7 @@ const RECORDED: &[Sign] = &[Sign::Ready(Service::Audit), Sign::Condition("Histor
 const IN_FORCE: &[Sign] = &[Sign::Condition("PoliciesInForce", "True", "")];
 const NOT_IN_FORCE: &[Sign] = &[Sign::Condition("PoliciesInForce", "False", ""), Sign::Entry("Policies", "OPERATE")];
 
-const fn policy(id: &'static str, input: &'static str, steps: &'static [Step], is_short: bool) -> Row {
+const fn policy(id: &'static str, input: &'static str, steps: &'static [Step]) -> Row {
     Row {
         id,
         input,
@@ -18,7 +18,7 @@ const fn policy(id: &'static str, input: &'static str, steps: &'static [Step], i
         healed: IN_FORCE,
         healed_within_s: 120,
         loses: Loses::Nothing,
-        is_short,
+        is_short: false,
     }
 }
 
@@ -51,18 +51,11 @@ pub const ROWS: &[Row] = &[
         "changed-by-binding",
         "the binding of policy tsujiban-changed-by deleted",
         &[Step::TakeAway("validatingadmissionpolicybinding", "", "tsujiban-changed-by")],
-        true,
     ),
     policy(
         "devices-binding",
         "the binding of policy tsujiban-devices deleted",
         &[Step::TakeAway("validatingadmissionpolicybinding", "", "tsujiban-devices")],
-        false,
     ),
-    policy(
-        "devices-policy",
-        "policy tsujiban-devices deleted",
-        &[Step::TakeAway("validatingadmissionpolicy", "", "tsujiban-devices")],
-        false,
-    ),
+    policy("devices-policy", "policy tsujiban-devices deleted", &[Step::TakeAway("validatingadmissionpolicy", "", "tsujiban-devices")]),
 ];

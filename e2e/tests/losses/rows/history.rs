@@ -46,7 +46,7 @@ const fn doubted(id: &'static str, input: &'static str, steps: &'static [Step], 
 }
 
 /// Damaged rows come back from the bucket by themselves.
-const fn healed_from_bucket(id: &'static str, input: &'static str, steps: &'static [Step], is_short: bool) -> Row {
+const fn healed_from_bucket(id: &'static str, input: &'static str, steps: &'static [Step]) -> Row {
     Row {
         id,
         input,
@@ -57,7 +57,7 @@ const fn healed_from_bucket(id: &'static str, input: &'static str, steps: &'stat
         healed: GOES_ON,
         healed_within_s: 400,
         loses: Loses::Nothing,
-        is_short,
+        is_short: false,
     }
 }
 
@@ -77,15 +77,10 @@ pub const ROWS: &[Row] = &[
         Loses::Nothing,
         false,
     ),
-    healed_from_bucket("rows-removed", "rows in the middle removed", &[Step::Export, Step::Rows(Service::Audit, MIDDLE_GONE)], true),
-    healed_from_bucket("leaf-changed", "a bit of a leaf changed", &[Step::Export, Step::Rows(Service::Audit, LEAF)], false),
-    healed_from_bucket(
-        "columns-changed",
-        "`sealed`, `day`, `time_us` and `appended_us` changed",
-        &[Step::Rows(Service::Audit, HIDDEN)],
-        false,
-    ),
-    healed_from_bucket("day-keys-removed", "the keys of a day removed", &[Step::Rows(Service::Audit, DAY_KEYS)], false),
+    healed_from_bucket("rows-removed", "rows in the middle removed", &[Step::Export, Step::Rows(Service::Audit, MIDDLE_GONE)]),
+    healed_from_bucket("leaf-changed", "a bit of a leaf changed", &[Step::Export, Step::Rows(Service::Audit, LEAF)]),
+    healed_from_bucket("columns-changed", "`sealed`, `day`, `time_us` and `appended_us` changed", &[Step::Rows(Service::Audit, HIDDEN)]),
+    healed_from_bucket("day-keys-removed", "the keys of a day removed", &[Step::Rows(Service::Audit, DAY_KEYS)]),
     Row {
         id: "audit-volume-older",
         input: "an older volume put in the place of the history's",
@@ -144,7 +139,7 @@ pub const ROWS: &[Row] = &[
         "a foreign root list at the next number",
         &[Step::Object(Pick::RootList, Damage::CopyAhead(1))],
         Loses::Nothing,
-        true,
+        false,
     ),
     doubted(
         "root-list-far",

@@ -144,6 +144,6 @@ pub const ROWS: &[Row] = &[
         healed: &[Sign::Device("BackupFresh", "True"), Sign::Cli(VERIFY, 0, "")],
         healed_within_s: 120,
         loses: Loses::Nothing,
-        is_short: true,
+        is_short: false,
     },
 ];
