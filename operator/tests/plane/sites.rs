@@ -124,6 +124,8 @@ async fn sites_that_came_and_went_while_the_audit_service_was_away_are_recorded(
     }
     stage.within(SOON, "all are there and wait", |found| found.len() == MANY).await;
     operator.end().await;
+    stage.declare("unseen").await; // and no operator sees it alive
+    stage.delete("unseen").await;
     let operator = stage.with_history();
     until("they say what they wait for", RETURN, || async {
         let found = serde_json::to_value(stage.sites.get("site-60").await?.status)?;
@@ -134,7 +136,7 @@ async fn sites_that_came_and_went_while_the_audit_service_was_away_are_recorded(
     .unwrap();
     stage.history.set_away(false);
     stage.within(RETURN, "all have gone", <[Site]>::is_empty).await;
-    for name in &names {
+    for name in names.iter().map(String::as_str).chain(["unseen"]) {
         assert_eq!((stage.times("create", name), stage.times("delete", name)), (1, 1), "{name}");
     }
     operator.end().await;
