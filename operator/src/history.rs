@@ -16,8 +16,8 @@ pub use digest::digest;
 pub use journal::Journal;
 pub use observe::{Observation, Sight, What, observe};
 pub use send::run;
-pub use tsujiban_service::history::keeper::Keeper as Acknowledged;
 pub use sites::{Memory, Seen, Sites, changes, follow, keep, may_go_along};
+pub use tsujiban_service::history::keeper::Keeper as Acknowledged;
 pub use wire::entry;
 
 use std::time::Duration;

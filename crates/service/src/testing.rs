@@ -3,7 +3,7 @@
 
 #![allow(clippy::expect_used, clippy::missing_panics_doc)] // compiled for tests only, where a set-up that fails is a failed test
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,9 +23,9 @@ use tsujiban_core::id::GroupId;
 use tsujiban_proto::access::v1::Operation;
 use tsujiban_proto::audit::v1::audit_service_server::{AuditService, AuditServiceServer};
 use tsujiban_proto::audit::v1::{
-    AppendRequest, AppendResponse, AppendedEntry, Coverage, CoveredRequest, CoveredResponse, DeclareGapRequest, DeclareGapResponse, ExportEntriesRequest, ExportEntriesResponse,
-    GetCheckpointRequest, GetCheckpointResponse, GetProofRequest, GetProofResponse, ListEntriesRequest, ListEntriesResponse, LogCoverage,
-    LogEntries, NewEntry,
+    AppendRequest, AppendResponse, AppendedEntry, Coverage, CoveredRequest, CoveredResponse, DeclareGapRequest, DeclareGapResponse,
+    ExportEntriesRequest, ExportEntriesResponse, GetCheckpointRequest, GetCheckpointResponse, GetProofRequest, GetProofResponse,
+    ListEntriesRequest, ListEntriesResponse, LogCoverage, LogEntries, NewEntry,
 };
 use tsujiban_proto::error::{Kind, ServiceError};
 use tsujiban_sealing::{Keyring, MasterKey, SealedEpochKey, SystemRandom};
@@ -309,17 +309,17 @@ impl AuditService for Told {
             return Err(ServiceError::new(Kind::Unavailable, "DOWN", "the test took it down").into());
         }
         let covered = *self.covered.lock().unwrap_or_else(PoisonError::into_inner);
-        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let places: HashMap<_, _> = entries.iter().enumerate().map(|(place, entry)| (entry.id.clone(), place)).collect();
+        drop(entries);
         let erased = self.erased.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let coverage = |id: &Vec<u8>| match entries.iter().position(|known| known.id == *id) {
-            Some(place) if place < covered => Coverage::Covered.into(),
+        let coverage = |id: &Vec<u8>| match places.get(id) {
+            Some(place) if *place < covered => Coverage::Covered.into(),
             Some(_) => Coverage::Pending.into(),
             None => Coverage::Unknown.into(),
         };
-        let log = |LogEntries { group, ids }| LogCoverage {
-            is_erased: erased.contains(&group),
-            entries: ids.iter().map(coverage).collect(),
-        };
+        let log =
+            |LogEntries { group, ids }| LogCoverage { is_erased: erased.contains(&group), entries: ids.iter().map(coverage).collect() };
         Ok(Response::new(CoveredResponse { logs: request.into_inner().logs.into_iter().map(log).collect() }))
     }
 

@@ -10,9 +10,9 @@ use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 use tsujiban_proto::audit::v1::audit_service_server::{AuditService, AuditServiceServer};
 use tsujiban_proto::audit::v1::{
-    AppendRequest, AppendResponse, AppendedEntry, Coverage, CoveredRequest, CoveredResponse, DeclareGapRequest, DeclareGapResponse, ExportEntriesRequest, ExportEntriesResponse,
-    GetCheckpointRequest, GetCheckpointResponse, GetProofRequest, GetProofResponse, ListEntriesRequest, ListEntriesResponse, LogCoverage,
-    LogEntries, NewEntry, Operation,
+    AppendRequest, AppendResponse, AppendedEntry, Coverage, CoveredRequest, CoveredResponse, DeclareGapRequest, DeclareGapResponse,
+    ExportEntriesRequest, ExportEntriesResponse, GetCheckpointRequest, GetCheckpointResponse, GetProofRequest, GetProofResponse,
+    ListEntriesRequest, ListEntriesResponse, LogCoverage, LogEntries, NewEntry, Operation,
 };
 use tsujiban_proto::error::{Kind, ServiceError};
 use tsujiban_proto::lifecycle::v1::lifecycle_service_server::LifecycleServiceServer;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use kube::runtime::reflector::ObjectRef;
 use tokio::time::{Instant, sleep, timeout_at};
-use tsujiban_service::history::ASK;
 use tsujiban_api::names;
 use tsujiban_core::id::GroupId;
+use tsujiban_service::history::ASK;
 
 use super::Kind;
 use super::journal::Waiting;

@@ -240,7 +240,7 @@ async fn what_the_history_acknowledged_and_lost_is_added_again() {
     until("everything is there again", SOON, all).await.unwrap();
     let after = world.audit().lines("acme");
     assert_eq!(after[..before.len()], before, "in the order in which it was acknowledged");
-    assert_eq!(after[before.len()..], ["devices operate router 2 by jiro"]);
+    assert_eq!(after[before.len()..], ["devices operate r1 2 by jiro"]);
 }
 
 /// What happened while no operator ran is seen afterwards.
@@ -324,7 +324,8 @@ async fn a_group_begins_and_ends_in_every_service() {
     let mut world = World::with_history().await;
     world.declare_tenant("u1", |spec| spec["deletionPolicy"] = json!("Erase"));
     world.settle_tenant().await;
-    let lives = |world: &World| world.audit().lives.calls().into_iter().filter(|call| call != "append" && call != "covered").collect::<Vec<_>>();
+    let lives =
+        |world: &World| world.audit().lives.calls().into_iter().filter(|call| call != "append" && call != "covered").collect::<Vec<_>>();
     assert_eq!(lives(&world).first(), Some(&format!("prepare acme {FIRST}")), "audit is told the incarnation");
     assert_eq!(world.backup.calls().first().map(String::as_str), Some("prepare acme"), "the backup service mints it");
     delete(&mut world, TENANT);

@@ -241,7 +241,8 @@ impl Metrics {
             registry.register(Box::new(counter.clone()))?;
             Ok::<_, prometheus::Error>(counter)
         };
-        let entries = IntGauge::new("tsujiban_history_kept_entries", "Entries that the history has acknowledged and no root list covers yet.")?;
+        let entries =
+            IntGauge::new("tsujiban_history_kept_entries", "Entries that the history has acknowledged and no root list covers yet.")?;
         registry.register(Box::new(entries.clone()))?;
         Ok(Self {
             entries,
@@ -249,7 +250,10 @@ impl Metrics {
                 "tsujiban_history_kept_dropped_total",
                 "Acknowledged entries that were not kept until a root list covered them, since there was no room.",
             )?,
-            resent: counter("tsujiban_history_resent_total", "Acknowledged entries that the history did not know any more, and has again.")?,
+            resent: counter(
+                "tsujiban_history_resent_total",
+                "Acknowledged entries that the history did not know any more, and has again.",
+            )?,
             possibly_lost: counter(
                 "tsujiban_history_possibly_lost_total",
                 "Acknowledged entries that the history did not know any more, and that could not be added again.",

@@ -38,12 +38,7 @@ pub(super) fn begun(name: &Name, before: Option<&str>, now: Timestamp) -> NewEnt
     }
 }
 
-fn entry<const N: usize>(
-    name: &Name,
-    (reason, result, code): (&str, Came, &str),
-    detail: [(&str, String); N],
-    now: Timestamp,
-) -> NewEntry {
+fn entry<const N: usize>(name: &Name, (reason, result, code): (&str, Came, &str), detail: [(&str, String); N], now: Timestamp) -> NewEntry {
     let mut detail: HashMap<String, String> = detail.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
     let mut id = Context::new(&SHA256);
     for part in ["history spool", &name.spool, reason, detail.get("first").map_or("", String::as_str)] {

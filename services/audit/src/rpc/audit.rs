@@ -8,9 +8,9 @@ use tsujiban_history::operation::Phase as Stage;
 use tsujiban_proto::audit::v1::audit_service_server::AuditService;
 use tsujiban_proto::audit::v1::declare_gap_request::Scope;
 use tsujiban_proto::audit::v1::{
-    AppendRequest, AppendResponse, AppendedEntry, Coverage, CoveredRequest, CoveredResponse, DeclareGapRequest, DeclareGapResponse, Entry, ExportEntriesRequest,
-    ExportEntriesResponse, ExportFormat, GetCheckpointRequest, GetCheckpointResponse, GetProofRequest, GetProofResponse,
-    ListEntriesRequest, ListEntriesResponse, LogCoverage, LogEntries, NewEntry,
+    AppendRequest, AppendResponse, AppendedEntry, Coverage, CoveredRequest, CoveredResponse, DeclareGapRequest, DeclareGapResponse, Entry,
+    ExportEntriesRequest, ExportEntriesResponse, ExportFormat, GetCheckpointRequest, GetCheckpointResponse, GetProofRequest,
+    GetProofResponse, ListEntriesRequest, ListEntriesResponse, LogCoverage, LogEntries, NewEntry,
 };
 use tsujiban_proto::time::to_wire;
 use tsujiban_service::answers::{Answers, in_chunks};

@@ -9,6 +9,7 @@
 )]
 
 mod append;
+mod covered;
 mod fsck;
 mod lives;
 mod lost;

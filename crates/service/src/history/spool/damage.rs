@@ -22,6 +22,14 @@ impl Loss {
         comes.checked_sub(expected).filter(|missing| *missing > 0).map(|records| Self { first: expected, records })
     }
 
+    /// Adds it to the losses before, as a part of the last one when nothing lies between them.
+    pub(super) fn add_to(self, losses: &mut Vec<Self>) {
+        match losses.last_mut() {
+            Some(last) if last.first.saturating_add(last.records) == self.first => last.records += self.records,
+            _ => losses.push(self),
+        }
+    }
+
     /// What of it has not arrived.
     pub(super) fn behind(self, arrived: Option<u64>) -> Option<Self> {
         let Some(arrived) = arrived else { return Some(self) };
@@ -65,6 +73,15 @@ mod tests {
     }
 
     #[test]
+    fn losses_that_follow_each_other_are_one() {
+        let mut losses = Vec::new();
+        for (first, records) in [(3, 1), (4, 2), (7, 1), (8, 1)] {
+            Loss { first, records }.add_to(&mut losses);
+        }
+        assert_eq!(losses, [Loss { first: 3, records: 3 }, Loss { first: 7, records: 2 }]);
+    }
+
+    #[test]
     fn so_many_damaged_files_are_kept_and_each_once() {
         let dir = tempfile::tempdir().unwrap();
         for number in 0..ASIDE + 3 {
@@ -74,7 +91,8 @@ mod tests {
             fs::write(&path, "second").unwrap();
             set_aside(&path);
         }
-        let aside: Vec<_> = fs::read_dir(dir.path()).unwrap().flatten().filter(|entry| entry.path().extension().unwrap() == SUFFIX).collect();
+        let aside: Vec<_> =
+            fs::read_dir(dir.path()).unwrap().flatten().filter(|entry| entry.path().extension().unwrap() == SUFFIX).collect();
         assert_eq!(aside.len(), ASIDE);
         assert!(aside.iter().all(|entry| fs::read_to_string(entry.path()).unwrap() == "first"));
     }

@@ -177,9 +177,7 @@ impl Store for KeptFiles {
         }
         let State { files, writing, .. } = &mut *state;
         let newest = files.keys().next_back().copied().filter(|_| writing.is_some());
-        let may_go = |first: &Order, file: &KeptFile| {
-            file.places.is_empty() && (newest != Some(*first) || file.bytes >= WORTH_ENDING)
-        };
+        let may_go = |first: &Order, file: &KeptFile| file.places.is_empty() && (newest != Some(*first) || file.bytes >= WORTH_ENDING);
         for (first, file) in files.extract_if(.., |first, file| may_go(first, file)) {
             if newest == Some(first) {
                 *writing = None;
