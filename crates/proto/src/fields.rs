@@ -200,7 +200,9 @@ mod tests {
         let pool = DescriptorPool::decode(DESCRIPTORS).unwrap();
         let methods = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
         let mut revealing = Vec::new();
-        for method in methods.filter(|method| method.full_name() != "tsujiban.audit.v1.AuditService.Append") {
+        // entries of many groups: the audit service's own, which is why these calls are not recorded
+        let of_many = ["tsujiban.audit.v1.AuditService.Append", "tsujiban.audit.v1.AuditService.Covered"];
+        for method in methods.filter(|method| !of_many.contains(&method.full_name())) {
             let (input, name) = (method.input(), method.full_name().to_owned());
             let fields = fields(&input);
             let groups = count(&input, DEPTH, &|field| field.kind() == Kind::String && field.name() == "group");

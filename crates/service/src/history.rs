@@ -31,7 +31,7 @@ use tsujiban_sealing::{Keyring, Random};
 pub use self::client::{ClientArgs, HistoryClient, InvalidClient};
 use self::keeper::Keeper;
 pub use self::losses::{SPOOL_BEGUN, SPOOL_DAMAGED, SPOOL_LOST};
-pub use self::operation::entry;
+pub use self::operation::{entry, entry_id};
 use self::refusals::{Refusals, Verdict};
 use self::spool::{Drain, Known, Opened, Place, Spool, SpoolError, SpoolKeyError, Until};
 

@@ -3,7 +3,7 @@
 
 #![allow(clippy::expect_used, clippy::missing_panics_doc)] // compiled for tests only, where a set-up that fails is a failed test
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -309,10 +309,12 @@ impl AuditService for Told {
             return Err(ServiceError::new(Kind::Unavailable, "DOWN", "the test took it down").into());
         }
         let covered = *self.covered.lock().unwrap_or_else(PoisonError::into_inner);
-        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let places: HashMap<_, _> = entries.iter().enumerate().map(|(place, entry)| (entry.id.clone(), place)).collect();
+        drop(entries);
         let erased = self.erased.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let coverage = |id: &Vec<u8>| match entries.iter().position(|known| known.id == *id) {
-            Some(place) if place < covered => Coverage::Covered.into(),
+        let coverage = |id: &Vec<u8>| match places.get(id) {
+            Some(place) if *place < covered => Coverage::Covered.into(),
             Some(_) => Coverage::Pending.into(),
             None => Coverage::Unknown.into(),
         };

@@ -227,7 +227,7 @@ async fn what_the_history_acknowledged_and_lost_is_added_again() {
     until("everything is there again", SOON, all).await.unwrap();
     let after = world.audit().lines("acme");
     assert_eq!(after[..before.len()], before, "in the order in which it was acknowledged");
-    assert_eq!(after[before.len()..], ["devices operate router 2 by jiro"]);
+    assert_eq!(after[before.len()..], ["devices operate r1 2 by jiro"]);
 }
 
 /// What happened while no operator ran is seen afterwards.

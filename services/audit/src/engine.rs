@@ -26,7 +26,9 @@ use tsujiban_core::clock::Clock;
 use tsujiban_database::Database;
 use tsujiban_history::leaf::InvalidLeaf;
 use tsujiban_history::{Day, Leaf, LogId};
+use tsujiban_proto::audit::v1 as wire;
 use tsujiban_sealing::{KeyError, Keyring, Random, SealingError};
+use tsujiban_service::history::entry_id;
 use tsujiban_service::writing::WriteState;
 
 use crate::owner::Owner;
@@ -62,6 +64,13 @@ pub struct Addition {
     /// When it happened.
     pub time: Timestamp,
     pub body: Vec<u8>,
+}
+
+impl Addition {
+    /// The id of the entry that ends what this intent begins, as callers give it.
+    fn ended_by(&self) -> Option<[u8; 16]> {
+        (self.phase == Phase::Intent).then(|| entry_id(&self.operation, wire::Phase::Outcome))
+    }
 }
 
 /// Where an entry is.

@@ -14,9 +14,16 @@ pub(crate) const ID_BYTES: usize = 16;
 /// The entry of an operation in the history of a group, or in the platform's own. The intent and the outcome of one call are two
 /// entries; each has the same id whenever it is sent.
 pub fn entry(group: &str, operation: Operation) -> NewEntry {
-    let name = [operation.id.as_slice(), &operation.phase.to_be_bytes()].concat();
-    let id = digest::digest(&digest::SHA256, &name).as_ref().iter().copied().take(ID_BYTES).collect();
+    let id = entry_id(&operation.id, operation.phase()).to_vec();
     NewEntry { group: group.to_owned(), id, operation: Some(operation) }
+}
+
+/// The id of the entry of a phase of an operation.
+pub fn entry_id(operation: &[u8], phase: Phase) -> [u8; ID_BYTES] {
+    let name = [operation, &i32::from(phase).to_be_bytes()].concat();
+    let mut id = [0; ID_BYTES];
+    id.iter_mut().zip(digest::digest(&digest::SHA256, &name).as_ref()).for_each(|(to, from)| *to = *from);
+    id
 }
 
 /// The same call before it did anything.

@@ -335,8 +335,14 @@ impl Known {
         Ok(failed)
     }
 
+    /// The ids of a batch, and those of the outcomes of its intents: an intent that is added again may come behind its outcome.
     pub(super) fn named(&mut self, requests: &[Request]) -> Vec<(i64, [u8; 16])> {
-        additions(requests).filter_map(|addition| Some((self.owners.get(&addition.owner).copied()?, addition.id))).collect()
+        let mut named = Vec::new();
+        for addition in additions(requests) {
+            let Some(log) = self.owners.get(&addition.owner).copied() else { continue };
+            named.extend([Some(addition.id), addition.ended_by()].into_iter().flatten().map(|id| (log, id)));
+        }
+        named
     }
 
     /// Which ids of a batch are in the database, added in the past 48 hours.

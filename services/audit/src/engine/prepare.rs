@@ -74,7 +74,9 @@ impl Known {
                             added.push(Added { sequence: *sequence, is_duplicate: true });
                             continue;
                         }
-                        let sequence = self.add(random, number, addition, (now_us, today), &mut rows, &mut touched)?;
+                        let ended = addition.ended_by().map(|id| (number, id));
+                        let is_ended = ended.is_some_and(|name| there.contains_key(&name) || ids.contains_key(&name));
+                        let sequence = self.add(random, number, (addition, is_ended), (now_us, today), &mut rows, &mut touched)?;
                         ids.insert(name, sequence);
                         added.push(Added { sequence, is_duplicate: false });
                     }
@@ -159,7 +161,7 @@ impl Known {
         &mut self,
         random: &dyn Random,
         number: i64,
-        addition: &Addition,
+        (addition, is_ended): (&Addition, bool),
         (now_us, today): (i64, Day),
         rows: &mut Rows,
         touched: &mut Vec<i64>,
@@ -177,6 +179,7 @@ impl Known {
             Memory::Alone { recent, open, .. } => {
                 recent.note(number, &addition.id);
                 match addition.phase {
+                    Phase::Intent if is_ended => {}
                     Phase::Intent => {
                         open.insert((number, addition.operation));
                         rows.begun.push((number, addition.operation, sequence.cast_signed()));
@@ -186,6 +189,7 @@ impl Known {
                 }
             }
             Memory::Shared => match addition.phase {
+                Phase::Intent if is_ended => {}
                 Phase::Intent => rows.begun.push((number, addition.operation, sequence.cast_signed())),
                 Phase::Outcome => rows.ended.push((number, addition.operation)),
                 Phase::Observed => {}

@@ -10,6 +10,7 @@
 
 mod append;
 mod bucket;
+mod covered;
 mod damage;
 mod damaged;
 mod fsck;

@@ -191,7 +191,7 @@ async fn the_way_back_is_recorded_in_the_history_itself() {
     let (spool, registry) = (tempfile::tempdir().unwrap(), prometheus::Registry::new());
     let parts = tsujiban_service::history::Parts {
         service: "tsujiban-audit",
-        dir: spool.path().to_owned(),
+        dir: spool.path().join("spool"),
         bytes: 1 << 20,
         keyring: std::sync::Arc::new(tsujiban_sealing::Keyring::new(world.master.clone(), &world.epochs()).unwrap()),
         ledger: stage.audit.clone(),

@@ -31,6 +31,7 @@ use tsujiban_service::writing::WriteState;
 
 pub const REGION: &str = "ap-northeast-1";
 pub const OPERATOR: &str = "operator";
+pub const BACKUP: &str = "backup";
 pub const STAFF: &str = "hanako";
 
 /// What is outside the process and survives it.
@@ -245,6 +246,7 @@ pub fn callers() -> KnownCallers {
         .collect();
     KnownCallers::new()
         .operator(OPERATOR)
+        .backup(BACKUP)
         .collector("acme", &"acme".parse().unwrap())
         .collector("other", &"other".parse().unwrap())
         .staff(STAFF, STAFF, &rights)

@@ -22,6 +22,14 @@ impl Loss {
         comes.checked_sub(expected).filter(|missing| *missing > 0).map(|records| Self { first: expected, records })
     }
 
+    /// Adds it to the losses before, as a part of the last one when nothing lies between them.
+    pub(super) fn add_to(self, losses: &mut Vec<Self>) {
+        match losses.last_mut() {
+            Some(last) if last.first.saturating_add(last.records) == self.first => last.records += self.records,
+            _ => losses.push(self),
+        }
+    }
+
     /// What of it has not arrived.
     pub(super) fn behind(self, arrived: Option<u64>) -> Option<Self> {
         let Some(arrived) = arrived else { return Some(self) };
@@ -62,6 +70,15 @@ mod tests {
         assert_eq!([behind(None), behind(Some(3)), behind(Some(4))], [Some((5, 4)); 3]);
         assert_eq!([behind(Some(6)), behind(Some(8)), behind(Some(9))], [Some((7, 2)), None, None]);
         assert_eq!((Loss::between(5, 5), Loss::between(6, 5)), (None, None));
+    }
+
+    #[test]
+    fn losses_that_follow_each_other_are_one() {
+        let mut losses = Vec::new();
+        for (first, records) in [(3, 1), (4, 2), (7, 1), (8, 1)] {
+            Loss { first, records }.add_to(&mut losses);
+        }
+        assert_eq!(losses, [Loss { first: 3, records: 3 }, Loss { first: 7, records: 2 }]);
     }
 
     #[test]

@@ -65,7 +65,7 @@ impl Drain {
     /// first thing after the history was away: it may have come back with an older database.
     pub(crate) async fn run(mut self, ledger: Arc<dyn Ledger>, clock: Arc<dyn Clock>, every: Duration, stop: CancellationToken) {
         let mut wait = FIRST_WAIT;
-        let mut question = Instant::now() + every;
+        let mut question = Instant::now();
         loop {
             if question <= Instant::now() {
                 question = Instant::now() + every;
@@ -207,7 +207,9 @@ fn read(shared: &Shared, mut place: Place) -> io::Result<Batch> {
             if !is_new(frame.sequence, &place) {
                 continue;
             }
-            losses.extend(place.passed.and_then(|passed| Loss::between(passed + 1, frame.sequence)));
+            if let Some(missing) = place.passed.and_then(|passed| Loss::between(passed + 1, frame.sequence)) {
+                missing.add_to(&mut losses);
+            }
             place.passed = Some(frame.sequence);
             if frame.kind == Kind::Entry {
                 bytes += frame.sealed.len();
@@ -216,7 +218,7 @@ fn read(shared: &Shared, mut place: Place) -> io::Result<Batch> {
                 } else {
                     tracing::error!(sequence = frame.sequence, "an operation in the history's spool is not what was sealed, and is lost");
                     damage::set_aside(&segment.path);
-                    losses.push(Loss { first: frame.sequence, records: 1 });
+                    Loss { first: frame.sequence, records: 1 }.add_to(&mut losses);
                 }
             }
         }

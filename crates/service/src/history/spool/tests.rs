@@ -317,8 +317,8 @@ async fn damage_under_a_running_process_is_passed_and_said() {
 async fn a_file_that_is_missing_is_said() {
     let bench = Bench::new();
     let Opened { spool, drain, .. } = bench.open(0);
-    for number in 0..200 {
-        put(&spool, number).await;
+    for number in 0..700 {
+        spool.reserve(1).unwrap().end(&entry(number, Phase::Outcome), Until::Written).await.unwrap().unwrap();
     }
     drop((spool, drain));
     let segments = bench.segments();
@@ -332,6 +332,21 @@ async fn a_file_that_is_missing_is_said() {
     // all of them, with what was noted beside
     bench.segments().iter().for_each(|path| fs::remove_file(path).unwrap());
     assert_eq!(segments::scan(&bench.folder()).unwrap().losses, [Loss { first: first(&segments[2]) + 1, records: 0 }]);
+}
+
+/// A key that is gone takes everything with it that it sealed: that is said once, and the files are kept.
+#[tokio::test]
+async fn what_a_missing_key_has_sealed_is_said_to_be_lost() {
+    let bench = Bench::new();
+    let (path, bytes, _) = five(&bench).await;
+    fs::remove_file(bench.folder().join("key.json")).unwrap();
+    let Opened { spool, drain, .. } = bench.reopen().await;
+    put(&spool, 9).await;
+    bench.drain(&spool, drain).await;
+    assert_eq!(bench.taken.targets(), ["9", "spool"]);
+    let said = bench.taken.entries.lock().unwrap()[1].operation.clone().unwrap();
+    assert_eq!((said.reason.as_str(), said.detail["records"].as_str()), (SPOOL_DAMAGED, "5"));
+    assert_eq!(fs::read(path.with_added_extension("damaged")).unwrap(), bytes);
 }
 
 /// What waits in the spool of an older version arrives after the upgrade.
