@@ -1,6 +1,6 @@
 mod damage;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -24,6 +24,8 @@ struct State {
     objects: BTreeMap<String, Vec<Stored>>,
     last_version: u64,
     outage: Option<String>,
+    /// Objects that cannot be read or looked at while all others can.
+    broken: BTreeSet<String>,
     /// As a storage that keeps no checksums: it hands out what is damaged.
     without_checksums: bool,
 }
@@ -62,6 +64,9 @@ impl Memory {
         let state = self.state();
         match &state.outage {
             Some(detail) => Err(StoreError::Unreachable { what, key: key.to_owned(), detail: detail.clone() }),
+            None if state.broken.contains(key) => {
+                Err(StoreError::Unreachable { what, key: key.to_owned(), detail: "InternalError".to_owned() })
+            }
             None => Ok(state),
         }
     }
