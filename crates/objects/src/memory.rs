@@ -64,9 +64,6 @@ impl Memory {
         let state = self.state();
         match &state.outage {
             Some(detail) => Err(StoreError::Unreachable { what, key: key.to_owned(), detail: detail.clone() }),
-            None if state.broken.contains(key) => {
-                Err(StoreError::Unreachable { what, key: key.to_owned(), detail: "InternalError".to_owned() })
-            }
             None => Ok(state),
         }
     }
@@ -90,6 +87,10 @@ impl Memory {
 
 impl State {
     fn find(&mut self, key: &str, version: Option<&Version>) -> Result<&mut Stored, StoreError> {
+        if self.broken.contains(key) {
+            let detail = "InternalError".to_owned();
+            return Err(StoreError::Unreachable { what: "the reading", key: key.to_owned(), detail });
+        }
         let versions = self.objects.get_mut(key).map(Vec::as_mut_slice).unwrap_or_default();
         let found = match version {
             Some(version) => versions.iter_mut().find(|stored| stored.version == *version),

@@ -71,6 +71,8 @@ async fn a_rebuild_goes_on_with_the_rest() {
     }
     stage.world.memory.damage(&objects[1], CHANGES[0].1);
     stage.world.memory.lose(&objects[3]);
+    // what is stored at the very moment may not be listed yet
+    stage.advance(SignedDuration::from_secs(1));
     let mut stream = stage.backup().rebuild_catalogue(with_token(STAFF, RebuildCatalogueRequest {})).await.unwrap().into_inner();
     let mut last = None;
     while let Some(progress) = stream.message().await.unwrap() {
