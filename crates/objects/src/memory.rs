@@ -1,6 +1,6 @@
 mod damage;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -24,6 +24,8 @@ struct State {
     objects: BTreeMap<String, Vec<Stored>>,
     last_version: u64,
     outage: Option<String>,
+    /// Objects that cannot be read or looked at while all others can.
+    broken: BTreeSet<String>,
     /// As a storage that keeps no checksums: it hands out what is damaged.
     without_checksums: bool,
 }
@@ -85,6 +87,10 @@ impl Memory {
 
 impl State {
     fn find(&mut self, key: &str, version: Option<&Version>) -> Result<&mut Stored, StoreError> {
+        if self.broken.contains(key) {
+            let detail = "InternalError".to_owned();
+            return Err(StoreError::Unreachable { what: "the reading", key: key.to_owned(), detail });
+        }
         let versions = self.objects.get_mut(key).map(Vec::as_mut_slice).unwrap_or_default();
         let found = match version {
             Some(version) => versions.iter_mut().find(|stored| stored.version == *version),

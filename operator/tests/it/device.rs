@@ -117,6 +117,20 @@ async fn a_site_that_is_being_deleted_is_missing() {
     assert_eq!(world.condition(DEVICE, "Ready"), "False SiteMissing");
 }
 
+/// A newest snapshot that is damaged is no fresh backup, whenever it was taken, until the next one is stored.
+#[tokio::test]
+async fn a_damaged_backup_is_not_fresh() {
+    let mut world = declared().await;
+    let mut record = attempt(&world, wire::Reason::Unspecified, KEY);
+    for (damaged, fresh) in [(false, "True Fresh"), (true, "False Damaged"), (false, "True Fresh")] {
+        record.newest.as_mut().unwrap().damaged = damaged;
+        assert!(world.context.book.put("acme", "S1", record.clone()));
+        world.reconcile_device().await;
+        assert_eq!(world.condition(DEVICE, "BackupFresh"), fresh);
+        assert_eq!(world.apiserver.get(DEVICE).unwrap()["status"]["lastBackup"]["complete"], json!(!damaged));
+    }
+}
+
 #[tokio::test]
 async fn the_outcome_of_an_attempt_becomes_the_status_once() {
     let mut world = declared().await;

@@ -32,7 +32,7 @@ pub use attempts::{Answered, AttemptRow, NewAttempt};
 pub use damage::{Damage, DamageRow};
 pub use devices::DeviceRow;
 pub use erasure::{Due, Erased, LeftoverRow};
-pub use erasures::ErasureRow;
+pub use erasures::{ERASURES_KEPT, ErasureRow};
 pub use groups::{GroupRow, GroupState, GroupUse};
 pub use keys::{KeyRow, KeyTableState};
 pub use meta::Meta;

@@ -19,6 +19,8 @@ use crate::object::{self, PREFIX, ids_of_key};
 use crate::service::Backup;
 
 const BATCH: u32 = 500;
+/// A sweep is content with a comparison of the past hour: at a start it follows the one that expiry waits for.
+const COMPARED: SignedDuration = SignedDuration::from_hours(1);
 /// For how long a repeated call is recognised.
 const ANSWERS: SignedDuration = SignedDuration::from_hours(48);
 
@@ -57,7 +59,7 @@ impl Backup {
     /// lacks the newest snapshot of a device would take an older one for it.
     pub async fn expire(&self) -> Result<Expiry> {
         self.check_marker().await?;
-        self.ensure_compared().await?;
+        self.ensure_compared(None).await?;
         let now = self.now();
         self.measure_overdue(now).await?;
         let done = Expiry { snapshots: self.expire_snapshots(now).await?, leftovers: self.expire_leftovers(now).await? };
@@ -159,8 +161,9 @@ impl Backup {
     /// deletes delete markers, which hide what is there, and of snapshots in the catalogue other versions whose lock has run out. An
     /// object that is in no catalogue, damaged or not, is never deleted here.
     pub async fn sweep(&self) -> Result<u64> {
-        self.compare().await?;
         let now = self.now();
+        self.check_marker().await?;
+        self.ensure_compared(Some(now - COMPARED)).await?;
         let (mut swept, mut from, mut failed) = (0, None, Failed::default());
         loop {
             let page = self.store.list(PREFIX, from).await?;

@@ -81,6 +81,10 @@ impl Backup {
                 self.note_attempt(&group, &device, Some(Reason::Store), message, None).await?;
                 Err(error.into())
             }
+            Err(Error::Damaged(damaged)) => {
+                self.note_attempt(&group, &device, Some(Reason::Store), &damaged.to_string(), None).await?;
+                Err(damaged.into())
+            }
             other => other,
         }
     }

@@ -128,6 +128,9 @@ impl Backup {
         if !read.records_erasures && there.generation > here.generation {
             there.erasures.extend(here.erased_without_record(&there, self.now()));
         }
+        if there.generation <= here.generation {
+            there.leave_out_forgotten(here, self.now());
+        }
         here.merge(&there, |row| self.opens(row))
     }
 

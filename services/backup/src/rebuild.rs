@@ -6,7 +6,6 @@
 //! numbers of sightings, outcomes of attempts, and host keys pinned after the newest change of a config.
 
 use std::collections::HashSet;
-use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 use tsujiban_core::id::SnapshotId;
@@ -166,23 +165,22 @@ impl Backup {
 
     /// A whole comparison. Until the first one since the start has succeeded, nothing expires.
     pub async fn compare(&self) -> Result<Progress> {
-        let _comparing = self.comparing.lock().await;
-        self.compare_now().await
+        let mut compared = self.compared.lock().await;
+        let (started, progress) = (self.now(), self.walk(Reads::Unknown).await?);
+        *compared = Some(started);
+        Ok(progress)
     }
 
-    /// Compares, unless that was done since the start.
-    pub(crate) async fn ensure_compared(&self) -> Result<()> {
-        let _comparing = self.comparing.lock().await;
-        if self.compared.load(Ordering::SeqCst) {
+    /// Compares, unless that was done since a moment; since the start for `None`.
+    pub(crate) async fn ensure_compared(&self, since: Option<Timestamp>) -> Result<()> {
+        let mut compared = self.compared.lock().await;
+        if compared.is_some_and(|compared| since.is_none_or(|since| compared >= since)) {
             return Ok(());
         }
-        self.compare_now().await.map(drop)
-    }
-
-    async fn compare_now(&self) -> Result<Progress> {
-        let progress = self.walk(Reads::Unknown).await?;
-        self.compared.store(true, Ordering::SeqCst);
-        Ok(progress)
+        let started = self.now();
+        self.walk(Reads::Unknown).await?;
+        *compared = Some(started);
+        Ok(())
     }
 
     pub(crate) async fn walk(&self, reads: Reads) -> Result<Progress> {

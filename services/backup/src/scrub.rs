@@ -17,8 +17,9 @@ use tsujiban_sealing::KeyError;
 use crate::catalogue::{CatalogueError, Meta, SnapshotRow};
 use crate::damage::{DATABASE, Damaged, Whose, object_name};
 use crate::error::{Error, Result};
+use crate::marker::MARKER;
 use crate::metrics;
-use crate::object::{self, ObjectError};
+use crate::object::{self, ObjectError, Opened};
 use crate::service::Backup;
 
 /// So many are read between two notes of how far it is.
@@ -101,7 +102,7 @@ impl Backup {
     /// Reads a snapshot and checks it. Answers whether it is sound; what is damaged is noted, what is sound again too.
     pub(crate) async fn check_snapshot(&self, row: &SnapshotRow) -> Result<bool> {
         let object = object::object_key(&row.group, &row.device, &row.id);
-        match self.open_snapshot(row).await {
+        match self.open_while_reachable(row, &object).await {
             Ok(_) => {
                 self.found_sound(&object_name(&object)).await?;
                 Ok(true)
@@ -116,6 +117,19 @@ impl Backup {
             // expired or erased since it was listed
             Err(Error::Catalogue(CatalogueError::Gone) | Error::Key(KeyError::Destroyed)) => Ok(false),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Opens a snapshot. An object that alone cannot be read while the storage is there is damaged.
+    async fn open_while_reachable(&self, row: &SnapshotRow, object: &str) -> Result<Opened> {
+        let failed = match self.open_snapshot(row).await {
+            Err(Error::Store(error)) => error,
+            opened => return opened,
+        };
+        self.store.get(MARKER, None).await?;
+        match self.open_snapshot(row).await {
+            Err(Error::Store(_)) => Err(Damaged::object(object, format!("it alone cannot be read: {failed}")).into()),
+            opened => opened,
         }
     }
 

@@ -1,7 +1,6 @@
 //! The service: what it is made of, and what several calls need.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use jiff::Timestamp;
 use tokio::sync::{Mutex, MutexGuard};
@@ -51,10 +50,8 @@ pub struct Backup {
     turns: Vec<Mutex<()>>,
     /// Held while the key table is copied to the bucket.
     pub(crate) copying: Mutex<()>,
-    /// Held while catalogue and bucket are compared.
-    pub(crate) comparing: Mutex<()>,
-    /// Whether they were since the start: nothing expires before.
-    pub(crate) compared: AtomicBool,
+    /// Held while catalogue and bucket are compared; when that was last done since the start. Nothing expires before.
+    pub(crate) compared: Mutex<Option<Timestamp>>,
 }
 
 impl Backup {
@@ -74,8 +71,7 @@ impl Backup {
             writing,
             turns,
             copying: Mutex::default(),
-            comparing: Mutex::default(),
-            compared: AtomicBool::new(false),
+            compared: Mutex::default(),
         }
     }
 

@@ -30,6 +30,16 @@ impl Memory {
         }
     }
 
+    /// From now on the storage answers for this object with an error of its own, or as for all others.
+    pub fn set_broken(&self, key: &str, broken: bool) {
+        let mut state = self.state();
+        if broken {
+            state.broken.insert(key.to_owned());
+        } else {
+            state.broken.remove(key);
+        }
+    }
+
     /// Takes all versions of an object away, whatever their locks say.
     pub fn lose(&self, key: &str) {
         self.state().objects.remove(key);

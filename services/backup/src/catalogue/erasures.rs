@@ -8,6 +8,9 @@ use tsujiban_database::{Columns, Tx, on, transaction};
 
 use super::{Catalogue, CatalogueError, row};
 
+/// For how long an erasure is on record: the last lock of an object ends 35 days after it.
+pub const ERASURES_KEPT: SignedDuration = SignedDuration::from_hours(36 * 24);
+
 /// The erasure of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ErasureRow {
@@ -86,10 +89,10 @@ impl Catalogue {
         on!(self.database.reads(), p => row::flag(&sqlx::query(text).bind(subject.as_str()).fetch_one(p).await?, "destroyed"))
     }
 
-    /// Forgets erasures of which nothing can be left: the last lock of an object ends 35 days after the erasure.
+    /// Forgets erasures of which nothing is left.
     pub async fn forget_erasures(&self, now: Timestamp) -> Result<(), CatalogueError> {
         let text = "DELETE FROM erasures WHERE erased_at <= $1 AND subject NOT IN (SELECT substr(object, 37, 32) FROM leftovers)";
-        let before = now - SignedDuration::try_from(SNAPSHOTS).unwrap_or(SignedDuration::MAX) - SignedDuration::from_hours(24);
+        let before = now - ERASURES_KEPT;
         transaction!(self.database, tx => {
             let forgotten = on!(tx.on(), c => sqlx::query(text).bind(before.as_microsecond()).execute(c).await?.rows_affected());
             if forgotten > 0 {

@@ -1,7 +1,7 @@
 //! Which lives of Devices have ended. Whatever is written for a Device is written in a transaction that asks here first.
 
 use jiff::Timestamp;
-use tsujiban_database::{Tx, on};
+use tsujiban_database::{Tx, on, transaction};
 
 use super::{Catalogue, CatalogueError, row};
 use crate::life::Life;
@@ -44,7 +44,12 @@ impl Catalogue {
     /// Forgets lives that ended before a moment, or at it.
     pub async fn forget_ended(&self, before: Timestamp) -> Result<(), CatalogueError> {
         let text = "DELETE FROM tombstones WHERE erased_at <= $1";
-        on!(self.database.writes(), p => sqlx::query(text).bind(before.as_microsecond()).execute(p).await.map(drop))?;
-        Ok(())
+        transaction!(self.database, tx => {
+            let forgotten = on!(tx.on(), c => sqlx::query(text).bind(before.as_microsecond()).execute(c).await?.rows_affected());
+            if forgotten > 0 {
+                super::keys::changed(tx).await?; // they are in the copy of the key table
+            }
+            Ok(())
+        })
     }
 }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use tsujiban_core::id::{GroupId, IncarnationId, KeyId};
 
-use crate::catalogue::{ErasureRow, GroupRow, GroupState, KeyRow};
-use crate::life::Life;
+use crate::catalogue::{ERASURES_KEPT, ErasureRow, GroupRow, GroupState, KeyRow};
+use crate::life::{Life, REMEMBERED};
 
 /// Groups, keys and erasures.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -79,6 +79,19 @@ impl Table {
             merged.generation += 1;
         }
         merged
+    }
+
+    /// Leaves out what is past its time and `newer` has forgotten: it does not come back from an older table.
+    pub fn leave_out_forgotten(&mut self, newer: &Self, now: Timestamp) {
+        self.lives.retain(|(life, at)| now.duration_since(*at) < REMEMBERED || newer.lives.iter().any(|(known, _)| known == life));
+        self.erasures.retain(|row| {
+            now.duration_since(row.erased_at) < ERASURES_KEPT || newer.erasures.iter().any(|known| known.subject == row.subject)
+        });
+        self.groups.retain(|row| {
+            row.state != GroupState::Erased
+                || row.id_free_at.is_none_or(|free_at| free_at > now)
+                || newer.groups.iter().any(|known| known.incarnation == row.incarnation)
+        });
     }
 
     /// What a version that recorded no erasures of devices erased: whatever this table has a key for and a newer one of that version has not.
@@ -221,6 +234,22 @@ mod tests {
         let there = Table { groups: vec![group(2, GroupState::Living)], ..table(1, vec![key(2, 1, GOOD)]) };
         let merged = here.merge(&there, opens);
         assert_eq!((merged.groups, merged.keys.len()), (vec![group(1, GroupState::Living)], 2));
+    }
+
+    /// C25: what is forgotten in its time does not come back from a copy that still has it.
+    #[test]
+    fn what_is_past_its_time_is_not_remembered_again() {
+        let (life, now) = (Life::of(&uuid::Uuid::from_u128(1)), Timestamp::UNIX_EPOCH + ERASURES_KEPT);
+        let gone = GroupRow { id_free_at: Some(now), ..group(7, GroupState::Erased) };
+        let old = Table { groups: vec![gone], lives: vec![(life, Timestamp::UNIX_EPOCH)], erasures: vec![erased(1)], ..Table::default() };
+        let left = |known: &Table, now: Timestamp| {
+            let mut old = old.clone();
+            old.leave_out_forgotten(known, now);
+            (old.groups.len(), old.lives.len(), old.erasures.len())
+        };
+        assert_eq!(left(&Table::default(), now), (0, 0, 0));
+        assert_eq!(left(&old, now), (1, 1, 1), "it is not forgotten here either");
+        assert_eq!(left(&Table::default(), Timestamp::UNIX_EPOCH), (1, 1, 1));
     }
 
     #[test]

@@ -71,6 +71,8 @@ async fn a_rebuild_goes_on_with_the_rest() {
     }
     stage.world.memory.damage(&objects[1], CHANGES[0].1);
     stage.world.memory.lose(&objects[3]);
+    // what is stored at the very moment may not be listed yet
+    stage.advance(SignedDuration::from_secs(1));
     let mut stream = stage.backup().rebuild_catalogue(with_token(STAFF, RebuildCatalogueRequest {})).await.unwrap().into_inner();
     let mut last = None;
     while let Some(progress) = stream.message().await.unwrap() {
@@ -121,6 +123,28 @@ async fn a_lost_database_comes_back_beside_damage() {
         stage.backup.expire().await.unwrap();
         assert!(list_all(&*stage.world.memory, &lonely).await.unwrap().len() == 1);
     }
+}
+
+/// An object that the storage alone fails on stops neither a rebuild nor a scrub.
+#[tokio::test]
+async fn an_object_that_alone_cannot_be_read_is_damaged() {
+    let stage = Stage::prepared().await;
+    let (id, object) = stage.store("acme", "SN1", "one").await;
+    stage.store("acme", "SN2", "two").await;
+    stage.world.memory.set_broken(&object, true);
+    stage.scrub().await;
+    let rebuilt = stage.backup.rebuild().await.unwrap();
+    assert_eq!((rebuilt.snapshots, rebuilt.damaged, &rebuilt.damaged_names[0]), (1, 1, &format!("object {object}")));
+    assert!(stage.list("acme", "SN1").await.unwrap()[0].damaged);
+    stage.world.memory.set_broken(&object, false);
+    stage.scrub().await;
+    assert_eq!(stage.get(STAFF, "acme", &id, true).await.unwrap(), config("one"));
+    assert_eq!(stage.catalogue.damaged_count().await.unwrap(), 0);
+    // a storage that is away is no damage
+    stage.world.memory.set_outage(Some("no route"));
+    assert!(stage.backup.rebuild().await.is_err());
+    stage.world.memory.set_outage(None);
+    assert_eq!(stage.catalogue.damaged_count().await.unwrap(), 0);
 }
 
 /// A missing key is an erasure only where that is on record: else what it seals is damaged, kept and named.

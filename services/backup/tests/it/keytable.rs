@@ -4,6 +4,7 @@ use jiff::SignedDuration;
 use tonic::Code;
 use tsujiban_backup::keytable::OBJECT;
 use tsujiban_objects::{Objects as _, list_all};
+use tsujiban_proto::backup::v1::Reason;
 
 use crate::stage::{OPERATOR, STAFF, Stage, config};
 
@@ -129,6 +130,12 @@ async fn a_key_that_is_damaged_everywhere_keeps_nothing_else_from_working() {
         }
         assert_eq!(stage.get(STAFF, "acme", &other, true).await.unwrap(), config("two"));
         stage.backup.check_wrappings().await.unwrap();
+        if !volume_lost {
+            let refused = stage.put("acme", "SN1", &config("later")).await.unwrap_err();
+            assert_eq!(refused.code(), Code::DataLoss, "{refused}");
+            let told = stage.attempts(0).await.into_iter().find(|attempt| attempt.reason() == Reason::Store).unwrap();
+            assert!(told.message.contains("is damaged"), "{}", told.message);
+        }
         let rebuilt = stage.backup.rebuild().await.unwrap();
         assert_eq!((rebuilt.snapshots, rebuilt.damaged), (1, 1), "lost: {volume_lost}");
     }
