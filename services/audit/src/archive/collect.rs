@@ -88,6 +88,7 @@ impl Audit {
         }
         self.repeat(&mut collected, &mut room).await?;
         if !collected.part.is_empty() {
+            self.repeat_newest(&mut collected).await?;
             collected.part.generations = self.generations().await?;
         }
         Ok(collected)
@@ -109,6 +110,25 @@ impl Audit {
             replaces,
         });
         collected.part.sections.push(section);
+        Ok(())
+    }
+
+    /// The leaves of what the newest part holds, before everything else: a part that is damaged later costs bodies and no leaf, so that
+    /// what follows it still comes back.
+    async fn repeat_newest(&self, collected: &mut Collected) -> Result<()> {
+        const NEWEST: &str = "SELECT log, newest_first, size FROM archived
+             WHERE newest_number = (SELECT MAX(newest_number) FROM archived) AND newest_number > 0 ORDER BY log";
+        let newest: Vec<(i64, i64, i64)> = on!(self.database.reads(), p => sqlx::query_as(NEWEST).fetch_all(p).await)?;
+        let (mut room, mut sections) = (PART_BYTES, Vec::new());
+        for (number, first, past) in newest {
+            let Some(due) = self.due_log(number).await? else { continue };
+            let (first, past) = (first.cast_unsigned(), past.cast_unsigned());
+            let mut entries = self.archived_rows(&due.log, first..past, &mut room).await?;
+            entries.iter_mut().for_each(|entry| entry.sealed = None);
+            sections.push(Section { first, ..section(&due, entries, true) });
+        }
+        sections.append(&mut collected.part.sections);
+        collected.part.sections = sections;
         Ok(())
     }
 
@@ -197,7 +217,7 @@ impl Audit {
             edge.root()
         });
         let head = log.edge.root().unwrap_or(Hash::EMPTY);
-        Ok(root == Some(head) || self.declared_damage(log).await?.iter().any(|span| span.end > section.first))
+        Ok(root == Some(head) || !self.declared_damage(log).await?.is_empty())
     }
 
     async fn generations(&self) -> Result<Vec<(LogId, u32)>> {
