@@ -82,8 +82,15 @@ impl Audit {
             let size = named(due.listed, archived, due.log.size());
             let is_news = size > due.listed || archived > due.archived;
             if size > 0 && (is_full || is_news) {
-                let root = if size == due.log.size() { due.log.head().root } else { self.root_at(&due.log, size).await? };
-                collected.roots.insert(due.log.id, TreeHead { size, root });
+                let root = if size == due.log.size() { Ok(due.log.head().root) } else { self.root_at(&due.log, size).await };
+                match root {
+                    Ok(root) => drop(collected.roots.insert(due.log.id, TreeHead { size, root })),
+                    // the others are listed all the same
+                    Err(Error::Damaged(what)) => {
+                        tracing::error!(log = %due.log.id, what, "a log is damaged, and is not in the next root list")
+                    }
+                    Err(error) => return Err(error),
+                }
             }
         }
         self.repeat(&mut collected, &mut room).await?;
@@ -161,7 +168,8 @@ impl Audit {
              FROM heads h JOIN logs l ON l.number = h.log LEFT JOIN listed s ON s.log = h.log LEFT JOIN archived a ON a.log = h.log
              WHERE h.size > 0 AND ($1 OR s.size IS NULL OR s.size <> h.size OR a.size IS NULL OR a.size < h.size) ORDER BY l.number";
         let rows: Vec<DueRow> = on!(self.database.reads(), p => sqlx::query_as(DUE).bind(all).fetch_all(p).await)?;
-        rows.into_iter().map(due).collect()
+        let readable = |row: DueRow| due(row).inspect_err(|error| tracing::error!(%error, "a log is not in the next root list")).ok();
+        Ok(rows.into_iter().filter_map(readable).collect())
     }
 
     async fn due_log(&self, number: i64) -> Result<Option<Due>> {
