@@ -81,8 +81,9 @@ pub async fn declare(service: &HistoryService, scope: &Scope, reason: &Reason, y
 
 fn announcement(scope: &Scope) -> String {
     format!(
-        "This declares the entries lost, for ever, that {scope} is known to have had and does not have. If a newer copy of the database can\n\
-         still be found, bring that back instead. The gap, your name and the reason stay in the history, and every verification names them."
+        "This declares the entries lost, for ever, that {scope} is known to have had and does not have, and rows and root lists that are\n\
+         damaged or gone. What lies in the bucket comes back first. If a newer copy of the database can still be found, bring that back\n\
+         instead. The gap, your name and the reason stay in the history, and every verification names them."
     )
 }
 
@@ -92,7 +93,7 @@ fn text(scope: &Scope, logs: u64) -> String {
         Scope::One(_) => " While others lack entries, nothing is recorded; for those: tsujiban audit declare-gap --all --reason ...",
     };
     match logs {
-        0 => format!("No gap was added: nothing that is there lacks entries behind which it could go on.{others}\n"),
+        0 => format!("No gap was added: no history lacks entries. Root lists that are gone or somebody else's are skipped from now on.{others}\n"),
         1 => format!("1 history goes on behind a signed gap.{others}\n"),
         logs => format!("{logs} histories go on behind signed gaps.{others}\n"),
     }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
+use std::ops::RangeInclusive;
 
 use tsujiban_core::history::JstTime;
 use tsujiban_core::id::EnvironmentName;
@@ -177,6 +178,11 @@ impl Chain {
     /// Whether a list said that this number is skipped.
     pub fn skips(&self, number: u64) -> bool {
         self.skipped.contains(number)
+    }
+
+    /// Whether lists said so of each of these numbers.
+    pub fn skips_all(&self, numbers: &RangeInclusive<u64>) -> bool {
+        self.skipped.contains_all(numbers)
     }
 
     /// Goes on to `list`, whether it fits or not. A list may skip numbers, also those of lists that came before it: it then follows the

@@ -17,11 +17,12 @@ pub use report::{DamagedEntry, DeclaredGap, Finding, Flaw, Place, Report, Verdic
 pub use stored::{StoredFlaw, TileSource, verify_stored};
 
 use std::io::BufRead;
+use std::ops::RangeInclusive;
 
 use jiff::Timestamp;
 
 use crate::note::InvalidKey;
-use crate::roots::{Chain, RootList, RootListError, Scope};
+use crate::roots::{BrokenChain, Chain, RootList, RootListError, Scope};
 use crate::{Checkpoint, Hash, Origin, VerifierKey};
 use heads::{Head, Source};
 use report::Findings;
@@ -57,8 +58,8 @@ pub struct Verifier {
     chain: Chain,
     lists: u64,
     is_listed: bool,
-    /// What is wrong with objects that are no lists, and the number in their name: a list may say that it is skipped.
-    unlisted: Vec<(Option<u64>, Place, Flaw)>,
+    /// What is wrong with objects that are no lists, or that are not there, and their numbers: a list may say that they are skipped.
+    unlisted: Vec<(Option<RangeInclusive<u64>>, Place, Flaw)>,
     findings: Findings,
 }
 
@@ -112,16 +113,17 @@ impl Verifier {
             Ok(list) => list,
             Err(RootListError::Key(error)) => return Err(error.into()),
             Err(error) => {
-                if self.unlisted.len() < MOST_UNLISTED {
-                    self.unlisted.push((number_of(name), place(), Flaw::List(error)));
-                } else {
-                    self.findings.add(place(), Flaw::List(error));
-                }
+                self.add_unlisted(number_of(name).map(|number| number..=number), place(), Flaw::List(error));
                 return Ok(());
             }
         };
-        if let Err(broken) = self.chain.follow(&list) {
-            self.findings.add(place(), Flaw::Chain(broken));
+        match self.chain.follow(&list) {
+            Ok(()) => {}
+            Err(BrokenChain::Number { last, found }) if last < found => {
+                let missing = last.saturating_add(1)..=found.saturating_sub(1);
+                self.add_unlisted(Some(missing), place(), Flaw::Chain(BrokenChain::Number { last, found }));
+            }
+            Err(broken) => self.findings.add(place(), Flaw::Chain(broken)),
         }
         match list.roots.get(&self.origin.log) {
             Some(head) => {
@@ -137,12 +139,20 @@ impl Verifier {
 
     /// Reads the export once, in memory that does not grow with it.
     pub fn verify(mut self, export: impl BufRead) -> Result<Report, VerifyError> {
-        for (number, place, flaw) in std::mem::take(&mut self.unlisted) {
-            if number.is_none_or(|number| !self.chain.skips(number)) {
+        for (numbers, place, flaw) in std::mem::take(&mut self.unlisted) {
+            if !numbers.is_some_and(|numbers| self.chain.skips_all(&numbers)) {
                 self.findings.add(place, flaw);
             }
         }
         entries::read(export, self)
+    }
+
+    fn add_unlisted(&mut self, numbers: Option<RangeInclusive<u64>>, place: Place, flaw: Flaw) {
+        if self.unlisted.len() < MOST_UNLISTED {
+            self.unlisted.push((numbers, place, flaw));
+        } else {
+            self.findings.add(place, flaw);
+        }
     }
 
     /// The log that a checkpoint is of, if the auditor's key has signed it, but for another log.

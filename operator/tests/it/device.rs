@@ -124,7 +124,7 @@ async fn a_damaged_backup_is_not_fresh() {
     let mut record = attempt(&world, wire::Reason::Unspecified, KEY);
     for (damaged, fresh) in [(false, "True Fresh"), (true, "False Damaged"), (false, "True Fresh")] {
         record.newest.as_mut().unwrap().damaged = damaged;
-        assert!(world.context.book.put("acme", "S1", record.clone()));
+        assert!(world.context.book.put(&FIRST.parse().unwrap(), "S1", record.clone()));
         world.reconcile_device().await;
         assert_eq!(world.condition(DEVICE, "BackupFresh"), fresh);
         assert_eq!(world.apiserver.get(DEVICE).unwrap()["status"]["lastBackup"]["complete"], json!(!damaged));

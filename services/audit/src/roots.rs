@@ -63,7 +63,11 @@ impl Audit {
     /// The comparison at start, before anybody is answered: every log with the newest full list and those after it, and with itself.
     pub async fn compare_at_start(&self) -> Result<()> {
         let mut listing = self.listing.lock().await;
-        self.compare_all(&mut listing).await
+        match self.compare_all(&mut listing).await {
+            // what is damaged keeps nobody from reading the rest
+            Err(Error::Damaged(what)) => self.turn_read_only(&what).await,
+            compared => compared,
+        }
     }
 
     async fn known(&self) -> Result<Option<Known>> {

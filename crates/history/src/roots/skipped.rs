@@ -24,6 +24,10 @@ impl Skipped {
         self.0.iter().any(|(first, last)| (*first..=*last).contains(&number))
     }
 
+    pub fn contains_all(&self, numbers: &RangeInclusive<u64>) -> bool {
+        self.0.iter().any(|(first, last)| first <= numbers.start() && numbers.end() <= last)
+    }
+
     pub fn insert(&mut self, number: u64) {
         self.insert_range(number..=number);
     }

@@ -4,7 +4,10 @@
 CREATE TABLE archived (
     log BIGINT NOT NULL PRIMARY KEY REFERENCES logs (number),
     size BIGINT NOT NULL,
-    generation BIGINT NOT NULL
+    generation BIGINT NOT NULL,
+    -- where its newest section in the archive begins, and the number of the list with which that was put
+    newest_first BIGINT NOT NULL,
+    newest_number BIGINT NOT NULL
 );
 
 CREATE TABLE archived_spans (

@@ -82,12 +82,20 @@ impl Audit {
             let size = named(due.listed, archived, due.log.size());
             let is_news = size > due.listed || archived > due.archived;
             if size > 0 && (is_full || is_news) {
-                let root = if size == due.log.size() { due.log.head().root } else { self.root_at(&due.log, size).await? };
-                collected.roots.insert(due.log.id, TreeHead { size, root });
+                let root = if size == due.log.size() { Ok(due.log.head().root) } else { self.root_at(&due.log, size).await };
+                match root {
+                    Ok(root) => drop(collected.roots.insert(due.log.id, TreeHead { size, root })),
+                    // the others are listed all the same
+                    Err(Error::Damaged(what)) => {
+                        tracing::error!(log = %due.log.id, what, "a log is damaged, and is not in the next root list")
+                    }
+                    Err(error) => return Err(error),
+                }
             }
         }
         self.repeat(&mut collected, &mut room).await?;
         if !collected.part.is_empty() {
+            self.repeat_newest(&mut collected).await?;
             collected.part.generations = self.generations().await?;
         }
         Ok(collected)
@@ -109,6 +117,25 @@ impl Audit {
             replaces,
         });
         collected.part.sections.push(section);
+        Ok(())
+    }
+
+    /// The leaves of what the newest part holds, before everything else: a part that is damaged later costs bodies and no leaf, so that
+    /// what follows it still comes back.
+    async fn repeat_newest(&self, collected: &mut Collected) -> Result<()> {
+        const NEWEST: &str = "SELECT log, newest_first, size FROM archived
+             WHERE newest_number = (SELECT MAX(newest_number) FROM archived) AND newest_number > 0 ORDER BY log";
+        let newest: Vec<(i64, i64, i64)> = on!(self.database.reads(), p => sqlx::query_as(NEWEST).fetch_all(p).await)?;
+        let (mut room, mut sections) = (PART_BYTES, Vec::new());
+        for (number, first, past) in newest {
+            let Some(due) = self.due_log(number).await? else { continue };
+            let (first, past) = (first.cast_unsigned(), past.cast_unsigned());
+            let mut entries = self.archived_rows(&due.log, first..past, &mut room).await?;
+            entries.iter_mut().for_each(|entry| entry.sealed = None);
+            sections.push(Section { first, ..section(&due, entries, true) });
+        }
+        sections.append(&mut collected.part.sections);
+        collected.part.sections = sections;
         Ok(())
     }
 
@@ -141,7 +168,8 @@ impl Audit {
              FROM heads h JOIN logs l ON l.number = h.log LEFT JOIN listed s ON s.log = h.log LEFT JOIN archived a ON a.log = h.log
              WHERE h.size > 0 AND ($1 OR s.size IS NULL OR s.size <> h.size OR a.size IS NULL OR a.size < h.size) ORDER BY l.number";
         let rows: Vec<DueRow> = on!(self.database.reads(), p => sqlx::query_as(DUE).bind(all).fetch_all(p).await)?;
-        rows.into_iter().map(due).collect()
+        let readable = |row: DueRow| due(row).inspect_err(|error| tracing::error!(%error, "a log is not in the next root list")).ok();
+        Ok(rows.into_iter().filter_map(readable).collect())
     }
 
     async fn due_log(&self, number: i64) -> Result<Option<Due>> {
@@ -197,7 +225,7 @@ impl Audit {
             edge.root()
         });
         let head = log.edge.root().unwrap_or(Hash::EMPTY);
-        Ok(root == Some(head) || self.declared_damage(log).await?.iter().any(|span| span.end > section.first))
+        Ok(root == Some(head) || !self.declared_damage(log).await?.is_empty())
     }
 
     async fn generations(&self) -> Result<Vec<(LogId, u32)>> {

@@ -1,9 +1,10 @@
 //! One object of the archive as bytes. Numbers are big-endian; what has no fixed length begins with its length.
 
+use jiff::Timestamp;
 use tsujiban_core::id::EnvironmentName;
 use tsujiban_history::archive::{SIGNATURE_LENGTH, is_signed, sign};
 use tsujiban_history::merkle::sha256;
-use tsujiban_history::{LogId, SigningKey, VerifierKey};
+use tsujiban_history::{Day, LogId, SigningKey, VerifierKey};
 
 /// The first bytes of every part.
 const MAGIC: &[u8; 16] = b"tsujiban part 1\n";
@@ -75,6 +76,11 @@ impl Section {
 }
 
 impl ArchivedEntry {
+    /// Whether all of it is here that may be: the body, unless it has none or its day has expired.
+    pub fn is_whole(&self, now: Timestamp) -> bool {
+        self.sealed.is_some() || self.id.is_none() || Day::from_number(self.day).is_none_or(|day| day.is_expired(now))
+    }
+
     /// About how many bytes it takes.
     pub fn weight(&self) -> usize {
         48 + self.leaf.len() + self.sealed.as_ref().map_or(0, Vec::len)

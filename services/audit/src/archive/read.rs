@@ -75,7 +75,7 @@ impl Audit {
         })
     }
 
-    /// One entry as the archive has it; `None` when it has not. `appended_us` is when it was appended, if that is known: the parts since
+    /// One entry as the archive has it, without its body when only its leaf is there; `None` when it has not. `appended_us` is when it was appended, if that is known: the parts since
     /// then are looked at first, and without it all of them. `leaf` is the hash that its leaf must have, where the tree says so.
     pub async fn archived_entry(
         &self,
@@ -85,25 +85,28 @@ impl Audit {
         leaf: Option<Hash>,
     ) -> Result<Option<ArchivedEntry>> {
         const SINCE: &str = "SELECT name FROM archive_parts WHERE put_us >= $1 ORDER BY put_us LIMIT $2";
+        let mut without_body = None;
         if let Some(since) = appended_us {
             let names: Vec<String> = on!(self.database.reads(), p => sqlx::query_scalar(SINCE).bind(since).bind(NEAR).fetch_all(p).await)?;
             for name in names {
                 let Some(found) = self.found(&name, number_of).await?.pop() else { continue };
-                if let Ok(part) = self.read_part(&found).await?
-                    && let Some(entry) = entry_of(part, log, sequence, leaf)
-                {
-                    return Ok(Some(entry));
+                let Ok(part) = self.read_part(&found).await? else { continue };
+                match entry_of(part, log, sequence, leaf) {
+                    Some(entry) if entry.is_whole(self.now()) => return Ok(Some(entry)),
+                    Some(entry) => without_body = Some(entry),
+                    None => {}
                 }
             }
         }
         for found in self.archive_parts().await?.into_iter().rev() {
-            if let Ok(part) = self.read_part(&found).await?
-                && let Some(entry) = entry_of(part, log, sequence, leaf)
-            {
-                return Ok(Some(entry));
+            let Ok(part) = self.read_part(&found).await? else { continue };
+            match entry_of(part, log, sequence, leaf) {
+                Some(entry) if entry.is_whole(self.now()) => return Ok(Some(entry)),
+                Some(entry) => without_body = Some(entry),
+                None => {}
             }
         }
-        Ok(None)
+        Ok(without_body)
     }
 }
 

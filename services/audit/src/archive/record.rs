@@ -40,8 +40,9 @@ impl Audit {
     pub(crate) fn record<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             const PART: &str = "INSERT INTO archive_parts (name, number, put_us) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
-            const SIZE: &str = "INSERT INTO archived (log, size, generation) VALUES ($1, $2, $3) ON CONFLICT (log) DO UPDATE
-             SET size = excluded.size, generation = excluded.generation
+            const SIZE: &str = "INSERT INTO archived (log, size, generation, newest_first, newest_number) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (log) DO UPDATE SET size = excluded.size, generation = excluded.generation,
+                 newest_first = excluded.newest_first, newest_number = excluded.newest_number
              WHERE archived.generation < excluded.generation OR (archived.generation = excluded.generation AND archived.size < excluded.size)";
             const SPAN: &str = "INSERT INTO archived_spans (log, lock_day, repeated, first, past) VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT (log, lock_day, repeated) DO UPDATE
@@ -60,7 +61,7 @@ impl Audit {
                     }
                     if !span.repeated {
                         on!(tx.on(), c => sqlx::query(SIZE)
-                            .bind(span.log).bind(past).bind(i64::from(span.generation)).execute(c).await.map(drop))?;
+                            .bind(span.log).bind(past).bind(i64::from(span.generation)).bind(first).bind(batch.number.cast_signed()).execute(c).await.map(drop))?;
                     }
                     on!(tx.on(), c => sqlx::query(SPAN)
                         .bind(span.log).bind(batch.lock_day).bind(span.repeated).bind(first).bind(past).execute(c).await.map(drop))?;
@@ -73,8 +74,8 @@ impl Audit {
     /// A log goes on as another one than the archive has: it is archived anew from its first entry. Lists name it as it is now.
     pub(crate) fn archive_anew(&self, log: i64, size: u64) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
-            const ANEW: &str = "INSERT INTO archived (log, size, generation) VALUES ($1, 0, 1)
-             ON CONFLICT (log) DO UPDATE SET size = 0, generation = archived.generation + 1";
+            const ANEW: &str = "INSERT INTO archived (log, size, generation, newest_first, newest_number) VALUES ($1, 0, 1, 0, 0)
+             ON CONFLICT (log) DO UPDATE SET size = 0, generation = archived.generation + 1, newest_first = 0, newest_number = 0";
             const LISTED: &str = "INSERT INTO listed (log, size) VALUES ($1, $2) ON CONFLICT (log) DO UPDATE SET size = excluded.size";
             const SPANS: &str = "DELETE FROM archived_spans WHERE log = $1";
             tsujiban_database::transaction!(self.database, tx => {

@@ -1,9 +1,12 @@
 //! Heads and rows that are gone or do not fit, from what is still here and from the archive.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use tsujiban_database::on;
 use tsujiban_history::merkle::{Range, leaf_hash};
 use tsujiban_history::{Day, Leaf};
 
+use crate::archive::ArchivedEntry;
 use crate::error::{Error, Result};
 use crate::reading::Log;
 use crate::service::Audit;
@@ -98,10 +101,10 @@ impl Audit {
     }
 
     async fn put_rows_back(&self, log: &Log, missing: &[u64]) -> Result<()> {
-        const PUT: &str = "INSERT INTO entries (log, sequence, day, time_us, appended_us, segment, id, leaf, sealed)
-             VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8) ON CONFLICT DO NOTHING";
         let (now, mut back) = (self.now(), 0_u64);
-        let mut wanted: std::collections::BTreeSet<u64> = missing.iter().copied().collect();
+        let mut wanted: BTreeSet<u64> = missing.iter().copied().collect();
+        // parts also repeat leaves without bodies
+        let mut without_body: BTreeMap<u64, ArchivedEntry> = BTreeMap::new();
         for found in self.archive_parts().await?.into_iter().rev() {
             if wanted.is_empty() {
                 break;
@@ -112,29 +115,48 @@ impl Audit {
                     continue;
                 }
                 for (sequence, entry) in (section.first..).zip(section.entries) {
-                    if entry.leaf.is_empty() || !wanted.remove(&sequence) {
+                    if entry.leaf.is_empty() || !wanted.contains(&sequence) {
                         continue;
                     }
-                    let sealed = entry.sealed.filter(|_| Day::from_number(entry.day).is_some_and(|day| !day.is_expired(now)));
-                    on!(self.database.writes(), p => sqlx::query(PUT)
-                        .bind(log.number)
-                        .bind(sequence.cast_signed())
-                        .bind(entry.day)
-                        .bind(entry.time_us)
-                        .bind(entry.appended_us)
-                        .bind(entry.id.map(|id| id.to_vec()))
-                        .bind(entry.leaf.clone())
-                        .bind(sealed.clone())
-                        .execute(p)
-                        .await
-                        .map(drop))?;
-                    back += 1;
+                    if entry.is_whole(now) {
+                        wanted.remove(&sequence);
+                        self.put_row_back(log, sequence, entry).await?;
+                        back += 1;
+                    } else {
+                        without_body.insert(sequence, entry);
+                    }
                 }
+            }
+        }
+        for (sequence, entry) in without_body {
+            if wanted.remove(&sequence) {
+                self.put_row_back(log, sequence, entry).await?;
+                back += 1;
             }
         }
         if back > 0 {
             tracing::warn!(log = %log.id, rows = back, left = wanted.len(), "rows of the history that were gone came back from the archive");
         }
+        Ok(())
+    }
+
+    async fn put_row_back(&self, log: &Log, sequence: u64, entry: ArchivedEntry) -> Result<()> {
+        const PUT: &str = "INSERT INTO entries (log, sequence, day, time_us, appended_us, segment, id, leaf, sealed)
+             VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8) ON CONFLICT DO NOTHING";
+        let is_expired = Day::from_number(entry.day).is_none_or(|day| day.is_expired(self.now()));
+        let (id, sealed) = (entry.id.map(|id| id.to_vec()), entry.sealed.filter(|_| !is_expired));
+        on!(self.database.writes(), p => sqlx::query(PUT)
+            .bind(log.number)
+            .bind(sequence.cast_signed())
+            .bind(entry.day)
+            .bind(entry.time_us)
+            .bind(entry.appended_us)
+            .bind(id.clone())
+            .bind(entry.leaf.clone())
+            .bind(sealed.clone())
+            .execute(p)
+            .await
+            .map(drop))?;
         Ok(())
     }
 }

@@ -110,6 +110,12 @@ impl Audit {
         Ok(declared)
     }
 
+    /// Whether the last tile of the log at this size has rows that staff have declared to be damaged.
+    pub(super) async fn is_declared_at(&self, log: &Log, size: u64) -> Result<bool> {
+        let tile = size - size % u64::from(WIDTH)..size;
+        Ok(self.declared_damage(log).await?.iter().any(|span| span.start < tile.end && tile.start < span.end))
+    }
+
     /// The spans of a log that do not lead to its head, as whole tiles: a tile that is whole is held to its stored hash, the last one to the
     /// head. The whole log when its tiles do not lead to its head.
     pub(super) async fn damaged_spans(&self, log: &Log) -> Result<Vec<Span<u64>>> {

@@ -27,6 +27,8 @@ const CLASS: &str = "history signing key in the bucket";
 #[serde(deny_unknown_fields)]
 struct Sealed {
     master: String,
+    /// When it was put, from which its lock counts. It is sealed with the key.
+    put: Timestamp,
     /// Hexadecimal digits.
     sealed: String,
 }
@@ -36,9 +38,8 @@ pub(super) struct Copies(Vec<Copy>);
 
 struct Copy {
     number: u64,
-    /// `None` when it does not open under this master key.
-    seed: Option<Seed>,
-    locked_until: Option<Timestamp>,
+    /// The key, and when it was put; `None` when it does not open under this master key.
+    opened: Option<(Seed, Timestamp)>,
 }
 
 fn name(number: u64) -> String {
@@ -57,8 +58,7 @@ impl Copies {
         found.sort_unstable_by_key(|(number, ..)| std::cmp::Reverse(*number));
         let mut copies = Vec::new();
         for (number, key, version) in found {
-            let head = places.store.head(&key, Some(&version)).await?;
-            let seed = match places.store.get(&key, Some(&version)).await {
+            let opened = match places.store.get(&key, Some(&version)).await {
                 Ok(bytes) => opened(places, number, &bytes),
                 Err(error @ StoreError::Unreachable { .. }) => return Err(error.into()),
                 Err(error) => {
@@ -66,28 +66,30 @@ impl Copies {
                     None
                 }
             };
-            copies.push(Copy { number, seed, locked_until: head.lock.map(|lock| lock.until) });
+            copies.push(Copy { number, opened });
         }
         Ok(Self(copies))
     }
 
     pub fn newest(&self) -> Option<&Seed> {
-        self.0.iter().find_map(|copy| copy.seed.as_ref())
+        self.seeds().next()
+    }
+
+    /// Those that open, the newest first.
+    fn seeds(&self) -> impl Iterator<Item = &Seed> {
+        self.0.iter().filter_map(|copy| copy.opened.as_ref().map(|(seed, _)| seed))
     }
 
     /// The seed of the copy with this place among those that open.
     pub fn seed(&self, at: usize) -> Option<Seed> {
-        self.0.iter().filter_map(|copy| copy.seed.clone()).nth(at)
+        self.seeds().nth(at).cloned()
     }
 
     /// Whose signature the newest list carries that is signed by a key that is here.
     pub async fn signer(&self, places: Places<'_>, here: Option<&Seed>) -> Result<Signer> {
         let mut keys = Vec::new();
-        for (signer, seed) in here
-            .map(|seed| (Signer::Database, seed))
-            .into_iter()
-            .chain(self.0.iter().filter_map(|copy| copy.seed.as_ref()).enumerate().map(|(at, seed)| (Signer::Bucket(at), seed)))
-        {
+        let copies = self.seeds().enumerate().map(|(at, seed)| (Signer::Bucket(at), seed));
+        for (signer, seed) in here.map(|seed| (Signer::Database, seed)).into_iter().chain(copies) {
             keys.push((signer, verifier(&key_of(seed)?, places.environment)?));
         }
         let mut lists: Vec<(String, Version)> = Vec::new();
@@ -141,8 +143,7 @@ impl Copies {
     /// Puts the key once more unless a copy of it is locked for long enough.
     pub async fn keep(&self, places: Places<'_>, seed: &Seed, now: Timestamp) -> Result<()> {
         let is_kept = |copy: &Copy| {
-            let same = copy.seed.as_ref().is_some_and(|there| **there == **seed);
-            same && copy.locked_until.is_some_and(|until| until.duration_since(now) > AGAIN_BEFORE)
+            copy.opened.as_ref().is_some_and(|(there, put)| **there == **seed && now.duration_since(*put) < LOCKED - AGAIN_BEFORE)
         };
         // a key that was just made is there already
         if self.0.iter().any(is_kept) || (self.0.is_empty() && Self::read(places).await?.0.iter().any(is_kept)) {
@@ -158,10 +159,10 @@ impl Copies {
 }
 
 async fn put(places: Places<'_>, number: u64, seed: &Seed, now: Timestamp) -> Result<()> {
-    let record = record(places, number);
+    let record = record(places, number, now);
     let master = places.keyring.master();
     let sealed = master.seal(Context { class: CLASS, record: &record }, &**seed, places.random)?;
-    let sealed = Sealed { master: master.id().to_string(), sealed: hex::encode(sealed) };
+    let sealed = Sealed { master: master.id().to_string(), put: now, sealed: hex::encode(sealed) };
     let bytes = serde_json::to_vec(&sealed).map_err(|error| Error::Damaged(error.to_string()))?;
     let until = now.checked_add(LOCKED).map_err(|_| Error::Damaged("the clock is at the end of time".to_owned()))?;
     places.store.put_new(&name(number), Bytes::from(bytes), Some(LockUntil::at_least(until))).await?;
@@ -169,13 +170,13 @@ async fn put(places: Places<'_>, number: u64, seed: &Seed, now: Timestamp) -> Re
     Ok(())
 }
 
-fn opened(places: Places<'_>, number: u64, bytes: &[u8]) -> Option<Seed> {
-    let sealed: Sealed = serde_json::from_slice(bytes).ok()?;
-    let record = record(places, number);
-    let seed = places.keyring.master().open(Context { class: CLASS, record: &record }, &hex::decode(sealed.sealed).ok()?).ok()?;
-    Some(Zeroizing::new(seed.as_slice().try_into().ok()?))
+fn opened(places: Places<'_>, number: u64, bytes: &[u8]) -> Option<(Seed, Timestamp)> {
+    let Sealed { put, sealed, .. } = serde_json::from_slice(bytes).ok()?;
+    let record = record(places, number, put);
+    let seed = places.keyring.master().open(Context { class: CLASS, record: &record }, &hex::decode(sealed).ok()?).ok()?;
+    Some((Zeroizing::new(seed.as_slice().try_into().ok()?), put))
 }
 
-fn record(places: Places<'_>, number: u64) -> Vec<u8> {
-    format!("{} {number}", places.environment).into_bytes()
+fn record(places: Places<'_>, number: u64, put: Timestamp) -> Vec<u8> {
+    format!("{} {number} {put}", places.environment).into_bytes()
 }

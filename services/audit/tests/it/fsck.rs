@@ -78,6 +78,8 @@ async fn grow(stage: &Stage, world: &World, more: usize) -> Log {
     for added in join_all(additions.chunks(100).map(|some| stage.audit.engine.append(some.to_vec()))).await {
         added.unwrap();
     }
+    // what is shown ends with the newest root list
+    stage.audit.follow_roots().await.unwrap();
     stage.audit.some_log_of(&Owner::parse("acme").unwrap()).await.unwrap()
 }
 

@@ -253,6 +253,7 @@ async fn tiles_show_the_tree_and_nothing_of_customers(world: World) {
     for _ in 0..2 {
         stage.append((0..150).map(|n| entry(&world, "acme", &n.to_string())).collect()).await.unwrap();
     }
+    stage.audit.follow_roots().await.unwrap();
     let log = stage.audit.some_log_of(&Owner::parse("acme").unwrap()).await.unwrap();
     let at = |path: &str| format!("/{}/{path}", log.id);
     let (status, checkpoint) = get(&stage, &at("checkpoint")).await;

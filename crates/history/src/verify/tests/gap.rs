@@ -166,3 +166,23 @@ fn objects_that_are_no_lists_are_skipped_by_a_signed_list_and_not_without() {
     on.skipped = crate::roots::Skipped::default();
     assert!(findings(&brought(&on)).len() > 2);
 }
+
+/// Lists in the middle are gone; the ones behind them were put before anybody declared it.
+#[test]
+fn lists_that_are_gone_in_the_middle_are_excused_by_a_later_list() {
+    let mut log = Log::new(4);
+    let hour = |n| lost_day().starts() + jiff::SignedDuration::from_hours(n);
+    let mut lists = vec![log.list(None, hour(1), Scope::Full)];
+    for n in 2..6 {
+        log.grow(2);
+        lists.push(log.list(lists.last(), hour(n), if n == 5 { Scope::Full } else { Scope::Changed }));
+    }
+    lists[4].skipped = "2-3".parse().unwrap();
+    let brought = |lists: &[&RootList]| {
+        let lists: Vec<RootList> = lists.iter().map(|list| (*list).clone()).collect();
+        held_to(&log, &lists, &[]).unwrap()
+    };
+    assert_eq!(brought(&[&lists[0], &lists[3], &lists[4]]).verdict, Verdict::Intact);
+    lists[4].skipped = "2".parse().unwrap();
+    assert!(!findings(&held_to(&log, &[lists[0].clone(), lists[3].clone(), lists[4].clone()], &[]).unwrap()).is_empty());
+}
