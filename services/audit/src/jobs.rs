@@ -2,13 +2,13 @@
 //! written, and at whether the database holds together.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 use tsujiban_core::error::chain;
 use tsujiban_service::health::Health;
 use tsujiban_service::history::History;
-use tsujiban_service::jobs::{interrupted, repeat, report};
+use tsujiban_service::jobs::{interrupted, repeat, report, rest_after};
 use tsujiban_service::settings::KeyArgs;
 use tsujiban_service::writing;
 
@@ -19,8 +19,6 @@ use crate::synchronised::Synchronisation;
 const KEYS: Duration = Duration::from_secs(30);
 const ROOTS: Duration = Duration::from_mins(1);
 const CLOCK: Duration = Duration::from_secs(30);
-/// How often all of the database is read and compared with itself.
-const DATABASE: Duration = Duration::from_hours(24);
 const RETENTION: Duration = Duration::from_mins(10);
 
 /// Runs all jobs until `stop` is cancelled.
@@ -50,8 +48,9 @@ pub async fn run(audit: Arc<Audit>, own: History, keys: KeyArgs, health: Health,
     });
     let writing = writing::follow(&audit.writing, &health, &stop, || audit.try_write());
     let checks = repeat(&stop, || async {
+        let begun = Instant::now();
         report("database check", audit.check_database().await.map_err(|error| chain(&error)));
-        DATABASE
+        rest_after(begun.elapsed())
     });
     futures::join!(keys, roots, retention, clock, writing, interrupted(&stop, checks));
 }

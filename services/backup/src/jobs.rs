@@ -2,12 +2,12 @@
 //! is whether something can be stored and whether the database holds together.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 use tsujiban_core::error::chain;
 use tsujiban_service::health::Health;
-use tsujiban_service::jobs::{interrupted, repeat, report};
+use tsujiban_service::jobs::{interrupted, repeat, report, rest_after};
 use tsujiban_service::settings::KeyArgs;
 use tsujiban_service::writing;
 
@@ -39,8 +39,9 @@ pub async fn run(backup: Arc<Backup>, keys: KeyArgs, health: Health, stop: Cance
     });
     let writing = writing::follow(&backup.writing, &health, &stop, || backup.try_write());
     let checks = repeat(&stop, || async {
+        let begun = Instant::now();
         report("database check", backup.check_database().await.map_err(|error| chain(&error)));
-        DAY
+        rest_after(begun.elapsed())
     });
     futures::join!(keys, expiry, sweep, canary, writing, interrupted(&stop, checks));
 }
