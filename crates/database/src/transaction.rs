@@ -43,6 +43,7 @@ impl Database {
     pub async fn begin(&self) -> Result<Tx, sqlx::Error> {
         // before a connection: who waits for a turn leaves them to others
         let turn = self.turn().await;
+        self.check_files()?;
         let tx = match self.writes() {
             Backend::Sqlite(writer) => Backend::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
             Backend::Postgres(pool) => Backend::Postgres(pool.begin_with("BEGIN ISOLATION LEVEL SERIALIZABLE").await?),
