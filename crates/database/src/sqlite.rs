@@ -86,7 +86,7 @@ impl Sqlite {
         let written = tokio::task::spawn_blocking(move || {
             // beside the file, and gone before anybody looks
             let written = fs::File::create(&path).and_then(|mut file| {
-                file.write_all(&[0x55; SPACE])?;
+                file.write_all(&vec![0x55; SPACE])?;
                 file.sync_data()
             });
             written.and(fs::remove_file(&path))
