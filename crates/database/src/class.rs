@@ -31,7 +31,7 @@ impl Class {
     /// Looks at an error of either database.
     pub fn of(error: &sqlx::Error) -> Self {
         match error {
-            sqlx::Error::Io(io) if io.get_ref().is_some_and(|inner| inner.is::<FileReplaced>()) => Self::Replaced,
+            sqlx::Error::Io(io) if io.get_ref().and_then(|inner| inner.downcast_ref::<FileReplaced>()).is_some() => Self::Replaced,
             sqlx::Error::Io(io) if matches!(io.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => Self::Full,
             sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed

@@ -17,6 +17,8 @@ const READERS: u32 = 4;
 /// How much space there has to be for the database to count as one that can be written, in bytes.
 const SPACE: usize = 256 * 1024;
 const BUSY: Duration = Duration::from_secs(5);
+/// For how long the end waits for connections that somebody holds.
+const HELD: Duration = Duration::from_secs(1);
 
 /// Settings that hold for every connection, whenever it is opened.
 const EVERY: [(&str, &str); 2] = [
@@ -84,7 +86,7 @@ impl Sqlite {
         let written = tokio::task::spawn_blocking(move || {
             // beside the file, and gone before anybody looks
             let written = fs::File::create(&path).and_then(|mut file| {
-                file.write_all(&[0x55; SPACE])?;
+                file.write_all(&vec![0x55; SPACE])?;
                 file.sync_data()
             });
             written.and(fs::remove_file(&path))
@@ -99,21 +101,27 @@ impl Sqlite {
         Ok(())
     }
 
-    /// Ends all connections. Everything is in the one file then.
+    /// Moves everything into the one file and ends all connections.
     pub async fn close(&self) {
         self.closing.store(true, Ordering::Relaxed);
-        self.readers.close().await;
-        if let Some(keeper) = self.keeper.lock().await.take()
-            && let Err(error) = keeper.close().await
-        {
-            tracing::warn!(%error, "a connection to the database did not end well");
-        }
         if !self.writer.is_closed()
             && let Err(error) = self.flush_log().await
         {
             tracing::warn!(%error, "the database's log could not be emptied; it belongs to the file until the next start");
         }
-        self.writer.close().await;
+        let closed = async {
+            self.readers.close().await;
+            if let Some(keeper) = self.keeper.lock().await.take()
+                && let Err(error) = keeper.close().await
+            {
+                tracing::warn!(%error, "a connection to the database did not end well");
+            }
+            self.writer.close().await;
+        };
+        // who holds a connection to the end of the process does not hold that up: the log is empty
+        if tokio::time::timeout(HELD, closed).await.is_err() {
+            tracing::debug!("a connection to the database is still held");
+        }
     }
 
     /// What SQLite finds when it reads every page and compares every index with its table. It reads on a connection of its own, beside

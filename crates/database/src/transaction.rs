@@ -13,7 +13,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(128);
 /// A transaction. Without [`commit`](Self::commit) it has never been.
 #[derive(Debug)]
 pub struct Tx {
-    tx: Backend<Transaction<'static, Sqlite>, Transaction<'static, Postgres>>,
+    inner: Backend<Transaction<'static, Sqlite>, Transaction<'static, Postgres>>,
     database: Database,
     _turn: Option<OwnedMutexGuard<()>>,
 }
@@ -21,7 +21,7 @@ pub struct Tx {
 impl Tx {
     /// The connection, for [`on!`](crate::on).
     pub fn on(&mut self) -> Backend<&mut SqliteConnection, &mut PgConnection> {
-        match &mut self.tx {
+        match &mut self.inner {
             Backend::Sqlite(tx) => Backend::Sqlite(tx),
             Backend::Postgres(tx) => Backend::Postgres(tx),
         }
@@ -30,7 +30,7 @@ impl Tx {
     /// What is committed is durable. With SQLite it fails before that when the file was removed or replaced: nobody would read it again.
     pub async fn commit(self) -> Result<(), sqlx::Error> {
         self.database.check_files()?;
-        match self.tx {
+        match self.inner {
             Backend::Sqlite(tx) => tx.commit().await,
             Backend::Postgres(tx) => tx.commit().await,
         }
@@ -43,11 +43,12 @@ impl Database {
     pub async fn begin(&self) -> Result<Tx, sqlx::Error> {
         // before a connection: who waits for a turn leaves them to others
         let turn = self.turn().await;
+        self.check_files()?;
         let tx = match self.writes() {
             Backend::Sqlite(writer) => Backend::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
             Backend::Postgres(pool) => Backend::Postgres(pool.begin_with("BEGIN ISOLATION LEVEL SERIALIZABLE").await?),
         };
-        Ok(Tx { tx, database: self.clone(), _turn: turn })
+        Ok(Tx { inner: tx, database: self.clone(), _turn: turn })
     }
 }
 

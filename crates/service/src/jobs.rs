@@ -15,6 +15,15 @@ pub async fn repeat<F: Future<Output = Duration>>(stop: &CancellationToken, job:
     }
 }
 
+/// How often a check that reads everything begins at most.
+const CHECK_EVERY: Duration = Duration::from_mins(1);
+
+/// For how long a check that reads everything rests, after it took so long: it has a hundredth of the time at most, so that a small
+/// database is checked every minute and a large one disturbs nobody.
+pub fn rest_after(took: Duration) -> Duration {
+    CHECK_EVERY.max(took.saturating_mul(100))
+}
+
 /// Runs jobs that may be given up at any moment when `stop` is cancelled, such as a long reading that changes nothing.
 pub async fn interrupted(stop: &CancellationToken, jobs: impl Future<Output = ()>) {
     tokio::select! {
@@ -35,6 +44,12 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
+
+    #[test]
+    fn a_check_has_a_hundredth_of_the_time() {
+        assert_eq!(rest_after(Duration::from_millis(20)), Duration::from_mins(1));
+        assert_eq!(rest_after(Duration::from_secs(30)), Duration::from_secs(3000));
+    }
 
     #[tokio::test]
     async fn a_long_reading_does_not_hold_up_the_end() {

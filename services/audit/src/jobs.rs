@@ -2,7 +2,7 @@
 //! written, and at whether the database holds together.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tsujiban_core::error::chain;
 use tsujiban_service::health::Health;
 use tsujiban_service::history::History;
-use tsujiban_service::jobs::{interrupted, repeat, report};
+use tsujiban_service::jobs::{interrupted, repeat, report, rest_after};
 use tsujiban_service::settings::KeyArgs;
 use tsujiban_service::writing;
 
@@ -22,8 +22,6 @@ use crate::synchronised::Synchronisation;
 const KEYS: Duration = Duration::from_secs(30);
 const ROOTS: Duration = Duration::from_mins(1);
 const CLOCK: Duration = Duration::from_secs(30);
-/// How often all of the database is read and compared with itself.
-const DATABASE: Duration = Duration::from_hours(24);
 const RETENTION: Duration = Duration::from_mins(10);
 /// After a failure of the scrub.
 const SCRUB: Duration = Duration::from_mins(1);
@@ -56,8 +54,9 @@ pub async fn run(audit: Arc<Audit>, own: History, keys: KeyArgs, scrub: Scrub, h
     });
     let writing = writing::follow(&audit.writing, &health, &stop, || audit.try_write());
     let checks = repeat(&stop, || async {
+        let begun = Instant::now();
         report("database check", audit.check_database().await.map_err(|error| chain(&error)));
-        DATABASE
+        rest_after(begun.elapsed())
     });
     let scrub = Mutex::new(scrub);
     let scrub = repeat(&stop, || async {

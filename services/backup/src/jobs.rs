@@ -3,14 +3,14 @@
 //! holds together.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tsujiban_core::error::chain;
 use tsujiban_service::health::Health;
-use tsujiban_service::jobs::{interrupted, repeat, report};
+use tsujiban_service::jobs::{interrupted, repeat, report, rest_after};
 use tsujiban_service::settings::KeyArgs;
 use tsujiban_service::writing;
 
@@ -57,8 +57,9 @@ pub async fn run(backup: Arc<Backup>, keys: KeyArgs, scrub: SignedDuration, heal
     });
     let writing = writing::follow(&backup.writing, &health, &stop, || backup.try_write());
     let checks = repeat(&stop, || async {
+        let begun = Instant::now();
         report("database check", backup.check_database().await.map_err(|error| chain(&error)));
-        DAY
+        rest_after(begun.elapsed())
     });
     futures::join!(keys, key_table, expiry, sweep, scrub, canary, writing, interrupted(&stop, checks));
 }

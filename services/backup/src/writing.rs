@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tsujiban_core::error::chain;
 use tsujiban_database::{Class, why_unwritable};
 use tsujiban_objects::{BucketFacts, Cursor, Head, LockUntil, Objects, Page, StoreError, Version};
+use tsujiban_proto::error::ServiceError;
 use tsujiban_service::writing::{Place, WriteState};
 
 use crate::catalogue::CatalogueError;
@@ -39,6 +40,14 @@ impl Backup {
             }
         }
         Ok(())
+    }
+
+    /// Refuses a call that would have to write, before it puts an object that would be in no catalogue.
+    pub(crate) fn check_writing(&self) -> Result<(), ServiceError> {
+        if let Err(error) = self.catalogue.database().check_files() {
+            self.writing.fails(Place::Database, why_unwritable(&error, WAY_OUT));
+        }
+        self.writing.check()
     }
 
     /// Notes that a call could not write, so that nobody has to wait for the next try.

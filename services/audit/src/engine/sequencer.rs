@@ -107,37 +107,7 @@ impl Sequencer {
     /// Works until nobody can ask any more.
     pub async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let mut flight: Option<Flight> = None;
-        loop {
-            let batch = match self.parts_of_failed.pop_front() {
-                Some(batch) => batch,
-                None => {
-                    let first = match &mut flight {
-                        None => requests.recv().await,
-                        Some(flying) => tokio::select! {
-                            biased;
-                            written = &mut flying.writing => {
-                                let written = joined(written);
-                                if let Some(flight) = flight.take() {
-                                    self.land(flight, written).await;
-                                }
-                                continue;
-                            }
-                            first = requests.recv() => first,
-                        },
-                    };
-                    match first {
-                        Some(first) => gather(first, &mut requests),
-                        None => match flight.take() {
-                            // parts of it may come next
-                            Some(flight) => {
-                                self.settle(flight).await;
-                                continue;
-                            }
-                            None => return,
-                        },
-                    }
-                }
-            };
+        while let Some(batch) = self.next_batch(&mut requests, &mut flight).await {
             flight = match self.place {
                 Place::Sqlite { .. } => self.fly(batch, flight).await,
                 Place::Postgres(_) => {
@@ -145,6 +115,34 @@ impl Sequencer {
                     None
                 }
             };
+        }
+    }
+
+    /// What is to be written next: parts of a batch that failed, or what waits. Answers those whose batch is written meanwhile. `None`: nobody
+    /// can ask any more, and everything is answered.
+    async fn next_batch(&mut self, requests: &mut mpsc::Receiver<Request>, flight: &mut Option<Flight>) -> Option<Vec<Request>> {
+        loop {
+            if let Some(batch) = self.parts_of_failed.pop_front() {
+                return Some(batch);
+            }
+            let Some(flying) = flight else {
+                let first = requests.recv().await?;
+                return Some(gather(first, requests));
+            };
+            let first = tokio::select! {
+                biased;
+                written = &mut flying.writing => Err(joined(written)),
+                first = requests.recv() => Ok(first),
+            };
+            match first {
+                Ok(Some(first)) => return Some(gather(first, requests)),
+                Ok(None) => {
+                    self.settle(flight.take()?).await;
+                }
+                Err(written) => {
+                    self.land(flight.take()?, written).await;
+                }
+            }
         }
     }
 
@@ -243,18 +241,16 @@ impl Sequencer {
         }
     }
 
-    /// Forgets everything, and reads again what cannot be done without: on another connection, since the one before may be what failed.
+    /// Forgets everything, and reads again what cannot be done without.
     async fn read_again(&mut self, now: Timestamp) -> Result<(), EngineError> {
         let memory = match &mut self.place {
             Place::Postgres(_) => Memory::Shared,
             Place::Sqlite { readers, reader, entries, .. } => {
-                if let Some(mut old) = reader.take() {
-                    old.close_on_drop();
-                }
-                let reader = reader.insert(readers.acquire().await?);
-                let mut conn: Conn<'_> = Backend::Sqlite(&mut **reader);
-                let memory = recollect(&mut conn, now).await?;
-                let rows = load::newest_row(&mut conn).await?.cast_unsigned();
+                let (memory, rows) = match read_all(readers, reader, now).await {
+                    Ok(read) => read,
+                    // the connection may be what failed: the second time it is another one
+                    Err(_) => read_all(readers, reader, now).await?,
+                };
                 if rows < *entries {
                     let lost = format!("{entries} entries were acknowledged and the database has {rows}: it is an older one");
                     tracing::error!(lost, "the history is read-only");
@@ -312,6 +308,21 @@ async fn write(database: Database, rows: Rows) -> Result<(), sqlx::Error> {
 
 fn joined(written: Result<Result<(), sqlx::Error>, tokio::task::JoinError>) -> Result<(), EngineError> {
     written.map_err(|_| EngineError::Stopped)?.map_err(EngineError::from)
+}
+
+/// What an only writer has to know, and how many entries there are: on the connection that is held, which is thrown away when that fails.
+async fn read_all(readers: &SqlitePool, reader: &mut Option<PoolConnection<Sqlite>>, now: Timestamp) -> Result<(Memory, u64), EngineError> {
+    let mut held = match reader.take() {
+        Some(held) => held,
+        None => readers.acquire().await?,
+    };
+    let mut conn: Conn<'_> = Backend::Sqlite(&mut *held);
+    let read = async { Ok((recollect(&mut conn, now).await?, load::newest_row(&mut conn).await?.cast_unsigned())) }.await;
+    match &read {
+        Ok(_) => *reader = Some(held),
+        Err(_) => held.close_on_drop(),
+    }
+    read
 }
 
 /// What an only writer has to know from the beginning.

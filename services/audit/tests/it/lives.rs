@@ -110,7 +110,7 @@ async fn a_group_may_speak_before_it_is_prepared(world: World) {
     assert_eq!(stage.prepare("acme", minted).await.unwrap(), (minted.to_owned(), true), "what another service has minted");
     assert_eq!(stage.prepare("acme", "").await.unwrap(), (minted.to_owned(), false));
     assert_eq!(stage.say(&world, "acme", "allowed").await, 1);
-    assert_eq!(stage.prepare("other", minted).await.unwrap_err().code(), Code::Unavailable, "an incarnation is of one group");
+    assert_eq!(stage.prepare("other", minted).await.unwrap_err().code(), Code::Internal, "an incarnation is of one group");
 }
 
 async fn snapshot(stage: &Stage, group: &str, incarnation: &str) -> Vec<Vec<u8>> {

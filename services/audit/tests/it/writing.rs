@@ -118,9 +118,15 @@ async fn what_is_reported_follows_the_database(world: World) {
     stage.audit.try_write().await.unwrap();
     assert!(report(&stage).await.able);
     let faults = faults(&world, &stage).await;
-    faults.arm(Fault::Statement, 1).await;
-    stage.append(vec![entry(&world, "acme", "one")]).await.unwrap_err();
-    faults.disarm().await;
+    // with SQLite the first steps are those of the connection that is prepared
+    for nth in 1.. {
+        faults.arm(Fault::Statement, nth).await;
+        let appended = stage.append(vec![entry(&world, "acme", "one")]).await;
+        faults.disarm().await;
+        if appended.is_err() {
+            break;
+        }
+    }
     let told = report(&stage).await;
     assert!(!told.able && told.reason.contains("the database cannot be written") && told.since.is_some(), "{told:?}");
     assert!(!stage.audit.writing.is_ready());
@@ -179,7 +185,7 @@ async fn a_file_that_is_gone_or_replaced_ends_the_writing() {
         } else {
             std::fs::remove_file(&file).unwrap();
         }
-        for _ in 0..3 {
+        for _ in 0..8 {
             let refused = stage.append(vec![entry(&world, "acme", "two")]).await.unwrap_err();
             assert_eq!(refused.code(), Code::Unavailable, "{refused}");
         }
@@ -201,7 +207,7 @@ async fn a_malformed_database_is_told_with_the_way_out() {
     }
     stage.audit.check_database().await.unwrap();
     assert!(report(&stage).await.able);
-    let text = "SELECT rootpage FROM sqlite_schema WHERE name = 'entries_by_id'";
+    let text = "SELECT rootpage FROM sqlite_schema WHERE name = 'entries_of_log'";
     let page: i64 = on!(stage.database.reads(), p => sqlx::query_scalar(text).fetch_one(p).await).unwrap();
     stage.stop().await;
     let mut bytes = std::fs::read(world.file()).unwrap();

@@ -41,8 +41,7 @@ impl BackupService for Api {
         let (group, device) = parse::device(header.device.as_ref())?;
         let scope = caller.scope(group)?;
         let device = parse::declared(device)?;
-        // an object that is in no catalogue would stay until its lock ends
-        self.0.writing.check()?;
+        self.0.check_writing()?;
         self.0.admit(&scope, &device.life).await?;
         let fetched = Fetched {
             device,
