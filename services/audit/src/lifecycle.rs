@@ -121,7 +121,9 @@ impl Audit {
         const CLAIM: &str = "UPDATE logs SET group_id = ?, incarnation = ? WHERE log_id = ? AND substr(group_id, 1, 1) = '?'";
         let (group, incarnation, log) = (id.to_string(), incarnation.map(IncarnationId::to_string), log.as_bytes().to_vec());
         match self.database.writes() {
-            Backend::Sqlite(p) => drop(sqlx::query(CLAIM).bind(group).bind(incarnation).bind(log).execute(p).await?),
+            Backend::Sqlite(p) => {
+                sqlx::query(CLAIM).bind(group).bind(incarnation).bind(log).execute(p).await?;
+            }
             Backend::Postgres(p) => {
                 let claim = sqlx::query("SELECT claim_log($1, $2, $3)").bind(log).bind(group).bind(incarnation);
                 claim.execute(p).await?;

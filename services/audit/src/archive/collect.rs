@@ -82,15 +82,7 @@ impl Audit {
             let size = named(due.listed, archived, due.log.size());
             let is_news = size > due.listed || archived > due.archived;
             if size > 0 && (is_full || is_news) {
-                let root = if size == due.log.size() { Ok(due.log.head().root) } else { self.root_at(&due.log, size).await };
-                match root {
-                    Ok(root) => drop(collected.roots.insert(due.log.id, TreeHead { size, root })),
-                    // the others are listed all the same
-                    Err(Error::Damaged(what)) => {
-                        tracing::error!(log = %due.log.id, what, "a log is damaged, and is not in the next root list")
-                    }
-                    Err(error) => return Err(error),
-                }
+                collected.roots.extend(self.head_at(&due.log, size).await?.map(|head| (due.log.id, head)));
             }
         }
         self.repeat(&mut collected, &mut room).await?;
@@ -99,6 +91,21 @@ impl Audit {
             collected.part.generations = self.generations().await?;
         }
         Ok(collected)
+    }
+
+    /// The head of a log at a size; `None` when the log is damaged there: the others are listed all the same.
+    async fn head_at(&self, log: &Log, size: u64) -> Result<Option<TreeHead>> {
+        if size == log.size() {
+            return Ok(Some(log.head()));
+        }
+        match self.root_at(log, size).await {
+            Ok(root) => Ok(Some(TreeHead { size, root })),
+            Err(Error::Damaged(what)) => {
+                tracing::error!(log = %log.id, what, "a log is damaged, and is not in the next root list");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn add(&self, collected: &mut Collected, section: Section, due: &Due, replaces: Option<i64>) -> Result<()> {
@@ -131,7 +138,9 @@ impl Audit {
             let Some(due) = self.due_log(number).await? else { continue };
             let (first, past) = (first.cast_unsigned(), past.cast_unsigned());
             let mut entries = self.archived_rows(&due.log, first..past, &mut room).await?;
-            entries.iter_mut().for_each(|entry| entry.sealed = None);
+            for entry in &mut entries {
+                entry.sealed = None;
+            }
             sections.push(Section { first, ..section(&due, entries, true) });
         }
         sections.append(&mut collected.part.sections);

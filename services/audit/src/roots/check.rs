@@ -224,6 +224,6 @@ mod tests {
     #[test]
     fn spans_are_named_once() {
         assert_eq!(merged(vec![0..256, 512..768], 512..800), [0..256, 512..800]);
-        assert_eq!(merged(vec![0..256], 0..256), [0..256]);
+        assert_eq!(merged(vec![0..256, 256..512, 600..700], 0..512), [600..700, 0..512]);
     }
 }

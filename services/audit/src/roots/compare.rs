@@ -25,17 +25,15 @@ impl Audit {
     pub(super) async fn compare_all(&self, listing: &mut Listing) -> Result<()> {
         let survey = self.survey().await?;
         listing.skipped = survey.skipped();
-        match self.fault(&survey, &survey.heads()).await? {
-            Some(fault) => self.turn_read_only(&fault).await,
-            None => {
-                self.note_all(&survey).await?;
-                if let Standing::Forked(fault) = self.engine.standing() {
-                    // what was found before is checked as a whole first
-                    self.turn_read_only(&fault).await?;
-                }
-                Ok(())
-            }
+        if let Some(fault) = self.fault(&survey, &survey.heads()).await? {
+            return self.turn_read_only(&fault).await;
         }
+        self.note_all(&survey).await?;
+        if let Standing::Forked(fault) = self.engine.standing() {
+            // what was found before is checked as a whole first
+            self.turn_read_only(&fault).await?;
+        }
+        Ok(())
     }
 
     /// A read-only history: brings back what the archive has, checks all of it, and lets it go on if it is what the lists say.

@@ -36,7 +36,9 @@ impl Bucket {
 
     pub async fn remove_all(&self, prefix: &str) -> Vec<String> {
         let names = self.names(prefix).await;
-        names.iter().for_each(|name| self.remove(name));
+        for name in &names {
+            self.remove(name);
+        }
         names
     }
 

@@ -186,14 +186,20 @@ async fn lists_are_gone(world: &World, left: usize) {
     let kept = checkpoint(&stage, "acme").await;
     let gone = world.bucket.names("roots/").await.split_off(left);
     stage.stop().await;
-    gone.iter().for_each(|name| world.bucket.remove(name));
+    for name in &gone {
+        world.bucket.remove(name);
+    }
     let stage = started(world).await;
     stage.audit.follow_roots().await.unwrap();
     assert_read_only(&stage, world, "lists are gone").await;
-    gone.iter().for_each(|name| world.bucket.bring_back(name));
+    for name in &gone {
+        world.bucket.bring_back(name);
+    }
     stage.audit.follow_roots().await.unwrap();
     assert_sound(&stage);
-    gone.iter().for_each(|name| world.bucket.remove(name));
+    for name in &gone {
+        world.bucket.remove(name);
+    }
     stage.say(world, "acme", "on").await;
     stage.audit.follow_roots().await.unwrap();
     assert_read_only(&stage, world, "lists are gone while it runs").await;
