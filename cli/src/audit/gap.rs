@@ -93,7 +93,9 @@ fn text(scope: &Scope, logs: u64) -> String {
         Scope::One(_) => " While others lack entries, nothing is recorded; for those: tsujiban audit declare-gap --all --reason ...",
     };
     match logs {
-        0 => format!("No gap was added: no history lacks entries. Root lists that are gone or somebody else's are skipped from now on.{others}\n"),
+        0 => format!(
+            "No gap was added: no history lacks entries. Root lists that are gone or somebody else's are skipped from now on.{others}\n"
+        ),
         1 => format!("1 history goes on behind a signed gap.{others}\n"),
         logs => format!("{logs} histories go on behind signed gaps.{others}\n"),
     }

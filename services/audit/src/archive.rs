@@ -27,8 +27,8 @@ pub(crate) const REPEATED_BEFORE: SignedDuration = SignedDuration::from_hours(24
 
 /// The name of a part: the number of its list, and a digest, so that a part whose list was never put stands in nobody's way.
 pub(crate) fn part_name(number: u64, digest: &tsujiban_history::Hash) -> String {
-    let digest: String = digest.as_bytes().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    format!("{PARTS}{number:012}-{digest}")
+    let digest = digest.as_bytes().first_chunk::<8>().copied().unwrap_or_default();
+    format!("{PARTS}{number:012}-{}", hex::encode(digest))
 }
 
 /// The number of the list with which a part was put.

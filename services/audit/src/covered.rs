@@ -44,7 +44,7 @@ struct Lives {
 
 impl Audit {
     /// How safe entries are, by groups and ids, in the order in which they are asked for.
-    pub async fn covered(&self, asked: &[(Owner, Vec<[u8; 16]>)]) -> Result<Vec<GroupCoverage>> {
+    pub async fn coverage(&self, asked: &[(Owner, Vec<[u8; 16]>)]) -> Result<Vec<GroupCoverage>> {
         self.engine.sound()?;
         let mut owners: Vec<&Owner> = asked.iter().map(|(owner, _)| owner).collect();
         owners.sort_unstable();

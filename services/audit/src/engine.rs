@@ -25,7 +25,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tsujiban_core::clock::Clock;
 use tsujiban_database::Database;
 use tsujiban_history::leaf::InvalidLeaf;
-use tsujiban_history::{Day, Leaf, LogId};
+use tsujiban_history::{Leaf, LogId};
 use tsujiban_proto::audit::v1 as wire;
 use tsujiban_sealing::{KeyError, Keyring, Random, SealingError};
 use tsujiban_service::history::entry_id;

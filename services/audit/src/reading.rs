@@ -51,7 +51,7 @@ impl Log {
     }
 }
 
-type LogRow = (i64, Vec<u8>, String, i64, Vec<u8>, i64, Option<Vec<u8>>);
+pub(crate) type LogRow = (i64, Vec<u8>, String, i64, Vec<u8>, i64, Option<Vec<u8>>);
 
 /// A statement that reads logs.
 macro_rules! logs {
@@ -95,7 +95,7 @@ impl Audit {
         row.map(|row| self.log(row)).transpose()
     }
 
-    fn log(&self, (number, id, owner, size, peaks, day, seal): LogRow) -> Result<Log> {
+    pub(crate) fn log(&self, (number, id, owner, size, peaks, day, seal): LogRow) -> Result<Log> {
         let damaged = || Error::Damaged(format!("the head of log {number}"));
         let id = LogId::from_bytes(id.try_into().map_err(|_| damaged())?);
         let edge = engine::edge(size, &peaks).ok_or_else(damaged)?;

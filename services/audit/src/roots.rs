@@ -35,6 +35,9 @@ pub struct Known {
     pub at: Timestamp,
 }
 
+/// What reads everything and did not suffice is not begun anew before this time has passed.
+const AGAIN_AFTER: SignedDuration = SignedDuration::from_mins(10);
+
 /// What is kept of the lists between looks at them. Whoever holds it is alone in comparing, putting lists and declaring gaps.
 #[derive(Debug, Default)]
 pub struct Listing {
@@ -42,6 +45,8 @@ pub struct Listing {
     skipped: Skipped,
     /// When the whole state was last found to have damaged rows.
     damaged_at: Option<Timestamp>,
+    /// When the archive was last asked for all that is missing.
+    rebuilt_at: Option<Timestamp>,
 }
 
 impl Audit {

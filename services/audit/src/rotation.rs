@@ -60,7 +60,8 @@ impl Audit {
         }
         // what the bucket has under the old epoch key goes with it: the keys have to be there under the newest one first
         match self.archive_keys(epoch.id()).await {
-            Ok(()) => rotated.retired = self.retire(epoch.id()).await?,
+            Ok(true) => rotated.retired = self.retire(epoch.id()).await?,
+            Ok(false) => {}
             Err(error) => tracing::warn!(error = chain(&error), "the day keys cannot be put into the bucket; older wrappings stay"),
         }
         if rotated.unopened == 0 {

@@ -200,7 +200,7 @@ impl Ledger for Audit {
     }
 
     async fn covered(&self, request: CoveredRequest) -> Result<CoveredResponse, ServiceError> {
-        let groups = Self::covered(self, &rpc::asked(&request.logs)?).await?;
+        let groups = self.coverage(&rpc::asked(&request.logs)?).await?;
         Ok(CoveredResponse { logs: groups.iter().map(rpc::coverage).collect() })
     }
 }

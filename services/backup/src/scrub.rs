@@ -66,7 +66,7 @@ impl Backup {
             scrub.next = self.catalogue.snapshots_before(progress.last.as_ref(), BATCH).await?.into();
         }
         let Some(row) = scrub.next.front().cloned() else {
-            self.check_database().await?;
+            self.scrub_database().await?;
             let whole = Some(progress.round);
             self.note_scrub(&Progress { is_over: true, whole, ..progress }).await?;
             self.report_damage().await?;
@@ -149,8 +149,8 @@ impl Backup {
         Ok(false)
     }
 
-    async fn check_database(&self) -> Result<()> {
-        let wrong = self.catalogue.check_integrity().await?;
+    async fn scrub_database(&self) -> Result<()> {
+        let wrong = self.catalogue.database().damage().await.map_err(CatalogueError::from)?;
         if wrong.is_empty() {
             return self.found_sound(DATABASE).await;
         }

@@ -53,7 +53,7 @@ struct Due {
     generation: u32,
 }
 
-type DueRow = (i64, Vec<u8>, String, i64, Vec<u8>, i64, i64, i64, i64);
+type DueRow = (i64, Vec<u8>, String, i64, Vec<u8>, i64, i64, i64, i64, Option<Vec<u8>>);
 type EntryRow = (i64, i64, i64, i64, Option<Vec<u8>>, Vec<u8>, Option<Vec<u8>>);
 
 /// How far a list may name a log: no further than its entries are archived, but for what was named before.
@@ -72,7 +72,7 @@ impl Audit {
                 let entries = self.archived_rows(&due.log, archived..due.log.size(), &mut room).await?;
                 let section = section(&due, entries, false);
                 archived = section.end();
-                if archived == due.log.size() && !self.leads_to_head(&due.log, &section).await? {
+                if archived == due.log.size() && !self.section_leads_to_head(&due.log, &section).await? {
                     collected.fault = Some(format!("entries of log {} from {} on do not lead to its head", due.log.id, due.archived));
                     return Ok(collected);
                 }
@@ -82,15 +82,7 @@ impl Audit {
             let size = named(due.listed, archived, due.log.size());
             let is_news = size > due.listed || archived > due.archived;
             if size > 0 && (is_full || is_news) {
-                let root = if size == due.log.size() { Ok(due.log.head().root) } else { self.root_at(&due.log, size).await };
-                match root {
-                    Ok(root) => drop(collected.roots.insert(due.log.id, TreeHead { size, root })),
-                    // the others are listed all the same
-                    Err(Error::Damaged(what)) => {
-                        tracing::error!(log = %due.log.id, what, "a log is damaged, and is not in the next root list")
-                    }
-                    Err(error) => return Err(error),
-                }
+                collected.roots.extend(self.head_at(&due.log, size).await?.map(|head| (due.log.id, head)));
             }
         }
         self.repeat(&mut collected, &mut room).await?;
@@ -99,6 +91,21 @@ impl Audit {
             collected.part.generations = self.generations().await?;
         }
         Ok(collected)
+    }
+
+    /// The head of a log at a size; `None` when the log is damaged there: the others are listed all the same.
+    async fn head_at(&self, log: &Log, size: u64) -> Result<Option<TreeHead>> {
+        if size == log.size() {
+            return Ok(Some(log.head()));
+        }
+        match self.root_at(log, size).await {
+            Ok(root) => Ok(Some(TreeHead { size, root })),
+            Err(Error::Damaged(what)) => {
+                tracing::error!(log = %log.id, what, "a log is damaged, and is not in the next root list");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn add(&self, collected: &mut Collected, section: Section, due: &Due, replaces: Option<i64>) -> Result<()> {
@@ -131,7 +138,9 @@ impl Audit {
             let Some(due) = self.due_log(number).await? else { continue };
             let (first, past) = (first.cast_unsigned(), past.cast_unsigned());
             let mut entries = self.archived_rows(&due.log, first..past, &mut room).await?;
-            entries.iter_mut().for_each(|entry| entry.sealed = None);
+            for entry in &mut entries {
+                entry.sealed = None;
+            }
             sections.push(Section { first, ..section(&due, entries, true) });
         }
         sections.append(&mut collected.part.sections);
@@ -164,21 +173,28 @@ impl Audit {
 
     async fn due_logs(&self, all: bool) -> Result<Vec<Due>> {
         const DUE: &str = "SELECT l.number, l.log_id, l.group_id, h.size, h.peaks, h.day,
-                COALESCE(s.size, 0), COALESCE(a.size, 0), COALESCE(a.generation, 0)
-             FROM heads h JOIN logs l ON l.number = h.log LEFT JOIN listed s ON s.log = h.log LEFT JOIN archived a ON a.log = h.log
+                COALESCE(s.size, 0), COALESCE(a.size, 0), COALESCE(a.generation, 0), k.seal
+             FROM heads h JOIN logs l ON l.number = h.log LEFT JOIN log_seals k ON k.log = h.log LEFT JOIN listed s ON s.log = h.log LEFT JOIN archived a ON a.log = h.log
              WHERE h.size > 0 AND ($1 OR s.size IS NULL OR s.size <> h.size OR a.size IS NULL OR a.size < h.size) ORDER BY l.number";
         let rows: Vec<DueRow> = on!(self.database.reads(), p => sqlx::query_as(DUE).bind(all).fetch_all(p).await)?;
-        let readable = |row: DueRow| due(row).inspect_err(|error| tracing::error!(%error, "a log is not in the next root list")).ok();
+        let readable = |row: DueRow| self.due(row).inspect_err(|error| tracing::error!(%error, "a log is not in the next root list")).ok();
         Ok(rows.into_iter().filter_map(readable).collect())
+    }
+
+    fn due(&self, (number, id, owner, size, peaks, day, listed, archived, generation, seal): DueRow) -> Result<Due> {
+        let log = self.log((number, id, owner, size, peaks, day, seal))?;
+        let generation = u32::try_from(generation).map_err(|_| Error::Damaged(format!("the archive of log {number}")))?;
+        let is_platform = log.owner == Owner::Platform.as_str();
+        Ok(Due { log, is_platform, listed: listed.cast_unsigned(), archived: archived.cast_unsigned(), generation })
     }
 
     async fn due_log(&self, number: i64) -> Result<Option<Due>> {
         const ONE: &str = "SELECT l.number, l.log_id, l.group_id, h.size, h.peaks, h.day,
-                COALESCE(s.size, 0), COALESCE(a.size, 0), COALESCE(a.generation, 0)
-             FROM heads h JOIN logs l ON l.number = h.log LEFT JOIN listed s ON s.log = h.log LEFT JOIN archived a ON a.log = h.log
+                COALESCE(s.size, 0), COALESCE(a.size, 0), COALESCE(a.generation, 0), k.seal
+             FROM heads h JOIN logs l ON l.number = h.log LEFT JOIN log_seals k ON k.log = h.log LEFT JOIN listed s ON s.log = h.log LEFT JOIN archived a ON a.log = h.log
              WHERE l.number = $1";
         let row: Option<DueRow> = on!(self.database.reads(), p => sqlx::query_as(ONE).bind(number).fetch_optional(p).await)?;
-        row.map(due).transpose()
+        row.map(|row| self.due(row)).transpose()
     }
 
     /// Entries as they are in the database, in portions, until there is no room. A place without a row is an entry without a leaf.
@@ -212,7 +228,7 @@ impl Audit {
     }
 
     /// Whether the log with these entries as its last ones has the head that it has. Rows whose damage staff have declared are believed.
-    async fn leads_to_head(&self, log: &Log, section: &Section) -> Result<bool> {
+    async fn section_leads_to_head(&self, log: &Log, section: &Section) -> Result<bool> {
         let before = match self.hashes(log, &Node::cover(0, section.first), section.first).await {
             Ok(hashes) => Range::from_hashes(0, section.first, &hashes).ok(),
             Err(Error::Damaged(_)) => None,
@@ -260,16 +276,6 @@ fn lost(day: i64) -> ArchivedEntry {
 fn take(entries: &mut Vec<ArchivedEntry>, entry: ArchivedEntry, room: &mut usize) {
     *room = room.saturating_sub(entry.weight());
     entries.push(entry);
-}
-
-fn due((number, id, owner, size, peaks, day, listed, archived, generation): DueRow) -> Result<Due> {
-    let damaged = || Error::Damaged(format!("the head of log {number}"));
-    let id = LogId::from_bytes(id.try_into().map_err(|_| damaged())?);
-    let edge = engine::edge(size, &peaks).ok_or_else(damaged)?;
-    let is_platform = owner == Owner::Platform.as_str();
-    let log = Log { number, id, owner, edge, day: Day::from_number(day).ok_or_else(damaged)? };
-    let generation = u32::try_from(generation).map_err(|_| damaged())?;
-    Ok(Due { log, is_platform, listed: listed.cast_unsigned(), archived: archived.cast_unsigned(), generation })
 }
 
 #[cfg(test)]

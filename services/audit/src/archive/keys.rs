@@ -29,14 +29,18 @@ fn is_due(set: Option<&str>, epoch: &KeyId, now: Timestamp) -> bool {
 }
 
 impl Audit {
-    /// Puts all keys into the bucket as the newest epoch key wraps them, unless that was done. A history that is read-only may lack some.
-    pub(crate) async fn archive_keys(&self, epoch: &KeyId) -> Result<()> {
+    /// Puts all keys into the bucket as the newest epoch key wraps them, unless that was done. Answers whether they lie there: not while the
+    /// history is read-only, which may lack some.
+    pub(crate) async fn archive_keys(&self, epoch: &KeyId) -> Result<bool> {
         const OF: &str = "SELECT k.day, k.log, l.log_id, k.key_id, k.first, k.wrapped FROM day_keys k JOIN logs l ON l.number = k.log
              WHERE k.epoch = $1 AND k.log <> $2 AND (k.day, k.log) > ($3, $4) ORDER BY k.day, k.log LIMIT $5";
         type Row = (i64, i64, Vec<u8>, Vec<u8>, i64, Vec<u8>);
         let now = self.now();
-        if self.engine.standing() != Standing::Sound || !is_due(self.meta(SET).await?.as_deref(), epoch, now) {
-            return Ok(());
+        if self.engine.standing() != Standing::Sound {
+            return Ok(false);
+        }
+        if !is_due(self.meta(SET).await?.as_deref(), epoch, now) {
+            return Ok(true);
         }
         let until = now.checked_add(LOCKED).map_err(|_| Error::Damaged("the clock is at the end of time".to_owned()))?;
         let (mut after, mut piece) = ((i64::MIN, i64::MIN), 0);
@@ -59,7 +63,7 @@ impl Audit {
         }
         self.put_meta(SET, format!("{epoch} {now}")).await?;
         tracing::info!(%epoch, objects = piece, "all day keys lie in the bucket as the newest epoch key wraps them");
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -110,9 +110,10 @@ impl Audit {
     }
 }
 
-/// Sets of keys belong to no list.
-fn no_number(_: &str) -> Option<u64> {
-    Some(0)
+/// Sets of keys belong to no list. `None` for the name of something else.
+fn no_number(name: &str) -> Option<u64> {
+    let (put, _) = name.strip_prefix(KEYS)?.split_once('-')?;
+    put.bytes().all(|byte| byte.is_ascii_digit()).then_some(0)
 }
 
 /// The entry in the section of a part that has it.

@@ -18,7 +18,12 @@ pub enum Next {
 pub fn next(error: &EngineError, requests: usize) -> Next {
     let is_of_a_request = match error {
         EngineError::Database(error) => Class::of(error) == Class::Rejected,
-        EngineError::Key(_) | EngineError::TooLarge(_) | EngineError::Damaged(_) | EngineError::NoLeaf(_) => true,
+        EngineError::Key(_)
+        | EngineError::TooLarge(_)
+        | EngineError::Damaged(_)
+        | EngineError::OtherOwner(_)
+        | EngineError::Unclaimed
+        | EngineError::NoLeaf(_) => true,
         EngineError::ReadOnly(_) | EngineError::Overloaded | EngineError::Stopped | EngineError::Start(_) => false,
     };
     if is_of_a_request && requests > 1 { Next::Split(requests / 2) } else { Next::Refuse }

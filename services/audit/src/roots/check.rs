@@ -9,13 +9,11 @@ use tsujiban_history::leaf::Content;
 use tsujiban_history::merkle::{Hash, Node, Range, leaf_hash};
 use tsujiban_history::tile::{HEIGHT, WIDTH};
 
-use super::Listing;
+use super::{AGAIN_AFTER, Listing};
 use crate::error::{Error, Result};
 use crate::reading::Log;
 use crate::service::Audit;
 
-/// A whole check that found damaged rows is not begun anew before this time has passed.
-const AGAIN_AFTER: jiff::SignedDuration = jiff::SignedDuration::from_mins(10);
 /// How many entries are read at once: whole tiles.
 const PORTION: u32 = 4096;
 
@@ -226,6 +224,6 @@ mod tests {
     #[test]
     fn spans_are_named_once() {
         assert_eq!(merged(vec![0..256, 512..768], 512..800), [0..256, 512..800]);
-        assert_eq!(merged(vec![0..256], 0..256), [0..256]);
+        assert_eq!(merged(vec![0..256, 256..512, 600..700], 0..512), [600..700, 0..512]);
     }
 }

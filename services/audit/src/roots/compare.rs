@@ -7,7 +7,7 @@ use tsujiban_database::on;
 use tsujiban_history::roots::{Chain, RootList, Scope};
 use tsujiban_history::{LogId, TreeHead};
 
-use super::{Listing, Survey};
+use super::{AGAIN_AFTER, Listing, Survey};
 use crate::engine::Standing;
 use crate::error::{Error, Result};
 use crate::service::Audit;
@@ -25,17 +25,15 @@ impl Audit {
     pub(super) async fn compare_all(&self, listing: &mut Listing) -> Result<()> {
         let survey = self.survey().await?;
         listing.skipped = survey.skipped();
-        match self.fault(&survey, &survey.heads()).await? {
-            Some(fault) => self.turn_read_only(&fault).await,
-            None => {
-                self.note_all(&survey).await?;
-                if let Standing::Forked(fault) = self.engine.standing() {
-                    // what was found before is checked as a whole first
-                    self.turn_read_only(&fault).await?;
-                }
-                Ok(())
-            }
+        if let Some(fault) = self.fault(&survey, &survey.heads()).await? {
+            return self.turn_read_only(&fault).await;
         }
+        self.note_all(&survey).await?;
+        if let Standing::Forked(fault) = self.engine.standing() {
+            // what was found before is checked as a whole first
+            self.turn_read_only(&fault).await?;
+        }
+        Ok(())
     }
 
     /// A read-only history: brings back what the archive has, checks all of it, and lets it go on if it is what the lists say.
@@ -43,7 +41,11 @@ impl Audit {
         let survey = self.survey().await?;
         listing.skipped = survey.skipped();
         let heads = survey.heads();
-        self.rebuild(&newest(&heads)).await?;
+        let now = self.now();
+        if listing.rebuilt_at.is_none_or(|at| now.duration_since(at) >= AGAIN_AFTER) {
+            self.rebuild(&newest(&heads)).await?;
+            listing.rebuilt_at = Some(now);
+        }
         let mut fault = self.fault(&survey, &heads).await?;
         if fault.is_none() {
             fault = self.damage(listing).await?;
@@ -58,6 +60,7 @@ impl Audit {
         };
         let lost_tail = self.engine.lost_tail();
         self.turn_sound().await?;
+        listing.rebuilt_at = None;
         tracing::warn!(was = &*was, "all of the history was checked: it is what the bucket says, and goes on");
         if lost_tail { self.tell_of_lost_tail(&was).await } else { Ok(()) }
     }

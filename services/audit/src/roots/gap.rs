@@ -55,7 +55,7 @@ impl Audit {
         if self.engine.standing() == Standing::Sound {
             return Err(no_gap("the history is the newest one: there is no gap to declare"));
         }
-        listing.damaged_at = None;
+        (listing.damaged_at, listing.rebuilt_at) = (None, None);
         self.recover(listing).await?;
         if self.engine.standing() == Standing::Sound {
             return Err(no_gap("all that was missing came back from the bucket, and the history goes on: there is no gap to declare"));

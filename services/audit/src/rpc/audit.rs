@@ -63,7 +63,7 @@ impl AuditService for Api {
     async fn covered(&self, request: Request<CoveredRequest>) -> Answer<CoveredResponse> {
         Caller::of(&request)?;
         let asked = asked(&request.into_inner().logs)?;
-        let logs = self.0.covered(&asked).await?.iter().map(coverage).collect();
+        let logs = self.0.coverage(&asked).await?.iter().map(coverage).collect();
         Ok(Response::new(CoveredResponse { logs }))
     }
 

@@ -30,7 +30,7 @@ struct Sealed {
     /// When it was put, from which its lock counts. It is sealed with the key.
     put: Timestamp,
     /// Hexadecimal digits.
-    sealed: String,
+    key: String,
 }
 
 /// The copies in the bucket, the newest first.
@@ -162,7 +162,7 @@ async fn put(places: Places<'_>, number: u64, seed: &Seed, now: Timestamp) -> Re
     let record = record(places, number, now);
     let master = places.keyring.master();
     let sealed = master.seal(Context { class: CLASS, record: &record }, &**seed, places.random)?;
-    let sealed = Sealed { master: master.id().to_string(), put: now, sealed: hex::encode(sealed) };
+    let sealed = Sealed { master: master.id().to_string(), put: now, key: hex::encode(sealed) };
     let bytes = serde_json::to_vec(&sealed).map_err(|error| Error::Damaged(error.to_string()))?;
     let until = now.checked_add(LOCKED).map_err(|_| Error::Damaged("the clock is at the end of time".to_owned()))?;
     places.store.put_new(&name(number), Bytes::from(bytes), Some(LockUntil::at_least(until))).await?;
@@ -171,9 +171,9 @@ async fn put(places: Places<'_>, number: u64, seed: &Seed, now: Timestamp) -> Re
 }
 
 fn opened(places: Places<'_>, number: u64, bytes: &[u8]) -> Option<(Seed, Timestamp)> {
-    let Sealed { put, sealed, .. } = serde_json::from_slice(bytes).ok()?;
+    let Sealed { put, key, .. } = serde_json::from_slice(bytes).ok()?;
     let record = record(places, number, put);
-    let seed = places.keyring.master().open(Context { class: CLASS, record: &record }, &hex::decode(sealed).ok()?).ok()?;
+    let seed = places.keyring.master().open(Context { class: CLASS, record: &record }, &hex::decode(key).ok()?).ok()?;
     Some((Zeroizing::new(seed.as_slice().try_into().ok()?), put))
 }
 

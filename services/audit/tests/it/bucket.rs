@@ -12,11 +12,13 @@ pub struct Bucket {
     removed: Mutex<BTreeSet<String>>,
     changed: Mutex<BTreeMap<String, Bytes>>,
     marked: Mutex<BTreeSet<String>>,
+    /// New objects whose names begin so are not taken.
+    refused: Mutex<Option<String>>,
 }
 
 impl Bucket {
     pub fn new(memory: Arc<Memory>) -> Self {
-        Self { memory, removed: Mutex::default(), changed: Mutex::default(), marked: Mutex::default() }
+        Self { memory, removed: Mutex::default(), changed: Mutex::default(), marked: Mutex::default(), refused: Mutex::default() }
     }
 
     pub async fn names(&self, prefix: &str) -> Vec<String> {
@@ -34,7 +36,9 @@ impl Bucket {
 
     pub async fn remove_all(&self, prefix: &str) -> Vec<String> {
         let names = self.names(prefix).await;
-        names.iter().for_each(|name| self.remove(name));
+        for name in &names {
+            self.remove(name);
+        }
         names
     }
 
@@ -55,6 +59,10 @@ impl Bucket {
         self.marked.lock().unwrap().insert(key.to_owned());
     }
 
+    pub fn refuse(&self, prefix: Option<&str>) {
+        *self.refused.lock().unwrap() = prefix.map(str::to_owned);
+    }
+
     fn is_removed(&self, key: &str) -> Result<(), StoreError> {
         if self.removed.lock().unwrap().contains(key) { Err(StoreError::NotFound { key: key.to_owned() }) } else { Ok(()) }
     }
@@ -71,6 +79,9 @@ impl Objects for Bucket {
     }
 
     async fn put_new(&self, key: &str, body: Bytes, lock: Option<LockUntil>) -> Result<Version, StoreError> {
+        if self.refused.lock().unwrap().as_ref().is_some_and(|prefix| key.starts_with(prefix)) {
+            return Err(StoreError::Unreachable { what: "the storing", key: key.to_owned(), detail: "nothing answers".to_owned() });
+        }
         self.memory.put_new(key, body, lock).await
     }
 

@@ -25,6 +25,7 @@ crate::on_both!(
     a_lost_database_without_an_archive_goes_on_behind_gaps,
     an_older_database_with_lost_lists_goes_on_behind_gaps,
     no_checkpoint_is_signed_beyond_the_newest_list,
+    a_damaged_leaf_is_found_by_the_check_of_everything_and_named_in_a_gap,
 );
 
 const LAST: &str = "SELECT MAX(number) FROM logs WHERE group_id = 'acme'";
@@ -185,14 +186,20 @@ async fn lists_are_gone(world: &World, left: usize) {
     let kept = checkpoint(&stage, "acme").await;
     let gone = world.bucket.names("roots/").await.split_off(left);
     stage.stop().await;
-    gone.iter().for_each(|name| world.bucket.remove(name));
+    for name in &gone {
+        world.bucket.remove(name);
+    }
     let stage = started(world).await;
     stage.audit.follow_roots().await.unwrap();
     assert_read_only(&stage, world, "lists are gone").await;
-    gone.iter().for_each(|name| world.bucket.bring_back(name));
+    for name in &gone {
+        world.bucket.bring_back(name);
+    }
     stage.audit.follow_roots().await.unwrap();
     assert_sound(&stage);
-    gone.iter().for_each(|name| world.bucket.remove(name));
+    for name in &gone {
+        world.bucket.remove(name);
+    }
     stage.say(world, "acme", "on").await;
     stage.audit.follow_roots().await.unwrap();
     assert_read_only(&stage, world, "lists are gone while it runs").await;
@@ -326,4 +333,24 @@ async fn no_checkpoint_is_signed_beyond_the_newest_list(world: World) {
     let body = http_body_util::BodyExt::collect(shown.into_body()).await.unwrap().to_bytes();
     assert_eq!(size(String::from_utf8(body.to_vec()).unwrap()), 1, "tiles put no lists");
     assert_eq!(size(checkpoint(&stage, "acme").await), 2);
+}
+
+/// What a quick look does not find: a leaf in the middle that is another one.
+async fn a_damaged_leaf_is_found_by_the_check_of_everything_and_named_in_a_gap(world: World) {
+    let stage = some_history(&world).await;
+    stage.stop().await;
+    let other = format!(
+        "UPDATE entries SET leaf = (SELECT leaf FROM entries WHERE log = ({LAST}) AND sequence = 4) WHERE log = ({LAST}) AND sequence = 3"
+    );
+    world.by_hand(&["INSERT INTO meta (name, value) VALUES ('read-only because', 'something was found before')", &other]).await;
+    let stage = started(&world).await;
+    assert_read_only(&stage, &world, "what was found before was not checked").await;
+    let Standing::Forked(why) = stage.audit.engine.standing() else { panic!("sound") };
+    assert!(why.contains("is damaged from entry 0 to 255"), "{why}");
+    assert_eq!(declare(&stage, Of::All(true), "a bit has flipped").await.unwrap(), 1);
+    assert_sound(&stage);
+    stage.say(&world, "acme", "on").await;
+    stage.audit.follow_roots().await.unwrap();
+    stage.stop().await;
+    assert_sound(&started(&world).await);
 }

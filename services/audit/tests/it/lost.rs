@@ -233,3 +233,27 @@ async fn two_writers_make_one_history() {
     }
     assert_eq!(world.lists().await.len(), 1);
 }
+
+/// Fewer entries than were acknowledged, and all that the root lists name: it is checked as a whole, said in the history, and goes on. Whoever
+/// was told that the others are recorded sends them again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_tail_is_checked_and_said_in_the_history() {
+    let world = World::sqlite();
+    let stage = world.start().await;
+    stage.say(&world, "acme", "kept").await;
+    stage.audit.follow_roots().await.unwrap();
+    stage.stop().await;
+    let count = 7_u64.to_be_bytes();
+    let mark = [count.as_slice(), tsujiban_history::merkle::sha256(&count).as_bytes()].concat();
+    std::fs::write(world.folder().unwrap().join("history.mark"), mark).unwrap();
+    let stage = world.start().await;
+    stage.audit.compare_at_start().await.unwrap();
+    assert!(matches!(stage.audit.engine.standing(), Standing::Forked(_)));
+    stage.audit.follow_roots().await.unwrap();
+    assert_eq!(stage.audit.engine.standing(), Standing::Sound);
+    let said = stage.list("").await.remove(0).operation.unwrap();
+    assert_eq!(said.method, "Start");
+    assert!(said.detail["found"].contains("7 entries were acknowledged and the database has 1"), "{said:?}");
+    stage.say(&world, "acme", "sent again").await;
+    assert_eq!(stage.targets("acme").await, ["kept", "sent again"]);
+}

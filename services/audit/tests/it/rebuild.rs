@@ -22,6 +22,7 @@ crate::on_both!(
     what_lies_under_an_ending_lock_is_put_once_more,
     keys_come_back_as_the_newest_epoch_key_wraps_them,
     an_entry_is_found_in_the_archive,
+    parts_are_locked_like_lists_and_one_without_a_list_harms_nothing,
 );
 
 /// Starts as the service does: compared before anybody is answered, then once by the job.
@@ -266,4 +267,34 @@ async fn an_entry_is_found_in_the_archive(world: World) {
     assert_eq!(stage.audit.archived_entry(&log.id, 400, None, None).await.unwrap(), None);
     let other = tsujiban_history::merkle::sha256(b"other");
     assert_eq!(stage.audit.archived_entry(&log.id, 0, None, Some(other)).await.unwrap(), None);
+}
+
+/// The service stops between a part and its list; somebody else puts an object beside them.
+async fn parts_are_locked_like_lists_and_one_without_a_list_harms_nothing(mut world: World) {
+    let stage = world.start().await;
+    let (incarnation, log) = some_history(&world, &stage).await;
+    stage.say(&world, "acme", "before the list").await;
+    world.bucket.refuse(Some("roots/"));
+    stage.audit.follow_roots().await.unwrap_err();
+    world.bucket.refuse(None);
+    assert_eq!((world.bucket.names("archive/").await.len(), world.lists().await.len()), (6, 5));
+    stage.say(&world, "acme", "and after").await;
+    stage.audit.follow_roots().await.unwrap();
+    let parts = world.bucket.names("archive/").await;
+    assert_eq!(parts.len(), 7);
+    for part in &parts {
+        let lock = world.memory.head(part, None).await.unwrap().lock.unwrap();
+        assert!(lock.compliance && lock.until.duration_since(world.now()).as_hours() >= 400 * 24 - 1);
+    }
+    world.memory.put("archive/000000000003-0123456789abcdef", "forged".into(), None).await.unwrap();
+    let before = stage.targets("acme").await;
+    stage.stop().await;
+    world.lose_database().await;
+    let stage = started(&world).await;
+    assert_sound(&stage);
+    stage.prepare_with_log("acme", &incarnation, &log).await.unwrap();
+    assert_eq!(stage.targets("acme").await, before);
+    stage.say(&world, "acme", "on").await;
+    stage.audit.follow_roots().await.unwrap();
+    assert_sound(&stage);
 }

@@ -148,12 +148,4 @@ impl Catalogue {
         let text = "SELECT * FROM damage WHERE healed_at IS NULL AND snapshot IS NOT NULL AND snapshot NOT IN (SELECT id FROM snapshots)";
         on!(self.database.reads(), p => sqlx::query(text).fetch_all(p).await?.iter().map(DamageRow::read).collect())
     }
-
-    /// SQLite compares each index with its table, and looks at each page. Answers what it found wrong, in its own words. PostgreSQL has
-    /// nothing like it: there it is the data checksums of the cluster.
-    pub async fn check_integrity(&self) -> Result<Vec<String>, CatalogueError> {
-        let tsujiban_database::Backend::Sqlite(pool) = self.database.reads() else { return Ok(Vec::new()) };
-        let found: Vec<String> = sqlx::query_scalar("PRAGMA integrity_check(10)").fetch_all(pool).await?;
-        Ok(found.into_iter().filter(|line| line != "ok").collect())
-    }
 }
