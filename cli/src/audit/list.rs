@@ -57,7 +57,11 @@ pub async fn list(service: &HistoryService, whose: &Whose, wanted: &Wanted, form
             ([], _) => format!("Nothing like that is in {whose}.\n"),
             (entries, false) => table(entries),
             (entries, true) => {
-                format!("{}These are the newest {}. There may be older ones: raise --limit, or set --until.\n", table(entries), entries.len())
+                format!(
+                    "{}These are the newest {}. There may be older ones: raise --limit, or set --until.\n",
+                    table(entries),
+                    entries.len()
+                )
             }
         };
         listed + &damage(&found.damaged)
@@ -72,7 +76,8 @@ fn damage(damaged: &[DamagedView]) -> String {
         1 => "1 entry is".to_owned(),
         count => format!("{count} entries are"),
     };
-    let named: String = damaged.iter().take(NAMED).map(|entry| format!("  entry {}: {}\n", entry.sequence, escape_line(&entry.wrong))).collect();
+    let named: String =
+        damaged.iter().take(NAMED).map(|entry| format!("  entry {}: {}\n", entry.sequence, escape_line(&entry.wrong))).collect();
     let more = match damaged.len().saturating_sub(NAMED) {
         0 => String::new(),
         more => format!("  and {more} more: -o json names all\n"),

@@ -227,7 +227,21 @@ mod tests {
             let times = Some(("2026-11-26T09:00:00.000000+09:00".parse().unwrap(), "2026-11-27T09:00:00.000000+09:00".parse().unwrap()));
             let (entries, bodies, heads, unconnected, lists, damaged_count) = (end - first, 0, 0, 0, 0, 0);
             let (gaps, damaged) = (Vec::new(), Vec::new());
-            Report { verdict, head: head(size), first, end, entries, bodies, heads, unconnected, lists, gaps, damaged, damaged_count, times }
+            Report {
+                verdict,
+                head: head(size),
+                first,
+                end,
+                entries,
+                bodies,
+                heads,
+                unconnected,
+                lists,
+                gaps,
+                damaged,
+                damaged_count,
+                times,
+            }
         };
         let line = |first, end, size| CoverageView::of("L".to_owned(), &report(first, end, size)).line();
         let done = ", done from 2026-11-26T09:00:00.000000+09:00 to 2026-11-27T09:00:00.000000+09:00\n";
@@ -236,7 +250,10 @@ mod tests {
         assert_eq!(line(5, 5, 429), "PART of log L: none of its 429 entries\n");
         assert_eq!(CoverageView::of("L".to_owned(), &Report { head: None, ..report(0, 20, 429) }).line(), "");
         let json: serde_json::Value = serde_json::from_str(&judged(b"{}", Format::Json).text).unwrap();
-        assert_eq!(json["coverage"], serde_json::json!({ "log": LOG, "first": 0, "end": 1, "of": 1, "isPart": false, "from": null, "to": null }));
+        assert_eq!(
+            json["coverage"],
+            serde_json::json!({ "log": LOG, "first": 0, "end": 1, "of": 1, "isPart": false, "from": null, "to": null })
+        );
     }
 
     #[test]

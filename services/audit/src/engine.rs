@@ -22,8 +22,8 @@ use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tsujiban_core::clock::Clock;
 use tsujiban_database::Database;
-use tsujiban_history::leaf::InvalidLeaf;
 use tsujiban_history::Leaf;
+use tsujiban_history::leaf::InvalidLeaf;
 use tsujiban_sealing::{KeyError, Keyring, Random, SealingError};
 
 use crate::owner::Owner;

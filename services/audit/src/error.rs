@@ -78,7 +78,9 @@ impl From<Error> for ServiceError {
             Error::Database(cause) if is_unavailable(cause) => (Kind::Unavailable, "DATABASE", "try again later"),
             Error::Store(StoreError::Unreachable { .. }) => (Kind::Unavailable, "STORE", "try again later"),
             Error::Engine(EngineError::Key(_)) | Error::Key(_) => (Kind::Internal, "KEYS", "the service's log says more"),
-            Error::Engine(EngineError::Damaged(_) | EngineError::OtherOwner(_)) | Error::Damaged(_) => (Kind::DataLoss, "DAMAGED", "tell the platform's staff"),
+            Error::Engine(EngineError::Damaged(_) | EngineError::OtherOwner(_)) | Error::Damaged(_) => {
+                (Kind::DataLoss, "DAMAGED", "tell the platform's staff")
+            }
             Error::Engine(EngineError::Start(_)) | Error::Database(_) | Error::Store(_) | Error::Checkpoint(_) => {
                 (Kind::Internal, "INTERNAL", "the service's log says more")
             }

@@ -50,7 +50,10 @@ impl Metrics {
                 "tsujiban_audit_scrub_checked_total",
                 "Entries, wrapped keys and root lists that the scrub has read again.",
             )?,
-            scrub_damaged: IntGauge::new("tsujiban_audit_scrub_damaged", "What is damaged of the history where it is stored, as the scrub found.")?,
+            scrub_damaged: IntGauge::new(
+                "tsujiban_audit_scrub_damaged",
+                "What is damaged of the history where it is stored, as the scrub found.",
+            )?,
             scrub_oldest_check: Gauge::new(
                 "tsujiban_audit_scrub_oldest_check_timestamp_seconds",
                 "Every log was read again by the scrub at this time or later.",

@@ -29,12 +29,26 @@ const AT_ONCE: usize = 256;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum Line {
-    Log { id: LogId, size: u64 },
-    Key { day: i64, epoch: String, key: String, first: i64, wrapped: String, superseded_at: Option<i64> },
+    Log {
+        id: LogId,
+        size: u64,
+    },
+    Key {
+        day: i64,
+        epoch: String,
+        key: String,
+        first: i64,
+        wrapped: String,
+        superseded_at: Option<i64>,
+    },
     Entry(Box<EntryLine>),
     /// An entry that was damaged when the snapshot was made.
-    Lost { sequence: u64 },
-    End { checkpoint: String },
+    Lost {
+        sequence: u64,
+    },
+    End {
+        checkpoint: String,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -143,7 +143,8 @@ impl Judge<'_> {
         } else {
             // those that are lost may have been of this day
             let found = entries.map_or(0, |found| found.count);
-            let has = |sequence, is_at: fn(&Entries) -> u64| self.lost.has(sequence) || entries.is_some_and(|found| is_at(found) == sequence);
+            let has =
+                |sequence, is_at: fn(&Entries) -> u64| self.lost.has(sequence) || entries.is_some_and(|found| is_at(found) == sequence);
             found <= count && count <= found.saturating_add(lost) && has(first, |found| found.first) && has(last, |found| found.last)
         };
         let is_within = entries.is_none_or(|found| first <= found.first && found.last <= last && found.count <= count);

@@ -102,7 +102,13 @@ impl Heads {
 
     /// Judges the heads, given the head of the export. Returns how many it says nothing of: those of sizes within subtrees that are `open`, of
     /// which an entry is lost, are among them.
-    pub(super) fn judge(&self, whole: TreeHead, open: &[(u64, u64)], gaps: &mut [DeclaredGap], findings: &mut Findings) -> Result<u64, VerifyError> {
+    pub(super) fn judge(
+        &self,
+        whole: TreeHead,
+        open: &[(u64, u64)],
+        gaps: &mut [DeclaredGap],
+        findings: &mut Findings,
+    ) -> Result<u64, VerifyError> {
         let (mut unconnected, mut newest, mut sound) = (0_u64, None, 0);
         let mut gaps: Vec<(&mut DeclaredGap, Option<u64>)> = gaps.iter_mut().map(|gap| self.with_newest(gap)).collect();
         for (head, agrees) in self.known.iter().zip(&self.agrees) {

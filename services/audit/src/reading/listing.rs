@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use tsujiban_history::operation::{Outcome, Phase};
 use tsujiban_history::{Day, EntryId, Operation};
 
+use super::Log;
 use super::bundle::{Bundle, ENTRIES};
 use super::keys::DayKeys;
 use super::place::{Found, Place, Wrong};
-use super::Log;
 use crate::error::Result;
 use crate::service::Audit;
 

@@ -71,7 +71,11 @@ impl fmt::Display for Wrong {
 #[derive(Debug)]
 pub enum Found {
     /// The body, to which the leaf commits, and which was sealed for this place of this log.
-    Body { body: Zeroizing<Vec<u8>>, opening: Opening, day: Day },
+    Body {
+        body: Zeroizing<Vec<u8>>,
+        opening: Opening,
+        day: Day,
+    },
     /// A gap or a retention.
     Record,
     /// The day has expired.
@@ -269,7 +273,8 @@ mod tests {
             bytes[at] ^= 1;
             bytes
         };
-        let retention = Leaf { sequence: 0, content: Content::Retention(Retention { day: day(), key: first.id, first: 0, last: 0, count: 1 }) };
+        let retention =
+            Leaf { sequence: 0, content: Content::Retention(Retention { day: day(), key: first.id, first: 0, last: 0, count: 1 }) };
         let expired = Leaf::entry(0, ids[2], first.mac.opening(0).commit(b"")).encode();
         let cases: Vec<(&str, Stored, (Option<Wrong>, bool, bool))> = vec![
             ("sound", right.clone(), (None, true, true)),
@@ -278,7 +283,11 @@ mod tests {
             ("kind", Stored { leaf: flipped(&right.leaf, 1), ..right.clone() }, (Some(Wrong::Leaf), true, true)),
             ("no leaf", Stored { leaf: Vec::new(), ..right.clone() }, (Some(Wrong::Leaf), true, true)),
             ("a record's leaf", Stored { leaf: retention.encode(), ..right.clone() }, (Some(Wrong::Leaf), true, true)),
-            ("body", Stored { sealed: Some(flipped(right.sealed.as_ref().unwrap(), 30)), ..right.clone() }, (Some(Wrong::Body), true, false)),
+            (
+                "body",
+                Stored { sealed: Some(flipped(right.sealed.as_ref().unwrap(), 30)), ..right.clone() },
+                (Some(Wrong::Body), true, false),
+            ),
             ("body gone", Stored { sealed: None, ..right.clone() }, (Some(Wrong::Body), true, false)),
             ("key gone", row(&second, 0), (Some(Wrong::Key), true, false)),
             ("both", Stored { leaf: Vec::new(), sealed: None, ..right.clone() }, (Some(Wrong::Unreadable), false, false)),

@@ -5,11 +5,11 @@ use jiff::Timestamp;
 use tsujiban_database::on;
 use tsujiban_history::Day;
 
+use super::Log;
 use super::bundle::{Bundle, ENTRIES};
 use super::keys::DayKeys;
 use super::listing::operation;
 use super::place::{Found, Place};
-use super::Log;
 use crate::error::Result;
 use crate::service::Audit;
 
@@ -69,13 +69,7 @@ impl Audit {
     }
 
     /// The first and the last entry of a span of which something holds.
-    async fn any(
-        &self,
-        log: &Log,
-        span: std::ops::Range<u64>,
-        keys: &mut DayKeys,
-        holds: impl Fn(&Place) -> bool,
-    ) -> Result<Vec<u64>> {
+    async fn any(&self, log: &Log, span: std::ops::Range<u64>, keys: &mut DayKeys, holds: impl Fn(&Place) -> bool) -> Result<Vec<u64>> {
         let (mut found, mut at) = (Vec::new(), span.start);
         while at < span.end {
             let bundle = self.examine(log, Bundle::of(at), keys).await?;

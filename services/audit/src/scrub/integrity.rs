@@ -26,8 +26,7 @@ impl Audit {
     /// What is known of each log, and under number 0 of what belongs to none.
     pub async fn integrity(&self) -> Result<HashMap<i64, Integrity>> {
         const CHECKED: &str = "SELECT log, whole_at FROM scrubs WHERE whole_at IS NOT NULL";
-        const COUNTS: &str =
-            "SELECT log, CAST(SUM(beyond - first) AS BIGINT) FROM damages WHERE healed_at IS NULL GROUP BY log";
+        const COUNTS: &str = "SELECT log, CAST(SUM(beyond - first) AS BIGINT) FROM damages WHERE healed_at IS NULL GROUP BY log";
         const NAMES: &str = "SELECT place FROM damages WHERE log = $1 AND healed_at IS NULL ORDER BY kind, first, place LIMIT $2";
         let mut known: HashMap<i64, Integrity> = HashMap::new();
         let checked: Vec<(i64, i64)> = on!(self.database.reads(), p => sqlx::query_as(CHECKED).fetch_all(p).await)?;

@@ -10,9 +10,7 @@ use tsujiban_audit::rpc;
 use tsujiban_database::on;
 use tsujiban_history::export::Loss;
 use tsujiban_history::verify::{DamagedEntry, Report, Verdict, Verifier};
-use tsujiban_proto::audit::v1::{
-    ExportEntriesRequest, ExportFormat, GetProofRequest, ListEntriesRequest, NewEntry, Phase, Result as Came,
-};
+use tsujiban_proto::audit::v1::{ExportEntriesRequest, ExportFormat, GetProofRequest, ListEntriesRequest, NewEntry, Phase, Result as Came};
 use tsujiban_proto::time::to_wire;
 use tsujiban_service::testing::with_token;
 
@@ -34,7 +32,8 @@ crate::on_both!(
 pub async fn forge(world: &World, stage: &Stage, statement: &str) {
     match &world.place {
         Place::Sqlite(_) => {
-            for trigger in ["entries_stay", "entries_never_change", "nodes_stay", "nodes_never_change", "day_keys_stay", "heads_only_grow"] {
+            for trigger in ["entries_stay", "entries_never_change", "nodes_stay", "nodes_never_change", "day_keys_stay", "heads_only_grow"]
+            {
                 let drop = format!("DROP TRIGGER IF EXISTS {trigger}");
                 on!(stage.database.writes(), p => sqlx::query(AssertSqlSafe(drop)).execute(p).await.map(drop_it)).unwrap();
             }
@@ -193,7 +192,7 @@ async fn columns_that_nobody_signed_decide_nothing(world: World) {
         ("appended", "appended_us = appended_us + 100000000000000"),
         ("day", "day = 12"),
         ("day-of-nobody", "day = 9000000000000000000"),
-        ("id", "id = NULL"),
+        ("entry-id", "id = NULL"),
     ] {
         let log = grown(&world, &stage, case, 10).await;
         forge(&world, &stage, &format!("UPDATE entries SET {change} WHERE log = {} AND sequence = 4", log.number)).await;
@@ -221,8 +220,7 @@ async fn columns_that_nobody_signed_decide_nothing(world: World) {
 async fn verify_span(stage: &Stage, world: &World, group: &str, (from, to): (&str, &str)) -> Report {
     let log = stage.audit.some_log_of(&Owner::parse(group).unwrap()).await.unwrap();
     let time = |text: &str| Some(to_wire(text.parse().unwrap()));
-    let request =
-        ExportEntriesRequest { group: group.into(), from: time(from), to: time(to), format: ExportFormat::JsonLines.into() };
+    let request = ExportEntriesRequest { group: group.into(), from: time(from), to: time(to), format: ExportFormat::JsonLines.into() };
     let mut stream = stage.client().export_entries(with_token(STAFF, request)).await.unwrap().into_inner();
     let mut file = Vec::new();
     while let Some(message) = stream.message().await.unwrap() {
@@ -260,7 +258,10 @@ async fn spans_go_by_the_days_of_keys(world: World) {
         forge(&world, &stage, &format!("UPDATE entries SET {change}")).await;
         assert_eq!(span(&stage, days).await, (80, 120), "{change}");
         let (first, end) = span(&stage, hours).await;
-        assert!(first <= 100 && end >= 140 && first >= 80 && end <= 160, "{change}: {first} to {end}: widened within the day, never narrowed");
+        assert!(
+            first <= 100 && end >= 140 && first >= 80 && end <= 160,
+            "{change}: {first} to {end}: widened within the day, never narrowed"
+        );
     }
 }
 
@@ -277,7 +278,8 @@ async fn an_intent_is_open_until_an_outcome_is_found(world: World) {
     stage.append(vec![with("done", Phase::Outcome, Came::Allowed, done)]).await.unwrap();
     let shown = async |stage: &Stage| {
         let entries = stage.list("acme").await;
-        let came = entries.iter().map(|entry| entry.operation.clone().unwrap()).map(|operation| (operation.target.clone(), operation.result()));
+        let came =
+            entries.iter().map(|entry| entry.operation.clone().unwrap()).map(|operation| (operation.target.clone(), operation.result()));
         came.collect::<Vec<_>>()
     };
     let wanted = [("done".to_owned(), Came::Allowed), ("open".to_owned(), Came::Unknown)];
@@ -319,7 +321,13 @@ async fn groups_that_were_exchanged_are_refused(world: World) {
     stage.stop().await;
     let stage = world.start().await;
     assert!(stage.client().list_entries(with_token(STAFF, all("acme"))).await.is_err());
-    assert!(stage.client().append(with_token(OPERATOR, tsujiban_proto::audit::v1::AppendRequest { entries: vec![entry(&world, "third", "x")] })).await.is_err());
+    assert!(
+        stage
+            .client()
+            .append(with_token(OPERATOR, tsujiban_proto::audit::v1::AppendRequest { entries: vec![entry(&world, "third", "x")] }))
+            .await
+            .is_err()
+    );
 }
 
 async fn logs_from_before_there_were_seals_get_theirs_once(world: World) {
