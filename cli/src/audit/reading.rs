@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn rows_of_a_spreadsheet_are_counted_without_their_header() {
         let text = "\u{feff}sequence,time\r\n0,x\r\n1,\"y\"\r\n".as_bytes();
-        assert_eq!(read(Form::Csv, text, 4).unwrap(), Read { entries: 2, bytes: 30, signed: None });
+        assert_eq!(read(Form::Csv, text, 4).unwrap(), Read { entries: 2, damaged: 0, bytes: 30, signed: None });
         assert!(read(Form::Csv, &text[..text.len() - 1], 4).is_err());
         assert!(read(Form::Csv, b"", 4).is_err());
     }

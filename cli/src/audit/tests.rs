@@ -262,6 +262,49 @@ async fn what_is_exported_can_be_verified_and_later_exports_have_to_continue_it(
     assert_eq!(judged(&process, &world, &later, &checkpoint).verdict.exit_code(), 5);
 }
 
+/// One body is changed behind the service's back, and one row is removed.
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_is_named_by_every_command_and_shows_in_the_exit_code() {
+    let world = World::new();
+    let process = world.start().await;
+    process.append((0..300).map(|number| world.operation(&format!("r{number}")))).await;
+    for statement in [
+        "DROP TRIGGER entries_never_change",
+        "DROP TRIGGER entries_stay",
+        "UPDATE entries SET sealed = leaf WHERE sequence = 7",
+        "DELETE FROM entries WHERE sequence = 290",
+    ] {
+        tsujiban_database::on!(process.database.writes(), p => sqlx::query(statement).execute(p).await.map(drop)).unwrap();
+    }
+    let listed = process.list(everything(1000), Format::Table).await;
+    assert_eq!(listed.verdict.exit_code(), 3);
+    let said = "DAMAGED: among those that were looked through, 2 entries are damaged where the audit service stores them:\n  \
+                entry 290: its row is missing\n  entry 7: its body is damaged or missing\n";
+    assert!(listed.text.contains(said), "{}", listed.text);
+    let found: Value = serde_json::from_str(&process.list(everything(1000), Format::Json).await.text).unwrap();
+    assert_eq!((found["entries"].as_array().unwrap().len(), found["damaged"][0]["sequence"].as_u64()), (298, Some(290)));
+
+    let folder = tempfile::tempdir().unwrap();
+    let wanted = into_files(&folder, "acme");
+    let exported = process.export(&wanted).await.unwrap();
+    assert!(exported.text.starts_with("Wrote 299 entries (") && exported.text.contains("DAMAGED: 2 entries"), "{}", exported.text);
+    assert_eq!(exported.verdict.exit_code(), 3);
+    let verified = judged(&process, &world, wanted.output.as_ref().unwrap(), wanted.checkpoint.as_ref().unwrap());
+    let said = "DAMAGED\n  entry 7: its body is damaged where it was stored; its leaf is there\n  \
+                entry 290: nothing of it is left where it was stored\n299 entries, 298 of them readable";
+    assert!(verified.text.starts_with(said) && verified.text.contains("\nAll of log audit.tsujiban.dev/test/"), "{}", verified.text);
+    assert_eq!(verified.verdict.exit_code(), 3);
+    // whoever takes the statement out of the file takes it for nothing
+    let text = std::fs::read_to_string(wanted.output.as_ref().unwrap()).unwrap();
+    let without: String = text.split_inclusive('\n').filter(|line| !line.starts_with("{\"damaged\":")).collect();
+    std::fs::write(wanted.output.as_ref().unwrap(), without).unwrap();
+    let verified = judged(&process, &world, wanted.output.as_ref().unwrap(), wanted.checkpoint.as_ref().unwrap());
+    assert_eq!(verified.verdict.exit_code(), 5, "{}", verified.text);
+    let wanted = Wanted { form: Form::Csv, checkpoint: None, ..into_files(&folder, "table") };
+    let exported = process.export(&wanted).await.unwrap();
+    assert_eq!((exported.verdict.exit_code(), exported.text.contains("DAMAGED: 2 entries")), (3, true), "{}", exported.text);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_day_is_exported_as_a_spreadsheet() {
     let world = World::new();

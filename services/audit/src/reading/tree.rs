@@ -160,19 +160,23 @@ impl Audit {
         }
     }
 
-    /// The leaves of a bundle as they are stored, if there is one for each place.
+    /// The leaves of a bundle as they are stored, or were healed, if there is one for each place.
     async fn stored_leaves(&self, log: &Log, index: u64) -> Result<Option<Vec<Vec<u8>>>> {
-        const OF: &str = "SELECT sequence, leaf FROM entries WHERE log = $1 AND sequence >= $2 AND sequence < $3 ORDER BY sequence";
+        const OF: &str = "SELECT sequence, leaf FROM entries WHERE log = $1 AND sequence >= $2 AND sequence < $3";
+        const HEALED: &str = "SELECT sequence, leaf FROM healed_entries WHERE log = $1 AND sequence >= $2 AND sequence < $3";
         let Range { start, end } = Bundle::span(index, log.size());
-        let rows: Result<Vec<(i64, Vec<u8>)>, _> = on!(self.database.reads(), p => sqlx::query_as(OF)
-            .bind(log.number).bind(start.cast_signed()).bind(end.cast_signed()).fetch_all(p).await);
-        let rows = match rows {
-            Ok(rows) => rows,
-            Err(error) if tsujiban_database::is_unavailable(&error) => return Err(error.into()),
-            Err(_) => return Ok(None),
-        };
-        let is_whole = rows.iter().map(|(sequence, _)| sequence.cast_unsigned()).eq(start..end);
-        Ok(is_whole.then(|| rows.into_iter().map(|(_, leaf)| leaf).collect()))
+        let mut leaves = BTreeMap::new();
+        for query in [OF, HEALED] {
+            let rows: Result<Vec<(i64, Vec<u8>)>, _> = on!(self.database.reads(), p => sqlx::query_as(query)
+                .bind(log.number).bind(start.cast_signed()).bind(end.cast_signed()).fetch_all(p).await);
+            match rows {
+                Ok(rows) => leaves.extend(rows),
+                Err(error) if tsujiban_database::is_unavailable(&error) => return Err(error.into()),
+                Err(_) => return Ok(None),
+            }
+        }
+        let is_whole = leaves.keys().map(|sequence| sequence.cast_unsigned()).eq(start..end);
+        Ok(is_whole.then(|| leaves.into_values().collect()))
     }
 
     /// Hashes of whole subtrees of one level of tiles, above the leaves, each in its place.

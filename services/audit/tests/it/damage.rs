@@ -192,7 +192,7 @@ async fn columns_that_nobody_signed_decide_nothing(world: World) {
         ("appended", "appended_us = appended_us + 100000000000000"),
         ("day", "day = 12"),
         ("day-of-nobody", "day = 9000000000000000000"),
-        ("id", "id = NULL"),
+        ("entry-id", "id = NULL"),
     ] {
         let log = grown(&world, &stage, case, 10).await;
         forge(&world, &stage, &format!("UPDATE entries SET {change} WHERE log = {} AND sequence = 4", log.number)).await;

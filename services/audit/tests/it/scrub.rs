@@ -13,6 +13,7 @@ use tsujiban_audit::scrub::{EntrySource, Integrity, Scrub, Step};
 use tsujiban_database::on;
 use tsujiban_history::LogId;
 use tsujiban_history::verify::Verdict;
+use tsujiban_objects::Objects as _;
 use tsujiban_proto::audit::v1::{ListEntriesRequest, Operation, Result as Came};
 use tsujiban_proto::lifecycle::v1::lifecycle_service_client::LifecycleServiceClient;
 use tsujiban_proto::lifecycle::v1::{IntegrityState, PrepareRequest, ReportRequest};
@@ -153,7 +154,7 @@ async fn entries_come_back_from_copies_and_from_no_forged_ones(world: World) {
     assert_eq!(verify(&stage, &world, "acme").await.verdict, Verdict::Intact);
     let healed: Vec<_> =
         recorded(&stage, "acme").await.into_iter().filter(|(.., word)| word == "HEALED").map(|(place, ..)| place).collect();
-    assert_eq!(healed, ["entries 3 to 4", "entry 280", "entry 9"]);
+    assert_eq!(healed, ["entry 280", "entries 3 to 4", "entry 9"], "the newest first");
 }
 
 async fn a_restart_goes_on_where_it_was(world: World) {
