@@ -33,7 +33,7 @@ use crate::owner::Owner;
 
 pub use self::known::{edge, open as open_day_key};
 pub use self::load::LoadedKey;
-pub use self::places::places;
+pub(crate) use self::places::places;
 pub use self::rows::{Conn, GoneDay, KeyRow};
 
 /// How many calls wait at most.
