@@ -268,7 +268,6 @@ impl Delivery {
     }
 
     /// Asks about what is kept so often instead of once a minute.
-    #[must_use]
     pub fn asking(self, every: Duration) -> Self {
         Self { every, ..self }
     }

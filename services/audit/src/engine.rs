@@ -34,7 +34,7 @@ use tsujiban_service::writing::WriteState;
 use crate::owner::Owner;
 
 pub use self::known::edge;
-pub use self::places::places;
+pub(crate) use self::places::places;
 pub use self::rows::{Conn, GoneDay, KeyRow};
 
 /// How many calls wait at most.

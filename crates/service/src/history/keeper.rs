@@ -206,7 +206,9 @@ impl Shared {
         let mut dropped = kept.drop_beyond(self.bound);
         if let Err(error) = self.store.put(&entries) {
             tracing::error!(%error, entries = entries.len(), "acknowledged entries cannot be kept until a root list covers them");
-            entries.iter().for_each(|(order, ..)| kept.forget(*order));
+            for (order, ..) in &entries {
+                kept.forget(*order);
+            }
             dropped.retain(|order| entries.iter().all(|(new, ..)| new != order));
             self.count_dropped(entries.len());
         }

@@ -130,7 +130,9 @@ impl Kept {
     /// Drops all entries up to one.
     pub fn drop_through(&mut self, last: Order) -> Vec<Order> {
         let dropped: Vec<Order> = self.entries.range(..=last).map(|(order, _)| *order).collect();
-        dropped.iter().for_each(|order| self.forget(*order));
+        for order in &dropped {
+            self.forget(*order);
+        }
         dropped
     }
 

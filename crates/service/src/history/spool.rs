@@ -246,9 +246,10 @@ impl Spool {
     /// Records that this spool began, or took the place of another one. Answers when that is on the disk.
     pub(crate) fn report_beginning(&self, beginning: &Known, now: Timestamp) -> Written {
         let before = beginning.before();
-        match before {
-            Some(before) => tracing::error!(before, "the history's spool is gone, with everything that was in it; another one begins"),
-            None => tracing::info!("the history's spool begins"),
+        if let Some(before) = before {
+            tracing::error!(before, "the history's spool is gone, with everything that was in it; another one begins");
+        } else {
+            tracing::info!("the history's spool begins");
         }
         self.shared.metrics.lost.inc_by(u64::from(before.is_some()));
         self.force(&losses::begun(&self.shared.name, before, now))

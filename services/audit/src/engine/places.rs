@@ -15,10 +15,10 @@ const ASKED_FOR_DAYS: i64 = 8;
 const DAY_US: i64 = 24 * 60 * 60 * 1_000_000;
 
 /// An id, and the caller's number for the group in whose history it is looked for.
-pub type Wanted = (usize, [u8; 16]);
+pub(crate) type Wanted = (usize, [u8; 16]);
 
 /// Where these entries of the past days are: log and sequence. `groups` says which group's history each log holds.
-pub async fn places(
+pub(crate) async fn places(
     database: &Database,
     groups: &HashMap<i64, usize>,
     mut wanted: HashSet<Wanted>,

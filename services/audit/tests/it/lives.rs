@@ -8,7 +8,8 @@ use tsujiban_history::merkle::leaf_hash;
 use tsujiban_history::tile::parse_bundle;
 use tsujiban_proto::audit::v1::declare_gap_request::Scope;
 use tsujiban_proto::audit::v1::{
-    AppendRequest, DeclareGapRequest, ExportEntriesRequest, ExportFormat, GetCheckpointRequest, GetProofRequest, ListEntriesRequest,
+    AppendRequest, CoveredRequest, DeclareGapRequest, ExportEntriesRequest, ExportFormat, GetCheckpointRequest, GetProofRequest,
+    ListEntriesRequest, LogEntries,
 };
 use tsujiban_proto::lifecycle::v1::import_request::Part;
 use tsujiban_proto::lifecycle::v1::lifecycle_service_client::LifecycleServiceClient;
@@ -19,7 +20,7 @@ use tsujiban_proto::rules::Rules;
 use tsujiban_service::testing::with_token;
 
 use crate::retention::export;
-use crate::stage::{OPERATOR, STAFF, Stage, World, entry};
+use crate::stage::{OPERATOR, STAFF, Stage, World, entry, random};
 
 crate::on_both!(
     an_erased_group_goes_day_by_day_and_its_id_is_free_after_the_last,
@@ -200,6 +201,10 @@ async fn call(stage: &Stage, world: &World, path: &str, token: &str, incarnation
             let request = PrepareRequest { group: group(), expected_incarnation: String::new(), ..Default::default() };
             lifecycle.prepare(with_token(token, request)).await.map(drop)
         }
+        "AuditService/Covered" => {
+            let logs = vec![LogEntries { group: group(), ids: vec![random().to_vec()] }];
+            stage.client().covered(with_token(token, CoveredRequest { logs })).await.map(drop)
+        }
         "LifecycleService/Detach" => {
             lifecycle.detach(with_token(token, DetachRequest { group: group(), incarnation: incarnation() })).await.map(drop)
         }
@@ -227,7 +232,7 @@ async fn nobody_reaches_another_groups_history(world: World) {
     stage.say(&world, "other", "theirs").await;
     let rules = Rules::load().unwrap();
     let ours: Vec<_> = rules.iter().map(|(path, _)| path).filter(|path| path.contains(".audit.") || path.contains(".lifecycle.")).collect();
-    assert_eq!(ours.len(), 12);
+    assert_eq!(ours.len(), 13);
     for path in ours {
         assert_eq!(call(&stage, &world, path, "acme", &incarnation).await.unwrap_err().code(), Code::PermissionDenied, "{path}");
         assert_eq!(call(&stage, &world, path, "nobody", &incarnation).await.unwrap_err().code(), Code::Unauthenticated, "{path}");

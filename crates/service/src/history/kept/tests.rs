@@ -27,8 +27,8 @@ fn answer(logs: &[(bool, &[Coverage])]) -> CoveredResponse {
 fn each_answer_has_one_consequence() {
     use Coverage::{Covered, Pending, Unknown, Unspecified};
     let mut kept = Kept::default();
-    for (number, group) in ["acme", "", "acme", "gone", "acme", ""].into_iter().enumerate() {
-        kept.acknowledged(entry(group, number as u64, at(0)));
+    for (number, group) in (0..).zip(["acme", "", "acme", "gone", "acme", ""]) {
+        kept.acknowledged(entry(group, number, at(0)));
     }
     let question = kept.question(None, kept.next()).unwrap();
     let asked: Vec<_> = question.request.logs.iter().map(|log| (log.group.as_str(), log.ids.len())).collect();
@@ -166,10 +166,10 @@ proptest! {
     fn nothing_that_was_acknowledged_is_lost(events in prop::collection::vec(event(), 1..200)) {
         let (mut kept, mut history, mut now) = (Kept::default(), History::default(), at(0));
         let (mut acknowledged, mut possibly_lost) = (Vec::new(), 0);
-        for (number, event) in events.into_iter().enumerate() {
+        for (number, event) in (0..).zip(events) {
             match event {
                 Event::Add(group) => {
-                    let entry = entry(GROUPS[group], number as u64, now);
+                    let entry = entry(GROUPS[group], number, now);
                     history.add(&entry);
                     kept.acknowledged(entry.clone());
                     acknowledged.push(entry);
@@ -186,8 +186,8 @@ proptest! {
         }
         possibly_lost += ask(&mut kept, &mut history, now);
         let there = |entry: &Entry| history.log.contains(&(entry.group.clone(), entry.id.clone()));
-        let missing = acknowledged.iter().filter(|entry| !history.erased.contains(&entry.group) && !there(entry)).count();
-        prop_assert!(missing as u64 <= possibly_lost, "{missing} are missing and {possibly_lost} are said to be");
+        let missing = acknowledged.iter().filter(|entry| !history.erased.contains(&entry.group) && !there(entry)).map(|_| 1).sum::<u64>();
+        prop_assert!(missing <= possibly_lost, "{missing} are missing and {possibly_lost} are said to be");
         history.listed = history.log.len();
         ask(&mut kept, &mut history, now);
         prop_assert!(kept.is_empty(), "what is covered is not kept");
