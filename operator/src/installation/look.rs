@@ -40,7 +40,7 @@ pub async fn run(context: Arc<Context>, installation: watch::Sender<Installation
         match Watching::begin(&context).await {
             Ok(watching) => break watching,
             Err(error) => {
-                tracing::warn!(error = chain(&error), "what the operator before this one knew could not be read; trying again in 5 s")
+                tracing::warn!(error = chain(&error), "what the operator before this one knew could not be read; trying again in 5 s");
             }
         }
         sleep(AFTER_ERROR).await;
