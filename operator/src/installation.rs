@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 pub use look::{Watching, confirm, run};
 pub use policies::{Fault, Wrong};
-pub use stamps::Stamps;
+pub use stamps::{Known, Stamps};
 
 use crate::services::Service;
 

@@ -92,6 +92,7 @@ async fn stamped(context: &Context, mut taken: Taken) -> Taken {
     if !taken.iter().any(|(_, waiting)| is_named(waiting)) {
         return taken;
     }
+    context.stamps.restored().await;
     let looked = installation::confirm(context).await;
     if let Err(error) = &looked {
         tracing::warn!(

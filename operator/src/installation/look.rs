@@ -21,6 +21,7 @@ use crate::context::Context;
 use crate::errors::chain;
 
 const EVERY: Duration = Duration::from_secs(20);
+const AFTER_ERROR: Duration = Duration::from_secs(5);
 /// The key of the ConfigMap with the policies as the chart has them.
 const KEY: &str = "policies.json";
 
@@ -35,7 +36,15 @@ pub enum LookError {
 
 /// Looks for ever.
 pub async fn run(context: Arc<Context>, installation: watch::Sender<Installation>) {
-    let mut watching = Watching::begin(&context).await;
+    let mut watching = loop {
+        match Watching::begin(&context).await {
+            Ok(watching) => break watching,
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "what the operator before this one knew could not be read; trying again in 5 s");
+            }
+        }
+        sleep(AFTER_ERROR).await;
+    };
     loop {
         if let Err(error) = watching.round(&context, &installation).await {
             tracing::warn!(error = chain(&error), "what the chart has installed could not be looked at; trying again in 20 s");
@@ -53,10 +62,10 @@ pub struct Watching {
 
 impl Watching {
     /// Takes up what the operator before this one knew.
-    pub async fn begin(context: &Context) -> Self {
-        let memory = Memory::read(context).await;
+    pub async fn begin(context: &Context) -> Result<Self, ApplyError> {
+        let memory = Memory::read(context).await?;
         context.stamps.restore(memory.stamps.clone());
-        Self { memory, faults: None }
+        Ok(Self { memory, faults: None })
     }
 
     /// One look, and what follows from it.

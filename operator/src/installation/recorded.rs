@@ -13,7 +13,7 @@ use tsujiban_proto::access::v1::Operation as Verb;
 
 use super::Installation;
 use super::policies::{Fault, Wrong};
-use super::stamps::Period;
+use super::stamps::Known;
 use crate::apply::{ApplyError, failed};
 use crate::context::Context;
 use crate::errors::chain;
@@ -26,7 +26,7 @@ const FAULTS: &str = "faults";
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Memory {
     /// Since when the policy that stamps has stood unchanged.
-    pub stamps: Option<Period>,
+    pub stamps: Known,
     /// What of the policies was not in force by what is recorded.
     faults: Vec<Fault>,
     /// Since when something else than that is seen, and not recorded yet.
@@ -34,29 +34,24 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// What was written down. What cannot be read is as if nothing were: stamps are not believed then, and faults are recorded again.
-    pub async fn read(context: &Context) -> Self {
+    /// What was written down. Where it is not what this operator writes, no stamp is believed that is older than the next look.
+    pub async fn read(context: &Context) -> Result<Self, ApplyError> {
         let namespace = &context.platform.system_namespace;
         let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), namespace);
-        let data = match api.get_opt(CONFIGMAP_OPERATOR).await {
-            Ok(found) => found.and_then(|found| found.data).unwrap_or_default(),
-            Err(error) => {
-                tracing::warn!(error = chain(&error), "ConfigMap tsujiban-operator could not be read");
-                BTreeMap::new()
-            }
-        };
-        let stamps = data.get(STAMPS).and_then(|text| serde_json::from_str(text).ok());
+        let found = api.get_opt(CONFIGMAP_OPERATOR).await.map_err(failed::<ConfigMap>("read", Some(namespace), CONFIGMAP_OPERATOR))?;
+        let data = found.and_then(|found| found.data).unwrap_or_default();
+        let stamps = data.get(STAMPS).map_or(Known::Nothing, |text| serde_json::from_str(text).unwrap_or(Known::Broken));
         let faults = data.get(FAULTS).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-        Self { stamps, faults, unrecorded_since: None }
+        Ok(Self { stamps, faults, unrecorded_since: None })
     }
 
     async fn write(&self, context: &Context) -> Result<(), ApplyError> {
         let namespace = &context.platform.system_namespace;
         let encode = |source| ApplyError::Encode { what: format!("ConfigMap {CONFIGMAP_OPERATOR}"), source };
-        let mut data = BTreeMap::from([(FAULTS.to_owned(), serde_json::to_string(&self.faults).map_err(encode)?)]);
-        if let Some(stamps) = &self.stamps {
-            data.insert(STAMPS.to_owned(), serde_json::to_string(stamps).map_err(encode)?);
-        }
+        let data = BTreeMap::from([
+            (FAULTS.to_owned(), serde_json::to_string(&self.faults).map_err(encode)?),
+            (STAMPS.to_owned(), serde_json::to_string(&self.stamps).map_err(encode)?),
+        ]);
         let wanted = ConfigMap {
             metadata: ObjectMeta {
                 name: Some(CONFIGMAP_OPERATOR.to_owned()),
@@ -76,7 +71,7 @@ impl Memory {
 
 /// Records what has changed, and writes down what is to outlive the process. What fails is tried again after the next look.
 pub async fn settle(context: &Context, seen: &Installation, memory: &mut Memory) {
-    let mut next = Memory { stamps: context.stamps.period(), ..memory.clone() };
+    let mut next = Memory { stamps: context.stamps.known(), ..memory.clone() };
     let faults = seen.policies.as_ref().map_or_else(|| next.faults.clone(), |policies| policies.faults.clone());
     if faults == next.faults {
         next.unrecorded_since = None;

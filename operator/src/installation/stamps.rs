@@ -5,10 +5,11 @@
 //! unchanged, from before the change until they are looked at after it. Uid and generation tell of a change that was undone again between two
 //! looks, also while no operator ran.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 /// How long a policy may take to act once it is stored.
 const ACTS: SignedDuration = SignedDuration::from_secs(10);
@@ -35,31 +36,49 @@ pub struct Period {
     versions: [Version; 2],
 }
 
-/// The period that holds after a look. `seen` is `None` when one of the two is not as the chart has it.
-fn period(before: Option<&Period>, seen: Option<&[Sight; 2]>, now: Timestamp) -> Option<Period> {
-    let seen = seen?;
-    let versions = seen.each_ref().map(|sight| Version { uid: sight.uid.clone(), generation: sight.generation });
-    if let Some(before) = before.filter(|before| before.versions == versions) {
-        return Some(before.clone());
-    }
-    // what was never changed since it was made has stood since then, whoever looked
-    let first = |sight: &Sight| sight.created.filter(|_| sight.generation == Some(1)).unwrap_or(now);
-    let [policy, binding] = seen;
-    let since = first(policy).max(first(binding)).saturating_add(ACTS).unwrap_or(Timestamp::MAX);
-    Some(Period { since, versions })
+/// What the looks until now have shown.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Known {
+    /// There was none.
+    #[default]
+    Nothing,
+    /// At the last one, one of the two was not as the chart has it.
+    Broken,
+    Standing(Period),
 }
 
-/// What is known of the stamps.
+impl Known {
+    /// What is known after one more look. `seen` is `None` when one of the two is not as the chart has it.
+    fn after(&self, seen: Option<&[Sight; 2]>, now: Timestamp) -> Self {
+        let Some(seen) = seen else { return Self::Broken };
+        let versions = seen.each_ref().map(|sight| Version { uid: sight.uid.clone(), generation: sight.generation });
+        let since = match self {
+            Self::Standing(before) if before.versions == versions => return self.clone(),
+            // what was never changed since it was made has stood since then, also before anybody looked
+            Self::Nothing => {
+                let first = |sight: &Sight| sight.created.filter(|_| sight.generation == Some(1)).unwrap_or(now);
+                let [policy, binding] = seen;
+                first(policy).max(first(binding))
+            }
+            Self::Broken | Self::Standing(_) => now,
+        };
+        Self::Standing(Period { since: since.saturating_add(ACTS).unwrap_or(Timestamp::MAX), versions })
+    }
+}
+
+/// Whether stamps are believed.
 #[derive(Debug)]
 pub struct Stamps {
     /// Whether the chart has the apiserver stamp at all.
     are_made: bool,
-    period: Mutex<Option<Period>>,
+    known: Mutex<Known>,
+    /// Whether what an operator before this one knew is taken up.
+    is_restored: watch::Sender<bool>,
 }
 
 impl Stamps {
     pub fn new(are_made: bool) -> Self {
-        Self { are_made, period: Mutex::new(None) }
+        Self { are_made, known: Mutex::default(), is_restored: watch::Sender::new(false) }
     }
 
     pub const fn are_made(&self) -> bool {
@@ -67,24 +86,36 @@ impl Stamps {
     }
 
     /// Takes up what an operator before this one knew.
-    pub fn restore(&self, before: Option<Period>) {
-        *self.period.lock().unwrap_or_else(PoisonError::into_inner) = before;
+    pub fn restore(&self, before: Known) {
+        *self.lock() = before;
+        self.is_restored.send_replace(true);
+    }
+
+    /// Waits until that is done: before it, nothing is known of the time without an operator.
+    pub async fn restored(&self) {
+        let _ended = self.is_restored.subscribe().wait_for(|is_restored| *is_restored).await.is_err(); // fails only while the process ends
     }
 
     /// Notes how the two stand now.
     pub fn look(&self, seen: Option<&[Sight; 2]>, now: Timestamp) {
-        let mut known = self.period.lock().unwrap_or_else(PoisonError::into_inner);
-        *known = period(known.as_ref(), seen, now);
+        let mut known = self.lock();
+        *known = known.after(seen, now);
     }
 
-    pub fn period(&self) -> Option<Period> {
-        self.period.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn known(&self) -> Known {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the stamp of a change is believed that was made at a time, by the apiserver's clock. To be asked after a look that followed it.
     pub fn are_believed(&self, changed_at: Option<Timestamp>) -> bool {
-        let known = self.period.lock().unwrap_or_else(PoisonError::into_inner);
-        self.are_made && known.as_ref().is_some_and(|period| changed_at.is_some_and(|at| at >= period.since))
+        match &*self.lock() {
+            Known::Standing(period) => self.are_made && changed_at.is_some_and(|at| at >= period.since),
+            Known::Nothing | Known::Broken => false,
+        }
     }
 }
 
@@ -126,7 +157,7 @@ mod tests {
         stamps.look(None, at(1020));
         assert_eq!(believed(&stamps, [1010, 1030]), [false, false]);
         stamps.look(Some(&[sight("p", 1, 100), sight("b2", 1, 1060)]), at(1080));
-        assert_eq!(believed(&stamps, [1010, 1030, 1065, 1070, 1100]), [false, false, false, true, true]);
+        assert_eq!(believed(&stamps, [1010, 1030, 1070, 1089, 1090]), [false, false, false, false, true]);
     }
 
     /// The same between two looks: the uid tells of it.
@@ -135,7 +166,7 @@ mod tests {
         let stamps = Stamps::new(true);
         stamps.look(Some(&[sight("p", 1, 100), sight("b", 1, 100)]), at(1000));
         stamps.look(Some(&[sight("p", 1, 100), sight("b2", 1, 1015)]), at(1020));
-        assert_eq!(believed(&stamps, [1010, 1030]), [false, true]);
+        assert_eq!(believed(&stamps, [1010, 1029, 1030]), [false, false, true]);
     }
 
     /// Changed and changed back between two looks: the generation tells of it, and when it happened nobody knows.
@@ -153,10 +184,10 @@ mod tests {
         let (policy, binding) = (sight("p", 2, 100), sight("b", 1, 100));
         let before = Stamps::new(true);
         before.look(Some(&[policy.clone(), binding.clone()]), at(1000));
-        let period = before.period();
+        let known = before.known();
         before.look(Some(&[policy.clone(), binding.clone()]), at(1020));
-        assert_eq!(before.period(), period, "nothing to write down");
-        let written: Option<Period> = serde_json::from_str(&serde_json::to_string(&period).unwrap()).unwrap();
+        assert_eq!(before.known(), known, "nothing to write down");
+        let written: Known = serde_json::from_str(&serde_json::to_string(&known).unwrap()).unwrap();
         for (now_policy, expected) in [(policy, true), (sight("p", 4, 100), false), (sight("p2", 1, 50_000), false)] {
             let after = Stamps::new(true);
             after.restore(written.clone());

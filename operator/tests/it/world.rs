@@ -18,7 +18,7 @@ use tsujiban_operator::context::{Context, Listed};
 use tsujiban_operator::device::serials::Serials;
 use tsujiban_operator::events::Events;
 use tsujiban_operator::history::{self, Journal};
-use tsujiban_operator::installation::{Installation, Stamps};
+use tsujiban_operator::installation::{Installation, Known, Stamps};
 use tsujiban_operator::metrics::Metrics;
 use tsujiban_operator::pki::Keys;
 use tsujiban_operator::reconcile::Failure;
@@ -159,6 +159,7 @@ impl World {
             to_devices,
             to_sites,
         });
+        context.stamps.restore(Known::Nothing);
         let mut tasks = JoinSet::new();
         tasks.spawn(history::run(Arc::clone(&context)));
         tasks.spawn(history::take_over(Arc::clone(&context), taken_over));

@@ -2,7 +2,7 @@
 //! written, and at whether the database holds together.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::time::Instant;

@@ -7,7 +7,6 @@ use tsujiban_history::merkle::{Hash, Node, Range, leaf_hash};
 use tsujiban_history::{Day, LogId, TreeHead};
 
 use super::{ArchivedEntry, KeyCopy, Part, REPEATED_BEFORE, Section};
-use crate::engine;
 use crate::error::{Error, Result};
 use crate::owner::Owner;
 use crate::reading::Log;
@@ -177,11 +176,11 @@ impl Audit {
              FROM heads h JOIN logs l ON l.number = h.log LEFT JOIN log_seals k ON k.log = h.log LEFT JOIN listed s ON s.log = h.log LEFT JOIN archived a ON a.log = h.log
              WHERE h.size > 0 AND ($1 OR s.size IS NULL OR s.size <> h.size OR a.size IS NULL OR a.size < h.size) ORDER BY l.number";
         let rows: Vec<DueRow> = on!(self.database.reads(), p => sqlx::query_as(DUE).bind(all).fetch_all(p).await)?;
-        let readable = |row: DueRow| self.due(row).inspect_err(|error| tracing::error!(%error, "a log is not in the next root list")).ok();
+        let readable = |row: DueRow| self.due_of(row).inspect_err(|error| tracing::error!(%error, "a log is not in the next root list")).ok();
         Ok(rows.into_iter().filter_map(readable).collect())
     }
 
-    fn due(&self, (number, id, owner, size, peaks, day, listed, archived, generation, seal): DueRow) -> Result<Due> {
+    fn due_of(&self, (number, id, owner, size, peaks, day, listed, archived, generation, seal): DueRow) -> Result<Due> {
         let log = self.log((number, id, owner, size, peaks, day, seal))?;
         let generation = u32::try_from(generation).map_err(|_| Error::Damaged(format!("the archive of log {number}")))?;
         let is_platform = log.owner == Owner::Platform.as_str();
@@ -194,7 +193,7 @@ impl Audit {
              FROM heads h JOIN logs l ON l.number = h.log LEFT JOIN log_seals k ON k.log = h.log LEFT JOIN listed s ON s.log = h.log LEFT JOIN archived a ON a.log = h.log
              WHERE l.number = $1";
         let row: Option<DueRow> = on!(self.database.reads(), p => sqlx::query_as(ONE).bind(number).fetch_optional(p).await)?;
-        row.map(|row| self.due(row)).transpose()
+        row.map(|row| self.due_of(row)).transpose()
     }
 
     /// Entries as they are in the database, in portions, until there is no room. A place without a row is an entry without a leaf.
