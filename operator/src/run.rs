@@ -145,9 +145,9 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
     let hearing = Arc::clone(&context);
     let hear = move |event: &watcher::Event<Device>| hearing.serials.hear(event);
     let device_stream = main_stream(Api::all(listening(device::KIND)), device_feed, &context, hear);
-    let telling = Arc::clone(&context);
-    let tell = move |event: &watcher::Event<Site>| site::tell_devices(&telling, event);
-    let site_stream = main_stream(Api::all(listening(site::KIND)), site_feed, &context, tell);
+    let waking = Arc::clone(&context);
+    let wake = move |event: &watcher::Event<Site>| site::wake_devices(&waking, event);
+    let site_stream = main_stream(Api::all(listening(site::KIND)), site_feed, &context, wake);
 
     let mut tasks = JoinSet::new();
     tasks.spawn(named("keys and certificates", keeper.run()));

@@ -124,7 +124,7 @@ async fn write_status(context: &Context, api: &Api<Site>, site: &Site, place: &P
 }
 
 /// Has the Devices looked at again whose Site came or went. One that is being deleted counts as gone, however long it waits for the history.
-pub fn tell_devices(context: &Context, event: &watcher::Event<Site>) {
+pub fn wake_devices(context: &Context, event: &watcher::Event<Site>) {
     match event {
         watcher::Event::Apply(site) if site.metadata.deletion_timestamp.is_none() => device::site_is_there(context, site),
         watcher::Event::Apply(site) | watcher::Event::Delete(site) => device::site_has_gone(context, site),

@@ -69,20 +69,20 @@ impl Notes {
 
 /// What became of a Site that is noted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
+enum Presence {
     /// It stands, and its status does not say yet what is recorded.
-    Stands,
+    Unreported,
     /// It stands, and says so itself.
-    SaysSo,
+    Reported,
     Gone,
 }
 
 /// `live` is what has the name now.
-fn fate(site: &NotedSite, live: Option<&Site>) -> Fate {
+fn presence(site: &NotedSite, live: Option<&Site>) -> Presence {
     match live.filter(|live| live.metadata.uid.as_ref() == Some(&site.uid)) {
-        None => Fate::Gone,
-        Some(live) if live.said().is_some() => Fate::SaysSo,
-        Some(_) => Fate::Stands,
+        None => Presence::Gone,
+        Some(live) if live.said().is_some() => Presence::Reported,
+        Some(_) => Presence::Unreported,
     }
 }
 
@@ -137,7 +137,7 @@ async fn noted(context: &Context) -> Result<Vec<Notes>, ApplyError> {
 /// Has what is noted of Sites that do not say it themselves count as recorded.
 fn adopt(context: &Context, notes: &Notes) {
     for (name, site) in &notes.sites {
-        if fate(site, live(context, notes, name).as_deref()) == Fate::Stands {
+        if presence(site, live(context, notes, name).as_deref()) == Presence::Unreported {
             context.journal.adopt(&site.uid, Recorded { generation: site.generation, digest: site.digest.clone() });
         }
     }
@@ -147,10 +147,10 @@ fn adopt(context: &Context, notes: &Notes) {
 async fn settle(context: &Context, notes: &Notes) -> Result<bool, ApplyError> {
     let (mut is_done, mut gone) = (true, Vec::new());
     for (name, site) in &notes.sites {
-        match fate(site, live(context, notes, name).as_deref()) {
-            Fate::SaysSo => {}
-            Fate::Stands => is_done = false,
-            Fate::Gone => {
+        match presence(site, live(context, notes, name).as_deref()) {
+            Presence::Reported => {}
+            Presence::Unreported => is_done = false,
+            Presence::Gone => {
                 gone.push(&site.uid);
                 if !context.journal.is_deletion_recorded(&site.uid) {
                     context.journal.note(&[deletion(notes, name, site)], context.clock.now());
@@ -231,9 +231,9 @@ mod tests {
     #[test]
     fn what_becomes_of_a_site_that_is_noted() {
         let noted = NotedSite { uid: "u1".into(), generation: 1, digest: "d".into() };
-        assert_eq!(fate(&noted, None), Fate::Gone);
-        assert_eq!(fate(&noted, Some(&site("u2", None))), Fate::Gone, "another one has its name");
-        assert_eq!(fate(&noted, Some(&site("u1", None))), Fate::Stands);
-        assert_eq!(fate(&noted, Some(&site("u1", Some(1)))), Fate::SaysSo);
+        assert_eq!(presence(&noted, None), Presence::Gone);
+        assert_eq!(presence(&noted, Some(&site("u2", None))), Presence::Gone, "another one has its name");
+        assert_eq!(presence(&noted, Some(&site("u1", None))), Presence::Unreported);
+        assert_eq!(presence(&noted, Some(&site("u1", Some(1)))), Presence::Reported);
     }
 }

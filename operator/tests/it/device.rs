@@ -105,13 +105,13 @@ async fn a_site_wakes_the_devices_that_stand_at_it() {
 #[tokio::test]
 async fn a_site_that_is_being_deleted_is_missing() {
     use kube::runtime::watcher::Event;
-    use tsujiban_operator::site::tell_devices;
+    use tsujiban_operator::site::wake_devices;
     let mut world = declared().await;
     world.delete(SITE);
     let site: tsujiban_api::Site = serde_json::from_value(world.apiserver.get(SITE).unwrap()).unwrap();
     world.woken_devices();
-    tell_devices(&world.context, &Event::Apply(site));
-    tell_devices(&world.context, &Event::InitDone);
+    wake_devices(&world.context, &Event::Apply(site));
+    wake_devices(&world.context, &Event::InitDone);
     assert_eq!(world.woken_devices(), ["r1", "r1"]);
     world.reconcile_device().await;
     assert_eq!(world.condition(DEVICE, "Ready"), "False SiteMissing");

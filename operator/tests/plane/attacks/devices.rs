@@ -116,6 +116,16 @@ pub async fn status_written_by_an_owner(stage: Arc<Stage>) -> Result<()> {
     born["status"] = json!({"conditions": [{"type": "Ready", "status": "True", "reason": "Forged", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
     let answer = granted(&stage.owner, &Attempt::create(&devices(ATTACKER), born, POLICY)).await?;
     ensure!(answer.body["status"].is_null(), "{}", answer.text);
+    // a Site that claims to be recorded would be missing in the operation history
+    let path = format!("{}/hq", sites(ATTACKER));
+    let live = read(&stage.control, &path).await?;
+    let claim = |it: &mut Value| it["status"]["recorded"] = json!({"generation": 99, "digest": "forged"});
+    refused(&stage.owner, &stage.control, &ways("claims to be recorded", &live, &format!("{path}/status"), claim, Stop::Rights)?).await?;
+    let mut born =
+        json!({"apiVersion": "tsujiban.dev/v1alpha1", "kind": "Site", "metadata": {"name": "born"}, "spec": {"displayName": "born"}});
+    claim(&mut born);
+    let answer = granted(&stage.owner, &Attempt::create(&sites(ATTACKER), born, POLICY)).await?;
+    ensure!(answer.body["status"].is_null(), "{}", answer.text);
     Ok(())
 }
 
