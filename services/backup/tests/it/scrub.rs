@@ -26,7 +26,7 @@ async fn attempt(stage: &Stage) -> Attempt {
     stage.attempts(0).await.pop().unwrap()
 }
 
-/// Trial 1d: a device's only object is damaged and its config does not change: that is found, told to whoever reads outcomes, and the next
+/// A device's only object is damaged and its config does not change: that is found, told to whoever reads outcomes, and the next
 /// backup stores the config anew.
 #[tokio::test]
 async fn what_is_found_damaged_is_stored_anew() {
