@@ -47,15 +47,12 @@ pub async fn rebuild(service: &Service, format: Format) -> Result<Answer, Failur
 fn text(rebuilt: &Rebuilt) -> String {
     let Rebuilt { objects, snapshots, unreadable, damaged, damaged_names, done } = rebuilt;
     let end = if *done { "The catalogue is rebuilt" } else { "The rebuild ended early; run it again" };
-    let mut text =
-        format!("{end}: {objects} objects read, {snapshots} snapshots found, {unreadable} unreadable (such as those of erased devices).\n");
-    if *damaged > 0 {
-        text.push_str(&format!("{damaged} DAMAGED. They are kept; the next backup of a device stores its config anew:\n"));
-        for name in damaged_names {
-            text.push_str(&format!("  {}\n", escape_line(name)));
-        }
+    let found = format!("{objects} objects read, {snapshots} snapshots found, {unreadable} unreadable (such as those of erased devices)");
+    if *damaged == 0 {
+        return format!("{end}: {found}.\n");
     }
-    text
+    let names: String = damaged_names.iter().flat_map(|name| ["  ".to_owned(), escape_line(name), "\n".to_owned()]).collect();
+    format!("{end}: {found}.\n{damaged} DAMAGED. They are kept; the next backup of a device stores its config anew:\n{names}")
 }
 
 #[cfg(test)]

@@ -46,13 +46,15 @@ async fn only_a_storage_of_the_given_authority_is_trusted() {
     }
 }
 
+type Change = fn(&mut Vec<u8>);
+
 /// Bytes that changed on the storage's disk, a file that was cut or emptied: the storage is there and the object is not what was stored.
 #[tokio::test]
 async fn what_changed_on_the_storages_disk_is_damaged() {
     let gateway = Gateway::start().await;
     let store = gateway.bucket("damaged", true).await;
     let body: Vec<u8> = (0..=255).cycle().take(300_000).collect();
-    let inputs: [(&str, fn(&mut Vec<u8>)); 3] =
+    let inputs: [(&str, Change); 3] =
         [("flipped", |body| body[150_000] ^= 1), ("cut", |body| body.truncate(299_900)), ("emptied", Vec::clear)];
     for (key, change) in inputs {
         store.put(key, body.clone().into(), None).await.unwrap();

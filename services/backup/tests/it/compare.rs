@@ -25,7 +25,7 @@ async fn with_an_older_database() -> (Stage, String, String) {
     (world.try_start(epochs, store).await.unwrap(), first, newest)
 }
 
-/// Trial 2d: an older catalogue, or one whose newest changes are lost, learns what was stored since.
+/// An older catalogue, or one whose newest changes are lost, learns what was stored since.
 #[tokio::test]
 async fn an_older_catalogue_learns_what_was_stored_since() {
     let (stage, first, newest) = with_an_older_database().await;
@@ -38,7 +38,7 @@ async fn an_older_catalogue_learns_what_was_stored_since() {
     assert_eq!(stage.backup.compare().await.unwrap().adopted, 0);
 }
 
-/// Trial 2e: nothing is swept, and nothing expires, that the catalogue does not know: it is taken in first.
+/// Nothing is swept, and nothing expires, that the catalogue does not know: it is taken in first.
 #[tokio::test]
 async fn what_the_catalogue_does_not_know_is_taken_in_before_anything_goes() {
     for sweeps in [true, false] {
@@ -54,7 +54,7 @@ async fn what_the_catalogue_does_not_know_is_taken_in_before_anything_goes() {
     }
 }
 
-/// Trial 2j: an emptied bucket, or another one in its place, is refused, and nothing is forgotten.
+/// An emptied bucket, or another one in its place, is refused, and nothing is forgotten.
 #[tokio::test]
 async fn an_emptied_bucket_is_refused() {
     let stage = Stage::prepared().await;

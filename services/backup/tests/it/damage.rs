@@ -35,7 +35,7 @@ async fn assert_damaged(stage: &Stage, id: &str, object: &str, what: &str) {
     assert!(!verified.intact, "{what}");
 }
 
-/// Trial 1a, 1b: each kind of damage is told as such, and whatever else there is stays readable and verifiable.
+/// Each kind of damage is told as such, and whatever else there is stays readable and verifiable.
 #[tokio::test]
 async fn one_damaged_object_hides_no_other() {
     for checksums in [true, false] {
@@ -61,7 +61,7 @@ async fn one_damaged_object_hides_no_other() {
     }
 }
 
-/// Trial 1c: a rebuild finishes, and names what is damaged.
+/// A rebuild finishes, and names what is damaged.
 #[tokio::test]
 async fn a_rebuild_goes_on_with_the_rest() {
     let stage = Stage::prepared().await;
@@ -84,7 +84,7 @@ async fn a_rebuild_goes_on_with_the_rest() {
     assert_eq!(stage.list("acme", "SN1").await.unwrap().iter().filter(|listed| listed.damaged).count(), 2);
 }
 
-/// Trial 2a, 2b: with the volume lost the service starts for all groups; what is damaged stays listed as such.
+/// With the volume lost the service starts for all groups; what is damaged stays listed as such.
 #[tokio::test]
 async fn a_lost_database_comes_back_beside_damage() {
     for checksums in [true, false] {

@@ -25,7 +25,7 @@ async fn damage_key(stage: &Stage, object: &str, epoch: &str) {
     stage.world.disk.change(&format!("UPDATE keys SET wrapped = substr(wrapped, 1, length(wrapped) - 1) WHERE {of_epoch}")).await;
 }
 
-/// Trial 1f, 1g, 7b: a copy that is missing, damaged, older or foreign is made anew, at start and while the service runs; after the loss of
+/// A copy that is missing, damaged, older or foreign is made anew, at start and while the service runs; after the loss of
 /// the volume all is there, and what was erased is not.
 #[tokio::test]
 async fn a_copy_that_is_not_what_it_should_be_is_made_anew() {
@@ -65,7 +65,7 @@ async fn a_copy_that_is_not_what_it_should_be_is_made_anew() {
     }
 }
 
-/// Trial 2h: one damaged wrapping; the copy in the bucket has the good one, and it is taken.
+/// One damaged wrapping; the copy in the bucket has the good one, and it is taken.
 #[tokio::test]
 async fn a_damaged_wrapping_comes_back_from_the_copy() {
     let stage = Stage::prepared().await;
@@ -98,7 +98,7 @@ async fn a_damaged_wrapping_comes_back_from_the_other_one() {
     assert_eq!(stage.get(STAFF, "acme", &id, true).await.unwrap(), config("one"));
 }
 
-/// Trial 2i: a damaged wrapping never replaces the good one in the copy, whatever else makes the copy be renewed.
+/// A damaged wrapping never replaces the good one in the copy, whatever else makes the copy be renewed.
 #[tokio::test]
 async fn what_does_not_open_is_not_copied_over_what_does() {
     let mut stage = Stage::prepared().await;

@@ -26,7 +26,7 @@ async fn attempt(stage: &Stage) -> Attempt {
     stage.attempts(0).await.pop().unwrap()
 }
 
-/// Trial 1d: a device's only object is damaged and its config does not change: that is found, told to whoever reads outcomes, and the next
+/// A device's only object is damaged and its config does not change: that is found, told to whoever reads outcomes, and the next
 /// backup stores the config anew.
 #[tokio::test]
 async fn what_is_found_damaged_is_stored_anew() {
@@ -57,22 +57,22 @@ async fn what_is_found_damaged_is_stored_anew() {
 async fn integrity_is_not_known_before_a_whole_scrub() {
     let stage = Stage::prepared().await;
     let (_, object) = stage.store("acme", "SN1", "one").await;
-    let state = async || {
+    let integrity = async || {
         let report = stage.report().await;
         let of = |group: &str| report.groups.iter().find(|row| row.group == group).unwrap().integrity.clone().unwrap();
         (of("acme").state(), of("other").state(), report.shared_integrity.unwrap().state(), of("acme").checked_at)
     };
     let unknown = IntegrityState::Unspecified;
-    assert_eq!(state().await, (unknown, unknown, unknown, None));
+    assert_eq!(integrity().await, (unknown, unknown, unknown, None));
     stage.scrub().await;
-    let (acme, other, shared, checked_at) = state().await;
+    let (acme, other, shared, checked_at) = integrity().await;
     let intact = IntegrityState::Intact;
     assert_eq!((acme, other, shared), (intact, intact, intact));
     assert_eq!(from_wire(&checked_at.unwrap()), Some(stage.now()));
     stage.world.memory.lose(&object);
     stage.scrub().await;
-    assert_eq!(state().await.0, IntegrityState::Damaged);
-    assert_eq!(state().await.1, intact);
+    assert_eq!(integrity().await.0, IntegrityState::Damaged);
+    assert_eq!(integrity().await.1, intact);
 }
 
 /// A scrub goes from new to old, goes on after a restart where it was, and reads everything at least once a period.
