@@ -229,7 +229,7 @@ impl ServiceClient {
 
     /// Whether root lists cover entries of the operation history, by their ids.
     pub async fn covered(&self, message: CoveredRequest) -> Result<CoveredResponse, CallError> {
-        let mut client = AuditServiceClient::new(self.channel()?);
+        let mut client = AuditServiceClient::new(self.channel(&self.ready)?);
         self.answered(client.covered(self.request(message).await?).await)
     }
 

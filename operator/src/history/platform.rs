@@ -31,10 +31,13 @@ pub struct PlatformEvent {
     pub detail: BTreeMap<String, String>,
 }
 
-/// Records an event; answers when it is durable. Does nothing without a history. The same event is one entry, however often it is recorded.
+/// Records an event; answers when it is durable, and keeps it until a root list covers it. Does nothing without a history. The same event is one entry, however often it is recorded.
 pub async fn record(context: &Context, event: &PlatformEvent) -> Result<(), CallError> {
     let Some(audit) = &context.services.audit else { return Ok(()) };
-    audit.append(vec![entry(event)]).await.map(drop)
+    let entry = entry(event);
+    audit.append(vec![entry.clone()]).await?;
+    context.kept.keep(vec![entry], context.clock.now()).await;
+    Ok(())
 }
 
 fn entry(event: &PlatformEvent) -> NewEntry {
