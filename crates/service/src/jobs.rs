@@ -48,7 +48,7 @@ mod tests {
     #[test]
     fn a_check_has_a_hundredth_of_the_time() {
         assert_eq!(rest_after(Duration::from_millis(20)), Duration::from_mins(1));
-        assert_eq!(rest_after(Duration::from_secs(30)), Duration::from_secs(3000));
+        assert_eq!(rest_after(Duration::from_secs(30)), Duration::from_mins(50));
     }
 
     #[tokio::test]

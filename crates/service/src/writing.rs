@@ -240,18 +240,17 @@ mod tests {
                 let (state, health, stop, works) = (state.clone(), health.clone(), stop.clone(), works.clone());
                 async move {
                     let try_write = || async {
-                        match works.load(std::sync::atomic::Ordering::SeqCst) {
-                            true => Ok(()),
-                            false if hangs => std::future::pending().await,
-                            false => Err("the disk is full".into()),
+                        if works.load(std::sync::atomic::Ordering::SeqCst) {
+                            return Ok(());
                         }
+                        if hangs { std::future::pending().await } else { Err("the disk is full".into()) }
                     };
                     follow(&state, &health, &stop, try_write).await;
                 }
             });
             for able in [true, false, true] {
                 works.store(able, std::sync::atomic::Ordering::SeqCst);
-                tokio::time::sleep(Duration::from_secs(60)).await;
+                tokio::time::sleep(Duration::from_mins(1)).await;
                 assert_eq!((health.is_ready(), state.is_ready()), (able, able), "hangs: {hangs}");
             }
             stop.cancel();

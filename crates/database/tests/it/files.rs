@@ -108,7 +108,7 @@ async fn damage_is_found_beside_everybody_else() {
     assert_eq!(database.damage().await.unwrap(), Vec::<String>::new());
     let text = "SELECT rootpage FROM sqlite_schema WHERE name = $1";
     let page = async |name: &'static str| {
-        on!(database.reads(), p => sqlx::query_scalar::<_, i64>(text).bind(name).fetch_one(p).await).unwrap() as u64
+        on!(database.reads(), p => sqlx::query_scalar::<_, i64>(text).bind(name).fetch_one(p).await).unwrap().cast_unsigned()
     };
     let (table, index) = (page("accounts").await, page("sqlite_autoindex_accounts_1").await);
     database.close().await;
