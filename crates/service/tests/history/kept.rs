@@ -97,12 +97,12 @@ async fn what_was_lost_comes_back_before_anything_new() {
 #[tokio::test]
 async fn keeping_has_a_bound_and_refuses_nothing() {
     let stage = Stage::new().await;
-    for _ in 0..20 {
+    for _ in 0..30 {
         let calls = (0..10).map(|_| stage.call(LIST, "hanako", "acme"));
         futures::future::join_all(calls).await.into_iter().for_each(|call| call.unwrap());
     }
     let entries = stage.recorded().await.len();
-    assert_eq!(entries, 200);
+    assert_eq!(entries, 300);
     let dropped = usize::try_from(stage.metric("tsujiban_history_kept_dropped_total")).unwrap();
     assert!(dropped > 0);
     assert_eq!(stage.history.kept() + dropped, entries + 1, "and that the spool began");

@@ -86,7 +86,9 @@ async fn a_call_that_was_cut_off_is_closed_by_the_next_start() {
         })
     };
     let stage = Stage::with(Options { answer: Arc::new(answer), ..Options::default() }).await;
-    let copy = tempfile::tempdir().unwrap();
+    let outside = tempfile::tempdir().unwrap();
+    let copy = outside.path().join("spool");
+    std::fs::create_dir(&copy).unwrap();
     tokio::select! {
         _ = stage.call(ERASE, "operator", "acme") => panic!("it takes ten minutes"),
         () = until(|| stage.seen().len() == 1) => stage.audit().is(Mood::Down),
@@ -95,14 +97,14 @@ async fn a_call_that_was_cut_off_is_closed_by_the_next_start() {
     for entry in std::fs::read_dir(stage.folder()).unwrap() {
         let entry = entry.unwrap();
         if entry.file_name() != "lock" {
-            std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+            std::fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
         }
     }
     let (audit, _spool, epochs) = stage.end();
     tokio::time::sleep(Duration::from_millis(300)).await;
     audit.is(Mood::Good);
     let registry = prometheus::Registry::new();
-    let (history, _stop) = crate::stage::history(copy.path(), &epochs, &audit.args(), 0, &registry).await;
+    let (history, _stop) = crate::stage::history(&copy, &epochs, &audit.args(), 0, &registry).await;
     until(|| history.depth() == 0).await;
     let entries: Vec<_> = audit.entries().into_iter().map(|entry| (entry.group, entry.operation.unwrap())).collect();
     let closed: Vec<_> = entries.iter().filter(|(_, operation)| operation.result() == Came::Unknown).collect();

@@ -22,6 +22,7 @@ async fn with_history() -> (Stage, FakeAudit, TempDir, DropGuard) {
     let epoch = world.epoch();
     let parts = world.parts(std::slice::from_ref(&epoch), world.memory.clone()).await;
     let history = history::Parts {
+        service: "tsujiban-backup",
         dir: spool.path().to_owned(),
         bytes: 0,
         keyring: Arc::clone(&parts.keyring),

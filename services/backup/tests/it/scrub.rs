@@ -119,6 +119,7 @@ async fn the_history_tells_what_was_found_and_healed_once() {
     let (audit, spool) = (FakeAudit::start().await, tempfile::tempdir().unwrap());
     let parts = world.parts(&epochs, world.memory.clone()).await;
     let history = history::Parts {
+        service: "tsujiban-backup",
         dir: spool.path().to_owned(),
         bytes: 1024 * 1024,
         keyring: Arc::clone(&parts.keyring),
