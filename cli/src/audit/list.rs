@@ -76,8 +76,8 @@ fn damage(damaged: &[DamagedView]) -> String {
         1 => "1 entry is".to_owned(),
         count => format!("{count} entries are"),
     };
-    let named: String =
-        damaged.iter().take(NAMED).map(|entry| format!("  entry {}: {}\n", entry.sequence, escape_line(&entry.wrong))).collect();
+    let named = damaged.iter().take(NAMED).map(|entry| format!("  entry {}: {}\n", entry.sequence, escape_line(&entry.wrong)));
+    let named = named.collect::<Vec<_>>().concat();
     let more = match damaged.len().saturating_sub(NAMED) {
         0 => String::new(),
         more => format!("  and {more} more: -o json names all\n"),

@@ -21,8 +21,8 @@ pub(super) fn statements(log: &Log, bundle: &Bundle, span: Range<u64>, keys: &Da
         let lost = places.iter().filter_map(|place| loss(log, place, keys).transpose()).collect::<Result<Vec<_>>>()?;
         if lost.iter().any(|lost| lost.loss == Loss::Entry) {
             let hash = subtree.hash.ok_or_else(|| {
-                let (begin, last) = (subtree.begin, subtree.end.saturating_sub(1));
-                Error::Damaged(format!("entries and hashes of entries {begin} to {last} of log {} are lost together", log.id))
+                let (first, to) = (subtree.begin, subtree.end.saturating_sub(1));
+                Error::Damaged(format!("entries and hashes of entries {first} to {to} of log {} are lost together", log.id))
             })?;
             let leaves = places.iter().map(|place| place.leaf.as_deref().map(leaf_hash)).collect();
             statements.push(UnsignedDamage { damaged: subtree.begin, end: subtree.end, size: log.size(), hash, leaves, lost });

@@ -65,6 +65,12 @@ impl Bundle {
         self.between(subtree.begin, subtree.end).iter().any(|place| place.leaf.is_none())
     }
 
+    /// Whether a place is what it says: by its body, or by the tree, which says nothing where a leaf beside it is lost.
+    pub fn is_proven(&self, place: &Place) -> bool {
+        let mut subtrees = self.subtrees.iter().filter(|subtree| subtree.holds(place.sequence));
+        place.is_authentic() || (place.wrong.is_none() && !subtrees.any(|subtree| self.is_open(subtree)))
+    }
+
     /// The hash of a node within the bundle, if it is known.
     pub fn hash(&self, node: Node) -> Option<Hash> {
         let (begin, end) = (node.begin()?, node.end()?);

@@ -1,6 +1,7 @@
 //! The keys of days, by the ids that leaves name. Which day a key is of is bound to it by its wrapping, so that an entry's day is that of the
 //! key that opens it, whatever the columns of its row say.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use tsujiban_core::id::KeyId;
@@ -18,7 +19,7 @@ use crate::service::Audit;
 /// What is known of the key that a leaf names.
 #[derive(Debug, Clone)]
 pub enum KeyState {
-    Open(DayKey),
+    Open(Box<DayKey>),
     /// Its day has expired: what it seals is not shown, whether it is destroyed already or not.
     Expired(Day),
     /// It is not there, or none of its wrappings opens, and nothing says that its day went.
@@ -46,7 +47,7 @@ impl DayKeys {
     /// Those of a log that can be used.
     pub fn open(&self, log: i64) -> impl Iterator<Item = &DayKey> {
         self.states.iter().filter_map(move |((of, _), state)| match state {
-            KeyState::Open(key) if *of == log => Some(key),
+            KeyState::Open(key) if *of == log => Some(key.as_ref()),
             _ => None,
         })
     }
@@ -105,7 +106,7 @@ impl Audit {
     fn state_of(&self, log: &Log, day: Day, id: DayKeyId, wrapped: &[WrappedKey]) -> KeyState {
         match self.keyring.unwrap(&id.into(), &bodies::subject(&log.id, day), wrapped) {
             Ok(_) if day.is_expired(self.now()) => KeyState::Expired(day),
-            Ok(key) => KeyState::Open(DayKey::new(day, id, key)),
+            Ok(key) => KeyState::Open(Box::new(DayKey::new(day, id, key))),
             Err(KeyError::EpochMissing(epoch)) => KeyState::NotMounted(epoch),
             Err(_) => KeyState::Missing,
         }
@@ -113,8 +114,8 @@ impl Audit {
 
     /// The day of a key that was destroyed, if a retention that is in the tree says so and the day has expired.
     async fn gone(&self, log: &Log, id: DayKeyId, keys: &mut DayKeys) -> Result<Option<Day>> {
-        if !keys.gone.contains_key(&log.number) {
-            keys.gone.insert(log.number, self.retentions(log).await?);
+        if let Entry::Vacant(vacant) = keys.gone.entry(log.number) {
+            vacant.insert(self.retentions(log).await?);
         }
         let Some((leaf, day)) = keys.gone.get(&log.number).and_then(|gone| gone.get(&id)) else { return Ok(None) };
         let is_there = day.is_expired(self.now()) && self.is_in_tree(log, leaf.sequence, leaf_hash(&leaf.encode())).await?;

@@ -69,7 +69,7 @@ impl Audit {
                     page.next = Some(end);
                     return Ok(page);
                 }
-                if filter.is_before(place) {
+                if filter.is_before(&bundle, place) {
                     return Ok(page);
                 }
                 end = place.sequence;
@@ -117,9 +117,9 @@ pub(crate) fn operation(place: &Place) -> Option<std::result::Result<Operation, 
 impl Filter {
     /// Whether nothing that is wanted stands here or before: an entry that is what it says was recorded on an earlier day than the span
     /// begins, or its day and so all days before it have expired.
-    fn is_before(&self, place: &Place) -> bool {
+    fn is_before(&self, bundle: &Bundle, place: &Place) -> bool {
         match place.found {
-            Found::Expired(_) => place.wrong.is_none(),
+            Found::Expired(_) => bundle.is_proven(place),
             Found::Body { day, .. } => self.first_day().is_some_and(|first| day < first),
             Found::Record | Found::Nothing => false,
         }

@@ -136,7 +136,23 @@ pub fn judge_all((log, id): (i64, &LogId), (begin, end): (u64, u64), rows: Rows,
         None if rows.unreadable.contains(&sequence) => Place::lost(sequence, Wrong::Unreadable),
         None => Place::lost(sequence, Wrong::Missing),
     };
-    (begin..end).map(place).collect()
+    let mut places: Vec<Place> = (begin..end).map(place).collect();
+    reject_old_behind_new(&mut places);
+    places
+}
+
+/// The days of a log never go back: what says that it is of an expired day and stands behind an entry of a later one is not what it says.
+fn reject_old_behind_new(places: &mut [Place]) {
+    let mut newest = None;
+    for place in places {
+        match place.found {
+            Found::Body { day, .. } => newest = newest.max(Some(day)),
+            Found::Expired(day) if newest > Some(day) => {
+                (place.leaf, place.found, place.wrong) = (None, Found::Nothing, Some(Wrong::Unproven));
+            }
+            Found::Expired(_) | Found::Record | Found::Nothing => {}
+        }
+    }
 }
 
 fn judge(log: i64, id: &LogId, sequence: u64, row: Stored, keys: &DayKeys) -> Place {
@@ -183,7 +199,7 @@ fn opened_by<'a>(log: i64, id: &LogId, sequence: u64, row: &Stored, keys: &'a Da
     let open = |key: &'a DayKey| Some((key, key.open(id, sequence, sealed).ok()?));
     if let Ok(Leaf { content: Content::Entry { key, .. }, .. }) = Leaf::parse(&row.leaf)
         && let KeyState::Open(key) = keys.state(log, key)
-        && let Some(opened) = open(key)
+        && let Some(opened) = open(key.as_ref())
     {
         return Some(opened);
     }
@@ -214,6 +230,9 @@ mod tests {
     use super::*;
 
     const LOG: LogId = LogId::from_bytes([9; 16]);
+
+    /// What is wrong with a place, whether its leaf is known, and whether its body is.
+    type Judged = (Option<Wrong>, bool, bool);
 
     fn day() -> Day {
         "2026-11-26".parse().unwrap()
@@ -254,8 +273,7 @@ mod tests {
         Stored { sequence, day: Some(day()), time_us, appended_us: time_us, leaf, id: Some(vec![1; 16]), sealed: Some(sealed) }
     }
 
-    /// What is wrong with each of some places, whether its leaf is known, and whether its body is.
-    fn judged(rows: Vec<Stored>, keys: &DayKeys, places: u64) -> Vec<(Option<Wrong>, bool, bool)> {
+    fn judged(rows: Vec<Stored>, keys: &DayKeys, places: u64) -> Vec<Judged> {
         let rows = Rows { rows, unreadable: vec![99] };
         let places = judge_all((1, &LOG), (0, places), rows, keys);
         places.iter().map(|place| (place.wrong, place.leaf.is_some(), place.is_authentic())).collect()
@@ -265,7 +283,7 @@ mod tests {
     fn what_is_wrong_with_an_entry_is_named_and_what_is_left_of_it_is_kept() {
         let (first, second) = (key(1), key(2));
         let ids = [first.id, second.id, DayKeyId::from_bytes([3; 16])];
-        let states = [KeyState::Open(first.clone()), KeyState::Missing, KeyState::Expired(day())];
+        let states = [KeyState::Open(Box::new(first.clone())), KeyState::Missing, KeyState::Expired(day())];
         let keys = DayKeys::of(1, ids.into_iter().zip(states));
         let right = row(&first, 0);
         let flipped = |bytes: &[u8], at: usize| {
@@ -276,7 +294,7 @@ mod tests {
         let retention =
             Leaf { sequence: 0, content: Content::Retention(Retention { day: day(), key: first.id, first: 0, last: 0, count: 1 }) };
         let expired = Leaf::entry(0, ids[2], first.mac.opening(0).commit(b"")).encode();
-        let cases: Vec<(&str, Stored, (Option<Wrong>, bool, bool))> = vec![
+        let cases: Vec<(&str, Stored, Judged)> = vec![
             ("sound", right.clone(), (None, true, true)),
             ("commitment", Stored { leaf: flipped(&right.leaf, 40), ..right.clone() }, (Some(Wrong::Leaf), true, true)),
             ("key id", Stored { leaf: flipped(&right.leaf, 12), ..right.clone() }, (Some(Wrong::Leaf), true, true)),
@@ -305,9 +323,21 @@ mod tests {
     }
 
     #[test]
+    fn an_expired_entry_behind_a_later_one_is_none() {
+        let (key, old, earlier) = (key(1), DayKeyId::from_bytes([3; 16]), day().plus(-400));
+        let keys = DayKeys::of(1, [(key.id, KeyState::Open(Box::new(key.clone()))), (old, KeyState::Expired(earlier))]);
+        let expired = |sequence| {
+            let leaf = Leaf::entry(sequence, old, key.mac.opening(sequence).commit(b"")).encode();
+            Stored { leaf, sealed: None, ..row(&key, sequence) }
+        };
+        let rows = vec![expired(0), row(&key, 1), expired(2)];
+        assert_eq!(judged(rows, &keys, 3), [(None, true, false), (None, true, true), (Some(Wrong::Unproven), false, false)]);
+    }
+
+    #[test]
     fn rows_that_changed_places_are_found_where_they_are() {
         let key = key(1);
-        let keys = DayKeys::of(1, [(key.id, KeyState::Open(key.clone()))]);
+        let keys = DayKeys::of(1, [(key.id, KeyState::Open(Box::new(key.clone())))]);
         let moved = |row: Stored, sequence| Stored { sequence, ..row };
         let (misplaced, sound) = ((Some(Wrong::Misplaced), true, true), (None, true, true));
         let swapped = vec![moved(row(&key, 2), 0), row(&key, 1), moved(row(&key, 0), 2)];

@@ -20,12 +20,12 @@ impl Audit {
     /// The first entry that was recorded at a time or later. Earlier ones are taken for later ones where nothing says when they were recorded,
     /// and where they were done at the time or later.
     pub async fn first_since(&self, log: &Log, time: Timestamp) -> Result<u64> {
+        const SINCE: &str = "SELECT MIN(sequence) FROM entries WHERE log = $1 AND sequence >= $2 AND sequence < $3 AND appended_us >= $4";
         let (day, mut keys) = (Day::of(time), DayKeys::default());
         let first = self.first_of(log, day, &mut keys).await?;
         if day.starts() == time {
             return Ok(first);
         }
-        const SINCE: &str = "SELECT MIN(sequence) FROM entries WHERE log = $1 AND sequence >= $2 AND sequence < $3 AND appended_us >= $4";
         let end = self.first_of(log, day.plus(1), &mut keys).await?.max(first);
         let by_column = self.edge_by_column(SINCE, log, (first, end), time).await?.unwrap_or(end);
         let done = self.any(log, first..by_column, &mut keys, |place| may_be_done(place, |done| done >= time)).await?;
@@ -35,12 +35,12 @@ impl Audit {
     /// One past the last entry that was recorded before a time. Later ones are taken for earlier ones where nothing says when they were
     /// recorded, and where they were done before the time.
     pub async fn end_before(&self, log: &Log, time: Timestamp) -> Result<u64> {
+        const BEFORE: &str = "SELECT MAX(sequence) FROM entries WHERE log = $1 AND sequence >= $2 AND sequence < $3 AND appended_us < $4";
         let (day, mut keys) = (Day::of(time), DayKeys::default());
         let first = self.first_of(log, day, &mut keys).await?;
         if day.starts() == time {
             return self.behind_undated(log, first, &mut keys).await;
         }
-        const BEFORE: &str = "SELECT MAX(sequence) FROM entries WHERE log = $1 AND sequence >= $2 AND sequence < $3 AND appended_us < $4";
         let end = self.first_of(log, day.plus(1), &mut keys).await?.max(first);
         let by_column = self.edge_by_column(BEFORE, log, (first, end), time).await?.map_or(first, |last| last + 1);
         let done = self.any(log, by_column..end, &mut keys, |place| may_be_done(place, |done| done < time)).await?;
@@ -106,7 +106,7 @@ impl Audit {
     /// The first entry of a span, within its first bundle, of which it is known on which day it was recorded.
     async fn recorded(&self, log: &Log, span: std::ops::Range<u64>, keys: &mut DayKeys) -> Result<Option<(u64, Day)>> {
         let bundle = self.examine(log, Bundle::of(span.start), keys).await?;
-        Ok(bundle.between(span.start, span.end).iter().find_map(recorded))
+        Ok(bundle.between(span.start, span.end).iter().find_map(|place| recorded(&bundle, place)))
     }
 
     /// The last one, which its own body vouches for.
@@ -115,14 +115,19 @@ impl Audit {
             return Ok(None);
         }
         let bundle = self.examine(log, Bundle::of(span.start), keys).await?;
-        Ok(bundle.between(span.start, span.end).iter().rev().filter(|place| place.is_authentic()).find_map(recorded))
+        Ok(bundle
+            .between(span.start, span.end)
+            .iter()
+            .rev()
+            .filter(|place| place.is_authentic())
+            .find_map(|place| recorded(&bundle, place)))
     }
 }
 
-fn recorded(place: &Place) -> Option<(u64, Day)> {
+fn recorded(bundle: &Bundle, place: &Place) -> Option<(u64, Day)> {
     match place.found {
         Found::Body { day, .. } => Some((place.sequence, day)),
-        Found::Expired(day) if place.wrong.is_none() => Some((place.sequence, day)),
+        Found::Expired(day) if bundle.is_proven(place) => Some((place.sequence, day)),
         _ => None,
     }
 }

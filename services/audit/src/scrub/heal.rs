@@ -14,7 +14,7 @@ impl Audit {
     pub(super) async fn heal(&self, log: &Log, bundle: &Bundle, source: Option<&dyn EntrySource>, keys: &mut DayKeys) -> Result<u64> {
         let mut healed: Vec<Stored> = bundle.places.iter().filter(|place| place.wrong.is_some()).filter_map(from_itself).collect();
         if let Some(source) = source {
-            healed.extend(self.from_copies(log, bundle, source, keys).await?);
+            healed.extend(self.copied(log, bundle, source, keys).await?);
         }
         for entry in &healed {
             self.put_healed(log.number, entry).await?;
@@ -22,7 +22,7 @@ impl Audit {
         Ok(u64::try_from(healed.len()).unwrap_or_default())
     }
 
-    async fn from_copies(&self, log: &Log, bundle: &Bundle, source: &dyn EntrySource, keys: &mut DayKeys) -> Result<Vec<Stored>> {
+    async fn copied(&self, log: &Log, bundle: &Bundle, source: &dyn EntrySource, keys: &mut DayKeys) -> Result<Vec<Stored>> {
         let is_damaged = |place: &&Place| matches!(place.found, Found::Nothing) && place.wrong != Some(Wrong::NotMounted);
         let is_open = |place: &&Place| place.leaf.is_none() || is_damaged(place);
         let wanted: Vec<u64> = bundle.places.iter().filter(is_open).map(|place| place.sequence).collect();

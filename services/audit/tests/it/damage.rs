@@ -26,6 +26,7 @@ crate::on_both!(
     groups_that_were_exchanged_are_refused,
     logs_from_before_there_were_seals_get_theirs_once,
     a_table_for_spreadsheets_has_what_is_left,
+    an_entry_that_is_declared_old_hides_none_behind_it,
 );
 
 /// Changes rows behind the service's back, where triggers and rights forbid it.
@@ -34,10 +35,10 @@ pub async fn forge(world: &World, stage: &Stage, statement: &str) {
         Place::Sqlite(_) => {
             for trigger in ["entries_stay", "entries_never_change", "nodes_stay", "nodes_never_change", "day_keys_stay", "heads_only_grow"]
             {
-                let drop = format!("DROP TRIGGER IF EXISTS {trigger}");
-                on!(stage.database.writes(), p => sqlx::query(AssertSqlSafe(drop)).execute(p).await.map(drop_it)).unwrap();
+                let remove = format!("DROP TRIGGER IF EXISTS {trigger}");
+                on!(stage.database.writes(), p => sqlx::query(AssertSqlSafe(remove)).execute(p).await.map(drop)).unwrap();
             }
-            on!(stage.database.writes(), p => sqlx::query(AssertSqlSafe(statement.to_owned())).execute(p).await.map(drop_it)).unwrap();
+            on!(stage.database.writes(), p => sqlx::query(AssertSqlSafe(statement.to_owned())).execute(p).await.map(drop)).unwrap();
         }
         Place::Postgres { owner, .. } => {
             let mut admin = PgConnection::connect(&owner.url).await.unwrap();
@@ -46,8 +47,6 @@ pub async fn forge(world: &World, stage: &Stage, statement: &str) {
         }
     }
 }
-
-fn drop_it<T>(_: T) {}
 
 /// A blob as the database's SQL has it.
 fn blob(world: &World, bytes: &[u8]) -> String {
@@ -99,9 +98,12 @@ fn numbers(count: u64, without: &[u64]) -> Vec<String> {
     (0..count).filter(|n| !without.contains(n)).map(|n| n.to_string()).collect()
 }
 
+/// A case, what a list says of which entries, which it lacks, and which an auditor is told are lost.
+type Case<'a> = (&'a str, &'a [(u64, &'a str)], &'a [u64], &'a [(u64, Loss)]);
+
 async fn what_is_damaged_is_named_and_hides_nothing(world: World) {
     let stage = world.start().await;
-    let cases: [(&str, &[(u64, &str)], &[u64], &[(u64, Loss)]); 11] = [
+    let cases: [Case; 11] = [
         ("leaf", &[(5, "its leaf")], &[], &[]),
         ("commitment", &[(5, "its leaf")], &[], &[]),
         ("leaf-at-the-end", &[(290, "its leaf")], &[], &[]),
@@ -353,4 +355,28 @@ async fn a_table_for_spreadsheets_has_what_is_left(world: World) {
     assert_eq!(csv.lines().count(), 301);
     let damaged: Vec<_> = csv.lines().filter(|row| row.contains("DAMAGED")).map(|row| row.split(',').next().unwrap()).collect();
     assert_eq!(damaged, ["7", "9"]);
+}
+
+/// A newer entry gets the leaf of a day that has expired, beside one that is lost, so that the tree does not say that it is another one.
+async fn an_entry_that_is_declared_old_hides_none_behind_it(world: World) {
+    world.advance_to("2024-03-10T03:00:00Z");
+    let stage = world.start().await;
+    grown(&world, &stage, "acme", 10).await;
+    world.advance_to("2025-03-11T03:00:00Z");
+    assert_eq!(stage.audit.expire().await.unwrap(), 1);
+    let log = grown(&world, &stage, "acme", 20).await;
+    let (number, old) = (log.number, stage.audit.entries(log.number, 2, 1).await.unwrap().remove(0).leaf);
+    let before = listed(&stage, all("acme")).await;
+    assert_eq!(before, (numbers(20, &[]), Vec::new()));
+    // 10 entries, the retention, 20 entries: the last of them are 29 and 30
+    let mut leaf = old;
+    leaf[2..10].copy_from_slice(&29_u64.to_be_bytes());
+    let leaf = blob(&world, &leaf);
+    forge(&world, &stage, &format!("UPDATE entries SET leaf = {leaf}, sealed = NULL WHERE log = {number} AND sequence = 29")).await;
+    forge(&world, &stage, &format!("DELETE FROM entries WHERE log = {number} AND sequence = 28")).await;
+    let (targets, damaged) = listed(&stage, all("acme")).await;
+    assert_eq!(targets, numbers(20, &[17, 18]));
+    assert_eq!(damaged.iter().map(|(sequence, _)| *sequence).collect::<Vec<_>>(), [28, 29]);
+    let report = verify(&stage, &world, "acme").await;
+    assert!(matches!(report.verdict, Verdict::Damaged(_)), "{report}");
 }

@@ -94,16 +94,16 @@ async fn what_is_damaged_is_found_recorded_and_healed_where_it_can_be(world: Wor
     let found = of(&stage, &log).await;
     assert_eq!((found.damaged, found.damaged_count), (vec!["entry 300".to_owned(), "entries 590 to 599".to_owned()], 11));
     assert!(found.checked_at.is_some());
-    let (failed, allowed, word) = (Came::Failed, Came::Allowed, |word: &str| word.to_owned());
+    let (failed, allowed, text) = (Came::Failed, Came::Allowed, |text: &str| text.to_owned());
     let wanted = [
-        (word("entries 590 to 599"), failed, word("DAMAGED")),
-        (word("entry 300"), failed, word("DAMAGED")),
-        (word("entry 5"), failed, word("DAMAGED")),
-        (word("entry 5"), allowed, word("HEALED")),
-        (word("entry 7"), failed, word("DAMAGED")),
-        (word("entry 7"), allowed, word("HEALED")),
-        (word("hash 0 of level 1"), failed, word("DAMAGED")),
-        (word("hash 0 of level 1"), allowed, word("HEALED")),
+        (text("entries 590 to 599"), failed, text("DAMAGED")),
+        (text("entry 300"), failed, text("DAMAGED")),
+        (text("entry 5"), failed, text("DAMAGED")),
+        (text("entry 5"), allowed, text("HEALED")),
+        (text("entry 7"), failed, text("DAMAGED")),
+        (text("entry 7"), allowed, text("HEALED")),
+        (text("hash 0 of level 1"), failed, text("DAMAGED")),
+        (text("hash 0 of level 1"), allowed, text("HEALED")),
     ];
     let mut said = recorded(&stage, "acme").await;
     said.sort_by(|a, b| (&a.0, &a.2).cmp(&(&b.0, &b.2)));
