@@ -62,6 +62,8 @@ impl Audit {
         let mut end = before.unwrap_or(u64::MAX).min(log.size());
         let floor = end.saturating_sub(LOOKED_AT);
         let mut ended = self.outcomes(log, end..end.saturating_add(LOOKED_AHEAD).min(log.size()), &mut keys).await?;
+        // the outcomes from here on are known
+        let mut known_from = end;
         while end > floor {
             let bundle = self.examine(log, Bundle::of(end - 1), &mut keys).await?;
             for place in bundle.between(bundle.begin, end).iter().rev() {
@@ -78,6 +80,12 @@ impl Audit {
                     page.damaged.insert(place.sequence, wrong);
                 }
                 let Ok(Some(mut operation)) = read else { continue };
+                if operation.phase == Phase::Intent && !ended.contains(&operation.id) {
+                    // an intent that was lost and sent again stands behind its outcome
+                    let from = place.sequence.saturating_sub(LOOKED_AHEAD).min(known_from);
+                    ended.extend(self.outcomes(log, from..known_from.min(place.sequence), &mut keys).await?);
+                    known_from = from;
+                }
                 match operation.phase {
                     Phase::Outcome => drop(ended.insert(operation.id)),
                     Phase::Intent if !ended.contains(&operation.id) => operation.result = Outcome::Unknown,
