@@ -147,7 +147,7 @@ impl Audit {
     }
 
     /// Whether a hash of level 8 leads to the next hash above it that is stored: another place, which says the same.
-    async fn leads_up(&self, log: &Log, node: Node, hash: Hash) -> Result<bool> {
+    pub(crate) async fn leads_up(&self, log: &Log, node: Node, hash: Hash) -> Result<bool> {
         if node.level != LEVEL {
             return Ok(false);
         }

@@ -6,10 +6,9 @@ use std::ops::Range;
 
 use tsujiban_database::on;
 use tsujiban_history::merkle::{
-    Hash, HashReader, Node, ProofError, consistency_nodes, inclusion_nodes, leaf_hash, prove_consistency, prove_inclusion,
-    root_from_inclusion, root_of,
+    Hash, HashReader, Node, ProofError, consistency_nodes, inclusion_nodes, leaf_hash, prove_consistency, prove_inclusion, root_of,
 };
-use tsujiban_history::tile::{MissingTile, TileId, TileSet, WIDTH, encode_bundle, tiles_of};
+use tsujiban_history::tile::{HEIGHT, MissingTile, TileId, TileSet, WIDTH, encode_bundle, tiles_of};
 
 use super::Log;
 use super::bundle::{Bundle, root};
@@ -30,15 +29,11 @@ impl HashReader for Hashes {
 impl Audit {
     /// The hashes of a tile, as many as its width says.
     pub async fn tile(&self, log: &Log, tile: TileId) -> Result<Vec<Hash>> {
-        if tile.level > 0 {
-            return self.stored_tile(log, tile).await;
+        let width = usize::from(tile.width);
+        if tile.level == 0 {
+            let leaves = self.leaves(log, tile.index).await?;
+            return Ok(leaves.iter().take(width).map(|leaf| leaf_hash(leaf)).collect());
         }
-        let leaves = self.leaves(log, tile.index).await?;
-        Ok(leaves.iter().take(tile.width.into()).map(|leaf| leaf_hash(leaf)).collect())
-    }
-
-    /// A tile above the leaves.
-    async fn stored_tile(&self, log: &Log, tile: TileId) -> Result<Vec<Hash>> {
         let first = tile.index.saturating_mul(u64::from(WIDTH));
         let hashes = self.nodes(log.number, tile.level, first..first.saturating_add(u64::from(tile.width))).await?;
         let hashes: Option<Vec<Hash>> = hashes.into_iter().collect();
@@ -87,21 +82,17 @@ impl Audit {
         nodes.iter().map(|node| hashes.read(*node).map_err(missing)).collect()
     }
 
-    /// Whether a leaf is in the tree, by the rows as they are.
+    /// Whether a leaf is in the tree, by the rows as they are: with those of its subtree it leads to a peak, or to the hash above its bundle.
     pub(crate) async fn is_in_tree(&self, log: &Log, sequence: u64, leaf: Hash) -> Result<bool> {
-        let (nodes, size) = (inclusion_nodes(sequence, log.size()), log.size());
-        let mut tiles = TileSet::new();
-        for tile in tiles_of(&nodes, size) {
-            let hashes = if tile.level == 0 {
-                self.stored_leaves(log, tile.index).await?.map(|leaves| leaves.iter().map(|leaf| leaf_hash(leaf)).collect())
-            } else {
-                self.stored_tile(log, tile).await.ok()
-            };
-            let Some(hashes) = hashes else { return Ok(false) };
-            tiles.insert(tile.level, tile.index, hashes);
-        }
-        let proof = prove_inclusion(&tiles, sequence, size).ok();
-        Ok(proof.and_then(|proof| root_from_inclusion(sequence, size, leaf, &proof).ok()) == Some(log.head().root))
+        let subtrees = self.subtrees(log, Bundle::of(sequence)).await?;
+        let Some(subtree) = subtrees.into_iter().find(|subtree| subtree.holds(sequence)) else { return Ok(false) };
+        let Some(leaves) = self.stored_leaves(log, subtree.begin..subtree.end).await? else { return Ok(false) };
+        let hashes: Vec<Hash> = leaves.iter().map(|leaf| leaf_hash(leaf)).collect();
+        let at = usize::try_from(sequence - subtree.begin).unwrap_or(usize::MAX);
+        let is_there = hashes.get(at) == Some(&leaf);
+        let Some(computed) = root(hashes).filter(|_| is_there) else { return Ok(false) };
+        let is_peak = subtree.node.level < HEIGHT && subtree.hash == Some(computed);
+        Ok(is_peak || self.leads_up(log, subtree.node, computed).await?)
     }
 
     /// Hashes by their tiles; where one is damaged, each for itself.
@@ -143,7 +134,7 @@ impl Audit {
 
     /// All leaves of a bundle as the log is now.
     pub(crate) async fn leaves(&self, log: &Log, index: u64) -> Result<Vec<Vec<u8>>> {
-        if let Some(leaves) = self.stored_leaves(log, index).await? {
+        if let Some(leaves) = self.stored_leaves(log, Bundle::span(index, log.size())).await? {
             let mut hashes = leaves.iter().map(|leaf| leaf_hash(leaf));
             let subtrees = self.subtrees(log, index).await?;
             let mut leads = |length: u64| root(hashes.by_ref().take(usize::try_from(length).unwrap_or(usize::MAX)).collect());
@@ -160,11 +151,10 @@ impl Audit {
         }
     }
 
-    /// The leaves of a bundle as they are stored, or were healed, if there is one for each place.
-    async fn stored_leaves(&self, log: &Log, index: u64) -> Result<Option<Vec<Vec<u8>>>> {
+    /// Leaves as they are stored, or were healed, if there is one for each place.
+    async fn stored_leaves(&self, log: &Log, Range { start, end }: Range<u64>) -> Result<Option<Vec<Vec<u8>>>> {
         const OF: &str = "SELECT sequence, leaf FROM entries WHERE log = $1 AND sequence >= $2 AND sequence < $3";
         const HEALED: &str = "SELECT sequence, leaf FROM healed_entries WHERE log = $1 AND sequence >= $2 AND sequence < $3";
-        let Range { start, end } = Bundle::span(index, log.size());
         let mut leaves = BTreeMap::new();
         for query in [OF, HEALED] {
             let rows: Result<Vec<(i64, Vec<u8>)>, _> = on!(self.database.reads(), p => sqlx::query_as(query)
