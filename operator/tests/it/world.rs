@@ -271,6 +271,17 @@ impl World {
         self.sync();
     }
 
+    /// Reconciles the Site until its status says that this generation is in the history.
+    pub async fn site_is_recorded(&mut self, generation: i64) {
+        for _ in 0..5 {
+            self.reconcile_site().await;
+            if self.apiserver.get(SITE).unwrap_or_default()["status"]["recorded"]["generation"] == json!(generation) {
+                return;
+            }
+        }
+        panic!("generation {generation} of the Site is not recorded");
+    }
+
     /// Reconciles the Site as often as it takes to settle.
     pub async fn settle_site(&mut self) {
         for _ in 0..3 {
