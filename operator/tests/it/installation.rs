@@ -220,7 +220,8 @@ async fn a_stamp_of_a_time_without_the_policy_is_not_believed() {
             site["metadata"]["managedFields"] = fields;
         });
     };
-    let made = json!({"apiVersion": "tsujiban.dev/v1alpha1", "kind": "Site", "spec": {}, "metadata": {"namespace": "tn-acme", "uid": "s1"}});
+    let made =
+        json!({"apiVersion": "tsujiban.dev/v1alpha1", "kind": "Site", "spec": {}, "metadata": {"namespace": "tn-acme", "uid": "s1"}});
     world.apiserver.put(SITE, made);
     declare(&world, 1, "hanako", "2026-02-09T23:59:00Z");
     world.site_is_recorded(1).await;

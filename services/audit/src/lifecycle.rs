@@ -127,7 +127,9 @@ impl Audit {
             let (group, incarnation) = (id.to_string(), incarnation.map(IncarnationId::to_string));
             let log_id = log.id.as_bytes().to_vec();
             match tx.on() {
-                Backend::Sqlite(c) => drop(sqlx::query(CLAIM).bind(group).bind(incarnation).bind(log_id).execute(c).await?),
+                Backend::Sqlite(c) => {
+                    sqlx::query(CLAIM).bind(group).bind(incarnation).bind(log_id).execute(c).await?;
+                }
                 Backend::Postgres(c) => {
                     let claim = sqlx::query("SELECT claim_log($1, $2, $3)").bind(log_id).bind(group).bind(incarnation);
                     claim.execute(c).await?;

@@ -176,7 +176,8 @@ impl Audit {
              FROM heads h JOIN logs l ON l.number = h.log LEFT JOIN log_seals k ON k.log = h.log LEFT JOIN listed s ON s.log = h.log LEFT JOIN archived a ON a.log = h.log
              WHERE h.size > 0 AND ($1 OR s.size IS NULL OR s.size <> h.size OR a.size IS NULL OR a.size < h.size) ORDER BY l.number";
         let rows: Vec<DueRow> = on!(self.database.reads(), p => sqlx::query_as(DUE).bind(all).fetch_all(p).await)?;
-        let readable = |row: DueRow| self.due_of(row).inspect_err(|error| tracing::error!(%error, "a log is not in the next root list")).ok();
+        let readable =
+            |row: DueRow| self.due_of(row).inspect_err(|error| tracing::error!(%error, "a log is not in the next root list")).ok();
         Ok(rows.into_iter().filter_map(readable).collect())
     }
 

@@ -1,18 +1,19 @@
 //! Reads the archive.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use async_trait::async_trait;
 use futures::future::BoxFuture;
 use tsujiban_core::error::chain;
-use tsujiban_database::on;
-use tsujiban_history::merkle::{leaf_hash, sha256};
-use tsujiban_history::{Hash, LogId};
+use tsujiban_history::merkle::sha256;
+use tsujiban_history::{Day, LogId};
 use tsujiban_objects::{StoreError, Version};
 
-use super::{ArchivedEntry, KEYS, PARTS, Part, number_of, part_name};
+use super::{ArchivedEntry, KEYS, PARTS, Part, Section, number_of, part_name};
 use crate::error::Result;
+use crate::reading::Stored;
+use crate::scrub::EntrySource;
 use crate::service::Audit;
-
-/// How many parts are looked at for one entry.
-const NEAR: i64 = 64;
 
 /// An object of the archive.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,39 +75,48 @@ impl Audit {
             Ok(part.and_then(|part| if part.number == found.number { Ok(part) } else { Err("it belongs to another list".to_owned()) }))
         })
     }
+}
 
-    /// One entry as the archive has it, without its body when only its leaf is there; `None` when it has not. `appended_us` is when it was appended, if that is known: the parts since
-    /// then are looked at first, and without it all of them. `leaf` is the hash that its leaf must have, where the tree says so.
-    pub async fn archived_entry(
-        &self,
-        log: &LogId,
-        sequence: u64,
-        appended_us: Option<i64>,
-        leaf: Option<Hash>,
-    ) -> Result<Option<ArchivedEntry>> {
-        const SINCE: &str = "SELECT name FROM archive_parts WHERE put_us >= $1 ORDER BY put_us LIMIT $2";
-        let mut without_body = None;
-        if let Some(since) = appended_us {
-            let names: Vec<String> = on!(self.database.reads(), p => sqlx::query_scalar(SINCE).bind(since).bind(NEAR).fetch_all(p).await)?;
-            for name in names {
-                let Some(found) = self.found(&name, number_of).await?.pop() else { continue };
-                let Ok(part) = self.read_part(&found).await? else { continue };
-                match entry_of(part, log, sequence, leaf) {
-                    Some(entry) if entry.is_whole(self.now()) => return Ok(Some(entry)),
-                    Some(entry) => without_body = Some(entry),
-                    None => {}
+/// The copies in the archive, for the scrub: the newest parts first, until every entry that is wanted is there with its body.
+#[async_trait]
+impl EntrySource for Audit {
+    async fn entries(&self, log: &LogId, sequences: &[u64]) -> Result<Vec<Stored>> {
+        let (mut wanted, mut found): (BTreeSet<u64>, BTreeMap<u64, ArchivedEntry>) = (sequences.iter().copied().collect(), BTreeMap::new());
+        for name in self.archive_parts().await?.into_iter().rev() {
+            if wanted.is_empty() {
+                break;
+            }
+            let Ok(part) = self.read_part(&name).await? else { continue };
+            for (sequence, entry) in part.sections.into_iter().filter(|section| section.log == *log).flat_map(numbered) {
+                if !wanted.contains(&sequence) || entry.leaf.is_empty() {
+                    continue;
+                }
+                if entry.is_whole(self.now()) {
+                    wanted.remove(&sequence);
+                    found.insert(sequence, entry);
+                } else {
+                    // the leaf alone; an older part may have the body
+                    found.entry(sequence).or_insert(entry);
                 }
             }
         }
-        for found in self.archive_parts().await?.into_iter().rev() {
-            let Ok(part) = self.read_part(&found).await? else { continue };
-            match entry_of(part, log, sequence, leaf) {
-                Some(entry) if entry.is_whole(self.now()) => return Ok(Some(entry)),
-                Some(entry) => without_body = Some(entry),
-                None => {}
-            }
-        }
-        Ok(without_body)
+        Ok(found.into_iter().map(stored).collect())
+    }
+}
+
+fn numbered(section: Section) -> impl Iterator<Item = (u64, ArchivedEntry)> {
+    (section.first..).zip(section.entries)
+}
+
+fn stored((sequence, entry): (u64, ArchivedEntry)) -> Stored {
+    Stored {
+        sequence,
+        day: Day::from_number(entry.day),
+        time_us: entry.time_us,
+        appended_us: entry.appended_us,
+        leaf: entry.leaf,
+        id: entry.id.map(|id| id.to_vec()),
+        sealed: entry.sealed,
     }
 }
 
@@ -114,14 +124,4 @@ impl Audit {
 fn no_number(name: &str) -> Option<u64> {
     let (put, _) = name.strip_prefix(KEYS)?.split_once('-')?;
     put.bytes().all(|byte| byte.is_ascii_digit()).then_some(0)
-}
-
-/// The entry in the section of a part that has it.
-fn entry_of(part: Part, log: &LogId, sequence: u64, leaf: Option<Hash>) -> Option<ArchivedEntry> {
-    let sections = part.sections.into_iter().filter(|section| section.log == *log && (section.first..section.end()).contains(&sequence));
-    let mut entries = sections.filter_map(|section| {
-        let at = usize::try_from(sequence - section.first).ok()?;
-        section.entries.into_iter().nth(at)
-    });
-    entries.find(|entry| !entry.leaf.is_empty() && leaf.is_none_or(|leaf| leaf_hash(&entry.leaf) == leaf))
 }

@@ -11,7 +11,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::Code;
 use tsujiban_audit::engine::Standing;
 use tsujiban_database::testing::Postgres;
-use tsujiban_proto::audit::v1::{Coverage, CoveredRequest, CoveredResponse, LogCoverage, LogEntries, NewEntry, Operation, Phase, Result as Outcome};
+use tsujiban_proto::audit::v1::{
+    Coverage, CoveredRequest, CoveredResponse, LogCoverage, LogEntries, NewEntry, Operation, Phase, Result as Outcome,
+};
 use tsujiban_proto::error::{Kind, ServiceError};
 use tsujiban_sealing::{Keyring, SystemRandom};
 use tsujiban_service::history::{self, ClientArgs, History, HistoryClient, Ledger};

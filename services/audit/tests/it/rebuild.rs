@@ -3,6 +3,7 @@
 use jiff::SignedDuration;
 use tonic::Code;
 use tsujiban_audit::engine::Standing;
+use tsujiban_audit::scrub::EntrySource;
 use tsujiban_history::verify::{Report, Verdict, Verifier};
 use tsujiban_objects::Objects;
 use tsujiban_proto::audit::v1::ExportFormat;
@@ -256,17 +257,15 @@ async fn an_entry_is_found_in_the_archive(world: World) {
     let stage = world.start().await;
     some_history(&world, &stage).await;
     let log = stage.audit.some_log_of(&tsujiban_audit::owner::Owner::parse("acme").unwrap()).await.unwrap();
-    for sequence in [0, 199, 200, 399] {
-        let row = stage.audit.entries(log.number, sequence, 1).await.unwrap().pop().unwrap();
-        let leaf = tsujiban_history::merkle::leaf_hash(&row.leaf);
-        for since in [Some(row.appended_us), None] {
-            let found = stage.audit.archived_entry(&log.id, sequence, since, Some(leaf)).await.unwrap().unwrap();
-            assert_eq!((&found.leaf, &found.sealed, found.appended_us), (&row.leaf, &row.sealed, row.appended_us));
-        }
+    let wanted = [0, 199, 200, 399];
+    let found = EntrySource::entries(&*stage.audit, &log.id, &[0, 199, 200, 399, 400]).await.unwrap();
+    assert_eq!(found.iter().map(|entry| entry.sequence).collect::<Vec<_>>(), wanted);
+    for found in found {
+        let row = stage.audit.entries(log.number, found.sequence, 1).await.unwrap().pop().unwrap();
+        assert_eq!((found.leaf, found.sealed, found.appended_us), (row.leaf, row.sealed, row.appended_us));
     }
-    assert_eq!(stage.audit.archived_entry(&log.id, 400, None, None).await.unwrap(), None);
-    let other = tsujiban_history::merkle::sha256(b"other");
-    assert_eq!(stage.audit.archived_entry(&log.id, 0, None, Some(other)).await.unwrap(), None);
+    let other = tsujiban_history::LogId::from_bytes([7; 16]);
+    assert!(EntrySource::entries(&*stage.audit, &other, &wanted).await.unwrap().is_empty());
 }
 
 /// The service stops between a part and its list; somebody else puts an object beside them.

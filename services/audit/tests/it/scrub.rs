@@ -27,6 +27,7 @@ crate::on_both!(
     a_sound_history_is_intact_once_it_was_read_again,
     what_is_damaged_is_found_recorded_and_healed_where_it_can_be,
     entries_come_back_from_copies_and_from_no_forged_ones,
+    damaged_entries_come_back_from_the_bucket,
     a_restart_goes_on_where_it_was,
     shared_things_are_read_again,
     a_healed_body_goes_with_its_day,
@@ -155,6 +156,18 @@ async fn entries_come_back_from_copies_and_from_no_forged_ones(world: World) {
     let healed: Vec<_> =
         recorded(&stage, "acme").await.into_iter().filter(|(.., word)| word == "HEALED").map(|(place, ..)| place).collect();
     assert_eq!(healed, ["entry 280", "entries 3 to 4", "entry 9"], "the newest first");
+}
+
+async fn damaged_entries_come_back_from_the_bucket(world: World) {
+    let stage = world.start().await;
+    let log = grown(&world, &stage, "acme", 300).await;
+    stage.audit.follow_roots().await.unwrap();
+    flip(&world, &stage, log.number, 9, "sealed", 40).await;
+    forge(&world, &stage, &format!("DELETE FROM entries WHERE log = {} AND sequence IN (3, 4, 280)", log.number)).await;
+    let audit = Arc::clone(&stage.audit);
+    scrub(&mut Scrub::new(WEEK).healing_from(audit), &stage).await;
+    assert_eq!(of(&stage, &log).await.damaged_count, 0);
+    assert_eq!(verify(&stage, &world, "acme").await.verdict, Verdict::Intact);
 }
 
 async fn a_restart_goes_on_where_it_was(world: World) {
