@@ -23,7 +23,7 @@ async fn with_history() -> (Stage, FakeAudit, TempDir, DropGuard) {
     let parts = world.parts(std::slice::from_ref(&epoch), world.memory.clone()).await;
     let history = history::Parts {
         service: "tsujiban-backup",
-        dir: spool.path().to_owned(),
+        dir: spool.path().join("spool"),
         bytes: 0,
         keyring: Arc::clone(&parts.keyring),
         ledger: Arc::new(HistoryClient::new(&audit.args()).unwrap()),

@@ -120,7 +120,7 @@ async fn the_history_tells_what_was_found_and_healed_once() {
     let parts = world.parts(&epochs, world.memory.clone()).await;
     let history = history::Parts {
         service: "tsujiban-backup",
-        dir: spool.path().to_owned(),
+        dir: spool.path().join("spool"),
         bytes: 1024 * 1024,
         keyring: Arc::clone(&parts.keyring),
         ledger: Arc::new(HistoryClient::new(&audit.args()).unwrap()),

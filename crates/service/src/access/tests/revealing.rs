@@ -9,12 +9,12 @@ use prost::Message;
 use tempfile::TempDir;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tsujiban_core::clock::SystemClock;
-use tsujiban_proto::audit::v1::{NewEntry, Operation as Recorded, Phase, Result as Came};
+use tsujiban_proto::audit::v1::{CoveredRequest, CoveredResponse, NewEntry, Operation as Recorded, Phase, Result as Came};
 use tsujiban_proto::backup::v1::{DiffSnapshotsRequest, GetSnapshotRequest};
 use tsujiban_sealing::SystemRandom;
 
 use super::*;
-use crate::history::{HISTORY_UNAVAILABLE, Ledger, Parts};
+use crate::history::{HISTORY_UNAVAILABLE, Ledger, Parts, SPOOL_BEGUN};
 use crate::testing::Epochs;
 
 /// How long an entry may be on its way. Only a test that fails waits for so long.
@@ -34,8 +34,14 @@ impl Ledger for Book {
         if self.is_away.load(Ordering::SeqCst) {
             return Err(ServiceError::new(Kind::Unavailable, "AWAY", "the history is away"));
         }
-        self.entries.lock().unwrap().extend(entries);
+        // that the spool is a new one is no call
+        let is_call = |entry: &NewEntry| entry.operation.as_ref().is_some_and(|operation| operation.reason != SPOOL_BEGUN);
+        self.entries.lock().unwrap().extend(entries.into_iter().filter(is_call));
         Ok(())
+    }
+
+    async fn covered(&self, _: CoveredRequest) -> Result<CoveredResponse, ServiceError> {
+        Err(ServiceError::new(Kind::Unavailable, "AWAY", "nothing is covered here"))
     }
 }
 
@@ -60,7 +66,8 @@ impl Place {
     fn new() -> Self {
         let (book, spool, epochs, registry) = (Arc::new(Book::default()), tempfile::tempdir().unwrap(), Epochs::new(), Registry::new());
         let parts = Parts {
-            dir: spool.path().to_owned(),
+            service: "tsujiban-backup",
+            dir: spool.path().join("spool"),
             bytes: 0,
             keyring: Arc::clone(&epochs.keyring),
             ledger: book.clone(),
