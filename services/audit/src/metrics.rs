@@ -16,6 +16,7 @@ pub struct Metrics {
     pub clock_offset: Gauge,
     pub clock_error: Gauge,
     pub covered_over: IntGauge,
+    pub unlisted_logs: IntGauge,
     pub scrub_checked: IntCounter,
     pub scrub_damaged: IntGauge,
     pub scrub_oldest_check: Gauge,
@@ -51,6 +52,10 @@ impl Metrics {
                 "tsujiban_audit_root_lists_covered_over",
                 "How many of the newest root lists have another version or a delete marker over them, which somebody else put.",
             )?,
+            unlisted_logs: IntGauge::new(
+                "tsujiban_audit_unlisted_logs",
+                "How many logs are left out of root lists, since their entries do not lead to their heads.",
+            )?,
             scrub_checked: IntCounter::new(
                 "tsujiban_audit_scrub_checked_total",
                 "Entries, wrapped keys and root lists that the scrub has read again.",
@@ -65,6 +70,7 @@ impl Metrics {
             )?,
         };
         registry.register(Box::new(metrics.covered_over.clone()))?;
+        registry.register(Box::new(metrics.unlisted_logs.clone()))?;
         let gauges =
             [&metrics.forked, &metrics.root_list_number, &metrics.expiry_overdue_days, &metrics.keys_unopened, &metrics.clock_synchronised];
         for gauge in gauges {

@@ -14,8 +14,11 @@ mod survey;
 pub use self::gap::GapScope;
 pub(crate) use self::survey::Survey;
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
 use tsujiban_database::on;
+use tsujiban_history::LogId;
 use tsujiban_history::merkle::Hash;
 use tsujiban_history::roots::Skipped;
 
@@ -47,6 +50,8 @@ pub struct Listing {
     damaged_at: Option<Timestamp>,
     /// When the archive was last asked for all that is missing.
     rebuilt_at: Option<Timestamp>,
+    /// Logs that are left out of lists, since their entries do not lead to their heads.
+    faulty: BTreeSet<LogId>,
 }
 
 impl Audit {

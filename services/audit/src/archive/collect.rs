@@ -1,6 +1,6 @@
 //! What goes to the archive with the next root list, and how far the list may name each log.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use tsujiban_database::on;
 use tsujiban_history::merkle::{Hash, Node, Range, leaf_hash};
@@ -27,8 +27,8 @@ pub(crate) struct Collected {
     pub spans: Vec<Span>,
     /// Whether there is more than the part took.
     pub is_cut: bool,
-    /// Rows that are to be archived do not lead to their log's head.
-    pub fault: Option<String>,
+    /// Logs whose rows do not lead to their heads. Nothing more of them is archived or listed until they are healed, or their damage is declared.
+    pub faulty: Vec<LogId>,
 }
 
 /// Entries of a log in the archive, as this database notes them.
@@ -61,19 +61,31 @@ fn named(listed: u64, archived: u64, size: u64) -> u64 {
 }
 
 impl Audit {
-    pub(crate) async fn collect(&self, number: u64, is_full: bool) -> Result<Collected> {
+    /// What the next list says, and what is archived before it. Logs in `known_faulty` are not tried to be healed again.
+    pub(crate) async fn collect(&self, number: u64, is_full: bool, known_faulty: &BTreeSet<LogId>) -> Result<Collected> {
         let mut collected =
             Collected { part: Part { number, put_us: self.now().as_microsecond(), ..Part::default() }, ..Collected::default() };
         let mut room = PART_BYTES;
         for due in self.due_logs(is_full).await? {
             let mut archived = due.archived;
             if archived < due.log.size() && room > 0 {
-                let entries = self.archived_rows(&due.log, archived..due.log.size(), &mut room).await?;
-                let section = section(&due, entries, false);
+                let room_before = room;
+                let mut section = self.next_section(&due, &mut room).await?;
                 archived = section.end();
-                if archived == due.log.size() && !self.section_leads_to_head(&due.log, &section).await? {
-                    collected.fault = Some(format!("entries of log {} from {} on do not lead to its head", due.log.id, due.archived));
-                    return Ok(collected);
+                let is_last = archived == due.log.size();
+                if is_last && !self.section_leads_to_head(&due.log, &section).await? {
+                    room = room_before;
+                    if !known_faulty.contains(&due.log.id) {
+                        self.heal_span(&due.log, due.archived..due.log.size()).await?;
+                    }
+                    section = self.next_section(&due, &mut room).await?;
+                    if !self.section_leads_to_head(&due.log, &section).await? {
+                        let (log, from) = (due.log.id, due.archived);
+                        tracing::error!(%log, from, "entries do not lead to the head of their log; it is not in the next root list");
+                        room = room_before;
+                        collected.faulty.push(log);
+                        continue;
+                    }
                 }
                 self.add(&mut collected, section, &due, None).await?;
             }
@@ -90,6 +102,11 @@ impl Audit {
             collected.part.generations = self.generations().await?;
         }
         Ok(collected)
+    }
+
+    async fn next_section(&self, due: &Due, room: &mut usize) -> Result<Section> {
+        let entries = self.archived_rows(&due.log, due.archived..due.log.size(), room).await?;
+        Ok(section(due, entries, false))
     }
 
     /// The head of a log at a size; `None` when the log is damaged there: the others are listed all the same.
@@ -197,7 +214,8 @@ impl Audit {
         row.map(|row| self.due_of(row)).transpose()
     }
 
-    /// Entries as they are in the database, in portions, until there is no room. A place without a row is an entry without a leaf.
+    /// Entries as they are in the database, in portions, until there is no room, and as they were healed. A place without a row is an entry
+    /// without a leaf.
     async fn archived_rows(&self, log: &Log, span: std::ops::Range<u64>, room: &mut usize) -> Result<Vec<ArchivedEntry>> {
         const OF: &str = "SELECT sequence, day, time_us, appended_us, id, leaf, sealed FROM entries
              WHERE log = $1 AND sequence >= $2 AND sequence < $3 ORDER BY sequence LIMIT $4";
@@ -224,7 +242,21 @@ impl Audit {
                 next += 1;
             }
         }
+        for (sequence, day, time_us, appended_us, id, leaf, sealed) in self.healed_rows(log, span.start..next).await? {
+            let at = usize::try_from(sequence.cast_unsigned() - span.start).ok();
+            if let Some(entry) = at.and_then(|at| entries.get_mut(at)) {
+                let id = id.and_then(|id| id.try_into().ok());
+                *entry = ArchivedEntry { day, time_us, appended_us, id, leaf, sealed };
+            }
+        }
         Ok(entries)
+    }
+
+    async fn healed_rows(&self, log: &Log, span: std::ops::Range<u64>) -> Result<Vec<EntryRow>> {
+        const OF: &str = "SELECT sequence, day, time_us, appended_us, id, leaf, sealed FROM healed_entries
+             WHERE log = $1 AND sequence >= $2 AND sequence < $3";
+        Ok(on!(self.database.reads(), p => sqlx::query_as(OF)
+            .bind(log.number).bind(span.start.cast_signed()).bind(span.end.cast_signed()).fetch_all(p).await)?)
     }
 
     /// Whether the log with these entries as its last ones has the head that it has. Rows whose damage staff have declared are believed.

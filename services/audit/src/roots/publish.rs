@@ -1,5 +1,7 @@
 //! The next list, and the part of the archive that goes before it.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use tsujiban_core::error::chain;
@@ -57,7 +59,6 @@ impl Audit {
         match self.put_list(place, true, listing).await? {
             Progress::More => self.publish(listing).await,
             Progress::All => Ok(()),
-            Progress::Faulty(fault) => Err(Error::Damaged(fault)),
             Progress::Overtaken => {
                 let message =
                     "another process has put a root list meanwhile; look at the history and declare the gap again if there is one";
@@ -68,11 +69,10 @@ impl Audit {
 
     async fn put_list(&self, place: Place, is_full: bool, listing: &mut Listing) -> Result<Progress> {
         let now = self.now();
-        let Collected { part, roots, spans, is_cut, fault } = self.collect(place.number, is_full).await?;
-        if let Some(fault) = fault {
-            self.turn_read_only(&fault).await?;
-            return Ok(Progress::Faulty(fault));
-        }
+        let tried = if is_full { BTreeSet::new() } else { std::mem::take(&mut listing.faulty) };
+        let Collected { part, roots, spans, is_cut, faulty } = self.collect(place.number, is_full, &tried).await?;
+        listing.faulty = faulty.into_iter().collect();
+        self.metrics.unlisted_logs.set(i64::try_from(listing.faulty.len()).unwrap_or(i64::MAX));
         let skips_more = place.skipped.ranges().any(|range| !listing.skipped.contains(*range.start()));
         if roots.is_empty() && part.is_empty() && !skips_more {
             self.metrics.root_list_timestamp.set(now.as_duration().as_secs_f64());
@@ -119,6 +119,4 @@ enum Progress {
     More,
     /// Somebody else put a list of this number.
     Overtaken,
-    /// What would be listed does not hold; the history is read-only now.
-    Faulty(String),
 }

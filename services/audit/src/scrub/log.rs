@@ -29,6 +29,15 @@ impl Audit {
         Ok(begin)
     }
 
+    /// Heals what can be healed of some entries, from what is left of them and from the archive.
+    pub(crate) async fn heal_span(&self, log: &Log, span: std::ops::Range<u64>) -> Result<()> {
+        let Some(last) = span.end.checked_sub(1) else { return Ok(()) };
+        for index in Bundle::of(span.start)..=Bundle::of(last) {
+            self.scrub_bundle(log, index, Some(self)).await?;
+        }
+        Ok(())
+    }
+
     async fn scrub_bundle(&self, log: &Log, index: u64, source: Option<&dyn EntrySource>) -> Result<u64> {
         let mut keys = DayKeys::default();
         let bundle = self.examine(log, index, &mut keys).await?;
