@@ -79,16 +79,7 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
     let ((tenants, tenants_listed, tenant_feed), (devices, devices_listed, device_feed)) = (cache(), cache());
     let (sites, sites_listed, site_feed) = cache();
     let client = deadline::bounded(world.client);
-    let connect = |service, endpoint, token: &Path| {
-        ServiceClient::new(service, endpoint, token.to_owned(), ca_bundle.clone()).behind(world.fence.clone())
-    };
-    let services = Services {
-        backup: connect(Service::Backup, settings.backup_endpoint(), &settings.backup_token_file)
-            .reporting_at(settings.backup_report_endpoint.clone()),
-        audit: settings.audit_endpoint().map(|endpoint| {
-            connect(Service::Audit, endpoint, &settings.audit_token_file).reporting_at(settings.audit_report_endpoint.clone())
-        }),
-    };
+    let services = connect(settings, &ca_bundle, &world.fence);
     world.metrics.vigil.lead(&[tenant::KIND, site::KIND, device::KIND], Instant::now());
     let keeper = Keeper {
         client: client.clone(),
@@ -170,6 +161,19 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
     tasks.spawn(named("sites", site_controller(site_stream, sites, sites_to_wake, context)));
     let ended = tasks.join_next().await.and_then(Result::ok).unwrap_or("unknown");
     Err(Ended(ended)) // dropping the set stops the others
+}
+
+/// The clients of the services that are installed.
+fn connect(settings: &Settings, ca_bundle: &watch::Receiver<Option<String>>, fence: &Fence) -> Services {
+    let client = |service, endpoint, token: &Path| {
+        ServiceClient::new(service, endpoint, token.to_owned(), ca_bundle.clone()).behind(fence.clone())
+    };
+    let backup = client(Service::Backup, settings.backup_endpoint(), &settings.backup_token_file);
+    let audit = settings.audit_endpoint().map(|endpoint| client(Service::Audit, endpoint, &settings.audit_token_file));
+    Services {
+        backup: backup.reporting_at(settings.backup_report_endpoint.clone()),
+        audit: audit.map(|audit| audit.reporting_at(settings.audit_report_endpoint.clone())),
+    }
 }
 
 /// What fills a cache.
