@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use prometheus::Registry;
 use tsujiban_core::clock::SystemClock;
 use tsujiban_database::{Database, DatabaseArgs, InvalidDatabase, is_unavailable};
+use tsujiban_history::{EnvironmentOrigin, OriginDomain};
 use tsujiban_objects::{InvalidS3, Measured, S3Args, StoreMetrics};
 use tsujiban_sealing::SystemRandom;
 use tsujiban_service::server::ServerArgs;
@@ -63,6 +64,9 @@ pub struct ServeArgs {
     pub keys: KeyArgs,
     #[command(flatten)]
     pub installation: InstallationArgs,
+    /// The DNS name that begins the names of logs, root lists and the key. The first start fixes it.
+    #[arg(long, env = "TSUJIBAN_ORIGIN_DOMAIN", default_value_t)]
+    pub origin_domain: OriginDomain,
     /// The bucket of the root lists, with a credential that may put, list and read, and neither delete nor change a lock.
     #[command(flatten)]
     pub s3: S3Args,
@@ -139,7 +143,7 @@ impl ServeArgs {
             database,
             folder: self.database.database_url.is_empty().then(|| self.data_dir.clone()),
             keyring,
-            environment: self.installation.environment.clone(),
+            environment: EnvironmentOrigin { domain: self.origin_domain.clone(), environment: self.installation.environment.clone() },
             metrics: Metrics::new(registry)?,
         })
     }

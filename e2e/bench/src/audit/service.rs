@@ -48,7 +48,7 @@ impl Service {
             database,
             folder: Some(folder.path().to_owned()),
             keyring: Arc::new(Keyring::new(master, &[epoch])?),
-            environment: "bench".parse()?,
+            environment: "audit.tsujiban.dev/bench".parse()?,
             metrics: Metrics::new(&Registry::new())?,
         };
         Ok(Self { audit: Audit::open(parts).await?, folder })
