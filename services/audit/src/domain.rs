@@ -1,5 +1,5 @@
 //! The domain that begins the names of logs, root lists and the key. The first start fixes it: what was signed under one name is not found
-//! under another. The database has it, and so have the root lists, for a database that is lost.
+//! under another. The root lists have it, and the database, which has it before there is a list.
 
 use tsujiban_database::{Database, on};
 use tsujiban_history::OriginDomain;
@@ -17,10 +17,12 @@ pub async fn check(database: &Database, own: &OriginDomain, has_key: bool) -> Re
     }
 }
 
-/// Fixes it, unless another process was first.
-pub async fn fix(database: &Database, own: &OriginDomain) -> Result<()> {
+/// Fixes it. What a root list is signed under takes the place of what the database has; else the first of several processes fixes it.
+pub async fn fix(database: &Database, own: &OriginDomain, is_listed: bool) -> Result<()> {
     const PUT: &str = "INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING";
-    on!(database.writes(), p => sqlx::query(PUT).bind(META).bind(own.to_string()).execute(p).await.map(drop))?;
+    const REPLACE: &str = "INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+    let put = if is_listed { REPLACE } else { PUT };
+    on!(database.writes(), p => sqlx::query(put).bind(META).bind(own.to_string()).execute(p).await.map(drop))?;
     check(database, own, false).await
 }
 

@@ -15,7 +15,7 @@ use tsujiban_sealing::{Context, Keyring, NewDataKey, Random, WrappedKey};
 use zeroize::Zeroizing;
 
 use self::bucket::Copies;
-use self::choice::{Choice, choose};
+use self::choice::{Choice, Signer, choose};
 use crate::domain;
 use crate::error::{Error, Result};
 
@@ -44,7 +44,6 @@ pub struct Places<'a> {
 pub async fn open(places: Places<'_>, now: Timestamp) -> Result<SigningKey> {
     let own = &places.environment.domain;
     let stored_here = stored(places.database).await?;
-    domain::check(places.database, own, stored_here.is_some()).await?;
     let here = match &stored_here {
         Some(stored) => match unsealed(places.keyring, stored) {
             Ok(seed) => Some(seed),
@@ -58,6 +57,10 @@ pub async fn open(places: Places<'_>, now: Timestamp) -> Result<SigningKey> {
     };
     let copies = Copies::read(places).await?;
     let signer = copies.signer(places, here.as_ref()).await?;
+    let is_listed = matches!(signer, Signer::Database | Signer::Bucket(_));
+    if !is_listed {
+        domain::check(places.database, own, stored_here.is_some()).await?;
+    }
     let seed = match choose(here.is_some(), copies.newest().is_some(), signer) {
         Choice::Database => here,
         Choice::Bucket(at) => copies.seed(at),
@@ -66,7 +69,7 @@ pub async fn open(places: Places<'_>, now: Timestamp) -> Result<SigningKey> {
     };
     let seed = seed.ok_or_else(|| Error::Damaged("the signing key is gone".to_owned()))?;
     // before the key: a key without a domain is of a time when there was one domain
-    domain::fix(places.database, own).await?;
+    domain::fix(places.database, own, is_listed).await?;
     if stored_here.is_none() {
         keep_here(places, &seed, now).await?;
     }

@@ -10,6 +10,7 @@ crate::on_both!(
     the_first_start_fixes_the_domain,
     a_database_from_before_there_was_a_choice_has_the_default,
     the_domain_outlives_the_database,
+    a_damaged_domain_is_healed_from_the_lists,
 );
 
 const OURS: &str = "audit.example.co.jp";
@@ -75,4 +76,22 @@ async fn the_domain_outlives_the_database(mut world: World) {
     stage.prepare_with_log("acme", &incarnation, &log).await.unwrap();
     let report = verify_with(&stage, &world, "acme", &checkpoint).await;
     assert_eq!(report.verdict, Verdict::Intact, "{report}");
+}
+
+async fn a_damaged_domain_is_healed_from_the_lists(mut world: World) {
+    world.origin_domain = OURS.parse().unwrap();
+    let stage = started(&world).await;
+    stage.say(&world, "acme", "a").await;
+    stage.audit.follow_roots().await.unwrap();
+    stage.stop().await;
+    for damaged in ["?", "audit.example.co.jq"] {
+        world.by_hand(&[&format!("UPDATE meta SET value = '{damaged}' WHERE name = 'origin domain'")]).await;
+        says(&refused_under(&mut world, OTHER).await, OTHER, OURS);
+        world.origin_domain = OURS.parse().unwrap();
+        let stage = started(&world).await;
+        assert_sound(&stage);
+        stage.stop().await;
+    }
+    world.bucket.remove("roots/000000000001");
+    says(&refused_under(&mut world, OTHER).await, OTHER, OURS);
 }
