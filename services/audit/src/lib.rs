@@ -3,7 +3,7 @@
 pub mod archive;
 pub mod bodies;
 pub mod covered;
-pub mod domain;
+mod domain;
 pub mod engine;
 pub mod error;
 pub mod export;
