@@ -36,7 +36,7 @@ pub enum Audit {
     Verify {
         /// The export, as JSON Lines.
         export: PathBuf,
-        /// The log that it has to be of: audit.tsujiban.dev/ENVIRONMENT/LOG-ID. Not given: that of the first checkpoint.
+        /// The log that it has to be of: DOMAIN/ENVIRONMENT/LOG-ID. Not given: that of the first checkpoint.
         #[arg(long, value_name = "ORIGIN", required_unless_present = "checkpoints")]
         log: Option<Origin>,
         /// The environment's public key, as it was written down when the environment was set up.

@@ -1,23 +1,20 @@
 //! The signature on parts of the archive: what lies in the bucket besides root lists, and is not for auditors.
 
-use tsujiban_core::id::EnvironmentName;
-
-use crate::origin::environment_name;
-use crate::{Hash, SigningKey, VerifierKey};
+use crate::{EnvironmentOrigin, Hash, SigningKey, VerifierKey};
 
 pub const SIGNATURE_LENGTH: usize = 64;
 
 /// Signs the SHA-256 of a part.
-pub fn sign(key: &SigningKey, environment: &EnvironmentName, digest: &Hash) -> [u8; SIGNATURE_LENGTH] {
+pub fn sign(key: &SigningKey, environment: &EnvironmentOrigin, digest: &Hash) -> [u8; SIGNATURE_LENGTH] {
     key.sign(&message(environment, digest))
 }
 
 /// Whether the key of the environment has signed a part with this SHA-256.
-pub fn is_signed(key: &VerifierKey, environment: &EnvironmentName, digest: &Hash, signature: &[u8]) -> bool {
+pub fn is_signed(key: &VerifierKey, environment: &EnvironmentOrigin, digest: &Hash, signature: &[u8]) -> bool {
     key.verify(&message(environment, digest), signature)
 }
 
 /// Begins with a line that no signed note and no gap begins with.
-fn message(environment: &EnvironmentName, digest: &Hash) -> Vec<u8> {
-    format!("tsujiban.dev history archive\n{}\n{digest}\n", environment_name(environment)).into_bytes()
+fn message(environment: &EnvironmentOrigin, digest: &Hash) -> Vec<u8> {
+    format!("tsujiban.dev history archive\n{environment}\n{digest}\n").into_bytes()
 }

@@ -24,7 +24,7 @@ pub use leaf::Leaf;
 pub use merkle::{Hash, TreeHead};
 pub use note::{SigningKey, VerifierKey};
 pub use operation::Operation;
-pub use origin::Origin;
+pub use origin::{EnvironmentOrigin, Origin, OriginDomain};
 pub use roots::RootList;
 pub use verify::{Report, Verdict, Verifier};
 

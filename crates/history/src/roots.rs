@@ -6,11 +6,10 @@ use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 
 use tsujiban_core::history::JstTime;
-use tsujiban_core::id::EnvironmentName;
 
 use crate::merkle::sha256;
 use crate::note::{self, InvalidKey, NoteError};
-use crate::{Hash, LogId, SigningKey, TreeHead, VerifierKey, decimal, origin};
+use crate::{EnvironmentOrigin, Hash, LogId, SigningKey, TreeHead, VerifierKey, decimal};
 
 mod skipped;
 
@@ -31,7 +30,7 @@ pub enum Scope {
 /// One list. The first has number 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RootList {
-    pub environment: EnvironmentName,
+    pub environment: EnvironmentOrigin,
     pub number: u64,
     pub time: JstTime,
     pub scope: Scope,
@@ -62,7 +61,7 @@ impl RootList {
     /// What is signed.
     pub fn text(&self) -> String {
         let scope = if self.scope == Scope::Full { "full" } else { "changed" };
-        let origin = origin::of_roots(&self.environment);
+        let origin = self.environment.roots();
         let mut text = format!("{origin}\n{}\n{}\n{scope}\n{}\n", self.number, self.time, self.previous);
         if !self.skipped.is_empty() {
             let _ = writeln!(text, "{SKIPPED}{}", self.skipped);
@@ -84,12 +83,12 @@ impl RootList {
         if Self::parse(&text).as_ref() != Some(self) {
             return Err(RootListError::Malformed);
         }
-        Ok(note::sign(&text, key, &origin::of_roots(&self.environment).parse()?)?)
+        Ok(note::sign(&text, key, &self.environment.roots().parse()?)?)
     }
 
     /// A list that the key of the environment has signed.
-    pub fn open(signed: &[u8], key: &VerifierKey, environment: &EnvironmentName) -> Result<Self, RootListError> {
-        let key = key.for_origin(&origin::of_roots(environment))?;
+    pub fn open(signed: &[u8], key: &VerifierKey, environment: &EnvironmentOrigin) -> Result<Self, RootListError> {
+        let key = key.for_origin(&environment.roots())?;
         let list = Self::parse(note::open(signed, &key)?).filter(|list| list.environment == *environment);
         list.ok_or(RootListError::Malformed)
     }
@@ -97,7 +96,7 @@ impl RootList {
     /// Takes only what [`RootList::text`] writes.
     fn parse(text: &str) -> Option<Self> {
         let mut lines = text.strip_suffix('\n')?.split('\n');
-        let environment = origin::environment_of_roots(lines.next()?)?;
+        let environment = EnvironmentOrigin::of_roots(lines.next()?)?;
         let number = decimal::parse(lines.next()?)?;
         let time = lines.next()?.parse().ok()?;
         let scope = match lines.next()? {

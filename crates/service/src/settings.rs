@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
+use jiff::SignedDuration;
 use tsujiban_core::clock::SystemClock;
 use tsujiban_core::error::chain;
 use tsujiban_core::id::EnvironmentName;
@@ -69,6 +70,30 @@ impl KeyArgs {
     }
 }
 
+const SHORTEST_SCRUB: SignedDuration = SignedDuration::from_mins(1);
+/// What is damaged is found within this time, before anybody needs it.
+const LONGEST_SCRUB: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// How often what is stored is read again.
+#[derive(Debug, Clone, Args)]
+pub struct ScrubArgs {
+    /// Within how many days everything that is stored is read again and checked: 7 at most, also parts of one.
+    #[arg(long, env = "TSUJIBAN_SCRUB_DAYS", default_value = "7", value_parser = scrub_days)]
+    pub scrub_days: SignedDuration,
+}
+
+fn scrub_days(text: &str) -> Result<SignedDuration, String> {
+    let days: f64 = text.parse().map_err(|_| format!("{text:?} is no number of days"))?;
+    let period = SignedDuration::try_from_secs_f64(days * 86_400.0).map_err(|error| error.to_string())?;
+    if period < SHORTEST_SCRUB {
+        return Err("a scrub takes a minute at least; give more days, such as 7".to_owned());
+    }
+    if period > LONGEST_SCRUB {
+        return Err("what is stored is read again within 7 days; give 7 or less".to_owned());
+    }
+    Ok(period)
+}
+
 /// Where operations wait for the history.
 #[derive(Debug, Clone, Args)]
 pub struct SpoolArgs {
@@ -107,6 +132,15 @@ mod tests {
             InstallationArgs { environment, system_namespace: "tsujiban-system".into() }.shows_contracts()
         };
         assert!(!shows("production") && shows("trial"));
+    }
+
+    #[test]
+    fn everything_is_read_again_within_seven_days_at_most() {
+        assert_eq!(scrub_days("7"), Ok(SignedDuration::from_hours(168)));
+        assert_eq!(scrub_days("0.5"), Ok(SignedDuration::from_hours(12)));
+        for refused in ["", "a week", "0", "-1", "0.0001", "7.1", "8", "365", "NaN", "inf", "1e300"] {
+            assert!(scrub_days(refused).is_err(), "{refused}");
+        }
     }
 
     #[tokio::test]

@@ -1,12 +1,12 @@
 //! What the audit service takes and answers: `audit_append` and `audit_append_wide` beside Tessera's POSIX driver, the same as RPCs, the cost
-//! of many groups, proofs and pages at a million entries, and the offline verifier.
+//! of many groups, proofs and pages at a million entries, the offline verifier, how fast a lost database comes back, and what the scrub costs.
 
 mod append;
 mod entries;
-mod load;
 mod read;
+mod rebuild;
 mod rpc;
-mod server;
+mod scrub;
 mod service;
 mod tessera;
 mod verify;
@@ -22,7 +22,7 @@ use tokio::runtime::Runtime;
 use crate::figure::{Measured, Suite};
 
 /// Each by itself: what one of them meets does not cost the others their result.
-pub const SUITES: [Suite; 7] = [
+pub const SUITES: [Suite; 9] = [
     Suite { figures: &[APPEND], measure: |_| one(append::narrow) },
     Suite { figures: &[WIDE], measure: |_| one(append::wide) },
     Suite { figures: &[RPC], measure: |_| one(rpc::rate) },
@@ -30,6 +30,8 @@ pub const SUITES: [Suite; 7] = [
     Suite { figures: &[GROUPS], measure: |_| one(append::groups) },
     Suite { figures: &[PROOF, HASHES, LIST], measure: reads },
     Suite { figures: &[VERIFY], measure: |_| one(verify::rate) },
+    Suite { figures: &[REBUILD], measure: |_| one(rebuild::rate) },
+    Suite { figures: &[SCRUB], measure: |_| one(scrub::cost) },
 ];
 
 const APPEND: &str = "audit_append";
@@ -41,11 +43,13 @@ const PROOF: &str = "audit_proof";
 const HASHES: &str = "audit_proof_hashes";
 const LIST: &str = "audit_list";
 const VERIFY: &str = "audit_verify";
+const REBUILD: &str = "history_rebuild";
+const SCRUB: &str = "scrub_cost";
 
 /// How often both sides of a rate are measured, in turns. The medians count.
-const ROUNDS: usize = 3;
+pub const ROUNDS: usize = 3;
 
-fn one(figure: impl AsyncFnOnce(&Path) -> Result<Measured>) -> Result<Vec<Measured>> {
+pub fn one(figure: impl AsyncFnOnce(&Path) -> Result<Measured>) -> Result<Vec<Measured>> {
     Ok(vec![runtime()?.block_on(figure(&disk()?))?])
 }
 
@@ -68,7 +72,7 @@ fn disk() -> Result<PathBuf> {
 }
 
 /// An empty folder on the disk that is measured, gone when it is dropped.
-fn folder(disk: &Path) -> Result<TempDir> {
+pub fn folder(disk: &Path) -> Result<TempDir> {
     tempfile::Builder::new().prefix("bench-audit-").tempdir_in(disk).with_context(|| format!("no folder in {}", disk.display()))
 }
 
@@ -77,30 +81,30 @@ fn rate(count: u64, took: Duration) -> f64 {
     as_f64(count) / took.as_secs_f64()
 }
 
-fn millis(time: Duration) -> f64 {
+pub fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
 /// Counts here are far below 2^53.
 #[allow(clippy::as_conversions, clippy::cast_precision_loss)]
-fn as_f64(count: u64) -> f64 {
+pub fn as_f64(count: u64) -> f64 {
     count as f64
 }
 
 /// The middle of an odd number of values.
-fn median(mut values: Vec<f64>) -> f64 {
+pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
 /// All of them, for a note.
-fn each(values: &[f64]) -> String {
+pub fn each(values: &[f64]) -> String {
     let one = |value: &f64| if *value >= 1000.0 { format!("{value:.0}") } else { format!("{value:.1}") };
     values.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 /// The 99th percentile.
-fn p99(mut took: Vec<Duration>) -> Duration {
+pub fn p99(mut took: Vec<Duration>) -> Duration {
     took.sort_unstable();
     took.get((took.len() * 99 / 100).min(took.len().saturating_sub(1))).copied().unwrap_or_default()
 }

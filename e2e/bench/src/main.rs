@@ -4,13 +4,16 @@
 //! machine may be slow. A figure that could not be measured fails the run and says what is missing.
 
 mod audit;
+mod backup;
 mod collector_rate;
 mod figure;
+mod load;
 mod netns;
 mod operator;
 mod program;
 mod progress;
 mod report;
+mod server;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,7 +27,7 @@ use crate::figure::{Measured, Suite};
 static ALLOC: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Everything that can be measured. What shares an expensive set-up is one suite.
-const SUITES: [&[Suite]; 3] = [&[operator::SUITE], &[collector_rate::SUITE], &audit::SUITES];
+const SUITES: [&[Suite]; 4] = [&[operator::SUITE], &[collector_rate::SUITE], &audit::SUITES, &[backup::SUITE]];
 
 /// Measures, prints a table, and writes the figures as JSON.
 #[derive(Debug, Parser)]

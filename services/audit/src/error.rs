@@ -3,6 +3,7 @@
 use tsujiban_core::error::chain;
 use tsujiban_core::id::KeyId;
 use tsujiban_database::Class;
+use tsujiban_history::OriginDomain;
 use tsujiban_history::checkpoint::CheckpointError;
 use tsujiban_objects::StoreError;
 use tsujiban_proto::error::{Kind, ServiceError};
@@ -42,6 +43,11 @@ pub enum Error {
          the bucket and the master key that sealed them (the mounted one is {master}); no other key is made"
     )]
     NoSigningKey { master: KeyId },
+    #[error(
+        "the origin domain {own} is not the one of the logs that are there: it was fixed as {fixed} by the first start; set it back \
+         (--origin-domain, TSUJIBAN_ORIGIN_DOMAIN, value audit.originDomain of the chart)"
+    )]
+    OtherDomain { fixed: OriginDomain, own: OriginDomain },
     /// The database does not hold together.
     #[error("the history's database is damaged: {0}")]
     Damaged(String),
@@ -110,7 +116,11 @@ impl From<Error> for ServiceError {
             Error::Engine(EngineError::Damaged(_) | EngineError::OtherOwner(_)) | Error::Damaged(_) => {
                 (Kind::DataLoss, "DAMAGED", "tell the platform's staff")
             }
-            Error::Engine(EngineError::Start(_)) | Error::Store(_) | Error::Checkpoint(_) | Error::NoSigningKey { .. } => INTERNAL,
+            Error::Engine(EngineError::Start(_))
+            | Error::Store(_)
+            | Error::Checkpoint(_)
+            | Error::NoSigningKey { .. }
+            | Error::OtherDomain { .. } => INTERNAL,
         };
         let chain = chain(&error);
         tracing::error!(reason, error = %chain, "a call failed");

@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod bodies;
 pub mod covered;
+mod domain;
 pub mod engine;
 pub mod error;
 pub mod export;

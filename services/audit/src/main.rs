@@ -62,7 +62,7 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let delivery = tokio::spawn(delivery.run(last.clone()));
     let health = Health::new();
     health.set_able(audit.engine.standing() == Standing::Sound).await;
-    let scrub = Scrub::new(args.scrub_period()).healing_from(audit.clone());
+    let scrub = Scrub::new(args.scrub.scrub_days).healing_from(audit.clone());
     let jobs = tokio::spawn(jobs::run(Arc::clone(&audit), own, args.keys.clone(), scrub, health.clone(), stop.clone()));
     let tiles = tokio::spawn(show_tiles(Arc::clone(&audit), args.clone(), stop.clone()));
     let served = server::serve(&args.server, rpc::routes(&audit), guard, health, stop.clone()).await;

@@ -6,9 +6,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use tsujiban_core::clock::Clock;
-use tsujiban_core::id::EnvironmentName;
 use tsujiban_database::{Class, Database, Migrations};
-use tsujiban_history::{Checkpoint, LogId, Origin, SigningKey, TreeHead, VerifierKey};
+use tsujiban_history::{Checkpoint, EnvironmentOrigin, LogId, Origin, SigningKey, TreeHead, VerifierKey};
 use tsujiban_objects::Objects;
 use tsujiban_proto::audit::v1::{CoveredRequest, CoveredResponse, NewEntry};
 use tsujiban_proto::error::ServiceError;
@@ -34,7 +33,7 @@ pub struct Parts {
     /// SQLite: the folder of the database.
     pub folder: Option<PathBuf>,
     pub keyring: Arc<Keyring>,
-    pub environment: EnvironmentName,
+    pub environment: EnvironmentOrigin,
     pub metrics: Metrics,
     pub writing: WriteState,
 }
@@ -49,7 +48,7 @@ pub struct Audit {
     pub(crate) store: Arc<dyn Objects>,
     pub(crate) database: Database,
     pub(crate) keyring: Arc<Keyring>,
-    pub(crate) environment: EnvironmentName,
+    pub(crate) environment: EnvironmentOrigin,
     pub(crate) metrics: Metrics,
     pub writing: WriteState,
     pub engine: Engine,

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
-use jiff::SignedDuration;
 use prometheus::Registry;
 use tsujiban_core::clock::SystemClock;
 use tsujiban_database::{Database, DatabaseArgs, InvalidDatabase, is_unavailable};
+use tsujiban_history::{EnvironmentOrigin, OriginDomain};
 use tsujiban_objects::{InvalidS3, Measured, S3Args, StoreMetrics};
 use tsujiban_sealing::SystemRandom;
 use tsujiban_service::server::ServerArgs;
-use tsujiban_service::settings::{InstallationArgs, KeyArgs, KeyringError, SpoolArgs};
+use tsujiban_service::settings::{InstallationArgs, KeyArgs, KeyringError, ScrubArgs, SpoolArgs};
 use tsujiban_service::writing::WriteState;
 
 use crate::metrics::Metrics;
@@ -64,12 +64,14 @@ pub struct ServeArgs {
     pub keys: KeyArgs,
     #[command(flatten)]
     pub installation: InstallationArgs,
+    /// The DNS name that begins the names of logs, root lists and the key. The first start fixes it.
+    #[arg(long, env = "TSUJIBAN_ORIGIN_DOMAIN", default_value_t)]
+    pub origin_domain: OriginDomain,
     /// The bucket of the root lists, with a credential that may put, list and read, and neither delete nor change a lock.
     #[command(flatten)]
     pub s3: S3Args,
-    /// Within how many days everything that is stored is read again and checked.
-    #[arg(long, env = "TSUJIBAN_SCRUB_DAYS", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=365))]
-    pub scrub_days: u16,
+    #[command(flatten)]
+    pub scrub: ScrubArgs,
     /// Where what is done to this service waits for its own history.
     #[command(flatten)]
     pub spool: SpoolArgs,
@@ -119,10 +121,6 @@ impl MigrateArgs {
 }
 
 impl ServeArgs {
-    pub fn scrub_period(&self) -> SignedDuration {
-        SignedDuration::from_hours(i64::from(self.scrub_days) * 24)
-    }
-
     /// Opens the database. A file is brought to this version; PostgreSQL is by `migrate`.
     pub async fn open(&self) -> Result<Database, SettingsError> {
         let database = self.database.open(&self.data_dir.join(DATABASE)).await?;
@@ -145,7 +143,7 @@ impl ServeArgs {
             database,
             folder: self.database.database_url.is_empty().then(|| self.data_dir.clone()),
             keyring,
-            environment: self.installation.environment.clone(),
+            environment: EnvironmentOrigin { domain: self.origin_domain.clone(), environment: self.installation.environment.clone() },
             metrics: Metrics::new(registry)?,
         })
     }

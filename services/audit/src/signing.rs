@@ -7,16 +7,16 @@ mod choice;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tsujiban_core::id::{EnvironmentName, KeyId};
+use tsujiban_core::id::KeyId;
 use tsujiban_database::{Database, Tries, Tx, on};
-use tsujiban_history::origin::environment_name;
-use tsujiban_history::{SigningKey, VerifierKey};
+use tsujiban_history::{EnvironmentOrigin, SigningKey, VerifierKey};
 use tsujiban_objects::Objects;
 use tsujiban_sealing::{Context, Keyring, NewDataKey, Random, WrappedKey};
 use zeroize::Zeroizing;
 
 use self::bucket::Copies;
-use self::choice::{Choice, choose};
+use self::choice::{Choice, Signer, choose};
+use crate::domain;
 use crate::error::{Error, Result};
 
 /// The log and the day under which its data key is wrapped: no log has the number 0.
@@ -36,13 +36,16 @@ pub struct Places<'a> {
     pub store: &'a Arc<dyn Objects>,
     pub keyring: &'a Keyring,
     pub random: &'a dyn Random,
-    pub environment: &'a EnvironmentName,
+    pub environment: &'a EnvironmentOrigin,
 }
 
-/// Opens the key that signed the newest root list, or makes one when there is neither a key nor a list. It is in both places afterwards.
+/// Opens the key that signed the newest root list, or makes one when there is neither a key nor a list. It is in both places afterwards, and
+/// the domain of its names is fixed.
 pub async fn open(places: Places<'_>, now: Timestamp) -> Result<SigningKey> {
-    let here = match stored(places.database).await? {
-        Some(stored) => match unsealed(places.keyring, &stored) {
+    let own = &places.environment.domain;
+    let stored_here = stored(places.database).await?;
+    let here = match &stored_here {
+        Some(stored) => match unsealed(places.keyring, stored) {
             Ok(seed) => Some(seed),
             Err(error) => {
                 let error = tsujiban_core::error::chain(&error);
@@ -54,6 +57,10 @@ pub async fn open(places: Places<'_>, now: Timestamp) -> Result<SigningKey> {
     };
     let copies = Copies::read(places).await?;
     let signer = copies.signer(places, here.as_ref()).await?;
+    let is_listed = matches!(signer, Signer::Database | Signer::Bucket(_));
+    if !is_listed {
+        domain::check(places.database, own, stored_here.is_some()).await?;
+    }
     let seed = match choose(here.is_some(), copies.newest().is_some(), signer) {
         Choice::Database => here,
         Choice::Bucket(at) => copies.seed(at),
@@ -61,7 +68,9 @@ pub async fn open(places: Places<'_>, now: Timestamp) -> Result<SigningKey> {
         Choice::Refuse => return Err(Error::NoSigningKey { master: places.keyring.master_id() }),
     };
     let seed = seed.ok_or_else(|| Error::Damaged("the signing key is gone".to_owned()))?;
-    if stored(places.database).await?.is_none() {
+    // before the key: a key without a domain is of a time when there was one domain
+    domain::fix(places.database, own, is_listed).await?;
+    if stored_here.is_none() {
         keep_here(places, &seed, now).await?;
     }
     copies.keep(places, &seed, now).await?;
@@ -77,8 +86,8 @@ pub async fn keep_in_bucket(places: Places<'_>, now: Timestamp) -> Result<()> {
 }
 
 /// What auditors get of it.
-pub fn verifier(key: &SigningKey, environment: &EnvironmentName) -> Result<VerifierKey> {
-    let name = environment_name(environment).parse();
+pub fn verifier(key: &SigningKey, environment: &EnvironmentOrigin) -> Result<VerifierKey> {
+    let name = environment.to_string().parse();
     Ok(key.verifier(name.map_err(|_| Error::Damaged(format!("environment {environment} gives no name of a key")))?))
 }
 

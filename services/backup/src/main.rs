@@ -50,7 +50,7 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let last = CancellationToken::new();
     let delivery = delivery.map(|delivery| tokio::spawn(delivery.run(last.clone())));
     let health = Health::new();
-    let work = jobs::run(Arc::clone(&backup), args.keys.clone(), args.scrub_period_days, health.clone(), stop.clone());
+    let work = jobs::run(Arc::clone(&backup), args.keys.clone(), args.scrub.scrub_days, health.clone(), stop.clone());
     let jobs = tokio::spawn(work);
     let served = server::serve(&args.server, rpc::routes(&backup), guard, health, stop.clone()).await;
     stop.cancel();

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
-use jiff::SignedDuration;
 use prometheus::Registry;
 use tsujiban_api::names;
 use tsujiban_core::clock::SystemClock;
@@ -14,7 +13,7 @@ use tsujiban_sealing::{Keyring, SystemRandom};
 use tsujiban_service::history::spool::SpoolError;
 use tsujiban_service::history::{ClientArgs, Delivery, History, HistoryClient, InvalidClient};
 use tsujiban_service::server::ServerArgs;
-use tsujiban_service::settings::{InstallationArgs, KeyArgs, KeyringError, SpoolArgs};
+use tsujiban_service::settings::{InstallationArgs, KeyArgs, KeyringError, ScrubArgs, SpoolArgs};
 use tsujiban_service::writing::WriteState;
 
 use crate::catalogue::{Catalogue, CatalogueError};
@@ -23,7 +22,6 @@ use crate::probe::ProbeArgs;
 use crate::service::Parts;
 
 const DATABASE: &str = "catalogue.db";
-const SHORTEST_SCRUB: SignedDuration = SignedDuration::from_mins(1);
 
 /// Takes configs of devices in, and keeps them sealed and locked.
 #[derive(Debug, Parser)]
@@ -56,20 +54,12 @@ pub struct ServeArgs {
     pub installation: InstallationArgs,
     #[command(flatten)]
     pub s3: S3Args,
-    /// In so many days everything that is stored is read again and checked at least once.
-    #[arg(long, env = "TSUJIBAN_SCRUB_PERIOD_DAYS", default_value = "7", value_parser = scrub_period)]
-    pub scrub_period_days: SignedDuration,
+    #[command(flatten)]
+    pub scrub: ScrubArgs,
     #[command(flatten)]
     pub audit: ClientArgs,
     #[command(flatten)]
     pub spool: SpoolArgs,
-}
-
-/// Days, also parts of one.
-fn scrub_period(text: &str) -> Result<SignedDuration, String> {
-    let days: f64 = text.parse().map_err(|_| format!("{text:?} is no number of days"))?;
-    let period = SignedDuration::try_from_secs_f64(days * 86_400.0).map_err(|error| error.to_string())?;
-    if period < SHORTEST_SCRUB { Err("a scrub takes a minute at least; give more days, such as 7".to_owned()) } else { Ok(period) }
 }
 
 /// Why the service cannot be made of its settings.

@@ -9,8 +9,8 @@ fn key() -> SigningKey {
     SigningKey::from_seed(&[5; 32]).unwrap()
 }
 
-fn environment() -> EnvironmentName {
-    "test".parse().unwrap()
+fn environment() -> EnvironmentOrigin {
+    "audit.tsujiban.dev/test".parse().unwrap()
 }
 
 fn verifier() -> VerifierKey {
@@ -25,7 +25,8 @@ fn a_list_is_read_as_it_is_written() {
     let signed = list.sign(&key()).unwrap();
     assert_eq!(RootList::open(signed.as_bytes(), &verifier(), &environment()), Ok(list));
     assert_eq!(RootList::object_name(7), "roots/000000000007");
-    assert!(RootList::open(signed.as_bytes(), &verifier(), &"production".parse().unwrap()).is_err());
+    assert!(RootList::open(signed.as_bytes(), &verifier(), &"audit.tsujiban.dev/production".parse().unwrap()).is_err());
+    assert!(RootList::open(signed.as_bytes(), &verifier(), &"audit.example.co.jp/test".parse().unwrap()).is_err());
     let other = SigningKey::from_seed(&[6; 32]).unwrap().verifier("audit.tsujiban.dev/test".parse().unwrap());
     assert!(matches!(RootList::open(signed.as_bytes(), &other, &environment()), Err(RootListError::Note(_))));
 }

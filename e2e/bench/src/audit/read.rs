@@ -7,14 +7,15 @@ use anyhow::{Result, ensure};
 use tsujiban_audit::reading::Log;
 use tsujiban_history::merkle::{Hash, leaf_hash, verify_inclusion};
 use tsujiban_history::{Leaf, TreeHead};
+use tsujiban_proto::audit::v1::audit_service_client::AuditServiceClient;
 use tsujiban_proto::audit::v1::{GetProofRequest, GetProofResponse, ListEntriesRequest};
 
 use super::entries::{group, mix};
-use super::server::{Server, from_staff};
 use super::service::Service;
 use super::{HASHES, LIST, PROOF, as_f64, millis, p99};
 use crate::figure::{Figure, Measured, Target};
 use crate::progress::step;
+use crate::server::{Server, from_staff};
 
 const SIZE: u64 = 1_000_000;
 /// How many hashes a proof in a balanced tree of that size has.
@@ -30,7 +31,7 @@ pub async fn at_a_million(disk: &Path) -> Result<Vec<Measured>> {
     let service = Service::open(disk).await?;
     let log = service.fill(SIZE).await?;
     ensure!(log.size() == SIZE, "the log has {} entries", log.size());
-    let server = Server::start(&service.audit).await?;
+    let server = service.serve().await?;
     step(&format!("{PROOF}: {PROOFS} proofs, {LIST}: {PAGES} pages"));
     let proofs = prove(&server, &log).await?;
     let pages = list(&server).await?;
@@ -62,7 +63,7 @@ struct Proofs {
 }
 
 async fn prove(server: &Server, log: &Log) -> Result<Proofs> {
-    let mut client = server.connect().await?;
+    let mut client = AuditServiceClient::new(server.connect().await?);
     let mut proofs = Proofs { took: Vec::new(), most: 0 };
     for n in 0..PROOFS {
         let sequence = mix(n) % log.size();
@@ -84,7 +85,7 @@ fn check(proof: &GetProofResponse, sequence: u64, head: TreeHead) -> Result<()> 
 }
 
 async fn list(server: &Server) -> Result<Vec<Duration>> {
-    let mut client = server.connect().await?;
+    let mut client = AuditServiceClient::new(server.connect().await?);
     let mut took = Vec::new();
     for _ in 0..PAGES {
         let request = ListEntriesRequest { group: group(0), ..ListEntriesRequest::default() };

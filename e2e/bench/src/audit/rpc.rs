@@ -5,15 +5,18 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use futures::future::try_join_all;
+use tonic::transport::Channel;
 use tsujiban_audit::engine::Addition;
+use tsujiban_proto::audit::v1::audit_service_client::AuditServiceClient;
 use tsujiban_proto::audit::v1::{AppendRequest, NewEntry};
 
 use super::entries::{BYTES, Entries};
-use super::server::{Server, from_operator};
 use super::service::Service;
-use super::{ACKNOWLEDGED, ROUNDS, RPC, each, load, median, millis, p99};
+use super::{ACKNOWLEDGED, ROUNDS, RPC, each, median, millis, p99};
 use crate::figure::{Figure, Measured, Target};
+use crate::load;
 use crate::progress::step;
+use crate::server::{Server, from_operator};
 
 const CLIENTS: u64 = 8;
 const BATCH: u64 = 16;
@@ -43,10 +46,15 @@ pub async fn rate(disk: &Path) -> Result<Measured> {
     Ok(Measured { figure, target: Target::ValueAtLeast(5_000.0) })
 }
 
+async fn clients(server: &Server) -> Result<Vec<AuditServiceClient<Channel>>> {
+    let channels = try_join_all((0..CLIENTS).map(|_| server.connect())).await?;
+    Ok(channels.into_iter().map(AuditServiceClient::new).collect())
+}
+
 async fn by_calls(disk: &Path) -> Result<Duration> {
     let (entries, service) = (Entries::new()?, Service::open(disk).await?);
-    let server = Server::start(&service.audit).await?;
-    let clients = try_join_all((0..CLIENTS).map(|_| server.connect())).await?;
+    let server = service.serve().await?;
+    let clients = clients(&server).await?;
     let batch = |n: u64| -> Vec<NewEntry> { (n * BATCH..(n + 1) * BATCH).map(|n| entries.wire(n, GROUPS)).collect() };
     let work = (0..CLIENTS).map(|client| (client * BATCHES..(client + 1) * BATCHES).map(batch).collect()).collect();
     load::closed(work, move |client, entries| {
@@ -74,8 +82,8 @@ pub async fn acknowledged(disk: &Path) -> Result<Measured> {
     step(&format!("{ACKNOWLEDGED}: a batch of {BATCH} every {} ms over TLS", EVERY.as_millis()));
     let entries = Entries::new()?;
     let service = Service::open(disk).await?;
-    let server = Server::start(&service.audit).await?;
-    let clients = try_join_all((0..CLIENTS).map(|_| server.connect())).await?;
+    let server = service.serve().await?;
+    let clients = clients(&server).await?;
     let work = (0..CALLS).map(|n| (n * BATCH..(n + 1) * BATCH).map(|n| entries.wire(n, GROUPS)).collect()).collect();
     let took = load::paced(work, EVERY, |n, entries| {
         let client = clients.get(n % clients.len()).cloned();

@@ -1,10 +1,9 @@
 //! One object of the archive as bytes. Numbers are big-endian; what has no fixed length begins with its length.
 
 use jiff::Timestamp;
-use tsujiban_core::id::EnvironmentName;
 use tsujiban_history::archive::{SIGNATURE_LENGTH, is_signed, sign};
 use tsujiban_history::merkle::sha256;
-use tsujiban_history::{Day, LogId, SigningKey, VerifierKey};
+use tsujiban_history::{Day, EnvironmentOrigin, LogId, SigningKey, VerifierKey};
 
 /// The first bytes of every part.
 const MAGIC: &[u8; 16] = b"tsujiban part 1\n";
@@ -93,7 +92,7 @@ impl Part {
     }
 
     /// The bytes, signed for one environment.
-    pub fn encode(&self, key: &SigningKey, environment: &EnvironmentName) -> Vec<u8> {
+    pub fn encode(&self, key: &SigningKey, environment: &EnvironmentOrigin) -> Vec<u8> {
         let mut out = Writer(MAGIC.to_vec());
         out.u64(self.number);
         out.i64(self.put_us);
@@ -134,7 +133,7 @@ impl Part {
     }
 
     /// Takes only what [`encode`](Self::encode) gave for this environment.
-    pub fn open(bytes: &[u8], key: &VerifierKey, environment: &EnvironmentName) -> Result<Self, PartError> {
+    pub fn open(bytes: &[u8], key: &VerifierKey, environment: &EnvironmentOrigin) -> Result<Self, PartError> {
         if !bytes.starts_with(MAGIC) {
             return Err(PartError::Format);
         }
@@ -262,8 +261,8 @@ fn there(bytes: &[u8]) -> Option<&[u8]> {
 mod tests {
     use super::*;
 
-    fn environment(name: &str) -> EnvironmentName {
-        name.parse().unwrap()
+    fn environment(name: &str) -> EnvironmentOrigin {
+        format!("audit.tsujiban.dev/{name}").parse().unwrap()
     }
 
     fn part() -> Part {

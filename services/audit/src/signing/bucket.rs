@@ -5,7 +5,7 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tsujiban_core::error::chain;
-use tsujiban_history::RootList;
+use tsujiban_history::{EnvironmentOrigin, RootList};
 use tsujiban_objects::{LockUntil, StoreError, Version};
 use tsujiban_sealing::Context;
 use zeroize::Zeroizing;
@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::choice::Signer;
 use super::{Places, Seed, key_of, verifier};
 use crate::error::{Error, Result};
-use crate::roots;
+use crate::{domain, roots};
 
 const PREFIX: &str = "signing-key/";
 const LOCKED: SignedDuration = SignedDuration::from_hours(24 * 400);
@@ -85,12 +85,13 @@ impl Copies {
         self.seeds().nth(at).cloned()
     }
 
-    /// Whose signature the newest list carries that is signed by a key that is here.
+    /// Whose signature the newest list carries that is signed by a key that is here. A list that such a key signed under another domain is a
+    /// refusal: its logs have that domain in their names.
     pub async fn signer(&self, places: Places<'_>, here: Option<&Seed>) -> Result<Signer> {
         let mut keys = Vec::new();
         let copies = self.seeds().enumerate().map(|(at, seed)| (Signer::Bucket(at), seed));
         for (signer, seed) in here.map(|seed| (Signer::Database, seed)).into_iter().chain(copies) {
-            keys.push((signer, verifier(&key_of(seed)?, places.environment)?));
+            keys.push((signer, key_of(seed)?));
         }
         let mut lists: Vec<(String, Version)> = Vec::new();
         let mut from = None;
@@ -117,9 +118,12 @@ impl Copies {
                 Err(error @ StoreError::Unreachable { .. }) => return Err(error.into()),
                 Err(_) => continue,
             };
-            let signed = |(_, verifier): &&(Signer, _)| RootList::open(&bytes, verifier, places.environment).is_ok();
-            if let Some((signer, _)) = keys.iter().find(signed) {
-                return Ok(*signer);
+            let Some(named) = named_in(&bytes).filter(|named| named.environment == places.environment.environment) else { continue };
+            for (signer, key) in &keys {
+                if RootList::open(&bytes, &verifier(key, &named)?, &named).is_ok() {
+                    domain::must_equal(&named.domain, &places.environment.domain)?;
+                    return Ok(*signer);
+                }
             }
         }
         Ok(Signer::Nobody)
@@ -158,6 +162,11 @@ impl Copies {
     }
 }
 
+/// Whose list it says it is.
+fn named_in(list: &[u8]) -> Option<EnvironmentOrigin> {
+    EnvironmentOrigin::of_roots(std::str::from_utf8(list).ok()?.lines().next()?)
+}
+
 async fn put(places: Places<'_>, number: u64, seed: &Seed, now: Timestamp) -> Result<()> {
     let record = record(places, number, now);
     let master = places.keyring.master();
@@ -178,5 +187,5 @@ fn opened(places: Places<'_>, number: u64, bytes: &[u8]) -> Option<(Seed, Timest
 }
 
 fn record(places: Places<'_>, number: u64, put: Timestamp) -> Vec<u8> {
-    format!("{} {number} {put}", places.environment).into_bytes()
+    format!("{} {number} {put}", places.environment.environment).into_bytes()
 }

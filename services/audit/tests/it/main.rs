@@ -16,6 +16,7 @@ mod damaged;
 mod fsck;
 mod lives;
 mod lost;
+mod origin;
 mod rebuild;
 mod retention;
 mod roots;

@@ -23,7 +23,10 @@ crate::on_both!(
 
 async fn lists(stage: &Stage, world: &World) -> Vec<RootList> {
     let lists = world.lists().await;
-    lists.iter().map(|(_, list)| RootList::open(list, stage.audit.verifier(), &"test".parse().unwrap()).unwrap()).collect()
+    lists
+        .iter()
+        .map(|(_, list)| RootList::open(list, stage.audit.verifier(), &"audit.tsujiban.dev/test".parse().unwrap()).unwrap())
+        .collect()
 }
 
 async fn changed_roots_are_listed_once_and_all_of_them_once_a_day(world: World) {

@@ -18,6 +18,7 @@ use tsujiban_audit::service::{Audit, Parts, migrations};
 use tsujiban_core::clock::{Clock, ManualClock};
 use tsujiban_database::testing::{Fresh, Postgres};
 use tsujiban_database::{Database, DatabaseArgs};
+use tsujiban_history::{EnvironmentOrigin, OriginDomain};
 use tsujiban_objects::{Memory, Objects, list_all};
 use tsujiban_proto::access::v1::Operation as Does;
 use tsujiban_proto::audit::v1::audit_service_client::AuditServiceClient;
@@ -43,6 +44,8 @@ pub struct World {
     pub master: MasterKey,
     pub epochs: Mutex<Vec<SealedEpochKey>>,
     pub place: Place,
+    /// What the service is told to name its logs under.
+    pub origin_domain: OriginDomain,
 }
 
 pub enum Place {
@@ -92,7 +95,7 @@ impl World {
         let master = MasterKey::generate(&SystemRandom::new()).unwrap();
         let epochs = Mutex::default();
         let bucket = Arc::new(Bucket::new(memory.clone()));
-        let world = Self { clock, memory, bucket, master, epochs, place };
+        let world = Self { clock, memory, bucket, master, epochs, place, origin_domain: OriginDomain::default() };
         world.add_epoch();
         world
     }
@@ -220,7 +223,7 @@ impl World {
             database: self.database().await,
             folder: self.folder().map(Path::to_owned),
             keyring: Arc::new(Keyring::new(self.master.clone(), &self.epochs()).unwrap()),
-            environment: "test".parse().unwrap(),
+            environment: EnvironmentOrigin { domain: self.origin_domain.clone(), environment: "test".parse().unwrap() },
             metrics: Metrics::new(&Registry::new()).unwrap(),
             writing: WriteState::new("tsujiban_audit", &Registry::new(), self.clock.clone()).unwrap(),
         }

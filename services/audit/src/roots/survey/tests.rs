@@ -6,7 +6,7 @@ use super::*;
 
 fn list(number: u64, scope: Scope, before: Option<&RootList>) -> RootList {
     RootList {
-        environment: "test".parse().unwrap(),
+        environment: "audit.tsujiban.dev/test".parse().unwrap(),
         number,
         time: JstTime::new(Timestamp::UNIX_EPOCH),
         scope,

@@ -1,4 +1,4 @@
-//! The service as it is served: gRPC over TLS behind the access layer, on the loopback interface. Who calls is not asked of an apiserver.
+//! A service as it is served: gRPC over TLS behind the access layer, on the loopback interface. Who calls is not asked of an apiserver.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -13,10 +13,8 @@ use tempfile::TempDir;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::Request;
 use tonic::metadata::MetadataValue;
+use tonic::service::Routes;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
-use tsujiban_audit::rpc;
-use tsujiban_audit::service::Audit;
-use tsujiban_proto::audit::v1::audit_service_client::AuditServiceClient;
 use tsujiban_proto::error::{Kind, ServiceError};
 use tsujiban_service::access::Guard;
 use tsujiban_service::health::Health;
@@ -28,6 +26,9 @@ const NAME: &str = "localhost";
 const SOON: Duration = Duration::from_secs(30);
 const OPERATOR: &str = "operator";
 const STAFF: &str = "staff";
+const COLLECTOR: &str = "collector";
+/// The group whose collector stores configs.
+pub const GROUP: &str = "bench";
 
 pub struct Server {
     address: SocketAddr,
@@ -36,7 +37,7 @@ pub struct Server {
     _stop: DropGuard,
 }
 
-/// Knows two tokens.
+/// Knows three tokens.
 struct Known;
 
 #[async_trait]
@@ -44,8 +45,9 @@ impl Authenticator for Known {
     async fn authenticate(&self, token: &str) -> Result<Identity, ServiceError> {
         let principal = match token {
             OPERATOR => Principal::Operator,
+            COLLECTOR => Principal::Collector { group: GROUP.parse().map_err(|_| unknown())? },
             STAFF => Principal::Staff { name: STAFF.to_owned() },
-            _ => return Err(ServiceError::new(Kind::Unauthenticated, "BAD_TOKEN", "the benchmark knows no such token")),
+            _ => return Err(unknown()),
         };
         Ok(Identity { principal, user: User { username: token.to_owned(), ..User::default() } })
     }
@@ -53,6 +55,10 @@ impl Authenticator for Known {
     async fn allowed(&self, identity: &Identity, _: &str, _: &str) -> Result<bool, ServiceError> {
         Ok(identity.user.username == STAFF)
     }
+}
+
+fn unknown() -> ServiceError {
+    ServiceError::new(Kind::Unauthenticated, "BAD_TOKEN", "the benchmark knows no such token")
 }
 
 /// The server's flags, which only a command line makes.
@@ -63,7 +69,8 @@ struct Flags {
 }
 
 impl Server {
-    pub async fn start(audit: &Arc<Audit>) -> Result<Self> {
+    /// Serves these routes, which are those of these services.
+    pub async fn start(routes: Routes, services: &[&'static str]) -> Result<Self> {
         let tls = TempDir::new()?;
         let key = KeyPair::generate()?;
         let certificate = CertificateParams::new([NAME.to_owned()])?.self_signed(&key)?.pem();
@@ -76,8 +83,8 @@ impl Server {
         let flags = ["bench", "--listen", &listen, "--health-listen", any, "--metrics-listen", any, "--tls-dir", folder];
         let flags = Flags::try_parse_from(flags)?;
         let mut guard = Guard::new(Arc::new(Known), Registry::new());
-        guard.services = rpc::SERVICES.to_vec();
-        let (routes, stop) = (rpc::routes(audit), CancellationToken::new());
+        guard.services = services.to_vec();
+        let stop = CancellationToken::new();
         let stopped = stop.clone();
         let mut serving = tokio::spawn(async move { serve(&flags.server, routes, guard, Health::new(), stopped).await });
         let server = Self { address, certificate, _tls: tls, _stop: stop.drop_guard() };
@@ -92,20 +99,24 @@ impl Server {
         Ok(server)
     }
 
-    /// A client with a connection of its own.
-    pub async fn connect(&self) -> Result<AuditServiceClient<Channel>> {
+    /// A connection of its own.
+    pub async fn connect(&self) -> Result<Channel> {
         let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&self.certificate)).domain_name(NAME);
-        let channel = Endpoint::from_shared(format!("https://{}", self.address))?.tls_config(tls)?.connect().await?;
-        Ok(AuditServiceClient::new(channel))
+        Ok(Endpoint::from_shared(format!("https://{}", self.address))?.tls_config(tls)?.connect().await?)
     }
 }
 
-/// A message of whoever writes the history.
+/// A message of the operator, who writes the history and makes groups.
 pub fn from_operator<T>(message: T) -> Request<T> {
     with("Bearer operator", message)
 }
 
-/// A message of whoever reads it.
+/// A message of a collector.
+pub fn from_collector<T>(message: T) -> Request<T> {
+    with("Bearer collector", message)
+}
+
+/// A message of whoever reads.
 pub fn from_staff<T>(message: T) -> Request<T> {
     with("Bearer staff", message)
 }
