@@ -165,9 +165,8 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
 
 /// The clients of the services that are installed.
 fn connect(settings: &Settings, ca_bundle: &watch::Receiver<Option<String>>, fence: &Fence) -> Services {
-    let client = |service, endpoint, token: &Path| {
-        ServiceClient::new(service, endpoint, token.to_owned(), ca_bundle.clone()).behind(fence.clone())
-    };
+    let client =
+        |service, endpoint, token: &Path| ServiceClient::new(service, endpoint, token.to_owned(), ca_bundle.clone()).behind(fence.clone());
     let backup = client(Service::Backup, settings.backup_endpoint(), &settings.backup_token_file);
     let audit = settings.audit_endpoint().map(|endpoint| client(Service::Audit, endpoint, &settings.audit_token_file));
     Services {

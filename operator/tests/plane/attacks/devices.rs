@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Event;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams};
 use serde_json::{Value, json};
+use tsujiban_core::clock::{Clock as _, SystemClock};
 use tsujiban_plane::wait::until;
 
 use super::stage::{ATTACKER, Stage, VICTIM, device, devices, secret, secrets, sites};
@@ -24,6 +25,13 @@ async fn condition(stage: &Stage, group: &str, name: &str, type_: &str) -> Resul
         Ok(conditions.into_iter().find(of_now))
     };
     until(&format!("{group}/{name} has {type_}"), SOON, found).await
+}
+
+/// Waits until what is made now is younger than a Device: times of creation are whole seconds.
+async fn a_second_later(stage: &Stage, group: &str, name: &str) -> Result<()> {
+    let device = stage.world.devices(group).get(name).await?;
+    let made = device.metadata.creation_timestamp.context("it was never made")?.0;
+    until("a second has passed", SOON, || async { Ok((SystemClock.now().as_second() > made.as_second()).then_some(())) }).await
 }
 
 /// A reference leads to a Secret of the Device's own namespace, whatever it says.
@@ -188,6 +196,7 @@ pub async fn serial_number_squatted(stage: Arc<Stage>) -> Result<()> {
     // the other way round
     stage.device(ATTACKER, "squats", "SN-FUTURE", "172.20.1.41", None).await?;
     stage.world.device_is(ATTACKER, "squats", "True").await;
+    a_second_later(&stage, ATTACKER, "squats").await?;
     stage.device(VICTIM, "kyoto", "SN-FUTURE", "172.20.2.41", None).await?;
     let ready = condition(&stage, VICTIM, "kyoto", "Ready").await?;
     ensure!(ready["reason"] == "SerialNumberConflict" && !ready.to_string().contains(ATTACKER), "{ready}");
