@@ -63,7 +63,7 @@ pub async fn run(audit: Arc<Audit>, own: History, keys: KeyArgs, scrub: Scrub, h
         let begun = Instant::now();
         match scrub.lock().await.step(&audit).await {
             Ok(Step::Read { left, until }) => pace::rest(left, until.duration_since(audit.now()), begun.elapsed()),
-            Ok(Step::Idle) => pace::LONGEST,
+            Ok(Step::Idle) => pace::IDLE,
             Err(error) => {
                 report::<()>("scrub", Err(chain(&error)));
                 SCRUB

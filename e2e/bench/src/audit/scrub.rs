@@ -96,7 +96,7 @@ async fn scrub(audit: Arc<Audit>, period: SignedDuration) -> Result<()> {
         let begun = Instant::now();
         let rest = match scrub.step(&audit).await? {
             Step::Read { left, until } => pace::rest(left, until.duration_since(SystemClock.now()), begun.elapsed()),
-            Step::Idle => pace::LONGEST,
+            Step::Idle => pace::IDLE,
         };
         tokio::time::sleep(rest).await;
     }

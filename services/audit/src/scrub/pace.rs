@@ -8,8 +8,10 @@ use jiff::{SignedDuration, Timestamp};
 pub const PART: u64 = 256;
 /// However late it is, it works a fifth of the time at most: callers come first.
 const RESTS: u32 = 4;
-/// The longest rest: then it looks whether something has become due.
-pub const LONGEST: Duration = Duration::from_mins(10);
+/// However little there is to read, a new installation soon knows that all is sound.
+const LONGEST: Duration = Duration::from_secs(1);
+/// How long it rests when nothing is due: then it looks again, for logs that are new, too.
+pub const IDLE: Duration = Duration::from_mins(1);
 
 /// Whether a log is to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +35,7 @@ pub fn due(began: Option<Timestamp>, before: Option<u64>, (now, period): (Timest
 pub fn rest(left: u64, remaining: SignedDuration, took: Duration) -> Duration {
     let remaining = Duration::try_from(remaining).unwrap_or_default();
     let steps = u32::try_from(left.max(1)).unwrap_or(u32::MAX);
-    (remaining / steps).saturating_sub(took).max(took.saturating_mul(RESTS)).min(LONGEST)
+    (remaining / steps).saturating_sub(took).min(LONGEST).max(took.saturating_mul(RESTS))
 }
 
 #[cfg(test)]
