@@ -84,6 +84,8 @@ async fn a_quiet_group_is_not_written() -> Result<()> {
     // an operator that has just started learns of the clock with the audit service's first report
     let clock = ["get", "tenant/quiet", "-o", r#"jsonpath={.status.conditions[?(@.type=="ClockSynchronised")].status}"#];
     until("the clock is spoken of", SOON, || async { Ok((!stage.kubectl(&clock).await?.ok()?.out.is_empty()).then_some(())) }).await?;
+    // and when all that is stored of it was read again for the first time
+    stage.kubectl(&["wait", "tenant/quiet", "--for=condition=StorageIntact", "--timeout=300s"]).await?.ok()?;
     stays("versions of the group's objects", Duration::from_secs(75), || async {
         let cluster =
             stage.kubectl(&["get", "namespace/tn-quiet", "tenant/quiet", "-o", "jsonpath={..metadata.resourceVersion}"]).await?.ok()?;
