@@ -82,7 +82,7 @@ impl World {
             database: database.clone(),
             folder: Some(self.folder.path().to_owned()),
             keyring: Arc::clone(&self.keyring),
-            environment: "test".parse().unwrap(),
+            environment: "audit.tsujiban.dev/test".parse().unwrap(),
             metrics: Metrics::new(&Registry::new()).unwrap(),
             writing: WriteState::new("tsujiban_audit", &Registry::new(), self.clock.clone()).unwrap(),
         };
