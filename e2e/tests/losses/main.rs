@@ -1,5 +1,5 @@
-//! Losses, damage and clumsy hands on a running cluster: each has to be seen, and healed, within its time. Run by `make test-losses`; `make
-//! test` runs the short ones.
+//! Losses, damage and clumsy hands on a running cluster: each has to be seen, and healed, within its time. Run by `make test-losses`, which
+//! takes the short ones with `ROWS=short`.
 //!
 //! `LOSSES` says which rows: `short`, `all`, or their names. `LOSSES_DOCUMENT` names the file that gets the table of what came of them.
 //! Random combinations under load are made up from `RANDOM_SEED`, for `RANDOM_MINUTES`.
