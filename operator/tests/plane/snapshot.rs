@@ -6,7 +6,9 @@ use anyhow::{Context as _, Result};
 use kube::api::{ApiResource, DynamicObject, ListParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
-use tsujiban_api::names::{ANNOTATION_CHANGED_BY, ANNOTATION_INCARNATION, LABEL_MANAGED_BY, LABEL_TENANT, LABEL_TENANT_UID, MANAGED_BY};
+use tsujiban_api::names::{
+    ANNOTATION_CHANGED_BY, ANNOTATION_HISTORY_LOG, ANNOTATION_INCARNATION, LABEL_MANAGED_BY, LABEL_TENANT, LABEL_TENANT_UID, MANAGED_BY,
+};
 
 use crate::world::World;
 
@@ -111,13 +113,12 @@ pub async fn snapshot(world: &World, group: &str) -> Result<(Snapshot, Identitie
     // of a retained group, the CronJob alone still tells its schedule
     let kept = || found.iter().find(|(name, _)| name == "cronjobs/device-backup").map(|(_, job)| text(job, "/spec/schedule"));
     let schedule = if tenant.is_some() { status["schedule"].as_str().map(str::to_owned) } else { kept() };
+    let annotation = |key: &str| place.as_ref().map(|place| place["metadata"]["annotations"][key].as_str().unwrap_or_default().to_owned());
     for (word, by) in [
         (tenant.as_ref().map(|tenant| text(tenant, "/metadata/uid")), "TENANT-UID"),
         (place.as_ref().map(|place| place["metadata"]["labels"][LABEL_TENANT_UID].as_str().unwrap_or_default().to_owned()), "MADE-FOR-UID"),
-        (
-            place.as_ref().map(|place| place["metadata"]["annotations"][ANNOTATION_INCARNATION].as_str().unwrap_or_default().to_owned()),
-            "INCARNATION",
-        ),
+        (annotation(ANNOTATION_INCARNATION), "INCARNATION"),
+        (annotation(ANNOTATION_HISTORY_LOG), "HISTORY-LOG"),
         (schedule, "SCHEDULE"),
     ] {
         words.extend(word.filter(|word| !word.is_empty()).map(|word| (word, by.to_owned())));

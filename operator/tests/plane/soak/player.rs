@@ -123,7 +123,7 @@ impl<'a> Player<'a> {
             }
             Step::Refused { kind, name, spec, because } => self.refused(kind, name, spec).await.context(because.clone()),
             Step::Site(name, spec) => self.member("Site", name, spec).await,
-            Step::DeleteSite(name) => self.delete(&self.path("Site", name)).await,
+            Step::DeleteSite(name) => self.gone(&self.path("Site", name)).await,
             Step::Secret(name, key) => self.secret(name, key).await,
             Step::DeleteSecret(name) => self.delete(&self.path("Secret", name)).await,
             Step::Device(name, spec, reason) => {
