@@ -69,24 +69,11 @@ impl Audit {
         for due in self.due_logs(is_full).await? {
             let mut archived = due.archived;
             if archived < due.log.size() && room > 0 {
-                let room_before = room;
-                let mut section = self.next_section(&due, &mut room).await?;
+                let Some(section) = self.sound_section(&due, &mut room, known_faulty).await? else {
+                    collected.faulty.push(due.log.id);
+                    continue;
+                };
                 archived = section.end();
-                let is_last = archived == due.log.size();
-                if is_last && !self.section_leads_to_head(&due.log, &section).await? {
-                    room = room_before;
-                    if !known_faulty.contains(&due.log.id) {
-                        self.heal_span(&due.log, due.archived..due.log.size()).await?;
-                    }
-                    section = self.next_section(&due, &mut room).await?;
-                    if !self.section_leads_to_head(&due.log, &section).await? {
-                        let (log, from) = (due.log.id, due.archived);
-                        tracing::error!(%log, from, "entries do not lead to the head of their log; it is not in the next root list");
-                        room = room_before;
-                        collected.faulty.push(log);
-                        continue;
-                    }
-                }
                 self.add(&mut collected, section, &due, None).await?;
             }
             collected.is_cut |= archived < due.log.size();
@@ -102,6 +89,26 @@ impl Audit {
             collected.part.generations = self.generations().await?;
         }
         Ok(collected)
+    }
+
+    /// What comes next of a log; `None`, and no room is taken, when its entries do not lead to its head and were not healed.
+    async fn sound_section(&self, due: &Due, room: &mut usize, known_faulty: &BTreeSet<LogId>) -> Result<Option<Section>> {
+        let (log, room_before) = (&due.log, *room);
+        let section = self.next_section(due, room).await?;
+        if section.end() < log.size() || self.section_leads_to_head(log, &section).await? {
+            return Ok(Some(section));
+        }
+        *room = room_before;
+        if !known_faulty.contains(&log.id) {
+            self.heal_span(log, due.archived..log.size()).await?;
+            let section = self.next_section(due, room).await?;
+            if self.section_leads_to_head(log, &section).await? {
+                return Ok(Some(section));
+            }
+            *room = room_before;
+        }
+        tracing::error!(log = %log.id, from = due.archived, "entries do not lead to the head of their log; it is not in the next root list");
+        Ok(None)
     }
 
     async fn next_section(&self, due: &Due, room: &mut usize) -> Result<Section> {

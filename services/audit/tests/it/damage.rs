@@ -25,6 +25,7 @@ crate::on_both!(
     an_intent_is_open_until_an_outcome_is_found,
     groups_that_were_exchanged_are_refused,
     logs_from_before_there_were_seals_get_theirs_once,
+    a_log_that_does_not_lead_to_its_head_is_left_out_alone,
     a_table_for_spreadsheets_has_what_is_left,
     an_entry_that_is_declared_old_hides_none_behind_it,
 );
@@ -345,6 +346,24 @@ async fn logs_from_before_there_were_seals_get_theirs_once(world: World) {
     assert_eq!(stage.targets("acme").await, ["before", "after"]);
     let seals: i64 = on!(stage.database.reads(), p => sqlx::query_scalar("SELECT COUNT(*) FROM log_seals").fetch_one(p).await).unwrap();
     assert_eq!(seals, 1);
+}
+
+/// An entry is lost before it was archived: the other groups' lists go on, and so do appends.
+async fn a_log_that_does_not_lead_to_its_head_is_left_out_alone(world: World) {
+    let stage = world.start().await;
+    let log = grown(&world, &stage, "acme", 5).await;
+    stage.say(&world, "acme", "lost").await;
+    forge(&world, &stage, &format!("DELETE FROM entries WHERE log = {} AND sequence = 5", log.number)).await;
+    let other = grown(&world, &stage, "other", 3).await;
+    let listed = async |log: &Log| -> i64 {
+        let text = "SELECT size FROM listed WHERE log = $1";
+        on!(stage.database.reads(), p => sqlx::query_scalar(text).bind(log.number).fetch_one(p).await).unwrap()
+    };
+    assert_eq!((listed(&log).await, listed(&other).await), (5, 3));
+    assert_eq!(stage.audit.engine.standing(), tsujiban_audit::engine::Standing::Sound);
+    stage.say(&world, "acme", "later").await;
+    stage.audit.follow_roots().await.unwrap();
+    assert_eq!((listed(&log).await, stage.audit.some_log_of(&Owner::parse("acme").unwrap()).await.unwrap().size()), (5, 7));
 }
 
 async fn a_table_for_spreadsheets_has_what_is_left(world: World) {
