@@ -23,6 +23,10 @@ pub fn damage(stage: &Stage, pick: Pick, damage: Damage, snapshots: &[Value]) ->
     for file in &files {
         match damage {
             Damage::Flip => flip(file)?,
+            Damage::FlipUnsummed => {
+                flip(file)?;
+                forget_checksum(file)?;
+            }
             Damage::Cut => {
                 let opened = OpenOptions::new().write(true).open(file)?;
                 opened.set_len(opened.metadata()?.len().saturating_sub(CUT))?;
@@ -76,6 +80,21 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
         if entry.file_type()?.is_dir() { found.extend(files(&entry.path())?) } else { found.push(entry.path()) }
     }
     Ok(found)
+}
+
+/// Takes the checksum of an object's contents away, which the gateway keeps as an attribute of the file.
+fn forget_checksum(file: &Path) -> Result<()> {
+    let attributes =
+        Command::new("getfattr").args(["--absolute-names", "--match", "(?i)checksum"]).arg(file).output().context("getfattr")?;
+    ensure!(attributes.status.success(), "getfattr {}: {}", file.display(), String::from_utf8_lossy(&attributes.stderr));
+    let names = String::from_utf8_lossy(&attributes.stdout).into_owned();
+    let names: Vec<_> = names.lines().filter(|line| line.starts_with("user.")).collect();
+    ensure!(!names.is_empty(), "{} has no checksum", file.display());
+    for name in names {
+        let removed = Command::new("setfattr").args(["--remove", name]).arg(file).status()?;
+        ensure!(removed.success(), "setfattr --remove {name} {}: {removed}", file.display());
+    }
+    Ok(())
 }
 
 /// Copies a numbered object, with its attributes, to a number that is so much higher.

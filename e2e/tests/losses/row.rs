@@ -90,6 +90,9 @@ pub enum Step {
     Kill(Workload),
     StopStorage,
     StartStorage,
+    /// What is left of the storage's disk is taken, until `EmptyStorage`.
+    FillStorage,
+    EmptyStorage,
     /// Deletes an object of Kubernetes and remembers it: kind, namespace (empty: none), name.
     TakeAway(&'static str, &'static str, &'static str),
     /// Makes what was taken away again, in the order in which it went.
@@ -142,6 +145,8 @@ pub enum Pick {
 pub enum Damage {
     /// One bit in the middle.
     Flip,
+    /// The same, and the storage's own checksum of it goes: it gives the object without a fault.
+    FlipUnsummed,
     /// The last 100 bytes go.
     Cut,
     Empty,
@@ -178,6 +183,8 @@ pub enum VolumeLoss {
     Replaced,
     /// A page of the database in the middle is overwritten, while the service is stopped.
     Page,
+    /// The first page of an index of the database, while the service is stopped.
+    IndexPage(&'static str),
     /// One byte of the newest spool file changes, while the service is stopped.
     SpoolByte,
     /// The spool's folder goes, while the service is stopped.

@@ -12,6 +12,9 @@ use crate::row::{Service, VolumeLoss};
 /// The user of the services' processes.
 const OWNER: &str = "65532:65532";
 
+/// How much room the storage has on a disk that is filled up.
+const STORAGE_ROOM_KIB: u64 = 65_536;
+
 /// The ending of the files of a spool that hold records.
 const SEGMENT: &str = "spool";
 
@@ -19,6 +22,7 @@ const SEGMENT: &str = "spool";
 #[derive(Debug, Default)]
 pub struct Volumes {
     small: Vec<Service>,
+    is_storage_small: bool,
 }
 
 impl Volumes {
@@ -52,6 +56,11 @@ impl Volumes {
                 "sqlite3 {database} 'PRAGMA wal_checkpoint(TRUNCATE)' >/dev/null; chown {OWNER} {database}*; \
                 dd if=/dev/urandom of={database} bs=4096 count=1 conv=notrunc seek=$(($(stat -c %s {database}) / 8192)) 2>/dev/null"
             ),
+            VolumeLoss::IndexPage(index) => format!(
+                "sqlite3 {database} 'PRAGMA wal_checkpoint(TRUNCATE)' >/dev/null; chown {OWNER} {database}*; \
+                page=$(sqlite3 {database} \"SELECT rootpage FROM sqlite_master WHERE name = '{index}'\"); [ -n \"$page\" ]; \
+                dd if=/dev/urandom of={database} bs=$(sqlite3 {database} 'PRAGMA page_size') count=1 conv=notrunc seek=$((page - 1)) 2>/dev/null"
+            ),
             VolumeLoss::Spool => format!("rm -rf {at}/spool"),
             VolumeLoss::SpoolByte => {
                 scale(stage, service, 0).await?;
@@ -62,8 +71,42 @@ impl Volumes {
         stopped(stage, service, &script).await
     }
 
+    /// Leaves the storage a disk with some room, of which nothing is left.
+    pub async fn fill_storage(&mut self, stage: &Stage) -> Result<()> {
+        let at = stage.state.join("s3");
+        let at = at.display();
+        stage.component("stop", "s3").await?;
+        self.is_storage_small = true;
+        let done = shell(
+            stage,
+            &format!(
+                "rm -rf {at}.whole; cp -a {at} {at}.whole; mount -t tmpfs -o size=$(($(du -sk {at} | cut -f 1) + {STORAGE_ROOM_KIB}))k tmpfs {at}; \
+                cp -a {at}.whole/. {at}/; dd if=/dev/zero of={at}/filler bs=4K 2>/dev/null || true"
+            ),
+        );
+        stage.component("start", "s3").await?;
+        done.map(drop)
+    }
+
+    /// Frees the storage's disk.
+    pub fn empty_storage(stage: &Stage) -> Result<()> {
+        running(stage, &format!("rm -f {}/filler", stage.state.join("s3").display()))
+    }
+
     /// Gives small volumes their size back, with what is on them now.
     pub async fn release(&mut self, stage: &Stage) -> Result<()> {
+        if std::mem::take(&mut self.is_storage_small) {
+            let at = stage.state.join("s3");
+            let at = at.display();
+            stage.component("stop", "s3").await?;
+            let script = format!(
+                "rm -rf {at}.whole; cp -a {at} {at}.whole; umount {at}; find {at} -mindepth 1 -delete; cp -a {at}.whole/. {at}/; \
+                rm -rf {at}.whole {at}/filler"
+            );
+            let done = shell(stage, &script);
+            stage.component("start", "s3").await?;
+            done?;
+        }
         for service in std::mem::take(&mut self.small) {
             let path = volume(stage, service).await?;
             let at = path.display();

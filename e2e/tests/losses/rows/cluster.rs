@@ -5,7 +5,7 @@ use crate::row::{Loses, Row, Service, Sign, Step};
 const STORED: &[Sign] = &[Sign::Ready(Service::Backup), Sign::Condition("BackupsStored", "True", "")];
 const RECORDED: &[Sign] = &[Sign::Ready(Service::Audit), Sign::Condition("HistoryRecorded", "True", ""), Sign::Verdict("intact")];
 const IN_FORCE: &[Sign] = &[Sign::Condition("PoliciesInForce", "True", "")];
-const NOT_IN_FORCE: &[Sign] = &[Sign::Condition("PoliciesInForce", "False", ""), Sign::Entry("Policies", "OPERATE")];
+const NOT_IN_FORCE: &[Sign] = &[Sign::Condition("PoliciesInForce", "False", ""), Sign::Entry("ValidatingAdmissionPolicy", "OPERATE")];
 
 const fn policy(id: &'static str, input: &'static str, steps: &'static [Step]) -> Row {
     Row {

@@ -14,21 +14,24 @@ const READ_ONLY: &[Sign] = &[
 const DAMAGED: &[Sign] = &[
     Sign::Condition("StorageIntact", "False", ""),
     Sign::Metric(Workload::Audit, "tsujiban_audit_scrub_damaged", Comparison::AtLeast(1.0)),
-    Sign::Entry("Scrub", "VIEW"),
+    Sign::Entry("Scrub", "OPERATE"),
 ];
 
 /// The triggers of the database keep its own service from such changes, and nobody else.
-const HEAD: &str = "DROP TRIGGER heads_only_grow; UPDATE heads SET size = size - 1 WHERE size > 1";
-const HEADS_GONE: &str = "DROP TRIGGER heads_stay; DELETE FROM heads";
+const HEAD: &str = "DROP TRIGGER IF EXISTS heads_only_grow; UPDATE heads SET size = size - 1 WHERE size > 1";
+const HEADS_GONE: &str = "DROP TRIGGER IF EXISTS heads_stay; DELETE FROM heads";
 const NEWEST_GONE: &str =
-    "DROP TRIGGER entries_stay; DELETE FROM entries WHERE rowid IN (SELECT rowid FROM entries ORDER BY rowid DESC LIMIT 10)";
+    "DROP TRIGGER IF EXISTS entries_stay; DELETE FROM entries WHERE rowid IN (SELECT rowid FROM entries ORDER BY rowid DESC LIMIT 10)";
 const MIDDLE_GONE: &str =
-    "DROP TRIGGER entries_stay; DELETE FROM entries WHERE log = (SELECT max(number) FROM logs) AND sequence IN (1, 2)";
-const LEAF: &str = "DROP TRIGGER entries_never_change; UPDATE entries SET leaf = CAST(substr(leaf, 1, 30) || x'ff' || substr(leaf, 32) AS BLOB) \
+    "DROP TRIGGER IF EXISTS entries_stay; DELETE FROM entries WHERE log = (SELECT max(number) FROM logs) AND sequence IN (1, 2)";
+const LEAF: &str = "DROP TRIGGER IF EXISTS entries_never_change; UPDATE entries SET leaf = CAST(substr(leaf, 1, 30) || x'ff' || substr(leaf, 32) AS BLOB) \
     WHERE log = (SELECT max(number) FROM logs) AND sequence = 1";
-const HIDDEN: &str = "DROP TRIGGER entries_never_change; UPDATE entries SET sealed = NULL, day = day - 400, time_us = 0, appended_us = 0 \
+const HIDDEN: &str = "DROP TRIGGER IF EXISTS entries_never_change; UPDATE entries SET sealed = NULL, day = day - 400, time_us = 0, appended_us = 0 \
     WHERE log = (SELECT max(number) FROM logs) AND sequence = 1";
-const DAY_KEYS: &str = "DROP TRIGGER day_keys_stay; DELETE FROM day_keys WHERE log = (SELECT max(number) FROM logs)";
+const DAY_KEYS: &str = "DROP TRIGGER IF EXISTS day_keys_stay; DELETE FROM day_keys WHERE log = (SELECT max(number) FROM logs)";
+
+const OWNER: &str = "UPDATE logs SET group_id = group_id || '-other' WHERE number = (SELECT max(number) FROM logs)";
+const INTENTS: &str = "DELETE FROM intents";
 
 const fn doubted(id: &'static str, input: &'static str, steps: &'static [Step], loses: Loses, is_short: bool) -> Row {
     Row {
@@ -81,6 +84,19 @@ pub const ROWS: &[Row] = &[
     healed_from_bucket("leaf-changed", "a bit of a leaf changed", &[Step::Export, Step::Rows(Service::Audit, LEAF)]),
     healed_from_bucket("columns-changed", "`sealed`, `day`, `time_us` and `appended_us` changed", &[Step::Rows(Service::Audit, HIDDEN)]),
     healed_from_bucket("day-keys-removed", "the keys of a day removed", &[Step::Rows(Service::Audit, DAY_KEYS)]),
+    healed_from_bucket("log-owner-changed", "a log given to another group in `logs`", &[Step::Export, Step::Rows(Service::Audit, OWNER)]),
+    Row {
+        id: "intents-emptied",
+        input: "table `intents` emptied",
+        steps: &[Step::Rows(Service::Audit, INTENTS)],
+        seen: &[],
+        seen_within_s: 0,
+        remedy: &[],
+        healed: GOES_ON,
+        healed_within_s: 120,
+        loses: Loses::Nothing,
+        is_short: false,
+    },
     Row {
         id: "audit-volume-older",
         input: "an older volume put in the place of the history's",

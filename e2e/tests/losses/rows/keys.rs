@@ -10,6 +10,11 @@ const WRAPPED_KEY: &str = "UPDATE keys SET wrapped = CAST(substr(wrapped, 1, 20)
     (CASE substr(wrapped, 21, 1) WHEN x'00' THEN x'01' ELSE x'00' END) || substr(wrapped, 22) AS BLOB) \
     WHERE rowid = (SELECT max(rowid) FROM keys WHERE subject IN (SELECT incarnation FROM devices))";
 
+/// The same of every wrapping of every device's data key.
+const WRAPPED_KEYS: &str = "UPDATE keys SET wrapped = CAST(substr(wrapped, 1, 20) || \
+    (CASE substr(wrapped, 21, 1) WHEN x'00' THEN x'01' ELSE x'00' END) || substr(wrapped, 22) AS BLOB) \
+    WHERE subject IN (SELECT incarnation FROM devices)";
+
 pub const ROWS: &[Row] = &[
     Row {
         id: "key-table-removed",
@@ -48,6 +53,18 @@ pub const ROWS: &[Row] = &[
             Sign::Device("BackupFresh", "True"),
         ],
         healed_within_s: 400,
+        loses: Loses::Nothing,
+        is_short: false,
+    },
+    Row {
+        id: "wrapped-keys-changed",
+        input: "one byte of every wrapping of every device's key changed in the catalogue, another device deleted, then the volume lost",
+        steps: &[Step::Rows(Service::Backup, WRAPPED_KEYS), Step::EraseDevice, Step::Volume(Service::Backup, VolumeLoss::Lost)],
+        seen: &[Sign::Ready(Service::Backup)],
+        seen_within_s: 120,
+        remedy: &[],
+        healed: READABLE,
+        healed_within_s: 180,
         loses: Loses::Nothing,
         is_short: false,
     },
