@@ -200,7 +200,9 @@ impl Scene {
     async fn export(&mut self) -> Result<u32> {
         let (file, checkpoint) = (self.file(self.exports, "jsonl"), self.file(self.exports, "checkpoint"));
         let (file, checkpoint) = (file.to_string_lossy(), checkpoint.to_string_lossy());
-        self.stage.tsujiban(&["audit", "export", &self.group.name, "--output", &file, "--save-checkpoint", &checkpoint]).await?.ok()?;
+        // over what an export left that failed: it is no export that the auditor has
+        let command = ["audit", "export", &self.group.name, "--force", "--output", &file, "--save-checkpoint", &checkpoint];
+        self.stage.tsujiban(&command).await?.ok()?;
         self.exports += 1;
         Ok(self.exports)
     }
