@@ -179,7 +179,7 @@ pub const ROWS: &[Row] = &[
     Row {
         id: "storage-disk-full",
         input: "the storage's disk full during a backup, then space",
-        steps: &[Step::FillStorage],
+        steps: &[Step::FillStorage, Step::BackUp],
         seen: &[Sign::Cli(&["backup", "now", "GROUP"], 6, "\"stored\": false")],
         seen_within_s: 240,
         remedy: &[Step::EmptyStorage, Step::BackUpAgain],
