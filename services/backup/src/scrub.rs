@@ -104,7 +104,7 @@ impl Backup {
         let object = object::object_key(&row.group, &row.device, &row.id);
         match self.open_while_reachable(row, &object).await {
             Ok(_) => {
-                self.found_sound(&object_name(&object)).await?;
+                self.found_sound_snapshot(row).await?;
                 Ok(true)
             }
             Err(Error::Damaged(damaged)) => {
@@ -141,7 +141,7 @@ impl Backup {
             let other = SnapshotRow { version: Version(version), ..row.clone() };
             if self.open_snapshot(&other).await.is_ok() {
                 self.catalogue.adopt_snapshot(&other, object).await?;
-                self.found_sound(&object_name(object)).await?;
+                self.found_sound_snapshot(&other).await?;
                 tracing::warn!(object, version = %other.version, "a damaged version of an object was replaced by another one that is sound");
                 return Ok(true);
             }
@@ -152,7 +152,7 @@ impl Backup {
     async fn scrub_database(&self) -> Result<()> {
         let wrong = self.catalogue.database().damage().await.map_err(CatalogueError::from)?;
         if wrong.is_empty() {
-            return self.found_sound(DATABASE).await;
+            return self.found_sound(DATABASE).await.map(drop);
         }
         self.found_damaged(&Damaged::database(wrong.join("; ")), &Whose::default()).await.map(drop)
     }

@@ -1,6 +1,7 @@
 //! The service: what it is made of, and what several calls need.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use jiff::Timestamp;
 use tokio::sync::{Mutex, MutexGuard};
@@ -52,6 +53,8 @@ pub struct Backup {
     pub(crate) copying: Mutex<()>,
     /// Held while catalogue and bucket are compared; when that was last done since the start. Nothing expires before.
     pub(crate) compared: Mutex<Option<Timestamp>>,
+    /// Whether a comparison brought keys back since damaged snapshots were last read again.
+    pub(crate) keys_came_back: AtomicBool,
 }
 
 impl Backup {
@@ -72,6 +75,7 @@ impl Backup {
             turns,
             copying: Mutex::default(),
             compared: Mutex::default(),
+            keys_came_back: AtomicBool::default(),
         }
     }
 

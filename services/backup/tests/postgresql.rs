@@ -19,6 +19,8 @@ mod export;
 mod intake;
 #[path = "it/isolation.rs"]
 mod isolation;
+#[path = "it/keyloss.rs"]
+mod keyloss;
 #[path = "it/keys.rs"]
 mod keys;
 #[path = "it/keytable.rs"]

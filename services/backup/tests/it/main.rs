@@ -14,6 +14,7 @@ mod export;
 mod forgetting;
 mod intake;
 mod isolation;
+mod keyloss;
 mod keys;
 mod keytable;
 mod lives;
