@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::sync::{Mutex, MutexGuard};
 use tsujiban_core::clock::Clock;
 use tsujiban_core::id::{EnvironmentName, IncarnationId, KeyId};
-use tsujiban_objects::{Measured, Objects};
+use tsujiban_objects::{Hooked, Measured, Objects};
 use tsujiban_sealing::{DataKey, KeyError, Keyring, Random, SealingError};
 use tsujiban_service::history::History;
 use tsujiban_service::writing::WriteState;
@@ -17,7 +17,7 @@ use crate::damage::Damaged;
 use crate::error::Result;
 use crate::keys;
 use crate::metrics::Metrics;
-use crate::writing::Noted;
+use crate::writing::Noting;
 
 /// How many devices can be written at the same time without ever waiting for each other by chance.
 const TURNS: usize = 1024;
@@ -60,7 +60,7 @@ pub struct Backup {
 impl Backup {
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts { clock, random, store, catalogue, keyring, environment, metrics, history, writing } = parts;
-        let store = Arc::new(Noted::new(Arc::new(Measured::new(store, metrics.store.clone())), writing.clone()));
+        let store = Arc::new(Hooked::new(Arc::new(Measured::new(store, metrics.store.clone())), Noting(writing.clone())));
         let turns = (0..TURNS).map(|_| Mutex::default()).collect();
         Self {
             clock,
