@@ -136,16 +136,17 @@ fn text(group: &GroupId, verified: &[Verified]) -> String {
     }
     let unknown = verified.iter().filter(|snapshot| snapshot.intact.is_none()).count();
     let damaged = verified.iter().filter(|snapshot| snapshot.intact == Some(false)).count();
-    let mut end = match (damaged, verified.len() - unknown) {
+    let end = match (damaged, verified.len() - unknown) {
         (0, all) => format!("{all} verified, all intact.\n"),
         (damaged, all) => {
             format!("{all} verified, {damaged} DAMAGED. Keep the objects as they are and look at the backup service's log.\n")
         }
     };
-    if unknown > 0 {
-        end += &format!("{unknown} could NOT be verified: run the command again when what is named above is mended.\n");
-    }
-    table.render() + &end
+    let rest = match unknown {
+        0 => String::new(),
+        unknown => format!("{unknown} could NOT be verified: run the command again when what is named above is mended.\n"),
+    };
+    table.render() + &end + &rest
 }
 
 #[cfg(test)]
