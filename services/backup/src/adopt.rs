@@ -217,7 +217,7 @@ impl Backup {
     /// Whether the catalogue has a device for a damaged object; a row without a description is made where only its objects say that there
     /// was one. `false`: its group is not known, or nothing of the object can be read.
     async fn know_device(&self, entry: &Entry, ids: &ObjectIds) -> Result<bool> {
-        if self.catalogue.device(&ids.device).await?.is_some() {
+        if self.catalogue.has_device(&ids.device).await? {
             return Ok(true);
         }
         if self.catalogue.group(&ids.group).await?.is_none_or(|group| group.state == GroupState::Erased) {

@@ -143,6 +143,7 @@ impl Backup {
 
     /// Measures damage, and records what was found and what was healed in the operation history: each once.
     pub async fn report_damage(&self) -> Result<()> {
+        self.note_unreadable().await?;
         let damaged = self.catalogue.damaged_count().await?;
         self.metrics.scrub_damaged.set(i64::try_from(damaged).unwrap_or(i64::MAX));
         let Some(history) = &self.history else { return Ok(()) };

@@ -158,10 +158,11 @@ impl Backup {
         self.erased(Erased { last_object_until: last, ..erased }).await
     }
 
-    /// An erasure is done when the bucket's copy of the key table has lost the key as well. When the storage is down the data
+    /// An erasure is done when the bucket's copy of the key table has lost the key as well, and the bucket has it on record. When the storage is down the data
     /// is unreadable here already, and the caller comes again for the rest.
     async fn erased(&self, erased: Erased) -> Result<Erased> {
         self.copy_key_table().await?;
+        self.record_erasures().await?;
         Ok(erased)
     }
 

@@ -10,7 +10,7 @@ use tsujiban_sealing::DataKey;
 use tsujiban_service::caller::GroupScope;
 use zeroize::Zeroizing;
 
-use crate::catalogue::{CatalogueError, SnapshotRow};
+use crate::catalogue::{CatalogueError, Rows, SnapshotRow};
 use crate::damage::{Damaged, Whose};
 use crate::device::{Details, OpenGroup, open_device};
 use crate::error::{Error, Result};
@@ -42,7 +42,7 @@ impl Backup {
             "" => None,
             device => Some(self.device_called(&group, device).await?),
         };
-        let rows = self.catalogue.snapshots(group.incarnation(), only.as_ref(), before, limit).await?;
+        let rows = self.page(&group, only.as_ref(), before, limit).await?;
         let mut known: HashMap<IncarnationId, Option<Details>> = HashMap::new();
         let mut listed = Vec::with_capacity(rows.len());
         for row in rows {
@@ -58,6 +58,24 @@ impl Backup {
             listed.push(Listed { row, details });
         }
         Ok(listed)
+    }
+
+    /// As many rows as are asked for, if there are so many: those that cannot be read leave no gap that looks like the end.
+    async fn page(
+        &self,
+        group: &OpenGroup,
+        only: Option<&IncarnationId>,
+        before: Option<&SnapshotId>,
+        limit: u32,
+    ) -> Result<Vec<SnapshotRow>> {
+        let (mut page, mut before) = (Vec::new(), before.cloned());
+        loop {
+            let missing = limit.saturating_sub(u32::try_from(page.len()).unwrap_or(limit));
+            let rows = self.catalogue.snapshots(group.incarnation(), only, before.as_ref(), missing).await?;
+            let Some(last) = rows.last() else { return Ok(page) };
+            before = Some(last.id.clone());
+            page.extend(rows);
+        }
     }
 
     /// The device with this serial number, else the one with this name.
@@ -76,7 +94,13 @@ impl Backup {
 
     /// What is known of a device. Damage of that hides none of its snapshots.
     async fn details(&self, group: &OpenGroup, device: &IncarnationId) -> Result<Option<Details>> {
-        let row = self.catalogue.device(device).await?.ok_or(CatalogueError::Gone)?;
+        let row = match self.catalogue.device(device).await {
+            Err(CatalogueError::Corrupt { .. }) => {
+                self.catalogue.is_readable(Rows::Devices, device.as_str()).await?; // so it is noted
+                return Ok(None);
+            }
+            row => row?.ok_or(CatalogueError::Gone)?,
+        };
         if !row.is_described() {
             return Ok(None);
         }
@@ -177,7 +201,7 @@ impl Backup {
     /// Reads a snapshot from the storage and opens it. What is not what was stored is [`Error::Damaged`], by name.
     pub(crate) async fn open_snapshot(&self, row: &SnapshotRow) -> Result<Opened> {
         let object = object::object_key(&row.group, &row.device, &row.id);
-        if self.catalogue.device(&row.device).await?.is_none() {
+        if !self.catalogue.has_device(&row.device).await? {
             return Err(CatalogueError::Gone.into());
         }
         match self.open_object(&object, &row.version, &row.device).await {

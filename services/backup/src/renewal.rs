@@ -32,12 +32,13 @@ impl Backup {
         let subject = &device.row.incarnation;
         let (key_id, wrappings) = keys::new_data_key(&self.keyring, (group.incarnation(), subject), &self.random, self.now())?;
         let whose = Whose { group: Some(group.incarnation().clone()), device: Some(subject.clone()), snapshot: None };
+        // before there is a new key: with one nobody would look at them so soon
+        self.check_snapshots_of(group.incarnation(), subject).await?;
         self.found_damaged(damaged, &whose).await?;
         if !self.catalogue.renew_key(&device.row, &key_id, &wrappings, device.life.as_ref()).await? {
             return Err(CatalogueError::Gone.into());
         }
         tracing::error!(device = %subject, key = %device.row.key_id, "a data key is damaged everywhere; the device goes on with a new one");
-        self.check_snapshots_of(group.incarnation(), subject).await?;
         let key = self.data_key(&key_id, subject).await?;
         Ok((Device { row: DeviceRow { key_id, ..device.row }, ..device }, key))
     }

@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tsujiban_core::error::chain;
 use tsujiban_core::id::SnapshotId;
-use tsujiban_objects::{StoreError, Version, list_all};
+use tsujiban_objects::{Version, list_all};
 use tsujiban_sealing::KeyError;
 
 use crate::catalogue::{CatalogueError, Meta, SnapshotRow};
@@ -76,7 +76,7 @@ impl Backup {
         match self.check_snapshot(&row).await {
             Ok(_) => {}
             // the storage or the database is away: this one is tried again
-            Err(error @ (Error::Store(StoreError::Unreachable { .. }) | Error::Catalogue(_))) => return Err(error),
+            Err(error) if error.concerns_all() => return Err(error),
             Err(error) => tracing::error!(snapshot = %row.id, error = chain(&error), "a snapshot could not be checked; the others are"),
         }
         self.metrics.scrub_checked.inc();
@@ -150,6 +150,8 @@ impl Backup {
     }
 
     async fn scrub_database(&self) -> Result<()> {
+        self.catalogue.read_all_rows().await?;
+        self.heal_rows().await?;
         let wrong = self.catalogue.database().damage().await.map_err(CatalogueError::from)?;
         if wrong.is_empty() {
             return self.found_sound(DATABASE).await.map(drop);

@@ -78,8 +78,12 @@ pub async fn start(parts: Parts, allowed_regions: &[String]) -> Result<Arc<Backu
         marker::Found::Missing if known.is_some() || has_snapshots => return Err(StartError::NoMarker),
         marker::Found::Missing => own.write(&*backup.store).await?,
     }
-    if known.is_none() && has_snapshots {
-        recover_keys(&backup, copy).await?;
+    if known.is_none() {
+        // before any key is taken from the bucket: one that somebody brought back may have been destroyed on purpose
+        backup.take_in_erasure_records().await?;
+        if has_snapshots {
+            recover_keys(&backup, copy).await?;
+        }
     }
     backup.catalogue.set_meta(Meta::Environment, own.environment.as_str()).await?;
     backup.catalogue.set_meta(Meta::MasterKey, own.master.as_str()).await?;

@@ -96,10 +96,10 @@ impl Backup {
             return Ok(self.catalogue.forget_damage(&damaged.name).await?);
         }
         let device = (row.subject != row.group).then(|| row.subject.clone());
-        if self.found_damaged(&damaged, &Whose { group: Some(row.group.clone()), device, snapshot: None }).await? {
+        if !self.catalogue.is_damaged(&damaged.name).await? {
             self.check_snapshots_of(&row.group, &row.subject).await?;
         }
-        Ok(())
+        self.found_damaged(&damaged, &Whose { group: Some(row.group.clone()), device, snapshot: None }).await.map(drop)
     }
 
     /// Reads the newest snapshots of a device again, since its key has been found damaged or sound. A scrub reads the others.

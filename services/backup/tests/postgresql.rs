@@ -39,6 +39,8 @@ mod recovery;
 mod retention;
 #[path = "it/revealing.rs"]
 mod revealing;
+#[path = "it/rows.rs"]
+mod rows;
 #[path = "it/scrub.rs"]
 mod scrub;
 #[path = "it/sealed.rs"]

@@ -121,6 +121,14 @@ impl Catalogue {
         on!(self.database.reads(), p => row::count(&sqlx::query(text).fetch_one(p).await?, "damaged"))
     }
 
+    /// The names of what is damaged that begin so.
+    pub async fn damaged_names(&self, prefix: &str) -> Result<Vec<String>, CatalogueError> {
+        let text = "SELECT name FROM damage WHERE healed_at IS NULL AND substr(name, 1, length($1)) = $1 ORDER BY name";
+        on!(self.database.reads(), p => {
+            sqlx::query(text).bind(prefix).fetch_all(p).await?.iter().map(|row| row::text(row, "name")).collect()
+        })
+    }
+
     /// Whether something is damaged, by its name.
     pub async fn is_damaged(&self, name: &str) -> Result<bool, CatalogueError> {
         let text = "SELECT EXISTS (SELECT 1 FROM damage WHERE name = $1 AND healed_at IS NULL) AS damaged";

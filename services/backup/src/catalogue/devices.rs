@@ -1,7 +1,7 @@
 use tsujiban_core::id::{IncarnationId, KeyId};
 use tsujiban_database::{Columns, on, transaction};
 
-use super::{Catalogue, CatalogueError, KeyRow, lives, row};
+use super::{Catalogue, CatalogueError, KeyRow, Rows, lives, row};
 use crate::life::Life;
 
 /// A device. Serial number, name and host keys are in `sealed`; the MACs are there to find it by.
@@ -26,7 +26,7 @@ impl DeviceRow {
         !self.sealed.is_empty()
     }
 
-    fn read(row: &impl Columns) -> Result<Self, CatalogueError> {
+    pub(super) fn read(row: &impl Columns) -> Result<Self, CatalogueError> {
         Ok(Self {
             incarnation: row::parsed(row, "incarnation")?,
             group: row::parsed(row, "group_incarnation")?,
@@ -45,6 +45,11 @@ impl Catalogue {
             let row = sqlx::query(text).bind(incarnation.as_str()).fetch_optional(p).await?;
             row.as_ref().map(DeviceRow::read).transpose()
         })
+    }
+
+    pub async fn has_device(&self, incarnation: &IncarnationId) -> Result<bool, CatalogueError> {
+        let text = "SELECT EXISTS (SELECT 1 FROM devices WHERE incarnation = $1) AS known";
+        on!(self.database.reads(), p => row::flag(&sqlx::query(text).bind(incarnation.as_str()).fetch_one(p).await?, "known"))
     }
 
     pub async fn device_by_serial(&self, group: &IncarnationId, serial_mac: &[u8]) -> Result<Option<DeviceRow>, CatalogueError> {
@@ -67,7 +72,7 @@ impl Catalogue {
                 Some([serial, name]) => query.bind(serial).bind(name),
                 None => query,
             };
-            query.fetch_all(p).await?.iter().map(DeviceRow::read).collect()
+            self.readable(Rows::Devices, &query.fetch_all(p).await?, DeviceRow::read)
         })
     }
 

@@ -5,7 +5,7 @@ use tsujiban_core::id::IncarnationId;
 use tsujiban_database::{Columns, Tx, on, transaction};
 use tsujiban_objects::Version;
 
-use super::{Catalogue, CatalogueError, GroupRow, SnapshotRow, lives, row};
+use super::{Catalogue, CatalogueError, GroupRow, Rows, SnapshotRow, lives, row};
 use crate::life::Life;
 use crate::object::object_key;
 
@@ -20,7 +20,7 @@ pub struct LeftoverRow {
 }
 
 impl LeftoverRow {
-    fn read(row: &impl Columns) -> Result<Self, CatalogueError> {
+    pub(super) fn read(row: &impl Columns) -> Result<Self, CatalogueError> {
         Ok(Self {
             object: row::text(row, "object")?,
             version: Version(row::text(row, "version")?),
@@ -137,7 +137,7 @@ impl Catalogue {
         );
         on!(self.database.reads(), p => {
             let rows = sqlx::query(text).bind(now.as_microsecond()).bind(after).bind(i64::from(limit)).fetch_all(p).await?;
-            rows.iter().map(|row| Ok(Due { snapshot: SnapshotRow::read(row)?, spared: row::flag(row, "spared")? })).collect()
+            self.readable(Rows::Snapshots, &rows, |row| Ok(Due { snapshot: SnapshotRow::read(row)?, spared: row::flag(row, "spared")? }))
         })
     }
 
@@ -154,7 +154,7 @@ impl Catalogue {
         on!(self.database.reads(), p => {
             let query = sqlx::query(text).bind(now.as_microsecond()).bind(time).bind(object);
             let rows = query.bind(i64::from(limit)).fetch_all(p).await?;
-            rows.iter().map(LeftoverRow::read).collect()
+            self.readable(Rows::Leftovers, &rows, LeftoverRow::read)
         })
     }
 
@@ -264,7 +264,8 @@ async fn leave_objects(tx: &mut Tx, whose: &'static str, incarnation: &Incarnati
 
 async fn put_leftover(tx: &mut Tx, leftover: &LeftoverRow) -> Result<(), CatalogueError> {
     let text = "INSERT INTO leftovers (object, version, group_incarnation, locked_until, stored_bytes) VALUES ($1, $2, $3, $4, $5)
-         ON CONFLICT (object, version) DO UPDATE SET locked_until = excluded.locked_until";
+         ON CONFLICT (object, version) DO UPDATE SET locked_until = excluded.locked_until, stored_bytes = excluded.stored_bytes,
+             group_incarnation = excluded.group_incarnation";
     on!(tx.on(), c => {
         sqlx::query(text)
             .bind(&leftover.object)

@@ -4,7 +4,7 @@ use tsujiban_core::id::{IncarnationId, SnapshotId};
 use tsujiban_database::{Columns, Tx, on, transaction};
 use tsujiban_objects::Version;
 
-use super::{Catalogue, CatalogueError, NewAttempt, lives, row};
+use super::{Catalogue, CatalogueError, NewAttempt, Rows, lives, row};
 
 /// A stored config.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,7 +115,7 @@ impl Catalogue {
         let text = snapshots!("FROM snapshots WHERE device = $1 ORDER BY id DESC LIMIT 1");
         on!(self.database.reads(), p => {
             let row = sqlx::query(text).bind(device.as_str()).fetch_optional(p).await?;
-            row.as_ref().map(SnapshotRow::read).transpose()
+            Ok(self.readable(Rows::Snapshots, row.as_slice(), SnapshotRow::read)?.pop())
         })
     }
 
@@ -128,7 +128,7 @@ impl Catalogue {
         );
         on!(self.database.reads(), p => {
             let row = sqlx::query(text).bind(device.as_str()).fetch_optional(p).await?;
-            row.as_ref().map(SnapshotRow::read).transpose()
+            Ok(self.readable(Rows::Snapshots, row.as_slice(), SnapshotRow::read)?.pop())
         })
     }
 
@@ -158,7 +158,7 @@ impl Catalogue {
         let (device, before) = (device.map(IncarnationId::as_str), before.map(SnapshotId::as_str));
         on!(self.database.reads(), p => {
             let query = sqlx::query(text).bind(group.as_str()).bind(device).bind(before).bind(i64::from(limit));
-            query.fetch_all(p).await?.iter().map(SnapshotRow::read).collect()
+            self.readable(Rows::Snapshots, &query.fetch_all(p).await?, SnapshotRow::read)
         })
     }
 
@@ -225,7 +225,7 @@ impl Catalogue {
         let text = snapshots!("FROM snapshots WHERE $1 IS NULL OR id < $1 ORDER BY id DESC LIMIT $2");
         on!(self.database.reads(), p => {
             let rows = sqlx::query(text).bind(before.map(SnapshotId::as_str)).bind(i64::from(limit)).fetch_all(p).await?;
-            rows.iter().map(SnapshotRow::read).collect()
+            self.readable(Rows::Snapshots, &rows, SnapshotRow::read)
         })
     }
 
@@ -238,7 +238,7 @@ impl Catalogue {
         );
         on!(self.database.reads(), p => {
             let rows = sqlx::query(text).bind(before.map(SnapshotId::as_str)).bind(i64::from(limit)).fetch_all(p).await?;
-            rows.iter().map(SnapshotRow::read).collect()
+            self.readable(Rows::Snapshots, &rows, SnapshotRow::read)
         })
     }
 
@@ -281,7 +281,7 @@ impl Catalogue {
         let text = snapshots!("FROM snapshots WHERE taken_at < $1 AND ($2 IS NULL OR id > $2) ORDER BY id LIMIT $3");
         on!(self.database.reads(), p => {
             let query = sqlx::query(text).bind(moment.as_microsecond()).bind(after.map(SnapshotId::as_str)).bind(i64::from(limit));
-            query.fetch_all(p).await?.iter().map(SnapshotRow::read).collect()
+            self.readable(Rows::Snapshots, &query.fetch_all(p).await?, SnapshotRow::read)
         })
     }
 }

@@ -153,7 +153,10 @@ impl Backup {
             }
         }
         let Some((read, object)) = best else { return Ok(unopened) };
-        tracing::error!(generation = read.table.generation, "the newest version of the key table's copy cannot be used; an older one was put again");
+        tracing::error!(
+            generation = read.table.generation,
+            "the newest version of the key table's copy cannot be used; an older one was put again"
+        );
         self.store.put(OBJECT, object, None).await?;
         Ok(Some(Found::Read(read)))
     }

@@ -163,6 +163,104 @@ async fn keys_that_are_brought_back_open_what_was_lost() {
     assert_eq!(stage.get(STAFF, "acme", &two, true).await.unwrap(), config("two"));
 }
 
+/// C24, C25: what was erased after the copy that somebody brings back stays erased, although every key table that knew it is lost; the ids of
+/// erased groups stay taken for their time.
+#[tokio::test]
+async fn what_was_erased_after_the_copy_stays_erased() {
+    for brought_back_before_the_start in [true, false] {
+        let stage = Stage::prepared().await;
+        let acme = stage.prepare("acme").await.unwrap();
+        let other = stage.prepare("other").await.unwrap();
+        let (kept, _) = stage.store("acme", "SN1", "kept").await;
+        let (gone, _) = stage.store("acme", "GONE", "gone").await;
+        stage.store("other", "SN9", "nine").await;
+        let old = copy(&stage).await;
+        stage.erase(OPERATOR, "acme", &acme, "GONE").await.unwrap();
+        stage.erase(OPERATOR, "other", &other, "").await.unwrap();
+        stage.world.memory.lose(OBJECT);
+        if brought_back_before_the_start {
+            stage.world.memory.put(OBJECT, old.clone(), None).await.unwrap();
+        }
+        let stage = lose_the_volume(stage).await;
+        prepare(&stage, "acme", &acme).await.unwrap();
+        stage.world.memory.put(OBJECT, old, None).await.unwrap();
+        followed(&stage).await;
+        assert_eq!(stage.get(STAFF, "acme", &kept, true).await.unwrap(), config("kept"));
+        assert_eq!(stage.get(STAFF, "acme", &gone, true).await.unwrap_err().code(), Code::NotFound);
+        assert_eq!(stage.list("acme", "").await.unwrap().len(), 1, "before: {brought_back_before_the_start}");
+        let reason = |refused: Status| ServiceError::from(&refused).reason;
+        assert_eq!(reason(prepare(&stage, "other", &other).await.unwrap_err()), "ERASED");
+        assert_eq!(reason(stage.prepare("other").await.unwrap_err()), "ID_NOT_FREE");
+        assert_eq!(stage.catalogue.damaged_count().await.unwrap(), 0, "erased is not damaged");
+        // and all of it goes in its time, the records as well
+        stage.advance(DAY * 37);
+        stage.put("acme", "SN1", &config("kept")).await.unwrap();
+        stage.backup.expire().await.unwrap();
+        stage.backup.expire().await.unwrap();
+        stage.backup.sweep().await.unwrap();
+        let left: Vec<_> = list_all(&*stage.world.memory, "").await.unwrap().into_iter().map(|entry| entry.key).collect();
+        assert_eq!(left.iter().filter(|key| key.starts_with("v1/")).count(), 1, "{left:?}");
+        assert!(left.iter().all(|key| !key.starts_with("erasures/")), "{left:?}");
+        stage.prepare("other").await.unwrap();
+    }
+}
+
+/// A record that is damaged, or that somebody without the master key put, erases nothing, and is named.
+#[tokio::test]
+async fn only_what_the_master_key_sealed_is_a_record() {
+    let stage = Stage::prepared().await;
+    let acme = stage.prepare("acme").await.unwrap();
+    let (kept, object) = stage.store("acme", "SN1", "kept").await;
+    stage.store("acme", "GONE", "gone").await;
+    stage.erase(OPERATOR, "acme", &acme, "GONE").await.unwrap();
+    let records = list_all(&*stage.world.memory, "erasures/").await.unwrap();
+    assert_eq!(records.len(), 1);
+    let lock = stage.world.memory.head(&records[0].key, None).await.unwrap().lock.unwrap();
+    assert!(lock.compliance && lock.until >= stage.now() + DAY * 36);
+    let record = stage.world.memory.get(&records[0].key, None).await.unwrap();
+    let forged = format!("erasures/{}", object.split('/').nth(2).unwrap());
+    stage.world.memory.put(&forged, record, None).await.unwrap();
+    let stage = lose_the_volume(stage).await;
+    assert_eq!(stage.get(STAFF, "acme", &kept, true).await.unwrap(), config("kept"));
+    assert_eq!(shared(&stage).await.1, [format!("object {forged}")]);
+    stage.world.memory.lose(&forged);
+    stage.backup.sweep().await.unwrap();
+    assert_eq!(shared(&stage).await.1, Vec::<String>::new());
+}
+
+/// The volume from before comes back after the service has gone on without it: what it knew is there, beside what was stored since.
+#[tokio::test]
+async fn a_volume_that_is_brought_back_late_knows_both() {
+    let stage = Stage::prepared().await;
+    let acme = stage.prepare("acme").await.unwrap();
+    let (old_id, _) = stage.store("acme", "SN1", "old").await;
+    let (world, epochs) = stage.stop().await;
+    let volume = world.disk.copy().await;
+    let store = world.memory.clone();
+    let stage = world.try_start(epochs, store).await.unwrap();
+    stage.world.memory.lose(OBJECT);
+    let stage = lose_the_volume(stage).await;
+    prepare(&stage, "acme", &acme).await.unwrap();
+    followed(&stage).await;
+    stage.advance(SignedDuration::from_hours(1));
+    let (new_id, _) = stage.store("acme", "SN1", "new").await;
+    let (mut world, epochs) = stage.stop().await;
+    world.disk = volume;
+    let store = world.memory.clone();
+    let mut stage = world.try_start(epochs, store).await.unwrap();
+    for volume_lost in [false, true] {
+        if volume_lost {
+            stage = lose_the_volume(stage).await;
+        }
+        followed(&stage).await;
+        let listed: Vec<_> = stage.list("acme", "SN1").await.unwrap().into_iter().map(|listed| (listed.id, listed.damaged)).collect();
+        assert_eq!(listed, [(new_id.clone(), false), (old_id.clone(), false)], "lost: {volume_lost}");
+        assert_eq!(stage.get(STAFF, "acme", &old_id, true).await.unwrap(), config("old"));
+        assert_eq!(stage.get(STAFF, "acme", &new_id, true).await.unwrap(), config("new"));
+        assert_eq!(stage.catalogue.damaged_count().await.unwrap(), 0);
+    }
+}
+
 /// Which of two incarnations of a device comes first in the bucket decides nothing.
 #[tokio::test]
 async fn both_incarnations_of_a_device_come_back_with_the_volume_lost() {

@@ -24,6 +24,7 @@ mod rebuild;
 mod recovery;
 mod retention;
 mod revealing;
+mod rows;
 mod scrub;
 mod sealed;
 mod stage;
