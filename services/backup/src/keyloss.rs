@@ -4,6 +4,7 @@
 //! named as damaged, the operator says which incarnation is whose group, and devices get new keys. A key table that is brought back is
 //! merged like any other, and what its keys open is read again.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
@@ -58,12 +59,10 @@ impl Backup {
 
     /// Lists damaged objects whose group has become known since they were found.
     pub async fn list_unlisted(&self) -> Result<()> {
+        let present = self.present_groups().await?;
         for row in self.catalogue.unlisted_damage().await? {
             let Some(key) = row.name.strip_prefix(&object_name("")) else { continue };
-            let Some(ids) = ids_of_key(key) else { continue };
-            if !self.is_present(&ids.group).await? {
-                continue;
-            }
+            let Some(ids) = ids_of_key(key).filter(|ids| present.contains(&ids.group)) else { continue };
             for entry in list_all(&*self.store, key).await?.into_iter().filter(|entry| entry.key == key && !entry.delete_marker) {
                 self.list_damaged(&entry, &ids).await?;
             }
@@ -74,12 +73,16 @@ impl Backup {
     /// Follows the loss: lists what has become known, reads damaged snapshots again when keys came back, and ends the loss when of every object
     /// it is known whose it is. What of it stays unreadable is damage of its groups.
     pub async fn follow_key_loss(&self) -> Result<()> {
-        self.list_unlisted().await?;
-        if self.keys_came_back.load(Ordering::SeqCst) {
-            self.read_damaged_again().await?;
-            self.keys_came_back.store(false, Ordering::SeqCst);
-        }
         let mut is_lost = self.catalogue.is_damaged(KEY_TABLE).await?;
+        if is_lost {
+            self.list_unlisted().await?;
+        }
+        if self.keys_came_back.swap(false, Ordering::SeqCst)
+            && let Err(error) = self.read_damaged_again().await
+        {
+            self.keys_came_back.store(true, Ordering::SeqCst);
+            return Err(error);
+        }
         if is_lost && !self.has_nobodys_objects().await? {
             self.found_sound(KEY_TABLE).await?;
             is_lost = false;
@@ -90,6 +93,7 @@ impl Backup {
 
     /// Newest first: the newest object describes its device.
     async fn read_damaged_again(&self) -> Result<()> {
+        self.list_unlisted().await?;
         let mut before: Option<SnapshotId> = None;
         loop {
             let rows = self.catalogue.damaged_snapshots(before.as_ref(), BATCH).await?;
@@ -102,18 +106,13 @@ impl Backup {
     }
 
     async fn has_nobodys_objects(&self) -> Result<bool> {
-        for row in self.catalogue.unlisted_damage().await? {
-            let ids = row.name.strip_prefix(&object_name("")).and_then(ids_of_key);
-            if let Some(ids) = ids
-                && !self.is_present(&ids.group).await?
-            {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let present = self.present_groups().await?;
+        let unlisted = self.catalogue.unlisted_damage().await?;
+        Ok(unlisted.iter().filter_map(|row| row.group.as_ref()).any(|group| !present.contains(group)))
     }
 
-    async fn is_present(&self, incarnation: &IncarnationId) -> Result<bool> {
-        Ok(self.catalogue.group(incarnation).await?.is_some_and(|group| group.state != GroupState::Erased))
+    async fn present_groups(&self) -> Result<BTreeSet<IncarnationId>> {
+        let groups = self.catalogue.groups(None).await?.into_iter();
+        Ok(groups.filter(|group| group.state != GroupState::Erased).map(|group| group.incarnation).collect())
     }
 }
