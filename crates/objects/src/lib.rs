@@ -2,6 +2,7 @@
 //! the process and its locks by a [`Clock`](tsujiban_core::clock::Clock). Both pass the same contract tests.
 
 mod args;
+mod hooked;
 mod measured;
 mod memory;
 mod s3;
@@ -15,6 +16,7 @@ use bytes::Bytes;
 use jiff::{Timestamp, Unit};
 
 pub use args::S3Args;
+pub use hooked::{AfterPut, Hooked};
 pub use measured::{Measured, StoreMetrics};
 pub use memory::Memory;
 pub use s3::{InvalidS3, S3, S3Settings};

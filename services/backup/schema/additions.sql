@@ -9,6 +9,11 @@ CREATE TABLE IF NOT EXISTS erasures (
 );
 CREATE INDEX IF NOT EXISTS erasures_by_age ON erasures (erased_at);
 
+-- Of which erasures, of devices and of groups, the bucket has a record.
+CREATE TABLE IF NOT EXISTS erasure_records (
+    subject TEXT NOT NULL PRIMARY KEY
+);
+
 -- Uploads under way: an object of this name is in the storage, or about to be.
 CREATE TABLE IF NOT EXISTS uploads (
     device TEXT NOT NULL PRIMARY KEY REFERENCES devices (incarnation) ON DELETE CASCADE,

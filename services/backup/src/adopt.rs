@@ -1,17 +1,17 @@
 //! An object of the bucket into the catalogue. Everything is in the objects: who, when, how long; the key table has the keys.
 
 use jiff::Timestamp;
-use tsujiban_core::id::{DeviceName, KeyId};
+use tsujiban_core::id::DeviceName;
 use tsujiban_core::retention;
 use tsujiban_objects::{Entry, Head, StoreError};
 use tsujiban_sealing::KeyError;
 
-use crate::catalogue::{CatalogueError, LeftoverRow, SnapshotRow};
+use crate::catalogue::{CatalogueError, DeviceRow, GroupState, LeftoverRow, SnapshotRow};
 use crate::damage::{Damaged, Whose, object_name};
-use crate::device::{Details, Named, OpenGroup};
+use crate::device::{Details, Named, OpenGroup, open_device};
 use crate::error::{Error, Result};
 use crate::intake;
-use crate::object::{self, ObjectIds, Opened};
+use crate::object::{self, Header, ObjectIds, Opened};
 use crate::service::Backup;
 
 /// What became of an object.
@@ -65,13 +65,14 @@ impl Backup {
 
     async fn adopt_readable(&self, entry: &Entry, ids: &ObjectIds, head: &Head) -> Result<()> {
         let missing = |what: &str| Damaged::object(&entry.key, format!("{what} is not in the key table, and no erasure is on record"));
-        let key_id = self.catalogue.key_of(&ids.device).await?.ok_or_else(|| missing("the data key of its device"))?;
-        let key = self.data_key(&key_id, &ids.device).await?;
+        if !self.catalogue.has_keys(&ids.device).await? {
+            return Err(missing("the data key of its device").into());
+        }
         let group = self.catalogue.group(&ids.group).await?.ok_or_else(|| missing("its group"))?;
         let group = self.open_group(group).await?;
-        let opened = self.open_object(&entry.key, &entry.version, &key).await?;
+        let (opened, key) = self.open_object(&entry.key, &entry.version, &ids.device).await?;
         let header = &opened.header;
-        self.adopt_device(&group, &opened, &entry.key, &key_id).await?;
+        self.adopt_device(&group, &opened, &entry.key).await?;
         let before = self.catalogue.trusted_size(&ids.device, &ids.snapshot).await?;
         let locked_until = head.lock.map_or(header.taken_at, |lock| lock.until);
         let seen_once = locked_until <= object::lock_of_sighting(header.taken_at).time();
@@ -80,7 +81,7 @@ impl Backup {
             device: ids.device.clone(),
             group: ids.group.clone(),
             version: entry.version.clone(),
-            driver: opened.meta.driver,
+            driver: Some(opened.meta.driver),
             taken_at: header.taken_at,
             seen_at: if seen_once { header.taken_at } else { retention::last_sighting(locked_until) },
             sightings: if seen_once { 1 } else { 2 },
@@ -95,7 +96,7 @@ impl Backup {
     }
 
     /// Makes the device as its newest snapshot knew it. A device that is in the catalogue knows better.
-    async fn adopt_device(&self, group: &OpenGroup, opened: &Opened, object: &str, key_id: &KeyId) -> Result<()> {
+    async fn adopt_device(&self, group: &OpenGroup, opened: &Opened, object: &str) -> Result<()> {
         let (header, meta) = (&opened.header, &opened.meta);
         let name: DeviceName = meta.name.parse().map_err(|_| Damaged::object(object, "it is of a device without a valid name"))?;
         let mut details = Details::new(&Named { serial: meta.serial.clone(), name });
@@ -103,29 +104,59 @@ impl Backup {
         details.observed_host_key.clone_from(&meta.host_key);
         details.model.clone_from(&meta.model);
         details.firmware.clone_from(&meta.firmware);
-        let row = self.seal_device(group, header.device.clone(), key_id.clone(), &details)?;
-        if self.catalogue.add_device(&row, &[], None).await? {
+        let row = self.seal_device(group, header.device.clone(), header.key.clone(), &details)?;
+        let Some(known) = self.catalogue.device(&header.device).await? else { return self.add_adopted(group, row, header, object).await };
+        if !known.is_described() {
+            return self.describe(group, &row, header).await;
+        }
+        let is_earlier = known.serial_mac != row.serial_mac;
+        let row = if is_earlier { earlier(group, row) } else { row };
+        let device = match open_device(group, known.clone()) {
+            Err(Error::Damaged(damaged)) => return self.heal_device(&row, &known, &damaged).await,
+            device => device?,
+        };
+        if is_earlier {
             return Ok(());
         }
-        let known = match self.find_device(group, &meta.serial).await {
-            Err(Error::Damaged(damaged)) => return self.heal_device(&row, &damaged).await,
-            known => known?.filter(|device| device.row.incarnation == header.device),
-        };
-        let Some(device) = known else {
-            return Err(Damaged::object(object, "another device has its serial number now").into());
-        };
         // objects come in the order of their ids, so while a lost catalogue is rebuilt each one is newer than the one before
         let newest = self.catalogue.newest_snapshot(&header.device).await?;
         let noted = self.catalogue.has_attempt(&header.device).await?;
         if noted || newest.is_some_and(|newest| newest.id >= header.snapshot) {
             return Ok(());
         }
+        self.catalogue.follow_key(&header.device, &header.key).await?;
         self.change_device(group, device, |known| known.clone_from(&details)).await.map(drop)
     }
 
+    /// Adds a device that the catalogue does not know. Should another one have its serial number, as when the keys were lost meanwhile,
+    /// it is an earlier one of that number.
+    async fn add_adopted(&self, group: &OpenGroup, row: DeviceRow, header: &Header, object: &str) -> Result<()> {
+        if self.catalogue.serial_erased_since(&row.serial_mac, header.taken_at).await? {
+            return Err(Damaged::object(object, "the device with its serial number was erased after it was stored").into());
+        }
+        if self.catalogue.add_device(&row, &[], None).await? || self.catalogue.add_device(&earlier(group, row), &[], None).await? {
+            return Ok(());
+        }
+        Err(CatalogueError::Gone.into()) // somebody else adds it at this moment
+    }
+
+    /// What a device is of which only objects were known. Should the one with its serial number have been erased meanwhile, it was this one.
+    async fn describe(&self, group: &OpenGroup, row: &DeviceRow, header: &Header) -> Result<()> {
+        if self.catalogue.serial_erased_since(&row.serial_mac, header.taken_at).await? {
+            self.catalogue.erase_incarnation(&row.incarnation, self.now()).await?;
+            tracing::warn!(device = %row.incarnation, "the key of a device came back that was erased meanwhile; it was destroyed");
+            self.renew_copy().await?;
+            return Err(CatalogueError::Gone.into());
+        }
+        if self.catalogue.describe_device(row).await? || self.catalogue.describe_device(&earlier(group, row.clone())).await? {
+            tracing::warn!(device = %row.incarnation, "a device of which only objects were known is known again");
+            return Ok(());
+        }
+        Err(CatalogueError::Gone.into())
+    }
+
     /// The description of a device is damaged, and the object has what it said.
-    async fn heal_device(&self, row: &crate::catalogue::DeviceRow, damaged: &Damaged) -> Result<()> {
-        let Some(known) = self.catalogue.device(&row.incarnation).await? else { return Err(CatalogueError::Gone.into()) };
+    async fn heal_device(&self, row: &DeviceRow, known: &DeviceRow, damaged: &Damaged) -> Result<()> {
         if self.catalogue.update_device(row, &known.sealed, None).await? {
             self.found_sound(&damaged.name).await?;
         }
@@ -154,8 +185,9 @@ impl Backup {
         if self.catalogue.has_snapshot(&ids.snapshot).await? {
             return Ok(());
         }
-        // of a device that no sound object describes nothing is known but the object's name
-        let Some(sound) = self.catalogue.newest_sound_snapshot(&ids.device).await? else { return Ok(()) };
+        if !self.know_device(entry, ids).await? {
+            return Ok(());
+        }
         let head = match self.store.head(&entry.key, Some(&entry.version)).await {
             Err(StoreError::NotFound { .. }) => return Ok(()),
             head => head?,
@@ -167,7 +199,7 @@ impl Backup {
             device: ids.device.clone(),
             group: ids.group.clone(),
             version: entry.version.clone(),
-            driver: sound.driver,
+            driver: None,
             taken_at,
             seen_at: retention::last_sighting(locked_until).max(taken_at),
             sightings: 1,
@@ -181,6 +213,38 @@ impl Backup {
         self.catalogue.list_damaged_snapshot(&row).await?;
         self.tell_newest_damaged(&row).await
     }
+
+    /// Whether the catalogue has a device for a damaged object; a row without a description is made where only its objects say that there
+    /// was one. `false`: its group is not known, or nothing of the object can be read.
+    async fn know_device(&self, entry: &Entry, ids: &ObjectIds) -> Result<bool> {
+        if self.catalogue.has_device(&ids.device).await? {
+            return Ok(true);
+        }
+        if self.catalogue.group(&ids.group).await?.is_none_or(|group| group.state == GroupState::Erased) {
+            return Ok(false);
+        }
+        let bytes = match self.store.get(&entry.key, Some(&entry.version)).await {
+            Err(StoreError::NotFound { .. } | StoreError::Damaged { .. }) => return Ok(false),
+            bytes => bytes?,
+        };
+        let header = object::header(&bytes).ok().filter(|header| header.device == ids.device && header.group == ids.group);
+        let Some(header) = header else { return Ok(false) };
+        self.catalogue.add_device(&DeviceRow::undescribed(ids.device.clone(), ids.group.clone(), header.key), &[], None).await?;
+        Ok(true)
+    }
+
+    /// Takes in, as if it was not known, a snapshot that was listed without having been read.
+    pub(crate) async fn adopt_listed(&self, row: &SnapshotRow) -> Result<()> {
+        let ids = ObjectIds { group: row.group.clone(), device: row.device.clone(), snapshot: row.id.clone() };
+        let key = object::object_key(&ids.group, &ids.device, &ids.snapshot);
+        let entry = Entry { key, version: row.version.clone(), delete_marker: false };
+        self.adopt(&entry, &ids).await.map(drop)
+    }
+}
+
+/// The row of a device whose serial number another one has now: it is found by the number all the same, but not first.
+fn earlier(group: &OpenGroup, row: DeviceRow) -> DeviceRow {
+    DeviceRow { serial_mac: group.earlier_mac(&row.incarnation).to_vec(), name_mac: row.serial_mac, ..row }
 }
 
 fn leftover(entry: &Entry, ids: &ObjectIds, head: &Head) -> LeftoverRow {

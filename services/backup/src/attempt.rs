@@ -9,7 +9,7 @@ use tsujiban_sealing::{Context, KeyError};
 use tsujiban_service::caller::GroupScope;
 use uuid::Uuid;
 
-use crate::catalogue::{AttemptRow, DeviceRow, NewAttempt, SnapshotRow};
+use crate::catalogue::{AttemptRow, CatalogueError, DeviceRow, NewAttempt, SnapshotRow};
 use crate::damage::{Damaged, Whose};
 use crate::device::{Declared, Details, Device, OpenGroup, open_device};
 use crate::error::{Error, Result};
@@ -91,7 +91,11 @@ impl Backup {
         let mut groups: HashMap<IncarnationId, Option<OpenGroup>> = HashMap::new();
         for row in self.catalogue.attempts_after(cursor, limit).await? {
             next = next.max(row.cursor);
-            let Some(device) = self.catalogue.device(&row.device).await? else { continue };
+            let device = match self.catalogue.device(&row.device).await {
+                Err(CatalogueError::Corrupt { .. }) => continue, // the scrub names it
+                device => device?,
+            };
+            let Some(device) = device else { continue };
             if !groups.contains_key(&device.group) {
                 groups.insert(device.group.clone(), self.group_if_there(&device.group).await?);
             }

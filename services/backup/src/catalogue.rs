@@ -23,6 +23,7 @@ mod lives;
 mod meta;
 mod row;
 mod snapshots;
+mod unreadable;
 mod uploads;
 
 use sqlx::migrate::MigrateError;
@@ -37,6 +38,7 @@ pub use groups::{GroupRow, GroupState, GroupUse};
 pub use keys::{KeyRow, KeyTableState};
 pub use meta::Meta;
 pub use snapshots::SnapshotRow;
+pub use unreadable::{ROW, Rows, Unreadable};
 
 static MIGRATIONS: Migrations = Migrations { sqlite: sqlx::migrate!("./migrations"), postgres: sqlx::migrate!("./migrations") };
 /// Tables that version 0.1.0, to which one may go back, does not know.
@@ -94,6 +96,7 @@ impl CatalogueError {
 #[derive(Debug, Clone)]
 pub struct Catalogue {
     database: Database,
+    unreadable: unreadable::Noted,
 }
 
 impl Catalogue {
@@ -102,7 +105,7 @@ impl Catalogue {
         database.migrate(&MIGRATIONS).await?;
         on!(database.writes(), p => sqlx::raw_sql(ADDITIONS).execute(p).await.map(drop))?;
         // every attempt has the cursor after all others', and every key raises the generation of the key table
-        let catalogue = Self { database: database.taking_turns() };
+        let catalogue = Self { database: database.taking_turns(), unreadable: unreadable::Noted::default() };
         catalogue.record_past_erasures().await?;
         Ok(catalogue)
     }

@@ -37,6 +37,10 @@ impl Damaged {
         Self { name: format!("the description of device {incarnation}"), detail: detail.into() }
     }
 
+    pub fn key_table(detail: impl Into<String>) -> Self {
+        Self { name: KEY_TABLE.to_owned(), detail: detail.into() }
+    }
+
     pub fn database(detail: impl Into<String>) -> Self {
         Self { name: DATABASE.to_owned(), detail: detail.into() }
     }
@@ -44,6 +48,8 @@ impl Damaged {
 
 /// The name of the database as a whole.
 pub const DATABASE: &str = "the catalogue's database";
+/// The name of the key table as a whole.
+pub const KEY_TABLE: &str = "the key table";
 
 pub fn object_name(key: &str) -> String {
     format!("object {key}")
@@ -86,8 +92,12 @@ impl Backup {
         Ok(())
     }
 
-    /// A device of which no attempt is known, as after the loss of a catalogue, has none that could be told again.
+    /// A device of which no attempt is known, as after the loss of a catalogue, has none that could be told again. Of one that nothing
+    /// describes none can be told.
     pub(crate) async fn tell_newest_damaged(&self, row: &SnapshotRow) -> Result<()> {
+        if self.catalogue.device(&row.device).await?.is_none_or(|device| !device.is_described()) {
+            return Ok(());
+        }
         let newest = self.catalogue.newest_snapshot(&row.device).await?;
         if newest.is_some_and(|newest| newest.id == row.id) && !self.catalogue.has_attempt(&row.device).await? {
             self.note_last_sighting(row).await?;
@@ -95,12 +105,22 @@ impl Backup {
         Ok(())
     }
 
-    /// Notes that something is what was stored, should it have been damaged.
-    pub(crate) async fn found_sound(&self, name: &str) -> Result<()> {
-        if self.catalogue.note_healed(name, self.now()).await? {
+    /// Notes that something is what was stored, should it have been damaged. Answers whether it was.
+    pub(crate) async fn found_sound(&self, name: &str) -> Result<bool> {
+        let is_new = self.catalogue.note_healed(name, self.now()).await?;
+        if is_new {
             tracing::warn!(name, "what was damaged is sound again");
         }
-        Ok(())
+        Ok(is_new)
+    }
+
+    /// The same of a snapshot. One that was listed without having been read is taken in now: its row says hardly anything of it.
+    pub(crate) async fn found_sound_snapshot(&self, row: &SnapshotRow) -> Result<()> {
+        let key = object::object_key(&row.group, &row.device, &row.id);
+        if row.driver.is_none() {
+            return self.adopt_listed(row).await;
+        }
+        self.found_sound(&object_name(&key)).await.map(drop)
     }
 
     /// Notes the last sighting of a snapshot as the attempt that it was.
@@ -123,6 +143,7 @@ impl Backup {
 
     /// Measures damage, and records what was found and what was healed in the operation history: each once.
     pub async fn report_damage(&self) -> Result<()> {
+        self.note_unreadable().await?;
         let damaged = self.catalogue.damaged_count().await?;
         self.metrics.scrub_damaged.set(i64::try_from(damaged).unwrap_or(i64::MAX));
         let Some(history) = &self.history else { return Ok(()) };

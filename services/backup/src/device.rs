@@ -16,6 +16,7 @@ use crate::service::Backup;
 const DETAILS: &str = "device";
 const SERIAL: &str = "device serial number";
 const NAME: &str = "device name";
+const EARLIER: &str = "earlier device";
 
 /// A group that has data, and the key that seals what its customer typed.
 pub struct OpenGroup {
@@ -50,6 +51,7 @@ pub struct Details {
     pub observed_host_key: String,
 }
 
+#[derive(Clone)]
 pub struct Device {
     pub row: DeviceRow,
     pub details: Details,
@@ -77,6 +79,11 @@ impl OpenGroup {
 
     pub fn serial_mac(&self, serial: &str) -> [u8; 32] {
         self.key.mac(SERIAL, serial.as_bytes())
+    }
+
+    /// In the place of the serial number of a device that has another one's.
+    pub fn earlier_mac(&self, incarnation: &IncarnationId) -> [u8; 32] {
+        self.key.mac(EARLIER, incarnation.as_str().as_bytes())
     }
 
     pub fn name_mac(&self, name: &str) -> [u8; 32] {

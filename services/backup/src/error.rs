@@ -47,6 +47,15 @@ impl Error {
         Self::Refused(ServiceError::new(kind, reason, message))
     }
 
+    /// Whether storage or database is away, so that nothing else would work either.
+    pub(crate) fn concerns_all(&self) -> bool {
+        match self {
+            Self::Store(error) => matches!(error, StoreError::Unreachable { .. }),
+            Self::Catalogue(error) => !matches!(error, CatalogueError::Corrupt { .. }),
+            _ => false,
+        }
+    }
+
     /// The one answer for what is not there, never was, or was erased: nobody learns which.
     pub fn no_snapshot(id: &str) -> Self {
         let shown: String = id.chars().take(80).collect();

@@ -12,6 +12,7 @@ use tsujiban_core::retention;
 use tsujiban_objects::{Entry, Head, StoreError, Version};
 
 use crate::catalogue::{Due, LeftoverRow, SnapshotRow};
+use crate::erasure_record;
 use crate::error::{Error, Result};
 use crate::life::REMEMBERED;
 use crate::metrics;
@@ -33,13 +34,13 @@ pub struct Expiry {
 
 /// What failed of one object, so that the rest goes on. A storage or database that cannot be reached ends the run.
 #[derive(Default)]
-struct Failed(Option<Error>);
+pub(crate) struct Failed(Option<Error>);
 
 impl Failed {
-    fn note<T>(&mut self, object: &str, done: Result<T>) -> Result<Option<T>> {
+    pub(crate) fn note<T>(&mut self, object: &str, done: Result<T>) -> Result<Option<T>> {
         match done {
             Ok(done) => Ok(Some(done)),
-            Err(error @ (Error::Store(StoreError::Unreachable { .. }) | Error::Catalogue(_))) => Err(error),
+            Err(error) if error.concerns_all() => Err(error),
             Err(error) => {
                 tracing::error!(object, error = chain(&error), "an object could not be dealt with; the others are");
                 self.0 = Some(error);
@@ -49,7 +50,7 @@ impl Failed {
     }
 
     /// The failure noted last, or else what was done.
-    fn or<T>(self, done: T) -> Result<T> {
+    pub(crate) fn or<T>(self, done: T) -> Result<T> {
         self.0.map_or(Ok(done), Err)
     }
 }
@@ -184,10 +185,13 @@ impl Backup {
             }
             from = page.next;
             if from.is_none() {
-                self.metrics.expired.inc_by(swept);
-                return failed.or(swept);
+                break;
             }
         }
+        let records = self.expire_erasure_records(now).await;
+        swept += failed.note(erasure_record::PREFIX, records)?.unwrap_or_default();
+        self.metrics.expired.inc_by(swept);
+        failed.or(swept)
     }
 
     /// Until when the storage keeps a version locked, if it does.
@@ -200,7 +204,7 @@ impl Backup {
     }
 
     /// Whether a version had a lock and it has run out. Something without any lock was not put by this service, and stays.
-    async fn ran_out(&self, object: &str, version: &Version, now: Timestamp) -> Result<bool> {
+    pub(crate) async fn ran_out(&self, object: &str, version: &Version, now: Timestamp) -> Result<bool> {
         match self.store.head(object, Some(version)).await {
             Ok(Head { lock, .. }) => Ok(lock.is_some_and(|lock| lock.until <= now)),
             Err(StoreError::NotFound { .. }) => Ok(false),

@@ -14,6 +14,7 @@ use tsujiban_sealing::Context;
 use tsujiban_service::caller::GroupScope;
 
 use crate::catalogue::SnapshotRow;
+use crate::damage::object_name;
 use crate::device::{Details, OpenGroup, open_device};
 use crate::envelope;
 use crate::error::{Error, Result};
@@ -124,7 +125,7 @@ impl Export {
                     return Ok(Some(Vec::new()));
                 };
                 *before = Some(last.id.clone());
-                let records: Vec<_> = rows.into_iter().map(|row| Record::Snapshot(row.into())).collect();
+                let records: Vec<_> = rows.into_iter().map(Record::from).collect();
                 self.frame(backup, &records).map(Some)
             }
             Stage::End => {
@@ -229,7 +230,7 @@ impl Backup {
                 Ok(false)
             }
             Record::Device { incarnation, key, details } => {
-                if self.catalogue.key_of(&incarnation).await?.as_ref() != Some(&key) {
+                if !self.catalogue.has_key(&key, &incarnation).await? {
                     return Ok(false); // erased since
                 }
                 let row = self.seal_device(group, incarnation, key, &details)?;
@@ -254,10 +255,12 @@ impl Backup {
     }
 }
 
-impl From<SnapshotRow> for SnapshotRecord {
+impl From<SnapshotRow> for Record {
     fn from(row: SnapshotRow) -> Self {
-        let SnapshotRow { id, device, version, driver, taken_at, sightings, bytes, stable_mac, shrunk, .. } = row;
-        Self { id, device, version: version.0, driver, taken_at, sightings, bytes, stable_mac, shrunk }
+        let SnapshotRow { id, device, group, version, driver, taken_at, sightings, bytes, stable_mac, shrunk, .. } = row;
+        // nothing but its name is known of an object that could not be read
+        let Some(driver) = driver else { return Self::Damaged { name: object_name(&object::object_key(&group, &device, &id)) } };
+        Self::Snapshot(SnapshotRecord { id, device, version: version.0, driver, taken_at, sightings, bytes, stable_mac, shrunk })
     }
 }
 
@@ -271,7 +274,7 @@ impl SnapshotRecord {
             device,
             group,
             version,
-            driver,
+            driver: Some(driver),
             taken_at,
             seen_at,
             sightings,

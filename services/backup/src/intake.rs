@@ -75,7 +75,14 @@ impl Backup {
         if let Some(answered) = self.catalogue.answered(group.incarnation(), &key).await? {
             return self.repeat(&group, &fetched.device.named, answered).await;
         }
-        match self.store_or_see(&group, &device, fetched).await {
+        let (device, stored) = match self.sealing_key(&group, device.clone()).await {
+            Ok((device, key)) => {
+                let stored = self.store_or_see(&group, &device, fetched, &key).await;
+                (device, stored)
+            }
+            Err(error) => (device, Err(error)),
+        };
+        match stored {
             Err(Error::Store(error)) => {
                 let message = "the config was fetched, but the storage did not take it";
                 self.note_attempt(&group, &device, Some(Reason::Store), message, None).await?;
@@ -89,14 +96,14 @@ impl Backup {
         }
     }
 
-    async fn store_or_see(&self, group: &OpenGroup, device: &Device, fetched: &Fetched) -> Result<Stored> {
-        let key = self.data_key(&device.row.key_id, &device.row.incarnation).await?;
-        let stable_mac = stable_mac(&key, fetched.driver, &fetched.config);
+    async fn store_or_see(&self, group: &OpenGroup, device: &Device, fetched: &Fetched, key: &DataKey) -> Result<Stored> {
+        let stable_mac = stable_mac(key, fetched.driver, &fetched.config);
         let found = self.finish_upload(group, device).await?;
         let newest = self.catalogue.newest_snapshot(&device.row.incarnation).await?;
         let newest_id = newest.as_ref().map(|newest| newest.id.clone());
         // in the place of a damaged one the config is stored anew, although it has not changed
-        if let Some(newest) = newest.filter(|newest| !newest.damaged && newest.stable_mac == stable_mac) {
+        let same = newest.filter(|newest| !newest.damaged && newest.stable_mac == stable_mac);
+        if let Some(newest) = self.still_stored(same).await? {
             // no call was answered of one that was found only now
             let is_new = found.as_ref() == Some(&newest.id);
             match self.see_again(group, device, fetched, &newest, is_new).await {
@@ -107,7 +114,23 @@ impl Backup {
             }
         }
         let id = self.snapshot_id(newest_id.as_ref())?;
-        self.store_new(group, device, fetched, &key, (id, stable_mac)).await
+        self.store_new(group, device, fetched, key, (id, stable_mac)).await
+    }
+
+    /// The snapshot, if the storage shows it in its size; one that is gone, cut or emptied is not called unchanged. Of its bytes the scrub
+    /// knows more.
+    async fn still_stored(&self, newest: Option<SnapshotRow>) -> Result<Option<SnapshotRow>> {
+        let Some(newest) = newest else { return Ok(None) };
+        let object = object::object_key(&newest.group, &newest.device, &newest.id);
+        let head = self.store.head(&object, Some(&newest.version)).await;
+        if head.is_ok_and(|head| head.bytes == newest.stored_bytes) {
+            return Ok(Some(newest));
+        }
+        if !self.check_snapshot(&newest).await? {
+            return Ok(None);
+        }
+        // another version of the object may be its now
+        Ok(self.catalogue.snapshot(&newest.group, &newest.id).await?)
     }
 
     /// Takes in what an upload of the device left in the storage that did not end here: one whose answer was lost, or that could not be
@@ -167,7 +190,7 @@ impl Backup {
             device: device.row.incarnation.clone(),
             group: group.incarnation().clone(),
             version,
-            driver: fetched.driver,
+            driver: Some(fetched.driver),
             taken_at: attempt.time,
             seen_at: attempt.time,
             sightings: 1,

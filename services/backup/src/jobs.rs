@@ -76,5 +76,8 @@ async fn follow_keys(backup: &Backup, keys: &KeyArgs) -> Result<(), String> {
 async fn check_keys(backup: &Backup) -> Result<(), String> {
     backup.compare_key_table().await.map_err(|error| chain(&error))?;
     backup.check_wrappings().await.map_err(|error| chain(&error))?;
+    backup.follow_key_loss().await.map_err(|error| chain(&error))?;
+    backup.heal_rows().await.map_err(|error| chain(&error))?;
+    backup.record_erasures().await.map_err(|error| chain(&error))?;
     backup.report_damage().await.map_err(|error| chain(&error))
 }

@@ -9,6 +9,7 @@ mod copy;
 mod table;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 
 use tsujiban_core::id::KeyId;
 use tsujiban_sealing::{KeyError, LiveEpoch};
@@ -91,6 +92,9 @@ impl Backup {
             }
             compared.was_older = read.table.generation > here.generation;
             if self.catalogue.replace_table(here.generation, &merged, compared.was_older, self.now()).await? {
+                if merged.has_keys_beside(&here) {
+                    self.keys_came_back.store(true, Ordering::SeqCst);
+                }
                 self.catalogue.flush_log().await?;
                 tracing::warn!(
                     groups = merged.groups.len(),

@@ -59,13 +59,26 @@ impl Backup {
             );
             return Err(Error::refuse(Kind::Precondition, "ERASED", message));
         }
+        if let Some(expected) = expected
+            && self.was_lost(expected).await?
+        {
+            self.take_on(id, expected).await?;
+            return Ok((expected.clone(), false));
+        }
         check_expected(id, expected, None)?;
         if let Some(free_at) = erased.iter().filter_map(|group| group.id_free_at).max().filter(|free_at| *free_at > now) {
             let message = format!("data of an erased group {id} has not expired; use the id again after {free_at}, or choose another one");
             return Err(Error::refuse(Kind::Precondition, "ID_NOT_FREE", message));
         }
         let incarnation = IncarnationId::from_bytes(self.random_id()?);
-        let (key_id, wrappings) = keys::new_data_key(&self.keyring, (&incarnation, &incarnation), &self.random, now)?;
+        self.begin_group(id, &incarnation).await?;
+        Ok((incarnation, true))
+    }
+
+    /// Makes an incarnation, with a key.
+    pub(crate) async fn begin_group(&self, id: &GroupId, incarnation: &IncarnationId) -> Result<()> {
+        let now = self.now();
+        let (key_id, wrappings) = keys::new_data_key(&self.keyring, (incarnation, incarnation), &self.random, now)?;
         let group = GroupRow {
             incarnation: incarnation.clone(),
             group: id.clone(),
@@ -77,8 +90,7 @@ impl Backup {
         };
         self.catalogue.add_group(&group, &wrappings).await?;
         // the incarnation becomes an annotation of the namespace: it must outlive this database
-        self.copy_key_table().await?;
-        Ok((incarnation, true))
+        self.copy_key_table().await
     }
 
     /// Notes that the group's Tenant has gone and its data is kept.
@@ -146,10 +158,11 @@ impl Backup {
         self.erased(Erased { last_object_until: last, ..erased }).await
     }
 
-    /// An erasure is done when the bucket's copy of the key table has lost the key as well. When the storage is down the data
+    /// An erasure is done when the bucket's copy of the key table has lost the key as well, and the bucket has it on record. When the storage is down the data
     /// is unreadable here already, and the caller comes again for the rest.
     async fn erased(&self, erased: Erased) -> Result<Erased> {
         self.copy_key_table().await?;
+        self.record_erasures().await?;
         Ok(erased)
     }
 

@@ -17,6 +17,7 @@ pub struct Metrics {
     pub key_copy_timestamp: Gauge,
     pub keys_unopened: IntGauge,
     pub key_copy_replaced: IntCounterVec,
+    pub key_table_lost: IntGauge,
     pub scrub_checked: IntCounter,
     pub scrub_damaged: IntGauge,
     pub scrub_oldest_check: Gauge,
@@ -62,6 +63,10 @@ impl Metrics {
                 ),
                 &["reason"],
             )?,
+            key_table_lost: IntGauge::new(
+                "tsujiban_backup_key_table_lost",
+                "1 while objects are in the bucket of which nobody knows whose they are, since database and key table were lost together.",
+            )?,
             scrub_checked: IntCounter::new("tsujiban_backup_scrub_checked_total", "Sealed objects that were read again and checked.")?,
             scrub_damaged: IntGauge::new("tsujiban_backup_scrub_damaged", "How much of what is stored is damaged.")?,
             scrub_oldest_check: Gauge::new(
@@ -78,6 +83,7 @@ impl Metrics {
         registry.register(Box::new(metrics.key_copy_timestamp.clone()))?;
         registry.register(Box::new(metrics.keys_unopened.clone()))?;
         registry.register(Box::new(metrics.key_copy_replaced.clone()))?;
+        registry.register(Box::new(metrics.key_table_lost.clone()))?;
         registry.register(Box::new(metrics.scrub_checked.clone()))?;
         registry.register(Box::new(metrics.scrub_damaged.clone()))?;
         registry.register(Box::new(metrics.scrub_oldest_check.clone()))?;

@@ -10,11 +10,11 @@ use tsujiban_sealing::DataKey;
 use tsujiban_service::caller::GroupScope;
 use zeroize::Zeroizing;
 
-use crate::catalogue::{CatalogueError, SnapshotRow};
-use crate::damage::{Damaged, Whose, object_name};
+use crate::catalogue::{CatalogueError, Rows, SnapshotRow};
+use crate::damage::{Damaged, Whose};
 use crate::device::{Details, OpenGroup, open_device};
 use crate::error::{Error, Result};
-use crate::object::{self, Header, Opened};
+use crate::object::{self, Opened};
 use crate::service::Backup;
 
 /// What is said of an object that should be in the storage.
@@ -42,7 +42,7 @@ impl Backup {
             "" => None,
             device => Some(self.device_called(&group, device).await?),
         };
-        let rows = self.catalogue.snapshots(group.incarnation(), only.as_ref(), before, limit).await?;
+        let rows = self.page(&group, only.as_ref(), before, limit).await?;
         let mut known: HashMap<IncarnationId, Option<Details>> = HashMap::new();
         let mut listed = Vec::with_capacity(rows.len());
         for row in rows {
@@ -58,6 +58,24 @@ impl Backup {
             listed.push(Listed { row, details });
         }
         Ok(listed)
+    }
+
+    /// As many rows as are asked for, if there are so many: those that cannot be read leave no gap that looks like the end.
+    async fn page(
+        &self,
+        group: &OpenGroup,
+        only: Option<&IncarnationId>,
+        before: Option<&SnapshotId>,
+        limit: u32,
+    ) -> Result<Vec<SnapshotRow>> {
+        let (mut page, mut before) = (Vec::new(), before.cloned());
+        loop {
+            let missing = limit.saturating_sub(u32::try_from(page.len()).unwrap_or(limit));
+            let rows = self.catalogue.snapshots(group.incarnation(), only, before.as_ref(), missing).await?;
+            let Some(last) = rows.last() else { return Ok(page) };
+            before = Some(last.id.clone());
+            page.extend(rows);
+        }
     }
 
     /// The device with this serial number, else the one with this name.
@@ -76,7 +94,16 @@ impl Backup {
 
     /// What is known of a device. Damage of that hides none of its snapshots.
     async fn details(&self, group: &OpenGroup, device: &IncarnationId) -> Result<Option<Details>> {
-        let row = self.catalogue.device(device).await?.ok_or(CatalogueError::Gone)?;
+        let row = match self.catalogue.device(device).await {
+            Err(CatalogueError::Corrupt { .. }) => {
+                self.catalogue.is_readable(Rows::Devices, device.as_str()).await?; // so it is noted
+                return Ok(None);
+            }
+            row => row?.ok_or(CatalogueError::Gone)?,
+        };
+        if !row.is_described() {
+            return Ok(None);
+        }
         match open_device(group, row) {
             Ok(device) => Ok(Some(device.details)),
             Err(Error::Damaged(damaged)) => {
@@ -103,7 +130,7 @@ impl Backup {
         let opened = self.open_snapshot(&found.row).await?;
         let shown = match secrets {
             Secrets::Revealed => opened.config,
-            Secrets::Hidden => Zeroizing::new(config::show(found.row.driver, &opened.config, secrets).into_bytes()),
+            Secrets::Hidden => Zeroizing::new(config::show(opened.meta.driver, &opened.config, secrets).into_bytes()),
         };
         Ok((found, shown))
     }
@@ -111,14 +138,16 @@ impl Backup {
     /// A unified diff of two snapshots of one device.
     pub async fn diff(&self, scope: &GroupScope, old: &str, new: &str, secrets: Secrets) -> Result<String> {
         let (old, new) = (self.find(scope, old).await?, self.find(scope, new).await?);
-        if old.row.device != new.row.device {
+        let serial = |listed: &Listed| listed.details.as_ref().map(|details| details.serial.clone());
+        // a device whose keys were lost has its older snapshots under another incarnation
+        if old.row.device != new.row.device && (serial(&old).is_none() || serial(&old) != serial(&new)) {
             let message = "the two snapshots are of different devices; compare two of the same device";
             return Err(Error::refuse(Kind::Invalid, "DIFFERENT_DEVICES", message));
         }
         let (before, after) = (self.open_snapshot(&old.row).await?, self.open_snapshot(&new.row).await?);
         let name = |listed: &Listed| listed.details.as_ref().map_or_else(|| "?".to_owned(), |details| details.name.to_string());
         let title = |listed: &Listed| format!("{} {} {}", name(listed), listed.row.id, listed.row.taken_at);
-        Ok(config::diff(new.row.driver, (&title(&old), &before.config), (&title(&new), &after.config), secrets))
+        Ok(config::diff(after.meta.driver, (&title(&old), &before.config), (&title(&new), &after.config), secrets))
     }
 
     /// Reads a snapshot back from the storage and checks all that was promised about it.
@@ -153,7 +182,7 @@ impl Backup {
 
     async fn check_contents(&self, row: &SnapshotRow) -> Result<Check> {
         let (passed, detail) = match self.open_snapshot(row).await {
-            Ok(opened) => match row.driver.check_whole(&opened.config) {
+            Ok(opened) => match opened.meta.driver.check_whole(&opened.config) {
                 Ok(()) => (true, format!("{} bytes, sha256 {}", opened.config.len(), opened.meta.sha256)),
                 Err(defect) => (false, defect.to_string()),
             },
@@ -164,33 +193,39 @@ impl Backup {
             Err(error) => return Err(error),
         };
         if passed {
-            self.found_sound(&object_name(&object::object_key(&row.group, &row.device, &row.id))).await?;
+            self.found_sound_snapshot(row).await?;
         }
         Ok(Check { name: "contents", passed, detail })
     }
 
     /// Reads a snapshot from the storage and opens it. What is not what was stored is [`Error::Damaged`], by name.
     pub(crate) async fn open_snapshot(&self, row: &SnapshotRow) -> Result<Opened> {
-        let device = self.catalogue.device(&row.device).await?.ok_or(CatalogueError::Gone)?;
-        let key = self.data_key(&device.key_id, &row.device).await?;
         let object = object::object_key(&row.group, &row.device, &row.id);
-        match self.open_object(&object, &row.version, &key).await {
+        if !self.catalogue.has_device(&row.device).await? {
+            return Err(CatalogueError::Gone.into());
+        }
+        match self.open_object(&object, &row.version, &row.device).await {
             Err(Error::Store(StoreError::NotFound { .. })) => Err(Damaged::object(&object, NOT_THERE).into()),
-            opened => opened,
+            opened => Ok(opened?.0),
         }
     }
 
-    /// Reads an object and opens it. One that is not there is [`StoreError::NotFound`].
-    pub(crate) async fn open_object(&self, object: &str, version: &Version, key: &DataKey) -> Result<Opened> {
+    /// Reads an object of a device and opens it with the key that it names, which is answered too: a device has another one since
+    /// the first was damaged. An object that is not there is [`StoreError::NotFound`].
+    pub(crate) async fn open_object(&self, object: &str, version: &Version, device: &IncarnationId) -> Result<(Opened, DataKey)> {
         let bytes = match self.store.get(object, Some(version)).await {
             Err(StoreError::Damaged { detail, .. }) => return Err(Damaged::object(object, detail).into()),
             bytes => bytes?,
         };
-        let opened = object::open(&bytes, key).map_err(|error| Damaged::object(object, error.to_string()))?;
-        let Header { group, device, snapshot, .. } = &opened.header;
-        if object::object_key(group, device, snapshot) != object {
+        let header = object::header(&bytes).map_err(|error| Damaged::object(object, error.to_string()))?;
+        if object::object_key(&header.group, &header.device, &header.snapshot) != object {
             return Err(Damaged::object(object, "it is another object than its name says").into());
         }
-        Ok(opened)
+        let key = match self.data_key(&header.key, device).await {
+            Err(Error::Damaged(key)) => return Err(Damaged::object(object, key.to_string()).into()),
+            key => key?,
+        };
+        let opened = object::open(&bytes, &key).map_err(|error| Damaged::object(object, error.to_string()))?;
+        Ok((opened, key))
     }
 }

@@ -14,6 +14,7 @@ use tsujiban_objects::{Cursor, Entry, StoreError};
 use crate::adopt::Adopted;
 use crate::damage::{Damaged, object_name};
 use crate::error::{Error, Result};
+use crate::expiry::Failed;
 use crate::marker::MARKER;
 use crate::object::{self, ObjectIds, PREFIX, ids_of_key};
 use crate::reading::NOT_THERE;
@@ -53,6 +54,7 @@ pub struct Rebuild {
     from: Option<Cursor>,
     listed: HashSet<SnapshotId>,
     unlisted: Vec<(Entry, ObjectIds)>,
+    failed: Failed,
     pub progress: Progress,
 }
 
@@ -60,8 +62,10 @@ impl Rebuild {
     /// Fails when the bucket is not the one that belongs to the catalogue, or was emptied.
     pub async fn begin(backup: &Backup, reads: Reads) -> Result<Self> {
         backup.check_marker().await?;
+        backup.catalogue.read_all_rows().await?;
+        backup.heal_rows().await?;
         let (from, listed, unlisted, progress) = (None, HashSet::new(), Vec::new(), Progress::default());
-        Ok(Self { reads, started: backup.now(), from, listed, unlisted, progress })
+        Ok(Self { reads, started: backup.now(), from, listed, unlisted, failed: Failed::default(), progress })
     }
 
     /// Works through one page of the bucket. Answers whether there is more.
@@ -70,7 +74,11 @@ impl Rebuild {
         for entry in page.entries {
             let Some(ids) = ids_of_key(&entry.key).filter(|_| !entry.delete_marker) else { continue };
             self.progress.objects += 1;
-            self.take(backup, entry, ids).await?;
+            let key = entry.key.clone();
+            let taken = self.take(backup, entry, ids).await;
+            if self.failed.note(&key, taken)?.is_none() {
+                self.progress.unreadable += 1;
+            }
         }
         self.from = page.next;
         if self.from.is_some() {
@@ -81,7 +89,8 @@ impl Rebuild {
         }
         self.look_for_missing(backup).await?;
         backup.forget_missing_unlisted().await?;
-        Ok(false)
+        backup.heal_rows().await?;
+        std::mem::take(&mut self.failed).or(false)
     }
 
     async fn take(&mut self, backup: &Backup, entry: Entry, ids: ObjectIds) -> Result<()> {

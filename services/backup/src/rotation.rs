@@ -43,9 +43,12 @@ impl Backup {
                         new.push(row);
                     }
                     Err(error) => {
-                        rotation.unopened += 1;
-                        let key = wrappings.first().map(|row| &row.key_id);
-                        tracing::error!(key = ?key, error = chain(&error), "a data key cannot be opened; what it seals is unreadable until it can");
+                        let Some(row) = wrappings.first() else { continue };
+                        if !self.catalogue.is_replaced(&row.key_id, &row.subject).await? {
+                            rotation.unopened += 1;
+                            let key = &row.key_id;
+                            tracing::error!(%key, error = chain(&error), "a data key cannot be opened; what it seals is unreadable until it can");
+                        }
                     }
                 }
             }

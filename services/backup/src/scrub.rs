@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tsujiban_core::error::chain;
 use tsujiban_core::id::SnapshotId;
-use tsujiban_objects::{StoreError, Version, list_all};
+use tsujiban_objects::{Version, list_all};
 use tsujiban_sealing::KeyError;
 
 use crate::catalogue::{CatalogueError, Meta, SnapshotRow};
@@ -76,7 +76,7 @@ impl Backup {
         match self.check_snapshot(&row).await {
             Ok(_) => {}
             // the storage or the database is away: this one is tried again
-            Err(error @ (Error::Store(StoreError::Unreachable { .. }) | Error::Catalogue(_))) => return Err(error),
+            Err(error) if error.concerns_all() => return Err(error),
             Err(error) => tracing::error!(snapshot = %row.id, error = chain(&error), "a snapshot could not be checked; the others are"),
         }
         self.metrics.scrub_checked.inc();
@@ -104,7 +104,7 @@ impl Backup {
         let object = object::object_key(&row.group, &row.device, &row.id);
         match self.open_while_reachable(row, &object).await {
             Ok(_) => {
-                self.found_sound(&object_name(&object)).await?;
+                self.found_sound_snapshot(row).await?;
                 Ok(true)
             }
             Err(Error::Damaged(damaged)) => {
@@ -141,7 +141,7 @@ impl Backup {
             let other = SnapshotRow { version: Version(version), ..row.clone() };
             if self.open_snapshot(&other).await.is_ok() {
                 self.catalogue.adopt_snapshot(&other, object).await?;
-                self.found_sound(&object_name(object)).await?;
+                self.found_sound_snapshot(&other).await?;
                 tracing::warn!(object, version = %other.version, "a damaged version of an object was replaced by another one that is sound");
                 return Ok(true);
             }
@@ -150,9 +150,11 @@ impl Backup {
     }
 
     async fn scrub_database(&self) -> Result<()> {
+        self.catalogue.read_all_rows().await?;
+        self.heal_rows().await?;
         let wrong = self.catalogue.database().damage().await.map_err(CatalogueError::from)?;
         if wrong.is_empty() {
-            return self.found_sound(DATABASE).await;
+            return self.found_sound(DATABASE).await.map(drop);
         }
         self.found_damaged(&Damaged::database(wrong.join("; ")), &Whose::default()).await.map(drop)
     }

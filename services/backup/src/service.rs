@@ -1,12 +1,13 @@
 //! The service: what it is made of, and what several calls need.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use jiff::Timestamp;
 use tokio::sync::{Mutex, MutexGuard};
 use tsujiban_core::clock::Clock;
 use tsujiban_core::id::{EnvironmentName, IncarnationId, KeyId};
-use tsujiban_objects::{Measured, Objects};
+use tsujiban_objects::{Hooked, Measured, Objects};
 use tsujiban_sealing::{DataKey, KeyError, Keyring, Random, SealingError};
 use tsujiban_service::history::History;
 use tsujiban_service::writing::WriteState;
@@ -16,7 +17,7 @@ use crate::damage::Damaged;
 use crate::error::Result;
 use crate::keys;
 use crate::metrics::Metrics;
-use crate::writing::Noted;
+use crate::writing::Noting;
 
 /// How many devices can be written at the same time without ever waiting for each other by chance.
 const TURNS: usize = 1024;
@@ -52,12 +53,14 @@ pub struct Backup {
     pub(crate) copying: Mutex<()>,
     /// Held while catalogue and bucket are compared; when that was last done since the start. Nothing expires before.
     pub(crate) compared: Mutex<Option<Timestamp>>,
+    /// Whether a comparison brought keys back since damaged snapshots were last read again.
+    pub(crate) keys_came_back: AtomicBool,
 }
 
 impl Backup {
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts { clock, random, store, catalogue, keyring, environment, metrics, history, writing } = parts;
-        let store = Arc::new(Noted::new(Arc::new(Measured::new(store, metrics.store.clone())), writing.clone()));
+        let store = Arc::new(Hooked::new(Arc::new(Measured::new(store, metrics.store.clone())), Noting(writing.clone())));
         let turns = (0..TURNS).map(|_| Mutex::default()).collect();
         Self {
             clock,
@@ -72,6 +75,7 @@ impl Backup {
             turns,
             copying: Mutex::default(),
             compared: Mutex::default(),
+            keys_came_back: AtomicBool::default(),
         }
     }
 

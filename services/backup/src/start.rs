@@ -8,7 +8,7 @@ use tsujiban_objects::{StoreError, UnsuitableBucket};
 
 use crate::catalogue::{Catalogue, CatalogueError, Meta};
 use crate::error::Error;
-use crate::keytable;
+use crate::keytable::Found;
 pub use crate::marker::MARKER;
 use crate::marker::{self, Marker};
 use crate::object;
@@ -28,13 +28,6 @@ pub enum StartError {
         "the bucket has snapshots, or the database was used before, but object {MARKER} is missing; mount the volume and name the bucket that belong together"
     )]
     NoMarker,
-    #[error("the bucket has snapshots, but the key table's copy is missing from it and the database is new; bring the volume back")]
-    NoKeyTable,
-    #[error(
-        "the bucket has snapshots, the database is new, and the key table's copy in the bucket cannot be used: {0}; bring the volume back, or an older version of object {object}",
-        object = keytable::OBJECT
-    )]
-    BadKeyTable(String),
     #[error(
         "object {MARKER} in the bucket is damaged, and nothing else says that the bucket is this service's: {0}; restore its newest good version"
     )]
@@ -59,8 +52,8 @@ impl StartError {
 }
 
 /// Checks everything, then makes the service. Nothing is written before everything was found to belong together. A database
-/// that is older than the key table's copy in the bucket is brought up to date first. Damage keeps nothing from starting, as long as
-/// either the database or the copy knows the keys.
+/// that is older than the key table's copy in the bucket is brought up to date first. Damage keeps nothing from starting, also when
+/// neither the database nor the copy knows the keys.
 pub async fn start(parts: Parts, allowed_regions: &[String]) -> Result<Arc<Backup>, StartError> {
     parts.store.facts().await?.must_suit(allowed_regions)?;
     let backup = Arc::new(Backup::new(parts));
@@ -74,7 +67,7 @@ pub async fn start(parts: Parts, allowed_regions: &[String]) -> Result<Arc<Backu
     match marker::read(&*backup.store).await? {
         marker::Found::Marker(marker) => marker.must_equal(&own, "bucket")?,
         // sealed by an epoch key of this service: it says as much as the marker
-        lost if matches!(copy, keytable::Found::Read(_)) => {
+        lost if matches!(copy, Found::Read(_)) => {
             tracing::error!(
                 ?lost,
                 "the bucket's marker is missing or damaged, and its key table is this service's; the marker was put again"
@@ -85,12 +78,11 @@ pub async fn start(parts: Parts, allowed_regions: &[String]) -> Result<Arc<Backu
         marker::Found::Missing if known.is_some() || has_snapshots => return Err(StartError::NoMarker),
         marker::Found::Missing => own.write(&*backup.store).await?,
     }
-    if known.is_none() && has_snapshots {
-        match copy {
-            keytable::Found::Read(_) => {}
-            keytable::Found::Missing => return Err(StartError::NoKeyTable),
-            keytable::Found::Unopened { error, .. } => return Err(StartError::Recovery(error.into())),
-            keytable::Found::Damaged(detail) | keytable::Found::Foreign(detail) => return Err(StartError::BadKeyTable(detail)),
+    if known.is_none() {
+        // before any key is taken from the bucket: one that somebody brought back may have been destroyed on purpose
+        backup.take_in_erasure_records().await?;
+        if has_snapshots {
+            recover_keys(&backup, copy).await?;
         }
     }
     backup.catalogue.set_meta(Meta::Environment, own.environment.as_str()).await?;
@@ -102,6 +94,22 @@ pub async fn start(parts: Parts, allowed_regions: &[String]) -> Result<Arc<Backu
         backup.catalogue.clear_meta(Meta::RebuildDue).await?;
     }
     Ok(backup)
+}
+
+/// The database is new, and the bucket is not. Without a copy of the key table that can be used the service begins without the keys of
+/// before. One that needs an epoch key which is not mounted may have them: that key has to come back first.
+async fn recover_keys(backup: &Backup, copy: Found) -> Result<(), StartError> {
+    let why = match copy {
+        Found::Read(_) => return Ok(()),
+        Found::Unopened { error, .. } => return Err(StartError::Recovery(error.into())),
+        Found::Missing => "is missing".to_owned(),
+        Found::Damaged(detail) | Found::Foreign(detail) => format!("cannot be used ({detail})"),
+    };
+    match backup.salvage_copy().await? {
+        Some(Found::Unopened { error, .. }) => Err(StartError::Recovery(error.into())),
+        Some(_) => Ok(()),
+        None => Ok(backup.begin_without_keys(&why).await?),
+    }
 }
 
 impl Marker {

@@ -1,6 +1,6 @@
 //! Wrapped keys, read again: one that does not open is healed from another wrapping of the same key, and told when there is none.
 
-use tsujiban_core::id::KeyId;
+use tsujiban_core::id::{IncarnationId, KeyId};
 use tsujiban_sealing::KeyError;
 
 use crate::catalogue::KeyRow;
@@ -11,6 +11,8 @@ use crate::service::Backup;
 
 /// After so many keys others get their turn: each costs some microseconds.
 const TURN: usize = 200;
+/// So many snapshots of a device are read again when its key is damaged or sound again.
+const READ: u32 = 50;
 
 /// What a look at all wrapped keys found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -34,13 +36,13 @@ enum State {
 }
 
 /// What has to be done about the wrappings of one key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Verdict {
     Sound,
     /// Some are damaged, and another one opens.
     Heal,
-    Damaged,
     Unopened,
+    Damaged,
 }
 
 fn judge(states: &[State]) -> Verdict {
@@ -67,23 +69,48 @@ impl Backup {
             found.keys += 1;
             let states: Vec<State> = rows.iter().map(|row| self.state(row)).collect();
             let verdict = judge(&states);
+            // that nothing opens it matters as long as it may seal something
+            let matters = u64::from(verdict < Verdict::Unopened || !self.catalogue.is_replaced(&first.key_id, &first.subject).await?);
             match verdict {
                 Verdict::Sound => {}
                 Verdict::Heal => found.healed += self.heal(rows, &states).await?,
-                Verdict::Unopened => found.unopened += 1,
+                Verdict::Unopened => found.unopened += matters,
                 Verdict::Damaged => {
-                    (found.damaged, found.unopened) = (found.damaged + 1, found.unopened + 1);
-                    let damaged = Damaged::key(&first.key_id, &first.subject, "its wrapping does not open, and there is no other one");
-                    let device = (first.subject != first.group).then(|| first.subject.clone());
-                    self.found_damaged(&damaged, &Whose { group: Some(first.group.clone()), device, snapshot: None }).await?;
+                    (found.damaged, found.unopened) = (found.damaged + matters, found.unopened + matters);
+                    self.found_damaged_key(first, matters > 0).await?;
                 }
             }
-            if was_damaged && matches!(verdict, Verdict::Sound | Verdict::Heal) {
-                self.found_sound(&key_name(&first.key_id, &first.subject)).await?;
+            let name = key_name(&first.key_id, &first.subject);
+            if was_damaged && verdict < Verdict::Unopened && self.found_sound(&name).await? {
+                self.check_snapshots_of(&first.group, &first.subject).await?;
             }
         }
         self.metrics.keys_unopened.set(i64::try_from(found.unopened).unwrap_or(i64::MAX));
         Ok(found)
+    }
+
+    /// Names a key that nothing opens, and the snapshots that it seals. Of one that was replaced only as long as there are any.
+    async fn found_damaged_key(&self, row: &KeyRow, is_in_use: bool) -> Result<()> {
+        let damaged = Damaged::key(&row.key_id, &row.subject, "its wrapping does not open, and there is no other one");
+        if !is_in_use && !self.catalogue.has_damaged_snapshots(&row.subject).await? {
+            return Ok(self.catalogue.forget_damage(&damaged.name).await?);
+        }
+        let device = (row.subject != row.group).then(|| row.subject.clone());
+        if !self.catalogue.is_damaged(&damaged.name).await? {
+            self.check_snapshots_of(&row.group, &row.subject).await?;
+        }
+        self.found_damaged(&damaged, &Whose { group: Some(row.group.clone()), device, snapshot: None }).await.map(drop)
+    }
+
+    /// Reads the newest snapshots of a device again, since its key has been found damaged or sound. A scrub reads the others.
+    pub(crate) async fn check_snapshots_of(&self, group: &IncarnationId, device: &IncarnationId) -> Result<()> {
+        for row in self.catalogue.snapshots(group, Some(device), None, READ).await? {
+            // what was listed without having been read is no longer sealed with a key of today
+            if row.driver.is_some() {
+                self.check_snapshot(&row).await?;
+            }
+        }
+        Ok(())
     }
 
     fn state(&self, row: &KeyRow) -> State {

@@ -1,12 +1,9 @@
 //! Whether this service can store configs: in its database, and in the storage. docs/recovery.md says what becomes of a service that cannot.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
-use bytes::Bytes;
 use tsujiban_core::error::chain;
 use tsujiban_database::{Class, why_unwritable};
-use tsujiban_objects::{BucketFacts, Cursor, Head, LockUntil, Objects, Page, StoreError, Version};
+use tsujiban_objects::{AfterPut, LockUntil, StoreError, Version};
 use tsujiban_proto::error::ServiceError;
 use tsujiban_service::writing::{Place, WriteState};
 
@@ -60,51 +57,16 @@ impl Backup {
     }
 }
 
-/// A storage that notes whether it takes objects.
-pub(crate) struct Noted {
-    inner: Arc<dyn Objects>,
-    writing: WriteState,
-}
-
-impl Noted {
-    pub fn new(inner: Arc<dyn Objects>, writing: WriteState) -> Self {
-        Self { inner, writing }
-    }
-
-    fn note<T>(&self, put: Result<T, StoreError>) -> Result<T, StoreError> {
-        match &put {
-            Ok(_) => self.writing.works(Place::Storage),
-            Err(error) => self.writing.fails(Place::Storage, format!("the storage took no object ({}); it is tried again", chain(error))),
-        }
-        put
-    }
-}
+/// Notes whether the storage takes objects. That one is there already (`put_new`) is an answer, too.
+pub(crate) struct Noting(pub WriteState);
 
 #[async_trait]
-impl Objects for Noted {
-    async fn facts(&self) -> Result<BucketFacts, StoreError> {
-        self.inner.facts().await
-    }
-    async fn put(&self, key: &str, body: Bytes, lock: Option<LockUntil>) -> Result<Version, StoreError> {
-        self.note(self.inner.put(key, body, lock).await)
-    }
-    async fn put_new(&self, key: &str, body: Bytes, lock: Option<LockUntil>) -> Result<Version, StoreError> {
-        // that the object is there already is an answer, too
-        self.inner.put_new(key, body, lock).await
-    }
-    async fn head(&self, key: &str, version: Option<&Version>) -> Result<Head, StoreError> {
-        self.inner.head(key, version).await
-    }
-    async fn get(&self, key: &str, version: Option<&Version>) -> Result<Bytes, StoreError> {
-        self.inner.get(key, version).await
-    }
-    async fn set_lock(&self, key: &str, version: &Version, lock: LockUntil) -> Result<(), StoreError> {
-        self.inner.set_lock(key, version, lock).await
-    }
-    async fn list(&self, prefix: &str, from: Option<Cursor>) -> Result<Page, StoreError> {
-        self.inner.list(prefix, from).await
-    }
-    async fn delete(&self, key: &str, version: &Version) -> Result<(), StoreError> {
-        self.inner.delete(key, version).await
+impl AfterPut for Noting {
+    async fn after_put(&self, _: &str, _: Option<LockUntil>, put: Result<Version, StoreError>) -> Result<Version, StoreError> {
+        match &put {
+            Ok(_) => self.0.works(Place::Storage),
+            Err(error) => self.0.fails(Place::Storage, format!("the storage took no object ({}); it is tried again", chain(error))),
+        }
+        put
     }
 }

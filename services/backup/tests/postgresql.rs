@@ -19,6 +19,8 @@ mod export;
 mod intake;
 #[path = "it/isolation.rs"]
 mod isolation;
+#[path = "it/keyloss.rs"]
+mod keyloss;
 #[path = "it/keys.rs"]
 mod keys;
 #[path = "it/keytable.rs"]
@@ -37,6 +39,8 @@ mod recovery;
 mod retention;
 #[path = "it/revealing.rs"]
 mod revealing;
+#[path = "it/rows.rs"]
+mod rows;
 #[path = "it/scrub.rs"]
 mod scrub;
 #[path = "it/sealed.rs"]

@@ -3,7 +3,7 @@ use tsujiban_core::id::{IncarnationId, SnapshotId};
 use tsujiban_core::outcome::Reason;
 use tsujiban_database::{Columns, Tx, on, transaction};
 
-use super::{Catalogue, CatalogueError, lives, row};
+use super::{Catalogue, CatalogueError, Rows, lives, row};
 use crate::life::Life;
 
 /// An attempt that ended just now.
@@ -45,7 +45,7 @@ pub struct Answered {
 }
 
 impl AttemptRow {
-    fn read(row: &impl Columns) -> Result<Self, CatalogueError> {
+    pub(super) fn read(row: &impl Columns) -> Result<Self, CatalogueError> {
         let reason = row::parsed_or_none::<String>(row, "reason")?;
         let reason = reason.map(|value| {
             let known = Reason::ALL.into_iter().find(|reason| reason.as_str() == value);
@@ -110,7 +110,7 @@ impl Catalogue {
         let text = "SELECT * FROM attempts WHERE cursor > $1 ORDER BY cursor LIMIT $2";
         on!(self.database.reads(), p => {
             let rows = sqlx::query(text).bind(row::integer(cursor)).bind(i64::from(limit)).fetch_all(p).await?;
-            rows.iter().map(AttemptRow::read).collect()
+            self.readable(Rows::Attempts, &rows, AttemptRow::read)
         })
     }
 

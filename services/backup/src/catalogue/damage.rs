@@ -121,6 +121,26 @@ impl Catalogue {
         on!(self.database.reads(), p => row::count(&sqlx::query(text).fetch_one(p).await?, "damaged"))
     }
 
+    /// The names of what is damaged that begin so.
+    pub async fn damaged_names(&self, prefix: &str) -> Result<Vec<String>, CatalogueError> {
+        let text = "SELECT name FROM damage WHERE healed_at IS NULL AND substr(name, 1, length($1)) = $1 ORDER BY name";
+        on!(self.database.reads(), p => {
+            sqlx::query(text).bind(prefix).fetch_all(p).await?.iter().map(|row| row::text(row, "name")).collect()
+        })
+    }
+
+    /// Whether something is damaged, by its name.
+    pub async fn is_damaged(&self, name: &str) -> Result<bool, CatalogueError> {
+        let text = "SELECT EXISTS (SELECT 1 FROM damage WHERE name = $1 AND healed_at IS NULL) AS damaged";
+        on!(self.database.reads(), p => row::flag(&sqlx::query(text).bind(name).fetch_one(p).await?, "damaged"))
+    }
+
+    /// Whether any snapshot of a device is damaged.
+    pub async fn has_damaged_snapshots(&self, device: &IncarnationId) -> Result<bool, CatalogueError> {
+        let text = "SELECT EXISTS (SELECT 1 FROM damage WHERE device = $1 AND snapshot IS NOT NULL AND healed_at IS NULL) AS damaged";
+        on!(self.database.reads(), p => row::flag(&sqlx::query(text).bind(device.as_str()).fetch_one(p).await?, "damaged"))
+    }
+
     /// Some of which the operation history does not have all.
     pub async fn unrecorded_damage(&self, limit: u32) -> Result<Vec<DamageRow>, CatalogueError> {
         let text = "SELECT * FROM damage WHERE NOT recorded OR healed_at IS NOT NULL ORDER BY found_at, name LIMIT $1";
@@ -132,6 +152,13 @@ impl Catalogue {
     /// Notes that the operation history has that something was found damaged.
     pub async fn damage_recorded(&self, name: &str) -> Result<(), CatalogueError> {
         let text = "UPDATE damage SET recorded = TRUE WHERE name = $1";
+        on!(self.database.writes(), p => sqlx::query(text).bind(name).execute(p).await.map(drop))?;
+        Ok(())
+    }
+
+    /// Forgets damage of which nothing is left that it could matter to, once it is recorded.
+    pub async fn forget_damage(&self, name: &str) -> Result<(), CatalogueError> {
+        let text = "DELETE FROM damage WHERE name = $1 AND recorded";
         on!(self.database.writes(), p => sqlx::query(text).bind(name).execute(p).await.map(drop))?;
         Ok(())
     }

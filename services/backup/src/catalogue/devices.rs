@@ -1,7 +1,7 @@
 use tsujiban_core::id::{IncarnationId, KeyId};
 use tsujiban_database::{Columns, on, transaction};
 
-use super::{Catalogue, CatalogueError, KeyRow, lives, row};
+use super::{Catalogue, CatalogueError, KeyRow, Rows, lives, row};
 use crate::life::Life;
 
 /// A device. Serial number, name and host keys are in `sealed`; the MACs are there to find it by.
@@ -16,7 +16,17 @@ pub struct DeviceRow {
 }
 
 impl DeviceRow {
-    fn read(row: &impl Columns) -> Result<Self, CatalogueError> {
+    /// A device of which nothing is known but that objects are of it.
+    pub fn undescribed(incarnation: IncarnationId, group: IncarnationId, key_id: KeyId) -> Self {
+        let serial_mac = incarnation.as_str().as_bytes().to_vec(); // a MAC has another length
+        Self { incarnation, group, key_id, serial_mac, name_mac: Vec::new(), sealed: Vec::new() }
+    }
+
+    pub fn is_described(&self) -> bool {
+        !self.sealed.is_empty()
+    }
+
+    pub(super) fn read(row: &impl Columns) -> Result<Self, CatalogueError> {
         Ok(Self {
             incarnation: row::parsed(row, "incarnation")?,
             group: row::parsed(row, "group_incarnation")?,
@@ -37,6 +47,11 @@ impl Catalogue {
         })
     }
 
+    pub async fn has_device(&self, incarnation: &IncarnationId) -> Result<bool, CatalogueError> {
+        let text = "SELECT EXISTS (SELECT 1 FROM devices WHERE incarnation = $1) AS known";
+        on!(self.database.reads(), p => row::flag(&sqlx::query(text).bind(incarnation.as_str()).fetch_one(p).await?, "known"))
+    }
+
     pub async fn device_by_serial(&self, group: &IncarnationId, serial_mac: &[u8]) -> Result<Option<DeviceRow>, CatalogueError> {
         let text = "SELECT * FROM devices WHERE group_incarnation = $1 AND serial_mac = $2";
         on!(self.database.reads(), p => {
@@ -45,10 +60,10 @@ impl Catalogue {
         })
     }
 
-    /// The devices of a group, or those with a serial number or name.
+    /// The devices of a group, or those with a serial number, earlier ones included, or name.
     pub async fn devices(&self, group: &IncarnationId, macs: Option<[&[u8]; 2]>) -> Result<Vec<DeviceRow>, CatalogueError> {
         let text = match macs {
-            Some(_) => "SELECT * FROM devices WHERE group_incarnation = $1 AND (serial_mac = $2 OR name_mac = $3)",
+            Some(_) => "SELECT * FROM devices WHERE group_incarnation = $1 AND (serial_mac = $2 OR name_mac = $2 OR name_mac = $3)",
             None => "SELECT * FROM devices WHERE group_incarnation = $1",
         };
         on!(self.database.reads(), p => {
@@ -57,7 +72,7 @@ impl Catalogue {
                 Some([serial, name]) => query.bind(serial).bind(name),
                 None => query,
             };
-            query.fetch_all(p).await?.iter().map(DeviceRow::read).collect()
+            self.readable(Rows::Devices, &query.fetch_all(p).await?, DeviceRow::read)
         })
     }
 
@@ -83,6 +98,48 @@ impl Catalogue {
                 super::keys::changed(tx).await?;
             }
             Ok(true)
+        })
+    }
+
+    /// Describes a device of which only objects were known. `false`: it is described, or another one has its serial number.
+    pub async fn describe_device(&self, device: &DeviceRow) -> Result<bool, CatalogueError> {
+        let text = "UPDATE devices SET serial_mac = $3, name_mac = $4, sealed = $5 WHERE incarnation = $1 AND length(sealed) = 0
+                 AND NOT EXISTS (SELECT 1 FROM devices WHERE group_incarnation = $2 AND serial_mac = $3)";
+        transaction!(self.database, tx => {
+            let described = on!(tx.on(), c => {
+                let query = sqlx::query(text).bind(device.incarnation.as_str()).bind(device.group.as_str());
+                query.bind(&device.serial_mac).bind(&device.name_mac).bind(&device.sealed).execute(c).await?.rows_affected()
+            });
+            Ok(described > 0)
+        })
+    }
+
+    /// Gives a device a new key beside the one it has. `false`: it has another one by now.
+    pub async fn renew_key(&self, device: &DeviceRow, key_id: &KeyId, key: &[KeyRow], life: Option<&Life>) -> Result<bool, CatalogueError> {
+        let text = "UPDATE devices SET key_id = $3 WHERE incarnation = $1 AND key_id = $2";
+        transaction!(self.database, tx => {
+            lives::admit(tx, life).await?;
+            let renewed = on!(tx.on(), c => {
+                let query = sqlx::query(text).bind(device.incarnation.as_str()).bind(device.key_id.as_str()).bind(key_id.as_str());
+                query.execute(c).await?.rows_affected()
+            });
+            if renewed == 0 {
+                return Ok(false);
+            }
+            for wrapping in key {
+                wrapping.put(tx).await?;
+            }
+            super::keys::changed(tx).await?;
+            Ok(true)
+        })
+    }
+
+    /// Notes the key that the newest object of a device was sealed with.
+    pub async fn follow_key(&self, device: &IncarnationId, key_id: &KeyId) -> Result<(), CatalogueError> {
+        let text = "UPDATE devices SET key_id = $2 WHERE incarnation = $1 AND key_id <> $2";
+        transaction!(self.database, tx => {
+            on!(tx.on(), c => sqlx::query(text).bind(device.as_str()).bind(key_id.as_str()).execute(c).await.map(drop))?;
+            Ok(())
         })
     }
 

@@ -5,7 +5,7 @@ use tsujiban_core::id::IncarnationId;
 use tsujiban_database::{Columns, Tx, on, transaction};
 use tsujiban_objects::Version;
 
-use super::{Catalogue, CatalogueError, GroupRow, SnapshotRow, lives, row};
+use super::{Catalogue, CatalogueError, GroupRow, Rows, SnapshotRow, lives, row};
 use crate::life::Life;
 use crate::object::object_key;
 
@@ -20,7 +20,7 @@ pub struct LeftoverRow {
 }
 
 impl LeftoverRow {
-    fn read(row: &impl Columns) -> Result<Self, CatalogueError> {
+    pub(super) fn read(row: &impl Columns) -> Result<Self, CatalogueError> {
         Ok(Self {
             object: row::text(row, "object")?,
             version: Version(row::text(row, "version")?),
@@ -37,6 +37,13 @@ pub struct Erased {
     pub snapshots: u64,
     /// Until when its last object is locked.
     pub last_object_until: Option<Timestamp>,
+}
+
+impl Erased {
+    fn add(&mut self, other: Self) {
+        self.snapshots += other.snapshots;
+        self.last_object_until = self.last_object_until.max(other.last_object_until);
+    }
 }
 
 /// What may be past its time.
@@ -58,29 +65,40 @@ impl Catalogue {
         life: Option<&Life>,
         now: Timestamp,
     ) -> Result<Option<(IncarnationId, Erased)>, CatalogueError> {
-        let text = "SELECT incarnation FROM devices WHERE group_incarnation = $1 AND serial_mac = $2 AND $3";
+        // an earlier device with the number has it in the place of its name
+        let text = "SELECT incarnation FROM devices WHERE group_incarnation = $1 AND (serial_mac = $2 OR name_mac = $2) AND $3";
         let erased: Result<_, CatalogueError> = transaction!(self.database, tx => {
             let lived = match life {
                 Some(life) => lives::end(tx, life, now).await?,
                 None => true,
             };
-            let device: Option<IncarnationId> = on!(tx.on(), c => {
-                let row = sqlx::query(text).bind(group.as_str()).bind(serial_mac).bind(lived).fetch_optional(c).await?;
-                row.map(|row| row::parsed(&row, "incarnation")).transpose()?
-            });
-            match device {
-                Some(device) => {
-                    let erased = take_out(tx, &device, now).await?;
-                    Ok(Some((device, erased)))
-                }
-                None => Ok(None),
+            if lived && has_undescribed(tx, group).await? {
+                lives::end_again(tx, &Life::from_digest(serial_mac.to_vec()), now).await?;
             }
+            let devices: Vec<IncarnationId> = on!(tx.on(), c => {
+                let rows = sqlx::query(text).bind(group.as_str()).bind(serial_mac).bind(lived).fetch_all(c).await?;
+                rows.iter().map(|row| row::parsed(row, "incarnation")).collect::<Result<_, _>>()?
+            });
+            let mut all = None;
+            for device in devices {
+                let erased = take_out(tx, &device, now).await?;
+                let (_, sum) = all.get_or_insert((device, Erased::default()));
+                sum.add(erased);
+            }
+            Ok(all)
         });
         let erased = erased?;
         if erased.is_some() {
             self.flush_log().await?;
         }
         Ok(erased)
+    }
+
+    /// The same of one incarnation of a device, whose serial number was erased before it was known.
+    pub async fn erase_incarnation(&self, device: &IncarnationId, now: Timestamp) -> Result<(), CatalogueError> {
+        let erased: Result<_, CatalogueError> = transaction!(self.database, tx => take_out(tx, device, now).await.map(drop));
+        erased?;
+        self.flush_log().await
     }
 
     /// Ends the life of a Device of which nothing can be there.
@@ -119,7 +137,7 @@ impl Catalogue {
         );
         on!(self.database.reads(), p => {
             let rows = sqlx::query(text).bind(now.as_microsecond()).bind(after).bind(i64::from(limit)).fetch_all(p).await?;
-            rows.iter().map(|row| Ok(Due { snapshot: SnapshotRow::read(row)?, spared: row::flag(row, "spared")? })).collect()
+            self.readable(Rows::Snapshots, &rows, |row| Ok(Due { snapshot: SnapshotRow::read(row)?, spared: row::flag(row, "spared")? }))
         })
     }
 
@@ -136,7 +154,7 @@ impl Catalogue {
         on!(self.database.reads(), p => {
             let query = sqlx::query(text).bind(now.as_microsecond()).bind(time).bind(object);
             let rows = query.bind(i64::from(limit)).fetch_all(p).await?;
-            rows.iter().map(LeftoverRow::read).collect()
+            self.readable(Rows::Leftovers, &rows, LeftoverRow::read)
         })
     }
 
@@ -173,6 +191,14 @@ impl Catalogue {
                          (SELECT MAX(id) FROM snapshots AS other WHERE other.device = snapshots.device))) AS locks";
         on!(self.database.reads(), p => row::time_or_none(&sqlx::query(text).bind(now.as_microsecond()).fetch_one(p).await?, "until"))
     }
+}
+
+/// Whether there are objects of a group of whose devices nothing else is known. Which of them have a serial number nobody can say.
+async fn has_undescribed(tx: &mut Tx, group: &IncarnationId) -> Result<bool, CatalogueError> {
+    let text = "SELECT EXISTS (SELECT 1 FROM devices WHERE group_incarnation = $1 AND length(sealed) = 0)
+             OR EXISTS (SELECT 1 FROM damage WHERE group_incarnation = $1 AND healed_at IS NULL AND snapshot IS NOT NULL
+                 AND snapshot NOT IN (SELECT id FROM snapshots)) AS undescribed";
+    on!(tx.on(), c => row::flag(&sqlx::query(text).bind(group.as_str()).fetch_one(c).await?, "undescribed"))
 }
 
 /// Takes a device and its key out, records that, and leaves its objects.
@@ -238,7 +264,8 @@ async fn leave_objects(tx: &mut Tx, whose: &'static str, incarnation: &Incarnati
 
 async fn put_leftover(tx: &mut Tx, leftover: &LeftoverRow) -> Result<(), CatalogueError> {
     let text = "INSERT INTO leftovers (object, version, group_incarnation, locked_until, stored_bytes) VALUES ($1, $2, $3, $4, $5)
-         ON CONFLICT (object, version) DO UPDATE SET locked_until = excluded.locked_until";
+         ON CONFLICT (object, version) DO UPDATE SET locked_until = excluded.locked_until, stored_bytes = excluded.stored_bytes,
+             group_incarnation = excluded.group_incarnation";
     on!(tx.on(), c => {
         sqlx::query(text)
             .bind(&leftover.object)

@@ -6,7 +6,7 @@ use tsujiban_core::commitments::SNAPSHOTS;
 use tsujiban_core::id::IncarnationId;
 use tsujiban_database::{Columns, Tx, on, transaction};
 
-use super::{Catalogue, CatalogueError, row};
+use super::{Catalogue, CatalogueError, GroupRow, Rows, erasure, row};
 
 /// For how long an erasure is on record: the last lock of an object ends 35 days after it.
 pub const ERASURES_KEPT: SignedDuration = SignedDuration::from_hours(36 * 24);
@@ -20,7 +20,7 @@ pub struct ErasureRow {
 }
 
 impl ErasureRow {
-    fn read(row: &impl Columns) -> Result<Self, CatalogueError> {
+    pub(super) fn read(row: &impl Columns) -> Result<Self, CatalogueError> {
         Ok(Self {
             subject: row::parsed(row, "subject")?,
             group: row::parsed(row, "group_incarnation")?,
@@ -29,7 +29,8 @@ impl ErasureRow {
     }
 
     pub(super) async fn put(&self, tx: &mut Tx) -> Result<(), CatalogueError> {
-        let text = "INSERT INTO erasures (subject, group_incarnation, erased_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+        let text = "INSERT INTO erasures (subject, group_incarnation, erased_at) VALUES ($1, $2, $3)
+             ON CONFLICT (subject) DO UPDATE SET group_incarnation = excluded.group_incarnation, erased_at = excluded.erased_at";
         on!(tx.on(), c => {
             let query = sqlx::query(text).bind(self.subject.as_str()).bind(self.group.as_str()).bind(self.erased_at.as_microsecond());
             query.execute(c).await.map(drop)
@@ -69,7 +70,7 @@ impl Catalogue {
     /// All erasures that are on record.
     pub async fn erasures(&self) -> Result<Vec<ErasureRow>, CatalogueError> {
         let text = "SELECT * FROM erasures ORDER BY subject";
-        on!(self.database.reads(), p => sqlx::query(text).fetch_all(p).await?.iter().map(ErasureRow::read).collect())
+        on!(self.database.reads(), p => self.readable(Rows::Erasures, &sqlx::query(text).fetch_all(p).await?, ErasureRow::read))
     }
 
     /// Whether it is on record that a device, or its whole group, was erased.
@@ -87,6 +88,50 @@ impl Catalogue {
                  OR NOT (EXISTS (SELECT 1 FROM devices WHERE incarnation = $1)
                      OR EXISTS (SELECT 1 FROM groups WHERE incarnation = $1 AND state <> 'erased')) AS destroyed";
         on!(self.database.reads(), p => row::flag(&sqlx::query(text).bind(subject.as_str()).fetch_one(p).await?, "destroyed"))
+    }
+
+    /// Erased devices and groups of which the bucket has no record yet.
+    pub async fn unrecorded_erasures(&self) -> Result<(Vec<ErasureRow>, Vec<GroupRow>), CatalogueError> {
+        let devices = "SELECT * FROM erasures WHERE subject NOT IN (SELECT subject FROM erasure_records)";
+        let groups = "SELECT * FROM groups WHERE state = 'erased' AND incarnation NOT IN (SELECT subject FROM erasure_records)";
+        on!(self.database.reads(), p => {
+            let devices = sqlx::query(devices).fetch_all(p).await?.iter().map(ErasureRow::read).collect::<Result<_, _>>()?;
+            Ok((devices, sqlx::query(groups).fetch_all(p).await?.iter().map(GroupRow::read).collect::<Result<_, _>>()?))
+        })
+    }
+
+    /// Notes that the bucket has the record of an erasure.
+    pub async fn erasure_recorded(&self, subject: &IncarnationId) -> Result<(), CatalogueError> {
+        let text = "INSERT INTO erasure_records (subject) VALUES ($1) ON CONFLICT DO NOTHING";
+        on!(self.database.writes(), p => sqlx::query(text).bind(subject.as_str()).execute(p).await.map(drop))?;
+        Ok(())
+    }
+
+    /// Notes that the bucket has no record of it any more.
+    pub async fn forget_erasure_record(&self, subject: &IncarnationId) -> Result<(), CatalogueError> {
+        let text = "DELETE FROM erasure_records WHERE subject = $1";
+        on!(self.database.writes(), p => sqlx::query(text).bind(subject.as_str()).execute(p).await.map(drop))?;
+        Ok(())
+    }
+
+    /// Takes in what the bucket has on record.
+    pub async fn take_in_erasures(&self, devices: &[ErasureRow], groups: &[GroupRow]) -> Result<(), CatalogueError> {
+        let text = "INSERT INTO erasure_records (subject) VALUES ($1) ON CONFLICT DO NOTHING";
+        transaction!(self.database, tx => {
+            for device in devices {
+                device.put(tx).await?;
+            }
+            for group in groups {
+                erasure::take_group_out(tx, group).await?;
+            }
+            for subject in devices.iter().map(|device| &device.subject).chain(groups.iter().map(|group| &group.incarnation)) {
+                on!(tx.on(), c => sqlx::query(text).bind(subject.as_str()).execute(c).await.map(drop))?;
+            }
+            if !devices.is_empty() || !groups.is_empty() {
+                super::keys::changed(tx).await?;
+            }
+            Ok(())
+        })
     }
 
     /// Forgets erasures of which nothing is left.

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use tsujiban_core::id::{GroupId, IncarnationId, KeyId};
 use tsujiban_database::{Columns, Tx, on, transaction};
 
-use super::{Catalogue, CatalogueError, KeyRow, row};
+use super::{Catalogue, CatalogueError, KeyRow, Rows, row};
 
 /// Where in its life an incarnation of a group is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub struct GroupRow {
 }
 
 impl GroupRow {
-    fn read(row: &impl Columns) -> Result<Self, CatalogueError> {
+    pub(super) fn read(row: &impl Columns) -> Result<Self, CatalogueError> {
         Ok(Self {
             incarnation: row::parsed(row, "incarnation")?,
             group: row::parsed(row, "group_id")?,
@@ -68,11 +68,14 @@ impl GroupRow {
         })
     }
 
-    /// Inserts the row, or makes the row of the same incarnation equal to it.
+    /// Inserts the row, or makes the row of the same incarnation equal to it, save for its key: what is sealed of the group in this database
+    /// is sealed with the key that it names, if it names one.
     pub(super) async fn put(&self, tx: &mut Tx) -> Result<(), CatalogueError> {
         let text = "INSERT INTO groups (incarnation, group_id, state, key_id, prepared_at, ended_at, id_free_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7)
-             ON CONFLICT (incarnation) DO UPDATE SET state = excluded.state, ended_at = excluded.ended_at, id_free_at = excluded.id_free_at";
+             ON CONFLICT (incarnation) DO UPDATE SET group_id = excluded.group_id, prepared_at = excluded.prepared_at,
+                 key_id = CASE WHEN length(groups.key_id) = length(excluded.key_id) THEN groups.key_id ELSE excluded.key_id END,
+                 state = excluded.state, ended_at = excluded.ended_at, id_free_at = excluded.id_free_at";
         on!(tx.on(), c => {
             sqlx::query(text)
                 .bind(self.incarnation.as_str())
@@ -121,7 +124,7 @@ impl Catalogue {
         let text = "SELECT * FROM groups WHERE $1 IS NULL OR group_id = $1 ORDER BY prepared_at, incarnation";
         on!(self.database.reads(), p => {
             let rows = sqlx::query(text).bind(of.map(GroupId::as_str)).fetch_all(p).await?;
-            rows.iter().map(GroupRow::read).collect()
+            self.readable(Rows::Groups, &rows, GroupRow::read)
         })
     }
 

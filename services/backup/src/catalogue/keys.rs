@@ -5,7 +5,7 @@ use tsujiban_core::id::{IncarnationId, KeyId};
 use tsujiban_database::{Columns, Tx, on, transaction};
 use tsujiban_sealing::WrappedKey;
 
-use super::{Catalogue, CatalogueError, GroupState, Meta, erasure, lives, row};
+use super::{Catalogue, CatalogueError, GroupState, Meta, Rows, erasure, lives, row};
 use crate::keytable::Table;
 
 /// One wrapping of a data key.
@@ -32,7 +32,7 @@ pub struct KeyTableState {
 }
 
 impl KeyRow {
-    fn read(row: &impl Columns) -> Result<Self, CatalogueError> {
+    pub(super) fn read(row: &impl Columns) -> Result<Self, CatalogueError> {
         Ok(Self {
             key_id: row::parsed(row, "key_id")?,
             subject: row::parsed(row, "subject")?,
@@ -71,23 +71,36 @@ impl Catalogue {
     pub async fn wrappings(&self, key_id: &KeyId) -> Result<Vec<KeyRow>, CatalogueError> {
         let text = "SELECT * FROM keys WHERE key_id = $1 ORDER BY superseded_at IS NOT NULL";
         on!(self.database.reads(), p => {
-            sqlx::query(text).bind(key_id.as_str()).fetch_all(p).await?.iter().map(KeyRow::read).collect()
+            self.readable(Rows::Keys, &sqlx::query(text).bind(key_id.as_str()).fetch_all(p).await?, KeyRow::read)
         })
     }
 
-    /// The wrapping of the key that seals the data of a device or group.
-    pub async fn key_of(&self, subject: &IncarnationId) -> Result<Option<KeyId>, CatalogueError> {
-        let text = "SELECT key_id FROM keys WHERE subject = $1 LIMIT 1";
+    /// Whether there is any key of a device or group.
+    pub async fn has_keys(&self, subject: &IncarnationId) -> Result<bool, CatalogueError> {
+        let text = "SELECT EXISTS (SELECT 1 FROM keys WHERE subject = $1) AS known";
+        on!(self.database.reads(), p => row::flag(&sqlx::query(text).bind(subject.as_str()).fetch_one(p).await?, "known"))
+    }
+
+    /// Whether a key of a device or group is there.
+    pub async fn has_key(&self, key_id: &KeyId, subject: &IncarnationId) -> Result<bool, CatalogueError> {
+        let text = "SELECT EXISTS (SELECT 1 FROM keys WHERE key_id = $1 AND subject = $2) AS known";
         on!(self.database.reads(), p => {
-            let row = sqlx::query(text).bind(subject.as_str()).fetch_optional(p).await?;
-            row.map(|row| row::parsed(&row, "key_id")).transpose()
+            row::flag(&sqlx::query(text).bind(key_id.as_str()).bind(subject.as_str()).fetch_one(p).await?, "known")
+        })
+    }
+
+    /// Whether the device of a key has another one in its place.
+    pub async fn is_replaced(&self, key_id: &KeyId, subject: &IncarnationId) -> Result<bool, CatalogueError> {
+        let text = "SELECT EXISTS (SELECT 1 FROM devices WHERE incarnation = $2 AND key_id <> $1) AS replaced";
+        on!(self.database.reads(), p => {
+            row::flag(&sqlx::query(text).bind(key_id.as_str()).bind(subject.as_str()).fetch_one(p).await?, "replaced")
         })
     }
 
     /// Every wrapping of every key, the current one first.
     pub async fn key_table(&self) -> Result<Vec<KeyRow>, CatalogueError> {
         let text = "SELECT * FROM keys ORDER BY key_id, superseded_at IS NOT NULL, epoch";
-        on!(self.database.reads(), p => sqlx::query(text).fetch_all(p).await?.iter().map(KeyRow::read).collect())
+        on!(self.database.reads(), p => self.readable(Rows::Keys, &sqlx::query(text).fetch_all(p).await?, KeyRow::read))
     }
 
     /// All wrappings of some keys whose current one is not by this epoch key, in the order of the keys, after one of them.
@@ -97,7 +110,7 @@ impl Catalogue {
              ORDER BY key_id, superseded_at IS NOT NULL";
         on!(self.database.reads(), p => {
             let query = sqlx::query(text).bind(epoch.as_str()).bind(after.map_or("", KeyId::as_str)).bind(i64::from(limit));
-            query.fetch_all(p).await?.iter().map(KeyRow::read).collect()
+            self.readable(Rows::Keys, &query.fetch_all(p).await?, KeyRow::read)
         })
     }
 
@@ -133,11 +146,14 @@ impl Catalogue {
         })
     }
 
-    /// The epoch keys that are still needed: for a wrapping, or for the copy in the bucket.
+    /// The epoch keys that are still needed: for a wrapping, or for the copy in the bucket. One that only a key needs which a newer one
+    /// replaced is not: that opens and follows the epochs, or it is damaged and would keep what was erased openable.
     pub async fn epochs_in_use(&self) -> Result<BTreeSet<KeyId>, CatalogueError> {
+        let text = "SELECT epoch, MIN(key_id) AS key_id FROM keys WHERE NOT EXISTS (
+             SELECT 1 FROM devices WHERE devices.incarnation = keys.subject AND devices.key_id <> keys.key_id) GROUP BY epoch";
         let wrapping: BTreeSet<KeyId> = on!(self.database.reads(), p => {
-            let rows = sqlx::query("SELECT DISTINCT epoch FROM keys").fetch_all(p).await?;
-            rows.iter().map(|row| row::parsed(row, "epoch")).collect::<Result<_, _>>()?
+            let rows = sqlx::query(text).fetch_all(p).await?;
+            self.readable(Rows::Keys, &rows, |row| row::parsed(row, "epoch"))?.into_iter().collect()
         });
         let mut epochs = self.key_table_state().await?.copied_epochs;
         epochs.extend(wrapping);
@@ -161,6 +177,13 @@ impl Catalogue {
         };
         state.copied_epochs = openers.unwrap_or_else(|| copied_epoch.into_iter().collect());
         Ok(state)
+    }
+
+    /// Makes the key table at least this new.
+    pub async fn raise_generation(&self, generation: u64) -> Result<(), CatalogueError> {
+        let text = "UPDATE key_table SET generation = $1 WHERE generation < $1";
+        on!(self.database.writes(), p => sqlx::query(text).bind(row::integer(generation)).execute(p).await.map(drop))?;
+        Ok(())
     }
 
     /// Notes that a generation of the key table lies in the bucket, and which epoch keys open it there.

@@ -20,6 +20,13 @@ pub(super) async fn end(tx: &mut Tx, life: &Life, now: Timestamp) -> Result<bool
     Ok(ended > 0)
 }
 
+/// Ends a life that may have ended before; the later moment holds.
+pub(super) async fn end_again(tx: &mut Tx, life: &Life, now: Timestamp) -> Result<(), CatalogueError> {
+    let text = "INSERT INTO tombstones (life, erased_at) VALUES ($1, $2) ON CONFLICT (life) DO UPDATE SET erased_at = excluded.erased_at";
+    on!(tx.on(), c => sqlx::query(text).bind(life.as_bytes()).bind(now.as_microsecond()).execute(c).await.map(drop))?;
+    super::keys::changed(tx).await
+}
+
 /// Asks whether a transaction may write for a Device, or for nobody in particular. Fails with [`CatalogueError::LifeEnded`] when the
 /// Device was erased; as long as the transaction lasts it cannot be.
 pub(super) async fn admit(tx: &mut Tx, life: Option<&Life>) -> Result<(), CatalogueError> {
@@ -31,6 +38,14 @@ pub(super) async fn admit(tx: &mut Tx, life: Option<&Life>) -> Result<(), Catalo
 impl Catalogue {
     pub async fn has_ended(&self, life: &Life) -> Result<bool, CatalogueError> {
         on!(self.database.reads(), p => row::flag(&sqlx::query(HAS_ENDED).bind(life.as_bytes()).fetch_one(p).await?, "ended"))
+    }
+
+    /// Whether the device with a serial number was erased at a moment or later, while objects were there of devices that nothing describes.
+    pub async fn serial_erased_since(&self, serial_mac: &[u8], moment: Timestamp) -> Result<bool, CatalogueError> {
+        let text = "SELECT EXISTS (SELECT 1 FROM tombstones WHERE life = $1 AND erased_at >= $2) AS erased";
+        on!(self.database.reads(), p => {
+            row::flag(&sqlx::query(text).bind(serial_mac).bind(moment.as_microsecond()).fetch_one(p).await?, "erased")
+        })
     }
 
     /// All lives that have ended and are not forgotten, and when they did.

@@ -13,6 +13,8 @@ pub enum Meta {
     Canary,
     /// There when groups and keys were restored and the rebuild that has to follow is not done.
     RebuildDue,
+    /// When database and key table were lost at the same time, in microseconds.
+    KeysLost,
     /// The epoch keys that open the key table's copy in the bucket, after the moment of that copy in microseconds: for a day after a
     /// rotation there are two.
     CopiedEpochs,
@@ -27,6 +29,7 @@ impl Meta {
             Self::MasterKey => "master key",
             Self::Canary => "canary",
             Self::RebuildDue => "rebuild due",
+            Self::KeysLost => "keys lost",
             Self::CopiedEpochs => "copied epochs",
             Self::Scrub => "scrub",
         }

@@ -9,16 +9,24 @@ use super::CatalogueError;
 
 type Read<T> = Result<T, CatalogueError>;
 
+/// SQLite keeps in any column what was written there, whatever the column's type.
+fn of_its_type<T>(column: &'static str, read: Result<T, sqlx::Error>) -> Read<T> {
+    read.map_err(|error| match error {
+        sqlx::Error::ColumnDecode { source, .. } => CatalogueError::Corrupt { column, value: source.to_string() },
+        error => error.into(),
+    })
+}
+
 pub fn text(row: &impl Columns, column: &'static str) -> Read<String> {
-    Ok(row.text(column)?)
+    of_its_type(column, row.text(column))
 }
 
 pub fn bytes(row: &impl Columns, column: &'static str) -> Read<Vec<u8>> {
-    Ok(row.bytes(column)?)
+    of_its_type(column, row.bytes(column))
 }
 
 pub fn flag(row: &impl Columns, column: &'static str) -> Read<bool> {
-    Ok(row.flag(column)?)
+    of_its_type(column, row.flag(column))
 }
 
 pub fn parsed<T: FromStr>(row: &impl Columns, column: &'static str) -> Read<T> {
@@ -27,22 +35,22 @@ pub fn parsed<T: FromStr>(row: &impl Columns, column: &'static str) -> Read<T> {
 }
 
 pub fn parsed_or_none<T: FromStr>(row: &impl Columns, column: &'static str) -> Read<Option<T>> {
-    let value = row.text_or_none(column)?;
+    let value = of_its_type(column, row.text_or_none(column))?;
     value.map(|value| value.parse().map_err(|_| CatalogueError::Corrupt { column, value })).transpose()
 }
 
 pub fn count(row: &impl Columns, column: &'static str) -> Read<u64> {
-    let value = row.integer(column)?;
+    let value = of_its_type(column, row.integer(column))?;
     u64::try_from(value).map_err(|_| CatalogueError::Corrupt { column, value: value.to_string() })
 }
 
 pub fn time(row: &impl Columns, column: &'static str) -> Read<Timestamp> {
-    let value = row.integer(column)?;
+    let value = of_its_type(column, row.integer(column))?;
     Timestamp::from_microsecond(value).map_err(|_| CatalogueError::Corrupt { column, value: value.to_string() })
 }
 
 pub fn time_or_none(row: &impl Columns, column: &'static str) -> Read<Option<Timestamp>> {
-    let value = row.integer_or_none(column)?;
+    let value = of_its_type(column, row.integer_or_none(column))?;
     value
         .map(|value| Timestamp::from_microsecond(value).map_err(|_| CatalogueError::Corrupt { column, value: value.to_string() }))
         .transpose()

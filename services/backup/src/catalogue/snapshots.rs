@@ -4,7 +4,7 @@ use tsujiban_core::id::{IncarnationId, SnapshotId};
 use tsujiban_database::{Columns, Tx, on, transaction};
 use tsujiban_objects::Version;
 
-use super::{Catalogue, CatalogueError, NewAttempt, lives, row};
+use super::{Catalogue, CatalogueError, NewAttempt, Rows, lives, row};
 
 /// A stored config.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,7 +13,8 @@ pub struct SnapshotRow {
     pub device: IncarnationId,
     pub group: IncarnationId,
     pub version: Version,
-    pub driver: Driver,
+    /// `None`: the object was listed without having been read.
+    pub driver: Option<Driver>,
     pub taken_at: Timestamp,
     pub seen_at: Timestamp,
     pub sightings: u64,
@@ -31,13 +32,12 @@ pub struct SnapshotRow {
 
 impl SnapshotRow {
     pub(super) fn read(row: &impl Columns) -> Result<Self, CatalogueError> {
-        let driver = row::text(row, "driver")?;
         Ok(Self {
             id: row::parsed(row, "id")?,
             device: row::parsed(row, "device")?,
             group: row::parsed(row, "group_incarnation")?,
             version: Version(row::text(row, "version")?),
-            driver: Driver::from_name(&driver).ok_or(CatalogueError::Corrupt { column: "driver", value: driver })?,
+            driver: driver(row::text(row, "driver")?)?,
             taken_at: row::time(row, "taken_at")?,
             seen_at: row::time(row, "seen_at")?,
             sightings: row::count(row, "sightings")?,
@@ -78,7 +78,7 @@ impl SnapshotRow {
                 .bind(self.device.as_str())
                 .bind(self.group.as_str())
                 .bind(&self.version.0)
-                .bind(self.driver.as_str())
+                .bind(self.driver.map_or("", Driver::as_str))
                 .bind(self.taken_at.as_microsecond())
                 .bind(self.seen_at.as_microsecond())
                 .bind(row::integer(self.sightings))
@@ -92,6 +92,13 @@ impl SnapshotRow {
         });
         Ok(())
     }
+}
+
+fn driver(name: String) -> Result<Option<Driver>, CatalogueError> {
+    if name.is_empty() {
+        return Ok(None);
+    }
+    Driver::from_name(&name).map(Some).ok_or(CatalogueError::Corrupt { column: "driver", value: name })
 }
 
 impl Catalogue {
@@ -108,7 +115,7 @@ impl Catalogue {
         let text = snapshots!("FROM snapshots WHERE device = $1 ORDER BY id DESC LIMIT 1");
         on!(self.database.reads(), p => {
             let row = sqlx::query(text).bind(device.as_str()).fetch_optional(p).await?;
-            row.as_ref().map(SnapshotRow::read).transpose()
+            Ok(self.readable(Rows::Snapshots, row.as_slice(), SnapshotRow::read)?.pop())
         })
     }
 
@@ -121,7 +128,7 @@ impl Catalogue {
         );
         on!(self.database.reads(), p => {
             let row = sqlx::query(text).bind(device.as_str()).fetch_optional(p).await?;
-            row.as_ref().map(SnapshotRow::read).transpose()
+            Ok(self.readable(Rows::Snapshots, row.as_slice(), SnapshotRow::read)?.pop())
         })
     }
 
@@ -134,7 +141,7 @@ impl Catalogue {
         })
     }
 
-    /// Snapshots of a group or of some of its devices, newest first, older than `before`.
+    /// Snapshots of a group, or of one of its devices and of the earlier ones with its serial number, newest first, older than `before`.
     pub async fn snapshots(
         &self,
         group: &IncarnationId,
@@ -143,13 +150,15 @@ impl Catalogue {
         limit: u32,
     ) -> Result<Vec<SnapshotRow>, CatalogueError> {
         let text = snapshots!(
-            "FROM snapshots WHERE group_incarnation = $1 AND ($2 IS NULL OR device = $2) AND ($3 IS NULL OR id < $3)
+            "FROM snapshots WHERE group_incarnation = $1 AND ($3 IS NULL OR id < $3) AND ($2 IS NULL OR device = $2 OR device IN (
+                 SELECT incarnation FROM devices WHERE group_incarnation = $1
+                     AND name_mac = (SELECT serial_mac FROM devices WHERE incarnation = $2)))
              ORDER BY id DESC LIMIT $4"
         );
         let (device, before) = (device.map(IncarnationId::as_str), before.map(SnapshotId::as_str));
         on!(self.database.reads(), p => {
             let query = sqlx::query(text).bind(group.as_str()).bind(device).bind(before).bind(i64::from(limit));
-            query.fetch_all(p).await?.iter().map(SnapshotRow::read).collect()
+            self.readable(Rows::Snapshots, &query.fetch_all(p).await?, SnapshotRow::read)
         })
     }
 
@@ -216,7 +225,20 @@ impl Catalogue {
         let text = snapshots!("FROM snapshots WHERE $1 IS NULL OR id < $1 ORDER BY id DESC LIMIT $2");
         on!(self.database.reads(), p => {
             let rows = sqlx::query(text).bind(before.map(SnapshotId::as_str)).bind(i64::from(limit)).fetch_all(p).await?;
-            rows.iter().map(SnapshotRow::read).collect()
+            self.readable(Rows::Snapshots, &rows, SnapshotRow::read)
+        })
+    }
+
+    /// Some damaged snapshots before an id, newest first, of all groups.
+    pub async fn damaged_snapshots(&self, before: Option<&SnapshotId>, limit: u32) -> Result<Vec<SnapshotRow>, CatalogueError> {
+        let text = snapshots!(
+            "FROM snapshots WHERE ($1 IS NULL OR id < $1)
+                 AND id IN (SELECT snapshot FROM damage WHERE snapshot IS NOT NULL AND healed_at IS NULL)
+             ORDER BY id DESC LIMIT $2"
+        );
+        on!(self.database.reads(), p => {
+            let rows = sqlx::query(text).bind(before.map(SnapshotId::as_str)).bind(i64::from(limit)).fetch_all(p).await?;
+            self.readable(Rows::Snapshots, &rows, SnapshotRow::read)
         })
     }
 
@@ -259,7 +281,7 @@ impl Catalogue {
         let text = snapshots!("FROM snapshots WHERE taken_at < $1 AND ($2 IS NULL OR id > $2) ORDER BY id LIMIT $3");
         on!(self.database.reads(), p => {
             let query = sqlx::query(text).bind(moment.as_microsecond()).bind(after.map(SnapshotId::as_str)).bind(i64::from(limit));
-            query.fetch_all(p).await?.iter().map(SnapshotRow::read).collect()
+            self.readable(Rows::Snapshots, &query.fetch_all(p).await?, SnapshotRow::read)
         })
     }
 }

@@ -132,6 +132,35 @@ impl Backup {
         Ok(self.open_copy(&object))
     }
 
+    /// Where the newest version of the copy is missing or cannot be used, another one may be there that can: the newest such one is put again.
+    /// Whether one was found that needs an epoch key which is not mounted is answered, too.
+    pub(crate) async fn salvage_copy(&self) -> Result<Option<Found>, StoreError> {
+        let (mut best, mut unopened) = (None::<(Read, Bytes)>, None);
+        for entry in tsujiban_objects::list_all(&*self.store, OBJECT).await? {
+            if entry.key != OBJECT || entry.delete_marker {
+                continue;
+            }
+            let object = match self.store.get(OBJECT, Some(&entry.version)).await {
+                Err(StoreError::NotFound { .. } | StoreError::Damaged { .. }) => continue,
+                object => object?,
+            };
+            match self.open_copy(&object) {
+                Found::Read(read) if best.as_ref().is_none_or(|(known, _)| known.table.generation < read.table.generation) => {
+                    best = Some((read, object));
+                }
+                found @ Found::Unopened { .. } => unopened = Some(found),
+                _ => {}
+            }
+        }
+        let Some((read, object)) = best else { return Ok(unopened) };
+        tracing::error!(
+            generation = read.table.generation,
+            "the newest version of the key table's copy cannot be used; an older one was put again"
+        );
+        self.store.put(OBJECT, object, None).await?;
+        Ok(Some(Found::Read(read)))
+    }
+
     /// All versions of the copy, and delete markers above them.
     pub(crate) async fn copy_versions(&self) -> Result<Vec<Version>, StoreError> {
         let entries = tsujiban_objects::list_all(&*self.store, OBJECT).await?;

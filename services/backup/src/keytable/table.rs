@@ -35,6 +35,11 @@ impl Table {
         sorted(self) == sorted(other)
     }
 
+    /// Whether it has keys that another one lacks, or that may open here and not there.
+    pub fn has_keys_beside(&self, other: &Self) -> bool {
+        self.keys.iter().any(|row| !other.keys.contains(row))
+    }
+
     /// Of two tables, such as the database's and that of its copy, what holds. Whatever their generations:
     ///
     /// - what is erased in either is erased, and its key is in neither;

@@ -60,6 +60,21 @@ mod tests {
         }
     }
 
+    /// Each object is read once a round, and two rounds take no longer than the period: however fast one of them is, damage that is done right
+    /// after an object was read is found within the period.
+    #[test]
+    fn no_object_waits_longer_than_the_period() {
+        let period = SignedDuration::from_hours(7 * DAY);
+        for objects in [1, 1_000, 400_000, 2_000_000] {
+            let (mut now, end) = (at(0), at(0) + round(period));
+            for left in (1..=objects).rev() {
+                now += SignedDuration::try_from(before_next(left, now, end)).unwrap();
+            }
+            assert!(now <= end, "{objects} objects: {now}");
+            assert!(now + SignedDuration::try_from(before_round(now, end)).unwrap() <= end);
+        }
+    }
+
     #[test]
     fn the_next_round_begins_in_its_time() {
         assert_eq!(before_round(at(0), at(84)), IDLE);

@@ -8,7 +8,7 @@ use tsujiban_service::testing::with_token;
 
 use crate::stage::{HOST_KEY, OPERATOR, STAFF, Stage, config, device};
 
-async fn export(stage: &Stage, group: &str, incarnation: &str) -> Vec<u8> {
+pub async fn export(stage: &Stage, group: &str, incarnation: &str) -> Vec<u8> {
     let request = ExportRequest { group: group.into(), incarnation: incarnation.into() };
     let mut stream = stage.lifecycle().export(with_token(OPERATOR, request)).await.unwrap().into_inner();
     let mut all = Vec::new();
@@ -20,7 +20,7 @@ async fn export(stage: &Stage, group: &str, incarnation: &str) -> Vec<u8> {
 }
 
 /// Sends an export in pieces of a size that fits no boundary of it.
-async fn import(stage: &Stage, group: &str, incarnation: &str, export: &[u8]) -> Result<u64, Status> {
+pub async fn import(stage: &Stage, group: &str, incarnation: &str, export: &[u8]) -> Result<u64, Status> {
     let header = Part::Header(ImportHeader { group: group.into(), incarnation: incarnation.into() });
     let chunks = export.chunks(777).map(|chunk| Part::Chunk(chunk.to_vec()));
     let messages: Vec<_> = std::iter::once(header).chain(chunks).map(|part| ImportRequest { part: Some(part) }).collect();

@@ -74,7 +74,8 @@ async fn a_damaged_wrapping_comes_back_from_the_copy() {
     let refused = stage.get(STAFF, "acme", &id, true).await.unwrap_err();
     assert_eq!(refused.code(), Code::DataLoss, "{refused}");
     assert_eq!(stage.backup.check_wrappings().await.unwrap().damaged, 1, "it is noticed");
-    assert_eq!(stage.catalogue.damaged_count().await.unwrap(), 1);
+    assert_eq!(stage.catalogue.damaged_count().await.unwrap(), 2, "the key, and what it sealed");
+    assert!(stage.list("acme", "SN1").await.unwrap()[0].damaged);
     stage.backup.compare_key_table().await.unwrap();
     let found = stage.backup.check_wrappings().await.unwrap();
     assert_eq!((found.damaged, found.unopened, stage.catalogue.damaged_count().await.unwrap()), (0, 0, 0));
@@ -115,33 +116,80 @@ async fn what_does_not_open_is_not_copied_over_what_does() {
     assert_eq!(stage.list("acme", "").await.unwrap().len(), 1);
 }
 
-/// Both are damaged: what the key seals is refused by name, and all else works, also after the loss of the volume.
+/// Both are damaged: what the key sealed is refused by name, and the device goes on with another key, also after the loss of the volume.
 #[tokio::test]
-async fn a_key_that_is_damaged_everywhere_keeps_nothing_else_from_working() {
-    let stage = Stage::prepared().await;
-    let (id, object) = stage.store("acme", "SN1", "one").await;
+async fn a_device_whose_key_is_damaged_everywhere_gets_another_one() {
+    let mut stage = Stage::prepared().await;
+    let acme = stage.prepare("acme").await.unwrap();
+    let (old, object) = stage.store("acme", "SN1", "one").await;
     let (other, _) = stage.store("acme", "SN2", "two").await;
     damage_key(&stage, &object, "").await;
     stage.world.memory.lose(OBJECT);
-    let mut stage = stage.restart().await;
+    stage = stage.restart().await;
+    stage.advance(SignedDuration::from_hours(1));
+    let new = stage.put("acme", "SN1", &config("one")).await.unwrap();
+    let new = (new.changed, new.snapshot.unwrap().id);
+    assert!(new.0, "it is stored anew, although it has not changed");
     for volume_lost in [false, true] {
         if volume_lost {
             stage = lose_the_volume(stage).await;
         }
-        assert_eq!(stage.get(STAFF, "acme", &other, true).await.unwrap(), config("two"));
-        stage.backup.check_wrappings().await.unwrap();
-        if !volume_lost {
-            let refused = stage.put("acme", "SN1", &config("later")).await.unwrap_err();
-            assert_eq!(refused.code(), Code::DataLoss, "{refused}");
-            let told = stage.attempts(0).await.into_iter().find(|attempt| attempt.reason() == Reason::Store).unwrap();
-            assert!(told.message.contains("is damaged"), "{}", told.message);
-        }
+        assert_eq!(stage.get(STAFF, "acme", &other, true).await.unwrap(), config("two"), "lost: {volume_lost}");
+        assert_eq!(stage.get(STAFF, "acme", &new.1, true).await.unwrap(), config("one"), "lost: {volume_lost}");
+        assert!(!stage.put("acme", "SN1", &config("one")).await.unwrap().changed, "lost: {volume_lost}");
+        let listed: Vec<_> = stage.list("acme", "SN1").await.unwrap().into_iter().map(|listed| (listed.id, listed.damaged)).collect();
+        assert_eq!(listed, [(new.1.clone(), false), (old.clone(), true)], "lost: {volume_lost}");
+        assert_eq!(stage.get(STAFF, "acme", &old, true).await.unwrap_err().code(), Code::DataLoss);
         let rebuilt = stage.backup.rebuild().await.unwrap();
-        assert_eq!((rebuilt.snapshots, rebuilt.damaged), (1, 1), "lost: {volume_lost}");
+        assert_eq!((rebuilt.snapshots, rebuilt.damaged), (2, 1), "lost: {volume_lost}");
+        let wrappings = stage.backup.check_wrappings().await.unwrap();
+        assert_eq!((wrappings.damaged, wrappings.unopened), (0, 0), "a key that was replaced calls nobody");
+        assert_eq!(stage.attempts(0).await.last().unwrap().reason(), Reason::Unspecified);
     }
-    assert_eq!(stage.get(STAFF, "acme", &id, true).await.unwrap_err().code(), Code::NotFound);
-    assert_eq!(list_all(&*stage.world.memory, &object).await.unwrap().len(), 1);
     let report = stage.report().await;
-    let acme = report.groups.iter().find(|group| group.group == "acme").unwrap();
-    assert!(acme.integrity.as_ref().unwrap().damaged.iter().any(|name| name.contains(&subject(&object))));
+    let damaged = report.groups.iter().find(|group| group.group == "acme").unwrap().integrity.clone().unwrap().damaged;
+    assert!(damaged.iter().all(|name| name.contains(&subject(&object))) && damaged.len() == 2, "the key and the object: {damaged:?}");
+
+    // C24: it keeps no epoch key in use
+    stage.advance(SignedDuration::from_hours(1));
+    stage.epochs.push(stage.world.epoch());
+    assert_eq!(stage.backup.rotate_keys(&stage.epochs).await.unwrap().unopened, 0);
+    stage.advance(SignedDuration::from_hours(25));
+    stage.backup.rotate_keys(&stage.epochs).await.unwrap();
+    assert_eq!(stage.backup.epochs_in_use().await.unwrap().len(), 1);
+    // what it sealed goes in its time, and then the damage is over
+    stage.advance(SignedDuration::from_hours(24 * 35));
+    stage.put("acme", "SN1", &config("one")).await.unwrap();
+    stage.backup.compare().await.unwrap();
+    stage.backup.expire().await.unwrap();
+    assert_eq!(stage.list("acme", "SN1").await.unwrap().len(), 1);
+    stage.world.disk.change("UPDATE damage SET recorded = TRUE").await;
+    stage.backup.check_wrappings().await.unwrap();
+    assert_eq!(stage.catalogue.damaged_count().await.unwrap(), 0);
+    assert_eq!(stage.erase(OPERATOR, "acme", &acme, "SN1").await.unwrap().snapshots, 1);
+    let keys = stage.catalogue.key_table().await.unwrap();
+    assert!(keys.iter().all(|key| key.subject.as_str() != subject(&object)), "each of its keys is destroyed");
+}
+
+/// The damaged key comes back with an older copy: what it sealed opens again, and the device keeps its newer key.
+#[tokio::test]
+async fn a_key_that_comes_back_opens_what_it_sealed() {
+    let stage = Stage::prepared().await;
+    let (old, object) = stage.store("acme", "SN1", "one").await;
+    let good = stage.world.memory.get(OBJECT, None).await.unwrap();
+    damage_key(&stage, &object, "").await;
+    stage.world.memory.lose(OBJECT);
+    stage.advance(SignedDuration::from_hours(1));
+    let (new, _) = stage.store("acme", "SN1", "two").await;
+    assert!(stage.list("acme", "SN1").await.unwrap()[1].damaged);
+    stage.world.memory.put(OBJECT, good, None).await.unwrap();
+    stage.backup.compare_key_table().await.unwrap();
+    stage.backup.check_wrappings().await.unwrap();
+    assert_eq!(stage.get(STAFF, "acme", &old, true).await.unwrap(), config("one"));
+    assert_eq!(stage.get(STAFF, "acme", &new, true).await.unwrap(), config("two"));
+    assert!(stage.list("acme", "SN1").await.unwrap().iter().all(|listed| !listed.damaged));
+    assert!(!stage.put("acme", "SN1", &config("two")).await.unwrap().changed);
+    let stage = lose_the_volume(stage).await;
+    assert_eq!(stage.get(STAFF, "acme", &old, true).await.unwrap(), config("one"));
+    assert!(!stage.put("acme", "SN1", &config("two")).await.unwrap().changed, "its newest key seals");
 }

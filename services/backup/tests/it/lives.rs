@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use jiff::SignedDuration;
 use tokio::sync::Notify;
 use tonic::{Code, Status};
 use tsujiban_backup::catalogue::{CatalogueError, DeviceRow};
 use tsujiban_backup::life::Life;
 use tsujiban_core::id::{IncarnationId, KeyId};
-use tsujiban_objects::{BucketFacts, Cursor, Head, LockUntil, Memory, Objects, Page, StoreError, Version, list_all};
+use tsujiban_objects::{AfterPut, Hooked, LockUntil, StoreError, Version, list_all};
 use tsujiban_proto::backup::v1::put_snapshot_request::Part;
 use tsujiban_proto::backup::v1::{
     DeviceRef, PinHostKeyRequest, PutSnapshotHeader, PutSnapshotRequest, PutSnapshotResponse, Reason, RecordAttemptRequest,
@@ -183,43 +182,21 @@ async fn only_a_prepared_group_takes_anything() {
     assert!(list_all(&*stage.world.memory, "v1/").await.unwrap().is_empty());
 }
 
-/// A storage that has taken an object and answers only when it is told to.
+/// Has the storage take an object and answer only when it is told to.
+#[derive(Default)]
 struct Slow {
-    inner: Arc<Memory>,
     taken: Notify,
     answer: Notify,
 }
 
 #[async_trait]
-impl Objects for Slow {
-    async fn facts(&self) -> Result<BucketFacts, StoreError> {
-        self.inner.facts().await
-    }
-    async fn put(&self, key: &str, body: Bytes, lock: Option<LockUntil>) -> Result<Version, StoreError> {
-        let stored = self.inner.put(key, body, lock).await?;
-        if key.starts_with("v1/") {
+impl AfterPut for Slow {
+    async fn after_put(&self, key: &str, _: Option<LockUntil>, put: Result<Version, StoreError>) -> Result<Version, StoreError> {
+        if put.is_ok() && key.starts_with("v1/") {
             self.taken.notify_one();
             self.answer.notified().await;
         }
-        Ok(stored)
-    }
-    async fn put_new(&self, key: &str, body: Bytes, lock: Option<LockUntil>) -> Result<Version, StoreError> {
-        self.inner.put_new(key, body, lock).await
-    }
-    async fn head(&self, key: &str, version: Option<&Version>) -> Result<Head, StoreError> {
-        self.inner.head(key, version).await
-    }
-    async fn get(&self, key: &str, version: Option<&Version>) -> Result<Bytes, StoreError> {
-        self.inner.get(key, version).await
-    }
-    async fn set_lock(&self, key: &str, version: &Version, lock: LockUntil) -> Result<(), StoreError> {
-        self.inner.set_lock(key, version, lock).await
-    }
-    async fn list(&self, prefix: &str, from: Option<Cursor>) -> Result<Page, StoreError> {
-        self.inner.list(prefix, from).await
-    }
-    async fn delete(&self, key: &str, version: &Version) -> Result<(), StoreError> {
-        self.inner.delete(key, version).await
+        put
     }
 }
 
@@ -229,12 +206,12 @@ impl Objects for Slow {
 async fn an_erasure_between_header_and_commit_wins() {
     for whole_group in [false, true] {
         let world = World::new();
-        let store = Arc::new(Slow { inner: world.memory.clone(), taken: Notify::new(), answer: Notify::new() });
+        let store = Arc::new(Hooked::new(world.memory.clone(), Slow::default()));
         let epoch = world.epoch();
         let stage = world.try_start(vec![epoch], store.clone()).await.unwrap();
         let incarnation = stage.prepare("acme").await.unwrap();
         let erasure = async {
-            store.taken.notified().await;
+            store.hook.taken.notified().await;
             // so that the other call waits for its turn by now; if not, it is refused all the same
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             if whole_group {
@@ -242,7 +219,7 @@ async fn an_erasure_between_header_and_commit_wins() {
             } else {
                 erase(&stage, &incarnation, uid("SN1", 1)).await.unwrap();
             }
-            store.answer.notify_one();
+            store.hook.answer.notify_one();
         };
         let config = config("one");
         let (one, other, ()) = tokio::join!(put(&stage, in_life(1), &config), put(&stage, in_life(1), &config), erasure);

@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use jiff::SignedDuration;
 use tonic::Code;
-use tsujiban_objects::{BucketFacts, Cursor, Head, LockUntil, Memory, Objects, Page, StoreError, Version, list_all};
+use tsujiban_objects::{AfterPut, Hooked, LockUntil, Objects as _, StoreError, Version, list_all};
 use tsujiban_proto::backup::v1::Reason;
 
 use crate::stage::{STAFF, Stage, World, config};
@@ -35,60 +34,35 @@ async fn nothing_is_listed_while_the_storage_is_down_and_it_catches_up() {
     assert_eq!(stage.attempts(0).await[0].reason(), Reason::Store);
 }
 
-/// A storage that takes an object, and then the answer is lost, as when the service is killed at that moment.
-struct LosesAnswers {
-    inner: Arc<Memory>,
-    losing: AtomicBool,
-}
+/// Has the storage take an object and loses the answer, as when the service is killed at that moment.
+struct LosesAnswers(AtomicBool);
 
 #[async_trait]
-impl Objects for LosesAnswers {
-    async fn facts(&self) -> Result<BucketFacts, StoreError> {
-        self.inner.facts().await
-    }
-    async fn put(&self, key: &str, body: Bytes, lock: Option<LockUntil>) -> Result<Version, StoreError> {
-        let stored = self.inner.put(key, body, lock).await?;
-        if self.losing.load(Ordering::SeqCst) && lock.is_some() {
+impl AfterPut for LosesAnswers {
+    async fn after_put(&self, key: &str, lock: Option<LockUntil>, put: Result<Version, StoreError>) -> Result<Version, StoreError> {
+        if put.is_ok() && self.0.load(Ordering::SeqCst) && lock.is_some() {
             return Err(StoreError::Unreachable { what: "the storing", key: key.into(), detail: "the answer was lost".into() });
         }
-        Ok(stored)
-    }
-    async fn put_new(&self, key: &str, body: Bytes, lock: Option<LockUntil>) -> Result<Version, StoreError> {
-        self.inner.put_new(key, body, lock).await
-    }
-    async fn head(&self, key: &str, version: Option<&Version>) -> Result<Head, StoreError> {
-        self.inner.head(key, version).await
-    }
-    async fn get(&self, key: &str, version: Option<&Version>) -> Result<Bytes, StoreError> {
-        self.inner.get(key, version).await
-    }
-    async fn set_lock(&self, key: &str, version: &Version, lock: LockUntil) -> Result<(), StoreError> {
-        self.inner.set_lock(key, version, lock).await
-    }
-    async fn list(&self, prefix: &str, from: Option<Cursor>) -> Result<Page, StoreError> {
-        self.inner.list(prefix, from).await
-    }
-    async fn delete(&self, key: &str, version: &Version) -> Result<(), StoreError> {
-        self.inner.delete(key, version).await
+        put
     }
 }
 
-async fn stage_with_an_orphan() -> (Stage, Arc<LosesAnswers>) {
+async fn stage_with_an_orphan() -> Stage {
     let world = World::new();
-    let store = Arc::new(LosesAnswers { inner: world.memory.clone(), losing: AtomicBool::new(true) });
+    let store = Arc::new(Hooked::new(world.memory.clone(), LosesAnswers(AtomicBool::new(true))));
     let epoch = world.epoch();
     let stage = world.try_start(vec![epoch], store.clone()).await.unwrap();
     stage.prepare("acme").await.unwrap();
     assert_eq!(stage.put("acme", "SN1", &config("one")).await.unwrap_err().code(), Code::Unavailable);
     assert!(stage.list("acme", "").await.unwrap().is_empty());
     assert_eq!(list_all(&*stage.world.memory, "v1/").await.unwrap().len(), 1);
-    store.losing.store(false, Ordering::SeqCst);
-    (stage, store)
+    store.hook.0.store(false, Ordering::SeqCst);
+    stage
 }
 
 #[tokio::test]
 async fn a_rebuild_adopts_what_was_stored_before_a_crash() {
-    let (stage, _) = stage_with_an_orphan().await;
+    let stage = stage_with_an_orphan().await;
     assert_eq!(stage.backup.rebuild().await.unwrap().snapshots, 1);
     let listed = stage.list("acme", "SN1").await.unwrap();
     assert_eq!(stage.get(STAFF, "acme", &listed[0].id, true).await.unwrap(), config("one"));
@@ -98,7 +72,7 @@ async fn a_rebuild_adopts_what_was_stored_before_a_crash() {
 /// The next try finds what the one before put, and puts nothing beside it.
 #[tokio::test]
 async fn the_next_collection_takes_up_what_the_one_before_left() {
-    let (stage, _) = stage_with_an_orphan().await;
+    let stage = stage_with_an_orphan().await;
     for changed in [true, false] {
         assert_eq!(stage.put("acme", "SN1", &config("one")).await.unwrap().changed, changed);
         assert_eq!(list_all(&*stage.world.memory, "v1/").await.unwrap().len(), 1);
@@ -110,7 +84,7 @@ async fn the_next_collection_takes_up_what_the_one_before_left() {
 /// A config that changed meanwhile is stored beside it.
 #[tokio::test]
 async fn what_the_one_before_left_is_kept_when_the_config_has_changed() {
-    let (stage, _) = stage_with_an_orphan().await;
+    let stage = stage_with_an_orphan().await;
     assert!(stage.put("acme", "SN1", &config("two")).await.unwrap().changed);
     let listed = stage.list("acme", "SN1").await.unwrap();
     assert_eq!((listed.len(), list_all(&*stage.world.memory, "v1/").await.unwrap().len()), (2, 2));

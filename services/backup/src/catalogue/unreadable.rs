@@ -1,0 +1,176 @@
+//! Rows that cannot be decoded. One of them hides no other row of a list: it is left out, remembered here, and named as damaged.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tsujiban_core::id::{IncarnationId, SnapshotId};
+use tsujiban_database::{Columns, on, transaction};
+
+use super::{AttemptRow, Catalogue, CatalogueError, DeviceRow, ErasureRow, GroupRow, KeyRow, LeftoverRow, SnapshotRow};
+
+/// A table whose rows may be left out one by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rows {
+    Snapshots,
+    Devices,
+    Attempts,
+    Groups,
+    Keys,
+    Erasures,
+    Leftovers,
+}
+
+/// A row that cannot be decoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    pub table: Rows,
+    pub key: String,
+    pub group: Option<IncarnationId>,
+    pub device: Option<IncarnationId>,
+    pub column: &'static str,
+}
+
+/// Rows that were left out since somebody asked, by their names.
+pub(super) type Noted = Arc<Mutex<BTreeMap<String, Unreadable>>>;
+
+impl Rows {
+    pub const ALL: [Self; 7] = [Self::Snapshots, Self::Devices, Self::Attempts, Self::Groups, Self::Keys, Self::Erasures, Self::Leftovers];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Snapshots => "snapshots",
+            Self::Devices => "devices",
+            Self::Attempts => "attempts",
+            Self::Groups => "groups",
+            Self::Keys => "keys",
+            Self::Erasures => "erasures",
+            Self::Leftovers => "leftovers",
+        }
+    }
+
+    /// The columns that name a row, its group and its device.
+    const fn columns(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Snapshots => ("id", "group_incarnation", "device"),
+            Self::Devices => ("incarnation", "group_incarnation", "incarnation"),
+            Self::Attempts => ("device", "", "device"),
+            Self::Groups => ("incarnation", "incarnation", ""),
+            Self::Keys => ("key_id", "group_incarnation", ""),
+            Self::Erasures => ("subject", "group_incarnation", ""),
+            Self::Leftovers => ("object", "group_incarnation", ""),
+        }
+    }
+
+    /// All rows with a key, as text; `NULL` for all of the table.
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Snapshots => snapshots!("FROM snapshots WHERE $1 IS NULL OR id = $1"),
+            Self::Devices => "SELECT * FROM devices WHERE $1 IS NULL OR incarnation = $1",
+            Self::Attempts => "SELECT * FROM attempts WHERE $1 IS NULL OR device = $1",
+            Self::Groups => "SELECT * FROM groups WHERE $1 IS NULL OR incarnation = $1",
+            Self::Keys => "SELECT * FROM keys WHERE $1 IS NULL OR key_id = $1",
+            Self::Erasures => "SELECT * FROM erasures WHERE $1 IS NULL OR subject = $1",
+            Self::Leftovers => "SELECT * FROM leftovers WHERE $1 IS NULL OR object = $1",
+        }
+    }
+
+    fn read(self, row: &impl Columns) -> Result<(), CatalogueError> {
+        match self {
+            Self::Snapshots => SnapshotRow::read(row).map(drop),
+            Self::Devices => DeviceRow::read(row).map(drop),
+            Self::Attempts => AttemptRow::read(row).map(drop),
+            Self::Groups => GroupRow::read(row).map(drop),
+            Self::Keys => KeyRow::read(row).map(drop),
+            Self::Erasures => ErasureRow::read(row).map(drop),
+            Self::Leftovers => LeftoverRow::read(row).map(drop),
+        }
+    }
+}
+
+/// What names of rows begin with.
+pub const ROW: &str = "row ";
+
+impl Unreadable {
+    pub fn name(&self) -> String {
+        format!("{ROW}{} of table {}", self.key, self.table.name())
+    }
+
+    /// What [`name`](Self::name) made a name of.
+    pub fn of_name(name: &str) -> Option<(Rows, &str)> {
+        let (key, table) = name.strip_prefix(ROW)?.rsplit_once(" of table ")?;
+        Rows::ALL.into_iter().find(|known| known.name() == table).map(|table| (table, key))
+    }
+
+    fn of(table: Rows, row: &impl Columns, column: &'static str) -> Self {
+        let (key, group, device) = table.columns();
+        let id = |column: &str| row.text(column).ok().and_then(|id| id.parse().ok());
+        Self { table, key: row.text(key).unwrap_or_else(|_| "without a key".to_owned()), group: id(group), device: id(device), column }
+    }
+}
+
+impl Catalogue {
+    /// The rows that can be decoded. The others are noted.
+    pub(super) fn readable<R: Columns, T>(
+        &self,
+        table: Rows,
+        rows: &[R],
+        read: impl Fn(&R) -> Result<T, CatalogueError>,
+    ) -> Result<Vec<T>, CatalogueError> {
+        let mut readable = Vec::with_capacity(rows.len());
+        for row in rows {
+            match read(row) {
+                Ok(row) => readable.push(row),
+                Err(CatalogueError::Corrupt { column, .. }) => {
+                    let row = Unreadable::of(table, row, column);
+                    self.unreadable.lock().unwrap_or_else(PoisonError::into_inner).insert(row.name(), row);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(readable)
+    }
+
+    /// The rows that were left out since this was last asked.
+    pub fn take_unreadable(&self) -> Vec<Unreadable> {
+        std::mem::take(&mut *self.unreadable.lock().unwrap_or_else(PoisonError::into_inner)).into_values().collect()
+    }
+
+    /// Decodes every row of every table.
+    pub async fn read_all_rows(&self) -> Result<(), CatalogueError> {
+        for table in Rows::ALL {
+            self.read_rows(table, None).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether the row of this key can be decoded, or is gone.
+    pub async fn is_readable(&self, table: Rows, key: &str) -> Result<bool, CatalogueError> {
+        let (rows, readable) = self.read_rows(table, Some(key)).await?;
+        Ok(rows == readable)
+    }
+
+    async fn read_rows(&self, table: Rows, key: Option<&str>) -> Result<(usize, usize), CatalogueError> {
+        on!(self.database.reads(), p => {
+            let rows = sqlx::query(table.text()).bind(key).fetch_all(p).await?;
+            Ok((rows.len(), self.readable(table, &rows, |row| table.read(row))?.len()))
+        })
+    }
+
+    /// Whose object a snapshot is, whatever else of its row cannot be decoded.
+    pub async fn place_of(&self, id: &SnapshotId) -> Result<Option<(IncarnationId, IncarnationId)>, CatalogueError> {
+        let text = "SELECT group_incarnation, device FROM snapshots WHERE id = $1";
+        on!(self.database.reads(), p => {
+            let Some(row) = sqlx::query(text).bind(id.as_str()).fetch_optional(p).await? else { return Ok(None) };
+            let id = |column: &str| row.text(column).ok().and_then(|id| id.parse().ok());
+            Ok(id("group_incarnation").zip(id("device")))
+        })
+    }
+
+    /// Takes a row out that cannot be decoded, so that the snapshot can be taken in from its object.
+    pub async fn drop_snapshot_row(&self, id: &SnapshotId) -> Result<(), CatalogueError> {
+        transaction!(self.database, tx => {
+            on!(tx.on(), c => sqlx::query("DELETE FROM snapshots WHERE id = $1").bind(id.as_str()).execute(c).await.map(drop))?;
+            Ok(())
+        })
+    }
+}
