@@ -20,7 +20,7 @@ pub const MOST: usize = 1000;
 pub enum Coverage {
     /// The newest root list that names its log has a size beyond it.
     Covered,
-    /// It is there.
+    /// It is there, or its log is refused.
     Pending,
     Unknown,
 }
@@ -55,9 +55,12 @@ impl Audit {
         let groups = lives.iter().flat_map(|(owner, logs)| logs.iter().map(|log| (log.number, place(owner)))).collect();
         let wanted: HashSet<_> = asked.iter().flat_map(|(owner, ids)| ids.iter().map(|id| (place(owner), *id))).collect();
         let found = engine::places(&self.database, &groups, wanted, self.now()).await?;
+        let refused = self.engine.refused().all();
         let answers = asked.iter().map(|(owner, ids)| {
             let logs = lives.get(owner).map(Vec::as_slice).unwrap_or_default();
             let entries = ids.iter().map(|id| match found.get(&(place(owner), *id)) {
+                // what a log says that does not hold together is not believed: who has an entry keeps it
+                _ if logs.iter().any(|lives| refused.contains_key(&lives.number)) => Coverage::Pending,
                 None => Coverage::Unknown,
                 Some((log, sequence)) if logs.iter().any(|lives| lives.number == *log && *sequence < lives.listed) => Coverage::Covered,
                 Some(_) => Coverage::Pending,

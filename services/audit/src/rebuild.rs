@@ -18,7 +18,7 @@ use tsujiban_sealing::WrappedKey;
 
 use crate::archive::{Batch, KeyCopy, Part, Section, Span, lock_day};
 use crate::bodies;
-use crate::engine::{Adopted, Restored};
+use crate::engine::{Adopted, RefusedLogs, Restored};
 use crate::error::{Error, Result};
 use crate::service::Audit;
 
@@ -66,7 +66,9 @@ struct Rebuild<'a> {
 impl Audit {
     /// Brings back what the lists name and is not here. Damaged parts are named, and passed over.
     pub(crate) async fn rebuild(&self, wanted: &BTreeMap<LogId, TreeHead>) -> Result<Rebuilt> {
-        self.mend_heads().await?;
+        for number in self.log_numbers().await? {
+            self.mend_head(number).await?;
+        }
         let mut lacking = false;
         for (log, head) in wanted {
             lacking |= self.lack(*log, *head).await?.is_some();
@@ -75,8 +77,32 @@ impl Audit {
         if lacking {
             done = self.rebuild_from_parts().await?;
         }
-        self.mend_rows().await?;
+        for log in self.readable_logs().await? {
+            self.mend_rows(&log).await?;
+        }
         Ok(done)
+    }
+
+    /// The same for the logs that are refused: the others are written to meanwhile.
+    pub(crate) async fn bring_back(&self, refused: &RefusedLogs, wanted: &BTreeMap<LogId, TreeHead>) -> Result<()> {
+        let mut lacking = false;
+        for number in refused.keys() {
+            self.mend_head(*number).await?;
+            if let Ok(Some(log)) = self.log_by_number(*number).await
+                && let Some(head) = wanted.get(&log.id)
+            {
+                lacking |= self.lack(log.id, *head).await?.is_some();
+            }
+        }
+        if lacking {
+            self.rebuild_from_parts().await?;
+        }
+        for number in refused.keys() {
+            if let Ok(Some(log)) = self.log_by_number(*number).await {
+                self.mend_rows(&log).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn rebuild_from_parts(&self) -> Result<Rebuilt> {

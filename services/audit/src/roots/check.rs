@@ -1,6 +1,7 @@
 //! Whether the database holds together: heads with tiles, tiles with leaves. Cheap for every log at start, and as a whole before a read-only
 //! history goes on.
 
+use std::collections::BTreeMap;
 use std::ops::Range as Span;
 
 use tsujiban_database::on;
@@ -9,7 +10,7 @@ use tsujiban_history::leaf::Content;
 use tsujiban_history::merkle::{Hash, Node, Range, leaf_hash};
 use tsujiban_history::tile::{HEIGHT, WIDTH};
 
-use super::{AGAIN_AFTER, Listing};
+use crate::engine::RefusedLogs;
 use crate::error::{Error, Result};
 use crate::reading::Log;
 use crate::service::Audit;
@@ -18,23 +19,25 @@ use crate::service::Audit;
 const PORTION: u32 = 4096;
 
 impl Audit {
-    /// The first log whose head is not that of its tiles, or which has fewer or more rows than its head says. Reads as much of each log as
+    /// The logs whose heads are not those of their tiles, or which have fewer or more rows than their heads say. Reads as much of each log as
     /// one proof does.
-    pub(super) async fn inconsistent_log(&self) -> Result<Option<String>> {
-        const ALL: &str = "SELECT number FROM logs ORDER BY number";
-        let numbers: Vec<i64> = on!(self.database.reads(), p => sqlx::query_scalar(ALL).fetch_all(p).await)?;
-        for number in numbers {
-            let log = match self.log_by_number(number).await {
-                Ok(Some(log)) => log,
-                Ok(None) => return Ok(Some(format!("log {number} has no head"))),
-                Err(Error::Damaged(what)) => return Ok(Some(what)),
+    pub(super) async fn inconsistent_logs(&self) -> Result<RefusedLogs> {
+        let mut inconsistent = RefusedLogs::new();
+        for number in self.log_numbers().await? {
+            let fault = match self.log_by_number(number).await {
+                Ok(Some(log)) => self.inconsistency(&log).await?,
+                Ok(None) => None,
+                Err(Error::Damaged(what)) => Some(what),
                 Err(error) => return Err(error),
             };
-            if let Some(fault) = self.inconsistency(&log).await? {
-                return Ok(Some(fault));
-            }
+            inconsistent.extend(fault.map(|fault| (number, fault.into())));
         }
-        Ok(None)
+        Ok(inconsistent)
+    }
+
+    pub(crate) async fn log_numbers(&self) -> Result<Vec<i64>> {
+        const ALL: &str = "SELECT number FROM logs ORDER BY number";
+        Ok(on!(self.database.reads(), p => sqlx::query_scalar(ALL).fetch_all(p).await)?)
     }
 
     /// Whether a log has the head of its tiles, and as many rows as its head says, in words.
@@ -63,33 +66,34 @@ impl Audit {
         Ok(edge.root().unwrap_or(Hash::EMPTY))
     }
 
-    /// Reads every leaf and every node of every log. Answers in words what is damaged and was not declared.
-    pub(super) async fn damage(&self, listing: &mut Listing) -> Result<Option<String>> {
-        let now = self.now();
-        if listing.damaged_at.is_some_and(|at| now.duration_since(at) < AGAIN_AFTER) {
-            return Ok(Some("rows of the history are damaged, and were not healed".to_owned()));
+    /// Reads every leaf and every node of every log that can be read, and heals what can be healed. Answers in words what of which log is
+    /// damaged and was not declared.
+    pub(super) async fn damaged_logs(&self) -> Result<RefusedLogs> {
+        let mut damaged = RefusedLogs::new();
+        for log in self.readable_logs().await? {
+            damaged.extend(self.healed_damage(&log).await?.map(|what| (log.number, what.into())));
         }
-        for log in self.all_logs().await? {
-            let declared = self.declared_damage(&log).await?;
-            let damaged = self.damaged_spans(&log).await?;
-            let is_declared = |span: &Span<u64>| declared.iter().any(|known| known.start <= span.start && span.end <= known.end);
-            if let Some(span) = damaged.into_iter().find(|span| !is_declared(span)) {
-                listing.damaged_at = Some(now);
-                return Ok(Some(format!("log {} is damaged from entry {} to {}", log.id, span.start, span.end.saturating_sub(1))));
-            }
-        }
-        listing.damaged_at = None;
-        Ok(None)
+        Ok(damaged)
     }
 
-    pub(crate) async fn all_logs(&self) -> Result<Vec<Log>> {
-        const ALL: &str = "SELECT number FROM logs ORDER BY number";
-        let numbers: Vec<i64> = on!(self.database.reads(), p => sqlx::query_scalar(ALL).fetch_all(p).await)?;
-        let mut logs = Vec::with_capacity(numbers.len());
-        for number in numbers {
-            logs.push(self.log_by_number(number).await?.ok_or_else(|| Error::Damaged(format!("log {number} has no head")))?);
+    /// All logs whose heads can be read.
+    pub(crate) async fn readable_logs(&self) -> Result<Vec<Log>> {
+        let mut logs = Vec::new();
+        for number in self.log_numbers().await? {
+            match self.log_by_number(number).await {
+                Ok(log) => logs.extend(log),
+                Err(Error::Damaged(_)) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(logs)
+    }
+
+    /// The damaged spans of a log that no signed gap of it names.
+    pub(super) async fn undeclared_spans(&self, log: &Log) -> Result<Vec<Span<u64>>> {
+        let (declared, mut damaged) = (self.declared_damage(log).await?, self.damaged_spans(log).await?);
+        damaged.retain(|span| !declared.iter().any(|known| known.start <= span.start && span.end <= known.end));
+        Ok(damaged)
     }
 
     /// The damaged entries that a signed gap of the log names.
@@ -169,18 +173,23 @@ impl Audit {
         Ok(if last < log.size() { merged(damaged, last..log.size()) } else { merged(damaged, 0..log.size()) })
     }
 
+    /// Leaves as they are stored, or were healed.
     async fn leaf_rows(&self, log: i64, from: u64, past: u64) -> Result<Vec<(u64, Vec<u8>)>> {
-        const OF: &str = "SELECT sequence, leaf FROM entries WHERE log = $1 AND sequence >= $2 AND sequence < $3 ORDER BY sequence";
-        let rows: Vec<(i64, Vec<u8>)> = on!(self.database.reads(), p => sqlx::query_as(OF)
-            .bind(log).bind(from.cast_signed()).bind(past.cast_signed()).fetch_all(p).await)?;
-        Ok(rows.into_iter().map(|(sequence, leaf)| (sequence.cast_unsigned(), leaf)).collect())
+        const OF: &str = "SELECT sequence, leaf FROM entries WHERE log = $1 AND sequence >= $2 AND sequence < $3";
+        const HEALED: &str = "SELECT sequence, leaf FROM healed_entries WHERE log = $1 AND sequence >= $2 AND sequence < $3";
+        let mut leaves = BTreeMap::new();
+        for query in [OF, HEALED] {
+            let rows: Vec<(i64, Vec<u8>)> = on!(self.database.reads(), p => sqlx::query_as(query)
+                .bind(log).bind(from.cast_signed()).bind(past.cast_signed()).fetch_all(p).await)?;
+            leaves.extend(rows.into_iter().map(|(sequence, leaf)| (sequence.cast_unsigned(), leaf)));
+        }
+        Ok(leaves.into_iter().collect())
     }
 
+    /// The hashes of some subtrees that are there.
     async fn stored_nodes(&self, log: i64, level: u8, from: u64, past: u64) -> Result<Vec<(u64, Hash)>> {
-        const OF: &str = "SELECT number, hash FROM nodes WHERE log = $1 AND level = $2 AND number >= $3 AND number < $4 ORDER BY number";
-        let rows: Vec<(i64, Vec<u8>)> = on!(self.database.reads(), p => sqlx::query_as(OF)
-            .bind(log).bind(i64::from(level)).bind(from.cast_signed()).bind(past.cast_signed()).fetch_all(p).await)?;
-        Ok(rows.into_iter().filter_map(|(number, hash)| Some((number.cast_unsigned(), Hash::from_bytes(hash.try_into().ok()?)))).collect())
+        let hashes = self.nodes(log, level, from..past).await?;
+        Ok((from..past).zip(hashes).filter_map(|(number, hash)| Some((number, hash?))).collect())
     }
 }
 

@@ -113,7 +113,8 @@ impl LifecycleService for Api {
         };
         let with_integrity = |group: &Group| {
             let known = known.get(&group.number).cloned().unwrap_or_default();
-            Some(wire::GroupReport { integrity: Some(integrity(known)), ..report(group)? })
+            let writing = self.0.refusal_of(group.number);
+            Some(wire::GroupReport { integrity: Some(integrity(known)), writing, ..report(group)? })
         };
         Ok(Response::new(ReportResponse {
             groups: groups.iter().filter_map(with_integrity).collect(),
@@ -159,5 +160,6 @@ fn report(group: &Group) -> Option<wire::GroupReport> {
         snapshots: 0,
         stored_bytes: 0,
         integrity: None,
+        writing: None,
     })
 }
