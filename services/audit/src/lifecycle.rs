@@ -2,6 +2,7 @@
 //! the last one after 365 days (table 2), and so long its id is not free: nobody inherits another's history.
 
 use jiff::Timestamp;
+use tsujiban_core::error::chain;
 use tsujiban_core::id::{GroupId, IncarnationId};
 use tsujiban_database::{Backend, on};
 use tsujiban_history::{Day, LogId};
@@ -119,7 +120,7 @@ impl Audit {
         Ok(())
     }
 
-    async fn take_claimed(&self, id: &GroupId, incarnation: Option<&IncarnationId>, log: &Log) -> Result<()> {
+    pub(crate) async fn take_claimed(&self, id: &GroupId, incarnation: Option<&IncarnationId>, log: &Log) -> Result<()> {
         const CLAIM: &str = "UPDATE logs SET group_id = ?, incarnation = ? WHERE log_id = ? AND substr(group_id, 1, 1) = '?'";
         const SEAL: &str = "INSERT INTO log_seals (log, seal) VALUES ($1, $2) ON CONFLICT DO NOTHING";
         let seal = seals::seal(&self.keyring, log.number, &log.id, id.as_str()).to_vec();
@@ -163,6 +164,9 @@ impl Audit {
         if group.state != GroupState::Erased {
             self.set_state(group.number, "erased", Some(self.now())).await?;
             tracing::info!(group = %incarnation, "group erased: its history goes as its days pass");
+            if let Err(error) = self.archive_erasures().await {
+                tracing::warn!(error = chain(&error), "that a group was erased is not in the bucket yet; it is tried again every minute");
+            }
         }
         Ok(group.last_until)
     }

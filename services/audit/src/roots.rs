@@ -49,6 +49,8 @@ pub struct Listing {
     skipped: Skipped,
     /// When the archive was last asked for all that is missing.
     rebuilt_at: Option<Timestamp>,
+    /// Whether it was looked up in the bucket which groups were erased.
+    knows_erasures: bool,
     /// When the logs that are refused were last healed as far as that was possible.
     readmitted_at: Option<Timestamp>,
     /// Logs that are left out of lists, since their entries do not lead to their heads.
@@ -71,6 +73,12 @@ impl Audit {
         }
         if self.engine.standing() == Standing::Sound {
             self.publish(&mut listing).await?;
+            if !listing.knows_erasures {
+                // the database may be one from before a group was erased
+                self.recall_erasures().await?;
+                listing.knows_erasures = true;
+            }
+            self.archive_erasures().await?;
         }
         Ok(())
     }

@@ -34,9 +34,9 @@ use tsujiban_proto::audit::v1::NewEntry;
 use tsujiban_proto::error::{Kind as ErrorKind, ServiceError};
 use tsujiban_sealing::{Keyring, Random};
 
+use self::apart::Apart;
 pub(crate) use self::damage::Loss;
 pub(crate) use self::drain::Drain;
-use self::apart::Apart;
 use self::frame::{CallId, Kind};
 use self::kept_files::KeptFiles;
 use self::key::SpoolKey;

@@ -92,7 +92,7 @@ impl Audit {
     /// The damaged spans of a log that no signed gap of it names.
     pub(super) async fn undeclared_spans(&self, log: &Log) -> Result<Vec<Span<u64>>> {
         let (declared, mut damaged) = (self.declared_damage(log).await?, self.damaged_spans(log).await?);
-        damaged.retain(|span| !declared.iter().any(|known| known.start <= span.start && span.end <= known.end));
+        damaged.retain(|span| !is_declared(span, &declared));
         Ok(damaged)
     }
 
@@ -119,42 +119,27 @@ impl Audit {
     }
 
     /// The spans of a log that do not lead to its head, as whole tiles: a tile that is whole is held to its stored hash, the last one to the
-    /// head. The whole log when its tiles do not lead to its head.
+    /// last hashes of the head. The whole log when none of them says why its tiles do not lead to its head.
     pub(super) async fn damaged_spans(&self, log: &Log) -> Result<Vec<Span<u64>>> {
-        let width = u64::from(WIDTH);
-        let (mut edge, mut damaged, mut upper) = (Range::empty(0), Vec::<Span<u64>>::new(), Vec::new());
-        while edge.end() < log.size() {
-            let from = edge.end();
-            let past = from.saturating_add(u64::from(PORTION)).min(log.size());
-            let leaves = self.leaf_rows(log.number, from, past).await?;
-            let stored = self.stored_nodes(log.number, 1, from / width, past / width).await?;
-            let (mut first, mut rest) = (from, leaves.as_slice());
-            while first < past {
-                let end = first.saturating_add(width).min(log.size());
-                let (here, after) = rest.split_at(rest.partition_point(|(sequence, _)| *sequence < end));
-                rest = after;
-                let computed = tile_of(first, end, here);
-                let stored = stored.iter().find(|(number, _)| *number == first / width).map(|(_, hash)| *hash);
-                let is_whole = end - first == width;
-                let tile = match (computed, stored) {
-                    (Some(tile), Some(hash)) if tile.hashes().eq([hash]) => tile,
-                    // the last tile is held to the head below
-                    (Some(tile), None) if !is_whole => tile,
-                    (computed, stored) => {
-                        damaged.push(first..end);
-                        match (stored.and_then(|hash| Range::from_hashes(first, end, &[hash]).ok()), computed) {
-                            (Some(tile), _) | (None, Some(tile)) => tile,
-                            (None, None) => return Ok(merged(damaged, first..log.size())),
-                        }
-                    }
-                };
+        let (mut edge, mut damaged, mut upper) = (Some(Range::empty(0)), Vec::<Span<u64>>::new(), Vec::new());
+        let (mut from, size) = (0, log.size());
+        while from < size {
+            let past = from.saturating_add(u64::from(PORTION)).min(size);
+            for (tile, is_sound) in self.judged_tiles(log, from..past).await? {
+                if !is_sound {
+                    damaged.push(tile.span.clone());
+                }
                 let completed = |node: Node, hash: Hash| {
                     if node.level > HEIGHT && node.level.is_multiple_of(HEIGHT) {
                         upper.push((node, hash));
                     }
                 };
-                edge.join_telling(&tile, completed).map_err(|error| Error::Damaged(error.to_string()))?;
-                first = end;
+                let joined = edge.as_mut().zip(tile.hashes).map(|(edge, tile)| edge.join_telling(&tile, completed));
+                match joined {
+                    Some(joined) => joined.map_err(|error| Error::Damaged(error.to_string()))?,
+                    // of what is lost with its hash nothing follows above it
+                    None => edge = None,
+                }
             }
             for (node, hash) in upper.drain(..) {
                 let (level, number) = (node.level / HEIGHT, node.index);
@@ -164,13 +149,31 @@ impl Audit {
                     damaged.push(begin..end);
                 }
             }
+            from = past;
         }
-        if edge.root() == log.edge.root() || log.size() == 0 {
-            return Ok(damaged);
+        let is_unexplained = damaged.is_empty() && size > 0 && edge.is_some_and(|edge| edge.root() != log.edge.root());
+        Ok(if is_unexplained { vec![0..size] } else { damaged })
+    }
+
+    /// The tiles of some entries, each with what is known of its hashes, and whether its leaves are those.
+    async fn judged_tiles(&self, log: &Log, span: Span<u64>) -> Result<Vec<(Tile, bool)>> {
+        let width = u64::from(WIDTH);
+        let leaves = self.leaf_rows(log.number, span.start, span.end).await?;
+        let stored = self.stored_nodes(log.number, 1, span.start / width, span.end / width).await?;
+        let (mut first, mut rest, mut judged) = (span.start, leaves.as_slice(), Vec::new());
+        while first < span.end {
+            let end = first.saturating_add(width).min(log.size());
+            let (here, after) = rest.split_at(rest.partition_point(|(sequence, _)| *sequence < end));
+            let known: Vec<Hash> = if end - first == width {
+                stored.iter().filter(|(number, _)| *number == first / width).map(|(_, hash)| *hash).collect()
+            } else {
+                let peaks = Node::cover(0, log.size()).into_iter().zip(log.edge.hashes());
+                peaks.filter(|(node, _)| node.level < HEIGHT).map(|(_, hash)| hash).collect()
+            };
+            judged.push(judge_tile(first..end, here, &known));
+            (first, rest) = (end, after);
         }
-        let last = log.size() - log.size() % width;
-        // only the last tile can be other than the head without a stored hash that says so
-        Ok(if last < log.size() { merged(damaged, last..log.size()) } else { merged(damaged, 0..log.size()) })
+        Ok(judged)
     }
 
     /// Leaves as they are stored, or were healed.
@@ -193,6 +196,21 @@ impl Audit {
     }
 }
 
+/// A part of a tree, as far as its hashes are known.
+#[derive(Debug, PartialEq)]
+struct Tile {
+    span: Span<u64>,
+    hashes: Option<Range>,
+}
+
+/// Whether the leaves of a tile are those that it had; the hashes above it count where leaves are lost.
+fn judge_tile(span: Span<u64>, leaves: &[(u64, Vec<u8>)], known: &[Hash]) -> (Tile, bool) {
+    let computed = tile_of(span.start, span.end, leaves);
+    let is_sound = computed.as_ref().is_some_and(|tile| tile.hashes().eq(known.iter().copied()));
+    let hashes = if is_sound { computed } else { Range::from_hashes(span.start, span.end, known).ok().or(computed) };
+    (Tile { span, hashes }, is_sound)
+}
+
 /// The tree of a tile; `None` when a leaf is not there, or is not the one of its place.
 fn tile_of(first: u64, end: u64, leaves: &[(u64, Vec<u8>)]) -> Option<Range> {
     let mut tile = Range::empty(first);
@@ -205,11 +223,9 @@ fn tile_of(first: u64, end: u64, leaves: &[(u64, Vec<u8>)]) -> Option<Range> {
     (tile.end() == end).then_some(tile)
 }
 
-/// The spans in order, with another one that may hold some of them.
-fn merged(mut spans: Vec<Span<u64>>, last: Span<u64>) -> Vec<Span<u64>> {
-    spans.retain(|span| span.start < last.start || span.end > last.end);
-    spans.push(last);
-    spans
+/// Whether a signed gap names a damaged span. One that was declared while its last tile grew names all of that tile.
+fn is_declared(span: &Span<u64>, declared: &[Span<u64>]) -> bool {
+    declared.iter().any(|known| known.start <= span.start && span.end <= known.end.next_multiple_of(u64::from(WIDTH)))
 }
 
 #[cfg(test)]
@@ -231,8 +247,35 @@ mod tests {
     }
 
     #[test]
-    fn spans_are_named_once() {
-        assert_eq!(merged(vec![0..256, 512..768], 512..800), [0..256, 512..800]);
-        assert_eq!(merged(vec![0..256, 256..512, 600..700], 0..512), [600..700, 0..512]);
+    fn a_tile_is_held_to_what_is_known_of_it() {
+        let leaf = |sequence| {
+            let commitment = tsujiban_history::leaf::Commitment::from_bytes([1; 32]);
+            (sequence, Leaf::entry(sequence, tsujiban_history::DayKeyId::from_bytes([2; 16]), commitment).encode())
+        };
+        let leaves: Vec<_> = (256..260).map(leaf).collect();
+        let tile = tile_of(256, 260, &leaves).unwrap();
+        let known: Vec<Hash> = tile.hashes().collect();
+        let judged = |leaves: &[(u64, Vec<u8>)], known: &[Hash]| {
+            let (tile, is_sound) = judge_tile(256..260, leaves, known);
+            (tile.hashes, is_sound)
+        };
+        assert_eq!(judged(&leaves, &known), (Some(tile.clone()), true));
+        assert_eq!(judged(&leaves[..3], &known), (Some(tile.clone()), false), "the hash above says what it was");
+        assert_eq!(judged(&leaves, &[]), (Some(tile), false));
+        assert_eq!(judged(&leaves[..3], &[]), (None, false));
+    }
+
+    #[test]
+    fn what_was_declared_of_a_growing_tile_is_declared_when_it_has_grown() {
+        for (span, declared, wanted) in [
+            (256..300, 256..300, true),
+            (256..304, 256..300, true),
+            (256..512, 256..300, true),
+            (256..513, 256..300, false),
+            (0..256, 256..300, false),
+            (512..600, 256..300, false),
+        ] {
+            assert_eq!(is_declared(&span, std::slice::from_ref(&declared)), wanted, "{span:?}");
+        }
     }
 }

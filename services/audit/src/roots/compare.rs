@@ -103,6 +103,7 @@ impl Audit {
             Standing::Forked(why) => why,
             Standing::Sound => return Ok(()),
         };
+        self.recall_erasures().await?;
         let lost_tail = self.engine.lost_tail();
         self.turn_sound().await?;
         listing.rebuilt_at = None;
@@ -194,7 +195,10 @@ impl Audit {
             Ok(Some(here)) => here,
             Ok(None) => return Ok(Some(Lack::Other(format!("log {log} has {} entries there and is not here", head.size)))),
             Err(Error::Damaged(what)) => {
-                return Ok(Some(Lack::Damaged(number, format!("log {log} has {} entries there, and here it is damaged: {what}", head.size))));
+                return Ok(Some(Lack::Damaged(
+                    number,
+                    format!("log {log} has {} entries there, and here it is damaged: {what}", head.size),
+                )));
             }
             Err(error) => return Err(error),
         };
@@ -203,6 +207,10 @@ impl Audit {
             Some(Lack::Other(difference)) => difference,
             damaged => return Ok(damaged),
         };
+        if self.engine.refused().why(number).is_some() {
+            // nothing of it is believed anyway
+            return Ok(Some(Lack::Damaged(number, difference)));
+        }
         let fault = self.inconsistency(&here).await?;
         Ok(Some(fault.map_or(Lack::Other(difference), |fault| Lack::Damaged(number, fault))))
     }

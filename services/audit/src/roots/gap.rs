@@ -112,6 +112,7 @@ impl Audit {
         // from here on the lists say what is here
         self.publish_behind(survey.lists.last(), survey.skipped(), listing).await?;
         if !is_sound() {
+            self.recall_erasures().await?;
             self.turn_sound().await?;
         }
         tracing::warn!(logs = declared.len(), lists = lists.len(), by, "a gap was declared, and the history goes on");

@@ -34,7 +34,11 @@ impl Audit {
         let mut logs = RefusedLogs::clone(&known);
         for (log, why) in found {
             if let Entry::Vacant(new) = logs.entry(log) {
-                tracing::error!(log, why = &*why, "nothing is added to a log: what is stored of it does not hold together; all others go on");
+                tracing::error!(
+                    log,
+                    why = &*why,
+                    "nothing is added to a log: what is stored of it does not hold together; all others go on"
+                );
                 new.insert(why);
             }
         }
@@ -89,15 +93,13 @@ impl Audit {
             Err(Error::Damaged(what)) => return Ok(Some(what)),
             Err(error) => return Err(error),
         };
+        let damage = self.healed_damage(&log).await?;
         if let Some(head) = heads.get(&log.id).and_then(|heads| heads.first())
             && let Some(lack) = self.lack(log.id, *head).await?
         {
             return Ok(Some(lack.to_string()));
         }
-        match self.inconsistency(&log).await? {
-            Some(fault) => Ok(Some(fault)),
-            None => self.healed_damage(&log).await,
-        }
+        Ok(self.inconsistency(&log).await?.or(damage))
     }
 
     /// What is damaged of a log and was not declared, in words, once everything was healed that can be.

@@ -29,6 +29,7 @@ crate::on_both!(
     nobody_reaches_another_groups_history,
     tiles_show_the_tree_and_nothing_of_customers,
     an_export_opens_in_a_spreadsheet,
+    a_lost_database_does_not_forget_who_was_erased,
 );
 
 impl Stage {
@@ -288,4 +289,59 @@ async fn an_export_opens_in_a_spreadsheet(world: World) {
     let rows: Vec<&str> = csv.lines().collect();
     assert_eq!(rows.len(), 2, "{csv}");
     assert!(csv.contains("+09:00") && csv.contains("日本語") && !csv.contains(",=cmd") && !csv.contains(",\"=cmd"), "{csv}");
+}
+
+/// What the bucket has under a prefix, one after the other.
+async fn bytes_of(world: &World, prefix: &str) -> Vec<u8> {
+    let mut all = Vec::new();
+    for name in world.bucket.names(prefix).await {
+        all.extend(name.as_bytes());
+        all.extend(tsujiban_objects::Objects::get(&*world.bucket, &name, None).await.unwrap());
+    }
+    all
+}
+
+/// C25: who was erased is known after the loss of everything but the bucket, where nobody reads it.
+async fn a_lost_database_does_not_forget_who_was_erased(mut world: World) {
+    let stage = world.start().await;
+    let (incarnation, log) = stage.prepare_with_log("acme-and-sons", "", "").await.unwrap();
+    stage.say(&world, "acme-and-sons", "before").await;
+    stage.say(&world, "other", "theirs").await;
+    stage.audit.follow_roots().await.unwrap();
+    stage.stop().await;
+    let older = world.copy_database().await;
+    let stage = world.start().await;
+    world.bucket.refuse(Some("erasures/"));
+    let free_at = stage.erase(OPERATOR, "acme-and-sons", &incarnation).await.unwrap();
+    world.bucket.refuse(None);
+    assert!(world.bucket.names("erasures/").await.is_empty());
+    stage.say(&world, "acme-and-sons", "that it was erased").await;
+    for _ in 0..2 {
+        stage.audit.follow_roots().await.unwrap();
+    }
+    assert_eq!(world.bucket.names("erasures/").await.len(), 1, "what could not be put at once is put later, once");
+    for prefix in ["erasures/", "archive/", "roots/", "day-keys/"] {
+        let bytes = bytes_of(&world, prefix).await;
+        assert!(!bytes.windows(13).any(|window| window == b"acme-and-sons"), "{prefix}");
+    }
+    let before = stage.targets("acme-and-sons").await;
+    stage.stop().await;
+    for lost in [true, false] {
+        if lost {
+            world.lose_database().await;
+        } else {
+            // a copy from before
+            world.place = world.copy_of(&older).await;
+        }
+        let stage = crate::rebuild::started(&world).await;
+        assert_eq!(stage.state("acme-and-sons").await, [GroupState::Erased], "{lost}");
+        assert_eq!(stage.targets("acme-and-sons").await, before, "{lost}");
+        let refused = stage.prepare("acme-and-sons", "").await.unwrap_err();
+        assert_eq!(tsujiban_proto::error::ServiceError::from(&refused).reason, "ID_NOT_FREE", "{lost}: {refused}");
+        let again = stage.prepare_with_log("acme-and-sons", &incarnation, &log).await.unwrap_err();
+        assert_eq!(tsujiban_proto::error::ServiceError::from(&again).reason, "ERASED", "{lost}: {again}");
+        assert_eq!(stage.erase(OPERATOR, "acme-and-sons", &incarnation).await.unwrap(), free_at, "{lost}");
+        assert_eq!(world.bucket.names("erasures/").await.len(), 1, "{lost}");
+        stage.stop().await;
+    }
 }
