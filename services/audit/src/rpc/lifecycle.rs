@@ -117,7 +117,7 @@ impl LifecycleService for Api {
             Some(wire::GroupReport { integrity: Some(integrity(known)), writing, ..report(group)? })
         };
         Ok(Response::new(ReportResponse {
-            groups: groups.iter().filter_map(with_integrity).collect(),
+            groups: groups.iter().filter(|group| group.is_sealed).filter_map(with_integrity).collect(),
             canary: None,
             epochs_in_use: self.0.epochs_in_use().await?,
             erased_devices: Vec::new(),

@@ -30,6 +30,7 @@ crate::on_both!(
     tiles_show_the_tree_and_nothing_of_customers,
     an_export_opens_in_a_spreadsheet,
     a_lost_database_does_not_forget_who_was_erased,
+    nothing_is_done_with_groups_that_were_exchanged,
 );
 
 impl Stage {
@@ -344,4 +345,40 @@ async fn a_lost_database_does_not_forget_who_was_erased(mut world: World) {
         assert_eq!(world.bucket.names("erasures/").await.len(), 1, "{lost}");
         stage.stop().await;
     }
+}
+
+/// Two groups were exchanged in the table of logs: nobody's history is erased, kept, listed or gone on with under another's name.
+async fn nothing_is_done_with_groups_that_were_exchanged(world: World) {
+    let stage = world.start().await;
+    let mut lives = Vec::new();
+    for group in ["acme", "other", "third"] {
+        lives.push(stage.prepare_with_log(group, "", "").await.unwrap());
+        stage.say(&world, group, group).await;
+    }
+    for (from, to) in [("acme", "somebody"), ("other", "acme"), ("somebody", "other")] {
+        crate::damage::forge(&world, &stage, &format!("UPDATE logs SET group_id = '{to}' WHERE group_id = '{from}'")).await;
+    }
+    let (theirs, _) = lives[1].clone();
+    let refused = |status: Status| assert_eq!(status.code(), Code::DataLoss, "{status}");
+    refused(stage.erase(OPERATOR, "acme", &theirs).await.unwrap_err());
+    refused(stage.erase(STAFF, "acme", &theirs).await.unwrap_err());
+    let detach = DetachRequest { group: "acme".into(), incarnation: theirs.clone() };
+    refused(stage.lifecycle().detach(with_token(OPERATOR, detach)).await.unwrap_err());
+    let request = ExportRequest { group: "acme".into(), incarnation: theirs.clone() };
+    refused(stage.lifecycle().export(with_token(OPERATOR, request)).await.map(drop).unwrap_err());
+    refused(stage.prepare("acme", "").await.unwrap_err());
+    refused(stage.prepare("acme", &theirs).await.unwrap_err());
+    refused(stage.prepare_with_log("acme", &lives[0].0, &lives[0].1).await.unwrap_err());
+    assert!(stage.state("acme").await.is_empty() && stage.state("other").await.is_empty());
+    let report = stage.lifecycle().report(with_token(OPERATOR, ReportRequest::default())).await.unwrap().into_inner();
+    assert_eq!(report.groups.iter().map(|group| group.group.as_str()).collect::<Vec<_>>(), ["third"]);
+    // whoever keeps entries goes on keeping them, also when the row says that the group was erased
+    crate::damage::forge(&world, &stage, "UPDATE logs SET state = 'erased' WHERE group_id = 'acme'").await;
+    let logs = vec![LogEntries { group: "acme".into(), ids: vec![random().to_vec()] }];
+    let covered = stage.client().covered(with_token(OPERATOR, CoveredRequest { logs })).await.unwrap().into_inner();
+    assert!(!covered.logs[0].is_erased);
+    assert_eq!(covered.logs[0].entries().collect::<Vec<_>>(), [tsujiban_proto::audit::v1::Coverage::Pending]);
+    stage.audit.follow_roots().await.unwrap();
+    assert!(world.bucket.names("erasures/").await.is_empty());
+    assert_eq!(stage.targets("third").await, ["third"]);
 }
