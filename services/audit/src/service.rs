@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use tsujiban_core::clock::Clock;
-use tsujiban_database::{Class, Database, Migrations};
+use tsujiban_database::{Database, Migrations};
 use tsujiban_history::{Checkpoint, EnvironmentOrigin, LogId, Origin, SigningKey, TreeHead, VerifierKey};
 use tsujiban_objects::Objects;
 use tsujiban_proto::audit::v1::{CoveredRequest, CoveredResponse, NewEntry};
@@ -142,11 +142,7 @@ impl Audit {
 
     /// Whether the database holds together, by reading all of it; what was found is in the state of writing.
     pub async fn check_database(&self) -> Result<()> {
-        let found = match self.database.damage().await {
-            Ok(found) => found,
-            Err(error) if Class::of(&error) == Class::Damaged => vec![error.to_string()],
-            Err(error) => return Err(error.into()),
-        };
+        let found = self.database.damage().await?;
         match found.first() {
             None => self.writing.works(Place::Integrity),
             Some(first) => {
