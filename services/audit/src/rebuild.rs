@@ -6,6 +6,7 @@
 
 mod mend;
 
+use futures::TryStreamExt;
 use futures::future::BoxFuture;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -22,8 +23,6 @@ use crate::engine::{Adopted, RefusedLogs, Restored};
 use crate::error::{Error, Result};
 use crate::service::Audit;
 
-/// How many parts are fetched at the same time.
-const AT_ONCE: usize = 6;
 /// How many entries one transaction brings back.
 const PORTION: usize = 2048;
 /// How often it is said how far it has come.
@@ -129,19 +128,14 @@ impl Audit {
         loop {
             let before = rebuild.done.entries;
             (rebuild.has_holes, rebuild.done.parts, rebuild.done.damaged_parts) = (false, 0, 0);
-            for chunk in parts.chunks(AT_ONCE) {
-                let mut reading = Vec::new();
-                for found in chunk {
-                    reading.push(self.read_part(found));
-                }
-                for (found, part) in chunk.iter().zip(futures::future::join_all(reading).await) {
-                    rebuild.done.parts += 1;
-                    match part? {
-                        Ok(part) => rebuild.part(&found.name, part).await?,
-                        Err(why) => {
-                            rebuild.done.damaged_parts += 1;
-                            tracing::error!(part = found.name, why, "a part of the archive is damaged, and is passed over");
-                        }
+            let mut reading = self.read_parts(parts.clone());
+            while let Some((found, part)) = reading.try_next().await? {
+                rebuild.done.parts += 1;
+                match part {
+                    Ok(part) => rebuild.part(&found.name, part).await?,
+                    Err(why) => {
+                        rebuild.done.damaged_parts += 1;
+                        tracing::error!(part = found.name, why, "a part of the archive is damaged, and is passed over");
                     }
                 }
                 rebuild.tell(parts.len());

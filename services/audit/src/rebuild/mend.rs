@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures::TryStreamExt;
 use tsujiban_database::on;
 use tsujiban_history::merkle::{Range, leaf_hash};
 use tsujiban_history::{Day, Leaf};
@@ -94,11 +95,12 @@ impl Audit {
         let mut wanted: BTreeSet<u64> = missing.iter().copied().collect();
         // parts also repeat leaves without bodies
         let mut without_body: BTreeMap<u64, ArchivedEntry> = BTreeMap::new();
-        for found in self.archive_parts().await?.into_iter().rev() {
+        let mut parts = self.read_parts(self.archive_parts().await?.into_iter().rev().collect());
+        while let Some((_, part)) = parts.try_next().await? {
             if wanted.is_empty() {
                 break;
             }
-            let Ok(part) = self.read_part(&found).await? else { continue };
+            let Ok(part) = part else { continue };
             for section in part.sections {
                 if section.log != log.id {
                     continue;
