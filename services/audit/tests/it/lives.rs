@@ -51,13 +51,13 @@ impl Stage {
         Ok((answer.incarnation, answer.created))
     }
 
-    async fn erase(&self, token: &str, group: &str, incarnation: &str) -> Result<Option<i64>, Status> {
+    pub async fn erase(&self, token: &str, group: &str, incarnation: &str) -> Result<Option<i64>, Status> {
         let request = EraseRequest { group: group.into(), incarnation: incarnation.into(), ..Default::default() };
         let answer = self.lifecycle().erase(with_token(token, request)).await?.into_inner();
         Ok(answer.last_object_until.map(|time| time.seconds))
     }
 
-    async fn state(&self, group: &str) -> Vec<GroupState> {
+    pub async fn state(&self, group: &str) -> Vec<GroupState> {
         let request = ReportRequest { group: group.into() };
         let report = self.lifecycle().report(with_token(OPERATOR, request)).await.unwrap().into_inner();
         report.groups.iter().map(tsujiban_proto::lifecycle::v1::GroupReport::state).collect()
@@ -116,7 +116,7 @@ async fn a_group_may_speak_before_it_is_prepared(world: World) {
     assert_eq!(stage.prepare("other", minted).await.unwrap_err().code(), Code::Internal, "an incarnation is of one group");
 }
 
-async fn snapshot(stage: &Stage, group: &str, incarnation: &str) -> Vec<Vec<u8>> {
+pub async fn snapshot(stage: &Stage, group: &str, incarnation: &str) -> Vec<Vec<u8>> {
     let request = ExportRequest { group: group.into(), incarnation: incarnation.into() };
     let mut stream = stage.lifecycle().export(with_token(OPERATOR, request)).await.unwrap().into_inner();
     let mut chunks = Vec::new();
@@ -126,7 +126,7 @@ async fn snapshot(stage: &Stage, group: &str, incarnation: &str) -> Vec<Vec<u8>>
     chunks
 }
 
-async fn import(stage: &Stage, group: &str, incarnation: &str, chunks: Vec<Vec<u8>>) -> Result<u64, Status> {
+pub async fn import(stage: &Stage, group: &str, incarnation: &str, chunks: Vec<Vec<u8>>) -> Result<u64, Status> {
     let header = ImportHeader { group: group.into(), incarnation: incarnation.into() };
     let parts = std::iter::once(Part::Header(header)).chain(chunks.into_iter().map(Part::Chunk));
     let messages: Vec<_> = parts.map(|part| ImportRequest { part: Some(part) }).collect();
