@@ -98,10 +98,13 @@ impl Audit {
             }
             for (name, version) in objects {
                 match self.store.get(&name, Some(&version)).await {
-                    Ok(bytes) => match self.opened_erasure(&name, &bytes) {
-                        Some(erasure) => self.take_erasure(&erasure).await?,
-                        None => tracing::error!(object = name, "what says that a group was erased is not what this service sealed"),
-                    },
+                    Ok(bytes) => {
+                        if let Some(erasure) = self.opened_erasure(&name, &bytes) {
+                            self.take_erasure(&erasure).await?;
+                        } else {
+                            tracing::error!(object = name, "what says that a group was erased is not what this service sealed");
+                        }
+                    }
                     Err(error @ StoreError::Unreachable { .. }) => return Err(error.into()),
                     Err(error) => tracing::error!(object = name, error = chain(&error), "what says that a group was erased cannot be read"),
                 }

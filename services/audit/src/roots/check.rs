@@ -152,7 +152,10 @@ impl Audit {
             from = past;
         }
         let is_unexplained = damaged.is_empty() && size > 0 && edge.is_some_and(|edge| edge.root() != log.edge.root());
-        Ok(if is_unexplained { vec![0..size] } else { damaged })
+        if is_unexplained {
+            damaged.push(0..size);
+        }
+        Ok(damaged)
     }
 
     /// The tiles of some entries, each with what is known of its hashes, and whether its leaves are those.
