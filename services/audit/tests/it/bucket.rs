@@ -111,7 +111,7 @@ impl Objects for Bucket {
             let reading = self.reading.fetch_add(1, Ordering::SeqCst) + 1;
             self.most.fetch_max(reading, Ordering::SeqCst);
             // the first ones take longest, so that they are not the first to be there
-            let last = key.bytes().nth("archive/000000000000".len() - 1).unwrap_or(b'0');
+            let last = key.as_bytes().get("archive/000000000000".len() - 1).copied().unwrap_or(b'0');
             tokio::time::sleep(std::time::Duration::from_millis(60 - 6 * u64::from(last - b'0'))).await;
             self.reading.fetch_sub(1, Ordering::SeqCst);
         }

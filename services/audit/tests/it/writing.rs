@@ -140,13 +140,13 @@ async fn after_any_fault_the_next_list_says_all(mut world: World) {
 }
 
 async fn after_any_fault_an_expired_day_goes(world: World) {
-    const DAYS: usize = 240;
+    const DAYS: u32 = 240;
     let stage = world.start().await;
     for day in 0..DAYS {
         stage.say(&world, "acme", &day.to_string()).await;
         world.advance(SignedDuration::from_hours(24));
     }
-    world.advance(SignedDuration::from_hours(24 * 366 - 24 * DAYS as i64));
+    world.advance(SignedDuration::from_hours(24 * (366 - i64::from(DAYS))));
     let faults = faults(&world, &stage).await;
     let mut gone = 0;
     under_faults(&faults, async |step, is_second| {
@@ -155,9 +155,9 @@ async fn after_any_fault_an_expired_day_goes(world: World) {
             return;
         }
         stage.audit.expire().await.unwrap_or_else(|error| panic!("{step}: {error}"));
-        gone = step + 1;
+        gone = u32::try_from(step).unwrap() + 1;
         assert!(gone < DAYS, "there are more steps than days");
-        assert_eq!(bodies(&stage).await, i64::try_from(DAYS - gone).unwrap(), "{step}");
+        assert_eq!(bodies(&stage).await, i64::from(DAYS - gone), "{step}");
         world.advance(SignedDuration::from_hours(24));
     })
     .await;
@@ -165,7 +165,7 @@ async fn after_any_fault_an_expired_day_goes(world: World) {
     stage.audit.follow_roots().await.unwrap();
     let report = verify(&stage, &world, "acme").await;
     let Verdict::Expired(days) = &report.verdict else { panic!("{report}") };
-    assert_eq!(days.len(), gone + 1, "each once");
+    assert_eq!(u32::try_from(days.len()).unwrap(), gone + 1, "each once");
 }
 
 async fn after_any_fault_a_group_is_kept_or_erased(world: World) {
