@@ -117,6 +117,8 @@ pub struct Facts {
     pub shared_integrity: Option<Integrity>,
     /// The same of what is stored of each group.
     pub integrity: BTreeMap<(GroupId, IncarnationId), Integrity>,
+    /// Whether it can store what it is asked to store of a group, where it says another thing of it than of itself.
+    pub group_writing: BTreeMap<(GroupId, IncarnationId), Writing>,
 }
 
 impl Facts {
@@ -125,6 +127,7 @@ impl Facts {
         let key = |group: &GroupReport| Some((group.group.parse().ok()?, group.incarnation.parse().ok()?));
         let groups = report.groups.iter().filter_map(|group| Some((key(group)?, group.state())));
         let integrity = report.groups.iter().filter_map(|group| Some((key(group)?, Integrity::from_wire(group.integrity.as_ref()?))));
+        let group_writing = report.groups.iter().filter_map(|group| Some((key(group)?, Writing::from_wire(group.writing.as_ref()?))));
         let failed = report.canary.as_ref().filter(|canary| !canary.passed);
         Self {
             at,
@@ -136,6 +139,7 @@ impl Facts {
             writing: report.writing.as_ref().map(Writing::from_wire),
             shared_integrity: report.shared_integrity.as_ref().map(Integrity::from_wire),
             integrity: integrity.collect(),
+            group_writing: group_writing.collect(),
         }
     }
 

@@ -74,11 +74,11 @@ pub async fn export(
         copied = copy(service, request, wanted.form, sink) => copied?,
         () = interrupted => return Err(ExportError::Interrupted.into()),
     };
-    let Some(read) = copied else { return Ok(Answer { text: String::new(), verdict: Verdict::Good }) };
+    let Some(Copied { read, uncovered }) = copied else { return Ok(Answer { text: String::new(), verdict: Verdict::Good }) };
     if let (Some(mut file), Some((_, note))) = (checkpoint, &read.signed) {
         file.write(note.as_bytes()).and_then(|()| file.finish()).map_err(ExportError::from)?;
     }
-    let text = summary(whose, wanted, &read);
+    let text = summary(whose, wanted, &read, uncovered);
     let verdict = if read.damaged > 0 { Verdict::Damaged } else { Verdict::Good };
     if wanted.output.is_some() {
         return Ok(Answer { text, verdict });
@@ -105,13 +105,22 @@ fn prepare(wanted: &Wanted) -> Result<(Sink, Option<NewFile>), ExportError> {
     Ok((sink, checkpoint))
 }
 
+/// What was copied.
+struct Copied {
+    read: Read,
+    /// How many newer entries are not in it, since no root list covers them yet.
+    uncovered: u64,
+}
+
 /// `None` when whoever reads standard output has seen enough.
-async fn copy(service: &HistoryService, request: ExportEntriesRequest, form: Form, mut sink: Sink) -> Result<Option<Read>, Failure> {
+async fn copy(service: &HistoryService, request: ExportEntriesRequest, form: Form, mut sink: Sink) -> Result<Option<Copied>, Failure> {
     let mut pieces = service.client().export_entries(service.request(request).await?).await?.into_inner();
-    let mut reading = Reading::new(form);
+    let (mut reading, mut uncovered) = (Reading::new(form), 0);
     let mut progress = Progress::on_stderr();
     while let Some(piece) = pieces.next().await {
-        let piece = piece?.chunk;
+        let piece = piece?;
+        uncovered = piece.uncovered;
+        let piece = piece.chunk;
         reading.push(&piece);
         match &mut sink {
             Sink::File(file) => file.write(&piece).map_err(ExportError::from)?,
@@ -129,11 +138,11 @@ async fn copy(service: &HistoryService, request: ExportEntriesRequest, form: For
         Sink::File(file) => file.finish().map_err(ExportError::from)?,
         Sink::Output(mut out) => out.flush().map_err(ExportError::from)?,
     }
-    Ok(Some(read))
+    Ok(Some(Copied { read, uncovered }))
 }
 
 /// What is there now, and how to verify it.
-fn summary(whose: &Whose, wanted: &Wanted, read: &Read) -> String {
+fn summary(whose: &Whose, wanted: &Wanted, read: &Read, uncovered: u64) -> String {
     let file = wanted.output.as_ref().map(|path| escape_line(&path.to_string_lossy()));
     let to = file.as_ref().map(|file| format!(" to {file}")).unwrap_or_default();
     let mut wrote = format!("Wrote {} entries ({}) of {whose}{to}.\n", read.entries, bytes(read.bytes));
@@ -144,6 +153,13 @@ fn summary(whose: &Whose, wanted: &Wanted, read: &Read) -> String {
             read.damaged
         );
         wrote.push_str(&damaged);
+    }
+    if uncovered > 0 {
+        let newer = format!(
+            "NOT IN IT: {uncovered} newer entries, which no root list in the bucket covers yet. Lists are put every minute while the storage \
+             answers: export again later.\n"
+        );
+        wrote.push_str(&newer);
     }
     let Some((origin, _)) = &read.signed else {
         return wrote + "CSV is for reading; what is to be verified is exported with --format jsonl.\n";

@@ -307,6 +307,26 @@ async fn damage_is_named_by_every_command_and_shows_in_the_exit_code() {
     assert_eq!((exported.verdict.exit_code(), exported.text.contains("DAMAGED: 2 entries")), (3, true), "{}", exported.text);
 }
 
+/// No root list can be put: what is newer than the newest one is not in the export, and that is said.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_says_how_much_is_newer_than_it() {
+    let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
+    let process = world.start().await;
+    process.append((0..3).map(|n| world.operation(&n.to_string()))).await;
+    let whole = process.export(&into_files(&folder, "whole")).await.unwrap();
+    assert!(!whole.text.contains("NOT IN IT"), "{}", whole.text);
+    process.append((3..5).map(|n| world.operation(&n.to_string()))).await;
+    world.store.set_outage(Some("nothing answers"));
+    let short = process.export(&into_files(&folder, "short")).await.unwrap();
+    assert!(short.text.starts_with("Wrote 3 entries (") && short.text.contains("NOT IN IT: 2 newer entries"), "{}", short.text);
+    let until = Span { to: Some("2026-11-25T00:00:00Z".parse().unwrap()), ..Span::default() };
+    let earlier = process.export(&Wanted { span: until, ..into_files(&folder, "earlier") }).await.unwrap();
+    assert!(!earlier.text.contains("NOT IN IT"), "{}", earlier.text);
+    world.store.set_outage(None);
+    assert!(process.export(&into_files(&folder, "later")).await.unwrap().text.starts_with("Wrote 5 entries ("));
+    process.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_day_is_exported_as_a_spreadsheet() {
     let world = World::new();

@@ -135,7 +135,8 @@ impl Database {
     }
 
     /// SQLite: what is wrong with the file, by reading all of it and comparing indexes with tables, beside everybody else. Empty: nothing.
-    /// What keeps SQLite from looking is an error of class [`Damaged`](crate::Class) or another one. PostgreSQL has to be checked by its own means.
+    /// Who asks while somebody looks, or soon after (30 s, or 50 times as long as it took), is told what that one found. Damage that keeps SQLite
+    /// from looking is found like any other. PostgreSQL has to be checked by its own means.
     pub async fn damage(&self) -> Result<Vec<String>, sqlx::Error> {
         match &self.0 {
             Backend::Sqlite(sqlite) => sqlite.damage().await,

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
@@ -41,6 +41,21 @@ pub(crate) struct Sqlite {
     /// made anew looks like one that was replaced.
     keeper: Arc<Mutex<Option<SqliteConnection>>>,
     closing: Arc<AtomicBool>,
+    checked: Arc<Mutex<Option<Checked>>>,
+}
+
+/// What was found when all of the file was read.
+struct Checked {
+    at: Instant,
+    took: Duration,
+    found: Vec<String>,
+}
+
+impl Checked {
+    /// Whether whoever asks need not look again: a look takes long, and several parts of a service want to know.
+    fn is_fresh(&self) -> bool {
+        self.at.elapsed() < FRESH.max(self.took.saturating_mul(50))
+    }
 }
 
 impl Sqlite {
@@ -64,7 +79,7 @@ impl Sqlite {
         let writer = writer.connect_with(writing).await?;
         let readers = pool(READERS).connect_with(options(file).read_only(true)).await?;
         let (keeper, closing) = (Arc::new(Mutex::new(Some(keeper))), Arc::default());
-        Ok(Self { writer, readers, file: file.to_owned(), opened, keeper, closing })
+        Ok(Self { writer, readers, file: file.to_owned(), opened, keeper, closing, checked: Arc::default() })
     }
 
     /// Fails when a file of the database was removed or replaced. From then on nothing is written until the database is opened anew; what
@@ -124,10 +139,25 @@ impl Sqlite {
         }
     }
 
-    /// What SQLite finds when it reads every page and compares every index with its table. It reads on a connection of its own, beside
-    /// everybody else, and ends when the database is closed.
+    /// What SQLite finds when it reads every page of every table and compares every index with its table. Those who ask at the same time, or
+    /// soon after, share one look.
     pub async fn damage(&self) -> Result<Vec<String>, sqlx::Error> {
         self.check_files()?;
+        let mut checked = self.checked.lock().await;
+        if let Some(checked) = checked.as_ref().filter(|checked| checked.is_fresh()) {
+            return Ok(checked.found.clone());
+        }
+        let begun = Instant::now();
+        let found = match self.look().await {
+            Err(error) if crate::Class::of(&error) == crate::Class::Damaged => vec![error.to_string()],
+            found => found?,
+        };
+        *checked = Some(Checked { at: Instant::now(), took: begun.elapsed(), found: found.clone() });
+        Ok(found)
+    }
+
+    /// It reads on a connection of its own, beside everybody else, and ends when the database is closed.
+    async fn look(&self) -> Result<Vec<String>, sqlx::Error> {
         let mut connection = options(&self.file).read_only(true).connect().await?;
         let closing = Arc::clone(&self.closing);
         connection.lock_handle().await?.set_progress_handler(OPERATIONS, move || !closing.load(Ordering::Relaxed));
@@ -153,6 +183,8 @@ async fn is_between_transactions(connection: &mut SqliteConnection) -> bool {
 
 /// How many operations SQLite does between two looks whether it shall stop.
 const OPERATIONS: i32 = 10_000;
+/// For how long what was found is shared at least.
+const FRESH: Duration = Duration::from_secs(30);
 /// How much of the damage of one table is named.
 const NAMED: usize = 10;
 

@@ -21,7 +21,10 @@ pub fn answers<T>() -> (Answering<T>, Answers<T>) {
 
 /// Answers with pieces of any size, cut into messages of one chunk each. The first error ends the answer; nothing more is made when nobody
 /// reads any more.
-pub fn in_chunks<T, E>(pieces: impl Stream<Item = Result<Vec<u8>, E>> + Send + 'static, message: fn(Vec<u8>) -> T) -> Answers<T>
+pub fn in_chunks<T, E>(
+    pieces: impl Stream<Item = Result<Vec<u8>, E>> + Send + 'static,
+    message: impl Fn(Vec<u8>) -> T + Send + 'static,
+) -> Answers<T>
 where
     T: Send + 'static,
     E: Into<Status> + Send,

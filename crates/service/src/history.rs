@@ -37,6 +37,8 @@ use self::spool::{Drain, Known, Opened, Place, Spool, SpoolError, SpoolKeyError,
 
 /// The reason of a refusal to do what could not be recorded.
 pub const HISTORY_UNAVAILABLE: &str = "HISTORY_UNAVAILABLE";
+/// The reason of a refusal of entries of one log, while all others are taken.
+pub const LOG_REFUSED: &str = "LOG_REFUSED";
 /// How long the history has to take an intent.
 const INTENT: Duration = Duration::from_secs(5);
 /// How often the history is asked about what is kept.
@@ -51,6 +53,11 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// Whether root lists cover entries, by their ids. [`Kind::Precondition`]: it does not know which history is the newest.
     async fn covered(&self, request: CoveredRequest) -> Result<CoveredResponse, ServiceError>;
+}
+
+/// Whether entries were refused for a reason of their log alone, so that those of others would be taken.
+fn concerns_one_log(error: &ServiceError) -> bool {
+    matches!(error.reason.as_str(), LOG_REFUSED | "DAMAGED" | "UNCLAIMED" | "KEYS")
 }
 
 /// What a history is made of.

@@ -6,7 +6,7 @@ use tsujiban_core::id::{GroupId, IncarnationId};
 
 use crate::condition::Verdict;
 use crate::installation::{Installation, Policies, Workload, Wrong};
-use crate::report::{Integrity, Reports, Writing};
+use crate::report::{Facts, Integrity, Reports, Writing};
 use crate::services::Service;
 
 /// How many damaged things a condition names.
@@ -40,7 +40,7 @@ pub fn verdicts<'a>(
                 workload: installation.workload(service),
                 is_away: reports.is_away(service),
                 has_reported: facts.is_some(),
-                writing: facts.and_then(|facts| facts.writing.as_ref()),
+                writing: facts.and_then(|facts| said_of(facts, life)),
             };
             writing(service, &standing, before(type_))
         } else {
@@ -60,6 +60,13 @@ pub fn verdicts<'a>(
     all.extend(intact(&parts, has_reported, before(STORAGE_INTACT).is_some()).map(|verdict| (STORAGE_INTACT, verdict)));
     all.extend(in_force(installation.policies.as_ref(), before(POLICIES_IN_FORCE).is_some()).map(|verdict| (POLICIES_IN_FORCE, verdict)));
     all
+}
+
+/// What a service says of its writing, for one group: what it says of itself, unless it takes nothing of this group alone.
+fn said_of<'a>(facts: &'a Facts, life: Option<(&GroupId, &IncarnationId)>) -> Option<&'a Writing> {
+    let of_all = facts.writing.as_ref();
+    let of_group = life.and_then(|(group, life)| facts.group_writing.get(&(group.clone(), life.clone())));
+    if matches!(of_all, Some(Writing::Unable(_))) { of_all } else { of_group.or(of_all) }
 }
 
 /// What is known of a service.
@@ -184,6 +191,32 @@ mod tests {
             let gone = Standing { workload: Some(workload), writing: Some(&Writing::Able), ..seen };
             assert_eq!(reason(gone), (State::False, "ServiceMissing".into()));
         }
+    }
+
+    /// A history that is damaged is its group's alone.
+    #[test]
+    fn what_is_refused_of_one_group_is_said_of_that_group() {
+        use tsujiban_proto::lifecycle::v1::{GroupReport, ReportResponse, Writing as Said};
+        let (acme, other): (GroupId, GroupId) = ("acme".parse().unwrap(), "other".parse().unwrap());
+        let life = IncarnationId::from_bytes([1; 16]);
+        let refused = Said { able: false, reason: "log 7 is damaged".into(), since: None };
+        let report = |able| ReportResponse {
+            groups: vec![GroupReport {
+                group: "acme".into(),
+                incarnation: life.to_string(),
+                writing: Some(refused.clone()),
+                ..Default::default()
+            }],
+            writing: Some(Said { able, reason: "the disk is full".into(), since: None }),
+            ..Default::default()
+        };
+        let said = |able, group| {
+            let facts = Facts::from_wire(&report(able), jiff::Timestamp::UNIX_EPOCH);
+            said_of(&facts, Some((group, &life))).cloned()
+        };
+        let (damaged, full) = (Writing::Unable("log 7 is damaged".into()), Writing::Unable("the disk is full".into()));
+        assert_eq!((said(true, &acme), said(true, &other)), (Some(damaged), Some(Writing::Able)));
+        assert_eq!((said(false, &acme), said(false, &other)), (Some(full.clone()), Some(full)));
     }
 
     #[test]

@@ -6,10 +6,12 @@
 use std::collections::{HashMap, HashSet};
 
 use tsujiban_database::on;
+use tsujiban_history::LogId;
 
 use crate::engine;
 use crate::error::Result;
 use crate::owner::Owner;
+use crate::seals;
 use crate::service::Audit;
 
 /// How many ids are asked for at once at most.
@@ -20,7 +22,7 @@ pub const MOST: usize = 1000;
 pub enum Coverage {
     /// The newest root list that names its log has a size beyond it.
     Covered,
-    /// It is there.
+    /// It is there, or its log is refused.
     Pending,
     Unknown,
 }
@@ -40,6 +42,8 @@ struct Lives {
     is_erased: bool,
     /// Its size in the newest root list that names it.
     listed: u64,
+    /// Whether a seal says that it is theirs.
+    is_sealed: bool,
 }
 
 impl Audit {
@@ -55,14 +59,17 @@ impl Audit {
         let groups = lives.iter().flat_map(|(owner, logs)| logs.iter().map(|log| (log.number, place(owner)))).collect();
         let wanted: HashSet<_> = asked.iter().flat_map(|(owner, ids)| ids.iter().map(|id| (place(owner), *id))).collect();
         let found = engine::places(&self.database, &groups, wanted, self.now()).await?;
+        let refused = self.engine.refused().all();
         let answers = asked.iter().map(|(owner, ids)| {
             let logs = lives.get(owner).map(Vec::as_slice).unwrap_or_default();
             let entries = ids.iter().map(|id| match found.get(&(place(owner), *id)) {
+                // what a log says that does not hold together is not believed: who has an entry keeps it
+                _ if logs.iter().any(|lives| !lives.is_sealed || refused.contains_key(&lives.number)) => Coverage::Pending,
                 None => Coverage::Unknown,
                 Some((log, sequence)) if logs.iter().any(|lives| lives.number == *log && *sequence < lives.listed) => Coverage::Covered,
                 Some(_) => Coverage::Pending,
             });
-            GroupCoverage { is_erased: logs.last().is_some_and(|newest| newest.is_erased), entries: entries.collect() }
+            GroupCoverage { is_erased: logs.last().is_some_and(|newest| newest.is_erased && newest.is_sealed), entries: entries.collect() }
         });
         let answers = answers.collect();
         // it may have turned out meanwhile that this is not the newest history
@@ -72,13 +79,18 @@ impl Audit {
 
     /// The logs of these owners, from old to new.
     async fn lives(&self, owners: &[&Owner]) -> Result<HashMap<Owner, Vec<Lives>>> {
-        type Row = (i64, String, i64);
-        const OF: &str = "SELECT l.number, l.state, COALESCE(s.size, 0) FROM logs l LEFT JOIN listed s ON s.log = l.number
+        type Row = (i64, String, i64, Vec<u8>, Option<Vec<u8>>);
+        const OF: &str = "SELECT l.number, l.state, COALESCE(s.size, 0), l.log_id, k.seal FROM logs l
+             LEFT JOIN listed s ON s.log = l.number LEFT JOIN log_seals k ON k.log = l.number
              WHERE l.group_id = $1 ORDER BY l.number";
         let mut lives = HashMap::new();
         for owner in owners {
             let rows: Vec<Row> = on!(self.database.reads(), p => sqlx::query_as(OF).bind(owner.as_str()).fetch_all(p).await)?;
-            let log = |(number, state, listed): Row| Lives { number, is_erased: state == "erased", listed: listed.cast_unsigned() };
+            let log = |(number, state, listed, id, seal): Row| {
+                let id = <[u8; 16]>::try_from(id).map(LogId::from_bytes).ok();
+                let is_sealed = id.is_some_and(|id| seals::is_sealed(&self.keyring, number, &id, owner.as_str(), seal.as_deref()));
+                Lives { number, is_erased: state == "erased", listed: listed.cast_unsigned(), is_sealed }
+            };
             lives.insert((*owner).clone(), rows.into_iter().map(log).collect());
         }
         Ok(lives)

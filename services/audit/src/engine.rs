@@ -12,6 +12,7 @@ mod mark;
 mod places;
 mod prepare;
 mod recent;
+mod refused;
 mod rows;
 mod sequencer;
 mod statement;
@@ -35,6 +36,7 @@ use crate::owner::Owner;
 
 pub use self::known::edge;
 pub(crate) use self::places::places;
+pub use self::refused::{Refused, RefusedLogs};
 pub use self::rows::{Conn, GoneDay, KeyRow};
 
 /// How many calls wait at most.
@@ -108,6 +110,9 @@ pub enum EngineError {
     /// Whose the log is was changed.
     #[error("{0}")]
     OtherOwner(Arc<str>),
+    /// What is stored of the log does not hold together. The others go on.
+    #[error("nothing is added to {owner}'s history: {why}")]
+    LogRefused { owner: Arc<str>, why: Arc<str> },
     #[error("what is to be stated is no leaf")]
     NoLeaf(#[from] InvalidLeaf),
     /// The group's log may be one of those that came back from the bucket.
@@ -156,6 +161,7 @@ pub struct Engine {
     requests: mpsc::Sender<Request>,
     room: Arc<Semaphore>,
     standing: Arc<RwLock<Standing>>,
+    refused: Refused,
     lost_tail: Arc<AtomicBool>,
     /// Until when entries make no log for a group, in microseconds since 1970.
     holding: Arc<AtomicI64>,
@@ -230,11 +236,13 @@ impl Engine {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let standing = Arc::new(RwLock::new(Standing::Sound));
         let holding = Arc::new(AtomicI64::new(i64::MIN));
-        let sequencer = sequencer::Sequencer::open(parts, Arc::clone(&standing), Arc::clone(&holding)).await?;
+        let refused = Refused::default();
+        let shared = sequencer::Shared { standing: Arc::clone(&standing), refused: refused.clone(), holding: Arc::clone(&holding) };
+        let sequencer = sequencer::Sequencer::open(parts, shared).await?;
         tokio::spawn(sequencer.run(receiver));
         let lost_tail = *standing.read().unwrap_or_else(PoisonError::into_inner) != Standing::Sound;
         let room = Arc::new(Semaphore::new(QUEUE_KIB));
-        Ok(Self { requests: sender, room, standing, lost_tail: Arc::new(AtomicBool::new(lost_tail)), holding })
+        Ok(Self { requests: sender, room, standing, refused, lost_tail: Arc::new(AtomicBool::new(lost_tail)), holding })
     }
 
     /// Adds entries, all or none, and answers when they are durable: in the order in which they were given.
@@ -301,6 +309,11 @@ impl Engine {
 
     pub fn set_standing(&self, standing: Standing) {
         *self.standing.write().unwrap_or_else(PoisonError::into_inner) = standing;
+    }
+
+    /// The logs to which nothing is added, though the history is sound.
+    pub fn refused(&self) -> &Refused {
+        &self.refused
     }
 
     /// Nothing, or the reason why the history is read-only.

@@ -8,6 +8,7 @@ use tsujiban_history::checkpoint::CheckpointError;
 use tsujiban_objects::StoreError;
 use tsujiban_proto::error::{Kind, ServiceError};
 use tsujiban_sealing::{KeyError, SealingError};
+pub use tsujiban_service::history::LOG_REFUSED;
 
 use crate::engine::EngineError;
 
@@ -103,6 +104,12 @@ impl From<Error> for ServiceError {
                 Kind::Precondition,
                 HISTORY_FORKED,
                 "bring the newest state of the database back; if it is really lost, let staff declare the gap: tsujiban audit declare-gap",
+            ),
+            Error::Engine(EngineError::LogRefused { .. }) => (
+                Kind::Precondition,
+                LOG_REFUSED,
+                "all other groups' histories go on; what the bucket has of this one comes back by itself, and when some of it is really lost, let \
+                 staff say so: tsujiban audit declare-gap",
             ),
             Error::Engine(EngineError::Overloaded) => (Kind::Exhausted, "OVERLOADED", "try again in a few seconds"),
             Error::Engine(EngineError::NoLeaf(_)) => (Kind::Invalid, "NO_LEAF", "shorten the name of who declares it"),

@@ -36,6 +36,8 @@ pub struct Export {
     format: Format,
     first: u64,
     end: u64,
+    /// How many entries behind it no list covers.
+    uncovered: u64,
     at: Step,
     keys: DayKeys,
     outcomes: Outcomes,
@@ -54,6 +56,7 @@ impl Export {
     /// Of the entries that were appended in a span of time; the end is not included. Where entries are lost, the span is widened to what the
     /// tree can still prove.
     pub async fn begin(audit: &Audit, log: Log, (from, to): (Option<Timestamp>, Option<Timestamp>), format: Format) -> Result<Self> {
+        let newest = log.size();
         let log = audit.covered(&log).await?;
         let first = match from {
             Some(from) => audit.first_since(&log, from).await?,
@@ -69,7 +72,13 @@ impl Export {
             span = audit.mended_span(&log, span).await?;
         }
         let (keys, outcomes) = (DayKeys::default(), Outcomes::default());
-        Ok(Self { log, format, first: span.start, end: span.end, at: Step::Head, keys, outcomes })
+        let uncovered = if span.end == log.size() { newest.saturating_sub(log.size()) } else { 0 };
+        Ok(Self { log, format, first: span.start, end: span.end, uncovered, at: Step::Head, keys, outcomes })
+    }
+
+    /// How many entries had been appended behind its last one that no root list covers yet.
+    pub const fn uncovered(&self) -> u64 {
+        self.uncovered
     }
 
     /// The next piece; `None` after the last.

@@ -5,6 +5,7 @@ pub mod bodies;
 pub mod covered;
 mod domain;
 pub mod engine;
+mod erasures;
 pub mod error;
 pub mod export;
 pub mod jobs;

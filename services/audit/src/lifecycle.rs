@@ -2,6 +2,7 @@
 //! the last one after 365 days (table 2), and so long its id is not free: nobody inherits another's history.
 
 use jiff::Timestamp;
+use tsujiban_core::error::chain;
 use tsujiban_core::id::{GroupId, IncarnationId};
 use tsujiban_database::{Backend, on};
 use tsujiban_history::{Day, LogId};
@@ -42,6 +43,14 @@ pub struct Group {
     pub ended_at: Option<Timestamp>,
     /// When its last day goes; `None` when there is none left.
     pub last_until: Option<Timestamp>,
+    /// Whether a seal says that the log is this group's. Else nothing is done with it, and it is in no report.
+    pub is_sealed: bool,
+}
+
+impl Group {
+    fn must_be_sealed(&self) -> Result<()> {
+        if self.is_sealed { Ok(()) } else { Err(Error::Damaged(seals::other_owner(self.number, &self.group))) }
+    }
 }
 
 /// A group that the history is ready for.
@@ -52,7 +61,7 @@ pub struct Prepared {
     pub log: LogId,
 }
 
-type Row = (i64, String, Option<String>, String, i64, Option<i64>, Option<i64>);
+type Row = (i64, String, Option<String>, String, i64, Option<i64>, Option<i64>, Vec<u8>, Option<Vec<u8>>);
 
 impl Audit {
     /// Makes the history ready for a group. The incarnation is the living one, or the one that another service has minted and the caller
@@ -69,7 +78,7 @@ impl Audit {
 
     async fn prepare_incarnation(&self, id: &GroupId, expected: Option<&IncarnationId>) -> Result<(IncarnationId, bool)> {
         let now = self.now();
-        let groups = self.groups(Some(id)).await?;
+        let groups = self.sealed_groups(id).await?;
         if let Some(group) = groups.iter().find(|group| group.state != GroupState::Erased) {
             if let Some(incarnation) = &group.incarnation {
                 check_expected(id, expected, incarnation)?;
@@ -93,7 +102,7 @@ impl Audit {
         let incarnation = self.expected_or_new(expected)?;
         let number = self.engine.make_log(Owner::Group(id.clone()), incarnation.to_string()).await?;
         // somebody else may have been faster
-        let made = self.groups(Some(id)).await?.into_iter().find(|group| group.number == number);
+        let made = self.sealed_groups(id).await?.into_iter().find(|group| group.number == number);
         let made = made.and_then(|group| group.incarnation).ok_or_else(|| Error::Damaged(format!("log {number} was not made")))?;
         check_expected(id, expected, &made)?;
         let created = made == incarnation;
@@ -103,6 +112,9 @@ impl Audit {
     /// Gives the log that the caller expects to the group, if it came back from the bucket and is nobody's. A group that has a log keeps it.
     async fn claim(&self, id: &GroupId, incarnation: Option<&IncarnationId>, log: LogId) -> Result<()> {
         let Some(found) = self.log_by_id(&log).await? else { return Ok(()) };
+        if !found.is_sealed {
+            return Err(Error::Damaged(seals::other_owner(found.number, &found.owner)));
+        }
         if found.owner == id.as_str() {
             return Ok(());
         }
@@ -110,7 +122,7 @@ impl Audit {
             let message = format!("log {log} is not the history of group {id}; remove the annotation of the namespace that names it");
             return Err(Error::refuse(Kind::Precondition, "OTHER_LOG", message));
         }
-        if self.groups(Some(id)).await?.iter().any(|group| group.state != GroupState::Erased) {
+        if self.sealed_groups(id).await?.iter().any(|group| group.state != GroupState::Erased) {
             tracing::warn!(%log, "a log that came back stays nobody's: the group that expects it has another one by now");
             return Ok(());
         }
@@ -119,7 +131,7 @@ impl Audit {
         Ok(())
     }
 
-    async fn take_claimed(&self, id: &GroupId, incarnation: Option<&IncarnationId>, log: &Log) -> Result<()> {
+    pub(crate) async fn take_claimed(&self, id: &GroupId, incarnation: Option<&IncarnationId>, log: &Log) -> Result<()> {
         const CLAIM: &str = "UPDATE logs SET group_id = ?, incarnation = ? WHERE log_id = ? AND substr(group_id, 1, 1) = '?'";
         const SEAL: &str = "INSERT INTO log_seals (log, seal) VALUES ($1, $2) ON CONFLICT DO NOTHING";
         let seal = seals::seal(&self.keyring, log.number, &log.id, id.as_str()).to_vec();
@@ -163,6 +175,9 @@ impl Audit {
         if group.state != GroupState::Erased {
             self.set_state(group.number, "erased", Some(self.now())).await?;
             tracing::info!(group = %incarnation, "group erased: its history goes as its days pass");
+            if let Err(error) = self.archive_erasures().await {
+                tracing::warn!(error = chain(&error), "that a group was erased is not in the bucket yet; it is tried again every minute");
+            }
         }
         Ok(group.last_until)
     }
@@ -170,18 +185,55 @@ impl Audit {
     /// What the history holds of one group, or of all.
     pub async fn groups(&self, of: Option<&GroupId>) -> Result<Vec<Group>> {
         const GROUPS: &str = "SELECT l.number, l.group_id, l.incarnation, l.state, l.made_at, l.ended_at,
-                (SELECT MAX(k.day) FROM day_keys k WHERE k.log = l.number)
-             FROM logs l WHERE l.group_id <> '' AND substr(l.group_id, 1, 1) <> '?' AND ($1 = '' OR l.group_id = $1) ORDER BY l.number";
+                (SELECT MAX(k.day) FROM day_keys k WHERE k.log = l.number), l.log_id, s.seal
+             FROM logs l LEFT JOIN log_seals s ON s.log = l.number WHERE l.group_id <> '' AND substr(l.group_id, 1, 1) <> '?' AND ($1 = '' OR l.group_id = $1) ORDER BY l.number";
         let of = of.map_or("", GroupId::as_str);
         let rows: Vec<Row> = on!(self.database.reads(), p => sqlx::query_as(GROUPS).bind(of).fetch_all(p).await)?;
-        rows.into_iter().map(group).collect()
+        let groups = rows.into_iter().map(|row| self.group(row));
+        if of.is_empty() {
+            // a row that cannot be read keeps nobody from hearing of the others
+            return Ok(groups
+                .filter_map(|group| group.inspect_err(|error| tracing::error!(%error, "a group is in no report")).ok())
+                .collect());
+        }
+        groups.collect()
     }
 
-    /// An incarnation of this very group, whatever became of it.
+    /// The incarnations of a group, all of which are sealed as its own: where groups were exchanged nothing is made, kept or erased.
+    async fn sealed_groups(&self, id: &GroupId) -> Result<Vec<Group>> {
+        let groups = self.groups(Some(id)).await?;
+        groups.iter().try_for_each(Group::must_be_sealed)?;
+        Ok(groups)
+    }
+
+    fn group(&self, (number, group, incarnation, state, made_at, ended_at, last_day, log, seal): Row) -> Result<Group> {
+        let damaged = || Error::Damaged(format!("the row of log {number}"));
+        let time = |us: i64| Timestamp::from_microsecond(us).map_err(|_| damaged());
+        let log = log.try_into().map(LogId::from_bytes).map_err(|_| damaged())?;
+        Ok(Group {
+            number,
+            incarnation: incarnation.map(|incarnation| incarnation.parse().map_err(|_| damaged())).transpose()?,
+            state: match state.as_str() {
+                "living" => GroupState::Living,
+                "retained" => GroupState::Retained,
+                "erased" => GroupState::Erased,
+                _ => return Err(damaged()),
+            },
+            made_at: time(made_at)?,
+            ended_at: ended_at.map(time).transpose()?,
+            last_until: last_day.map(|day| Day::from_number(day).map(Day::expires_at).ok_or_else(damaged)).transpose()?,
+            is_sealed: seals::is_sealed(&self.keyring, number, &log, &group, seal.as_deref()),
+            group,
+        })
+    }
+
+    /// An incarnation of this very group, whatever became of it. Refuses one whose log is sealed as another group's.
     pub async fn incarnation(&self, id: &GroupId, incarnation: &IncarnationId) -> Result<Group> {
         let found = self.groups(Some(id)).await?.into_iter().find(|group| group.incarnation.as_ref() == Some(incarnation));
         let message = || format!("group {id} has no incarnation {incarnation}; ask for a report of those there are");
-        found.ok_or_else(|| Error::refuse(Kind::NotFound, "NO_INCARNATION", message()))
+        let found = found.ok_or_else(|| Error::refuse(Kind::NotFound, "NO_INCARNATION", message()))?;
+        found.must_be_sealed()?;
+        Ok(found)
     }
 
     fn expected_or_new(&self, expected: Option<&IncarnationId>) -> Result<IncarnationId> {
@@ -206,25 +258,6 @@ impl Audit {
         on!(self.database.writes(), p => sqlx::query(SET).bind(number).bind(incarnation).execute(p).await.map(drop))?;
         Ok(())
     }
-}
-
-fn group((number, group, incarnation, state, made_at, ended_at, last_day): Row) -> Result<Group> {
-    let damaged = || Error::Damaged(format!("the row of log {number}"));
-    let time = |us: i64| Timestamp::from_microsecond(us).map_err(|_| damaged());
-    Ok(Group {
-        number,
-        group,
-        incarnation: incarnation.map(|incarnation| incarnation.parse().map_err(|_| damaged())).transpose()?,
-        state: match state.as_str() {
-            "living" => GroupState::Living,
-            "retained" => GroupState::Retained,
-            "erased" => GroupState::Erased,
-            _ => return Err(damaged()),
-        },
-        made_at: time(made_at)?,
-        ended_at: ended_at.map(time).transpose()?,
-        last_until: last_day.map(|day| Day::from_number(day).map(Day::expires_at).ok_or_else(damaged)).transpose()?,
-    })
 }
 
 /// The namespace's annotation, if there is one, must name the incarnation that has the history.

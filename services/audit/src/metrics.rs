@@ -17,6 +17,7 @@ pub struct Metrics {
     pub clock_error: Gauge,
     pub covered_over: IntGauge,
     pub unlisted_logs: IntGauge,
+    pub refused_logs: IntGauge,
     pub scrub_checked: IntCounter,
     pub scrub_damaged: IntGauge,
     pub scrub_oldest_check: Gauge,
@@ -56,6 +57,10 @@ impl Metrics {
                 "tsujiban_audit_unlisted_logs",
                 "How many logs are left out of root lists, since their entries do not lead to their heads.",
             )?,
+            refused_logs: IntGauge::new(
+                "tsujiban_audit_refused_logs",
+                "How many logs take no entries, since what is stored of them does not hold together; all others go on.",
+            )?,
             scrub_checked: IntCounter::new(
                 "tsujiban_audit_scrub_checked_total",
                 "Entries, wrapped keys and root lists that the scrub has read again.",
@@ -71,6 +76,7 @@ impl Metrics {
         };
         registry.register(Box::new(metrics.covered_over.clone()))?;
         registry.register(Box::new(metrics.unlisted_logs.clone()))?;
+        registry.register(Box::new(metrics.refused_logs.clone()))?;
         let gauges =
             [&metrics.forked, &metrics.root_list_number, &metrics.expiry_overdue_days, &metrics.keys_unopened, &metrics.clock_synchronised];
         for gauge in gauges {

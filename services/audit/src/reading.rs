@@ -53,11 +53,12 @@ impl Log {
 
 pub(crate) type LogRow = (i64, Vec<u8>, String, i64, Vec<u8>, i64, Option<Vec<u8>>);
 
-/// A statement that reads logs.
+/// A statement that reads logs. One without a head is damaged: it has its id in place of peaks, which is none.
 macro_rules! logs {
     ($rest:literal) => {
         concat!(
-            "SELECT l.number, l.log_id, l.group_id, h.size, h.peaks, h.day, s.seal FROM logs l JOIN heads h ON h.log = l.number
+            "SELECT l.number, l.log_id, l.group_id, COALESCE(h.size, 1), COALESCE(h.peaks, l.log_id), COALESCE(h.day, 0), s.seal
+             FROM logs l LEFT JOIN heads h ON h.log = l.number
              LEFT JOIN log_seals s ON s.log = l.number ",
             $rest
         )

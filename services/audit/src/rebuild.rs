@@ -6,6 +6,7 @@
 
 mod mend;
 
+use futures::TryStreamExt;
 use futures::future::BoxFuture;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -18,12 +19,10 @@ use tsujiban_sealing::WrappedKey;
 
 use crate::archive::{Batch, KeyCopy, Part, Section, Span, lock_day};
 use crate::bodies;
-use crate::engine::{Adopted, Restored};
+use crate::engine::{Adopted, RefusedLogs, Restored};
 use crate::error::{Error, Result};
 use crate::service::Audit;
 
-/// How many parts are fetched at the same time.
-const AT_ONCE: usize = 6;
 /// How many entries one transaction brings back.
 const PORTION: usize = 2048;
 /// How often it is said how far it has come.
@@ -66,7 +65,9 @@ struct Rebuild<'a> {
 impl Audit {
     /// Brings back what the lists name and is not here. Damaged parts are named, and passed over.
     pub(crate) async fn rebuild(&self, wanted: &BTreeMap<LogId, TreeHead>) -> Result<Rebuilt> {
-        self.mend_heads().await?;
+        for number in self.log_numbers().await? {
+            self.mend_head(number).await?;
+        }
         let mut lacking = false;
         for (log, head) in wanted {
             lacking |= self.lack(*log, *head).await?.is_some();
@@ -75,8 +76,32 @@ impl Audit {
         if lacking {
             done = self.rebuild_from_parts().await?;
         }
-        self.mend_rows().await?;
+        for log in self.readable_logs().await? {
+            self.mend_rows(&log).await?;
+        }
         Ok(done)
+    }
+
+    /// The same for the logs that are refused: the others are written to meanwhile.
+    pub(crate) async fn bring_back(&self, refused: &RefusedLogs, wanted: &BTreeMap<LogId, TreeHead>) -> Result<()> {
+        let mut lacking = false;
+        for number in refused.keys() {
+            self.mend_head(*number).await?;
+            if let Ok(Some(log)) = self.log_by_number(*number).await
+                && let Some(head) = wanted.get(&log.id)
+            {
+                lacking |= self.lack(log.id, *head).await?.is_some();
+            }
+        }
+        if lacking {
+            self.rebuild_from_parts().await?;
+        }
+        for number in refused.keys() {
+            if let Ok(Some(log)) = self.log_by_number(*number).await {
+                self.mend_rows(&log).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn rebuild_from_parts(&self) -> Result<Rebuilt> {
@@ -103,19 +128,14 @@ impl Audit {
         loop {
             let before = rebuild.done.entries;
             (rebuild.has_holes, rebuild.done.parts, rebuild.done.damaged_parts) = (false, 0, 0);
-            for chunk in parts.chunks(AT_ONCE) {
-                let mut reading = Vec::new();
-                for found in chunk {
-                    reading.push(self.read_part(found));
-                }
-                for (found, part) in chunk.iter().zip(futures::future::join_all(reading).await) {
-                    rebuild.done.parts += 1;
-                    match part? {
-                        Ok(part) => rebuild.part(&found.name, part).await?,
-                        Err(why) => {
-                            rebuild.done.damaged_parts += 1;
-                            tracing::error!(part = found.name, why, "a part of the archive is damaged, and is passed over");
-                        }
+            let mut reading = self.read_parts(parts.clone());
+            while let Some((found, part)) = reading.try_next().await? {
+                rebuild.done.parts += 1;
+                match part {
+                    Ok(part) => rebuild.part(&found.name, part).await?,
+                    Err(why) => {
+                        rebuild.done.damaged_parts += 1;
+                        tracing::error!(part = found.name, why, "a part of the archive is damaged, and is passed over");
                     }
                 }
                 rebuild.tell(parts.len());

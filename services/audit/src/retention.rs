@@ -1,17 +1,32 @@
 //! The end of a day (C5): what was done on day D is readable to the end of D+365, and unreadable from 00:00 JST of D+366. Its key and its
 //! bodies are destroyed, and a leaf says so; leaves and tree stay, so that every proof still holds.
+//!
+//! Columns decide nothing here: a key is of the day under which it was wrapped, and of the entries whose leaves name it. What contradicts that is
+//! not destroyed, and counts as overdue.
 
+mod extent;
+
+use futures::{StreamExt, stream};
+use tsujiban_core::error::chain;
+use tsujiban_core::id::KeyId;
 use tsujiban_database::{Backend, on};
 use tsujiban_history::leaf::{Content, Retention};
 use tsujiban_history::{Day, DayKeyId, Leaf};
+use tsujiban_sealing::{KeyError, WrappedKey};
 
-use crate::engine::{GoneDay, Statement};
+use self::extent::Extent;
+use crate::bodies;
+use crate::engine::{EngineError, GoneDay, Statement};
 use crate::error::{Error, Result};
+use crate::reading::Log;
 use crate::service::Audit;
 use crate::signing::NO_LOG;
 
-/// How many days of logs are looked for at once.
+/// How many days of logs are looked for at once, and how many of them are destroyed at the same time.
 const AT_ONCE: i64 = 1000;
+const TOGETHER: usize = 32;
+/// How many entries that name another day than their keys are healed for one day.
+const STRAYS: i64 = 100;
 
 /// A log's day that is to go.
 #[derive(Debug)]
@@ -20,7 +35,6 @@ struct Due {
     day: Day,
     key: DayKeyId,
     first: u64,
-    last: u64,
 }
 
 impl Audit {
@@ -29,13 +43,20 @@ impl Audit {
         let newest = Day::newest_expired(self.now()).min(self.newest_expired_there().await?);
         let (mut gone, mut after) = (0, (i64::MIN, i64::MIN));
         loop {
-            let due = self.due(newest, after).await?;
-            let Some(last) = due.last() else { break };
-            after = (last.day.number(), last.log);
-            let destroyed = futures::future::join_all(due.iter().map(|due| self.destroy(due))).await;
-            for done in destroyed {
-                done?;
-                gone += 1;
+            let (due, last) = self.due(newest, after).await?;
+            let Some(last) = last else { break };
+            after = last;
+            let mut destroyed = stream::iter(due.into_iter().map(|due| self.destroy(due))).buffer_unordered(TOGETHER);
+            while let Some(done) = destroyed.next().await {
+                match done {
+                    Ok(()) => gone += 1,
+                    // nothing is stated in it until it holds together again; the others' days go
+                    Err(Error::Engine(EngineError::LogRefused { .. })) => {}
+                    Err(error @ (Error::Damaged(_) | Error::Key(_))) => {
+                        tracing::error!(error = chain(&error), "an expired day is not destroyed: what is stored of it contradicts itself");
+                    }
+                    Err(error) => return Err(error),
+                }
             }
         }
         if gone > 0 {
@@ -60,23 +81,21 @@ impl Audit {
         Ok(Day::newest_expired(today.starts()))
     }
 
-    async fn due(&self, newest: Day, after: (i64, i64)) -> Result<Vec<Due>> {
-        // the day ends where the log's next day begins, or the log
-        const DUE: &str = "SELECT k.day, k.log, k.key_id, k.first, COALESCE(
-                (SELECT MIN(n.first) FROM day_keys n WHERE n.log = k.log AND n.day > k.day),
-                (SELECT h.size FROM heads h WHERE h.log = k.log))
-             FROM day_keys k WHERE k.day <= $1 AND k.log <> $2 AND (k.day, k.log) > ($3, $4) AND k.superseded_at IS NULL
-             ORDER BY k.day, k.log LIMIT $5";
-        type Row = (i64, i64, Vec<u8>, i64, i64);
+    async fn due(&self, newest: Day, after: (i64, i64)) -> Result<(Vec<Due>, Option<(i64, i64)>)> {
+        const DUE: &str = "SELECT day, log, key_id, first FROM day_keys
+             WHERE day <= $1 AND log <> $2 AND (day, log) > ($3, $4) AND superseded_at IS NULL ORDER BY day, log LIMIT $5";
+        type Row = (i64, i64, Vec<u8>, i64);
         let rows: Vec<Row> = on!(self.database.reads(), p => sqlx::query_as(DUE)
             .bind(newest.number()).bind(NO_LOG).bind(after.0).bind(after.1).bind(AT_ONCE).fetch_all(p).await)?;
-        let due = |(day, log, key, first, end): Row| {
+        let due = |(day, log, key, first): Row| {
             let damaged = || Error::Damaged(format!("the key of a day of log {log}"));
             let key = DayKeyId::from_bytes(key.try_into().map_err(|_| damaged())?);
-            let last = end.cast_unsigned().saturating_sub(1);
-            Ok(Due { log, day: Day::from_number(day).ok_or_else(damaged)?, key, first: first.cast_unsigned(), last })
+            Ok(Due { log, day: Day::from_number(day).ok_or_else(damaged)?, key, first: first.cast_unsigned() })
         };
-        rows.into_iter().map(due).collect()
+        // one that cannot be read is overdue, and stops no other
+        let readable = |row: Row| due(row).inspect_err(|error: &Error| tracing::error!(%error, "an expired day is not destroyed")).ok();
+        let last = rows.last().map(|(day, log, ..)| (*day, *log));
+        Ok((rows.into_iter().filter_map(readable).collect(), last))
     }
 
     /// How many days of logs are still there though they have expired: none, unless something is in the way.
@@ -86,9 +105,13 @@ impl Audit {
         Ok(on!(self.database.reads(), p => sqlx::query_scalar(COUNT).bind(newest).bind(NO_LOG).fetch_one(p).await)?)
     }
 
-    async fn destroy(&self, due: &Due) -> Result<()> {
-        let gone = GoneDay { log: due.log, day: due.day.number(), first: due.first.cast_signed(), last: due.last.cast_signed() };
-        let (first, last, count) = self.sealed_between(due).await?;
+    async fn destroy(&self, due: Due) -> Result<()> {
+        let gone = || Error::Damaged(format!("log {} is gone, and keys of it are not", due.log));
+        let log = self.log_by_number(due.log).await?.ok_or_else(gone)?;
+        self.must_be_of_its_day(&log, &due).await?;
+        let Extent { first, last, count } = self.extent(&log, due.key, due.first).await?;
+        self.keep_strays(&log, &due, first..last.saturating_add(1)).await?;
+        let gone = GoneDay { log: due.log, day: due.day.number(), first: first.cast_signed(), last: last.cast_signed() };
         let retention = Retention { day: due.day, key: due.key, first, last, count };
         let leaf = move |sequence| Ok(Leaf { sequence, content: Content::Retention(retention.clone()) });
         // the leaf and the destruction are one transaction
@@ -96,17 +119,50 @@ impl Audit {
         Ok(())
     }
 
-    /// The first and the last entry under the key, and how many there are: between them lie gaps and retentions of other days.
-    async fn sealed_between(&self, due: &Due) -> Result<(u64, u64, u64)> {
-        const OF: &str = "SELECT COALESCE(MIN(sequence), $2), COALESCE(MAX(sequence), $2), COUNT(*) FROM entries
-             WHERE log = $1 AND sequence >= $2 AND sequence <= $3 AND day = $4 AND id IS NOT NULL";
-        let (first, last, count): (i64, i64, i64) = on!(self.database.reads(), p => sqlx::query_as(OF)
+    /// Whether the key is of the day that its row says: it was wrapped for that day and opens for no other.
+    async fn must_be_of_its_day(&self, log: &Log, due: &Due) -> Result<()> {
+        const OF: &str = "SELECT epoch, wrapped FROM day_keys WHERE log = $1 AND day = $2";
+        let rows: Vec<(String, Vec<u8>)> =
+            on!(self.database.reads(), p => sqlx::query_as(OF).bind(due.log).bind(due.day.number()).fetch_all(p).await)?;
+        let wrapped = rows.into_iter().filter_map(|(epoch, bytes)| Some(WrappedKey { epoch: epoch.parse::<KeyId>().ok()?, bytes }));
+        let wrapped: Vec<WrappedKey> = wrapped.collect();
+        match self.keyring.unwrap(&due.key.into(), &bodies::subject(&log.id, due.day), &wrapped) {
+            Ok(_) => Ok(()),
+            Err(error @ KeyError::EpochMissing(_)) => Err(error.into()),
+            Err(_) => Err(Error::Damaged(format!("the key of {} of log {} does not open as that of this day", due.day, log.id))),
+        }
+    }
+
+    /// PostgreSQL destroys the bodies of all rows that say this day. Those of other days that say so are healed first: what they have to be is
+    /// read before them, and stays.
+    async fn keep_strays(&self, log: &Log, due: &Due, own: std::ops::Range<u64>) -> Result<()> {
+        if let Backend::Sqlite(_) = self.database.reads() {
+            // there only the rows of a span go
+            return Ok(());
+        }
+        for sequence in self.strays(due, &own).await? {
+            self.heal_span(log, sequence..sequence.saturating_add(1)).await?;
+        }
+        match self.strays(due, &own).await?.first() {
+            None => Ok(()),
+            Some(stray) => {
+                Err(Error::Damaged(format!("entry {stray} of log {} says that it is of {}, and its key does not", log.id, due.day)))
+            }
+        }
+    }
+
+    async fn strays(&self, due: &Due, own: &std::ops::Range<u64>) -> Result<Vec<u64>> {
+        const OF: &str = "SELECT e.sequence FROM entries e WHERE e.log = $1 AND e.day = $2 AND e.sealed IS NOT NULL
+             AND (e.sequence < $3 OR e.sequence >= $4)
+             AND NOT EXISTS (SELECT 1 FROM healed_entries h WHERE h.log = e.log AND h.sequence = e.sequence) ORDER BY e.sequence LIMIT $5";
+        let strays: Vec<i64> = on!(self.database.reads(), p => sqlx::query_scalar(OF)
             .bind(due.log)
-            .bind(due.first.cast_signed())
-            .bind(due.last.cast_signed())
             .bind(due.day.number())
-            .fetch_one(p)
+            .bind(own.start.cast_signed())
+            .bind(own.end.cast_signed())
+            .bind(STRAYS)
+            .fetch_all(p)
             .await)?;
-        Ok((first.cast_unsigned(), last.cast_unsigned(), count.cast_unsigned()))
+        Ok(strays.into_iter().map(i64::cast_unsigned).collect())
     }
 }

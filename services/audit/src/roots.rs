@@ -8,6 +8,7 @@ mod compare;
 mod covered;
 mod gap;
 mod publish;
+mod refuse;
 mod standing;
 mod survey;
 
@@ -46,10 +47,12 @@ const AGAIN_AFTER: SignedDuration = SignedDuration::from_mins(10);
 pub struct Listing {
     /// Numbers that a signed list says are not lists of this chain.
     skipped: Skipped,
-    /// When the whole state was last found to have damaged rows.
-    damaged_at: Option<Timestamp>,
     /// When the archive was last asked for all that is missing.
     rebuilt_at: Option<Timestamp>,
+    /// Whether it was looked up in the bucket which groups were erased.
+    knows_erasures: bool,
+    /// When the logs that are refused were last healed as far as that was possible.
+    readmitted_at: Option<Timestamp>,
     /// Logs that are left out of lists, since their entries do not lead to their heads.
     faulty: BTreeSet<LogId>,
 }
@@ -59,18 +62,29 @@ impl Audit {
     /// archive, checked as a whole, and goes on if it is what the lists say.
     pub async fn follow_roots(&self) -> Result<()> {
         let mut listing = self.listing.lock().await;
+        self.recall_refused().await?;
         if self.engine.standing() == Standing::Sound {
             self.compare(&mut listing).await?;
         } else {
             self.recover(&mut listing).await?;
         }
         if self.engine.standing() == Standing::Sound {
+            self.readmit(&mut listing).await?;
+        }
+        if self.engine.standing() == Standing::Sound {
             self.publish(&mut listing).await?;
+            if !listing.knows_erasures {
+                // the database may be one from before a group was erased
+                self.recall_erasures().await?;
+                listing.knows_erasures = true;
+            }
+            self.archive_erasures().await?;
         }
         Ok(())
     }
 
-    /// The comparison at start, before anybody is answered: every log with the newest full list and those after it, and with itself.
+    /// The comparison at start, before anybody is answered: every log with the newest full list and those after it, and with itself. A log that
+    /// does not hold together is refused alone; where it is doubted which history is the newest, all of it is read-only.
     pub async fn compare_at_start(&self) -> Result<()> {
         let mut listing = self.listing.lock().await;
         match self.compare_all(&mut listing).await {

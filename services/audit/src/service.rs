@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use tsujiban_core::clock::Clock;
-use tsujiban_database::{Class, Database, Migrations};
+use tsujiban_database::{Database, Migrations};
 use tsujiban_history::{Checkpoint, EnvironmentOrigin, LogId, Origin, SigningKey, TreeHead, VerifierKey};
 use tsujiban_objects::Objects;
 use tsujiban_proto::audit::v1::{CoveredRequest, CoveredResponse, NewEntry};
@@ -16,7 +16,7 @@ use tsujiban_sealing::{Keyring, Random};
 use tsujiban_service::history::{History, Ledger};
 use tsujiban_service::writing::{Place, WriteState};
 
-use crate::engine::{Addition, Engine, EngineParts, Phase, Standing};
+use crate::engine::{Addition, Engine, EngineError, EngineParts, Phase, Standing};
 use crate::error::{Error, Result, WAY_OUT, why_unwritable};
 use crate::metrics::Metrics;
 use crate::roots::Listing;
@@ -102,6 +102,7 @@ impl Audit {
             own: OnceLock::new(),
         };
         audit.recall_standing().await?;
+        audit.recall_refused().await?;
         audit.recall_claims().await?;
         audit.seal_logs().await?;
         Ok(Arc::new(audit))
@@ -126,6 +127,14 @@ impl Audit {
         std::mem::take(&mut *self.held.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Keeps entries about a gap until it is declared.
+    pub(crate) fn hold(&self, additions: Vec<Addition>) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.extend(additions);
+        let excess = held.len().saturating_sub(HELD);
+        held.drain(..excess);
+    }
+
     /// Tries to write to the database; or answers why that fails.
     pub async fn try_write(&self) -> Result<(), String> {
         self.database.try_write(self.now().as_microsecond()).await.map_err(|error| why_unwritable(&error))
@@ -133,11 +142,7 @@ impl Audit {
 
     /// Whether the database holds together, by reading all of it; what was found is in the state of writing.
     pub async fn check_database(&self) -> Result<()> {
-        let found = match self.database.damage().await {
-            Ok(found) => found,
-            Err(error) if Class::of(&error) == Class::Damaged => vec![error.to_string()],
-            Err(error) => return Err(error.into()),
-        };
+        let found = self.database.damage().await?;
         match found.first() {
             None => self.writing.works(Place::Integrity),
             Some(first) => {
@@ -158,6 +163,13 @@ impl Audit {
             }
             _ => report,
         }
+    }
+
+    /// The same for one log: `None` when it takes what the service takes.
+    pub(crate) fn refusal_of(&self, log: i64) -> Option<Writing> {
+        let why = self.engine.refused().why(log)?;
+        let reason = format!("nothing is added to this history, and all others go on: {why}; see docs/history.md for the way back");
+        Some(Writing { able: false, reason, since: None })
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -186,12 +198,16 @@ impl Ledger for Audit {
         let way_back = entries.iter().all(|entry| entry.operation.as_ref().is_some_and(|operation| operation.method == "DeclareGap"));
         let additions = entries.into_iter().map(rpc::addition).collect::<Result<Vec<_>>>()?;
         let intents = additions.iter().all(|addition| addition.phase == Phase::Intent);
-        if way_back && intents && self.engine.standing() != Standing::Sound {
+        if way_back && intents {
             // it cannot be in the history before the gap: it comes right behind it
-            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-            held.extend(additions);
-            let excess = held.len().saturating_sub(HELD);
-            held.drain(..excess);
+            if self.engine.standing() != Standing::Sound {
+                self.hold(additions);
+                return Ok(());
+            }
+            match self.engine.append(additions.clone()).await {
+                Err(EngineError::LogRefused { .. }) => self.hold(additions),
+                done => drop(done.map_err(Error::from)?),
+            }
             return Ok(());
         }
         self.engine.append(additions).await.map_err(Error::from)?;

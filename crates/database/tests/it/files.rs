@@ -136,6 +136,26 @@ async fn damage_is_found_beside_everybody_else() {
     assert!(matches!(refused, tsujiban_database::InvalidDatabase::Damaged { .. }), "{refused}");
 }
 
+/// Whoever asks while somebody looks, or soon after, does not have all of the file read again.
+#[tokio::test]
+async fn one_look_at_the_file_serves_all_who_ask() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("test.db");
+    let database = opened(&file).await;
+    for number in 0..200 {
+        add(&database, &format!("{number:0>200}"), 1).await;
+    }
+    database.flush_log().await.unwrap();
+    let (one, other) = tokio::join!(database.damage(), database.damage());
+    assert!(one.unwrap().is_empty() && other.unwrap().is_empty());
+    let text = "SELECT rootpage FROM sqlite_schema WHERE name = 'accounts'";
+    let page: i64 = on!(database.reads(), p => sqlx::query_scalar(text).fetch_one(p).await).unwrap();
+    fs::File::options().write(true).open(&file).unwrap().write_all_at(&[0xa5; 4096], (page.cast_unsigned() - 1) * 4096).unwrap();
+    assert!(database.damage().await.unwrap().is_empty(), "it was looked a moment ago");
+    database.close().await;
+    assert!(!opened(&file).await.damage().await.unwrap().is_empty(), "whoever opens it looks");
+}
+
 /// The trial's error 6410: a read-only root has no folder for temporary files, so none may be needed, however much a statement changes.
 #[tokio::test]
 async fn no_statement_spills_into_a_file() {

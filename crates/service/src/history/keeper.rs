@@ -2,7 +2,7 @@
 //!
 //! What is decided stands in [`kept`](super::kept). Keeping never stops anything: what cannot be kept is counted, and left out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,8 +13,8 @@ use tokio::task::spawn_blocking;
 use tsujiban_proto::audit::v1::NewEntry;
 use tsujiban_proto::error::{Kind, ServiceError};
 
-use super::Ledger;
 use super::kept::{Entry, Kept, Order, Question, Verdict};
+use super::{Ledger, concerns_one_log};
 
 /// At most this many entries and bytes are added again at once.
 const BATCH_ENTRIES: usize = 256;
@@ -151,7 +151,8 @@ impl Keeper {
         Ok(())
     }
 
-    /// Adds entries again. One that the history does not take does not hold up the others.
+    /// Adds entries again. One that the history does not take does not hold up the others, nor does a log that takes none: its entries are
+    /// kept, and asked about again.
     async fn send(&self, ledger: &dyn Ledger, batch: Vec<(Order, NewEntry)>) -> Result<(), ServiceError> {
         let count = u64::try_from(batch.len()).unwrap_or_default();
         match ledger.append(batch.iter().map(|(_, entry)| entry.clone()).collect()).await {
@@ -159,13 +160,21 @@ impl Keeper {
                 self.0.metrics.resent.inc_by(count);
                 return Ok(());
             }
-            Err(error) if error.kind != Kind::Invalid => return Err(error),
+            Err(error) if error.kind != Kind::Invalid && !concerns_one_log(&error) => return Err(error),
             Err(_) => {}
         }
+        let mut refused = BTreeSet::new();
         for (order, entry) in batch {
-            match ledger.append(vec![entry]).await {
+            if refused.contains(&entry.group) {
+                continue;
+            }
+            match ledger.append(vec![entry.clone()]).await {
                 Ok(()) => self.0.metrics.resent.inc(),
                 Err(error) if error.kind == Kind::Invalid => self.give_up(order, &error.message).await,
+                Err(error) if concerns_one_log(&error) => {
+                    tracing::warn!(group = entry.group, error = error.message, "a group's entries cannot be added again yet");
+                    refused.insert(entry.group);
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -4,8 +4,10 @@
 //! share one synchronisation. The history gets the records in order and in batches, each with the id that makes a repeated one the same.
 //! A segment file goes when all in it has arrived. Nothing is read back into memory but one batch.
 //!
-//! What has arrived is kept in other files until a root list covers it ([`Keeper`]).
+//! What has arrived is kept in other files until a root list covers it ([`Keeper`]). What a log does not take for now waits in others
+//! ([`Apart`]).
 
+mod apart;
 mod damage;
 mod drain;
 mod frame;
@@ -32,6 +34,7 @@ use tsujiban_proto::audit::v1::NewEntry;
 use tsujiban_proto::error::{Kind as ErrorKind, ServiceError};
 use tsujiban_sealing::{Keyring, Random};
 
+use self::apart::Apart;
 pub(crate) use self::damage::Loss;
 pub(crate) use self::drain::Drain;
 use self::frame::{CallId, Kind};
@@ -51,7 +54,7 @@ pub(crate) const RECORD_BYTES: u64 = 8 * 1024;
 pub const DEFAULT_BYTES: u64 = 256 * 1024 * 1024;
 /// No spool is smaller.
 const LEAST_BYTES: u64 = 256 * 1024;
-/// What is kept may take this part of it on top.
+/// What is kept may take this part of it on top, and so may what waits apart.
 const KEPT: u64 = 4;
 
 /// A spool that cannot be opened.
@@ -163,9 +166,11 @@ impl Spool {
         let name = Name { service, spool: key.id().to_string() };
         let (files, kept) = KeptFiles::open(dir, key.clone(), limit / KEPT).map_err(unusable)?;
         let keeper = Keeper::new(Box::new(files), kept, limit / KEPT, registry)?;
+        let apart = Apart::open(dir, key.clone(), limit / KEPT).map_err(unusable)?;
+        metrics.apart.set(i64::try_from(apart.entries()).unwrap_or(i64::MAX));
         let beginning = Known::look(dir, &name.spool);
         let reported = BTreeSet::new();
-        let state = State { segments: found.segments, reserved: 0, broken: false, depth: found.entries, reported };
+        let state = State { segments: found.segments, reserved: 0, broken: false, depth: found.entries + apart.entries(), reported };
         let open_calls = found.begun.iter().filter_map(|frame| opened(&key, frame).map(|entry| (frame.call, entry)));
         let open_calls: Vec<(CallId, NewEntry)> = open_calls.collect();
         if open_calls.len() < found.begun.len() {
@@ -181,7 +186,7 @@ impl Spool {
         for loss in found.losses {
             spool.report(loss, now);
         }
-        let drain = Drain::new(spool.clone(), keeper.clone());
+        let drain = Drain::new(spool.clone(), keeper.clone(), apart);
         Ok(Opened { spool, drain, keeper, beginning, begun })
     }
 

@@ -65,8 +65,12 @@ impl Audit {
     pub(crate) async fn collect(&self, number: u64, is_full: bool, known_faulty: &BTreeSet<LogId>) -> Result<Collected> {
         let mut collected =
             Collected { part: Part { number, put_us: self.now().as_microsecond(), ..Part::default() }, ..Collected::default() };
-        let mut room = PART_BYTES;
+        let (mut room, refused) = (PART_BYTES, self.engine.refused().all());
         for due in self.due_logs(is_full).await? {
+            if refused.contains_key(&due.log.number) {
+                collected.faulty.push(due.log.id);
+                continue;
+            }
             let mut archived = due.archived;
             if archived < due.log.size() && room > 0 {
                 let Some(section) = self.sound_section(&due, &mut room, known_faulty).await? else {

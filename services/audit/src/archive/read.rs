@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
 use tsujiban_core::error::chain;
 use tsujiban_history::merkle::sha256;
 use tsujiban_history::{Day, LogId};
@@ -25,7 +27,22 @@ pub(crate) struct Found {
     pub version: Version,
 }
 
+/// How many parts are fetched ahead of the one that is looked at. Each has some 8 MiB at most.
+const AHEAD: usize = 8;
+
+/// An object, and the part in it; in words why it cannot be used.
+type Opened = (Found, std::result::Result<Part, String>);
+
 impl Audit {
+    /// Reads parts in their order, several ahead of the one that is taken.
+    pub(crate) fn read_parts(&self, found: Vec<Found>) -> BoxStream<'_, Result<Opened>> {
+        let opened = move |found: Found| async move {
+            let part = self.read_part(&found).await?;
+            Ok((found, part))
+        };
+        stream::iter(found).map(opened).buffered(AHEAD).boxed()
+    }
+
     /// All parts in the bucket, in the order of their lists.
     pub(crate) async fn archive_parts(&self) -> Result<Vec<Found>> {
         self.found(PARTS, number_of).await
@@ -82,11 +99,12 @@ impl Audit {
 impl EntrySource for Audit {
     async fn entries(&self, log: &LogId, sequences: &[u64]) -> Result<Vec<Stored>> {
         let (mut wanted, mut found): (BTreeSet<u64>, BTreeMap<u64, ArchivedEntry>) = (sequences.iter().copied().collect(), BTreeMap::new());
-        for name in self.archive_parts().await?.into_iter().rev() {
+        let mut parts = self.read_parts(self.archive_parts().await?.into_iter().rev().collect());
+        while let Some((_, part)) = parts.try_next().await? {
             if wanted.is_empty() {
                 break;
             }
-            let Ok(part) = self.read_part(&name).await? else { continue };
+            let Ok(part) = part else { continue };
             for (sequence, entry) in part.sections.into_iter().filter(|section| section.log == *log).flat_map(numbered) {
                 if !wanted.contains(&sequence) || entry.leaf.is_empty() {
                     continue;

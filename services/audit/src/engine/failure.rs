@@ -22,6 +22,7 @@ pub fn next(error: &EngineError, requests: usize) -> Next {
         | EngineError::TooLarge(_)
         | EngineError::Damaged(_)
         | EngineError::OtherOwner(_)
+        | EngineError::LogRefused { .. }
         | EngineError::Unclaimed
         | EngineError::NoLeaf(_) => true,
         EngineError::ReadOnly(_) | EngineError::Overloaded | EngineError::Stopped | EngineError::Start(_) => false,

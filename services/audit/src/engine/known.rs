@@ -49,7 +49,7 @@ pub struct Known {
     /// Logs that the batch wanted made, and those that it wanted back.
     pub(super) made: HashMap<Owner, i64>,
     pub(super) adopted: HashMap<LogId, i64>,
-    /// Logs whose rows do not say whose they are: nothing is added to them.
+    /// Logs whose rows do not say whose they are, or how far they have come: nothing is added to them.
     refused: HashMap<i64, EngineError>,
     /// Until when entries make no log for a group, in microseconds since 1970.
     holding: Arc<AtomicI64>,
@@ -120,7 +120,10 @@ impl Known {
         }));
         let lost: Vec<i64> = numbers.iter().copied().filter(|number| !self.logs.contains(number)).collect();
         for log in load::logs(conn, &lost).await? {
-            self.take(&log)?;
+            // nobody else's entries wait for a log whose head cannot be read
+            if let Err(error) = self.take(&log) {
+                self.refused.insert(log.number, error);
+            }
         }
         if matches!(self.memory, Memory::Shared) {
             self.lock(conn, &numbers).await?;
@@ -156,12 +159,15 @@ impl Known {
         };
         for owner in unknown {
             if let Some(log) = by_name.get(owner.as_str()) {
-                self.take(log)?;
+                self.owners.insert((*owner).clone(), log.number);
+                if let Err(error) = self.take(log) {
+                    self.refused.insert(log.number, error);
+                    continue;
+                }
                 let log_id = self.logs.get(&log.number).map(|state| state.log_id).ok_or(EngineError::Damaged(log.number))?;
                 if !seals::is_sealed(&parts.keyring, log.number, &log_id, owner.as_str(), log.seal.as_deref()) {
                     self.refused.insert(log.number, EngineError::OtherOwner(seals::other_owner(log.number, owner.as_str()).into()));
                 }
-                self.owners.insert((*owner).clone(), log.number);
                 continue;
             }
             if **owner != Owner::Platform && now.as_microsecond() < self.holding.load(Ordering::Relaxed) {

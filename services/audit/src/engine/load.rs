@@ -57,7 +57,9 @@ fn log((number, log_id, group, size, peaks, day, seal): LogTuple) -> LoadedLog {
 /// The newest log of each of these owners that has one.
 pub async fn newest_logs(conn: &mut Conn<'_>, owners: &[&str]) -> Read<Vec<LoadedLog>> {
     static OF: Statement = Statement::new(
-        "SELECT l.number, l.log_id, l.group_id, h.size, h.peaks, h.day, s.seal FROM logs l JOIN heads h ON h.log = l.number
+        // a log without a head is damaged: the id in place of peaks is none, so that it is read as that, and never taken for no log
+        "SELECT l.number, l.log_id, l.group_id, COALESCE(h.size, 1), COALESCE(h.peaks, l.log_id), COALESCE(h.day, 0), s.seal
+         FROM logs l LEFT JOIN heads h ON h.log = l.number
          LEFT JOIN log_seals s ON s.log = l.number
          WHERE NOT EXISTS (SELECT 1 FROM logs n WHERE n.group_id = l.group_id AND n.number > l.number) AND l.group_id IN (VALUES",
         1,
@@ -69,7 +71,9 @@ pub async fn newest_logs(conn: &mut Conn<'_>, owners: &[&str]) -> Read<Vec<Loade
 /// These logs.
 pub async fn logs(conn: &mut Conn<'_>, numbers: &[i64]) -> Read<Vec<LoadedLog>> {
     static OF: Statement = Statement::new(
-        "SELECT l.number, l.log_id, l.group_id, h.size, h.peaks, h.day, s.seal FROM logs l JOIN heads h ON h.log = l.number
+        // a log without a head is damaged: the id in place of peaks is none, so that it is read as that, and never taken for no log
+        "SELECT l.number, l.log_id, l.group_id, COALESCE(h.size, 1), COALESCE(h.peaks, l.log_id), COALESCE(h.day, 0), s.seal
+         FROM logs l LEFT JOIN heads h ON h.log = l.number
          LEFT JOIN log_seals s ON s.log = l.number
          WHERE l.number IN (VALUES",
         1,

@@ -1,6 +1,8 @@
 //! From what callers want to what is written: everything that happens in memory.
 
 use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use tsujiban_history::merkle::{Hash, Node, leaf_hash};
@@ -11,13 +13,28 @@ use tsujiban_sealing::{KeyError, Random};
 use super::known::{Ids, Known, LogState, Memory, REMEMBERED_US, additions};
 use super::recent::SEGMENT;
 use super::rows::{Conn, EntryRow, HeadRow, Rows};
-use super::{Added, Addition, EngineError, Phase, Request, Restored, Standing, Work};
+use super::{Added, Addition, EngineError, Phase, RefusedLogs, Request, Restored, Standing, Work};
 
 /// A batch that can be written.
 pub struct Prepared {
     pub rows: Rows,
     pub answers: Vec<Result<Vec<Added>, EngineError>>,
     pub ids: Ids,
+}
+
+/// What may be written.
+pub struct May {
+    pub standing: Standing,
+    /// Logs to which nothing is added.
+    pub refused: Arc<RefusedLogs>,
+}
+
+impl May {
+    /// Why a log takes nothing; `None` when it does.
+    fn refuses(&self, number: i64, owner: &dyn fmt::Display) -> Option<EngineError> {
+        let why = self.refused.get(&number)?.clone();
+        Some(EngineError::LogRefused { owner: owner.to_string().into(), why })
+    }
 }
 
 impl Known {
@@ -28,7 +45,7 @@ impl Known {
         conn: &mut Conn<'_>,
         requests: &[Request],
         (failed, before): (&HashMap<i64, EngineError>, Option<&Ids>),
-        (now, standing): (Timestamp, &Standing),
+        (now, may): (Timestamp, &May),
         mut rows: Rows,
     ) -> Result<Prepared, EngineError> {
         let now_us = now.as_microsecond();
@@ -52,14 +69,14 @@ impl Known {
                 Work::Restore(_) | Work::Adopt(_) | Work::Forget => true,
                 Work::Append(_) | Work::Make { .. } => false,
             };
-            if let (Standing::Forked(why), false) = (standing, lawful) {
+            if let (Standing::Forked(why), false) = (&may.standing, lawful) {
                 answers.push(Err(EngineError::ReadOnly(why.clone())));
                 continue;
             }
             match &request.work {
                 Work::Append(all) => {
                     let refused = all.iter().find_map(|addition| match self.owners.get(&addition.owner) {
-                        Some(number) => failed.get(number).cloned(),
+                        Some(number) => may.refuses(*number, &addition.owner).or_else(|| failed.get(number).cloned()),
                         None => Some(EngineError::Unclaimed),
                     });
                     if let Some(error) = refused {
@@ -83,6 +100,10 @@ impl Known {
                     answers.push(Ok(added));
                 }
                 Work::Statement(statement) => {
+                    if let Some(error) = may.refuses(statement.log, &format_args!("log {}", statement.log)).filter(|_| !lawful) {
+                        answers.push(Err(error));
+                        continue;
+                    }
                     // who states what is no leaf is refused alone: the others of the batch would take it for a word about theirs
                     answers.push(match self.state(statement, (now_us, today), &mut rows, &mut touched) {
                         Err(EngineError::NoLeaf(error)) => Err(error.into()),

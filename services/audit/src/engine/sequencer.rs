@@ -18,8 +18,9 @@ use tsujiban_service::writing::Place as WritesTo;
 use super::failure::{self, Next};
 use super::known::{Ids, Known, Memory, REMEMBERED_US};
 use super::mark::Mark;
-use super::prepare::Prepared;
+use super::prepare::{May, Prepared};
 use super::recent::{Recent, SEGMENT};
+use super::refused::Refused;
 use super::rows::{Conn, Rows};
 use super::{Added, EngineError, EngineParts, Request, Standing, Work, load};
 use crate::error::why_unwritable;
@@ -30,10 +31,16 @@ const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// After a failure the database gets a moment, and callers their answer, before the next try.
 const REST: Duration = Duration::from_millis(50);
 
+/// What others say of what may be written.
+pub(super) struct Shared {
+    pub standing: Arc<RwLock<Standing>>,
+    pub refused: Refused,
+    pub holding: Arc<AtomicI64>,
+}
+
 pub(super) struct Sequencer {
     parts: EngineParts,
-    standing: Arc<RwLock<Standing>>,
-    holding: Arc<AtomicI64>,
+    shared: Shared,
     known: Known,
     /// Something failed: what is known may never have been written, and is read again before the next batch.
     is_stale: bool,
@@ -72,8 +79,14 @@ struct Flight {
     writing: JoinHandle<Result<(), sqlx::Error>>,
 }
 
+impl Shared {
+    fn may(&self) -> May {
+        May { standing: self.standing.read().unwrap_or_else(PoisonError::into_inner).clone(), refused: self.refused.all() }
+    }
+}
+
 impl Sequencer {
-    pub async fn open(parts: EngineParts, standing: Arc<RwLock<Standing>>, holding: Arc<AtomicI64>) -> Result<Self, EngineError> {
+    pub async fn open(parts: EngineParts, shared: Shared) -> Result<Self, EngineError> {
         let start = |error: &dyn std::fmt::Display| EngineError::Start(error.to_string().into());
         match (parts.database.reads(), parts.database.writes()) {
             (Backend::Sqlite(readers), Backend::Sqlite(_)) => {
@@ -84,24 +97,24 @@ impl Sequencer {
                 let marked = mark.read().map_err(|error| start(&error))?.unwrap_or_default();
                 if marked > entries {
                     let lost = format!("{marked} entries were acknowledged and the database has {entries}: its tail was lost");
-                    *standing.write().unwrap_or_else(PoisonError::into_inner) = Standing::Forked(lost.into());
+                    *shared.standing.write().unwrap_or_else(PoisonError::into_inner) = Standing::Forked(lost.into());
                 }
                 let memory = recollect(&mut Backend::Sqlite(&mut *reader), parts.clock.now()).await?;
                 let (database, readers) = (parts.database.clone(), readers.clone());
                 let place = Place::Sqlite { database, readers, reader: Some(reader), mark, entries };
-                Ok(Self::new(parts, (standing, holding), memory, place))
+                Ok(Self::new(parts, shared, memory, place))
             }
             (_, Backend::Postgres(pool)) => {
                 let place = Place::Postgres(pool.clone());
-                Ok(Self::new(parts, (standing, holding), Memory::Shared, place))
+                Ok(Self::new(parts, shared, Memory::Shared, place))
             }
             (Backend::Postgres(_), Backend::Sqlite(_)) => Err(start(&"the database is of two kinds")),
         }
     }
 
-    fn new(parts: EngineParts, (standing, holding): (Arc<RwLock<Standing>>, Arc<AtomicI64>), memory: Memory, place: Place) -> Self {
-        let known = Known::new(memory, Arc::clone(&holding));
-        Self { parts, standing, holding, known, is_stale: false, parts_of_failed: VecDeque::new(), place }
+    fn new(parts: EngineParts, shared: Shared, memory: Memory, place: Place) -> Self {
+        let known = Known::new(memory, Arc::clone(&shared.holding));
+        Self { parts, shared, known, is_stale: false, parts_of_failed: VecDeque::new(), place }
     }
 
     /// Works until nobody can ask any more.
@@ -184,10 +197,10 @@ impl Sequencer {
         }
         let Place::Sqlite { reader: Some(reader), .. } = &mut self.place else { return Err(EngineError::Stopped) };
         let mut conn: Conn<'_> = Backend::Sqlite(&mut **reader);
-        let standing = self.standing.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let may = self.shared.may();
         let mut rows = Rows::default();
         let failed = self.known.learn(&self.parts, &mut conn, batch, now, &mut rows).await?;
-        self.known.prepare(&self.parts.random, &mut conn, batch, (&failed, before), (now, &standing), rows).await
+        self.known.prepare(&self.parts.random, &mut conn, batch, (&failed, before), (now, &may), rows).await
     }
 
     /// Waits for a batch, and answers.
@@ -254,14 +267,14 @@ impl Sequencer {
                 if rows < *entries {
                     let lost = format!("{entries} entries were acknowledged and the database has {rows}: it is an older one");
                     tracing::error!(lost, "the history is read-only");
-                    *self.standing.write().unwrap_or_else(PoisonError::into_inner) = Standing::Forked(lost.into());
+                    *self.shared.standing.write().unwrap_or_else(PoisonError::into_inner) = Standing::Forked(lost.into());
                 }
                 // a batch whose answer was lost is there
                 *entries = rows.max(*entries);
                 memory
             }
         };
-        self.known = Known::new(memory, Arc::clone(&self.holding));
+        self.known = Known::new(memory, Arc::clone(&self.shared.holding));
         self.is_stale = false;
         Ok(())
     }
@@ -289,11 +302,11 @@ impl Sequencer {
         let mut conn: Conn<'_> = Backend::Postgres(&mut *tx);
         // after the locks: two writers' times must not cross
         let now = self.parts.clock.now();
-        let standing = self.standing.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let may = self.shared.may();
         let mut rows = Rows::default();
         let failed = self.known.learn(&self.parts, &mut conn, batch, now, &mut rows).await?;
         let Prepared { rows, answers, .. } =
-            self.known.prepare(&self.parts.random, &mut conn, batch, (&failed, None), (now, &standing), rows).await?;
+            self.known.prepare(&self.parts.random, &mut conn, batch, (&failed, None), (now, &may), rows).await?;
         rows.write(&mut conn).await?;
         tx.commit().await?;
         Ok(answers)

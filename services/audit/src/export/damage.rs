@@ -98,7 +98,9 @@ impl Audit {
         }
         let healed = self.mend_nodes(log).await?;
         tracing::warn!(log = %log.id, healed, "hashes of the tree were damaged; they were made anew from the leaves");
-        self.provable_span(log, span).await
+        let provable = self.provable_span(log, span).await?;
+        // where hashes outside of the span do not lead to the head, nothing outside of it is left to hashes
+        Ok(if self.leads_to_head(log, &provable).await? { provable } else { 0..log.size() })
     }
 
     pub(crate) async fn leads_to_head(&self, log: &Log, span: &Range<u64>) -> Result<bool> {

@@ -130,10 +130,11 @@ impl Audit {
                     Some(stored) => node.level < LEVEL || self.leads_up(log, node, stored).await?,
                     None => false,
                 };
-                (stored.filter(|_| is_right), false)
+                // what the head says is shown and stated; nothing is healed by it, for the head may be what is wrong
+                (if is_right { stored } else { peak(log, node) }, false)
             }
         };
-        if computed.is_some() && !is_other {
+        if computed.is_some() && computed != right {
             // nothing says which of them it is: those that nothing else vouches for are not known any more
             for place in bundle.places.iter_mut().filter(|place| (begin..end).contains(&place.sequence) && !place.is_authentic()) {
                 place.leaf = None;
@@ -169,6 +170,11 @@ impl Audit {
         let below = first.and_then(|first| below.get(first..first.checked_add(1 << (peak.level - LEVEL))?));
         Ok(below.and_then(|below| below.iter().copied().collect::<Option<Vec<Hash>>>()).and_then(root) == Some(above))
     }
+}
+
+/// The hash of a node that is a peak of the tree: the head of the log has it, too.
+fn peak(log: &Log, node: Node) -> Option<Hash> {
+    Node::cover(0, log.size()).into_iter().zip(log.edge.hashes()).find(|(peak, _)| *peak == node).map(|(_, hash)| hash)
 }
 
 /// The hashes of leaves of which none is lost.

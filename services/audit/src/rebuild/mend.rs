@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures::TryStreamExt;
 use tsujiban_database::on;
 use tsujiban_history::merkle::{Range, leaf_hash};
 use tsujiban_history::{Day, Leaf};
@@ -15,37 +16,31 @@ const PORTION: i64 = 4096;
 
 impl Audit {
     /// Computes the head of a log anew from its leaves where it is not there or is not theirs. Whether it is the right one, the lists say.
-    pub(super) async fn mend_heads(&self) -> Result<()> {
-        const ALL: &str = "SELECT number FROM logs ORDER BY number";
+    pub(super) async fn mend_head(&self, number: i64) -> Result<()> {
         const PUT: &str = "INSERT INTO heads (log, size, peaks, day) VALUES ($1, $2, $3, $4)
              ON CONFLICT (log) DO UPDATE SET size = excluded.size, peaks = excluded.peaks, day = excluded.day";
-        let numbers: Vec<i64> = on!(self.database.reads(), p => sqlx::query_scalar(ALL).fetch_all(p).await)?;
-        let mut mended = 0;
-        for number in numbers {
-            let log = match self.log_by_number(number).await {
-                Ok(log) => log,
-                Err(Error::Damaged(_)) => None,
-                Err(error) => return Err(error),
-            };
-            if let Some(log) = &log
-                && self.inconsistency(log).await?.is_none()
-            {
-                continue;
-            }
-            let (edge, day) = self.edge_of_rows(number).await?;
-            // a head never goes back; what is missing of its rows is another matter
-            if log.is_some_and(|log| edge.end() < log.size() || edge == log.edge) {
-                continue;
-            }
-            let peaks: Vec<u8> = edge.hashes().flat_map(|hash| *hash.as_bytes()).collect();
-            on!(self.database.writes(), p => sqlx::query(PUT)
-                .bind(number).bind(edge.end().cast_signed()).bind(peaks.clone()).bind(day).execute(p).await.map(drop))?;
-            tracing::warn!(log = number, size = edge.end(), "the head of a log was computed anew from its entries");
-            mended += 1;
+        const SIZE: &str = "SELECT size FROM heads WHERE log = $1";
+        let log = match self.log_by_number(number).await {
+            Ok(log) => log,
+            Err(Error::Damaged(_)) => None,
+            Err(error) => return Err(error),
+        };
+        if let Some(log) = &log
+            && self.inconsistency(log).await?.is_none()
+        {
+            return Ok(());
         }
-        if mended > 0 {
-            self.engine.forget().await?;
+        let (edge, day) = self.edge_of_rows(number).await?;
+        let size: Option<i64> = on!(self.database.reads(), p => sqlx::query_scalar(SIZE).bind(number).fetch_optional(p).await)?;
+        // a head never goes back; what is missing of its rows is another matter
+        if size.is_some_and(|size| edge.end() < size.cast_unsigned()) || log.is_some_and(|log| edge == log.edge) {
+            return Ok(());
         }
+        let peaks: Vec<u8> = edge.hashes().flat_map(|hash| *hash.as_bytes()).collect();
+        on!(self.database.writes(), p => sqlx::query(PUT)
+            .bind(number).bind(edge.end().cast_signed()).bind(peaks.clone()).bind(day).execute(p).await.map(drop))?;
+        tracing::warn!(log = number, size = edge.end(), "the head of a log was computed anew from its entries");
+        self.engine.forget().await?;
         Ok(())
     }
 
@@ -69,16 +64,11 @@ impl Audit {
         }
     }
 
-    /// Puts back rows that are gone. Rows that are there and wrong are not touched.
-    pub(super) async fn mend_rows(&self) -> Result<()> {
+    /// Puts back rows of a log that are gone. Rows that are there and wrong are not touched.
+    pub(super) async fn mend_rows(&self, log: &Log) -> Result<()> {
         const COUNT: &str = "SELECT COUNT(*) FROM entries WHERE log = $1";
-        for log in self.all_logs().await? {
-            let rows: i64 = on!(self.database.reads(), p => sqlx::query_scalar(COUNT).bind(log.number).fetch_one(p).await)?;
-            if rows.cast_unsigned() < log.size() {
-                self.mend_rows_of(&log).await?;
-            }
-        }
-        Ok(())
+        let rows: i64 = on!(self.database.reads(), p => sqlx::query_scalar(COUNT).bind(log.number).fetch_one(p).await)?;
+        if rows.cast_unsigned() < log.size() { self.mend_rows_of(log).await } else { Ok(()) }
     }
 
     async fn mend_rows_of(&self, log: &Log) -> Result<()> {
@@ -105,11 +95,12 @@ impl Audit {
         let mut wanted: BTreeSet<u64> = missing.iter().copied().collect();
         // parts also repeat leaves without bodies
         let mut without_body: BTreeMap<u64, ArchivedEntry> = BTreeMap::new();
-        for found in self.archive_parts().await?.into_iter().rev() {
+        let mut parts = self.read_parts(self.archive_parts().await?.into_iter().rev().collect());
+        while let Some((_, part)) = parts.try_next().await? {
             if wanted.is_empty() {
                 break;
             }
-            let Ok(part) = self.read_part(&found).await? else { continue };
+            let Ok(part) = part else { continue };
             for section in part.sections {
                 if section.log != log.id {
                     continue;

@@ -1,6 +1,7 @@
 //! Whether the database holds together: heads with tiles, tiles with leaves. Cheap for every log at start, and as a whole before a read-only
 //! history goes on.
 
+use std::collections::BTreeMap;
 use std::ops::Range as Span;
 
 use tsujiban_database::on;
@@ -9,7 +10,7 @@ use tsujiban_history::leaf::Content;
 use tsujiban_history::merkle::{Hash, Node, Range, leaf_hash};
 use tsujiban_history::tile::{HEIGHT, WIDTH};
 
-use super::{AGAIN_AFTER, Listing};
+use crate::engine::RefusedLogs;
 use crate::error::{Error, Result};
 use crate::reading::Log;
 use crate::service::Audit;
@@ -18,23 +19,25 @@ use crate::service::Audit;
 const PORTION: u32 = 4096;
 
 impl Audit {
-    /// The first log whose head is not that of its tiles, or which has fewer or more rows than its head says. Reads as much of each log as
+    /// The logs whose heads are not those of their tiles, or which have fewer or more rows than their heads say. Reads as much of each log as
     /// one proof does.
-    pub(super) async fn inconsistent_log(&self) -> Result<Option<String>> {
-        const ALL: &str = "SELECT number FROM logs ORDER BY number";
-        let numbers: Vec<i64> = on!(self.database.reads(), p => sqlx::query_scalar(ALL).fetch_all(p).await)?;
-        for number in numbers {
-            let log = match self.log_by_number(number).await {
-                Ok(Some(log)) => log,
-                Ok(None) => return Ok(Some(format!("log {number} has no head"))),
-                Err(Error::Damaged(what)) => return Ok(Some(what)),
+    pub(super) async fn inconsistent_logs(&self) -> Result<RefusedLogs> {
+        let mut inconsistent = RefusedLogs::new();
+        for number in self.log_numbers().await? {
+            let fault = match self.log_by_number(number).await {
+                Ok(Some(log)) => self.inconsistency(&log).await?,
+                Ok(None) => None,
+                Err(Error::Damaged(what)) => Some(what),
                 Err(error) => return Err(error),
             };
-            if let Some(fault) = self.inconsistency(&log).await? {
-                return Ok(Some(fault));
-            }
+            inconsistent.extend(fault.map(|fault| (number, fault.into())));
         }
-        Ok(None)
+        Ok(inconsistent)
+    }
+
+    pub(crate) async fn log_numbers(&self) -> Result<Vec<i64>> {
+        const ALL: &str = "SELECT number FROM logs ORDER BY number";
+        Ok(on!(self.database.reads(), p => sqlx::query_scalar(ALL).fetch_all(p).await)?)
     }
 
     /// Whether a log has the head of its tiles, and as many rows as its head says, in words.
@@ -63,33 +66,34 @@ impl Audit {
         Ok(edge.root().unwrap_or(Hash::EMPTY))
     }
 
-    /// Reads every leaf and every node of every log. Answers in words what is damaged and was not declared.
-    pub(super) async fn damage(&self, listing: &mut Listing) -> Result<Option<String>> {
-        let now = self.now();
-        if listing.damaged_at.is_some_and(|at| now.duration_since(at) < AGAIN_AFTER) {
-            return Ok(Some("rows of the history are damaged, and were not healed".to_owned()));
+    /// Reads every leaf and every node of every log that can be read, and heals what can be healed. Answers in words what of which log is
+    /// damaged and was not declared.
+    pub(super) async fn damaged_logs(&self) -> Result<RefusedLogs> {
+        let mut damaged = RefusedLogs::new();
+        for log in self.readable_logs().await? {
+            damaged.extend(self.healed_damage(&log).await?.map(|what| (log.number, what.into())));
         }
-        for log in self.all_logs().await? {
-            let declared = self.declared_damage(&log).await?;
-            let damaged = self.damaged_spans(&log).await?;
-            let is_declared = |span: &Span<u64>| declared.iter().any(|known| known.start <= span.start && span.end <= known.end);
-            if let Some(span) = damaged.into_iter().find(|span| !is_declared(span)) {
-                listing.damaged_at = Some(now);
-                return Ok(Some(format!("log {} is damaged from entry {} to {}", log.id, span.start, span.end.saturating_sub(1))));
-            }
-        }
-        listing.damaged_at = None;
-        Ok(None)
+        Ok(damaged)
     }
 
-    pub(crate) async fn all_logs(&self) -> Result<Vec<Log>> {
-        const ALL: &str = "SELECT number FROM logs ORDER BY number";
-        let numbers: Vec<i64> = on!(self.database.reads(), p => sqlx::query_scalar(ALL).fetch_all(p).await)?;
-        let mut logs = Vec::with_capacity(numbers.len());
-        for number in numbers {
-            logs.push(self.log_by_number(number).await?.ok_or_else(|| Error::Damaged(format!("log {number} has no head")))?);
+    /// All logs whose heads can be read.
+    pub(crate) async fn readable_logs(&self) -> Result<Vec<Log>> {
+        let mut logs = Vec::new();
+        for number in self.log_numbers().await? {
+            match self.log_by_number(number).await {
+                Ok(log) => logs.extend(log),
+                Err(Error::Damaged(_)) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(logs)
+    }
+
+    /// The damaged spans of a log that no signed gap of it names.
+    pub(super) async fn undeclared_spans(&self, log: &Log) -> Result<Vec<Span<u64>>> {
+        let (declared, mut damaged) = (self.declared_damage(log).await?, self.damaged_spans(log).await?);
+        damaged.retain(|span| !is_declared(span, &declared));
+        Ok(damaged)
     }
 
     /// The damaged entries that a signed gap of the log names.
@@ -115,42 +119,27 @@ impl Audit {
     }
 
     /// The spans of a log that do not lead to its head, as whole tiles: a tile that is whole is held to its stored hash, the last one to the
-    /// head. The whole log when its tiles do not lead to its head.
+    /// last hashes of the head. The whole log when none of them says why its tiles do not lead to its head.
     pub(super) async fn damaged_spans(&self, log: &Log) -> Result<Vec<Span<u64>>> {
-        let width = u64::from(WIDTH);
-        let (mut edge, mut damaged, mut upper) = (Range::empty(0), Vec::<Span<u64>>::new(), Vec::new());
-        while edge.end() < log.size() {
-            let from = edge.end();
-            let past = from.saturating_add(u64::from(PORTION)).min(log.size());
-            let leaves = self.leaf_rows(log.number, from, past).await?;
-            let stored = self.stored_nodes(log.number, 1, from / width, past / width).await?;
-            let (mut first, mut rest) = (from, leaves.as_slice());
-            while first < past {
-                let end = first.saturating_add(width).min(log.size());
-                let (here, after) = rest.split_at(rest.partition_point(|(sequence, _)| *sequence < end));
-                rest = after;
-                let computed = tile_of(first, end, here);
-                let stored = stored.iter().find(|(number, _)| *number == first / width).map(|(_, hash)| *hash);
-                let is_whole = end - first == width;
-                let tile = match (computed, stored) {
-                    (Some(tile), Some(hash)) if tile.hashes().eq([hash]) => tile,
-                    // the last tile is held to the head below
-                    (Some(tile), None) if !is_whole => tile,
-                    (computed, stored) => {
-                        damaged.push(first..end);
-                        match (stored.and_then(|hash| Range::from_hashes(first, end, &[hash]).ok()), computed) {
-                            (Some(tile), _) | (None, Some(tile)) => tile,
-                            (None, None) => return Ok(merged(damaged, first..log.size())),
-                        }
-                    }
-                };
+        let (mut edge, mut damaged, mut upper) = (Some(Range::empty(0)), Vec::<Span<u64>>::new(), Vec::new());
+        let (mut from, size) = (0, log.size());
+        while from < size {
+            let past = from.saturating_add(u64::from(PORTION)).min(size);
+            for (tile, is_sound) in self.judged_tiles(log, from..past).await? {
+                if !is_sound {
+                    damaged.push(tile.span.clone());
+                }
                 let completed = |node: Node, hash: Hash| {
                     if node.level > HEIGHT && node.level.is_multiple_of(HEIGHT) {
                         upper.push((node, hash));
                     }
                 };
-                edge.join_telling(&tile, completed).map_err(|error| Error::Damaged(error.to_string()))?;
-                first = end;
+                let joined = edge.as_mut().zip(tile.hashes).map(|(edge, tile)| edge.join_telling(&tile, completed));
+                match joined {
+                    Some(joined) => joined.map_err(|error| Error::Damaged(error.to_string()))?,
+                    // of what is lost with its hash nothing follows above it
+                    None => edge = None,
+                }
             }
             for (node, hash) in upper.drain(..) {
                 let (level, number) = (node.level / HEIGHT, node.index);
@@ -160,28 +149,69 @@ impl Audit {
                     damaged.push(begin..end);
                 }
             }
+            from = past;
         }
-        if edge.root() == log.edge.root() || log.size() == 0 {
-            return Ok(damaged);
+        let is_unexplained = damaged.is_empty() && size > 0 && edge.is_some_and(|edge| edge.root() != log.edge.root());
+        if is_unexplained {
+            damaged.push(0..size);
         }
-        let last = log.size() - log.size() % width;
-        // only the last tile can be other than the head without a stored hash that says so
-        Ok(if last < log.size() { merged(damaged, last..log.size()) } else { merged(damaged, 0..log.size()) })
+        Ok(damaged)
     }
 
+    /// The tiles of some entries, each with what is known of its hashes, and whether its leaves are those.
+    async fn judged_tiles(&self, log: &Log, span: Span<u64>) -> Result<Vec<(Tile, bool)>> {
+        let width = u64::from(WIDTH);
+        let leaves = self.leaf_rows(log.number, span.start, span.end).await?;
+        let stored = self.stored_nodes(log.number, 1, span.start / width, span.end / width).await?;
+        let (mut first, mut rest, mut judged) = (span.start, leaves.as_slice(), Vec::new());
+        while first < span.end {
+            let end = first.saturating_add(width).min(log.size());
+            let (here, after) = rest.split_at(rest.partition_point(|(sequence, _)| *sequence < end));
+            let known: Vec<Hash> = if end - first == width {
+                stored.iter().filter(|(number, _)| *number == first / width).map(|(_, hash)| *hash).collect()
+            } else {
+                let peaks = Node::cover(0, log.size()).into_iter().zip(log.edge.hashes());
+                peaks.filter(|(node, _)| node.level < HEIGHT).map(|(_, hash)| hash).collect()
+            };
+            judged.push(judge_tile(first..end, here, &known));
+            (first, rest) = (end, after);
+        }
+        Ok(judged)
+    }
+
+    /// Leaves as they are stored, or were healed.
     async fn leaf_rows(&self, log: i64, from: u64, past: u64) -> Result<Vec<(u64, Vec<u8>)>> {
-        const OF: &str = "SELECT sequence, leaf FROM entries WHERE log = $1 AND sequence >= $2 AND sequence < $3 ORDER BY sequence";
-        let rows: Vec<(i64, Vec<u8>)> = on!(self.database.reads(), p => sqlx::query_as(OF)
-            .bind(log).bind(from.cast_signed()).bind(past.cast_signed()).fetch_all(p).await)?;
-        Ok(rows.into_iter().map(|(sequence, leaf)| (sequence.cast_unsigned(), leaf)).collect())
+        const OF: &str = "SELECT sequence, leaf FROM entries WHERE log = $1 AND sequence >= $2 AND sequence < $3";
+        const HEALED: &str = "SELECT sequence, leaf FROM healed_entries WHERE log = $1 AND sequence >= $2 AND sequence < $3";
+        let mut leaves = BTreeMap::new();
+        for query in [OF, HEALED] {
+            let rows: Vec<(i64, Vec<u8>)> = on!(self.database.reads(), p => sqlx::query_as(query)
+                .bind(log).bind(from.cast_signed()).bind(past.cast_signed()).fetch_all(p).await)?;
+            leaves.extend(rows.into_iter().map(|(sequence, leaf)| (sequence.cast_unsigned(), leaf)));
+        }
+        Ok(leaves.into_iter().collect())
     }
 
+    /// The hashes of some subtrees that are there.
     async fn stored_nodes(&self, log: i64, level: u8, from: u64, past: u64) -> Result<Vec<(u64, Hash)>> {
-        const OF: &str = "SELECT number, hash FROM nodes WHERE log = $1 AND level = $2 AND number >= $3 AND number < $4 ORDER BY number";
-        let rows: Vec<(i64, Vec<u8>)> = on!(self.database.reads(), p => sqlx::query_as(OF)
-            .bind(log).bind(i64::from(level)).bind(from.cast_signed()).bind(past.cast_signed()).fetch_all(p).await)?;
-        Ok(rows.into_iter().filter_map(|(number, hash)| Some((number.cast_unsigned(), Hash::from_bytes(hash.try_into().ok()?)))).collect())
+        let hashes = self.nodes(log, level, from..past).await?;
+        Ok((from..past).zip(hashes).filter_map(|(number, hash)| Some((number, hash?))).collect())
     }
+}
+
+/// A part of a tree, as far as its hashes are known.
+#[derive(Debug, PartialEq)]
+struct Tile {
+    span: Span<u64>,
+    hashes: Option<Range>,
+}
+
+/// Whether the leaves of a tile are those that it had; the hashes above it count where leaves are lost.
+fn judge_tile(span: Span<u64>, leaves: &[(u64, Vec<u8>)], known: &[Hash]) -> (Tile, bool) {
+    let computed = tile_of(span.start, span.end, leaves);
+    let is_sound = computed.as_ref().is_some_and(|tile| tile.hashes().eq(known.iter().copied()));
+    let hashes = if is_sound { computed } else { Range::from_hashes(span.start, span.end, known).ok().or(computed) };
+    (Tile { span, hashes }, is_sound)
 }
 
 /// The tree of a tile; `None` when a leaf is not there, or is not the one of its place.
@@ -196,11 +226,9 @@ fn tile_of(first: u64, end: u64, leaves: &[(u64, Vec<u8>)]) -> Option<Range> {
     (tile.end() == end).then_some(tile)
 }
 
-/// The spans in order, with another one that may hold some of them.
-fn merged(mut spans: Vec<Span<u64>>, last: Span<u64>) -> Vec<Span<u64>> {
-    spans.retain(|span| span.start < last.start || span.end > last.end);
-    spans.push(last);
-    spans
+/// Whether a signed gap names a damaged span. One that was declared while its last tile grew names all of that tile.
+fn is_declared(span: &Span<u64>, declared: &[Span<u64>]) -> bool {
+    declared.iter().any(|known| known.start <= span.start && span.end <= known.end.next_multiple_of(u64::from(WIDTH)))
 }
 
 #[cfg(test)]
@@ -222,8 +250,35 @@ mod tests {
     }
 
     #[test]
-    fn spans_are_named_once() {
-        assert_eq!(merged(vec![0..256, 512..768], 512..800), [0..256, 512..800]);
-        assert_eq!(merged(vec![0..256, 256..512, 600..700], 0..512), [600..700, 0..512]);
+    fn a_tile_is_held_to_what_is_known_of_it() {
+        let leaf = |sequence| {
+            let commitment = tsujiban_history::leaf::Commitment::from_bytes([1; 32]);
+            (sequence, Leaf::entry(sequence, tsujiban_history::DayKeyId::from_bytes([2; 16]), commitment).encode())
+        };
+        let leaves: Vec<_> = (256..260).map(leaf).collect();
+        let tile = tile_of(256, 260, &leaves).unwrap();
+        let known: Vec<Hash> = tile.hashes().collect();
+        let judged = |leaves: &[(u64, Vec<u8>)], known: &[Hash]| {
+            let (tile, is_sound) = judge_tile(256..260, leaves, known);
+            (tile.hashes, is_sound)
+        };
+        assert_eq!(judged(&leaves, &known), (Some(tile.clone()), true));
+        assert_eq!(judged(&leaves[..3], &known), (Some(tile.clone()), false), "the hash above says what it was");
+        assert_eq!(judged(&leaves, &[]), (Some(tile), false));
+        assert_eq!(judged(&leaves[..3], &[]), (None, false));
+    }
+
+    #[test]
+    fn what_was_declared_of_a_growing_tile_is_declared_when_it_has_grown() {
+        for (span, declared, wanted) in [
+            (256..300, 256..300, true),
+            (256..304, 256..300, true),
+            (256..512, 256..300, true),
+            (256..513, 256..300, false),
+            (0..256, 256..300, false),
+            (512..600, 256..300, false),
+        ] {
+            assert_eq!(is_declared(&span, std::slice::from_ref(&declared)), wanted, "{span:?}");
+        }
     }
 }

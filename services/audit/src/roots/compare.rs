@@ -2,30 +2,72 @@
 
 use futures::future::BoxFuture;
 use std::collections::BTreeMap;
+use std::fmt;
 
 use tsujiban_database::on;
 use tsujiban_history::roots::{Chain, RootList, Scope};
 use tsujiban_history::{LogId, TreeHead};
 
 use super::{AGAIN_AFTER, Listing, Survey};
-use crate::engine::Standing;
+use crate::engine::{RefusedLogs, Standing};
 use crate::error::{Error, Result};
+use crate::reading::Log;
 use crate::service::Audit;
+
+/// What of the newest state in the bucket is not so here.
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    /// It is doubted whether this is the newest history: why, in words.
+    pub whole: Option<String>,
+    /// Logs of which what is stored does not hold together.
+    pub logs: RefusedLogs,
+}
+
+/// How a log is not what a list says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Lack {
+    /// The log here holds together, and is another one or a shorter one: the whole history may be older, or somebody else's.
+    Other(String),
+    /// What is stored of the log with this number is damaged.
+    Damaged(i64, String),
+}
+
+impl fmt::Display for Lack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Other(what) | Self::Damaged(_, what) => f.write_str(what),
+        }
+    }
+}
+
+impl Faults {
+    /// Takes in how a log is not what the lists say, in words that `tell` makes of it.
+    fn take(&mut self, lack: Lack, tell: impl Fn(&str) -> String) {
+        match lack {
+            Lack::Other(what) => drop(self.whole.get_or_insert(tell(&what))),
+            Lack::Damaged(log, what) => drop(self.logs.insert(log, what.into())),
+        }
+    }
+}
 
 impl Audit {
     /// Whether what has come to the bucket since the last look is so. If not, the history turns read-only.
     pub(super) async fn compare(&self, listing: &mut Listing) -> Result<()> {
-        if let Some(fault) = self.new_fault(listing).await? {
-            self.turn_read_only(&fault).await?;
+        let Faults { whole, logs } = self.new_faults(listing).await?;
+        self.refuse(logs).await?;
+        match whole {
+            Some(fault) => self.turn_read_only(&fault).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    /// Whether all that the bucket says of the logs is so. If not, the history turns read-only.
+    /// Whether all that the bucket says of the logs is so. If not, the history turns read-only, or the logs are refused that are damaged.
     pub(super) async fn compare_all(&self, listing: &mut Listing) -> Result<()> {
         let survey = self.survey().await?;
         listing.skipped = survey.skipped();
-        if let Some(fault) = self.fault(&survey, &survey.heads()).await? {
+        let Faults { whole, logs } = self.faults(&survey, &survey.heads()).await?;
+        self.refuse(logs).await?;
+        if let Some(fault) = whole {
             return self.turn_read_only(&fault).await;
         }
         self.note_all(&survey).await?;
@@ -36,7 +78,8 @@ impl Audit {
         Ok(())
     }
 
-    /// A read-only history: brings back what the archive has, checks all of it, and lets it go on if it is what the lists say.
+    /// A read-only history: brings back what the archive has, checks all of it, and lets it go on if it is what the lists say, but for the logs
+    /// that are damaged.
     pub(super) async fn recover(&self, listing: &mut Listing) -> Result<()> {
         let survey = self.survey().await?;
         listing.skipped = survey.skipped();
@@ -46,18 +89,21 @@ impl Audit {
             self.rebuild(&newest(&heads)).await?;
             listing.rebuilt_at = Some(now);
         }
-        let mut fault = self.fault(&survey, &heads).await?;
-        if fault.is_none() {
-            fault = self.damage(listing).await?;
-        }
-        if let Some(fault) = fault {
+        let Faults { whole, mut logs } = self.faults(&survey, &heads).await?;
+        if let Some(fault) = whole {
+            self.refuse(logs).await?;
             return self.turn_read_only(&fault).await;
         }
+        for (log, what) in self.damaged_logs().await? {
+            logs.entry(log).or_insert(what);
+        }
+        self.set_refused(logs).await?;
         self.note_all(&survey).await?;
         let was = match self.engine.standing() {
             Standing::Forked(why) => why,
             Standing::Sound => return Ok(()),
         };
+        self.recall_erasures().await?;
         let lost_tail = self.engine.lost_tail();
         self.turn_sound().await?;
         listing.rebuilt_at = None;
@@ -65,23 +111,23 @@ impl Audit {
         if lost_tail { self.tell_of_lost_tail(&was).await } else { Ok(()) }
     }
 
-    /// What of the newest state in the bucket is not so, in words.
-    async fn fault(&self, survey: &Survey, heads: &BTreeMap<LogId, Vec<TreeHead>>) -> Result<Option<String>> {
-        if survey.fault.is_some() {
-            return Ok(survey.fault.clone());
-        }
+    /// What of the newest state in the bucket is not so.
+    async fn faults(&self, survey: &Survey, heads: &BTreeMap<LogId, Vec<TreeHead>>) -> Result<Faults> {
+        let mut faults = Faults { whole: survey.fault.clone(), logs: self.inconsistent_logs().await? };
         for (log, heads) in heads {
             if let Some(head) = heads.first()
                 && let Some(lack) = self.lack(*log, *head).await?
             {
-                return Ok(Some(format!("the root lists say more: {lack}")));
+                faults.take(lack, |what| format!("the root lists say more: {what}"));
             }
         }
-        self.inconsistent_log().await
+        Ok(faults)
     }
 
     /// What has come since, and whether the newest list that is known is still there.
-    async fn new_fault(&self, listing: &mut Listing) -> Result<Option<String>> {
+    async fn new_faults(&self, listing: &mut Listing) -> Result<Faults> {
+        let whole = |fault: String| Ok(Faults { whole: Some(fault), ..Faults::default() });
+        let mut faults = Faults::default();
         let known = self.known().await?;
         let number = known.as_ref().map_or(0, |known| known.number);
         let lying = self.lying_after(number.saturating_sub(1)).await?;
@@ -89,16 +135,16 @@ impl Audit {
         let mut chain = Chain::new();
         if let Some(known) = &known {
             let Some(found) = lying.iter().find(|lying| lying.number == number) else {
-                return Ok(Some(format!("root list {number} is not in the bucket any more")));
+                return whole(format!("root list {number} is not in the bucket any more"));
             };
             covered_over += i64::from(found.objects > 1);
             if lying.iter().any(|lying| lying.number > number) {
                 let list = match self.fetch(&found.key, found.version.as_ref()).await? {
                     Ok(list) => list,
-                    Err(lost) => return Ok(Some(lost.why)),
+                    Err(lost) => return whole(lost.why),
                 };
                 if list.digest() != known.hash {
-                    return Ok(Some(format!("root list {number} in the bucket is another one than this database knows")));
+                    return whole(format!("root list {number} in the bucket is another one than this database knows"));
                 }
                 chain = Chain::after(&list);
             }
@@ -110,19 +156,22 @@ impl Audit {
             covered_over += i64::from(lying.objects > 1);
             let list = match self.fetch(&lying.key, lying.version.as_ref()).await? {
                 Ok(list) => list,
-                Err(lost) => return Ok(Some(lost.why)),
+                Err(lost) => return whole(lost.why),
             };
             if number == 0 && lying.number != 1 && chain.next().is_none() {
-                return Ok(Some(format!("the bucket has root lists, the first of them {}, and this database knows none", lying.number)));
+                return whole(format!("the bucket has root lists, the first of them {}, and this database knows none", lying.number));
             }
             listing.skipped.extend(&list.skipped);
             if let Err(broken) = chain.follow(&list) {
-                return Ok(Some(broken.to_string()));
+                return whole(broken.to_string());
             }
             for (log, head) in &list.roots {
                 if let Some(lack) = self.lack(*log, *head).await? {
-                    return Ok(Some(format!("root list {} of {} says more: {lack}", list.number, list.time)));
+                    faults.take(lack, |what| format!("root list {} of {} says more: {what}", list.number, list.time));
                 }
+            }
+            if faults.whole.is_some() {
+                return Ok(faults);
             }
             // another replica wrote it, or this one, and was stopped before it could note it
             self.note(&list).await?;
@@ -134,30 +183,59 @@ impl Audit {
             );
         }
         self.metrics.covered_over.set(covered_over);
-        Ok(None)
+        Ok(faults)
     }
 
-    /// Whether a log is not what a head says, in words.
-    pub(crate) async fn lack(&self, log: LogId, head: TreeHead) -> Result<Option<String>> {
-        let here = match self.log_by_id(&log).await {
+    /// How a log is not what a head says; `None` when it is. One that does not even hold together says nothing of the others.
+    pub(crate) async fn lack(&self, log: LogId, head: TreeHead) -> Result<Option<Lack>> {
+        let Some(number) = self.number_of(&log).await? else {
+            return Ok(Some(Lack::Other(format!("log {log} has {} entries there and is not here", head.size))));
+        };
+        let here = match self.log_by_number(number).await {
             Ok(Some(here)) => here,
-            Ok(None) => return Ok(Some(format!("log {log} has {} entries there and is not here", head.size))),
+            Ok(None) => return Ok(Some(Lack::Other(format!("log {log} has {} entries there and is not here", head.size)))),
             Err(Error::Damaged(what)) => {
-                return Ok(Some(format!("log {log} has {} entries there, and here it is damaged: {what}", head.size)));
+                return Ok(Some(Lack::Damaged(
+                    number,
+                    format!("log {log} has {} entries there, and here it is damaged: {what}", head.size),
+                )));
             }
             Err(error) => return Err(error),
         };
-        if here.size() < head.size {
-            return Ok(Some(format!("log {log} has {} entries there and {} here", head.size, here.size())));
+        let difference = match self.difference(&here, head).await? {
+            None => return Ok(None),
+            Some(Lack::Other(difference)) => difference,
+            damaged => return Ok(damaged),
+        };
+        if self.engine.refused().why(number).is_some() {
+            // nothing of it is believed anyway
+            return Ok(Some(Lack::Damaged(number, difference)));
         }
-        match self.root_at(&here, head.size).await {
+        let fault = self.inconsistency(&here).await?;
+        Ok(Some(fault.map_or(Lack::Other(difference), |fault| Lack::Damaged(number, fault))))
+    }
+
+    async fn difference(&self, here: &Log, head: TreeHead) -> Result<Option<Lack>> {
+        let log = here.id;
+        if here.size() < head.size {
+            return Ok(Some(Lack::Other(format!("log {log} has {} entries there and {} here", head.size, here.size()))));
+        }
+        match self.root_at(here, head.size).await {
             Ok(root) if root == head.root => Ok(None),
-            Ok(_) => Ok(Some(format!("log {log} has other entries there among its first {}", head.size))),
+            Ok(_) => Ok(Some(Lack::Other(format!("log {log} has other entries there among its first {}", head.size)))),
             // of a tile whose damage staff have declared nothing can be computed until it is whole
-            Err(Error::Damaged(_)) if self.is_declared_at(&here, head.size).await? => Ok(None),
-            Err(Error::Damaged(what)) => Ok(Some(format!("log {log} is damaged among its first {}: {what}", head.size))),
+            Err(Error::Damaged(_)) if self.is_declared_at(here, head.size).await? => Ok(None),
+            Err(Error::Damaged(what)) => {
+                Ok(Some(Lack::Damaged(here.number, format!("log {log} is damaged among its first {}: {what}", head.size))))
+            }
             Err(error) => Err(error),
         }
+    }
+
+    async fn number_of(&self, log: &LogId) -> Result<Option<i64>> {
+        const OF: &str = "SELECT number FROM logs WHERE log_id = $1";
+        let id = log.as_bytes().to_vec();
+        Ok(on!(self.database.reads(), p => sqlx::query_scalar(OF).bind(id).fetch_optional(p).await)?)
     }
 
     pub(super) fn note_all<'a>(&'a self, survey: &'a Survey) -> BoxFuture<'a, Result<()>> {

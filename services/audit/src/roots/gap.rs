@@ -13,7 +13,7 @@ use tsujiban_history::{JstTime, Leaf, LogId, TreeHead};
 use tsujiban_proto::error::Kind;
 
 use super::Listing;
-use crate::engine::{Adopted, Standing, Statement};
+use crate::engine::{Adopted, RefusedLogs, Standing, Statement};
 use crate::error::{Error, Result};
 use crate::owner::Owner;
 use crate::reading::Log;
@@ -49,15 +49,21 @@ impl Audit {
     }
 
     async fn declare(&self, listing: &mut Listing, scope: &GapScope, reason: &str, by: &str) -> Result<u64> {
-        if self.engine.standing() == Standing::Sound {
+        let is_sound = || self.engine.standing() == Standing::Sound;
+        let is_whole = || is_sound() && self.engine.refused().is_empty();
+        if is_sound() {
             self.compare_all(listing).await?;
         }
-        if self.engine.standing() == Standing::Sound {
+        if is_whole() {
             return Err(no_gap("the history is the newest one: there is no gap to declare"));
         }
-        (listing.damaged_at, listing.rebuilt_at) = (None, None);
-        self.recover(listing).await?;
-        if self.engine.standing() == Standing::Sound {
+        (listing.rebuilt_at, listing.readmitted_at) = (None, None);
+        if is_sound() {
+            self.readmit(listing).await?;
+        } else {
+            self.recover(listing).await?;
+        }
+        if is_whole() {
             return Err(no_gap("all that was missing came back from the bucket, and the history goes on: there is no gap to declare"));
         }
         let since = JstTime::new(self.read_only_since().await?);
@@ -68,7 +74,8 @@ impl Audit {
         let survey = self.survey().await?;
         let (lists, heads) = (bounded(survey.lost_lists()), survey.heads());
         self.note_all(&survey).await?;
-        let (mut declared, mut left) = (Vec::new(), 0_u64);
+        let (mut declared, mut left, mut is_any) = (Vec::new(), 0_u64, false);
+        let mut refused = RefusedLogs::clone(&self.engine.refused().all());
         for loss in self.losses(&heads).await? {
             let is_there = self.has_gap_to(&loss).await?;
             if wanted.is_some_and(|wanted| wanted != loss.log.id) {
@@ -91,14 +98,23 @@ impl Audit {
             let gone = || Error::Damaged(format!("log {} is gone", loss.log.id));
             let size = self.log_by_number(loss.log.number).await?.ok_or_else(gone)?.size();
             self.archive_anew(loss.log.number, size).await?;
+            refused.remove(&loss.log.number);
+            is_any = true;
         }
         let count = u64::try_from(declared.len()).unwrap_or_default();
-        if left > 0 {
+        if !is_sound() && left > 0 {
             return Ok(count);
         }
+        if is_sound() && !is_any {
+            return Err(no_gap("what is damaged is of other histories than the one that is named: there is no gap to declare in it"));
+        }
+        self.set_refused(refused).await?;
         // from here on the lists say what is here
         self.publish_behind(survey.lists.last(), survey.skipped(), listing).await?;
-        self.turn_sound().await?;
+        if !is_sound() {
+            self.recall_erasures().await?;
+            self.turn_sound().await?;
+        }
         tracing::warn!(logs = declared.len(), lists = lists.len(), by, "a gap was declared, and the history goes on");
         self.explain(&declared, &lists, reason, by).await?;
         Ok(count)
@@ -113,14 +129,17 @@ impl Audit {
             if self.lack(*id, newest).await?.is_none() {
                 continue;
             }
-            let log = match self.log_by_id(id).await? {
-                Some(log) => log,
-                None => self.begin_anew(*id).await?,
+            let log = match self.log_by_id(id).await {
+                Ok(Some(log)) => log,
+                Ok(None) => self.begin_anew(*id).await?,
+                // a log whose head cannot be read has no place for a gap: it stays refused
+                Err(Error::Damaged(_)) => continue,
+                Err(error) => return Err(error),
             };
             let agreed = self.agreed(&log, heads).await?;
             losses.push(Loss { agreed, newest, damaged: self.undeclared(&log).await?, log });
         }
-        for log in self.all_logs().await? {
+        for log in self.readable_logs().await? {
             if losses.iter().any(|loss| loss.log.id == log.id) {
                 continue;
             }
@@ -141,9 +160,7 @@ impl Audit {
 
     /// Damaged spans that no gap names yet.
     async fn undeclared(&self, log: &Log) -> Result<Vec<Span>> {
-        let (declared, damaged) = (self.declared_damage(log).await?, self.damaged_spans(log).await?);
-        let is_declared = |span: &std::ops::Range<u64>| declared.iter().any(|known| known.start <= span.start && span.end <= known.end);
-        let spans = damaged.into_iter().filter(|span| !is_declared(span));
+        let spans = self.undeclared_spans(log).await?.into_iter();
         let mut spans: Vec<Span> = spans.map(|span| Span { from: span.start, to: span.end }).collect();
         if spans.len() > NAMED
             && let (Some(first), Some(last)) = (spans.get(NAMED - 1).copied(), spans.last().copied())

@@ -11,6 +11,7 @@ use tsujiban_history::merkle::Hash;
 use tsujiban_history::roots::{RootList, Scope, Skipped};
 use tsujiban_objects::{LockUntil, StoreError};
 
+use super::compare::newest;
 use super::{LOCKED, Listing};
 use crate::archive::{Batch, Collected};
 use crate::error::{Error, Result};
@@ -70,9 +71,14 @@ impl Audit {
     async fn put_list(&self, place: Place, is_full: bool, listing: &mut Listing) -> Result<Progress> {
         let now = self.now();
         let tried = if is_full { BTreeSet::new() } else { std::mem::take(&mut listing.faulty) };
-        let Collected { part, roots, spans, is_cut, faulty } = self.collect(place.number, is_full, &tried).await?;
+        let Collected { part, mut roots, spans, is_cut, faulty } = self.collect(place.number, is_full, &tried).await?;
         listing.faulty = faulty.into_iter().collect();
         self.metrics.unlisted_logs.set(i64::try_from(listing.faulty.len()).unwrap_or(i64::MAX));
+        if is_full && !listing.faulty.is_empty() {
+            // else nothing would say any more how far they had come
+            let heads = newest(&self.survey().await?.heads());
+            roots.extend(heads.into_iter().filter(|(log, _)| listing.faulty.contains(log)));
+        }
         let skips_more = place.skipped.ranges().any(|range| !listing.skipped.contains(*range.start()));
         if roots.is_empty() && part.is_empty() && !skips_more {
             self.metrics.root_list_timestamp.set(now.as_duration().as_secs_f64());

@@ -53,14 +53,14 @@ impl Audit {
         Ok(self.meta(BECAUSE).await?.filter(|because| !because.is_empty()))
     }
 
-    pub(crate) async fn meta(&self, name: &'static str) -> Result<Option<String>> {
+    pub(crate) async fn meta(&self, name: &str) -> Result<Option<String>> {
         const GET: &str = "SELECT value FROM meta WHERE name = $1";
-        Ok(on!(self.database.reads(), p => sqlx::query_scalar(GET).bind(name).fetch_optional(p).await)?)
+        Ok(on!(self.database.reads(), p => sqlx::query_scalar(GET).bind(name.to_owned()).fetch_optional(p).await)?)
     }
 
-    pub(crate) async fn put_meta(&self, name: &'static str, value: String) -> Result<()> {
+    pub(crate) async fn put_meta(&self, name: &str, value: String) -> Result<()> {
         const PUT: &str = "INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
-        on!(self.database.writes(), p => sqlx::query(PUT).bind(name).bind(value).execute(p).await.map(drop))?;
+        on!(self.database.writes(), p => sqlx::query(PUT).bind(name.to_owned()).bind(value).execute(p).await.map(drop))?;
         Ok(())
     }
 }

@@ -102,10 +102,11 @@ impl AuditService for Api {
         };
         let log = self.0.some_log_of(&owner).await?;
         let export = Export::begin(&self.0, log, span, format).await?;
+        let uncovered = export.uncovered();
         let pieces = stream::try_unfold((Arc::clone(&self.0), export), |(audit, mut export)| async move {
             Ok::<_, Error>(export.next(&audit).await?.map(|piece| (piece, (audit, export))))
         });
-        Ok(Response::new(in_chunks(pieces, |chunk| ExportEntriesResponse { chunk })))
+        Ok(Response::new(in_chunks(pieces, move |chunk| ExportEntriesResponse { chunk, uncovered })))
     }
 
     async fn get_proof(&self, request: Request<GetProofRequest>) -> Answer<GetProofResponse> {

@@ -113,10 +113,11 @@ impl LifecycleService for Api {
         };
         let with_integrity = |group: &Group| {
             let known = known.get(&group.number).cloned().unwrap_or_default();
-            Some(wire::GroupReport { integrity: Some(integrity(known)), ..report(group)? })
+            let writing = self.0.refusal_of(group.number);
+            Some(wire::GroupReport { integrity: Some(integrity(known)), writing, ..report(group)? })
         };
         Ok(Response::new(ReportResponse {
-            groups: groups.iter().filter_map(with_integrity).collect(),
+            groups: groups.iter().filter(|group| group.is_sealed).filter_map(with_integrity).collect(),
             canary: None,
             epochs_in_use: self.0.epochs_in_use().await?,
             erased_devices: Vec::new(),
@@ -159,5 +160,6 @@ fn report(group: &Group) -> Option<wire::GroupReport> {
         snapshots: 0,
         stored_bytes: 0,
         integrity: None,
+        writing: None,
     })
 }

@@ -7,7 +7,7 @@ use tsujiban_history::merkle::sha256;
 use tsujiban_history::operation::{Access, Actor, ActorKind, Outcome, Phase as Stage};
 use tsujiban_history::{EntryId, JstTime, Operation};
 
-use crate::engine::{Addition, Phase, Standing};
+use crate::engine::{Addition, EngineError, Phase, Standing};
 use crate::error::{Error, Result};
 use crate::owner::Owner;
 use crate::service::Audit;
@@ -43,7 +43,11 @@ impl Audit {
         for (log, place, wrong, found_at, healed_at, is_recorded) in rows {
             let damage = Unrecorded { log, place, wrong, found_at, healed_at, is_recorded };
             let additions = self.entries_about(&damage).await?;
-            self.engine.append(additions).await?;
+            match self.engine.append(additions).await {
+                // it is recorded once the log takes entries again
+                Err(EngineError::LogRefused { .. }) => continue,
+                done => drop(done?),
+            }
             let Unrecorded { place, healed_at, .. } = damage;
             match healed_at {
                 None => on!(self.database.writes(), p => sqlx::query(RECORDED).bind(log).bind(place).execute(p).await.map(drop))?,
@@ -70,11 +74,16 @@ impl Audit {
         if number == NO_LOG {
             return Ok((Owner::Platform, String::new()));
         }
-        let Some(log) = self.log_by_number(number).await? else { return Ok((Owner::Platform, String::new())) };
+        let log = match self.log_by_number(number).await {
+            Ok(Some(log)) => log,
+            Ok(None) | Err(Error::Damaged(_)) => return Ok((Owner::Platform, String::new())),
+            Err(error) => return Err(error),
+        };
         let id = log.id.to_string();
         let Some(owner) = Owner::parse(&log.owner).ok().filter(|_| log.is_sealed) else { return Ok((Owner::Platform, id)) };
         let is_newest = self.log_of(&owner).await?.is_some_and(|newest| newest.number == number);
-        Ok((if is_newest { owner } else { Owner::Platform }, id))
+        let takes = is_newest && self.engine.refused().why(number).is_none();
+        Ok((if takes { owner } else { Owner::Platform }, id))
     }
 
     fn entry_about(&self, damage: &Unrecorded, owner: &Owner, log_id: &str, healed_at: Option<i64>) -> Result<Addition> {

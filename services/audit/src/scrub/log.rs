@@ -8,7 +8,7 @@ use tsujiban_sealing::{KeyError, WrappedKey};
 use super::EntrySource;
 use super::damages::{self, Damaged, Kind};
 use crate::bodies;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::reading::{Bundle, DayKeys, Log};
 use crate::service::Audit;
 use crate::signing::{NO_LOG, SUBJECT};
@@ -16,7 +16,17 @@ use crate::signing::{NO_LOG, SUBJECT};
 impl Audit {
     /// Reads the bundle before an entry again. Answers before which entry to go on.
     pub(super) async fn scrub_log(&self, number: i64, before: u64, source: Option<&dyn EntrySource>) -> Result<u64> {
-        let Some(log) = self.log_by_number(number).await? else { return Ok(0) };
+        let log = match self.log_by_number(number).await {
+            Ok(Some(log)) => log,
+            Ok(None) => return Ok(0),
+            // nothing can be held to a head that cannot be read; the other logs are read all the same
+            Err(Error::Damaged(_)) => {
+                let head = Damaged::thing("head".to_owned(), "it cannot be read");
+                self.note_damage(number, Kind::Head, (0, 1), &[head]).await?;
+                return Ok(0);
+            }
+            Err(error) => return Err(error),
+        };
         let Some(last) = before.checked_sub(1) else {
             self.scrub_whole(&log).await?;
             return Ok(0);

@@ -1,7 +1,7 @@
 //! What belongs to no log: the database itself, the signing key, the root lists in the bucket.
 
 use tsujiban_core::error::chain;
-use tsujiban_database::{Backend, is_unavailable, on};
+use tsujiban_database::on;
 use tsujiban_history::merkle::Hash;
 use tsujiban_history::roots::RootList;
 use tsujiban_objects::StoreError;
@@ -63,18 +63,12 @@ impl Audit {
         })
     }
 
-    /// SQLite compares its indexes with its tables. PostgreSQL has no such check that a service may run: there every row is read, by its
-    /// index, when its log is.
+    /// SQLite compares its indexes with its tables; the check of the database that decides about readiness has just done so, or does so next.
+    /// PostgreSQL has no such check that a service may run: there every row is read, by its index, when its log is.
     async fn scrub_database(&self) -> Result<()> {
-        let Backend::Sqlite(p) = self.database.reads() else { return Ok(()) };
-        let faults: Result<Vec<String>, _> = sqlx::query_scalar("PRAGMA integrity_check(10)").fetch_all(p).await;
-        let faults = match faults {
-            Ok(faults) => faults,
-            Err(error) if is_unavailable(&error) => return Err(error.into()),
-            Err(error) => vec![chain(&error)],
-        };
+        let found = self.database.damage().await?;
         self.metrics.scrub_checked.inc();
-        let faults = faults.into_iter().filter(|fault| fault != "ok").take(NAMED).collect::<Vec<_>>().join("; ");
+        let faults = found.into_iter().take(NAMED).collect::<Vec<_>>().join("; ");
         let damaged: Vec<_> = (!faults.is_empty()).then(|| Damaged::thing("the database file".to_owned(), &faults)).into_iter().collect();
         self.note_damage(NO_LOG, Kind::Database, (0, 1), &damaged).await
     }

@@ -1,6 +1,7 @@
 //! A bucket of which somebody has changed things behind the service's back: on the storage's own disk, where no lock holds.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -14,11 +15,17 @@ pub struct Bucket {
     marked: Mutex<BTreeSet<String>>,
     /// New objects whose names begin so are not taken.
     refused: Mutex<Option<String>>,
+    /// Whether parts of the archive take some time to be read; how many are being read, and how many were at the same time at most.
+    is_slow: AtomicBool,
+    reading: AtomicUsize,
+    most: AtomicUsize,
 }
 
 impl Bucket {
     pub fn new(memory: Arc<Memory>) -> Self {
-        Self { memory, removed: Mutex::default(), changed: Mutex::default(), marked: Mutex::default(), refused: Mutex::default() }
+        let (removed, changed, marked, refused) = (Mutex::default(), Mutex::default(), Mutex::default(), Mutex::default());
+        let (is_slow, reading, most) = (AtomicBool::default(), AtomicUsize::default(), AtomicUsize::default());
+        Self { memory, removed, changed, marked, refused, is_slow, reading, most }
     }
 
     pub async fn names(&self, prefix: &str) -> Vec<String> {
@@ -59,6 +66,15 @@ impl Bucket {
         self.marked.lock().unwrap().insert(key.to_owned());
     }
 
+    /// From now on parts take some time, and it is counted how many are read at the same time.
+    pub fn slow_down(&self) {
+        self.is_slow.store(true, Ordering::SeqCst);
+    }
+
+    pub fn most_at_once(&self) -> usize {
+        self.most.load(Ordering::SeqCst)
+    }
+
     pub fn refuse(&self, prefix: Option<&str>) {
         *self.refused.lock().unwrap() = prefix.map(str::to_owned);
     }
@@ -91,6 +107,14 @@ impl Objects for Bucket {
     }
 
     async fn get(&self, key: &str, version: Option<&Version>) -> Result<Bytes, StoreError> {
+        if self.is_slow.load(Ordering::SeqCst) && key.starts_with("archive/") {
+            let reading = self.reading.fetch_add(1, Ordering::SeqCst) + 1;
+            self.most.fetch_max(reading, Ordering::SeqCst);
+            // the first ones take longest, so that they are not the first to be there
+            let last = key.as_bytes().get("archive/000000000000".len() - 1).copied().unwrap_or(b'0');
+            tokio::time::sleep(std::time::Duration::from_millis(60 - 6 * u64::from(last - b'0'))).await;
+            self.reading.fetch_sub(1, Ordering::SeqCst);
+        }
         self.is_removed(key)?;
         if version.is_none() && self.marked.lock().unwrap().contains(key) {
             return Err(StoreError::NotFound { key: key.to_owned() });

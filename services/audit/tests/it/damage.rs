@@ -105,7 +105,7 @@ type Case<'a> = (&'a str, &'a [(u64, &'a str)], &'a [u64], &'a [(u64, Loss)]);
 
 async fn what_is_damaged_is_named_and_hides_nothing(world: World) {
     let stage = world.start().await;
-    let cases: [Case; 11] = [
+    let cases: [Case; 12] = [
         ("leaf", &[(5, "its leaf")], &[], &[]),
         ("commitment", &[(5, "its leaf")], &[], &[]),
         ("leaf-at-the-end", &[(290, "its leaf")], &[], &[]),
@@ -117,6 +117,8 @@ async fn what_is_damaged_is_named_and_hides_nothing(world: World) {
         ("node", &[], &[], &[]),
         ("node-gone", &[], &[], &[]),
         ("row", &[(5, "its row is missing")], &[5], &[(5, Loss::Entry)]),
+        // the head has the hash, too
+        ("row-and-node", &[(5, "its row is missing")], &[5], &[(5, Loss::Entry)]),
     ];
     for (case, wrong, missing, lost) in cases {
         let log = grown(&world, &stage, case, 300).await;
@@ -144,6 +146,10 @@ async fn what_is_damaged_is_named_and_hides_nothing(world: World) {
             }
             "node" => sql(format!("UPDATE nodes SET hash = {} WHERE log = {number}", blob(&world, &[7; 32]))).await,
             "node-gone" => sql(format!("DELETE FROM nodes WHERE log = {number}")).await,
+            "row-and-node" => {
+                sql(format!("UPDATE nodes SET hash = {} WHERE log = {number}", blob(&world, &[7; 32]))).await;
+                sql(format!("DELETE FROM entries WHERE log = {number} AND sequence = 5")).await;
+            }
             _ => sql(format!("DELETE FROM entries WHERE log = {number} AND sequence = 5")).await,
         }
         let (targets, damaged) = listed(&stage, all(case)).await;

@@ -9,6 +9,7 @@ use tsujiban_proto::audit::v1::declare_gap_request::Scope as Of;
 use tsujiban_proto::error::ServiceError;
 
 use crate::rebuild::{assert_sound, checkpoint, started, verify_with};
+use crate::refused::{assert_refused, assert_whole};
 use crate::retention::verify;
 use crate::roots::declare;
 use crate::stage::{Stage, World, entry};
@@ -26,6 +27,7 @@ crate::on_both!(
     an_older_database_with_lost_lists_goes_on_behind_gaps,
     no_checkpoint_is_signed_beyond_the_newest_list,
     a_damaged_leaf_is_found_by_the_check_of_everything_and_named_in_a_gap,
+    a_damaged_leaf_that_follows_from_its_body_is_healed,
 );
 
 const LAST: &str = "SELECT MAX(number) FROM logs WHERE group_id = 'acme'";
@@ -48,6 +50,12 @@ async fn assert_read_only(stage: &Stage, world: &World, what: &str) {
     assert_eq!(ServiceError::from(&refused).reason, "HISTORY_FORKED", "{what}");
 }
 
+/// Nothing is added to the log before it was healed, alone or, where it is doubted whether the database has lost its tail, like all others.
+async fn assert_takes_nothing(stage: &Stage, world: &World, what: &str) {
+    let refused = stage.append(vec![entry(world, "acme", "x")]).await.unwrap_err();
+    assert!(["LOG_REFUSED", "HISTORY_FORKED"].contains(&ServiceError::from(&refused).reason.as_str()), "{what}: {refused}");
+}
+
 /// The trial: the service is stopped, the database changed, the service started. It said "read-only", and a moment later "whole again".
 async fn a_changed_database_stays_read_only_over_restarts(mut world: World) {
     let stage = some_history(&world).await;
@@ -62,7 +70,7 @@ async fn a_changed_database_stays_read_only_over_restarts(mut world: World) {
             "the log's row is gone",
             vec![format!("DELETE FROM heads WHERE log = ({LAST})"), "DELETE FROM logs WHERE group_id = 'acme'".into()],
         ),
-        ("the newest rows are gone", vec![format!("DELETE FROM entries WHERE log = ({LAST}) AND sequence >= 290")]),
+        ("the log is shorter", shorter_log()),
         ("another history", forged),
     ] {
         world.place = world.copy_of(&sound).await;
@@ -79,6 +87,14 @@ async fn a_changed_database_stays_read_only_over_restarts(mut world: World) {
             stage.stop().await;
         }
     }
+}
+
+/// As the log was when it had 256 entries: it holds together.
+fn shorter_log() -> Vec<String> {
+    vec![
+        format!("DELETE FROM entries WHERE log = ({LAST}) AND sequence >= 256"),
+        format!("UPDATE heads SET size = 256, peaks = (SELECT hash FROM nodes WHERE log = ({LAST})) WHERE log = ({LAST})"),
+    ]
 }
 
 /// Every leaf is another one, and so are the tiles and the head that follow from them.
@@ -120,9 +136,9 @@ async fn heads_that_are_not_those_of_their_rows_are_mended(mut world: World) {
         world.by_hand(&[&statement]).await;
         let stage = world.start().await;
         stage.audit.compare_at_start().await.unwrap();
-        assert_read_only(&stage, &world, what).await;
+        assert_takes_nothing(&stage, &world, what).await;
         stage.audit.follow_roots().await.unwrap();
-        assert_sound(&stage);
+        assert_whole(&stage);
         assert_eq!(stage.targets("acme").await, before, "{what}");
         assert_eq!(stage.say(&world, "acme", "on").await, 300, "{what}");
         stage.stop().await;
@@ -139,9 +155,9 @@ async fn rows_that_are_gone_come_back_from_the_archive(mut world: World) {
         world.by_hand(&[&format!("DELETE FROM entries WHERE log = ({LAST}) AND sequence >= {from} AND sequence < {to}")]).await;
         let stage = world.start().await;
         stage.audit.compare_at_start().await.unwrap();
-        assert_read_only(&stage, &world, "rows are gone").await;
+        assert_takes_nothing(&stage, &world, "rows are gone").await;
         stage.audit.follow_roots().await.unwrap();
-        assert_sound(&stage);
+        assert_whole(&stage);
         assert_eq!(stage.targets("acme").await, before);
         stage.say(&world, "acme", "on").await;
         assert!(matches!(verify(&stage, &world, "acme").await.verdict, Verdict::Intact));
@@ -157,9 +173,9 @@ async fn rows_that_are_gone_for_good_are_named_in_a_gap(world: World) {
     world.bucket.remove_all("archive/").await;
     world.by_hand(&[&format!("DELETE FROM entries WHERE log = ({LAST}) AND sequence >= 290")]).await;
     let stage = started(&world).await;
-    assert_read_only(&stage, &world, "rows are gone").await;
+    assert_refused(&stage, &world, "rows are gone").await;
     assert_eq!(declare(&stage, Of::All(true), "ten rows are gone").await.unwrap(), 1);
-    assert_sound(&stage);
+    assert_whole(&stage);
     assert_eq!(stage.say(&world, "acme", "on").await, 302, "behind the gap and its reason");
     stage.audit.follow_roots().await.unwrap();
     assert_sound(&stage);
@@ -335,22 +351,50 @@ async fn no_checkpoint_is_signed_beyond_the_newest_list(world: World) {
     assert_eq!(size(checkpoint(&stage, "acme").await), 2);
 }
 
-/// What a quick look does not find: a leaf in the middle that is another one.
+/// What a quick look does not find: a leaf in the middle that is another one, and whose body is gone, too.
 async fn a_damaged_leaf_is_found_by_the_check_of_everything_and_named_in_a_gap(world: World) {
     let stage = some_history(&world).await;
     stage.stop().await;
+    world.bucket.remove_all("archive/").await;
     let other = format!(
-        "UPDATE entries SET leaf = (SELECT leaf FROM entries WHERE log = ({LAST}) AND sequence = 4) WHERE log = ({LAST}) AND sequence = 3"
+        "UPDATE entries SET leaf = (SELECT leaf FROM entries WHERE log = ({LAST}) AND sequence = 4), sealed = NULL
+         WHERE log = ({LAST}) AND sequence = 3"
     );
     world.by_hand(&["INSERT INTO meta (name, value) VALUES ('read-only because', 'something was found before')", &other]).await;
-    let stage = started(&world).await;
+    let stage = world.start().await;
+    stage.audit.compare_at_start().await.unwrap();
     assert_read_only(&stage, &world, "what was found before was not checked").await;
-    let Standing::Forked(why) = stage.audit.engine.standing() else { panic!("sound") };
+    stage.audit.follow_roots().await.unwrap();
+    assert_refused(&stage, &world, "all was checked").await;
+    let why = stage.audit.engine.refused().all().values().next().unwrap().clone();
     assert!(why.contains("is damaged from entry 0 to 255"), "{why}");
     assert_eq!(declare(&stage, Of::All(true), "a bit has flipped").await.unwrap(), 1);
-    assert_sound(&stage);
+    assert_whole(&stage);
     stage.say(&world, "acme", "on").await;
     stage.audit.follow_roots().await.unwrap();
     stage.stop().await;
-    assert_sound(&started(&world).await);
+    assert_whole(&started(&world).await);
+}
+
+/// The same with a body that is intact, or a copy in the bucket: nobody has to do anything.
+async fn a_damaged_leaf_that_follows_from_its_body_is_healed(mut world: World) {
+    let stage = some_history(&world).await;
+    stage.stop().await;
+    let sound = world.copy_database().await;
+    let leaf = format!("UPDATE entries SET leaf = (SELECT leaf FROM entries WHERE log = ({LAST}) AND sequence = 4) WHERE log = ({LAST})");
+    for (what, change) in [("the body", "AND sequence = 3"), ("the archive", "AND sequence = 3")] {
+        world.place = world.copy_of(&sound).await;
+        let lost = format!("UPDATE entries SET sealed = NULL WHERE log = ({LAST}) AND sequence = 3");
+        let mut statements = vec!["INSERT INTO meta (name, value) VALUES ('read-only because', 'something was found before')".to_owned()];
+        statements.push(format!("{leaf} {change}"));
+        if what == "the archive" {
+            statements.push(lost);
+        }
+        world.by_hand(&statements.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        let stage = started(&world).await;
+        assert_whole(&stage);
+        assert_eq!(stage.targets("acme").await.len(), 300, "{what}");
+        assert_eq!(verify(&stage, &world, "acme").await.verdict, Verdict::Intact, "{what}");
+        stage.stop().await;
+    }
 }

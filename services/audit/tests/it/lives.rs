@@ -29,6 +29,8 @@ crate::on_both!(
     nobody_reaches_another_groups_history,
     tiles_show_the_tree_and_nothing_of_customers,
     an_export_opens_in_a_spreadsheet,
+    a_lost_database_does_not_forget_who_was_erased,
+    nothing_is_done_with_groups_that_were_exchanged,
 );
 
 impl Stage {
@@ -49,13 +51,13 @@ impl Stage {
         Ok((answer.incarnation, answer.created))
     }
 
-    async fn erase(&self, token: &str, group: &str, incarnation: &str) -> Result<Option<i64>, Status> {
+    pub async fn erase(&self, token: &str, group: &str, incarnation: &str) -> Result<Option<i64>, Status> {
         let request = EraseRequest { group: group.into(), incarnation: incarnation.into(), ..Default::default() };
         let answer = self.lifecycle().erase(with_token(token, request)).await?.into_inner();
         Ok(answer.last_object_until.map(|time| time.seconds))
     }
 
-    async fn state(&self, group: &str) -> Vec<GroupState> {
+    pub async fn state(&self, group: &str) -> Vec<GroupState> {
         let request = ReportRequest { group: group.into() };
         let report = self.lifecycle().report(with_token(OPERATOR, request)).await.unwrap().into_inner();
         report.groups.iter().map(tsujiban_proto::lifecycle::v1::GroupReport::state).collect()
@@ -114,7 +116,7 @@ async fn a_group_may_speak_before_it_is_prepared(world: World) {
     assert_eq!(stage.prepare("other", minted).await.unwrap_err().code(), Code::Internal, "an incarnation is of one group");
 }
 
-async fn snapshot(stage: &Stage, group: &str, incarnation: &str) -> Vec<Vec<u8>> {
+pub async fn snapshot(stage: &Stage, group: &str, incarnation: &str) -> Vec<Vec<u8>> {
     let request = ExportRequest { group: group.into(), incarnation: incarnation.into() };
     let mut stream = stage.lifecycle().export(with_token(OPERATOR, request)).await.unwrap().into_inner();
     let mut chunks = Vec::new();
@@ -124,7 +126,7 @@ async fn snapshot(stage: &Stage, group: &str, incarnation: &str) -> Vec<Vec<u8>>
     chunks
 }
 
-async fn import(stage: &Stage, group: &str, incarnation: &str, chunks: Vec<Vec<u8>>) -> Result<u64, Status> {
+pub async fn import(stage: &Stage, group: &str, incarnation: &str, chunks: Vec<Vec<u8>>) -> Result<u64, Status> {
     let header = ImportHeader { group: group.into(), incarnation: incarnation.into() };
     let parts = std::iter::once(Part::Header(header)).chain(chunks.into_iter().map(Part::Chunk));
     let messages: Vec<_> = parts.map(|part| ImportRequest { part: Some(part) }).collect();
@@ -288,4 +290,95 @@ async fn an_export_opens_in_a_spreadsheet(world: World) {
     let rows: Vec<&str> = csv.lines().collect();
     assert_eq!(rows.len(), 2, "{csv}");
     assert!(csv.contains("+09:00") && csv.contains("日本語") && !csv.contains(",=cmd") && !csv.contains(",\"=cmd"), "{csv}");
+}
+
+/// What the bucket has under a prefix, one after the other.
+async fn bytes_of(world: &World, prefix: &str) -> Vec<u8> {
+    let mut all = Vec::new();
+    for name in world.bucket.names(prefix).await {
+        all.extend(name.as_bytes());
+        all.extend(tsujiban_objects::Objects::get(&*world.bucket, &name, None).await.unwrap());
+    }
+    all
+}
+
+/// C25: who was erased is known after the loss of everything but the bucket, where nobody reads it.
+async fn a_lost_database_does_not_forget_who_was_erased(mut world: World) {
+    let stage = world.start().await;
+    let (incarnation, log) = stage.prepare_with_log("acme-and-sons", "", "").await.unwrap();
+    stage.say(&world, "acme-and-sons", "before").await;
+    stage.say(&world, "other", "theirs").await;
+    stage.audit.follow_roots().await.unwrap();
+    stage.stop().await;
+    let older = world.copy_database().await;
+    let stage = world.start().await;
+    world.bucket.refuse(Some("erasures/"));
+    let free_at = stage.erase(OPERATOR, "acme-and-sons", &incarnation).await.unwrap();
+    world.bucket.refuse(None);
+    assert!(world.bucket.names("erasures/").await.is_empty());
+    stage.say(&world, "acme-and-sons", "that it was erased").await;
+    for _ in 0..2 {
+        stage.audit.follow_roots().await.unwrap();
+    }
+    assert_eq!(world.bucket.names("erasures/").await.len(), 1, "what could not be put at once is put later, once");
+    for prefix in ["erasures/", "archive/", "roots/", "day-keys/"] {
+        let bytes = bytes_of(&world, prefix).await;
+        assert!(!bytes.windows(13).any(|window| window == b"acme-and-sons"), "{prefix}");
+    }
+    let before = stage.targets("acme-and-sons").await;
+    stage.stop().await;
+    for lost in [true, false] {
+        if lost {
+            world.lose_database().await;
+        } else {
+            // a copy from before
+            world.place = world.copy_of(&older).await;
+        }
+        let stage = crate::rebuild::started(&world).await;
+        assert_eq!(stage.state("acme-and-sons").await, [GroupState::Erased], "{lost}");
+        assert_eq!(stage.targets("acme-and-sons").await, before, "{lost}");
+        let refused = stage.prepare("acme-and-sons", "").await.unwrap_err();
+        assert_eq!(tsujiban_proto::error::ServiceError::from(&refused).reason, "ID_NOT_FREE", "{lost}: {refused}");
+        let again = stage.prepare_with_log("acme-and-sons", &incarnation, &log).await.unwrap_err();
+        assert_eq!(tsujiban_proto::error::ServiceError::from(&again).reason, "ERASED", "{lost}: {again}");
+        assert_eq!(stage.erase(OPERATOR, "acme-and-sons", &incarnation).await.unwrap(), free_at, "{lost}");
+        assert_eq!(world.bucket.names("erasures/").await.len(), 1, "{lost}");
+        stage.stop().await;
+    }
+}
+
+/// Two groups were exchanged in the table of logs: nobody's history is erased, kept, listed or gone on with under another's name.
+async fn nothing_is_done_with_groups_that_were_exchanged(world: World) {
+    let stage = world.start().await;
+    let mut lives = Vec::new();
+    for group in ["acme", "other", "third"] {
+        lives.push(stage.prepare_with_log(group, "", "").await.unwrap());
+        stage.say(&world, group, group).await;
+    }
+    for (from, to) in [("acme", "somebody"), ("other", "acme"), ("somebody", "other")] {
+        crate::damage::forge(&world, &stage, &format!("UPDATE logs SET group_id = '{to}' WHERE group_id = '{from}'")).await;
+    }
+    let (theirs, _) = lives[1].clone();
+    let refused = |status: Status| assert_eq!(status.code(), Code::DataLoss, "{status}");
+    refused(stage.erase(OPERATOR, "acme", &theirs).await.unwrap_err());
+    refused(stage.erase(STAFF, "acme", &theirs).await.unwrap_err());
+    let detach = DetachRequest { group: "acme".into(), incarnation: theirs.clone() };
+    refused(stage.lifecycle().detach(with_token(OPERATOR, detach)).await.unwrap_err());
+    let request = ExportRequest { group: "acme".into(), incarnation: theirs.clone() };
+    refused(stage.lifecycle().export(with_token(OPERATOR, request)).await.map(drop).unwrap_err());
+    refused(stage.prepare("acme", "").await.unwrap_err());
+    refused(stage.prepare("acme", &theirs).await.unwrap_err());
+    refused(stage.prepare_with_log("acme", &lives[0].0, &lives[0].1).await.unwrap_err());
+    assert!(stage.state("acme").await.is_empty() && stage.state("other").await.is_empty());
+    let report = stage.lifecycle().report(with_token(OPERATOR, ReportRequest::default())).await.unwrap().into_inner();
+    assert_eq!(report.groups.iter().map(|group| group.group.as_str()).collect::<Vec<_>>(), ["third"]);
+    // whoever keeps entries goes on keeping them, also when the row says that the group was erased
+    crate::damage::forge(&world, &stage, "UPDATE logs SET state = 'erased' WHERE group_id = 'acme'").await;
+    let logs = vec![LogEntries { group: "acme".into(), ids: vec![random().to_vec()] }];
+    let covered = stage.client().covered(with_token(OPERATOR, CoveredRequest { logs })).await.unwrap().into_inner();
+    assert!(!covered.logs[0].is_erased);
+    assert_eq!(covered.logs[0].entries().collect::<Vec<_>>(), [tsujiban_proto::audit::v1::Coverage::Pending]);
+    stage.audit.follow_roots().await.unwrap();
+    assert!(world.bucket.names("erasures/").await.is_empty());
+    assert_eq!(stage.targets("third").await, ["third"]);
 }

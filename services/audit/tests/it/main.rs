@@ -18,6 +18,7 @@ mod lives;
 mod lost;
 mod origin;
 mod rebuild;
+mod refused;
 mod retention;
 mod roots;
 mod scrub;

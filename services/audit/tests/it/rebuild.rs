@@ -24,6 +24,7 @@ crate::on_both!(
     keys_come_back_as_the_newest_epoch_key_wraps_them,
     an_entry_is_found_in_the_archive,
     parts_are_locked_like_lists_and_one_without_a_list_harms_nothing,
+    parts_are_fetched_ahead_and_taken_in_their_order,
 );
 
 /// Starts as the service does: compared before anybody is answered, then once by the job.
@@ -296,4 +297,22 @@ async fn parts_are_locked_like_lists_and_one_without_a_list_harms_nothing(mut wo
     stage.say(&world, "acme", "on").await;
     stage.audit.follow_roots().await.unwrap();
     assert_sound(&stage);
+}
+
+async fn parts_are_fetched_ahead_and_taken_in_their_order(mut world: World) {
+    let stage = world.start().await;
+    let (incarnation, log) = stage.prepare_with_log("acme", "", "").await.unwrap();
+    for n in 0..24 {
+        stage.say(&world, "acme", &n.to_string()).await;
+        stage.audit.follow_roots().await.unwrap();
+    }
+    let before = stage.targets("acme").await;
+    stage.stop().await;
+    world.lose_database().await;
+    world.bucket.slow_down();
+    let stage = started(&world).await;
+    assert_sound(&stage);
+    stage.prepare_with_log("acme", &incarnation, &log).await.unwrap();
+    assert_eq!(stage.targets("acme").await, before);
+    assert_eq!(world.bucket.most_at_once(), 8, "not one by one, and never more");
 }

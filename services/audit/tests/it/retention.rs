@@ -17,6 +17,8 @@ crate::on_both!(
     what_the_databases_clock_calls_young_stays,
     nothing_is_changed_or_removed_by_statements,
     day_keys_follow_the_epoch_keys,
+    no_column_lets_a_day_go_before_its_time,
+    no_column_lets_a_day_stay,
 );
 
 /// How many bodies are in the database.
@@ -173,6 +175,79 @@ async fn day_keys_follow_the_epoch_keys(world: World) {
     world.epochs.lock().unwrap().retain(|epoch| epoch.id != old.id);
     let stage = world.start().await;
     assert_eq!((stage.targets("acme").await, stage.targets("other").await), (vec!["before".to_owned()], vec!["between".to_owned()]));
+}
+
+/// The day of a key, where its entries begin, and the day of an entry are columns: whatever they say, nothing young goes.
+async fn no_column_lets_a_day_go_before_its_time(world: World) {
+    world.advance_to("2024-03-10T03:00:00Z");
+    let stage = world.start().await;
+    for group in ["key", "entry", "both"] {
+        stage.say(&world, group, "old").await;
+    }
+    world.advance_to("2025-03-01T03:00:00Z");
+    for group in ["key", "entry", "both"] {
+        for n in 0..3 {
+            stage.say(&world, group, &format!("young {n}")).await;
+        }
+    }
+    let log = "(SELECT number FROM logs WHERE group_id = 'GROUP')";
+    let old = format!("(SELECT MIN(day) FROM day_keys WHERE log = {log})");
+    for (group, statement) in [
+        // 20 days before the right one
+        ("key", format!("UPDATE day_keys SET day = {old} - 20 WHERE log = {log} AND day > {old}")),
+        ("entry", format!("UPDATE entries SET day = {old} WHERE log = {log} AND sequence = 2")),
+        ("both", format!("UPDATE entries SET day = {old} WHERE log = {log} AND sequence = 2")),
+        ("both", format!("UPDATE day_keys SET first = 3 WHERE log = {log} AND day > {old}")),
+    ] {
+        crate::damage::forge(&world, &stage, &statement.replace("GROUP", group)).await;
+    }
+    world.advance_to("2025-03-10T15:00:00Z");
+    stage.audit.expire().await.unwrap();
+    for group in ["entry", "both"] {
+        assert_eq!(stage.targets(group).await, ["young 0", "young 1", "young 2"], "{group}");
+    }
+    let sealed = "SELECT COUNT(*) FROM entries e JOIN logs l ON l.number = e.log WHERE l.group_id = 'key' AND e.sealed IS NOT NULL";
+    let left: i64 = on!(stage.database.reads(), p => sqlx::query_scalar(sealed).fetch_one(p).await).unwrap();
+    assert_eq!(left, 3, "the bodies of the young day, whose key says another one");
+    let keys: i64 = on!(stage.database.reads(), p => sqlx::query_scalar(
+        "SELECT COUNT(*) FROM day_keys k JOIN logs l ON l.number = k.log WHERE l.group_id = 'key'").fetch_one(p).await)
+    .unwrap();
+    assert_eq!(keys, 1);
+    // the row of the key is put right, and it opens what it sealed
+    let right = "UPDATE day_keys SET day = day + 20 + 356 WHERE log = (SELECT number FROM logs WHERE group_id = 'key')";
+    crate::damage::forge(&world, &stage, right).await;
+    assert_eq!(stage.targets("key").await, ["young 0", "young 1", "young 2"]);
+}
+
+/// What a column says of an entry or of a key's first one keeps no day: its key goes, and with it all that it sealed.
+async fn no_column_lets_a_day_stay(world: World) {
+    world.advance_to("2024-03-10T03:00:00Z");
+    let stage = world.start().await;
+    for group in ["first", "beyond", "entry"] {
+        stage.append((0..300).map(|n| entry(&world, group, &n.to_string())).collect::<Vec<_>>()[..256].to_vec()).await.unwrap();
+        stage.say(&world, group, "last").await;
+    }
+    world.advance_to("2024-03-11T03:00:00Z");
+    stage.say(&world, "first", "young").await;
+    let log = "(SELECT number FROM logs WHERE group_id = 'GROUP')";
+    for (group, statement) in [
+        ("first", format!("UPDATE day_keys SET first = 257 WHERE log = {log} AND first = 0")),
+        ("beyond", format!("UPDATE day_keys SET first = 100000 WHERE log = {log}")),
+        ("entry", format!("UPDATE entries SET day = day + 1000 WHERE log = {log} AND sequence = 5")),
+    ] {
+        crate::damage::forge(&world, &stage, &statement.replace("GROUP", group)).await;
+    }
+    world.advance_to("2025-03-10T15:00:00Z");
+    assert_eq!(stage.audit.expire().await.unwrap(), 3);
+    for group in ["beyond", "entry"] {
+        assert!(stage.targets(group).await.is_empty(), "{group}");
+    }
+    assert_eq!(stage.targets("first").await, ["young"]);
+    stage.audit.follow_roots().await.unwrap();
+    for group in ["first", "beyond", "entry"] {
+        let report = verify(&stage, &world, group).await;
+        assert!(matches!(report.verdict, Verdict::Expired(_)), "{group}: {report}");
+    }
 }
 
 /// C5, C22: a copy of the database from before a day expired opens it no more, once the epoch key that wrapped it was followed by another one

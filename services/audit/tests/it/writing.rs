@@ -4,17 +4,31 @@ use futures::future::join_all;
 use jiff::SignedDuration;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tonic::{Code, Status};
+use tsujiban_audit::engine::Standing;
 use tsujiban_database::testing::{Fault, Faults};
 use tsujiban_database::{Backend, on};
+use tsujiban_history::verify::Verdict;
 use tsujiban_proto::audit::v1::NewEntry;
 use tsujiban_proto::lifecycle::v1::lifecycle_service_client::LifecycleServiceClient;
-use tsujiban_proto::lifecycle::v1::{PrepareRequest, ReportRequest, Writing};
+use tsujiban_proto::lifecycle::v1::{DetachRequest, GroupState, PrepareRequest, ReportRequest, Writing};
 use tsujiban_proto::time::to_wire;
 use tsujiban_service::testing::with_token;
 
+use crate::lives::{import, snapshot};
+use crate::rebuild::started;
+use crate::refused::assert_whole;
+use crate::retention::{bodies, verify};
 use crate::stage::{OPERATOR, Place, Stage, World, entry};
 
-crate::on_both!(after_any_fault_the_next_batch_is_written, a_bad_entry_is_refused_alone, what_is_reported_follows_the_database);
+crate::on_both!(
+    after_any_fault_the_next_batch_is_written,
+    after_any_fault_the_next_list_says_all,
+    after_any_fault_an_expired_day_goes,
+    after_any_fault_a_group_is_kept_or_erased,
+    after_any_fault_a_snapshot_comes_back,
+    a_bad_entry_is_refused_alone,
+    what_is_reported_follows_the_database,
+);
 
 async fn faults(world: &World, stage: &Stage) -> Faults {
     match &world.place {
@@ -73,6 +87,146 @@ async fn after_any_fault_the_next_batch_is_written(world: World) {
     stage.stop().await;
     let stage = world.start().await;
     assert_eq!(stage.targets("acme").await, acknowledged);
+}
+
+/// Does something under each fault at growing statements, and then once more, until a fault comes too late to strike. The second
+/// attempt has to succeed.
+async fn under_faults(faults: &Faults, mut attempt: impl AsyncFnMut(usize, bool)) {
+    let mut step = 0;
+    for fault in Fault::ALL {
+        let mut nth = 1;
+        loop {
+            faults.arm(fault, nth).await;
+            attempt(step, false).await;
+            let struck = faults.disarm().await;
+            attempt(step, true).await;
+            step += 1;
+            if !struck {
+                break;
+            }
+            nth += 1 + nth / 6;
+        }
+    }
+}
+
+/// Part, list, and the notes of both.
+async fn after_any_fault_the_next_list_says_all(mut world: World) {
+    let stage = world.start().await;
+    let (incarnation, log) = stage.prepare_with_log("acme", "", "").await.unwrap();
+    let faults = faults(&world, &stage).await;
+    under_faults(&faults, async |step, is_second| {
+        if is_second {
+            stage.audit.follow_roots().await.unwrap_or_else(|error| panic!("{step}: {error}"));
+            assert_eq!(stage.audit.engine.standing(), Standing::Sound, "{step}");
+            return;
+        }
+        // under a fault it may be refused, and is there all the same
+        let new = entry(&world, "acme", &step.to_string());
+        if stage.append(vec![new.clone()]).await.is_err() {
+            let _ = stage.append(vec![new]).await;
+        }
+        let _ = stage.audit.follow_roots().await;
+    })
+    .await;
+    assert!(matches!(verify(&stage, &world, "acme").await.verdict, Verdict::Intact));
+    let before = stage.targets("acme").await;
+    stage.stop().await;
+    assert_whole(&started(&world).await);
+    world.lose_database().await;
+    let stage = started(&world).await;
+    assert_whole(&stage);
+    stage.prepare_with_log("acme", &incarnation, &log).await.unwrap();
+    assert_eq!(stage.targets("acme").await, before, "the archive has all of it");
+}
+
+async fn after_any_fault_an_expired_day_goes(world: World) {
+    const DAYS: u32 = 240;
+    let stage = world.start().await;
+    for day in 0..DAYS {
+        stage.say(&world, "acme", &day.to_string()).await;
+        world.advance(SignedDuration::from_hours(24));
+    }
+    world.advance(SignedDuration::from_hours(24 * (366 - i64::from(DAYS))));
+    let faults = faults(&world, &stage).await;
+    let mut gone = 0;
+    under_faults(&faults, async |step, is_second| {
+        if !is_second {
+            let _ = stage.audit.expire().await;
+            return;
+        }
+        stage.audit.expire().await.unwrap_or_else(|error| panic!("{step}: {error}"));
+        gone = u32::try_from(step).unwrap() + 1;
+        assert!(gone < DAYS, "there are more steps than days");
+        assert_eq!(bodies(&stage).await, i64::from(DAYS - gone), "{step}");
+        world.advance(SignedDuration::from_hours(24));
+    })
+    .await;
+    stage.audit.expire().await.unwrap();
+    stage.audit.follow_roots().await.unwrap();
+    let report = verify(&stage, &world, "acme").await;
+    let Verdict::Expired(days) = &report.verdict else { panic!("{report}") };
+    assert_eq!(u32::try_from(days.len()).unwrap(), gone + 1, "each once");
+}
+
+async fn after_any_fault_a_group_is_kept_or_erased(world: World) {
+    let stage = world.start().await;
+    let faults = faults(&world, &stage).await;
+    let mut life = String::new();
+    under_faults(&faults, async |step, is_second| {
+        let group = format!("group-{step}");
+        let detach = |life: &str| with_token(OPERATOR, DetachRequest { group: group.clone(), incarnation: life.to_owned() });
+        if is_second {
+            // a fault may have struck the preparation
+            life = stage.prepare(&group, "").await.unwrap_or_else(|error| panic!("{step}: {error}")).0;
+            stage.lifecycle().detach(detach(&life)).await.unwrap_or_else(|error| panic!("{step}: {error}"));
+            assert_eq!(stage.state(&group).await, [GroupState::Retained], "{step}");
+            stage.erase(OPERATOR, &group, &life).await.unwrap_or_else(|error| panic!("{step}: {error}"));
+            assert_eq!(stage.state(&group).await, [GroupState::Erased], "{step}");
+            return;
+        }
+        let Ok((life, _)) = stage.prepare(&group, "").await else { return };
+        let _ = stage.lifecycle().detach(detach(&life)).await;
+    })
+    .await;
+}
+
+/// Each time into an older database, of which nothing else comes back.
+async fn after_any_fault_a_snapshot_comes_back(mut world: World) {
+    let stage = world.start().await;
+    let (incarnation, _) = stage.prepare("acme", "").await.unwrap();
+    stage.say(&world, "acme", "0").await;
+    stage.audit.follow_roots().await.unwrap();
+    stage.stop().await;
+    let older = world.copy_database().await;
+    let stage = world.start().await;
+    for n in 1..4 {
+        stage.say(&world, "acme", &n.to_string()).await;
+    }
+    stage.audit.follow_roots().await.unwrap();
+    let chunks = snapshot(&stage, "acme", &incarnation).await;
+    stage.stop().await;
+    world.bucket.remove_all("archive/").await;
+    for fault in Fault::ALL {
+        let mut nth = 1;
+        loop {
+            world.place = world.copy_of(&older).await;
+            let stage = world.start().await;
+            stage.audit.compare_at_start().await.unwrap();
+            let faults = faults(&world, &stage).await;
+            faults.arm(fault, nth).await;
+            let _ = import(&stage, "acme", &incarnation, chunks.clone()).await;
+            let struck = faults.disarm().await;
+            import(&stage, "acme", &incarnation, chunks.clone()).await.unwrap_or_else(|error| panic!("{fault:?} {nth}: {error}"));
+            stage.audit.follow_roots().await.unwrap();
+            assert_eq!(stage.audit.engine.standing(), Standing::Sound, "{fault:?} {nth}");
+            assert_eq!(stage.targets("acme").await, ["0", "1", "2", "3"], "{fault:?} {nth}");
+            stage.stop().await;
+            if !struck {
+                break;
+            }
+            nth += 1 + nth / 3;
+        }
+    }
 }
 
 /// Of many that wait together, the one that the database refuses.

@@ -76,6 +76,7 @@ pub fn group(Holding { row, held, damage }: Holding, whole: Option<Timestamp>) -
         snapshots: held.snapshots,
         stored_bytes: held.stored_bytes,
         integrity: Some(integrity(damage, whole)),
+        writing: None,
     }
 }
 

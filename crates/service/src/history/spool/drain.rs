@@ -1,6 +1,7 @@
 //! From the spool to the history: in order, in batches, again and again until they have arrived.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{fs, io};
 
@@ -12,14 +13,15 @@ use tsujiban_proto::audit::v1::NewEntry;
 use tsujiban_proto::error::{Kind as ErrorKind, ServiceError};
 use tsujiban_proto::time::from_wire;
 
+use super::apart::Apart;
 use super::damage::{self, Loss};
-use super::frame::{CALL_BYTES, Kind};
+use super::frame::{CALL_BYTES, Frame, Kind};
 use super::reader::Reader;
 use super::segments::ARRIVED;
 use super::writer::Command;
 use super::{Shared, Spool, frame, opened};
-use crate::history::Ledger;
 use crate::history::keeper::Keeper;
+use crate::history::{Ledger, concerns_one_log};
 
 /// At most this many entries and bytes are sent at once, and held in memory.
 const BATCH_ENTRIES: usize = 256;
@@ -34,6 +36,7 @@ const WORTH_ROTATING: u64 = 64 * 1024;
 pub(crate) struct Drain {
     spool: Spool,
     keeper: Keeper,
+    apart: Arc<Mutex<Apart>>,
     place: Place,
 }
 
@@ -46,8 +49,11 @@ struct Place {
     position: u64,
 }
 
+/// An entry, and as it lies in the spool.
+type Waiting = (NewEntry, Frame);
+
 struct Batch {
-    entries: Vec<NewEntry>,
+    entries: Vec<Waiting>,
     /// Where the reading goes on after them.
     place: Place,
     /// How many of the oldest segments are done with.
@@ -57,8 +63,8 @@ struct Batch {
 }
 
 impl Drain {
-    pub(super) fn new(spool: Spool, keeper: Keeper) -> Self {
-        Self { spool, keeper, place: Place::default() }
+    pub(super) fn new(spool: Spool, keeper: Keeper, apart: Apart) -> Self {
+        Self { spool, keeper, apart: Arc::new(Mutex::new(apart)), place: Place::default() }
     }
 
     /// Runs until `stop` is cancelled. What has not arrived by then stays in the spool. Every so often it asks about what is kept, and the
@@ -89,22 +95,28 @@ impl Drain {
                     Some(rest)
                 }
             };
+            let look = self.apart().next().map_or(question, |again| again.min(question));
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = async { match rest {
                     Some(rest) => tokio::time::sleep(rest).await,
                     None => self.spool.shared.written.notified().await,
                 } } => {}
-                () = sleep_until(question), if rest.is_none() => {}
+                () = sleep_until(look), if rest.is_none() => {}
             }
         }
     }
 
     /// Sends one batch. `Ok(false)`: there is none.
     async fn step(&mut self, ledger: &dyn Ledger, clock: &dyn Clock) -> Result<bool, Failure> {
+        let due = self.apart().due(Instant::now());
+        if let Some(group) = due {
+            self.try_again(ledger, clock, &group).await?;
+            return Ok(true);
+        }
         let (shared, place) = (Arc::clone(&self.spool.shared), self.place);
         let batch = spawn_blocking(move || read(&shared, place)).await.map_err(Failure::of)?.map_err(Failure::of)?;
-        let oldest = batch.entries.first().and_then(|entry| entry.operation.as_ref()?.time.as_ref()).and_then(from_wire);
+        let oldest = batch.entries.first().and_then(|(entry, _)| entry.operation.as_ref()?.time.as_ref()).and_then(from_wire);
         let age = oldest.map(|oldest| clock.now().duration_since(oldest).as_secs()).unwrap_or_default();
         self.spool.shared.metrics.age.set(age.max(0));
         for loss in &batch.losses {
@@ -113,14 +125,14 @@ impl Drain {
                 state.depth = state.depth.saturating_sub(loss.records);
             }
         }
-        self.deliver(ledger, clock, &batch.entries).await?;
+        let arrived = self.deliver(ledger, clock, batch.entries).await?;
         let has_moved = batch.place.passed != self.place.passed || batch.finished > 0;
         if has_moved {
             let shared = Arc::clone(&self.spool.shared);
             let (place, finished) = (batch.place, batch.finished);
             spawn_blocking(move || forget(&shared, place, finished)).await.map_err(Failure::of)?.map_err(Failure::of)?;
             let mut state = self.spool.shared.state();
-            state.depth = state.depth.saturating_sub(u64::try_from(batch.entries.len()).unwrap_or_default());
+            state.depth = state.depth.saturating_sub(arrived);
             drop(state);
             self.place = batch.place;
             self.spool.shared.show();
@@ -135,27 +147,111 @@ impl Drain {
         Ok(has_moved)
     }
 
-    /// Brings entries to the history. One that it will never take goes beside the spool, so that it does not hold up the others.
-    async fn deliver(&self, ledger: &dyn Ledger, clock: &dyn Clock, entries: &[NewEntry]) -> Result<(), Failure> {
-        if entries.is_empty() {
+    fn apart(&self) -> MutexGuard<'_, Apart> {
+        self.apart.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does what waits for the disk with what waits apart.
+    async fn with_apart<T: Send + 'static>(&self, work: impl FnOnce(&mut Apart) -> io::Result<T> + Send + 'static) -> Result<T, Failure> {
+        let apart = Arc::clone(&self.apart);
+        let work = move || work(&mut apart.lock().unwrap_or_else(PoisonError::into_inner));
+        spawn_blocking(work).await.map_err(Failure::of)?.map_err(Failure::of)
+    }
+
+    /// Brings entries to the history. Those of a log that takes none wait apart, so that they do not hold up the others. Answers how many
+    /// are on their way no more.
+    async fn deliver(&self, ledger: &dyn Ledger, clock: &dyn Clock, entries: Vec<Waiting>) -> Result<u64, Failure> {
+        let (mut waiting, going): (Vec<Waiting>, Vec<Waiting>) = {
+            let apart = self.apart();
+            entries.into_iter().partition(|(entry, _)| apart.holds(&entry.group))
+        };
+        let mut arrived = u64::try_from(going.len()).unwrap_or_default();
+        let batch: Vec<NewEntry> = going.iter().map(|(entry, _)| entry.clone()).collect();
+        if self.send(ledger, clock, batch).await? == Sent::No {
+            let mut groups: BTreeMap<String, Vec<Waiting>> = BTreeMap::new();
+            for (entry, frame) in going {
+                groups.entry(entry.group.clone()).or_default().push((entry, frame));
+            }
+            for (group, entries) in groups {
+                let batch = entries.iter().map(|(entry, _)| entry.clone()).collect();
+                if self.send_each(ledger, clock, batch).await? == Sent::No {
+                    tracing::error!(group, entries = entries.len(), "a group's log takes no entries; they wait apart");
+                    arrived = arrived.saturating_sub(u64::try_from(entries.len()).unwrap_or_default());
+                    waiting.extend(entries);
+                }
+            }
+        }
+        self.wait_apart(waiting).await?;
+        Ok(arrived)
+    }
+
+    async fn wait_apart(&self, waiting: Vec<Waiting>) -> Result<(), Failure> {
+        let mut groups: BTreeMap<String, Vec<Frame>> = BTreeMap::new();
+        for (entry, frame) in waiting {
+            groups.entry(entry.group).or_default().push(frame);
+        }
+        for (group, frames) in groups {
+            if !self.with_apart(move |apart| apart.put(&group, &frames)).await? {
+                let full = "entries of logs that take none have no more room apart; bring those logs back (tsujiban audit declare-gap), or give the \
+                            spool more bytes (--spool-bytes)";
+                return Err(Failure::of(full));
+            }
+        }
+        self.show_apart();
+        Ok(())
+    }
+
+    fn show_apart(&self) {
+        self.spool.shared.metrics.apart.set(i64::try_from(self.apart().entries()).unwrap_or(i64::MAX));
+    }
+
+    /// Tries the next entries of a group once more that wait apart.
+    async fn try_again(&self, ledger: &dyn Ledger, clock: &dyn Clock, group: &str) -> Result<(), Failure> {
+        let name = group.to_owned();
+        let piece = self.with_apart(move |apart| apart.read(&name)).await?;
+        let name = group.to_owned();
+        if self.send_each(ledger, clock, piece.entries.clone()).await? == Sent::No {
+            self.apart().refused(&name);
             return Ok(());
         }
-        match ledger.append(entries.to_vec()).await {
-            Ok(()) => {
-                self.keep(entries.to_vec(), clock).await;
-                return Ok(());
-            }
-            Err(error) if error.kind != ErrorKind::Invalid => return Err(error.into()),
-            Err(_) => {}
+        let arrived = self.with_apart(move |apart| apart.arrived(&name, &piece)).await?;
+        let mut state = self.spool.shared.state();
+        state.depth = state.depth.saturating_sub(arrived);
+        drop(state);
+        self.spool.shared.show();
+        self.show_apart();
+        Ok(())
+    }
+
+    /// Sends entries of one group, each for itself where it takes not all of them together. One that it will never take goes beside the spool.
+    async fn send_each(&self, ledger: &dyn Ledger, clock: &dyn Clock, entries: Vec<NewEntry>) -> Result<Sent, Failure> {
+        if self.send(ledger, clock, entries.clone()).await? == Sent::All {
+            return Ok(Sent::All);
         }
         for entry in entries {
             match ledger.append(vec![entry.clone()]).await {
-                Ok(()) => self.keep(vec![entry.clone()], clock).await,
-                Err(error) if error.kind == ErrorKind::Invalid => self.set_aside(entry, &error).map_err(Failure::of)?,
+                Ok(()) => self.keep(vec![entry], clock).await,
+                Err(error) if error.kind == ErrorKind::Invalid => self.set_aside(&entry, &error).map_err(Failure::of)?,
+                Err(error) if concerns_one_log(&error) => return Ok(Sent::No),
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(())
+        Ok(Sent::All)
+    }
+
+    /// Sends entries, all or none. What keeps all entries from arriving, whatever their log, is a failure.
+    async fn send(&self, ledger: &dyn Ledger, clock: &dyn Clock, entries: Vec<NewEntry>) -> Result<Sent, Failure> {
+        if entries.is_empty() {
+            return Ok(Sent::All);
+        }
+        match ledger.append(entries.clone()).await {
+            Ok(()) => {
+                self.keep(entries, clock).await;
+                Ok(Sent::All)
+            }
+            Err(error) if error.kind == ErrorKind::Invalid || concerns_one_log(&error) => Ok(Sent::No),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Keeps what has arrived, before it goes from the spool.
@@ -175,6 +271,14 @@ impl Drain {
         shared.metrics.rejected.inc();
         Ok(())
     }
+}
+
+/// What became of entries that were sent together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    All,
+    /// Some of them are not taken.
+    No,
 }
 
 /// What kept a batch from arriving.
@@ -214,7 +318,7 @@ fn read(shared: &Shared, mut place: Place) -> io::Result<Batch> {
             if frame.kind == Kind::Entry {
                 bytes += frame.sealed.len();
                 if let Some(entry) = opened(&shared.key, &frame) {
-                    entries.push(entry);
+                    entries.push((entry, frame));
                 } else {
                     tracing::error!(sequence = frame.sequence, "an operation in the history's spool is not what was sealed, and is lost");
                     damage::set_aside(&segment.path);

@@ -7,6 +7,7 @@ pub(super) struct Metrics {
     pub depth: IntGauge,
     pub bytes: IntGauge,
     pub age: IntGauge,
+    pub apart: IntGauge,
     pub refused: IntCounter,
     pub damaged: IntCounter,
     pub lost: IntCounter,
@@ -30,6 +31,10 @@ impl Metrics {
             depth: gauge("tsujiban_history_spool_entries", "Operations that have not reached the history yet.")?,
             bytes: gauge("tsujiban_history_spool_bytes", "Bytes of the spool's files.")?,
             age: gauge("tsujiban_history_spool_oldest_age_seconds", "Age of the oldest operation that has not reached the history yet.")?,
+            apart: gauge(
+                "tsujiban_history_spool_apart_entries",
+                "Operations that wait apart, since their log takes no entries while all others do.",
+            )?,
             refused: counter("tsujiban_history_spool_refused_total", "Calls that were refused since the spool was full or not writable.")?,
             damaged: counter("tsujiban_history_spool_damaged_total", "Files of the spool in which something is no record.")?,
             lost: counter(

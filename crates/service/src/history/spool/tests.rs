@@ -12,7 +12,7 @@ use tsujiban_proto::audit::v1::{Coverage, CoveredRequest, CoveredResponse, LogCo
 use tsujiban_sealing::SystemRandom;
 
 use super::*;
-use crate::history::{ASK, Ledger, SPOOL_DAMAGED, operation};
+use crate::history::{ASK, LOG_REFUSED, Ledger, SPOOL_DAMAGED, operation};
 use crate::testing::Epochs;
 
 /// Takes entries, each once, or refuses them.
@@ -20,6 +20,8 @@ use crate::testing::Epochs;
 struct Taken {
     entries: Mutex<Vec<NewEntry>>,
     closed: AtomicBool,
+    /// Groups of which nothing is taken.
+    refused: Mutex<BTreeSet<String>>,
     largest: AtomicUsize,
 }
 
@@ -35,6 +37,11 @@ impl Ledger for Taken {
         if self.closed.load(Ordering::SeqCst) {
             return Err(ServiceError::new(ErrorKind::Unavailable, "CLOSED", "by the test"));
         }
+        let refused = self.refused.lock().unwrap();
+        if new.iter().any(|entry| refused.contains(&entry.group)) {
+            return Err(ServiceError::new(ErrorKind::Precondition, LOG_REFUSED, "by the test"));
+        }
+        drop(refused);
         self.largest.fetch_max(new.len(), Ordering::SeqCst);
         let mut entries = self.entries.lock().unwrap();
         for entry in new {
@@ -393,4 +400,65 @@ async fn a_history_that_comes_back_gets_everything_and_no_two_processes_share_a_
     running.await.unwrap();
     let targets: BTreeSet<_> = bench.taken.targets().into_iter().collect();
     assert_eq!((targets.len(), bench.taken.targets().len()), (50, 50));
+}
+
+/// An entry of one of three groups.
+async fn put_of(spool: &Spool, group: &str, number: u64) {
+    let operation = entry(number, Phase::Outcome).operation.unwrap();
+    spool.reserve(1).unwrap().end(&operation::entry(group, operation), Until::Synchronised).await.unwrap().unwrap();
+}
+
+/// A log that takes nothing holds up nobody else's entries; its own wait on the disk, over restarts, and arrive in their order.
+#[tokio::test]
+async fn entries_of_a_log_that_takes_none_wait_apart() {
+    let bench = Bench::new();
+    bench.taken.refused.lock().unwrap().insert("acme".to_owned());
+    let targets = |group: &str| -> Vec<String> {
+        let entries = bench.taken.entries.lock().unwrap();
+        entries.iter().filter(|entry| entry.group == group).map(|entry| entry.operation.as_ref().unwrap().target.clone()).collect()
+    };
+    for round in 0..2_u64 {
+        let Opened { spool, drain, .. } = bench.reopen().await;
+        assert_eq!(spool.depth(), round * 200, "what waits apart is counted");
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(drain.run(bench.taken.clone(), Arc::new(SystemClock), ASK, stop.clone()));
+        for number in round * 600..(round + 1) * 600 {
+            put_of(&spool, ["acme", "other", ""][usize::try_from(number % 3).unwrap()], number).await;
+        }
+        until(|| spool.depth() == (round + 1) * 200).await;
+        assert_eq!((targets("acme").len(), targets("other").len()), (0, usize::try_from((round + 1) * 200).unwrap()));
+        assert_eq!(spool.shared.metrics.apart.get(), i64::try_from((round + 1) * 200).unwrap());
+        stop.cancel();
+        running.await.unwrap();
+    }
+    bench.taken.refused.lock().unwrap().clear();
+    let Opened { spool, drain, .. } = bench.reopen().await;
+    put_of(&spool, "acme", 1200).await;
+    bench.drain(&spool, drain).await;
+    let wanted: Vec<String> = (0..=1200).filter(|number| number % 3 == 0).map(|number| number.to_string()).collect();
+    assert_eq!(targets("acme"), wanted, "in their order, once");
+    let left: Vec<_> = fs::read_dir(bench.folder()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(left.iter().all(|path| path.extension().is_none_or(|extension| extension != "apart")), "{left:?}");
+}
+
+/// Nothing is lost where there is no more room apart: the spool waits then, as it does for a history that is away.
+#[tokio::test]
+async fn what_has_no_room_apart_waits_in_the_spool() {
+    let bench = Bench::new();
+    bench.taken.refused.lock().unwrap().insert("acme".to_owned());
+    let Opened { spool, drain, .. } = bench.open(0);
+    let mut count = 0;
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(drain.run(bench.taken.clone(), Arc::new(SystemClock), ASK, stop.clone()));
+    while let Ok(mut place) = spool.reserve(1) {
+        place.end(&entry(count, Phase::Outcome), Until::Written).await.unwrap().unwrap();
+        count += 1;
+        assert!(count < 100_000);
+    }
+    assert_eq!(spool.depth(), count);
+    bench.taken.refused.lock().unwrap().clear();
+    until(|| spool.depth() == 0).await;
+    stop.cancel();
+    running.await.unwrap();
+    assert_eq!(bench.taken.targets().len(), usize::try_from(count).unwrap());
 }

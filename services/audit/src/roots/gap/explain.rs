@@ -7,7 +7,7 @@ use tsujiban_history::operation::{Access, Actor, ActorKind, Outcome, Phase as St
 use tsujiban_history::{EntryId, JstTime, Operation};
 use tsujiban_sealing::Random as _;
 
-use crate::engine::{Addition, Phase};
+use crate::engine::{Addition, EngineError, Phase};
 use crate::error::{Error, Result};
 use crate::owner::Owner;
 use crate::reading::Log;
@@ -24,7 +24,6 @@ impl Audit {
         owners.sort();
         owners.dedup();
         let actor = Actor { kind: ActorKind::Staff, id: by.to_owned() };
-        let mut additions = Vec::new();
         for owner in owners {
             let mut detail = BTreeMap::from([("reason".to_owned(), reason.to_owned())]);
             if owner == Owner::Platform && !unclaimed.is_empty() {
@@ -33,10 +32,20 @@ impl Audit {
             if owner == Owner::Platform && !lists.is_empty() {
                 detail.insert("lists".to_owned(), lists.iter().map(shown).collect::<Vec<_>>().join(", "));
             }
-            additions.push(self.observation("DeclareGap", owner, actor.clone(), detail)?);
+            self.append_or_hold(self.observation("DeclareGap", owner, actor.clone(), detail)?).await?;
         }
-        additions.extend(self.take_held());
-        self.engine.append(additions).await?;
+        for addition in self.take_held() {
+            self.append_or_hold(addition).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds an entry; one of a log that is refused waits until a gap of that log is declared.
+    async fn append_or_hold(&self, addition: Addition) -> Result<()> {
+        match self.engine.append(vec![addition.clone()]).await {
+            Err(EngineError::LogRefused { .. }) => self.hold(vec![addition]),
+            done => drop(done?),
+        }
         Ok(())
     }
 
@@ -45,8 +54,7 @@ impl Audit {
         let actor = Actor { kind: ActorKind::Workload, id: "audit".to_owned() };
         let detail = BTreeMap::from([("found".to_owned(), was.to_owned())]);
         let observed = self.observation("Start", Owner::Platform, actor, detail)?;
-        self.engine.append(vec![observed]).await?;
-        Ok(())
+        self.append_or_hold(observed).await
     }
 
     fn observation(&self, method: &str, owner: Owner, actor: Actor, detail: BTreeMap<String, String>) -> Result<Addition> {
