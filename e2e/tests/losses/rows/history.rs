@@ -83,7 +83,12 @@ const fn healed_from_bucket(id: &'static str, input: &'static str, steps: &'stat
 pub const ROWS: &[Row] = &[
     healed_at_start("head-smaller", "a head's size one smaller", &[Step::Export, Step::Rows(Service::Audit, HEAD)], true),
     healed_at_start("heads-removed", "the rows of all heads removed", &[Step::Export, Step::Rows(Service::Audit, HEADS_GONE)], false),
-    healed_at_start("newest-removed", "the newest 10 rows removed", &[Step::Export, Step::Rows(Service::Audit, NEWEST_GONE)], false),
+    healed_at_start(
+        "newest-removed",
+        "the newest 10 rows removed",
+        &[Step::Wait(70), Step::Export, Step::Rows(Service::Audit, NEWEST_GONE)],
+        false,
+    ),
     healed_from_bucket("rows-removed", "rows in the middle removed", &[Step::Export, Step::Rows(Service::Audit, MIDDLE_GONE)]),
     healed_from_bucket("leaf-changed", "a bit of a leaf changed", &[Step::Export, Step::Rows(Service::Audit, LEAF)]),
     healed_from_bucket("columns-changed", "`sealed`, `day`, `time_us` and `appended_us` changed", &[Step::Rows(Service::Audit, HIDDEN)]),
