@@ -46,9 +46,11 @@ impl Scene {
         let key = key(stage).await?;
         let group = Group::create(stage, name, net).await?;
         let mut routers = Vec::new();
+        // a group that an earlier run left behind may have the serial numbers of the same row
+        let run = name.split('-').next().unwrap_or_default();
         for number in [1, 2] {
             let (device, host) = (format!("core-{number}"), format!("172.20.{net}.1{number}"));
-            group.device(&device, &format!("LOSS-{net}-{number}"), json!({"host": host})).await?;
+            group.device(&device, &format!("{run}-{net}-{number}"), json!({"host": host})).await?;
             routers.push(Router::up(stage, &format!("l{net}-{number}"), &host, &Login::Key(&group.public_key(&device).await?))?);
         }
         let volumes = Volumes::default();
@@ -139,7 +141,8 @@ impl Scene {
     }
 
     async fn erase_device(&mut self) -> Result<()> {
-        let snapshots = self.stage.snapshots(&self.group.name).await?;
+        // the service may be starting
+        let snapshots = until("the snapshots are listed", SOON, || async { Ok(self.stage.snapshots(&self.group.name).await.ok()) }).await?;
         let of_device = snapshots.iter().filter(|snapshot| snapshot["device"] == "core-2");
         let ids: Vec<String> = of_device.filter_map(|snapshot| snapshot["id"].as_str()).map(str::to_owned).collect();
         ensure!(!ids.is_empty(), "the device has no snapshots to erase");

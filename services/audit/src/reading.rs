@@ -97,7 +97,7 @@ impl Audit {
     }
 
     pub(crate) fn log(&self, (number, id, owner, size, peaks, day, seal): LogRow) -> Result<Log> {
-        let damaged = || Error::Damaged(format!("the head of log {number}"));
+        let damaged = || Error::Damaged(format!("the head of log {number} is not there or cannot be read"));
         let id = LogId::from_bytes(id.try_into().map_err(|_| damaged())?);
         let edge = engine::edge(size, &peaks).ok_or_else(damaged)?;
         let is_sealed = seals::is_sealed(&self.keyring, number, &id, &owner, seal.as_deref());

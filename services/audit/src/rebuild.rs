@@ -75,6 +75,10 @@ impl Audit {
         let mut done = Rebuilt::default();
         if lacking {
             done = self.rebuild_from_parts().await?;
+            for number in self.log_numbers().await? {
+                // rows that stood behind a hole are part of it again
+                self.mend_head(number).await?;
+            }
         }
         for log in self.readable_logs().await? {
             self.mend_rows(&log).await?;
@@ -97,6 +101,8 @@ impl Audit {
             self.rebuild_from_parts().await?;
         }
         for number in refused.keys() {
+            // rows that stood behind a hole are part of it again
+            self.mend_head(*number).await?;
             if let Ok(Some(log)) = self.log_by_number(*number).await {
                 self.mend_rows(&log).await?;
             }

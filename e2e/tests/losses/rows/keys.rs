@@ -15,6 +15,9 @@ const WRAPPED_KEYS: &str = "UPDATE keys SET wrapped = CAST(substr(wrapped, 1, 20
     (CASE substr(wrapped, 21, 1) WHEN x'00' THEN x'01' ELSE x'00' END) || substr(wrapped, 22) AS BLOB) \
     WHERE subject IN (SELECT incarnation FROM devices)";
 
+/// Policy tsujiban-keys keeps everybody from deleting keys. A lost etcd does not ask it.
+const KEYS_UNGUARDED: Step = Step::TakeAway("validatingadmissionpolicybinding", "", "tsujiban-keys");
+
 pub const ROWS: &[Row] = &[
     Row {
         id: "key-table-removed",
@@ -38,6 +41,22 @@ pub const ROWS: &[Row] = &[
         healed: READABLE,
         healed_within_s: 180,
         loses: Loses::Nothing,
+        is_short: false,
+    },
+    Row {
+        id: "key-table-and-volume-lost",
+        input: "the backup service's volume and the key table's copy lost at the same time",
+        steps: &[
+            Step::Stop(Service::Backup),
+            Step::Object(Pick::KeyTable, Damage::Remove),
+            Step::Volume(Service::Backup, VolumeLoss::Lost),
+        ],
+        seen: &[Sign::Ready(Service::Backup), Sign::Condition("StorageIntact", "False", ""), Sign::Cli(VERIFY, 3, "damaged")],
+        seen_within_s: 240,
+        remedy: &[Step::BackUpAgain],
+        healed: &[Sign::Device("BackupFresh", "True"), Sign::Condition("BackupsStored", "True", "")],
+        healed_within_s: 120,
+        loses: Loses::Contents,
         is_short: false,
     },
     Row {
@@ -107,7 +126,7 @@ pub const ROWS: &[Row] = &[
     Row {
         id: "epoch-keys-deleted",
         input: "the Secret of the epoch keys deleted while groups are prepared, then put back",
-        steps: &[Step::TakeAway("secret", "tsujiban-system", "tsujiban-epoch-keys")],
+        steps: &[KEYS_UNGUARDED, Step::Wait(5), Step::TakeAway("secret", "tsujiban-system", "tsujiban-epoch-keys")],
         seen: &[Sign::Condition("KeysReady", "False", "EpochKeysMissing")],
         seen_within_s: 60,
         remedy: &[Step::PutBack],
@@ -119,7 +138,7 @@ pub const ROWS: &[Row] = &[
     Row {
         id: "master-key-deleted",
         input: "the Secret of the master key deleted, then put back",
-        steps: &[Step::TakeAway("secret", "tsujiban-system", "tsujiban-master-key")],
+        steps: &[KEYS_UNGUARDED, Step::Wait(5), Step::TakeAway("secret", "tsujiban-system", "tsujiban-master-key")],
         seen: &[Sign::Condition("KeysReady", "False", "")],
         seen_within_s: 60,
         remedy: &[Step::PutBack],

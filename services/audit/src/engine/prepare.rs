@@ -243,12 +243,14 @@ impl Known {
         if entry.sequence != log.edge.end() {
             return Ok(None);
         }
+        let known = rows.nodes.len();
         log.push(entry.log, &entry.leaf, rows, touched)?;
+        rows.restored_nodes.extend(rows.nodes.drain(known..));
         log.day = log.day.max(Day::from_number(entry.day).ok_or(EngineError::Damaged(entry.log))?);
         if let (Memory::Alone { recent, .. }, Some(id)) = (&mut self.memory, &entry.id) {
             recent.note(entry.log, id);
         }
-        rows.entries.push(EntryRow {
+        rows.restored.push(EntryRow {
             log: entry.log,
             sequence: entry.sequence.cast_signed(),
             day: entry.day,

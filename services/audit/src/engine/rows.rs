@@ -17,9 +17,12 @@ pub struct Rows {
     pub segments: Vec<(i64, i64)>,
     pub keys: Vec<KeyRow>,
     pub entries: Vec<EntryRow>,
+    /// Entries that come back. What is there already stays as it is: a head may have been lost that its rows outlived.
+    pub restored: Vec<EntryRow>,
     pub heads: Vec<HeadRow>,
     /// Roots of whole subtrees that tiles store, above the leaves.
     pub nodes: Vec<(i64, Node, Hash)>,
+    pub restored_nodes: Vec<(i64, Node, Hash)>,
     /// Intents, and the operations that came to an end.
     pub begun: Vec<(i64, [u8; 16], i64)>,
     pub ended: Vec<(i64, [u8; 16])>,
@@ -86,12 +89,18 @@ static KEYS: Statement =
     Statement::new("INSERT INTO day_keys (day, log, epoch, key_id, first, wrapped, superseded_at) VALUES", 7, "ON CONFLICT DO NOTHING");
 static ENTRIES: Statement =
     Statement::new("INSERT INTO entries (log, sequence, day, time_us, appended_us, segment, id, leaf, sealed) VALUES", 9, "");
+static RESTORED: Statement = Statement::new(
+    "INSERT INTO entries (log, sequence, day, time_us, appended_us, segment, id, leaf, sealed) VALUES",
+    9,
+    "ON CONFLICT DO NOTHING",
+);
 static HEADS: Statement = Statement::new(
     "INSERT INTO heads (log, size, peaks, day) VALUES",
     4,
     "ON CONFLICT (log) DO UPDATE SET size = excluded.size, peaks = excluded.peaks, day = excluded.day",
 );
 static NODES: Statement = Statement::new("INSERT INTO nodes (log, level, number, hash) VALUES", 4, "");
+static RESTORED_NODES: Statement = Statement::new("INSERT INTO nodes (log, level, number, hash) VALUES", 4, "ON CONFLICT DO NOTHING");
 static BEGUN: Statement = Statement::new("INSERT INTO intents (log, operation, sequence) VALUES", 3, "ON CONFLICT DO NOTHING");
 static ENDED: Statement = Statement::new("DELETE FROM intents WHERE (log, operation) IN (VALUES", 2, ")");
 
@@ -134,21 +143,25 @@ impl Rows {
             .bind(row.wrapped)
             .bind(row.superseded_at));
         put!(conn, HEADS, self.heads, |q, row| q.bind(row.log).bind(row.size).bind(row.peaks).bind(row.day));
-        put!(conn, ENTRIES, self.entries, |q, row| q
-            .bind(row.log)
-            .bind(row.sequence)
-            .bind(row.day)
-            .bind(row.time_us)
-            .bind(row.appended_us)
-            .bind(row.segment)
-            .bind(row.id.map(|id| id.to_vec()))
-            .bind(row.leaf)
-            .bind(row.sealed));
-        put!(conn, NODES, self.nodes, |q, (log, node, hash)| q
-            .bind(log)
-            .bind(i64::from(node.level / HEIGHT))
-            .bind(node.index.cast_signed())
-            .bind(hash.as_bytes().to_vec()));
+        for (statement, entries) in [(&ENTRIES, self.entries), (&RESTORED, self.restored)] {
+            put!(conn, statement, entries, |q, row| q
+                .bind(row.log)
+                .bind(row.sequence)
+                .bind(row.day)
+                .bind(row.time_us)
+                .bind(row.appended_us)
+                .bind(row.segment)
+                .bind(row.id.map(|id| id.to_vec()))
+                .bind(row.leaf)
+                .bind(row.sealed));
+        }
+        for (statement, nodes) in [(&NODES, self.nodes), (&RESTORED_NODES, self.restored_nodes)] {
+            put!(conn, statement, nodes, |q, (log, node, hash)| q
+                .bind(log)
+                .bind(i64::from(node.level / HEIGHT))
+                .bind(node.index.cast_signed())
+                .bind(hash.as_bytes().to_vec()));
+        }
         put!(conn, BEGUN, self.begun, |q, (log, operation, sequence)| q.bind(log).bind(operation.to_vec()).bind(sequence));
         put!(conn, ENDED, self.ended, |q, (log, operation)| q.bind(log).bind(operation.to_vec()));
         for gone in self.gone {

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::reading::Log;
 use crate::service::Audit;
 
-const PORTION: i64 = 4096;
+const PORTION: u64 = 4096;
 
 impl Audit {
     /// Computes the head of a log anew from its leaves where it is not there or is not theirs. Whether it is the right one, the lists say.
@@ -44,39 +44,43 @@ impl Audit {
         Ok(())
     }
 
-    /// The tree of a log's rows up to the first that is missing or not the one of its place, and the day of the last.
+    /// The tree of a log's rows, healed ones included, up to the first that is missing or not the one of its place, and the day of the last.
     async fn edge_of_rows(&self, number: i64) -> Result<(Range, i64)> {
-        const OF: &str = "SELECT sequence, leaf, day FROM entries WHERE log = $1 AND sequence >= $2 ORDER BY sequence LIMIT $3";
-        let (mut edge, mut newest) = (Range::empty(0), Day::of(jiff::Timestamp::UNIX_EPOCH).number());
-        loop {
-            let rows: Vec<(i64, Vec<u8>, i64)> = on!(self.database.reads(), p => sqlx::query_as(OF)
-                .bind(number).bind(edge.end().cast_signed()).bind(PORTION).fetch_all(p).await)?;
-            if rows.is_empty() {
-                return Ok((edge, newest));
-            }
-            for (sequence, leaf, day) in rows {
-                if sequence.cast_unsigned() != edge.end() || Leaf::parse(&leaf).ok().is_none_or(|leaf| leaf.sequence != edge.end()) {
-                    return Ok((edge, newest));
+        const DAY: &str = "SELECT COALESCE(MAX(day), $3) FROM entries WHERE log = $1 AND sequence < $2";
+        let mut edge = Range::empty(0);
+        'rows: loop {
+            let (from, past) = (edge.end(), edge.end().saturating_add(PORTION));
+            for (sequence, leaf) in self.leaf_rows(number, from, past).await? {
+                if sequence != edge.end() || Leaf::parse(&leaf).ok().is_none_or(|leaf| leaf.sequence != sequence) {
+                    break 'rows;
                 }
                 edge.append_hash(leaf_hash(&leaf), |_, _| ()).map_err(|error| Error::Damaged(error.to_string()))?;
-                newest = newest.max(day);
+            }
+            if edge.end() < past {
+                break;
             }
         }
+        let never = Day::of(jiff::Timestamp::UNIX_EPOCH).number();
+        let day: i64 = on!(self.database.reads(), p => sqlx::query_scalar(DAY)
+            .bind(number).bind(edge.end().cast_signed()).bind(never).fetch_one(p).await)?;
+        Ok((edge, day))
     }
 
     /// Puts back rows of a log that are gone. Rows that are there and wrong are not touched.
     pub(super) async fn mend_rows(&self, log: &Log) -> Result<()> {
-        const COUNT: &str = "SELECT COUNT(*) FROM entries WHERE log = $1";
+        const COUNT: &str = "SELECT COUNT(*) FROM (SELECT sequence FROM entries WHERE log = $1
+             UNION SELECT sequence FROM healed_entries WHERE log = $1) AS there";
         let rows: i64 = on!(self.database.reads(), p => sqlx::query_scalar(COUNT).bind(log.number).fetch_one(p).await)?;
         if rows.cast_unsigned() < log.size() { self.mend_rows_of(log).await } else { Ok(()) }
     }
 
     async fn mend_rows_of(&self, log: &Log) -> Result<()> {
-        const ROWS: &str = "SELECT sequence FROM entries WHERE log = $1 AND sequence >= $2 ORDER BY sequence LIMIT $3";
+        const ROWS: &str = "SELECT sequence FROM entries WHERE log = $1 AND sequence >= $2
+             UNION SELECT sequence FROM healed_entries WHERE log = $1 AND sequence >= $2 ORDER BY sequence LIMIT $3";
         let (mut next, mut missing) = (0_u64, Vec::new());
         while next < log.size() {
             let rows: Vec<i64> = on!(self.database.reads(), p => sqlx::query_scalar(ROWS)
-                .bind(log.number).bind(next.cast_signed()).bind(PORTION).fetch_all(p).await)?;
+                .bind(log.number).bind(next.cast_signed()).bind(PORTION.cast_signed()).fetch_all(p).await)?;
             let is_last = rows.is_empty();
             for sequence in rows.into_iter().map(i64::cast_unsigned) {
                 missing.extend(next..sequence);

@@ -180,7 +180,7 @@ impl Audit {
     }
 
     /// Leaves as they are stored, or were healed.
-    async fn leaf_rows(&self, log: i64, from: u64, past: u64) -> Result<Vec<(u64, Vec<u8>)>> {
+    pub(crate) async fn leaf_rows(&self, log: i64, from: u64, past: u64) -> Result<Vec<(u64, Vec<u8>)>> {
         const OF: &str = "SELECT sequence, leaf FROM entries WHERE log = $1 AND sequence >= $2 AND sequence < $3";
         const HEALED: &str = "SELECT sequence, leaf FROM healed_entries WHERE log = $1 AND sequence >= $2 AND sequence < $3";
         let mut leaves = BTreeMap::new();

@@ -127,13 +127,18 @@ async fn heads_that_are_not_those_of_their_rows_are_mended(mut world: World) {
     let before = stage.targets("acme").await;
     stage.stop().await;
     let sound = world.copy_database().await;
-    for (what, statement) in [
-        ("one entry less", format!("UPDATE heads SET size = size - 1 WHERE log = ({LAST})")),
-        ("no head", format!("DELETE FROM heads WHERE log = ({LAST})")),
-        ("another head", format!("UPDATE heads SET peaks = (SELECT peaks FROM heads WHERE size = 1) WHERE log = ({LAST})")),
+    let no_head = format!("DELETE FROM heads WHERE log = ({LAST})");
+    for (what, statements) in [
+        ("one entry less", vec![format!("UPDATE heads SET size = size - 1 WHERE log = ({LAST})")]),
+        ("no head", vec![no_head.clone()]),
+        ("no head of any log", vec!["DELETE FROM heads".to_owned()]),
+        ("another head", vec![format!("UPDATE heads SET peaks = (SELECT peaks FROM heads WHERE size = 1) WHERE log = ({LAST})")]),
+        ("no head, and a hole", vec![no_head.clone(), format!("DELETE FROM entries WHERE log = ({LAST}) AND sequence IN (100, 101)")]),
+        ("no head, and a wrong row", vec![no_head, format!("UPDATE entries SET leaf = id WHERE log = ({LAST}) AND sequence = 100")]),
     ] {
         world.place = world.copy_of(&sound).await;
-        world.by_hand(&[&statement]).await;
+        let statements: Vec<&str> = statements.iter().map(String::as_str).collect();
+        world.by_hand(&statements).await;
         let stage = world.start().await;
         stage.audit.compare_at_start().await.unwrap();
         assert_takes_nothing(&stage, &world, what).await;
