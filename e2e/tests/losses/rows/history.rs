@@ -20,7 +20,10 @@ const DAMAGED: &[Sign] = &[
 /// The triggers of the database keep its own service from such changes, and nobody else.
 const HEAD: &str = "DROP TRIGGER IF EXISTS heads_only_grow; UPDATE heads SET size = size - 1 WHERE size > 1";
 const HEADS_GONE: &str = "DROP TRIGGER IF EXISTS heads_stay; DELETE FROM heads";
-const NEWEST_GONE: &str =
+/// Of those that a root list covers.
+const NEWEST_GONE: &str = "DROP TRIGGER IF EXISTS entries_stay; DELETE FROM entries WHERE rowid IN (SELECT e.rowid FROM entries e \
+    JOIN listed l ON l.log = e.log WHERE e.sequence < l.size ORDER BY e.rowid DESC LIMIT 10)";
+const UNCOVERED_GONE: &str =
     "DROP TRIGGER IF EXISTS entries_stay; DELETE FROM entries WHERE rowid IN (SELECT rowid FROM entries ORDER BY rowid DESC LIMIT 10)";
 const MIDDLE_GONE: &str =
     "DROP TRIGGER IF EXISTS entries_stay; DELETE FROM entries WHERE log = (SELECT max(number) FROM logs) AND sequence IN (1, 2)";
@@ -85,10 +88,22 @@ pub const ROWS: &[Row] = &[
     healed_at_start("heads-removed", "the rows of all heads removed", &[Step::Export, Step::Rows(Service::Audit, HEADS_GONE)], false),
     healed_at_start(
         "newest-removed",
-        "the newest 10 rows removed",
-        &[Step::Wait(70), Step::Export, Step::Rows(Service::Audit, NEWEST_GONE)],
+        "the newest 10 rows that are covered removed",
+        &[Step::Export, Step::Rows(Service::Audit, NEWEST_GONE)],
         false,
     ),
+    Row {
+        id: "uncovered-removed",
+        input: "the newest 10 rows removed, which no root list covers yet",
+        steps: &[Step::Export, Step::Declare(3), Step::Rows(Service::Audit, UNCOVERED_GONE)],
+        seen: &[Sign::Condition("HistoryRecorded", "False", "")],
+        seen_within_s: 60,
+        remedy: &[Step::Run(DECLARE)],
+        healed: GOES_ON,
+        healed_within_s: 240,
+        loses: Loses::Entries,
+        is_short: false,
+    },
     healed_from_bucket("rows-removed", "rows in the middle removed", &[Step::Export, Step::Rows(Service::Audit, MIDDLE_GONE)]),
     healed_from_bucket("leaf-changed", "a bit of a leaf changed", &[Step::Export, Step::Rows(Service::Audit, LEAF)]),
     healed_from_bucket("columns-changed", "`sealed`, `day`, `time_us` and `appended_us` changed", &[Step::Rows(Service::Audit, HIDDEN)]),
