@@ -20,6 +20,7 @@ mod columns;
 mod database;
 mod error;
 mod files;
+mod reserve;
 mod sqlite;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -11,7 +11,9 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use tokio::sync::Mutex;
 
+use crate::class::Class;
 use crate::files::OpenedFiles;
+use crate::reserve::Reserve;
 
 const READERS: u32 = 4;
 /// How much space there has to be for the database to count as one that can be written, in bytes.
@@ -59,8 +61,18 @@ impl Checked {
 }
 
 impl Sqlite {
-    /// Opens a file, or makes it.
+    /// Opens a file, or makes it. On a full volume the room goes that is kept for this.
     pub async fn open(file: &Path) -> Result<Self, sqlx::Error> {
+        match Self::open_once(file).await {
+            Err(error) if Class::of(&error).may_pass() && Reserve::beside(file).give_up() => {
+                tracing::warn!(file = %file.display(), %error, "the database was not opened; the room that is kept for this is used");
+                Self::open_once(file).await
+            }
+            opened => opened,
+        }
+    }
+
+    async fn open_once(file: &Path) -> Result<Self, sqlx::Error> {
         let mut keeper = options(file).create_if_missing(true).connect().await?;
         // opens the log
         sqlx::query("SELECT COUNT(*) FROM sqlite_schema").execute(&mut keeper).await?;
@@ -86,7 +98,7 @@ impl Sqlite {
     /// was read before can still be read.
     pub fn check_files(&self) -> Result<(), sqlx::Error> {
         let checked = self.opened.check();
-        if checked.as_ref().is_err_and(|error| crate::Class::of(error) == crate::Class::Replaced) && !self.writer.is_closed() {
+        if checked.as_ref().is_err_and(|error| Class::of(error) == Class::Replaced) && !self.writer.is_closed() {
             tracing::error!(file = %self.file.display(), "the database's file was removed or replaced; nothing is written any more");
             // marked as closed at once; nobody has to wait for the rest
             drop(self.writer.close());
@@ -94,17 +106,20 @@ impl Sqlite {
         checked
     }
 
-    /// Fails when the volume has no space. A database that reuses its own pages takes small writes on a full volume for a long time.
+    /// Fails when the volume has no space, also for the next start. A database that reuses its own pages takes small writes on a full volume
+    /// for a long time.
     pub async fn check_space(&self) -> Result<(), sqlx::Error> {
         let mut path = self.file.clone().into_os_string();
         path.push(".space");
+        let reserve = Reserve::beside(&self.file);
         let written = tokio::task::spawn_blocking(move || {
             // beside the file, and gone before anybody looks
             let written = fs::File::create(&path).and_then(|mut file| {
                 file.write_all(&vec![0x55; SPACE])?;
                 file.sync_data()
             });
-            written.and(fs::remove_file(&path))
+            written.and(fs::remove_file(&path))?;
+            reserve.keep()
         });
         written.await.map_err(io::Error::other)?.map_err(sqlx::Error::Io)
     }
@@ -149,7 +164,7 @@ impl Sqlite {
         }
         let begun = Instant::now();
         let found = match self.look().await {
-            Err(error) if crate::Class::of(&error) == crate::Class::Damaged => vec![error.to_string()],
+            Err(error) if Class::of(&error) == Class::Damaged => vec![error.to_string()],
             found => found?,
         };
         *checked = Some(Checked { at: Instant::now(), took: begun.elapsed(), found: found.clone() });

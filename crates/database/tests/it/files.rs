@@ -1,9 +1,12 @@
 //! The files of SQLite: removed, replaced, damaged, copied.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::process::Command;
 
+use tempfile::TempDir;
 use tsujiban_database::{Backend, Class, Database, on, transaction};
 
 use crate::both::{MIGRATIONS, add, charge, used};
@@ -187,4 +190,55 @@ async fn no_statement_spills_into_a_file() {
 fn temporary_files() -> usize {
     let open = fs::read_dir("/proc/self/fd").unwrap().flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
     open.filter(|path| path.to_string_lossy().contains("etilqs_")).count()
+}
+
+/// A file system of its own, so that it can be really full. Needs root, as the tests as a whole do.
+struct Volume(TempDir);
+
+impl Volume {
+    fn of(mebibytes: u32) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "tmpfs"]).arg(dir.path()).status();
+        assert!(mounted.unwrap().success(), "a file system could not be mounted: run the tests as root");
+        Self(dir)
+    }
+
+    fn fill(&self) {
+        let mut filler = fs::File::create(self.0.path().join("filler")).unwrap();
+        while filler.write_all(&[0x55; 4096]).is_ok() {}
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
+    }
+}
+
+#[tokio::test]
+async fn on_a_full_volume_a_file_is_opened_in_the_room_that_was_kept() {
+    let volume = Volume::of(8);
+    let (file, filler) = (volume.0.path().join("test.db"), volume.0.path().join("filler"));
+    let database = opened(&file).await;
+    add(&database, "a", 10).await;
+    let meta = "CREATE TABLE meta (name TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL)";
+    on!(database.writes(), p => sqlx::query(meta).execute(p).await.map(drop)).unwrap();
+    database.try_write(1).await.unwrap();
+    database.close().await;
+    volume.fill();
+
+    // a start, and another one
+    for now in 2..4 {
+        let database = opened(&file).await;
+        assert_eq!(used(&database, "a").await, 0);
+        assert_eq!(Class::of(&database.try_write(now).await.unwrap_err()), Class::Full);
+        database.close().await;
+    }
+
+    fs::remove_file(&filler).unwrap();
+    let database = opened(&file).await;
+    database.try_write(4).await.unwrap();
+    database.close().await;
+    volume.fill();
+    opened(&file).await.close().await;
 }

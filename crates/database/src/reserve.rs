@@ -1,0 +1,42 @@
+//! Room on the volume that is kept for the next start: on a full volume SQLite cannot open a file whose log was emptied, and a service that
+//! does not start can show nobody what it holds, nor say what is wrong.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+/// For the log, its index, and what a service writes while it starts, in bytes.
+pub(crate) const SIZE: usize = 1024 * 1024;
+
+/// A file beside the database that is given up when there is no other room.
+#[derive(Debug, Clone)]
+pub(crate) struct Reserve(PathBuf);
+
+impl Reserve {
+    pub fn beside(file: &Path) -> Self {
+        let mut path = file.as_os_str().to_owned();
+        path.push(".reserve");
+        Self(path.into())
+    }
+
+    /// Makes it unless it is there and whole. Fails when there is no room for it, and leaves nothing then.
+    pub fn keep(&self) -> io::Result<()> {
+        if fs::metadata(&self.0).is_ok_and(|metadata| metadata.len() == SIZE as u64) {
+            return Ok(());
+        }
+        let written = fs::File::create(&self.0).and_then(|mut file| {
+            // not zeros, which some file systems do not store
+            file.write_all(&vec![0x55; SIZE])?;
+            file.sync_data()
+        });
+        if written.is_err() {
+            self.give_up();
+        }
+        written
+    }
+
+    /// Answers whether there was one.
+    pub fn give_up(&self) -> bool {
+        fs::remove_file(&self.0).is_ok()
+    }
+}
