@@ -283,7 +283,7 @@ impl Engine {
         added.first().map(|made| made.sequence.cast_signed()).ok_or(EngineError::Stopped)
     }
 
-    /// Heads were mended in the database: what is remembered of logs is read again.
+    /// Heads or rows were mended in the database: what is remembered of logs and of ids is read again.
     pub async fn forget(&self) -> Result<(), EngineError> {
         self.send(Work::Forget, None).await.map(drop)
     }

@@ -158,6 +158,9 @@ impl Audit {
             }
         }
         let done = rebuild.done;
+        if done.entries > 0 {
+            self.engine.forget().await?;
+        }
         if done.logs > 0 {
             self.hold_for_claims().await?;
         }

@@ -192,7 +192,8 @@ impl Sequencer {
     }
 
     async fn prepare_alone(&mut self, batch: &[Request], now: Timestamp, before: Option<&Ids>) -> Result<Prepared, EngineError> {
-        if self.is_stale {
+        // rows came back past this: their ids are remembered, too
+        if self.is_stale || batch.iter().any(|request| matches!(request.work, Work::Forget)) {
             self.read_again(now).await?;
         }
         let Place::Sqlite { reader: Some(reader), .. } = &mut self.place else { return Err(EngineError::Stopped) };

@@ -1,6 +1,6 @@
 //! Rows of entries, those that were healed before those that were damaged.
 
-use tsujiban_database::{is_unavailable, on};
+use tsujiban_database::{Backend, is_unavailable, on};
 use tsujiban_history::leaf::Content;
 use tsujiban_history::{Day, DayKeyId, Leaf};
 
@@ -88,6 +88,33 @@ impl Audit {
         let rows: Vec<Row> = on!(self.database.reads(), p => sqlx::query_as(query)
             .bind(log).bind(first.cast_signed()).bind(end).fetch_all(p).await)?;
         Ok(rows.into_iter().map(stored).collect())
+    }
+
+    /// Puts a row back that is gone, where its id is looked for when it is sent again: the engine has to forget what it remembers after that.
+    /// Answers whether there was none.
+    pub(crate) async fn put_back(&self, log: i64, entry: &Stored) -> Result<bool> {
+        const PUT: &str = "INSERT INTO entries (log, sequence, day, time_us, appended_us, segment, id, leaf, sealed)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING";
+        const SEGMENT: &str = "SELECT COALESCE(MAX(segment), 0) FROM segments";
+        let day = entry.day.ok_or_else(|| Error::Damaged(format!("the day of entry {}", entry.sequence)))?;
+        let segment: i64 = match self.database.reads() {
+            Backend::Sqlite(pool) => sqlx::query_scalar(SEGMENT).fetch_one(pool).await?,
+            Backend::Postgres(_) => Day::of(self.now()).number(),
+        };
+        let put = on!(self.database.writes(), p => sqlx::query(PUT)
+            .bind(log)
+            .bind(entry.sequence.cast_signed())
+            .bind(day.number())
+            .bind(entry.time_us)
+            .bind(entry.appended_us)
+            .bind(segment)
+            .bind(entry.id.clone())
+            .bind(entry.leaf.clone())
+            .bind(entry.sealed.clone())
+            .execute(p)
+            .await
+            .map(|done| done.rows_affected()))?;
+        Ok(put > 0)
     }
 
     /// Puts an entry as it has to be beside one that is damaged.

@@ -9,7 +9,7 @@ use tsujiban_history::{Day, Leaf};
 
 use crate::archive::ArchivedEntry;
 use crate::error::{Error, Result};
-use crate::reading::Log;
+use crate::reading::{Log, Stored};
 use crate::service::Audit;
 
 const PORTION: u64 = 4096;
@@ -130,28 +130,24 @@ impl Audit {
             }
         }
         if back > 0 {
+            self.engine.forget().await?;
             tracing::warn!(log = %log.id, rows = back, left = wanted.len(), "rows of the history that were gone came back from the archive");
         }
         Ok(())
     }
 
     async fn put_row_back(&self, log: &Log, sequence: u64, entry: ArchivedEntry) -> Result<()> {
-        const PUT: &str = "INSERT INTO entries (log, sequence, day, time_us, appended_us, segment, id, leaf, sealed)
-             VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8) ON CONFLICT DO NOTHING";
-        let is_expired = Day::from_number(entry.day).is_none_or(|day| day.is_expired(self.now()));
-        let (id, sealed) = (entry.id.map(|id| id.to_vec()), entry.sealed.filter(|_| !is_expired));
-        on!(self.database.writes(), p => sqlx::query(PUT)
-            .bind(log.number)
-            .bind(sequence.cast_signed())
-            .bind(entry.day)
-            .bind(entry.time_us)
-            .bind(entry.appended_us)
-            .bind(id.clone())
-            .bind(entry.leaf.clone())
-            .bind(sealed.clone())
-            .execute(p)
-            .await
-            .map(drop))?;
-        Ok(())
+        let day = Day::from_number(entry.day);
+        let is_expired = day.is_none_or(|day| day.is_expired(self.now()));
+        let row = Stored {
+            sequence,
+            day,
+            time_us: entry.time_us,
+            appended_us: entry.appended_us,
+            leaf: entry.leaf,
+            id: entry.id.map(|id| id.to_vec()),
+            sealed: entry.sealed.filter(|_| !is_expired),
+        };
+        self.put_back(log.number, &row).await.map(drop)
     }
 }

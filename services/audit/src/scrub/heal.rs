@@ -1,4 +1,5 @@
-//! Heals entries: from what is left of them, and from copies. What is healed lies beside what is damaged, which never changes.
+//! Heals entries: from what is left of them, and from copies. What is healed lies beside what is damaged, which never changes; a row that
+//! is gone comes back in its own place.
 
 use jiff::Timestamp;
 use tsujiban_history::merkle::leaf_hash;
@@ -16,8 +17,16 @@ impl Audit {
         if let Some(source) = source {
             healed.extend(self.copied(log, bundle, source, keys).await?);
         }
+        let mut came_back = false;
         for entry in &healed {
-            self.put_healed(log.number, entry).await?;
+            if self.put_back(log.number, entry).await? {
+                came_back = true;
+            } else {
+                self.put_healed(log.number, entry).await?;
+            }
+        }
+        if came_back {
+            self.engine.forget().await?;
         }
         Ok(u64::try_from(healed.len()).unwrap_or_default())
     }

@@ -152,10 +152,13 @@ async fn heads_that_are_not_those_of_their_rows_are_mended(mut world: World) {
 
 async fn rows_that_are_gone_come_back_from_the_archive(mut world: World) {
     let stage = some_history(&world).await;
+    let newest = entry(&world, "acme", "newest");
+    stage.append(vec![newest.clone()]).await.unwrap();
+    stage.audit.follow_roots().await.unwrap();
     let mut before = stage.targets("acme").await;
     stage.stop().await;
     let sound = world.copy_database().await;
-    for (from, to) in [(290, 300), (0, 300), (250, 300)] {
+    for (from, to) in [(290, 301), (0, 301), (250, 301)] {
         world.place = world.copy_of(&sound).await;
         world.by_hand(&[&format!("DELETE FROM entries WHERE log = ({LAST}) AND sequence >= {from} AND sequence < {to}")]).await;
         let stage = world.start().await;
@@ -164,6 +167,7 @@ async fn rows_that_are_gone_come_back_from_the_archive(mut world: World) {
         stage.audit.follow_roots().await.unwrap();
         assert_whole(&stage);
         assert_eq!(stage.targets("acme").await, before);
+        assert_eq!(stage.append(vec![newest.clone()]).await.unwrap()[0].sequence, 300, "its caller sends it again");
         stage.say(&world, "acme", "on").await;
         assert!(matches!(verify(&stage, &world, "acme").await.verdict, Verdict::Intact));
         // the next round's database is older than this
