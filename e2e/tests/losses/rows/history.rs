@@ -11,11 +11,8 @@ const READ_ONLY: &[Sign] = &[
     Sign::Metric(Workload::Audit, "tsujiban_audit_history_forked", Comparison::AtLeast(1.0)),
     Sign::Cli(LIST, 0, ""),
 ];
-const DAMAGED: &[Sign] = &[
-    Sign::Condition("StorageIntact", "False", ""),
-    Sign::Metric(Workload::Audit, "tsujiban_audit_scrub_damaged", Comparison::AtLeast(1.0)),
-    Sign::Entry("Scrub", "OPERATE"),
-];
+/// Healed as soon as it is found: what stays to be seen is what the history says of it.
+const FOUND: &[Sign] = &[Sign::Entry("Scrub", "OPERATE")];
 
 /// The triggers of the database keep its own service from such changes, and nobody else.
 const HEAD: &str = "DROP TRIGGER IF EXISTS heads_only_grow; UPDATE heads SET size = size - 1 WHERE size > 1";
@@ -73,7 +70,7 @@ const fn healed_from_bucket(id: &'static str, input: &'static str, steps: &'stat
         id,
         input,
         steps,
-        seen: DAMAGED,
+        seen: FOUND,
         seen_within_s: 300,
         remedy: &[],
         healed: GOES_ON,
@@ -99,7 +96,7 @@ pub const ROWS: &[Row] = &[
         seen: &[Sign::Condition("HistoryRecorded", "False", "")],
         seen_within_s: 60,
         remedy: &[Step::Run(DECLARE)],
-        healed: GOES_ON,
+        healed: &[Sign::Ready(Service::Audit), Sign::Condition("HistoryRecorded", "True", ""), Sign::Verdict("damaged")],
         healed_within_s: 240,
         loses: Loses::Entries,
         is_short: false,
