@@ -122,6 +122,14 @@ impl Database {
         }
     }
 
+    /// SQLite: makes room on a full volume for what a service writes while it starts, so that it can show what it holds and say what is wrong.
+    pub async fn make_room(&self) -> Result<(), sqlx::Error> {
+        match &self.0 {
+            Backend::Sqlite(sqlite) => sqlite.make_room().await,
+            Backend::Postgres(_) => Ok(()),
+        }
+    }
+
     /// Whether something can be written, by writing: the moment goes into a row of table `meta`, which has the columns `name` and `value` in
     /// every service. With SQLite the file is compared with the one that was opened, and the volume has to have space.
     pub async fn try_write(&self, now_us: i64) -> Result<(), sqlx::Error> {

@@ -109,19 +109,20 @@ impl Sqlite {
     /// Fails when the volume has no space, also for the next start. A database that reuses its own pages takes small writes on a full volume
     /// for a long time.
     pub async fn check_space(&self) -> Result<(), sqlx::Error> {
-        let mut path = self.file.clone().into_os_string();
-        path.push(".space");
-        let reserve = Reserve::beside(&self.file);
-        let written = tokio::task::spawn_blocking(move || {
-            // beside the file, and gone before anybody looks
-            let written = fs::File::create(&path).and_then(|mut file| {
-                file.write_all(&vec![0x55; SPACE])?;
-                file.sync_data()
-            });
-            written.and(fs::remove_file(&path))?;
-            reserve.keep()
+        let (file, reserve) = (self.file.clone(), Reserve::beside(&self.file));
+        let checked = tokio::task::spawn_blocking(move || write_beside(&file).and_then(|()| reserve.keep()));
+        checked.await.map_err(io::Error::other)?.map_err(sqlx::Error::Io)
+    }
+
+    /// Gives the room up that is kept for a start, when there is no other.
+    pub async fn make_room(&self) -> Result<(), sqlx::Error> {
+        let (file, reserve) = (self.file.clone(), Reserve::beside(&self.file));
+        let made = tokio::task::spawn_blocking(move || {
+            if write_beside(&file).is_err() && reserve.give_up() {
+                tracing::warn!(file = %file.display(), "the volume is full; the room that is kept for a start is used");
+            }
         });
-        written.await.map_err(io::Error::other)?.map_err(sqlx::Error::Io)
+        made.await.map_err(|error| sqlx::Error::Io(io::Error::other(error)))
     }
 
     /// Moves everything from the log into the database and empties the log.
@@ -180,6 +181,17 @@ impl Sqlite {
         connection.close().await?;
         damage
     }
+}
+
+/// Tries to write beside a file. What was written is gone before anybody looks.
+fn write_beside(file: &Path) -> io::Result<()> {
+    let mut path = file.as_os_str().to_owned();
+    path.push(".space");
+    let written = fs::File::create(&path).and_then(|mut file| {
+        file.write_all(&vec![0x55; SPACE])?;
+        file.sync_data()
+    });
+    written.and(fs::remove_file(&path))
 }
 
 /// Whether the next transaction can be begun on this connection; else it is thrown away and replaced.

@@ -90,7 +90,11 @@ pub async fn prepare(
     let (mut failure, mut written) = (None, None);
     for client in context.services.all() {
         let service = client.service;
-        if failure.is_some() && service != Service::ALL[0] && answers.first().is_some_and(|(_, first)| *first != Readiness::Ready) {
+        // while the history came back and does not know whose it is, asking the audit service is what tells it
+        let waits_for_history =
+            |first: &Readiness| *first == Readiness::NoHistory && expected.incarnation.is_some() && expected.log.is_some();
+        let is_held_up = |first: &Readiness| *first != Readiness::Ready && !waits_for_history(first);
+        if failure.is_some() && service != Service::ALL[0] && answers.first().is_some_and(|(_, first)| is_held_up(first)) {
             answers.push((service, Readiness::NotAsked));
             continue;
         }

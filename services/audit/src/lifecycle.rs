@@ -72,7 +72,9 @@ impl Audit {
             self.claim(id, expected, log).await?;
         }
         let (incarnation, created) = self.prepare_incarnation(id, expected).await?;
-        let log = self.some_log_of(&Owner::Group(id.clone())).await?.id;
+        let owner = Owner::Group(id.clone());
+        let log = self.some_log_of(&owner).await?.id;
+        self.append_held_for(&owner).await?;
         Ok(Prepared { incarnation, created, log })
     }
 

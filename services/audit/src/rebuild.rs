@@ -27,8 +27,9 @@ use crate::service::Audit;
 const PORTION: usize = 2048;
 /// How often it is said how far it has come.
 const PROGRESS: Duration = Duration::from_secs(10);
-/// How long entries of groups without a log wait until the operator has said which of the logs is the group's.
-const CLAIMS: SignedDuration = SignedDuration::from_mins(15);
+/// How long entries of groups without a log wait until the operator has said which of the logs is the group's. After that they get a new log, and
+/// what came back stays nobody's: an operator that is away for a night must not lead to that.
+const CLAIMS: SignedDuration = SignedDuration::from_hours(24);
 const CLAIMED_AT: &str = "logs are claimed until";
 
 /// What came back.

@@ -19,6 +19,7 @@ use tsujiban_service::writing::{Place, WriteState};
 use crate::engine::{Addition, Engine, EngineError, EngineParts, Phase, Standing};
 use crate::error::{Error, Result, WAY_OUT, why_unwritable};
 use crate::metrics::Metrics;
+use crate::owner::Owner;
 use crate::roots::Listing;
 use crate::signing::Places;
 use crate::{rpc, signing};
@@ -40,6 +41,8 @@ pub struct Parts {
 
 /// How many intents to declare a gap wait for one at most.
 const HELD: usize = 64;
+/// How many intents to prepare groups wait for their logs at most: the operator tries each group again and again.
+const HELD_FOR_LOGS: usize = 4096;
 
 /// The service.
 pub struct Audit {
@@ -58,6 +61,8 @@ pub struct Audit {
     pub(crate) listing: tokio::sync::Mutex<Listing>,
     /// Intents to declare a gap, until there is a place for them.
     held: Mutex<Vec<Addition>>,
+    /// Intents to prepare groups whose logs came back from the bucket, until their groups have them again.
+    held_for_logs: Mutex<Vec<Addition>>,
     /// Where what is done to this service is recorded, for its keys.
     own: OnceLock<History>,
 }
@@ -84,7 +89,7 @@ impl Audit {
             writing: writing.clone(),
         })
         .await?;
-        let (listing, held) = (tokio::sync::Mutex::default(), Mutex::default());
+        let (listing, held, held_for_logs) = (tokio::sync::Mutex::default(), Mutex::default(), Mutex::default());
         let audit = Self {
             clock,
             random,
@@ -99,6 +104,7 @@ impl Audit {
             verifier,
             listing,
             held,
+            held_for_logs,
             own: OnceLock::new(),
         };
         audit.recall_standing().await?;
@@ -129,10 +135,25 @@ impl Audit {
 
     /// Keeps entries about a gap until it is declared.
     pub(crate) fn hold(&self, additions: Vec<Addition>) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.extend(additions);
-        let excess = held.len().saturating_sub(HELD);
-        held.drain(..excess);
+        hold_in(&self.held, additions, HELD);
+    }
+
+    /// Adds the intents that waited for a group's log.
+    pub(crate) async fn append_held_for(&self, owner: &Owner) -> Result<()> {
+        let held: Vec<Addition> = {
+            let mut held = self.held_for_logs.lock().unwrap_or_else(PoisonError::into_inner);
+            held.extract_if(.., |addition| addition.owner == *owner).collect()
+        };
+        if held.is_empty() {
+            return Ok(());
+        }
+        match self.engine.append(held.clone()).await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                hold_in(&self.held_for_logs, held, HELD_FOR_LOGS);
+                Err(error.into())
+            }
+        }
     }
 
     /// Tries to write to the database; or answers why that fails.
@@ -191,11 +212,20 @@ impl Audit {
     }
 }
 
+/// Keeps the newest ones, as many as there is room for.
+fn hold_in(held: &Mutex<Vec<Addition>>, additions: Vec<Addition>, room: usize) {
+    let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+    held.extend(additions);
+    let excess = held.len().saturating_sub(room);
+    held.drain(..excess);
+}
+
 /// The audit service records what is done to itself in its own history.
 #[async_trait]
 impl Ledger for Audit {
     async fn append(&self, entries: Vec<NewEntry>) -> Result<(), ServiceError> {
-        let way_back = entries.iter().all(|entry| entry.operation.as_ref().is_some_and(|operation| operation.method == "DeclareGap"));
+        let are_all = |method| entries.iter().all(|entry| entry.operation.as_ref().is_some_and(|operation| operation.method == method));
+        let (way_back, prepares) = (are_all("DeclareGap"), are_all("Prepare"));
         let additions = entries.into_iter().map(rpc::addition).collect::<Result<Vec<_>>>()?;
         let intents = additions.iter().all(|addition| addition.phase == Phase::Intent);
         if way_back && intents {
@@ -206,6 +236,14 @@ impl Ledger for Audit {
             }
             match self.engine.append(additions.clone()).await {
                 Err(EngineError::LogRefused { .. }) => self.hold(additions),
+                done => drop(done.map_err(Error::from)?),
+            }
+            return Ok(());
+        }
+        if prepares && intents {
+            // this very call says which log is the group's: its intent comes right behind that
+            match self.engine.append(additions.clone()).await {
+                Err(EngineError::Unclaimed) => hold_in(&self.held_for_logs, additions, HELD_FOR_LOGS),
                 done => drop(done.map_err(Error::from)?),
             }
             return Ok(());

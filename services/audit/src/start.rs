@@ -39,6 +39,7 @@ impl StartError {
 /// Checks everything, makes the service, and compares the history with the newest root list. An older history is served, and not written to.
 pub async fn start(parts: Parts, allowed_regions: &[String]) -> Result<Arc<Audit>, StartError> {
     parts.store.facts().await?.must_suit(allowed_regions)?;
+    parts.database.make_room().await?;
     must_equal(&parts, "environment", parts.environment.environment.to_string()).await?;
     must_equal(&parts, "master key", parts.keyring.master_id().to_string()).await?;
     let audit = Audit::open(parts).await?;

@@ -57,6 +57,7 @@ impl StartError {
 pub async fn start(parts: Parts, allowed_regions: &[String]) -> Result<Arc<Backup>, StartError> {
     parts.store.facts().await?.must_suit(allowed_regions)?;
     let backup = Arc::new(Backup::new(parts));
+    backup.catalogue.database().make_room().await.map_err(CatalogueError::from)?;
     let own = backup.own_marker();
     let known = database_marker(&backup.catalogue).await?;
     if let Some(known) = &known {

@@ -1,5 +1,5 @@
-//! The copy of the key table as it lies in the bucket: one unlocked object, sealed by a key of its own that every epoch key opens that
-//! wraps at that time.
+//! The copy of the key table as it lies in the bucket: one unlocked object, sealed by the epoch key, or by a key of its own that every epoch
+//! key opens while several of them wrap.
 
 use std::collections::BTreeSet;
 
@@ -27,7 +27,7 @@ const CLASS: &str = "key table";
 struct CopyHeader {
     environment: EnvironmentName,
     master: KeyId,
-    /// The newest epoch key that opens it. In copies of versions before 0.2 it is the only one, and seals the copy itself.
+    /// The newest epoch key that opens it. Without a key of its own it seals the copy itself, as in versions before 0.2, which open it then.
     epoch: KeyId,
     /// How new it is: known also to a service that cannot open it.
     #[serde(default)]
@@ -208,21 +208,28 @@ impl Backup {
     }
 
     pub(super) fn seal_copy(&self, table: Table, epochs: &[LiveEpoch]) -> Result<Bytes> {
+        let newest = epochs.first().ok_or(KeyError::NoEpoch)?;
+        let header = CopyHeader {
+            environment: self.environment.clone(),
+            master: self.keyring.master_id(),
+            epoch: newest.key.id().clone(),
+            generation: Some(table.generation),
+            key: None,
+            wrappings: Vec::new(),
+        };
+        let plain = serde_json::to_vec(&Copy::from(table)).map_err(|_| ObjectError::Contents("the key table cannot be written"))?;
+        if epochs.len() == 1 {
+            let clear = envelope::clear_part(&header).map_err(ObjectError::from)?;
+            let sealed = newest.key.seal(Context { class: CLASS, record: &clear }, &plain, &self.random)?;
+            return Ok(Bytes::from([clear, sealed].concat()));
+        }
         let (id, key) = (KeyId::from_bytes(self.random_id()?), DataKey::generate(&self.random)?);
         let wrap = |epoch: &LiveEpoch| {
             let wrapped = epoch.key.wrap(&id, CLASS, &key, &self.random)?;
             Ok(CopiedWrapping { epoch: wrapped.epoch, wrapped: STANDARD.encode(wrapped.bytes) })
         };
-        let header = CopyHeader {
-            environment: self.environment.clone(),
-            master: self.keyring.master_id(),
-            epoch: epochs.first().ok_or(KeyError::NoEpoch)?.key.id().clone(),
-            generation: Some(table.generation),
-            wrappings: epochs.iter().map(wrap).collect::<Result<_>>()?,
-            key: Some(id),
-        };
-        let clear = envelope::clear_part(&header).map_err(ObjectError::from)?;
-        let plain = serde_json::to_vec(&Copy::from(table)).map_err(|_| ObjectError::Contents("the key table cannot be written"))?;
+        let wrappings = epochs.iter().map(wrap).collect::<Result<_>>()?;
+        let clear = envelope::clear_part(&CopyHeader { key: Some(id), wrappings, ..header }).map_err(ObjectError::from)?;
         let sealed = key.seal(Context { class: CLASS, record: &clear }, &plain, &self.random)?;
         Ok(Bytes::from([clear, sealed].concat()))
     }
