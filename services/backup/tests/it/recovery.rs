@@ -1,7 +1,5 @@
 //! The cluster is brought back to an hour-old copy of its etcd, and with it the Secret of the epoch keys; database and bucket are not.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 use tonic::Code;
@@ -11,7 +9,7 @@ use tsujiban_objects::Objects as _;
 use tsujiban_proto::backup::v1::{DeviceRef, GetHostKeyRequest, PinHostKeyRequest};
 use tsujiban_proto::error::{DEVICE_ERASED, ServiceError};
 use tsujiban_proto::lifecycle::v1::{EraseRequest, PrepareRequest};
-use tsujiban_sealing::{Context, SealedEpochKey, SystemRandom, WrappedKey};
+use tsujiban_sealing::{Context, SealedEpochKey, SystemRandom};
 use tsujiban_service::testing::with_token;
 
 use crate::stage::{HOST_KEY, OPERATOR, STAFF, Stage, config, device, uid};
@@ -282,10 +280,9 @@ async fn an_erased_group_that_comes_back_is_told_so() {
 fn of_the_first_version(stage: &Stage, object: &[u8]) -> Vec<u8> {
     let epoch = stage.epochs[0].open(&stage.world.master).unwrap();
     let (header, parts) = split::<Value>(object).unwrap();
-    let bytes = STANDARD.decode(header["wrappings"][0]["wrapped"].as_str().unwrap()).unwrap();
-    let wrapped = WrappedKey { epoch: epoch.id().clone(), bytes };
-    let key = epoch.unwrap(&header["key"].as_str().unwrap().parse().unwrap(), CLASS, &wrapped).unwrap();
-    let plain = key.open(Context { class: CLASS, record: parts.clear }, parts.sealed).unwrap();
+    // while one epoch key wraps, that version opens it as it is: what it does not know it leaves out
+    assert!(header["key"].is_null() && header["epoch"] == epoch.id().as_str(), "{header}");
+    let plain = epoch.open(Context { class: CLASS, record: parts.clear }, parts.sealed).unwrap();
     let mut copy: Value = serde_json::from_slice(&plain).unwrap();
     copy.as_object_mut().unwrap().remove("erased").unwrap();
     for key in copy["keys"].as_array_mut().unwrap() {
