@@ -57,6 +57,8 @@ struct Rebuild<'a> {
     here: HashMap<LogId, Here>,
     /// Keys that were looked at.
     keys: HashSet<(LogId, i64, String)>,
+    /// Keys of logs that are not there yet: parts from before a gap hold keys, and no entries that are taken.
+    later: Vec<KeyCopy>,
     /// Whether sections were passed over since what stands before them was not there yet.
     has_holes: bool,
     done: Rebuilt,
@@ -122,6 +124,7 @@ impl Audit {
             generations: HashMap::new(),
             here: HashMap::new(),
             keys: HashSet::new(),
+            later: Vec::new(),
             has_holes: false,
             done: Rebuilt::default(),
             told: std::time::Instant::now(),
@@ -158,6 +161,8 @@ impl Audit {
                 Err(why) => tracing::error!(set = found.name, why, "a set of day keys is damaged, and is passed over"),
             }
         }
+        let later = std::mem::take(&mut rebuild.later);
+        rebuild.keys(later).await?;
         let done = rebuild.done;
         if done.entries > 0 {
             self.engine.forget().await?;
@@ -283,6 +288,17 @@ impl Rebuild<'_> {
         self.here.get(&log).ok_or_else(|| Error::Damaged(format!("log {log} is gone")))
     }
 
+    async fn is_here(&self, log: &LogId) -> Result<bool> {
+        if self.here.contains_key(log) {
+            return Ok(true);
+        }
+        match self.audit.log_by_id(log).await {
+            Ok(log) => Ok(log.is_some()),
+            Err(Error::Damaged(_)) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Takes the keys that an epoch key here opens. A day that has expired stays unreadable.
     fn keys(&mut self, copies: Vec<KeyCopy>) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
@@ -293,6 +309,10 @@ impl Rebuild<'_> {
             for copy in copies {
                 let Some(day) = Day::from_number(copy.day).filter(|day| !day.is_expired(now)) else { continue };
                 let Ok(epoch) = copy.epoch.parse::<KeyId>() else { continue };
+                if !self.is_here(&copy.log).await? {
+                    self.later.push(copy);
+                    continue;
+                }
                 if !self.keys.insert((copy.log, copy.day, copy.epoch.clone())) {
                     continue;
                 }

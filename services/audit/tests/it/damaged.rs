@@ -3,6 +3,7 @@
 
 use jiff::SignedDuration;
 use tsujiban_audit::engine::Standing;
+use tsujiban_audit::owner::Owner;
 use tsujiban_history::verify::Verdict;
 use tsujiban_objects::Objects;
 use tsujiban_proto::audit::v1::declare_gap_request::Scope as Of;
@@ -19,6 +20,7 @@ crate::on_both!(
     heads_that_are_not_those_of_their_rows_are_mended,
     rows_that_are_gone_come_back_from_the_archive,
     rows_that_are_gone_for_good_are_named_in_a_gap,
+    a_database_that_is_lost_after_a_gap_comes_back_with_all_keys,
     the_newest_root_list_is_gone,
     all_root_lists_are_gone,
     something_over_the_newest_list_is_said_and_stops_nothing,
@@ -188,13 +190,39 @@ async fn rows_that_are_gone_for_good_are_named_in_a_gap(world: World) {
     assert_eq!(stage.say(&world, "acme", "on").await, 302, "behind the gap and its reason");
     stage.audit.follow_roots().await.unwrap();
     assert_sound(&stage);
-    let log = stage.audit.some_log_of(&tsujiban_audit::owner::Owner::parse("acme").unwrap()).await.unwrap();
+    let log = stage.audit.some_log_of(&Owner::parse("acme").unwrap()).await.unwrap();
     let leaf = stage.audit.entries(log.number, 300, 1).await.unwrap().pop().unwrap().leaf;
     let tsujiban_history::leaf::Content::Gap(gap) = tsujiban_history::Leaf::parse(&leaf).unwrap().content else { panic!("no gap") };
     assert_eq!(gap.unsigned.damaged, [tsujiban_history::leaf::Span { from: 256, to: 300 }]);
     assert_eq!(gap.unsigned.newest.size, 300);
     stage.stop().await;
     assert_sound(&started(&world).await);
+}
+
+/// Parts from before the gap hold the keys of the days, and are read before the log is there again.
+async fn a_database_that_is_lost_after_a_gap_comes_back_with_all_keys(mut world: World) {
+    let stage = some_history(&world).await;
+    stage.stop().await;
+    let older = world.copy_database().await;
+    let stage = world.start().await;
+    stage.say(&world, "acme", "lost").await;
+    stage.audit.follow_roots().await.unwrap();
+    stage.stop().await;
+    world.place = world.copy_of(&older).await;
+    world.bucket.remove(&world.bucket.names("archive/").await.pop().unwrap());
+    let stage = started(&world).await;
+    assert_eq!(declare(&stage, Of::All(true), "one entry is gone").await.unwrap(), 1);
+    stage.say(&world, "acme", "on").await;
+    stage.audit.follow_roots().await.unwrap();
+    let (before, log) = (stage.targets("acme").await, stage.audit.some_log_of(&Owner::parse("acme").unwrap()).await.unwrap().id);
+    stage.stop().await;
+
+    world.lose_database().await;
+    let stage = started(&world).await;
+    assert_sound(&stage);
+    stage.prepare_with_log("acme", "", &log.to_string()).await.unwrap();
+    assert_eq!(stage.targets("acme").await, before);
+    stage.stop().await;
 }
 
 async fn the_newest_root_list_is_gone(world: World) {
@@ -329,7 +357,7 @@ async fn an_older_database_with_lost_lists_goes_on_behind_gaps(mut world: World)
     stage.say(&world, "acme", "on").await;
     let report = verify_with(&stage, &world, "acme", &kept).await;
     assert!(matches!(report.verdict, Verdict::Intact), "{report}");
-    let log = stage.audit.some_log_of(&tsujiban_audit::owner::Owner::parse("acme").unwrap()).await.unwrap();
+    let log = stage.audit.some_log_of(&Owner::parse("acme").unwrap()).await.unwrap();
     let leaf = stage.audit.entries(log.number, 300, 1).await.unwrap().pop().unwrap().leaf;
     let tsujiban_history::leaf::Content::Gap(gap) = tsujiban_history::Leaf::parse(&leaf).unwrap().content else { panic!("no gap") };
     assert_eq!((gap.unsigned.lists.len(), gap.unsigned.newest.size, gap.unsigned.agreed), (3, 304, 300), "{gap:?}");
@@ -351,7 +379,7 @@ async fn no_checkpoint_is_signed_beyond_the_newest_list(world: World) {
     stage.say(&world, "acme", "b").await;
     world.memory.set_outage(Some("nothing answers"));
     assert_eq!(size(checkpoint(&stage, "acme").await), 1, "as far as the newest list goes");
-    let log = stage.audit.some_log_of(&tsujiban_audit::owner::Owner::parse("acme").unwrap()).await.unwrap();
+    let log = stage.audit.some_log_of(&Owner::parse("acme").unwrap()).await.unwrap();
     world.memory.set_outage(None);
     let path = format!("/{}/checkpoint", log.id);
     let shown = tsujiban_audit::tiles::answer(&stage.audit, &http::Method::GET, &path).await;
