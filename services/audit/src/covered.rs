@@ -58,7 +58,12 @@ impl Audit {
         let place = |owner: &Owner| owners.binary_search(&owner).unwrap_or_default();
         let groups = lives.iter().flat_map(|(owner, logs)| logs.iter().map(|log| (log.number, place(owner)))).collect();
         let wanted: HashSet<_> = asked.iter().flat_map(|(owner, ids)| ids.iter().map(|id| (place(owner), *id))).collect();
-        let found = engine::places(&self.database, &groups, wanted, self.now()).await?;
+        let mut found = engine::places(&self.database, &groups, wanted.clone(), self.now()).await?;
+        let unknown = asked.iter().filter(|(owner, ids)| ids.iter().any(|id| !found.contains_key(&(place(owner), *id))));
+        let unknown: Vec<i64> = unknown.flat_map(|(owner, _)| lives.get(owner).into_iter().flatten()).map(|log| log.number).collect();
+        if self.fill_holes(&unknown).await? {
+            found = engine::places(&self.database, &groups, wanted, self.now()).await?;
+        }
         let refused = self.engine.refused().all();
         let answers = asked.iter().map(|(owner, ids)| {
             let logs = lives.get(owner).map(Vec::as_slice).unwrap_or_default();
@@ -75,6 +80,17 @@ impl Audit {
         // it may have turned out meanwhile that this is not the newest history
         self.engine.sound()?;
         Ok(answers)
+    }
+
+    /// Puts back what the archive has of rows that are gone: else their entries would be added again, and be there twice once the rows are back.
+    async fn fill_holes(&self, logs: &[i64]) -> Result<bool> {
+        let mut came_back = false;
+        for number in logs {
+            if let Ok(Some(log)) = self.log_by_number(*number).await {
+                came_back |= self.mend_rows(&log).await?;
+            }
+        }
+        Ok(came_back)
     }
 
     /// The logs of these owners, from old to new.

@@ -26,7 +26,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tsujiban_core::clock::Clock;
 use tsujiban_database::Database;
 use tsujiban_history::leaf::InvalidLeaf;
-use tsujiban_history::{Leaf, LogId};
+use tsujiban_history::operation::InvalidOperation;
+use tsujiban_history::{Leaf, LogId, Operation};
 use tsujiban_proto::audit::v1 as wire;
 use tsujiban_sealing::{KeyError, Keyring, Random, SealingError};
 use tsujiban_service::history::entry_id;
@@ -69,6 +70,12 @@ pub struct Addition {
 }
 
 impl Addition {
+    /// What this service observed by itself. Id and time are the operation's own: the scrub holds the columns to what the body says.
+    pub fn observed(owner: Owner, operation: &Operation) -> Result<Self, InvalidOperation> {
+        let (id, time) = (*operation.id.as_bytes(), operation.time.timestamp());
+        Ok(Self { owner, id, operation: id, phase: Phase::Observed, time, body: operation.encode()? })
+    }
+
     /// The id of the entry that ends what this intent begins, as callers give it.
     fn ended_by(&self) -> Option<[u8; 16]> {
         (self.phase == Phase::Intent).then(|| entry_id(&self.operation, wire::Phase::Outcome))

@@ -66,15 +66,15 @@ impl Audit {
         Ok((edge, day))
     }
 
-    /// Puts back rows of a log that are gone. Rows that are there and wrong are not touched.
-    pub(super) async fn mend_rows(&self, log: &Log) -> Result<()> {
+    /// Puts back rows of a log that are gone, and answers whether some came back. Rows that are there and wrong are not touched.
+    pub(crate) async fn mend_rows(&self, log: &Log) -> Result<bool> {
         const COUNT: &str = "SELECT COUNT(*) FROM (SELECT sequence FROM entries WHERE log = $1
              UNION SELECT sequence FROM healed_entries WHERE log = $1) AS there";
         let rows: i64 = on!(self.database.reads(), p => sqlx::query_scalar(COUNT).bind(log.number).fetch_one(p).await)?;
-        if rows.cast_unsigned() < log.size() { self.mend_rows_of(log).await } else { Ok(()) }
+        if rows.cast_unsigned() < log.size() { self.mend_rows_of(log).await } else { Ok(false) }
     }
 
-    async fn mend_rows_of(&self, log: &Log) -> Result<()> {
+    async fn mend_rows_of(&self, log: &Log) -> Result<bool> {
         const ROWS: &str = "SELECT sequence FROM entries WHERE log = $1 AND sequence >= $2
              UNION SELECT sequence FROM healed_entries WHERE log = $1 AND sequence >= $2 ORDER BY sequence LIMIT $3";
         let (mut next, mut missing) = (0_u64, Vec::new());
@@ -94,7 +94,7 @@ impl Audit {
         self.put_rows_back(log, &missing).await
     }
 
-    async fn put_rows_back(&self, log: &Log, missing: &[u64]) -> Result<()> {
+    async fn put_rows_back(&self, log: &Log, missing: &[u64]) -> Result<bool> {
         let (now, mut back) = (self.now(), 0_u64);
         let mut wanted: BTreeSet<u64> = missing.iter().copied().collect();
         // parts also repeat leaves without bodies
@@ -133,7 +133,7 @@ impl Audit {
             self.engine.forget().await?;
             tracing::warn!(log = %log.id, rows = back, left = wanted.len(), "rows of the history that were gone came back from the archive");
         }
-        Ok(())
+        Ok(back > 0)
     }
 
     async fn put_row_back(&self, log: &Log, sequence: u64, entry: ArchivedEntry) -> Result<()> {

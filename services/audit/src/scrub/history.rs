@@ -7,7 +7,7 @@ use tsujiban_history::merkle::sha256;
 use tsujiban_history::operation::{Access, Actor, ActorKind, Outcome, Phase as Stage};
 use tsujiban_history::{EntryId, JstTime, Operation};
 
-use crate::engine::{Addition, EngineError, Phase, Standing};
+use crate::engine::{Addition, EngineError, Standing};
 use crate::error::{Error, Result};
 use crate::owner::Owner;
 use crate::service::Audit;
@@ -116,7 +116,6 @@ impl Audit {
             trace_id: String::new(),
             detail,
         };
-        let body = operation.encode().map_err(|error| Error::invalid(error.to_string()))?;
-        Ok(Addition { owner: owner.clone(), id, operation: id, phase: Phase::Observed, time: self.now(), body })
+        Addition::observed(owner.clone(), &operation).map_err(|error| Error::invalid(error.to_string()))
     }
 }

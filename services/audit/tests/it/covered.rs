@@ -24,6 +24,7 @@ use crate::stage::{BACKUP, OPERATOR, Place, STAFF, Stage, World, entry, operatio
 crate::on_both!(
     entries_are_pending_until_a_root_list_covers_them,
     entries_of_every_group_are_found_in_every_segment,
+    rows_that_are_gone_come_back_before_they_are_called_unknown,
     an_erased_group_is_said,
     a_read_only_history_says_nothing,
     questions_have_bounds,
@@ -77,6 +78,20 @@ async fn entries_of_every_group_are_found_in_every_segment(world: World) {
         world.advance(jiff::SignedDuration::from_hours(24));
     }
     assert_eq!(ask(&stage, asked).await.unwrap(), vec![answer(&[Coverage::Pending]); 8]);
+}
+
+/// Rows that are gone from the middle refuse no log: asked for by those who keep them, they come back instead of being there twice later.
+async fn rows_that_are_gone_come_back_before_they_are_called_unknown(world: World) {
+    let stage = world.start().await;
+    let entries: Vec<_> = (0..3).map(|n| entry(&world, "acme", &n.to_string())).collect();
+    let ids: Vec<_> = entries.iter().map(|entry| entry.id.clone()).collect();
+    stage.append(entries.clone()).await.unwrap();
+    stage.audit.follow_roots().await.unwrap();
+    stage.stop().await;
+    world.by_hand(&["DELETE FROM entries WHERE sequence = 1"]).await;
+    let stage = world.start().await;
+    assert_eq!(ask(&stage, vec![of("acme", &ids)]).await.unwrap()[0], answer(&[Coverage::Covered; 3]));
+    assert_eq!(stage.append(entries).await.unwrap().iter().map(|added| added.sequence).collect::<Vec<_>>(), [0, 1, 2]);
 }
 
 async fn an_erased_group_is_said(world: World) {

@@ -7,7 +7,7 @@ use tsujiban_history::operation::{Access, Actor, ActorKind, Outcome, Phase as St
 use tsujiban_history::{EntryId, JstTime, Operation};
 use tsujiban_sealing::Random as _;
 
-use crate::engine::{Addition, EngineError, Phase};
+use crate::engine::{Addition, EngineError};
 use crate::error::{Error, Result};
 use crate::owner::Owner;
 use crate::reading::Log;
@@ -79,8 +79,7 @@ impl Audit {
             trace_id: String::new(),
             detail,
         };
-        let body = operation.encode().map_err(|error| Error::invalid(error.to_string()))?;
-        Ok(Addition { owner, id, operation: id, phase: Phase::Observed, time: self.now(), body })
+        Addition::observed(owner, &operation).map_err(|error| Error::invalid(error.to_string()))
     }
 }
 
