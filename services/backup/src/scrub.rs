@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tsujiban_core::error::chain;
 use tsujiban_core::id::SnapshotId;
-use tsujiban_objects::{Version, list_all};
+use tsujiban_objects::{LockUntil, Version, list_all};
 use tsujiban_sealing::KeyError;
 
 use crate::catalogue::{CatalogueError, Meta, SnapshotRow};
@@ -140,6 +140,13 @@ impl Backup {
         for Version(version) in others.map(|entry| entry.version) {
             let other = SnapshotRow { version: Version(version), ..row.clone() };
             if self.open_snapshot(&other).await.is_ok() {
+                if let Err(error) = self.lock_as_before(&other, object).await {
+                    tracing::error!(
+                        object,
+                        error = chain(&error),
+                        "a sound version of a damaged object could not be locked; it may be deleted"
+                    );
+                }
                 self.catalogue.adopt_snapshot(&other, object).await?;
                 self.found_sound_snapshot(&other).await?;
                 tracing::warn!(object, version = %other.version, "a damaged version of an object was replaced by another one that is sound");
@@ -147,6 +154,16 @@ impl Backup {
             }
         }
         Ok(false)
+    }
+
+    /// What somebody put back without a lock gets the one that the damaged version has.
+    async fn lock_as_before(&self, row: &SnapshotRow, object: &str) -> Result<()> {
+        let until = row.locked_until;
+        let head = self.store.head(object, Some(&row.version)).await?;
+        if until <= self.now() || head.lock.is_some_and(|lock| lock.until >= until) {
+            return Ok(());
+        }
+        Ok(self.store.set_lock(object, &row.version, LockUntil::at_least(until)).await?)
     }
 
     async fn scrub_database(&self) -> Result<()> {

@@ -110,6 +110,24 @@ async fn a_scrub_goes_on_after_a_restart() {
     }
 }
 
+/// A sound copy that somebody puts back over a damaged object has no lock of its own.
+#[tokio::test]
+async fn what_is_put_back_is_locked_as_what_it_replaces() {
+    let stage = Stage::prepared().await;
+    let (_, object) = stage.store("acme", "SN1", "one").await;
+    let memory = stage.world.memory.clone();
+    let (sound, lock) = (memory.get(&object, None).await.unwrap(), memory.head(&object, None).await.unwrap().lock.unwrap());
+    memory.damage(&object, |body| body[20] ^= 1);
+    memory.put(&object, sound, None).await.unwrap();
+    assert!(memory.head(&object, None).await.unwrap().lock.is_none());
+    let mut scrub = Scrub::default();
+    while stage.backup.whole_scrub().await.unwrap().is_none() {
+        stage.backup.scrub_step(&mut scrub, WEEK).await.unwrap();
+    }
+    assert!(memory.head(&object, None).await.unwrap().lock.unwrap().until >= lock.until);
+    assert_eq!(stage.catalogue.damaged_count().await.unwrap(), 0);
+}
+
 /// One entry for each damaged thing in the history of its group, and one when it is sound again, however often it is looked at.
 #[tokio::test]
 async fn the_history_tells_what_was_found_and_healed_once() {
