@@ -21,7 +21,7 @@ impl Reserve {
 
     /// Makes it unless it is there and whole. Fails when there is no room for it, and leaves nothing then.
     pub fn keep(&self) -> io::Result<()> {
-        if fs::metadata(&self.0).is_ok_and(|metadata| metadata.len() == SIZE as u64) {
+        if fs::metadata(&self.0).is_ok_and(|metadata| usize::try_from(metadata.len()) == Ok(SIZE)) {
             return Ok(());
         }
         let written = fs::File::create(&self.0).and_then(|mut file| {

@@ -103,8 +103,12 @@ pub const ROWS: &[Row] = &[
     },
     healed_from_bucket("rows-removed", "rows in the middle removed", &[Step::Export, Step::Rows(Service::Audit, MIDDLE_GONE)]),
     healed_from_bucket("leaf-changed", "a bit of a leaf changed", &[Step::Export, Step::Rows(Service::Audit, LEAF)]),
-    healed_from_bucket("columns-changed", "`sealed`, `day`, `time_us` and `appended_us` changed", &[Step::Rows(Service::Audit, HIDDEN)]),
-    healed_from_bucket("day-keys-removed", "the keys of a day removed", &[Step::Rows(Service::Audit, DAY_KEYS)]),
+    healed_from_bucket(
+        "columns-changed",
+        "`sealed`, `day`, `time_us` and `appended_us` changed",
+        &[Step::Wait(70), Step::Rows(Service::Audit, HIDDEN)],
+    ),
+    healed_from_bucket("day-keys-removed", "the keys of a day removed", &[Step::Wait(70), Step::Rows(Service::Audit, DAY_KEYS)]),
     healed_from_bucket("log-owner-changed", "a log given to another group in `logs`", &[Step::Export, Step::Rows(Service::Audit, OWNER)]),
     Row {
         id: "intents-emptied",
