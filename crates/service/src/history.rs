@@ -39,6 +39,9 @@ use self::spool::{Drain, Known, Opened, Place, Spool, SpoolError, SpoolKeyError,
 pub const HISTORY_UNAVAILABLE: &str = "HISTORY_UNAVAILABLE";
 /// The reason of a refusal of entries of one log, while all others are taken.
 pub const LOG_REFUSED: &str = "LOG_REFUSED";
+/// The history came back from the bucket, and the operator has not said yet which log is the group's. It says so by this method.
+const UNCLAIMED: &str = "UNCLAIMED";
+const PREPARE: &str = "Prepare";
 /// How long the history has to take an intent.
 const INTENT: Duration = Duration::from_secs(5);
 /// How often the history is asked about what is kept.
@@ -57,7 +60,7 @@ pub trait Ledger: Send + Sync + 'static {
 
 /// Whether entries were refused for a reason of their log alone, so that those of others would be taken.
 fn concerns_one_log(error: &ServiceError) -> bool {
-    matches!(error.reason.as_str(), LOG_REFUSED | "DAMAGED" | "UNCLAIMED" | "KEYS")
+    matches!(error.reason.as_str(), LOG_REFUSED | "DAMAGED" | UNCLAIMED | "KEYS")
 }
 
 /// What a history is made of.
@@ -233,6 +236,14 @@ impl Ticket {
             Ok(Ok(())) => {
                 history.keeper.keep(vec![intent], history.clock.now()).await;
                 Ok(())
+            }
+            // whose history it is turns out by this very call and the ones after it, so the intent follows from the spool
+            Ok(Err(error)) if error.reason == UNCLAIMED && operation.method == PREPARE => {
+                let mut place = history.spool.reserve(1)?;
+                match place.end(&intent, Until::Synchronised).await {
+                    Ok(Ok(())) => Ok(()),
+                    _ => Err(unavailable("the volume of the history's spool cannot be written; look at the volume of the service")),
+                }
             }
             Ok(Err(error)) => {
                 tracing::warn!(reason = error.reason, error = error.message, "an intent did not reach the history");

@@ -226,6 +226,8 @@ pub enum Mood {
     Slow(Duration),
     /// It takes nothing of this group, and never will.
     Against(&'static str),
+    /// It does not know yet which log is this group's.
+    Unclaimed(&'static str),
 }
 
 impl FakeAudit {
@@ -290,7 +292,10 @@ impl AuditService for Told {
             Mood::Against(group) if request.entries.iter().any(|entry| entry.group == group) => {
                 return Err(ServiceError::new(Kind::Invalid, "NEVER", "the test does not want it").into());
             }
-            Mood::Good | Mood::Mute | Mood::Against(_) => {}
+            Mood::Unclaimed(group) if request.entries.iter().any(|entry| entry.group == group) => {
+                return Err(ServiceError::new(Kind::Unavailable, "UNCLAIMED", "the operator has not said it yet").into());
+            }
+            Mood::Good | Mood::Mute | Mood::Against(_) | Mood::Unclaimed(_) => {}
         }
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let mut answer = AppendResponse::default();

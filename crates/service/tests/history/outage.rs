@@ -51,6 +51,21 @@ async fn without_a_history_strict_calls_are_refused_and_the_others_arrive_later(
     until(|| stage.history.depth() == 0 && stage.metric("tsujiban_history_spool_entries") == 0).await;
 }
 
+/// A history that came back from the bucket learns whose a log is by the call that this holds up: that one is done, and all of it arrives.
+#[tokio::test]
+async fn the_call_that_says_whose_a_log_is_does_not_wait_for_that_log() {
+    let stage = Stage::new().await;
+    stage.audit().is(Mood::Unclaimed("acme"));
+    let refused = stage.call(ERASE, "operator", "acme").await.unwrap_err();
+    assert_eq!(ServiceError::from(&refused).reason, HISTORY_UNAVAILABLE, "others wait");
+    stage.call(PREPARE, "operator", "acme").await.unwrap();
+    assert_eq!(stage.taken().len(), 0);
+    stage.audit().is(Mood::Good);
+    let recorded = stage.recorded().await;
+    let of_prepare = recorded.iter().filter(|(_, operation)| operation.method == "Prepare");
+    assert_eq!(of_prepare.map(|(_, operation)| operation.phase()).collect::<Vec<_>>(), [Phase::Intent, Phase::Outcome]);
+}
+
 /// An outcome of a strict call waits in the spool when the history goes away in between.
 #[tokio::test]
 async fn the_outcome_of_a_strict_call_survives_an_outage() {
