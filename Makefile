@@ -70,7 +70,7 @@ soak: ## histories of a group that are made up: N=10000 SEED=1 FROM=0, or one ag
 	RUST_LOG=$${RUST_LOG:-off} SOAK_N=$(N) SOAK_FROM=$(FROM) SOAK_SEED=$(SEED) SOAK_ONLY=$(ONLY) $(plane) soak:: -- --nocapture
 
 .PHONY: test-e2e
-test-e2e: ## the tests on a real cluster, and the short losses
+test-e2e: ## the tests on a real cluster
 	@e2e/test
 
 .PHONY: test-losses
