@@ -68,9 +68,7 @@ struct Rebuild<'a> {
 impl Audit {
     /// Brings back what the lists name and is not here. Damaged parts are named, and passed over.
     pub(crate) async fn rebuild(&self, wanted: &BTreeMap<LogId, TreeHead>) -> Result<Rebuilt> {
-        for number in self.log_numbers().await? {
-            self.mend_head(number).await?;
-        }
+        self.mend_heads(&self.log_numbers().await?).await?;
         let mut lacking = false;
         for (log, head) in wanted {
             lacking |= self.lack(*log, *head).await?.is_some();
@@ -78,10 +76,8 @@ impl Audit {
         let mut done = Rebuilt::default();
         if lacking {
             done = self.rebuild_from_parts().await?;
-            for number in self.log_numbers().await? {
-                // rows that stood behind a hole are part of it again
-                self.mend_head(number).await?;
-            }
+            // rows that stood behind a hole are part of their log again
+            self.mend_heads(&self.log_numbers().await?).await?;
         }
         for log in self.readable_logs().await? {
             self.mend_rows(&log).await?;
@@ -91,9 +87,10 @@ impl Audit {
 
     /// The same for the logs that are refused: the others are written to meanwhile.
     pub(crate) async fn bring_back(&self, refused: &RefusedLogs, wanted: &BTreeMap<LogId, TreeHead>) -> Result<()> {
+        let numbers: Vec<i64> = refused.keys().copied().collect();
+        self.mend_heads(&numbers).await?;
         let mut lacking = false;
-        for number in refused.keys() {
-            self.mend_head(*number).await?;
+        for number in &numbers {
             if let Ok(Some(log)) = self.log_by_number(*number).await
                 && let Some(head) = wanted.get(&log.id)
             {
@@ -103,9 +100,9 @@ impl Audit {
         if lacking {
             self.rebuild_from_parts().await?;
         }
-        for number in refused.keys() {
-            // rows that stood behind a hole are part of it again
-            self.mend_head(*number).await?;
+        // rows that stood behind a hole are part of their log again
+        self.mend_heads(&numbers).await?;
+        for number in &numbers {
             if let Ok(Some(log)) = self.log_by_number(*number).await {
                 self.mend_rows(&log).await?;
             }

@@ -161,7 +161,7 @@ impl Known {
         let log = self.logs.get(&statement.log).ok_or(EngineError::Damaged(statement.log))?;
         let sequence = log.edge.end();
         let leaf = (statement.leaf)(sequence)?.encode();
-        log.push(statement.log, &leaf, rows, touched)?;
+        log.push(statement.log, &leaf, &mut rows.nodes, touched)?;
         log.day = log.day.max(today);
         rows.entries.push(EntryRow {
             log: statement.log,
@@ -195,7 +195,7 @@ impl Known {
         let sealed = key.seal(&log.log_id, sequence, &addition.body, random)?;
         log.day = key.day;
         let day = key.day.number();
-        log.push(number, &leaf, rows, touched)?;
+        log.push(number, &leaf, &mut rows.nodes, touched)?;
         match &mut self.memory {
             Memory::Alone { recent, open, .. } => {
                 recent.note(number, &addition.id);
@@ -243,9 +243,7 @@ impl Known {
         if entry.sequence != log.edge.end() {
             return Ok(None);
         }
-        let known = rows.nodes.len();
-        log.push(entry.log, &entry.leaf, rows, touched)?;
-        rows.restored_nodes.extend(rows.nodes.drain(known..));
+        log.push(entry.log, &entry.leaf, &mut rows.restored_nodes, touched)?;
         log.day = log.day.max(Day::from_number(entry.day).ok_or(EngineError::Damaged(entry.log))?);
         if let (Memory::Alone { recent, .. }, Some(id)) = (&mut self.memory, &entry.id) {
             recent.note(entry.log, id);
@@ -283,10 +281,11 @@ impl Known {
 }
 
 impl LogState {
-    fn push(&mut self, number: i64, leaf: &[u8], rows: &mut Rows, touched: &mut Vec<i64>) -> Result<(), EngineError> {
+    /// Adds a leaf, and to `nodes` what it completes.
+    fn push(&mut self, number: i64, leaf: &[u8], nodes: &mut Vec<(i64, Node, Hash)>, touched: &mut Vec<i64>) -> Result<(), EngineError> {
         let stored = |node: Node, hash: Hash| {
             if node.level > 0 && node.level.is_multiple_of(HEIGHT) {
-                rows.nodes.push((number, node, hash));
+                nodes.push((number, node, hash));
             }
         };
         self.edge.append_hash(leaf_hash(leaf), stored).map_err(|_| EngineError::Damaged(number))?;

@@ -15,8 +15,18 @@ use crate::service::Audit;
 const PORTION: u64 = 4096;
 
 impl Audit {
-    /// Computes the head of a log anew from its leaves where it is not there or is not theirs. Whether it is the right one, the lists say.
-    pub(super) async fn mend_head(&self, number: i64) -> Result<()> {
+    /// Computes the heads of logs anew from their leaves where they are not there or are not theirs. Whether they are the right ones, the lists
+    /// say.
+    pub(super) async fn mend_heads(&self, numbers: &[i64]) -> Result<()> {
+        let mut mended = false;
+        for number in numbers {
+            mended |= self.mend_head(*number).await?;
+        }
+        // once for all: what is remembered of ids is read again
+        if mended { Ok(self.engine.forget().await?) } else { Ok(()) }
+    }
+
+    async fn mend_head(&self, number: i64) -> Result<bool> {
         const PUT: &str = "INSERT INTO heads (log, size, peaks, day) VALUES ($1, $2, $3, $4)
              ON CONFLICT (log) DO UPDATE SET size = excluded.size, peaks = excluded.peaks, day = excluded.day";
         const SIZE: &str = "SELECT size FROM heads WHERE log = $1";
@@ -28,20 +38,19 @@ impl Audit {
         if let Some(log) = &log
             && self.inconsistency(log).await?.is_none()
         {
-            return Ok(());
+            return Ok(false);
         }
         let (edge, day) = self.edge_of_rows(number).await?;
         let size: Option<i64> = on!(self.database.reads(), p => sqlx::query_scalar(SIZE).bind(number).fetch_optional(p).await)?;
         // a head never goes back; what is missing of its rows is another matter
         if size.is_some_and(|size| edge.end() < size.cast_unsigned()) || log.is_some_and(|log| edge == log.edge) {
-            return Ok(());
+            return Ok(false);
         }
         let peaks: Vec<u8> = edge.hashes().flat_map(|hash| *hash.as_bytes()).collect();
         on!(self.database.writes(), p => sqlx::query(PUT)
             .bind(number).bind(edge.end().cast_signed()).bind(peaks.clone()).bind(day).execute(p).await.map(drop))?;
         tracing::warn!(log = number, size = edge.end(), "the head of a log was computed anew from its entries");
-        self.engine.forget().await?;
-        Ok(())
+        Ok(true)
     }
 
     /// The tree of a log's rows, healed ones included, up to the first that is missing or not the one of its place, and the day of the last.
