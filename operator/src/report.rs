@@ -13,13 +13,14 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tsujiban_api::Device;
 use tsujiban_core::id::{GroupId, IncarnationId, KeyId};
+use tsujiban_proto::error::CANNOT_WRITE;
 use tsujiban_proto::lifecycle::v1::{GroupReport, GroupState, ReportResponse};
 use uuid::Uuid;
 
 use crate::context::Context;
 use crate::errors::chain;
 use crate::retained;
-use crate::service_client::ServiceClient;
+use crate::service_client::{CallError, ServiceClient};
 use crate::services::{Service, Services};
 
 pub use storage::{Integrity, Writing};
@@ -38,6 +39,8 @@ pub struct Reports {
     said: BTreeMap<Service, Arc<Facts>>,
     /// Services that do not answer.
     away: BTreeSet<Service>,
+    /// Services that answer, and cannot report: what they say is wrong with their database.
+    unable: BTreeMap<Service, String>,
 }
 
 impl Reports {
@@ -50,12 +53,24 @@ impl Reports {
     pub fn take(&mut self, service: Service, facts: Arc<Facts>) -> bool {
         let is_news = self.of(service).is_none_or(|known| !known.says_the_same(&facts));
         self.said.insert(service, facts);
-        self.away.remove(&service) || is_news
+        self.unable.remove(&service).is_some() | self.away.remove(&service) | is_news
     }
 
     /// Notes that a service does not answer. Answers whether that is new.
     pub fn miss(&mut self, service: Service) -> bool {
-        self.away.insert(service)
+        self.unable.remove(&service).is_some() | self.away.insert(service)
+    }
+
+    /// Notes that a service answers, and says why it cannot report. Answers whether that is new.
+    pub fn refuse(&mut self, service: Service, why: String) -> bool {
+        let is_news = self.unable.get(&service) != Some(&why);
+        self.unable.insert(service, why);
+        self.away.remove(&service) | is_news
+    }
+
+    /// What a service says is wrong that cannot even report.
+    pub fn unable(&self, service: Service) -> Option<&str> {
+        self.unable.get(&service).map(String::as_str)
     }
 
     pub fn is_away(&self, service: Service) -> bool {
@@ -168,13 +183,19 @@ pub async fn poll(context: Arc<Context>, client: impl Fn(&Services) -> Option<&S
     let service = client.service;
     let mut missed = 0;
     loop {
-        let Some(report) = ask(&context, client).await else {
-            missed += 1;
-            if missed >= AWAY_AFTER {
-                reports.send_if_modified(|known| known.miss(service));
+        let report = match ask(&context, client).await {
+            Ok(report) => report,
+            Err(error) => {
+                let reason = unable(&error);
+                missed = if reason.is_some() { 0 } else { missed + 1 };
+                match reason {
+                    Some(reason) => drop(reports.send_if_modified(|known| known.refuse(service, reason))),
+                    None if missed >= AWAY_AFTER => drop(reports.send_if_modified(|known| known.miss(service))),
+                    None => {}
+                }
+                sleep(WHILE_AWAY).await;
+                continue;
             }
-            sleep(WHILE_AWAY).await;
-            continue;
         };
         let was_missed = std::mem::take(&mut missed) > 0;
         let news = Arc::new(Facts::from_wire(&report, context.clock.now()));
@@ -190,11 +211,19 @@ pub async fn poll(context: Arc<Context>, client: impl Fn(&Services) -> Option<&S
     }
 }
 
-async fn ask(context: &Context, client: &ServiceClient) -> Option<ReportResponse> {
+async fn ask(context: &Context, client: &ServiceClient) -> Result<ReportResponse, CallError> {
     let service = client.service;
     let report = client.report().await;
     context.metrics.service_up(service, report.is_ok());
-    report.inspect_err(|error| tracing::warn!(error = chain(error), "the {service} did not report; trying again in 10 s")).ok()
+    report.inspect_err(|error| tracing::warn!(error = chain(error), "the {service} did not report; trying again in 10 s"))
+}
+
+/// What a service says that answers and cannot report.
+fn unable(error: &CallError) -> Option<String> {
+    match error {
+        CallError::Service { error, .. } if error.reason == CANNOT_WRITE => Some(error.message.clone()),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use tsujiban_api::{Device, Tenant, names};
 use tsujiban_core::id::GroupId;
 
 use super::job::from_cron_job;
-use super::outcome::{Attempt, JobState, all_reported, attempts, job_state, not_stored, pod_state, summary, table};
+use super::outcome::{Attempt, JobState, all_reported, attempts, job_state, not_stored, pod_state, service_faults, summary, table};
 use crate::cluster::{Cluster, ClusterError, Right, ask};
 use crate::failure::Failure;
 use crate::output::{Answer, Format, Verdict, escape_line, escape_text};
@@ -58,6 +58,8 @@ struct Outcome {
     failure: Option<String>,
     summary: Option<String>,
     devices: Vec<Attempt>,
+    /// What keeps the services from storing, as the group's conditions say it.
+    faults: Vec<String>,
 }
 
 /// The group's objects in the cluster.
@@ -77,9 +79,14 @@ pub async fn now(cluster: &Cluster, group: &GroupId, wait: bool, suffix: &str, f
     let job = ask(place.right("create", "jobs"), jobs.create(&PostParams::default(), &job)).await?;
     let name = job.metadata.name.clone().unwrap_or_default();
     let mut outcome =
-        Outcome { namespace: place.namespace.clone(), job: name, succeeded: None, failure: None, summary: None, devices: Vec::new() };
+        Outcome { namespace: place.namespace.clone(), job: name, succeeded: None, failure: None, summary: None, devices: Vec::new(), faults: Vec::new() };
     if wait {
         place.finish(&job, &mut outcome).await?;
+        if !not_stored(&outcome.devices).is_empty() {
+            let tenants: Api<Tenant> = Api::all(cluster.client.clone());
+            let tenant = ask(Right::new("get", "tenants", ""), tenants.get_opt(group.as_str())).await?;
+            outcome.faults = tenant.as_ref().map(service_faults).unwrap_or_default();
+        }
     }
     let verdict = outcome.verdict();
     Ok(Answer::new(format, &outcome, text)?.with(verdict))
@@ -88,11 +95,11 @@ pub async fn now(cluster: &Cluster, group: &GroupId, wait: bool, suffix: &str, f
 impl Outcome {
     fn verdict(&self) -> Verdict {
         match (self.succeeded, &self.failure) {
-            (_, Some(_)) => Verdict::Failed,
             // nobody waited, so nobody knows
             (None, None) => Verdict::Good,
-            (Some(_), None) if not_stored(&self.devices).is_empty() => Verdict::Good,
-            (Some(_), None) => Verdict::NotStored,
+            _ if !not_stored(&self.devices).is_empty() => Verdict::NotStored,
+            (_, Some(_)) => Verdict::Failed,
+            (Some(_), None) => Verdict::Good,
         }
     }
 }
@@ -185,20 +192,23 @@ fn text(outcome: &Outcome) -> String {
     }
     text + &match outcome.devices.as_slice() {
         [] => format!("The group has no devices. Declare some in namespace {namespace}.\n"),
-        devices => table(devices) + &missing(devices),
+        devices => table(devices) + &missing(devices, &outcome.faults),
     }
 }
 
 /// Which configs are not stored, and what to do.
-fn missing(devices: &[Attempt]) -> String {
-    match not_stored(devices).as_slice() {
-        [] => String::new(),
-        missing => {
-            let (count, names) = (missing.len(), escape_line(&missing.join(", ")));
-            let expected = devices.iter().filter(|device| device.expected).count();
-            format!("NOT STORED: {count} of {expected}: {names}. MESSAGE says why; then run the command again.\n")
-        }
+fn missing(devices: &[Attempt], faults: &[String]) -> String {
+    let missing = not_stored(devices);
+    if missing.is_empty() {
+        return String::new();
     }
+    let (count, names) = (missing.len(), escape_line(&missing.join(", ")));
+    let expected = devices.iter().filter(|device| device.expected).count();
+    let mut text = format!("NOT STORED: {count} of {expected}: {names}. MESSAGE says why; then run the command again.\n");
+    for fault in faults {
+        text.push_str(&format!("{}\n", escape_line(fault)));
+    }
+    text
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ContainerState, Pod};
 use serde::Serialize;
-use tsujiban_api::Device;
+use tsujiban_api::tenant::condition::{BACKUPS_STORED, HISTORY_RECORDED};
+use tsujiban_api::{Device, Tenant};
 use tsujiban_api::device::{LastAttempt, Lifecycle};
 
 use crate::output::{Align, Table, jst};
@@ -117,6 +118,13 @@ pub fn all_reported(attempts: &[Attempt]) -> bool {
 /// The devices that this backup was to store and did not, whatever the reason: one that says nothing may not be stored either.
 pub fn not_stored(attempts: &[Attempt]) -> Vec<&str> {
     attempts.iter().filter(|attempt| attempt.expected && !attempt.stored).map(|attempt| attempt.device.as_str()).collect()
+}
+
+/// What the group's conditions say of services that cannot store.
+pub fn service_faults(tenant: &Tenant) -> Vec<String> {
+    let conditions = tenant.status.iter().flat_map(|status| &status.conditions);
+    let faults = conditions.filter(|it| [BACKUPS_STORED, HISTORY_RECORDED].contains(&it.type_.as_str()) && it.status == "False");
+    faults.map(|it| format!("{}=False, {}: {}", it.type_, it.reason, it.message)).collect()
 }
 
 pub fn table(attempts: &[Attempt]) -> String {

@@ -251,4 +251,6 @@ pub mod condition {
 pub mod reason {
     /// Another Device has the serial number already. The collector leaves out Devices that are not ready for this reason.
     pub const SERIAL_CONFLICT: &str = "SerialNumberConflict";
+    /// The newest snapshot of the Device is damaged in the storage.
+    pub const DAMAGED: &str = "Damaged";
 }

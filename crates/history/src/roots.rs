@@ -202,12 +202,17 @@ impl Chain {
         if list.time < link.time { Err(BrokenChain::Time { before }) } else { Ok(()) }
     }
 
-    fn take(&mut self, list: &RootList) {
-        self.skipped.extend(&list.skipped);
+    /// Goes on to a list that cannot be read any more, and of which it is known from elsewhere when it was put and what its digest was.
+    pub fn pass(&mut self, number: u64, time: JstTime, digest: Hash) {
         if self.links.len() >= REMEMBERED {
             self.links.pop_front();
         }
-        self.links.push_back(Link { number: list.number, time: list.time, digest: list.digest() });
+        self.links.push_back(Link { number, time, digest });
+    }
+
+    fn take(&mut self, list: &RootList) {
+        self.skipped.extend(&list.skipped);
+        self.pass(list.number, list.time, list.digest());
     }
 }
 

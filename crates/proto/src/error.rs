@@ -10,6 +10,8 @@ const DOMAIN: &str = "tsujiban.dev";
 
 /// The reason of a refusal to store anything for a Device that was erased.
 pub const DEVICE_ERASED: &str = "DEVICE_ERASED";
+/// The reason of a refusal while a service can write nothing, and of a report that cannot be made since its database cannot be read.
+pub const CANNOT_WRITE: &str = "CANNOT_WRITE";
 
 /// What went wrong, as far as a caller has to know to act. Each kind is one gRPC code, and no other code is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,15 +10,13 @@ use jiff::Timestamp;
 use prometheus::{IntGauge, Registry};
 use tokio_util::sync::CancellationToken;
 use tsujiban_core::clock::Clock;
-use tsujiban_proto::error::{Kind, ServiceError};
+use tsujiban_proto::error::{CANNOT_WRITE, Kind, ServiceError};
 use tsujiban_proto::lifecycle::v1::Writing;
 use tsujiban_proto::time::to_wire;
 
 use crate::health::Health;
 use crate::jobs::repeat;
 
-/// The reason of a refusal while nothing can be written.
-pub const CANNOT_WRITE: &str = "CANNOT_WRITE";
 /// How often the database is tried, and how long one try may take: together less than the minute within which the service is not ready.
 const EVERY: Duration = Duration::from_secs(10);
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -141,6 +139,12 @@ impl WriteState {
         }
         let message = format!("nothing can be stored at the moment, so nothing was: {}", obstacles.reason());
         Err(ServiceError::new(Kind::Unavailable, CANNOT_WRITE, message))
+    }
+
+    /// Why a call failed that reads the database: what is known to be wrong with the database says more than the error, and what to do.
+    pub fn explain(&self, error: ServiceError) -> ServiceError {
+        let obstacles = self.obstacles.lock().unwrap_or_else(PoisonError::into_inner);
+        if obstacles.is_ready() { error } else { ServiceError::new(Kind::Unavailable, CANNOT_WRITE, obstacles.reason()) }
     }
 
     /// What the operator is told.

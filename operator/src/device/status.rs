@@ -80,7 +80,7 @@ fn fresh(view: &View<'_>, status: &DeviceStatus) -> Verdict {
     };
     if let Some(newest) = view.found.record.as_ref().and_then(|record| record.newest.as_ref()).filter(|newest| newest.damaged) {
         let next = "the next backup stores the config anew; tsujiban backup now does it at once";
-        return Verdict::fails("Damaged", format!("the newest snapshot {} is damaged in the storage: {next}", newest.id));
+        return Verdict::fails(reason::DAMAGED, format!("the newest snapshot {} is damaged in the storage: {next}", newest.id));
     }
     // a window that closed before the device was declared, or before the plan was made, was never missed
     let expected_since = view.device.metadata.creation_timestamp.as_ref().map_or(*since, |created| created.0.max(*since));

@@ -21,6 +21,8 @@ pub struct Fleet {
     pub expected: usize,
     /// Those of them that missed their last window, by name.
     pub late: Vec<String>,
+    /// Those whose newest snapshot is damaged.
+    pub damaged: Vec<String>,
     /// When the backup that is oldest among the newest ones was taken; for a device without one, when it was declared.
     pub oldest: Option<Timestamp>,
 }
@@ -32,14 +34,17 @@ impl Fleet {
             fleet.expected += 1;
             let status = device.status.as_ref();
             let fresh = find(conditions(device), condition::BACKUP_FRESH);
-            if fresh.is_some_and(|fresh| fresh.status == "False") {
-                fleet.late.push(device.name_any());
+            match fresh.filter(|fresh| fresh.status == "False").map(|fresh| fresh.reason.as_str()) {
+                Some(reason::DAMAGED) => fleet.damaged.push(device.name_any()),
+                Some(_) => fleet.late.push(device.name_any()),
+                None => {}
             }
             let backed_up = status.and_then(|status| status.last_backup.as_ref()).map(|backup| backup.time.0);
             let since = backed_up.or(device.metadata.creation_timestamp.as_ref().map(|time| time.0));
             fleet.oldest = fleet.oldest.min(since).or(fleet.oldest).or(since);
         }
         fleet.late.sort();
+        fleet.damaged.sort();
         fleet
     }
 
@@ -54,13 +59,25 @@ impl Fleet {
         if self.expected == 0 {
             return Verdict::holds("NoDevices", "the group has no active device that is backed up");
         }
-        if self.late.is_empty() {
-            return Verdict::holds("Fresh", format!("all {} active devices have a backup from their last window", self.expected));
+        let late = (!self.late.is_empty())
+            .then(|| format!("{} of {} active devices missed their last window: {}", self.late.len(), self.expected, named(&self.late)));
+        let damaged = (!self.damaged.is_empty()).then(|| {
+            let next = "the next backup stores the config anew; tsujiban backup now does it at once";
+            let (count, named) = (self.damaged.len(), named(&self.damaged));
+            format!("of {count} of {} active devices the newest snapshot is damaged in the storage: {named}; {next}", self.expected)
+        });
+        match (late, damaged) {
+            (None, None) => Verdict::holds("Fresh", format!("all {} active devices have a backup from their last window", self.expected)),
+            (None, Some(damaged)) => Verdict::fails(reason::DAMAGED, damaged),
+            (Some(late), None) => Verdict::fails("Late", late),
+            (Some(late), Some(damaged)) => Verdict::fails("Late", format!("{late}; {damaged}")),
         }
-        let named = self.late.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
-        let more = if self.late.len() > NAMED { ", ..." } else { "" };
-        Verdict::fails("Late", format!("{} of {} active devices missed their last window: {named}{more}", self.late.len(), self.expected))
     }
+}
+
+fn named(devices: &[String]) -> String {
+    let named = devices.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    named + if devices.len() > NAMED { ", ..." } else { "" }
 }
 
 fn is_expected(device: &Device) -> bool {
@@ -110,5 +127,21 @@ mod tests {
         let verdict = Fleet::of(&devices).verdict(false, None);
         assert_eq!(verdict.message, "7 of 7 active devices missed their last window: r0, r1, r2, r3, r4, ...");
         assert_eq!(Fleet::of(&devices).oldest, Some("2026-01-01T00:00:00Z".parse().unwrap()));
+    }
+
+    /// A newest snapshot that is damaged is no window that was missed.
+    #[test]
+    fn devices_whose_newest_snapshot_is_damaged_are_named_as_such() {
+        let damaged = |name: &str| {
+            let mut device = Device::clone(&device(name, "Active", "False", None));
+            device.status.as_mut().unwrap().conditions[0].reason = "Damaged".to_owned();
+            Arc::new(device)
+        };
+        let verdict = Fleet::of(&[damaged("r1"), device("r2", "Active", "True", None)]).verdict(false, None);
+        assert_eq!(verdict.reason, "Damaged");
+        assert!(verdict.message.starts_with("of 1 of 2 active devices the newest snapshot is damaged in the storage: r1; "), "{}", verdict.message);
+        let verdict = Fleet::of(&[damaged("r1"), device("r2", "Active", "False", None)]).verdict(false, None);
+        assert_eq!(verdict.reason, "Late");
+        assert!(verdict.message.contains("missed their last window: r2; of 1 of 2"), "{}", verdict.message);
     }
 }

@@ -36,11 +36,12 @@ pub fn verdicts<'a>(
         let type_ = written(service);
         let said = if services.contains(&service) {
             let facts = reports.of(service);
+            let unable = reports.unable(service).map(|why| Writing::Unable(why.to_owned()));
             let standing = Standing {
                 workload: installation.workload(service),
                 is_away: reports.is_away(service),
-                has_reported: facts.is_some(),
-                writing: facts.and_then(|facts| said_of(facts, life)),
+                has_reported: facts.is_some() || unable.is_some(),
+                writing: unable.as_ref().or_else(|| facts.and_then(|facts| said_of(facts, life))),
             };
             writing(service, &standing, before(type_))
         } else {
@@ -166,6 +167,8 @@ fn in_force(policies: Option<&Policies>, was_said: bool) -> Option<Verdict> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::condition::State;
     use crate::installation::Fault;
@@ -194,6 +197,21 @@ mod tests {
     }
 
     /// A history that is damaged is its group's alone.
+    /// A service whose database is malformed answers, and cannot say what it holds.
+    #[test]
+    fn a_service_that_cannot_even_report_says_why() {
+        let mut reports = Reports::default();
+        assert!(reports.miss(Service::Backup));
+        assert!(reports.refuse(Service::Backup, "the database is malformed: delete it".into()));
+        assert!(!reports.refuse(Service::Backup, "the database is malformed: delete it".into()), "nothing new");
+        let all = verdicts(&[Service::Backup], &reports, &Installation::default(), None, |_| Some("Stored"));
+        let (_, stored) = all.iter().find(|(type_, _)| *type_ == BACKUPS_STORED).unwrap();
+        assert_eq!((stored.state, stored.reason.as_ref()), (State::False, "CannotWrite"));
+        assert!(stored.message.contains("the database is malformed: delete it"), "{}", stored.message);
+        assert!(reports.take(Service::Backup, Arc::new(Facts::from_wire(&Default::default(), jiff::Timestamp::UNIX_EPOCH))));
+        assert_eq!(reports.unable(Service::Backup), None);
+    }
+
     #[test]
     fn what_is_refused_of_one_group_is_said_of_that_group() {
         use tsujiban_proto::lifecycle::v1::{GroupReport, ReportResponse, Writing as Said};

@@ -66,10 +66,11 @@ struct Rebuild<'a> {
 }
 
 impl Audit {
-    /// Brings back what the lists name and is not here. Damaged parts are named, and passed over.
-    pub(crate) async fn rebuild(&self, wanted: &BTreeMap<LogId, TreeHead>) -> Result<Rebuilt> {
+    /// Brings back what the lists name and is not here; and all that the archive has if a list cannot be read that may name more. Damaged parts
+    /// are named, and passed over.
+    pub(crate) async fn rebuild(&self, wanted: &BTreeMap<LogId, TreeHead>, lacks_list: bool) -> Result<Rebuilt> {
         self.mend_heads(&self.log_numbers().await?).await?;
-        let mut lacking = false;
+        let mut lacking = lacks_list;
         for (log, head) in wanted {
             lacking |= self.lack(*log, *head).await?.is_some();
         }

@@ -31,12 +31,23 @@ use crate::service::Audit;
 pub const LOCKED: SignedDuration = SignedDuration::from_hours(400 * 24);
 pub(crate) const PREFIX: &str = "roots/";
 
-/// The newest list that this database knows.
+/// A list that this database knows.
 #[derive(Debug, Clone)]
 pub struct Known {
     pub number: u64,
     pub hash: Hash,
     pub at: Timestamp,
+}
+
+/// A list as it is stored: number, hash, time.
+type NotedRow = (i64, Vec<u8>, i64);
+
+impl Known {
+    fn from_row((number, hash, at): NotedRow) -> Result<Self> {
+        let damaged = || Error::Damaged(format!("what the database says of root list {number}"));
+        let hash = hash.try_into().map(Hash::from_bytes).map_err(|_| damaged())?;
+        Ok(Self { number: number.cast_unsigned(), hash, at: Timestamp::from_microsecond(at).map_err(|_| damaged())? })
+    }
 }
 
 /// What reads everything and did not suffice is not begun anew before this time has passed.
@@ -47,6 +58,8 @@ const AGAIN_AFTER: SignedDuration = SignedDuration::from_mins(10);
 pub struct Listing {
     /// Numbers that a signed list says are not lists of this chain.
     skipped: Skipped,
+    /// Lists that are damaged in the bucket and that this database knows: the next list is a full one, which says again what they said.
+    damaged: BTreeSet<u64>,
     /// When the archive was last asked for all that is missing.
     rebuilt_at: Option<Timestamp>,
     /// Whether it was looked up in the bucket which groups were erased.
@@ -57,7 +70,24 @@ pub struct Listing {
     faulty: BTreeSet<LogId>,
 }
 
+impl Listing {
+    /// Lets the next list be a full one that skips a damaged one. One that is skipped already needs none.
+    fn repeat(&mut self, number: u64) {
+        if !self.skipped.contains(number) {
+            self.skipped.insert(number);
+            self.damaged.insert(number);
+        }
+    }
+}
+
 impl Audit {
+    /// Lets what a damaged list said be said again by the next one, unless one has done so. Answers whether that is so already.
+    pub(crate) async fn repeat_list(&self, number: u64) -> bool {
+        let mut listing = self.listing.lock().await;
+        listing.repeat(number);
+        !listing.damaged.contains(&number)
+    }
+
     /// Compares the history with the newest list, and lists what has changed. Once a minute. A read-only history is brought back from the
     /// archive, checked as a whole, and goes on if it is what the lists say.
     pub async fn follow_roots(&self) -> Result<()> {
@@ -94,14 +124,16 @@ impl Audit {
         }
     }
 
+    /// The newest list that this database knows.
     async fn known(&self) -> Result<Option<Known>> {
-        const NEWEST: &str = "SELECT number, hash, at FROM root_lists ORDER BY number DESC LIMIT 1";
-        let row: Option<(i64, Vec<u8>, i64)> = on!(self.database.reads(), p => sqlx::query_as(NEWEST).fetch_optional(p).await)?;
-        row.map(|(number, hash, at)| {
-            let damaged = || Error::Damaged(format!("root list {number}"));
-            let hash = hash.try_into().map(Hash::from_bytes).map_err(|_| damaged())?;
-            Ok(Known { number: number.cast_unsigned(), hash, at: Timestamp::from_microsecond(at).map_err(|_| damaged())? })
-        })
-        .transpose()
+        self.known_before(u64::MAX).await
+    }
+
+    /// The newest list that this database knows before a number.
+    async fn known_before(&self, number: u64) -> Result<Option<Known>> {
+        const NEWEST: &str = "SELECT number, hash, at FROM root_lists WHERE number < $1 ORDER BY number DESC LIMIT 1";
+        let before = i64::try_from(number).unwrap_or(i64::MAX);
+        let row: Option<NotedRow> = on!(self.database.reads(), p => sqlx::query_as(NEWEST).bind(before).fetch_optional(p).await)?;
+        row.map(Known::from_row).transpose()
     }
 }

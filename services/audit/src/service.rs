@@ -175,6 +175,11 @@ impl Audit {
     }
 
     /// Whether something can be added, for the operator: also not while the history is read-only.
+    /// Why a call failed that reads the database.
+    pub(crate) fn why_unreadable(&self, error: ServiceError) -> ServiceError {
+        self.writing.explain(error)
+    }
+
     pub(crate) fn writing_report(&self) -> Writing {
         let report = self.writing.report();
         match self.engine.standing() {

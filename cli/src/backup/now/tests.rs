@@ -133,8 +133,23 @@ async fn what_was_not_stored_is_no_success() {
     assert_eq!(answer.verdict, Verdict::Good, "it is stored already");
     let failed = json!({"type": "Failed", "status": "True", "reason": "DeadlineExceeded", "message": "too long"});
     let answer = run(&apiserver(ended_with(&failed, "Timeout")).0, true).await.unwrap();
-    assert_eq!(answer.verdict, Verdict::Failed, "the Job itself is what has to be looked at");
+    assert_eq!(answer.verdict.exit_code(), 6, "the Job failed, and nothing is stored");
     assert!(answer.text.contains("NOT STORED: 1 of 1"), "{}", answer.text);
+}
+
+/// The volume of the backup service is full: to the collector it cannot be reached, and the group's condition says why.
+#[tokio::test]
+async fn what_the_services_say_is_told_with_what_was_not_stored() {
+    let failed = json!({"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "it failed"});
+    let mut objects = ended_with(&failed, "Store");
+    let condition = |kind: &str, status: &str| {
+        json!({"type": kind, "status": status, "reason": "DiskFull", "message": "its disk is full: make the volume larger",
+            "lastTransitionTime": "2026-11-23T00:00:00Z"})
+    };
+    objects[0].1["status"] = json!({"conditions": [condition("BackupsStored", "False"), condition("HistoryRecorded", "True")]});
+    let answer = run(&apiserver(objects).0, true).await.unwrap();
+    assert_eq!(answer.verdict.exit_code(), 6);
+    assert!(answer.text.ends_with("\nBackupsStored=False, DiskFull: its disk is full: make the volume larger\n"), "{}", answer.text);
 }
 
 #[tokio::test]
@@ -153,6 +168,7 @@ fn outcome(succeeded: Option<bool>, failure: Option<&str>) -> Outcome {
         failure: failure.map(str::to_owned),
         summary: succeeded.map(|_| "1 changed\n1 unchanged\x1b[2J".to_owned()),
         devices: Vec::new(),
+        faults: Vec::new(),
     }
 }
 

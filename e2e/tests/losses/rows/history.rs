@@ -5,6 +5,12 @@ use crate::row::{Comparison, Damage, Loses, Pick, Row, Service, Sign, Step, Volu
 const LIST: &[&str] = &["audit", "list", "GROUP"];
 const DECLARE: &[&str] = &["audit", "declare-gap", "--all", "--reason", "a test lost entries on purpose", "--yes"];
 const GOES_ON: &[Sign] = &[Sign::Ready(Service::Audit), Sign::Condition("HistoryRecorded", "True", ""), Sign::Verdict("intact")];
+const LISTED_AGAIN: &[Sign] = &[
+    Sign::Ready(Service::Audit),
+    Sign::Condition("HistoryRecorded", "True", ""),
+    Sign::Condition("StorageIntact", "True", ""),
+    Sign::Verdict("intact"),
+];
 const READ_ONLY: &[Sign] = &[
     Sign::NotReady(Service::Audit),
     Sign::Condition("HistoryRecorded", "False", ""),
@@ -39,7 +45,8 @@ const fn doubted(id: &'static str, input: &'static str, steps: &'static [Step], 
         input,
         steps,
         seen: READ_ONLY,
-        seen_within_s: 60,
+        // the lists are looked at once a minute, and the operator asks twice a minute
+        seen_within_s: 100,
         remedy: &[Step::Run(DECLARE)],
         healed: GOES_ON,
         healed_within_s: 180,
@@ -61,6 +68,22 @@ const fn healed_at_start(id: &'static str, input: &'static str, steps: &'static 
         healed_within_s: 180,
         loses: Loses::Nothing,
         is_short,
+    }
+}
+
+/// A damaged root list: what it said, the next full one says again.
+const fn healed_by_list(id: &'static str, input: &'static str, steps: &'static [Step]) -> Row {
+    Row {
+        id,
+        input,
+        steps,
+        seen: &[Sign::Log(Workload::Audit, "root list")],
+        seen_within_s: 300,
+        remedy: &[],
+        healed: LISTED_AGAIN,
+        healed_within_s: 300,
+        loses: Loses::Nothing,
+        is_short: false,
     }
 }
 
@@ -168,12 +191,11 @@ pub const ROWS: &[Row] = &[
     },
     doubted("root-list-removed", "the newest root list removed", &[Step::Object(Pick::RootList, Damage::Remove)], Loses::Nothing, false),
     doubted("root-lists-removed", "all root lists removed", &[Step::Object(Pick::RootLists, Damage::Remove)], Loses::Entries, false),
-    doubted(
-        "root-list-flipped",
-        "a bit of the newest root list flipped",
-        &[Step::Object(Pick::RootList, Damage::Flip)],
-        Loses::Nothing,
-        false,
+    healed_by_list("root-list-flipped", "a bit of the newest root list flipped", &[Step::Object(Pick::RootList, Damage::Flip)]),
+    healed_by_list(
+        "root-list-flipped-at-start",
+        "a bit of the newest root list flipped while the service is down",
+        &[Step::Stop(Service::Audit), Step::Object(Pick::RootList, Damage::Flip), Step::Start(Service::Audit)],
     ),
     doubted(
         "root-list-next",

@@ -200,6 +200,18 @@ async fn lost_epoch_keys_are_put_back_by_those_who_may_and_in_no_other_way() {
     let by_admin = json!({"metadata": said("admin: etcd was restored"), "data": entry});
     assert!(patch(&world.admin, &by_admin).await.unwrap_err().contains("nobody changes or deletes it by hand"));
 
+    // the whole Secret: admission comes before it is found that there is one
+    let admins: Api<Secret> = Api::namespaced(world.admin.clone(), SYSTEM);
+    for (annotations, words) in [
+        (json!({}), "say who does and why"),
+        (json!({ANNOTATION_RESTORE_KEYS: "taro@example.co.jp: etcd was restored"}), "say who does and why"),
+        (json!({ANNOTATION_RESTORE_KEYS: "admin: etcd was restored"}), "already exists"),
+    ] {
+        let body = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET_EPOCH_KEYS, "annotations": annotations}});
+        let refused = admins.create(&PostParams::default(), &serde_json::from_value(body).unwrap()).await.unwrap_err().to_string();
+        assert!(refused.contains(words), "{refused}");
+    }
+
     patch(&keeper, &good).await.unwrap();
     assert_eq!(data(&world, SECRET_EPOCH_KEYS).await, whole);
     let overwritten = json!({"metadata": said("hanako@example.co.jp: another reason")});

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use tsujiban_database::on;
+use tsujiban_history::leaf::ListLoss;
 use tsujiban_history::roots::{Chain, RootList, Scope};
-use tsujiban_history::{LogId, TreeHead};
+use tsujiban_history::{JstTime, LogId, TreeHead};
 
 use super::{AGAIN_AFTER, Listing, Survey};
 use crate::engine::{RefusedLogs, Standing};
@@ -64,7 +65,7 @@ impl Audit {
     /// Whether all that the bucket says of the logs is so. If not, the history turns read-only, or the logs are refused that are damaged.
     pub(super) async fn compare_all(&self, listing: &mut Listing) -> Result<()> {
         let survey = self.survey().await?;
-        listing.skipped = survey.skipped();
+        (listing.skipped, listing.damaged) = (survey.skipped(), survey.damaged.clone());
         let Faults { whole, logs } = self.faults(&survey, &survey.heads()).await?;
         self.refuse(logs).await?;
         if let Some(fault) = whole {
@@ -81,12 +82,13 @@ impl Audit {
     /// A read-only history: brings back what the archive has, checks all of it, and lets it go on if it is what the lists say, but for the logs
     /// that are damaged.
     pub(super) async fn recover(&self, listing: &mut Listing) -> Result<()> {
-        let survey = self.survey().await?;
-        listing.skipped = survey.skipped();
+        let mut survey = self.survey().await?;
+        let lacks_list = self.bridge(&mut survey).await?;
+        (listing.skipped, listing.damaged) = (survey.skipped(), survey.damaged.clone());
         let heads = survey.heads();
         let now = self.now();
         if listing.rebuilt_at.is_none_or(|at| now.duration_since(at) >= AGAIN_AFTER) {
-            self.rebuild(&newest(&heads)).await?;
+            self.rebuild(&newest(&heads), lacks_list).await?;
             listing.rebuilt_at = Some(now);
         }
         let Faults { whole, mut logs } = self.faults(&survey, &heads).await?;
@@ -113,7 +115,7 @@ impl Audit {
 
     /// What of the newest state in the bucket is not so.
     async fn faults(&self, survey: &Survey, heads: &BTreeMap<LogId, Vec<TreeHead>>) -> Result<Faults> {
-        let mut faults = Faults { whole: survey.fault.clone(), logs: self.inconsistent_logs().await? };
+        let mut faults = Faults { whole: survey.fault(), logs: self.inconsistent_logs().await? };
         for (log, heads) in heads {
             if let Some(head) = heads.first()
                 && let Some(lack) = self.lack(*log, *head).await?
@@ -139,14 +141,18 @@ impl Audit {
             };
             covered_over += i64::from(found.objects > 1);
             if lying.iter().any(|lying| lying.number > number) {
-                let list = match self.fetch(&found.key, found.version.as_ref()).await? {
-                    Ok(list) => list,
+                match self.fetch(&found.key, found.version.as_ref()).await? {
+                    Ok(list) if list.digest() != known.hash => {
+                        return whole(format!("root list {number} in the bucket is another one than this database knows"));
+                    }
+                    Ok(list) => chain = Chain::after(&list),
+                    // what it said is known here: the next full list says it again
+                    Err(lost) if lost.was == ListLoss::Damaged => {
+                        chain.pass(number, JstTime::new(known.at), known.hash);
+                        listing.repeat(number);
+                    }
                     Err(lost) => return whole(lost.why),
-                };
-                if list.digest() != known.hash {
-                    return whole(format!("root list {number} in the bucket is another one than this database knows"));
                 }
-                chain = Chain::after(&list);
             }
         }
         for lying in &lying {

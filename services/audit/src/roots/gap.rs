@@ -103,7 +103,12 @@ impl Audit {
         }
         let count = u64::try_from(declared.len()).unwrap_or_default();
         if !is_sound() && left > 0 {
-            return Ok(count);
+            let others = "nothing is recorded while other histories lack entries: declare the gap of all of them";
+            return match (count, is_any) {
+                (0, false) => Err(no_gap(&format!("the history that is named lacks nothing, and {others}"))),
+                (0, true) => Err(no_gap(&format!("the gap of the history that is named was declared before, and {others}"))),
+                _ => Ok(count),
+            };
         }
         if is_sound() && !is_any {
             return Err(no_gap("what is damaged is of other histories than the one that is named: there is no gap to declare in it"));

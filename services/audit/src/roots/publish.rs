@@ -12,7 +12,7 @@ use tsujiban_history::roots::{RootList, Scope, Skipped};
 use tsujiban_objects::{LockUntil, StoreError};
 
 use super::compare::newest;
-use super::{LOCKED, Listing};
+use super::{Known, LOCKED, Listing};
 use crate::archive::{Batch, Collected};
 use crate::error::{Error, Result};
 use crate::service::Audit;
@@ -30,16 +30,18 @@ struct Place {
 }
 
 impl Audit {
-    /// Puts lists of what has changed, or of everything once a day: as many as it takes until they say all. None when nothing has changed.
+    /// Puts lists of what has changed, or of everything once a day and when one is damaged: as many as it takes until they say all. None
+    /// when nothing has changed.
     pub(super) async fn publish(&self, listing: &mut Listing) -> Result<()> {
         loop {
             let (known, day) = (self.known().await?, JstTime::new(self.now()).day().number());
-            let is_full = !self.has_full_of(day).await?;
+            let is_full = !listing.damaged.is_empty() || !self.has_full_of(day).await?;
+            let skipped = if is_full { listing.skipped.clone() } else { Skipped::default() };
             let place = Place {
                 number: listing.skipped.next_after(known.as_ref().map_or(0, |known| known.number)),
                 not_before: known.as_ref().map(|known| known.at),
-                previous: known.map_or(NONE_BEFORE, |known| known.hash),
-                skipped: if is_full { listing.skipped.clone() } else { Skipped::default() },
+                previous: self.newest_but(&skipped).await?.map_or(NONE_BEFORE, |known| known.hash),
+                skipped,
             };
             if self.put_list(place, is_full, listing).await? != Progress::More {
                 return Ok(());
@@ -108,7 +110,17 @@ impl Audit {
             self.record(&batch).await?;
         }
         listing.skipped.extend(&list.skipped);
+        listing.damaged.retain(|number| !list.skipped.contains(*number));
         Ok(if is_cut { Progress::More } else { Progress::All })
+    }
+
+    /// The newest list that is known here and not skipped: the one that the next list follows.
+    async fn newest_but(&self, skipped: &Skipped) -> Result<Option<Known>> {
+        let mut newest = self.known().await?;
+        while let Some(number) = newest.as_ref().map(|known| known.number).filter(|number| skipped.contains(*number)) {
+            newest = self.known_before(number).await?;
+        }
+        Ok(newest)
     }
 
     async fn has_full_of(&self, day: i64) -> Result<bool> {

@@ -1,15 +1,15 @@
 //! What lies in the bucket under `roots/`: the lists since the newest full one, and what is no list of ours.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tsujiban_core::error::chain;
 use tsujiban_database::on;
 use tsujiban_history::leaf::{ListLoss, LostLists};
 use tsujiban_history::roots::{Chain, RootList, Scope, Skipped};
-use tsujiban_history::{LogId, TreeHead};
+use tsujiban_history::{JstTime, LogId, TreeHead};
 use tsujiban_objects::{Cursor, StoreError, Version};
 
-use super::{Known, PREFIX};
+use super::{Known, NotedRow, PREFIX};
 use crate::error::Result;
 use crate::service::Audit;
 
@@ -33,13 +33,29 @@ pub(super) struct Lying {
 pub(crate) struct Survey {
     /// The newest full list and those after it, in their order.
     pub lists: Vec<RootList>,
-    /// What stands in the place of lists.
+    /// Lists that are damaged in the bucket, and that this database has noted: it knows all that they said, and the next full list says it again.
+    pub damaged: BTreeSet<u64>,
+    /// What stands in the place of other lists.
     pub lost: BTreeMap<u64, ListLoss>,
-    /// What is wrong, in words.
-    pub fault: Option<String>,
+    /// How the lists that can be read do not fit, in words.
+    pub broken: Option<String>,
 }
 
 impl Survey {
+    /// What is wrong, in words.
+    pub fn fault(&self) -> Option<String> {
+        let lost = || {
+            let (number, was) = self.lost.last_key_value()?;
+            let what = match was {
+                ListLoss::Missing => "is not in the bucket",
+                ListLoss::Damaged => "is damaged in the bucket",
+                ListLoss::Foreign => "was not signed by this service",
+            };
+            Some(format!("root list {number} {what}"))
+        };
+        self.broken.clone().or_else(lost)
+    }
+
     /// The heads of every log, the newest first.
     pub fn heads(&self) -> BTreeMap<LogId, Vec<TreeHead>> {
         let mut heads = BTreeMap::<LogId, Vec<TreeHead>>::new();
@@ -51,10 +67,10 @@ impl Survey {
         heads
     }
 
-    /// The numbers that the newest full list skips, and those of what is no list.
+    /// The numbers that the newest full list skips, and those of what is no list or cannot be read any more.
     pub fn skipped(&self) -> Skipped {
         let mut skipped = self.lists.first().map(|list| list.skipped.clone()).unwrap_or_default();
-        self.lost.keys().for_each(|number| skipped.insert(*number));
+        self.lost.keys().chain(&self.damaged).for_each(|number| skipped.insert(*number));
         skipped
     }
 
@@ -75,7 +91,8 @@ impl Survey {
 type Opened = (u64, Result<RootList, ListLoss>);
 
 /// From what lies there and what this database knows to what the lists say. `opened` begins with the newest full list, in order.
-fn judge(opened: Vec<Opened>, known: Option<&Known>) -> Survey {
+fn judge(opened: Vec<Opened>, noted: &BTreeMap<u64, Known>) -> Survey {
+    let known = noted.last_key_value().map(|(_, known)| known);
     let mut survey = Survey::default();
     let mut chain = Chain::new();
     let newest_good = opened.iter().rev().find_map(|(number, list)| list.is_ok().then_some(*number));
@@ -87,17 +104,21 @@ fn judge(opened: Vec<Opened>, known: Option<&Known>) -> Survey {
                     missing(&mut survey, &chain, from..number.min(known_to));
                 }
                 if known.is_some_and(|known| known.number == number && known.hash != list.digest()) {
-                    survey.fault.get_or_insert(format!("root list {number} in the bucket is another one than this database knows"));
+                    survey.broken.get_or_insert(format!("root list {number} in the bucket is another one than this database knows"));
                 }
                 let followed = chain.follow(&list);
                 survey.lost.retain(|lost, _| !list.skipped.contains(*lost));
+                survey.damaged.retain(|damaged| !list.skipped.contains(*damaged));
                 if let (Err(broken), true) = (followed, survey.lost.is_empty()) {
-                    survey.fault.get_or_insert(broken.to_string());
+                    survey.broken.get_or_insert(broken.to_string());
                 }
                 survey.lists.push(list);
             }
             Err(loss) => {
-                if !chain.skips(number) {
+                if let (ListLoss::Damaged, Some(noted), false) = (loss, noted.get(&number), chain.skips(number)) {
+                    chain.pass(number, JstTime::new(noted.at), noted.hash);
+                    survey.damaged.insert(number);
+                } else if !chain.skips(number) {
                     // what this service put, or what stands before one that it put, was a list once
                     let was_ours = known.is_some_and(|known| number <= known.number) || newest_good.is_some_and(|good| number < good);
                     let was = if loss == ListLoss::Damaged && !was_ours { ListLoss::Foreign } else { loss };
@@ -112,15 +133,7 @@ fn judge(opened: Vec<Opened>, known: Option<&Known>) -> Survey {
         missing(&mut survey, &chain, from..known.number.saturating_add(1));
     }
     if survey.lists.first().is_some_and(|list| list.scope != Scope::Full) {
-        survey.fault.get_or_insert("no root list in the bucket names all logs".to_owned());
-    }
-    if let Some((number, was)) = survey.lost.iter().next_back() {
-        let what = match was {
-            ListLoss::Missing => "is not in the bucket",
-            ListLoss::Damaged => "is damaged in the bucket",
-            ListLoss::Foreign => "was not signed by this service",
-        };
-        survey.fault.get_or_insert(format!("root list {number} {what}"));
+        survey.broken.get_or_insert("no root list in the bucket names all logs".to_owned());
     }
     survey
 }
@@ -147,7 +160,8 @@ impl Audit {
             },
             None => self.since_full(0).await?.unwrap_or_default(),
         };
-        let mut survey = judge(opened, known.as_ref());
+        let noted = self.noted_since(opened.first().map_or(0, |(number, _)| *number)).await?;
+        let mut survey = judge(opened, &noted);
         let first = survey.lists.first().map(|list| list.number);
         if let (Some(known), Some(first)) = (known, first)
             && known.number < first
@@ -156,10 +170,39 @@ impl Audit {
             if list.is_ok_and(|list| list.digest() != known.hash) {
                 let number = known.number;
                 let text = format!("root list {number} in the bucket is another one than this database knows, and they go on to {first}");
-                survey.fault.get_or_insert(text);
+                survey.broken.get_or_insert(text);
             }
         }
         Ok(survey)
+    }
+
+    /// Damaged lists that this database does not know, as after a lost volume: the part of the archive that was put with a list has all that was
+    /// new in it. Where it can be read, the list is not needed. Answers whether there is one.
+    pub(super) async fn bridge(&self, survey: &mut Survey) -> Result<bool> {
+        let damaged: BTreeSet<u64> =
+            survey.lost.iter().filter(|(_, was)| **was == ListLoss::Damaged).map(|(number, _)| *number).collect();
+        let mut readable = BTreeMap::<u64, bool>::new();
+        if !damaged.is_empty() {
+            let parts = self.archive_parts().await?.into_iter().filter(|part| damaged.contains(&part.number));
+            for part in parts {
+                *readable.entry(part.number).or_insert(true) &= self.read_part(&part).await?.is_ok();
+            }
+        }
+        readable.retain(|_, is_readable| *is_readable);
+        for number in readable.keys() {
+            tracing::error!(list = number, "a root list is damaged in the bucket; what was new in it comes from its part of the archive");
+            survey.lost.remove(number);
+            survey.damaged.insert(*number);
+        }
+        Ok(!readable.is_empty())
+    }
+
+    /// The lists from a number on that this database knows.
+    async fn noted_since(&self, first: u64) -> Result<BTreeMap<u64, Known>> {
+        const SINCE: &str = "SELECT number, hash, at FROM root_lists WHERE number >= $1";
+        let rows: Vec<NotedRow> =
+            on!(self.database.reads(), p => sqlx::query_as(SINCE).bind(first.cast_signed()).fetch_all(p).await)?;
+        rows.into_iter().map(|row| Known::from_row(row).map(|known| (known.number, known))).collect()
     }
 
     /// The lists after a number, from the newest full one on; `None` when none of them is full and there may be older ones.

@@ -105,27 +105,33 @@ impl LifecycleService for Api {
             "" => None,
             group => Some(Caller::of(&request)?.scope(group)?),
         };
-        let groups = self.0.groups(only.as_ref().map(GroupScope::group)).await?;
-        let known = self.0.integrity().await?;
-        let shared_integrity = match &only {
-            None => Some(integrity(self.0.shared_integrity(&known).await?)),
-            Some(_) => None,
-        };
-        let with_integrity = |group: &Group| {
-            let known = known.get(&group.number).cloned().unwrap_or_default();
-            let writing = self.0.refusal_of(group.number);
-            Some(wire::GroupReport { integrity: Some(integrity(known)), writing, ..report(group)? })
-        };
-        Ok(Response::new(ReportResponse {
-            groups: groups.iter().filter(|group| group.is_sealed).filter_map(with_integrity).collect(),
-            canary: None,
-            epochs_in_use: self.0.epochs_in_use().await?,
-            erased_devices: Vec::new(),
-            clock_synchronised: Synchronisation::read().ok().map(|clock| clock.synchronised),
-            writing: Some(self.0.writing_report()),
-            shared_integrity,
-        }))
+        let reported = reported(&self.0, only.as_ref()).await;
+        reported.map(Response::new).map_err(|error| self.0.why_unreadable(error.into()).into())
     }
+}
+
+/// What is held, of one group or of all.
+async fn reported(audit: &Audit, only: Option<&GroupScope>) -> Done<ReportResponse> {
+    let groups = audit.groups(only.map(GroupScope::group)).await?;
+    let known = audit.integrity().await?;
+    let shared_integrity = match only {
+        None => Some(integrity(audit.shared_integrity(&known).await?)),
+        Some(_) => None,
+    };
+    let with_integrity = |group: &Group| {
+        let known = known.get(&group.number).cloned().unwrap_or_default();
+        let writing = audit.refusal_of(group.number);
+        Some(wire::GroupReport { integrity: Some(integrity(known)), writing, ..report(group)? })
+    };
+    Ok(ReportResponse {
+        groups: groups.iter().filter(|group| group.is_sealed).filter_map(with_integrity).collect(),
+        canary: None,
+        epochs_in_use: audit.epochs_in_use().await?,
+        erased_devices: Vec::new(),
+        clock_synchronised: Synchronisation::read().ok().map(|clock| clock.synchronised),
+        writing: Some(audit.writing_report()),
+        shared_integrity,
+    })
 }
 
 fn integrity(integrity: Integrity) -> wire::Integrity {

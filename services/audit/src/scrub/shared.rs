@@ -53,14 +53,20 @@ impl Audit {
                 return Ok((self.now().as_microsecond() < locked_until).then(|| "it is not in the bucket".to_owned()));
             }
             Err(error @ StoreError::Unreachable { .. }) => return Err(error.into()),
+            Err(error @ StoreError::Damaged { .. }) => return Ok(self.unless_repeated(number, chain(&error)).await),
             Err(error) => return Ok(Some(chain(&error))),
         };
         let hash = hash.try_into().map(Hash::from_bytes).ok();
         Ok(match RootList::open(&bytes, self.verifier(), &self.environment) {
             Ok(list) if Some(list.digest()) == hash => None,
             Ok(_) => Some("it is another one than this database knows".to_owned()),
-            Err(error) => Some(format!("it is not what this service signed ({})", chain(&error))),
+            Err(error) => self.unless_repeated(number, format!("it is not what this service signed ({})", chain(&error))).await,
         })
+    }
+
+    /// What is wrong with a damaged list, until a newer full one says what it said.
+    async fn unless_repeated(&self, number: u64, wrong: String) -> Option<String> {
+        (!self.repeat_list(number).await).then_some(wrong)
     }
 
     /// SQLite compares its indexes with its tables; the check of the database that decides about readiness has just done so, or does so next.

@@ -25,6 +25,7 @@ crate::on_both!(
     all_root_lists_are_gone,
     something_over_the_newest_list_is_said_and_stops_nothing,
     lists_that_nobody_here_signed_are_skipped_by_a_signed_one,
+    a_damaged_list_that_is_known_here_is_said_again,
     a_lost_database_without_an_archive_goes_on_behind_gaps,
     an_older_database_with_lost_lists_goes_on_behind_gaps,
     no_checkpoint_is_signed_beyond_the_newest_list,
@@ -307,6 +308,45 @@ async fn lists_that_nobody_here_signed_are_skipped_by_a_signed_one(world: World)
     assert!(matches!(report.verdict, Verdict::Intact), "{report}");
     stage.stop().await;
     assert_sound(&started(&world).await);
+}
+
+async fn a_damaged_list_that_is_known_here_is_said_again(mut world: World) {
+    let stage = some_history(&world).await;
+    let (incarnation, log) = stage.prepare_with_log("acme", "", "").await.unwrap();
+    let kept = checkpoint(&stage, "acme").await;
+    for n in 0..4 {
+        stage.say(&world, "acme", &n.to_string()).await;
+        stage.audit.follow_roots().await.unwrap();
+    }
+    let names = world.bucket.names("roots/").await;
+    for name in [&names[names.len() - 3], names.last().unwrap()] {
+        world.bucket.flip_a_bit(name).await;
+    }
+    stage.say(&world, "other", "on").await;
+    stage.stop().await;
+    let stage = started(&world).await;
+    assert_sound(&stage);
+    stage.audit.follow_roots().await.unwrap();
+    assert_sound(&stage);
+    let full = world.bucket.names("roots/").await;
+    assert_eq!(full.len(), names.len() + 1);
+    for round in 0..3 {
+        world.bucket.flip_a_bit(world.bucket.names("roots/").await.last().unwrap()).await;
+        stage.say(&world, "acme", &format!("and on {round}")).await;
+        for _ in 0..2 {
+            stage.audit.follow_roots().await.unwrap();
+            assert_sound(&stage);
+        }
+    }
+    stage.stop().await;
+    world.lose_database().await;
+    let stage = started(&world).await;
+    stage.audit.follow_roots().await.unwrap();
+    assert_sound(&stage);
+    stage.prepare_with_log("acme", &incarnation, &log).await.unwrap();
+    let report = verify_with(&stage, &world, "acme", &kept).await;
+    assert!(matches!(report.verdict, Verdict::Intact), "{report}");
+    assert!(report.gaps.is_empty(), "{report}");
 }
 
 async fn a_lost_database_without_an_archive_goes_on_behind_gaps(mut world: World) {

@@ -30,6 +30,7 @@ crate::on_both!(
     damaged_entries_come_back_from_the_bucket,
     a_restart_goes_on_where_it_was,
     shared_things_are_read_again,
+    a_damaged_list_is_healed_by_the_next_one,
     a_healed_body_goes_with_its_day,
 );
 
@@ -204,6 +205,25 @@ async fn shared_things_are_read_again(world: World) {
     assert_eq!(shared.damaged[1..], ["root list 2", "root list 21"]);
     let said = recorded(&stage, "").await;
     assert_eq!(said.len(), 3, "{said:?}");
+}
+
+async fn a_damaged_list_is_healed_by_the_next_one(world: World) {
+    let stage = world.start().await;
+    for n in 0..3 {
+        stage.say(&world, "acme", &n.to_string()).await;
+        stage.audit.follow_roots().await.unwrap();
+    }
+    world.bucket.flip_a_bit(world.bucket.names("roots/").await.last().unwrap()).await;
+    scrub(&mut Scrub::new(WEEK), &stage).await;
+    let shared = async || stage.audit.integrity().await.unwrap().remove(&0).unwrap().damaged;
+    assert_eq!(shared().await, ["root list 3"]);
+    stage.audit.follow_roots().await.unwrap();
+    world.advance(WEEK);
+    scrub(&mut Scrub::new(WEEK), &stage).await;
+    assert!(shared().await.is_empty());
+    let said: Vec<_> = recorded(&stage, "").await.into_iter().map(|(target, _, reason)| (target, reason)).collect();
+    assert_eq!(said.len(), 2, "found and healed: {said:?}");
+    assert!(said.iter().all(|(target, _)| target == "root list 3"), "{said:?}");
 }
 
 async fn a_healed_body_goes_with_its_day(world: World) {

@@ -79,21 +79,27 @@ impl LifecycleService for Api {
             "" => None,
             group => Some(Caller::of(&request)?.scope(group)?),
         };
-        let holdings = self.0.holdings(only.as_ref().map(GroupScope::group)).await?;
-        let epochs = self.0.epochs_in_use().await?;
-        let whole = self.0.whole_scrub().await?;
-        let shared = if only.is_none() { Some(self.0.shared_damage().await?) } else { None };
-        let ended = if only.is_none() { self.0.ended_lives().await? } else { Vec::new() };
-        Ok(Response::new(ReportResponse {
-            groups: holdings.into_iter().map(|holding| wire::group(holding, whole)).collect(),
-            canary: self.0.canary().await?.map(wire::canary),
-            epochs_in_use: epochs.into_iter().map(String::from).collect(),
-            erased_devices: ended.iter().map(|life| life.as_bytes().to_vec()).collect(),
-            clock_synchronised: None,
-            writing: Some(self.0.writing.report()),
-            shared_integrity: shared.map(|damage| wire::integrity(damage, whole)),
-        }))
+        let reported = report(&self.0, only.as_ref()).await;
+        reported.map(Response::new).map_err(|error| self.0.writing.explain(error.into()).into())
     }
+}
+
+/// What is held, of one group or of all.
+async fn report(backup: &Backup, only: Option<&GroupScope>) -> Done<ReportResponse> {
+    let holdings = backup.holdings(only.map(GroupScope::group)).await?;
+    let epochs = backup.epochs_in_use().await?;
+    let whole = backup.whole_scrub().await?;
+    let shared = if only.is_none() { Some(backup.shared_damage().await?) } else { None };
+    let ended = if only.is_none() { backup.ended_lives().await? } else { Vec::new() };
+    Ok(ReportResponse {
+        groups: holdings.into_iter().map(|holding| wire::group(holding, whole)).collect(),
+        canary: backup.canary().await?.map(wire::canary),
+        epochs_in_use: epochs.into_iter().map(String::from).collect(),
+        erased_devices: ended.iter().map(|life| life.as_bytes().to_vec()).collect(),
+        clock_synchronised: None,
+        writing: Some(backup.writing.report()),
+        shared_integrity: shared.map(|damage| wire::integrity(damage, whole)),
+    })
 }
 
 async fn erase(backup: &Backup, caller: &Caller, scope: &GroupScope, request: &EraseRequest) -> Done<Erased> {

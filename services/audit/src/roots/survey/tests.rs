@@ -28,6 +28,11 @@ fn known(list: &RootList) -> Known {
     Known { number: list.number, hash: list.digest(), at: list.time.timestamp() }
 }
 
+/// What a database knows that put these lists.
+fn noted(lists: &[RootList]) -> BTreeMap<u64, Known> {
+    lists.iter().map(|list| (list.number, known(list))).collect()
+}
+
 fn good(lists: &[RootList]) -> Vec<Opened> {
     lists.iter().map(|list| (list.number, Ok(list.clone()))).collect()
 }
@@ -35,37 +40,36 @@ fn good(lists: &[RootList]) -> Vec<Opened> {
 #[test]
 fn whole_lists_have_no_fault() {
     let lists = three();
-    for known in [None, Some(known(&lists[0])), Some(known(&lists[2]))] {
-        let survey = judge(good(&lists), known.as_ref());
-        assert_eq!((survey.fault, survey.lost.len(), survey.lists.len()), (None, 0, 3));
+    for known in [&lists[..0], &lists[..1], &lists] {
+        let survey = judge(good(&lists), &noted(known));
+        assert_eq!((survey.fault(), survey.lost.len(), survey.lists.len()), (None, 0, 3));
     }
-    let empty = judge(Vec::new(), None);
-    assert!(empty.fault.is_none() && empty.lists.is_empty());
+    let empty = judge(Vec::new(), &BTreeMap::new());
+    assert!(empty.fault().is_none() && empty.lists.is_empty());
 }
 
 #[test]
 fn what_is_missing_damaged_or_foreign_is_told_apart() {
     use ListLoss::{Damaged, Foreign, Missing};
     let lists = three();
-    let newest = known(&lists[2]);
     let bad = |number, was| (number, Err(was));
     let [first, second, third] = [0, 1, 2].map(|n| good(&lists)[n].clone());
     for (opened, known, lost) in [
-        (vec![first.clone(), second.clone()], Some(&newest), vec![(3, Missing)]),
-        (vec![], Some(&newest), vec![(3, Missing)]),
-        (vec![first.clone(), third.clone()], Some(&newest), vec![(2, Missing)]),
-        (vec![first.clone(), bad(2, Damaged), third.clone()], None, vec![(2, Damaged)]),
-        (vec![first.clone(), second.clone(), bad(3, Damaged)], Some(&newest), vec![(3, Damaged)]),
-        (vec![first.clone(), second.clone(), third.clone(), bad(4, Damaged)], Some(&newest), vec![(4, Foreign)]),
-        (vec![first.clone(), second.clone(), third.clone(), bad(5000, Damaged)], Some(&newest), vec![(5000, Foreign)]),
-        (vec![first, second, third, bad(5000, Damaged)], None, vec![(5000, Foreign)]),
+        (vec![first.clone(), second.clone()], &lists[..], vec![(3, Missing)]),
+        (vec![], &lists[..], vec![(3, Missing)]),
+        (vec![first.clone(), third.clone()], &lists[..], vec![(2, Missing)]),
+        (vec![first.clone(), bad(2, Damaged), third.clone()], &[][..], vec![(2, Damaged)]),
+        (vec![first.clone(), second.clone(), bad(3, Damaged)], &lists[..2], vec![(3, Foreign)]),
+        (vec![first.clone(), second.clone(), third.clone(), bad(4, Damaged)], &lists[..], vec![(4, Foreign)]),
+        (vec![first.clone(), second.clone(), third.clone(), bad(5000, Damaged)], &lists[..], vec![(5000, Foreign)]),
+        (vec![first, second, third, bad(5000, Damaged)], &[][..], vec![(5000, Foreign)]),
     ] {
-        let survey = judge(opened, known);
+        let survey = judge(opened, &noted(known));
         assert_eq!(survey.lost.iter().map(|(number, was)| (*number, *was)).collect::<Vec<_>>(), lost);
-        assert!(survey.fault.is_some());
+        assert!(survey.fault().is_some());
     }
-    let other = Known { hash: Hash::EMPTY, ..newest };
-    assert!(judge(good(&lists), Some(&other)).fault.unwrap().contains("another one"));
+    let other = BTreeMap::from([(3, Known { hash: Hash::EMPTY, ..known(&lists[2]) })]);
+    assert!(judge(good(&lists), &other).fault().unwrap().contains("another one"));
 }
 
 #[test]
@@ -74,9 +78,30 @@ fn what_a_signed_list_skips_is_no_fault() {
     let on = RootList { number: 4, skipped: "3,5000".parse().unwrap(), ..list(4, Scope::Full, Some(&second)) };
     let bad = |number| (number, Err(ListLoss::Damaged));
     let opened = vec![(1, Ok(first)), (2, Ok(second)), bad(3), (4, Ok(on.clone())), bad(5000)];
-    let survey = judge(opened, Some(&known(&on)));
-    assert_eq!(survey.fault, None, "{survey:?}");
-    let survey = judge(vec![(4, Ok(on)), bad(5000), bad(5001)], None);
+    let survey = judge(opened, &noted(std::slice::from_ref(&on)));
+    assert_eq!(survey.fault(), None, "{survey:?}");
+    let survey = judge(vec![(4, Ok(on)), bad(5000), bad(5001)], &BTreeMap::new());
     assert_eq!(survey.lost_lists(), [LostLists { first: 5001, last: 5001, was: ListLoss::Foreign }]);
     assert_eq!(survey.skipped().to_string(), "3,5000-5001");
+}
+
+#[test]
+fn a_damaged_list_that_this_database_knows_is_no_fault() {
+    let lists = three();
+    let [first, second, third] = [0, 1, 2].map(|n| good(&lists)[n].clone());
+    let bad = |number| (number, Err(ListLoss::Damaged));
+    for (opened, damaged) in [
+        (vec![first.clone(), second.clone(), bad(3)], vec![3]),
+        (vec![first.clone(), bad(2), third.clone()], vec![2]),
+        (vec![first, bad(2), bad(3)], vec![2, 3]),
+    ] {
+        let survey = judge(opened, &noted(&lists));
+        assert_eq!((survey.fault(), survey.lost.len()), (None, 0), "{survey:?}");
+        assert!(damaged.iter().all(|number| survey.skipped().contains(*number)));
+        assert_eq!(Vec::from_iter(survey.damaged), damaged);
+    }
+    let mut other = noted(&lists);
+    other.insert(2, Known { hash: Hash::EMPTY, ..known(&lists[1]) });
+    let survey = judge(vec![good(&lists)[0].clone(), bad(2), third], &other);
+    assert!(survey.fault().unwrap().contains("names another one"), "the list after it says what the damaged one was");
 }
