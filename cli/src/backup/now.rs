@@ -78,8 +78,15 @@ pub async fn now(cluster: &Cluster, group: &GroupId, wait: bool, suffix: &str, f
     let jobs: Api<Job> = place.api();
     let job = ask(place.right("create", "jobs"), jobs.create(&PostParams::default(), &job)).await?;
     let name = job.metadata.name.clone().unwrap_or_default();
-    let mut outcome =
-        Outcome { namespace: place.namespace.clone(), job: name, succeeded: None, failure: None, summary: None, devices: Vec::new(), faults: Vec::new() };
+    let mut outcome = Outcome {
+        namespace: place.namespace.clone(),
+        job: name,
+        succeeded: None,
+        failure: None,
+        summary: None,
+        devices: Vec::new(),
+        faults: Vec::new(),
+    };
     if wait {
         place.finish(&job, &mut outcome).await?;
         if !not_stored(&outcome.devices).is_empty() {
@@ -206,7 +213,8 @@ fn missing(devices: &[Attempt], faults: &[String]) -> String {
     let expected = devices.iter().filter(|device| device.expected).count();
     let mut text = format!("NOT STORED: {count} of {expected}: {names}. MESSAGE says why; then run the command again.\n");
     for fault in faults {
-        text.push_str(&format!("{}\n", escape_line(fault)));
+        text.push_str(&escape_line(fault));
+        text.push('\n');
     }
     text
 }

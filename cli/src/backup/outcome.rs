@@ -4,9 +4,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ContainerState, Pod};
 use serde::Serialize;
+use tsujiban_api::device::{LastAttempt, Lifecycle};
 use tsujiban_api::tenant::condition::{BACKUPS_STORED, HISTORY_RECORDED};
 use tsujiban_api::{Device, Tenant};
-use tsujiban_api::device::{LastAttempt, Lifecycle};
 
 use crate::output::{Align, Table, jst};
 

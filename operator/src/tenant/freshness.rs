@@ -139,7 +139,11 @@ mod tests {
         };
         let verdict = Fleet::of(&[damaged("r1"), device("r2", "Active", "True", None)]).verdict(false, None);
         assert_eq!(verdict.reason, "Damaged");
-        assert!(verdict.message.starts_with("of 1 of 2 active devices the newest snapshot is damaged in the storage: r1; "), "{}", verdict.message);
+        assert!(
+            verdict.message.starts_with("of 1 of 2 active devices the newest snapshot is damaged in the storage: r1; "),
+            "{}",
+            verdict.message
+        );
         let verdict = Fleet::of(&[damaged("r1"), device("r2", "Active", "False", None)]).verdict(false, None);
         assert_eq!(verdict.reason, "Late");
         assert!(verdict.message.contains("missed their last window: r2; of 1 of 2"), "{}", verdict.message);

@@ -208,7 +208,10 @@ mod tests {
         let (_, stored) = all.iter().find(|(type_, _)| *type_ == BACKUPS_STORED).unwrap();
         assert_eq!((stored.state, stored.reason.as_ref()), (State::False, "CannotWrite"));
         assert!(stored.message.contains("the database is malformed: delete it"), "{}", stored.message);
-        assert!(reports.take(Service::Backup, Arc::new(Facts::from_wire(&Default::default(), jiff::Timestamp::UNIX_EPOCH))));
+        assert!(reports.take(
+            Service::Backup,
+            Arc::new(Facts::from_wire(&tsujiban_proto::lifecycle::v1::ReportResponse::default(), jiff::Timestamp::UNIX_EPOCH))
+        ));
         assert_eq!(reports.unable(Service::Backup), None);
     }
 

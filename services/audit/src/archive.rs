@@ -9,10 +9,12 @@ mod keys;
 mod part;
 mod read;
 mod record;
+mod waiting;
 
 pub(crate) use self::collect::{Collected, Span};
 pub use self::part::{ArchivedEntry, KeyCopy, Part, PartError, Section};
 pub(crate) use self::record::{Batch, lock_day};
+pub(crate) use self::waiting::Waiting;
 
 use jiff::SignedDuration;
 

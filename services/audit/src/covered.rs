@@ -24,6 +24,7 @@ pub enum Coverage {
     Covered,
     /// It is there, or its log is refused.
     Pending,
+    /// It is not there, or what it says is damaged before it was archived.
     Unknown,
 }
 
@@ -71,6 +72,8 @@ impl Audit {
                 // what a log says that does not hold together is not believed: who has an entry keeps it
                 _ if logs.iter().any(|lives| !lives.is_sealed || refused.contains_key(&lives.number)) => Coverage::Pending,
                 None => Coverage::Unknown,
+                // its body is damaged, and whoever adds it once more brings it back
+                Some((log, sequence)) if self.waiting.has(*log, *sequence) => Coverage::Unknown,
                 Some((log, sequence)) if logs.iter().any(|lives| lives.number == *log && *sequence < lives.listed) => Coverage::Covered,
                 Some(_) => Coverage::Pending,
             });

@@ -74,7 +74,6 @@ impl Audit {
         let (incarnation, created) = self.prepare_incarnation(id, expected).await?;
         let owner = Owner::Group(id.clone());
         let log = self.some_log_of(&owner).await?.id;
-        self.append_held_for(&owner).await?;
         Ok(Prepared { incarnation, created, log })
     }
 
@@ -115,7 +114,7 @@ impl Audit {
     async fn claim(&self, id: &GroupId, incarnation: Option<&IncarnationId>, log: LogId) -> Result<()> {
         let Some(found) = self.log_by_id(&log).await? else { return Ok(()) };
         if !found.is_sealed {
-            return Err(Error::Damaged(seals::other_owner(found.number, &found.owner)));
+            return self.take_back(id, &found).await;
         }
         if found.owner == id.as_str() {
             return Ok(());
@@ -130,6 +129,41 @@ impl Audit {
         }
         self.take_claimed(id, incarnation, &found).await?;
         tracing::info!(%log, "a log that came back from the bucket has its group again");
+        Ok(())
+    }
+
+    /// Gives a log back to the group for which it was sealed, when its row names another one; the log that has the group's name meanwhile gets
+    /// that other one, until its own group is named. With PostgreSQL the service may not change whose a log is.
+    async fn take_back(&self, id: &GroupId, log: &Log) -> Result<()> {
+        const SEAL: &str = "SELECT seal FROM log_seals WHERE log = $1";
+        const HOLDER: &str =
+            "SELECT number, log_id, (SELECT seal FROM log_seals WHERE log = number) FROM logs WHERE group_id = ? AND state <> 'erased'";
+        const NAME: &str = "UPDATE logs SET group_id = ? WHERE number = ?";
+        type Holder = (i64, Vec<u8>, Option<Vec<u8>>);
+        let other_owner = || Error::Damaged(seals::other_owner(log.number, &log.owner));
+        let seal: Option<Vec<u8>> = on!(self.database.reads(), p => sqlx::query_scalar(SEAL).bind(log.number).fetch_optional(p).await)?;
+        if !seals::is_sealed(&self.keyring, log.number, &log.id, id.as_str(), seal.as_deref()) {
+            return Err(other_owner());
+        }
+        tsujiban_database::transaction!(self.database, tx => {
+            let Backend::Sqlite(c) = tx.on() else { return Err(other_owner()) };
+            let holder: Option<Holder> = sqlx::query_as(HOLDER).bind(id.as_str()).fetch_optional(&mut *c).await?;
+            if let Some((number, holder_id, seal)) = &holder {
+                let holder_id = <[u8; 16]>::try_from(holder_id.as_slice()).map(LogId::from_bytes).map_err(|_| other_owner())?;
+                if seals::is_sealed(&self.keyring, *number, &holder_id, id.as_str(), seal.as_deref()) {
+                    return Err(other_owner());
+                }
+                // a name that no group can have
+                sqlx::query(NAME).bind("~").bind(number).execute(&mut *c).await?;
+            }
+            sqlx::query(NAME).bind(id.as_str()).bind(log.number).execute(&mut *c).await?;
+            if let Some((number, ..)) = holder {
+                sqlx::query(NAME).bind(log.owner.clone()).bind(number).execute(&mut *c).await?;
+            }
+            Ok::<_, Error>(())
+        })?;
+        self.engine.forget().await?;
+        tracing::error!(log = %log.id, group = %id, was = log.owner, "the row of a log named another group than its seal; the group has it again");
         Ok(())
     }
 

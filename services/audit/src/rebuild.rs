@@ -4,6 +4,7 @@
 //! Parts are signed by this service and hold what it had. Whether all of it together is the history, the lists say: nothing is written to
 //! before that was checked.
 
+mod keys;
 mod mend;
 
 use futures::TryStreamExt;
@@ -12,13 +13,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use tsujiban_core::id::KeyId;
-use tsujiban_database::on;
 use tsujiban_history::{Day, LogId, TreeHead};
-use tsujiban_sealing::WrappedKey;
 
 use crate::archive::{Batch, KeyCopy, Part, Section, Span, lock_day};
-use crate::bodies;
 use crate::engine::{Adopted, RefusedLogs, Restored};
 use crate::error::{Error, Result};
 use crate::service::Audit;
@@ -29,7 +26,7 @@ const PORTION: usize = 2048;
 const PROGRESS: Duration = Duration::from_secs(10);
 /// How long entries of groups without a log wait until the operator has said which of the logs is the group's. After that they get a new log, and
 /// what came back stays nobody's: an operator that is away for a night must not lead to that.
-const CLAIMS: SignedDuration = SignedDuration::from_hours(24);
+pub(crate) const CLAIMS: SignedDuration = SignedDuration::from_hours(24);
 const CLAIMED_AT: &str = "logs are claimed until";
 
 /// What came back.
@@ -117,16 +114,7 @@ impl Audit {
             return Ok(Rebuilt::default());
         }
         tracing::warn!(parts = parts.len(), "the history comes back from the archive in the bucket");
-        let mut rebuild = Rebuild {
-            audit: self,
-            generations: HashMap::new(),
-            here: HashMap::new(),
-            keys: HashSet::new(),
-            later: Vec::new(),
-            has_holes: false,
-            done: Rebuilt::default(),
-            told: std::time::Instant::now(),
-        };
+        let mut rebuild = Rebuild::of(self);
         for found in parts.iter().rev() {
             if let Ok(part) = self.read_part(found).await? {
                 rebuild.generations = part.generations.into_iter().collect();
@@ -155,7 +143,7 @@ impl Audit {
         }
         for found in self.archived_keys().await? {
             match self.read_part(&found).await? {
-                Ok(set) => rebuild.keys(set.keys).await?,
+                Ok(set) => drop(rebuild.keys(set.keys).await?),
                 Err(why) => tracing::error!(set = found.name, why, "a set of day keys is damaged, and is passed over"),
             }
         }
@@ -196,7 +184,20 @@ impl Audit {
     }
 }
 
-impl Rebuild<'_> {
+impl<'a> Rebuild<'a> {
+    fn of(audit: &'a Audit) -> Self {
+        Self {
+            audit,
+            generations: HashMap::new(),
+            here: HashMap::new(),
+            keys: HashSet::new(),
+            later: Vec::new(),
+            has_holes: false,
+            done: Rebuilt::default(),
+            told: std::time::Instant::now(),
+        }
+    }
+
     async fn part(&mut self, name: &str, part: Part) -> Result<()> {
         let (number, put_us) = (part.number, part.put_us);
         let mut spans = Vec::new();
@@ -295,48 +296,6 @@ impl Rebuild<'_> {
             Err(Error::Damaged(_)) => Ok(true),
             Err(error) => Err(error),
         }
-    }
-
-    /// Takes the keys that an epoch key here opens. A day that has expired stays unreadable.
-    fn keys(&mut self, copies: Vec<KeyCopy>) -> BoxFuture<'_, Result<()>> {
-        Box::pin(async move {
-            const PUT: &str = "INSERT INTO day_keys (day, log, epoch, key_id, first, wrapped, superseded_at)
-             SELECT $1, number, $2, $3, $4, $5, $6 FROM logs WHERE log_id = $7 ON CONFLICT DO NOTHING";
-            let now = self.audit.now();
-            let mut taken = Vec::new();
-            for copy in copies {
-                let Some(day) = Day::from_number(copy.day).filter(|day| !day.is_expired(now)) else { continue };
-                let Ok(epoch) = copy.epoch.parse::<KeyId>() else { continue };
-                if !self.is_here(&copy.log).await? {
-                    self.later.push(copy);
-                    continue;
-                }
-                if !self.keys.insert((copy.log, copy.day, copy.epoch.clone())) {
-                    continue;
-                }
-                let wrapped = WrappedKey { epoch, bytes: copy.wrapped.clone() };
-                let id = KeyId::from_bytes(copy.key_id);
-                if self.audit.keyring.unwrap(&id, &bodies::subject(&copy.log, day), [&wrapped]).is_ok() {
-                    taken.push(copy);
-                }
-            }
-            tsujiban_database::transaction!(self.audit.database, tx => {
-                for copy in &taken {
-                    on!(tx.on(), c => sqlx::query(PUT)
-                        .bind(copy.day)
-                        .bind(copy.epoch.clone())
-                        .bind(copy.key_id.to_vec())
-                        .bind(copy.first.cast_signed())
-                        .bind(copy.wrapped.clone())
-                        .bind(copy.superseded_at)
-                        .bind(copy.log.as_bytes().to_vec())
-                        .execute(c)
-                        .await
-                        .map(drop))?;
-                }
-                Ok::<(), Error>(())
-            })
-        })
     }
 
     fn tell(&mut self, parts: usize) {

@@ -117,6 +117,7 @@ impl Audit {
     /// does not hold together is refused alone; where it is doubted which history is the newest, all of it is read-only.
     pub async fn compare_at_start(&self) -> Result<()> {
         let mut listing = self.listing.lock().await;
+        self.bring_newest_keys().await;
         match self.compare_all(&mut listing).await {
             // what is damaged keeps nobody from reading the rest
             Err(Error::Damaged(what)) => self.turn_read_only(&what).await,

@@ -1,12 +1,14 @@
 //! Whose a log is. Leaves, bodies and keys name the id of their log; that the log is a group's says only its row. A digest that nobody makes
 //! without the master key stands beside it, so that groups cannot be exchanged, and nobody reads or writes the history of another one.
 
+use jiff::Timestamp;
 use tsujiban_database::on;
 use tsujiban_history::LogId;
 use tsujiban_sealing::Keyring;
 
 use crate::engine::UNCLAIMED;
 use crate::error::{Error, Result};
+use crate::rebuild::CLAIMS;
 use crate::service::Audit;
 
 const LABEL: &str = "history log";
@@ -47,6 +49,25 @@ impl Audit {
             on!(tx.on(), c => sqlx::query(SAY).bind(META).bind("yes").execute(c).await.map(drop))?;
             Ok::<_, Error>(())
         })
+    }
+}
+
+impl Audit {
+    /// Where a log names another owner than its seal, its owner has none: nobody gets another log before the operator has said which is whose.
+    pub(crate) async fn hold_for_owners(&self) -> Result<()> {
+        const LOGS: &str = "SELECT l.number, l.log_id, l.group_id, k.seal FROM logs l LEFT JOIN log_seals k ON k.log = l.number";
+        type Row = (i64, Vec<u8>, String, Option<Vec<u8>>);
+        let logs: Vec<Row> = on!(self.database.reads(), p => sqlx::query_as(LOGS).fetch_all(p).await)?;
+        let is_sealed = |(number, id, owner, seal): &Row| {
+            let id = <[u8; 16]>::try_from(id.as_slice()).map(LogId::from_bytes);
+            id.is_ok_and(|id| is_sealed(&self.keyring, *number, &id, owner, seal.as_deref()))
+        };
+        if logs.iter().all(is_sealed) {
+            return Ok(());
+        }
+        tracing::error!("logs are not sealed as those of their owners: groups without a log wait until the operator has named theirs");
+        self.engine.hold_new_logs(self.now().checked_add(CLAIMS).unwrap_or(Timestamp::MAX));
+        Ok(())
     }
 }
 

@@ -1,13 +1,14 @@
 //! The service: what it is made of, and what several calls need.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use tsujiban_core::clock::Clock;
 use tsujiban_database::{Database, Migrations};
-use tsujiban_history::{Checkpoint, EnvironmentOrigin, LogId, Origin, SigningKey, TreeHead, VerifierKey};
+use tsujiban_history::{Checkpoint, DayKeyId, EnvironmentOrigin, LogId, Origin, SigningKey, TreeHead, VerifierKey};
 use tsujiban_objects::Objects;
 use tsujiban_proto::audit::v1::{CoveredRequest, CoveredResponse, NewEntry};
 use tsujiban_proto::error::ServiceError;
@@ -16,10 +17,10 @@ use tsujiban_sealing::{Keyring, Random};
 use tsujiban_service::history::{History, Ledger};
 use tsujiban_service::writing::{Place, WriteState};
 
-use crate::engine::{Addition, Engine, EngineError, EngineParts, Phase, Standing};
+use crate::archive::Waiting;
+use crate::engine::{Added, Addition, Engine, EngineError, EngineParts, Phase, Standing};
 use crate::error::{Error, Result, WAY_OUT, why_unwritable};
 use crate::metrics::Metrics;
-use crate::owner::Owner;
 use crate::roots::Listing;
 use crate::signing::Places;
 use crate::{rpc, signing};
@@ -41,8 +42,6 @@ pub struct Parts {
 
 /// How many intents to declare a gap wait for one at most.
 const HELD: usize = 64;
-/// How many intents to prepare groups wait for their logs at most: the operator tries each group again and again.
-const HELD_FOR_LOGS: usize = 4096;
 
 /// The service.
 pub struct Audit {
@@ -61,8 +60,10 @@ pub struct Audit {
     pub(crate) listing: tokio::sync::Mutex<Listing>,
     /// Intents to declare a gap, until there is a place for them.
     held: Mutex<Vec<Addition>>,
-    /// Intents to prepare groups whose logs came back from the bucket, until their groups have them again.
-    held_for_logs: Mutex<Vec<Addition>>,
+    /// Entries whose bodies are damaged and not archived yet.
+    pub(crate) waiting: Waiting,
+    /// Keys of days that are missing and were looked for in the bucket in vain.
+    lost_keys: Mutex<BTreeSet<(LogId, DayKeyId)>>,
     /// Where what is done to this service is recorded, for its keys.
     own: OnceLock<History>,
 }
@@ -89,7 +90,7 @@ impl Audit {
             writing: writing.clone(),
         })
         .await?;
-        let (listing, held, held_for_logs) = (tokio::sync::Mutex::default(), Mutex::default(), Mutex::default());
+        let (listing, held) = (tokio::sync::Mutex::default(), Mutex::default());
         let audit = Self {
             clock,
             random,
@@ -104,13 +105,15 @@ impl Audit {
             verifier,
             listing,
             held,
-            held_for_logs,
+            waiting: Waiting::default(),
+            lost_keys: Mutex::default(),
             own: OnceLock::new(),
         };
         audit.recall_standing().await?;
         audit.recall_refused().await?;
         audit.recall_claims().await?;
         audit.seal_logs().await?;
+        audit.hold_for_owners().await?;
         Ok(Arc::new(audit))
     }
 
@@ -129,31 +132,31 @@ impl Audit {
         self.own.get()
     }
 
+    pub(crate) fn lost_keys(&self) -> MutexGuard<'_, BTreeSet<(LogId, DayKeyId)>> {
+        self.lost_keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn take_held(&self) -> Vec<Addition> {
         std::mem::take(&mut *self.held.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Keeps entries about a gap until it is declared.
     pub(crate) fn hold(&self, additions: Vec<Addition>) {
-        hold_in(&self.held, additions, HELD);
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.extend(additions);
+        // the newest ones stay
+        let excess = held.len().saturating_sub(HELD);
+        held.drain(..excess);
     }
 
-    /// Adds the intents that waited for a group's log.
-    pub(crate) async fn append_held_for(&self, owner: &Owner) -> Result<()> {
-        let held: Vec<Addition> = {
-            let mut held = self.held_for_logs.lock().unwrap_or_else(PoisonError::into_inner);
-            held.extract_if(.., |addition| addition.owner == *owner).collect()
-        };
-        if held.is_empty() {
-            return Ok(());
+    /// Adds entries. Those that are there already bring back what is damaged of them.
+    pub(crate) async fn append_all(&self, additions: Vec<Addition>) -> Result<Vec<Added>> {
+        let again = (!self.waiting.is_empty()).then(|| additions.clone());
+        let added = self.engine.append(additions).await?;
+        if let Some(again) = again {
+            self.bring_bodies(&again, &added).await?;
         }
-        match self.engine.append(held.clone()).await {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                hold_in(&self.held_for_logs, held, HELD_FOR_LOGS);
-                Err(error.into())
-            }
-        }
+        Ok(added)
     }
 
     /// Tries to write to the database; or answers why that fails.
@@ -174,12 +177,12 @@ impl Audit {
         Ok(())
     }
 
-    /// Whether something can be added, for the operator: also not while the history is read-only.
     /// Why a call failed that reads the database.
     pub(crate) fn why_unreadable(&self, error: ServiceError) -> ServiceError {
         self.writing.explain(error)
     }
 
+    /// Whether something can be added, for the operator: also not while the history is read-only.
     pub(crate) fn writing_report(&self) -> Writing {
         let report = self.writing.report();
         match self.engine.standing() {
@@ -217,20 +220,12 @@ impl Audit {
     }
 }
 
-/// Keeps the newest ones, as many as there is room for.
-fn hold_in(held: &Mutex<Vec<Addition>>, additions: Vec<Addition>, room: usize) {
-    let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
-    held.extend(additions);
-    let excess = held.len().saturating_sub(room);
-    held.drain(..excess);
-}
-
 /// The audit service records what is done to itself in its own history.
 #[async_trait]
 impl Ledger for Audit {
     async fn append(&self, entries: Vec<NewEntry>) -> Result<(), ServiceError> {
         let are_all = |method| entries.iter().all(|entry| entry.operation.as_ref().is_some_and(|operation| operation.method == method));
-        let (way_back, prepares) = (are_all("DeclareGap"), are_all("Prepare"));
+        let way_back = are_all("DeclareGap");
         let additions = entries.into_iter().map(rpc::addition).collect::<Result<Vec<_>>>()?;
         let intents = additions.iter().all(|addition| addition.phase == Phase::Intent);
         if way_back && intents {
@@ -245,15 +240,7 @@ impl Ledger for Audit {
             }
             return Ok(());
         }
-        if prepares && intents {
-            // this very call says which log is the group's: its intent comes right behind that
-            match self.engine.append(additions.clone()).await {
-                Err(EngineError::Unclaimed) => hold_in(&self.held_for_logs, additions, HELD_FOR_LOGS),
-                done => drop(done.map_err(Error::from)?),
-            }
-            return Ok(());
-        }
-        self.engine.append(additions).await.map_err(Error::from)?;
+        self.append_all(additions).await?;
         Ok(())
     }
 

@@ -19,6 +19,8 @@ use crate::service::Backup;
 
 const KEYS: Duration = Duration::from_secs(30);
 const KEY_TABLE: Duration = Duration::from_mins(5);
+/// The same while the keys are lost: what becomes known is listed soon.
+const LOST_KEY_TABLE: Duration = Duration::from_secs(15);
 /// A scrub that failed, as when the storage is away, tries the same again.
 const SCRUB_AGAIN: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
@@ -32,7 +34,7 @@ pub async fn run(backup: Arc<Backup>, keys: KeyArgs, scrub: SignedDuration, heal
     });
     let key_table = repeat(&stop, || async {
         report("key table", check_keys(&backup).await);
-        KEY_TABLE
+        if backup.key_table_is_lost() { LOST_KEY_TABLE } else { KEY_TABLE }
     });
     let expiry = repeat(&stop, || async {
         report("expiry", backup.expire().await.map_err(|error| chain(&error)));

@@ -91,6 +91,11 @@ impl Backup {
         Ok(())
     }
 
+    /// Whether that was so when it was looked at last.
+    pub fn key_table_is_lost(&self) -> bool {
+        self.metrics.key_table_lost.get() > 0
+    }
+
     /// Newest first: the newest object describes its device.
     async fn read_damaged_again(&self) -> Result<()> {
         self.list_unlisted().await?;

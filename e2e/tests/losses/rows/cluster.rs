@@ -50,7 +50,7 @@ pub const ROWS: &[Row] = &[
     policy(
         "changed-by-binding",
         "the binding of policy tsujiban-changed-by deleted",
-        &[Step::TakeAway("validatingadmissionpolicybinding", "", "tsujiban-changed-by")],
+        &[Step::TakeAway("mutatingadmissionpolicybinding", "", "tsujiban-changed-by")],
     ),
     policy(
         "devices-binding",

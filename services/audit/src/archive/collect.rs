@@ -71,16 +71,19 @@ impl Audit {
                 collected.faulty.push(due.log.id);
                 continue;
             }
-            let mut archived = due.archived;
+            let (mut archived, mut waits) = (due.archived, false);
             if archived < due.log.size() && room > 0 {
-                let Some(section) = self.sound_section(&due, &mut room, known_faulty).await? else {
+                let Some(mut section) = self.sound_section(&due, &mut room, known_faulty).await? else {
                     collected.faulty.push(due.log.id);
                     continue;
                 };
+                waits = self.wait_for_bodies(&due.log, &mut section).await?;
                 archived = section.end();
-                self.add(&mut collected, section, &due, None).await?;
+                if !section.entries.is_empty() {
+                    self.add(&mut collected, section, &due, None).await?;
+                }
             }
-            collected.is_cut |= archived < due.log.size();
+            collected.is_cut |= archived < due.log.size() && !waits;
             let size = named(due.listed, archived, due.log.size());
             let is_news = size > due.listed || archived > due.archived;
             if size > 0 && (is_full || is_news) {

@@ -5,6 +5,8 @@ use tsujiban_history::archive::{SIGNATURE_LENGTH, is_signed, sign};
 use tsujiban_history::merkle::sha256;
 use tsujiban_history::{Day, EnvironmentOrigin, LogId, SigningKey, VerifierKey};
 
+use crate::reading::Stored;
+
 /// The first bytes of every part.
 const MAGIC: &[u8; 16] = b"tsujiban part 1\n";
 
@@ -78,6 +80,12 @@ impl ArchivedEntry {
     /// Whether all of it is here that may be: the body, unless it has none or its day has expired.
     pub fn is_whole(&self, now: Timestamp) -> bool {
         self.sealed.is_some() || self.id.is_none() || Day::from_number(self.day).is_none_or(|day| day.is_expired(now))
+    }
+
+    /// As a row in the place with this number.
+    pub(crate) fn into_stored(self, sequence: u64) -> Stored {
+        let Self { day, time_us, appended_us, id, leaf, sealed } = self;
+        Stored { sequence, day: Day::from_number(day), time_us, appended_us, leaf, id: id.map(|id| id.to_vec()), sealed }
     }
 
     /// About how many bytes it takes.

@@ -7,8 +7,8 @@ use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use tsujiban_core::error::chain;
+use tsujiban_history::LogId;
 use tsujiban_history::merkle::sha256;
-use tsujiban_history::{Day, LogId};
 use tsujiban_objects::{StoreError, Version};
 
 use super::{ArchivedEntry, KEYS, PARTS, Part, Section, number_of, part_name};
@@ -118,24 +118,12 @@ impl EntrySource for Audit {
                 }
             }
         }
-        Ok(found.into_iter().map(stored).collect())
+        Ok(found.into_iter().map(|(sequence, entry)| entry.into_stored(sequence)).collect())
     }
 }
 
 fn numbered(section: Section) -> impl Iterator<Item = (u64, ArchivedEntry)> {
     (section.first..).zip(section.entries)
-}
-
-fn stored((sequence, entry): (u64, ArchivedEntry)) -> Stored {
-    Stored {
-        sequence,
-        day: Day::from_number(entry.day),
-        time_us: entry.time_us,
-        appended_us: entry.appended_us,
-        leaf: entry.leaf,
-        id: entry.id.map(|id| id.to_vec()),
-        sealed: entry.sealed,
-    }
 }
 
 /// Sets of keys belong to no list. `None` for the name of something else.

@@ -2,8 +2,10 @@
 
 use std::ops::Range;
 
+use tsujiban_history::leaf::Content;
 use tsujiban_history::merkle::{Hash, Node, leaf_hash, node_hash};
 use tsujiban_history::tile::WIDTH;
+use tsujiban_history::{DayKeyId, Leaf};
 
 use super::keys::DayKeys;
 use super::place::{self, Place, Wrong};
@@ -58,6 +60,15 @@ impl Bundle {
     pub fn between(&self, begin: u64, end: u64) -> &[Place] {
         let at = |sequence: u64| usize::try_from(sequence.saturating_sub(self.begin)).unwrap_or(usize::MAX).min(self.places.len());
         self.places.get(at(begin)..at(end)).unwrap_or_default()
+    }
+
+    /// The keys that its leaves name, and that are not there though their days have not expired.
+    pub fn missing_keys(&self) -> impl Iterator<Item = DayKeyId> {
+        let leaves = self.places.iter().filter(|place| place.wrong == Some(Wrong::Key)).filter_map(|place| place.leaf.as_deref());
+        leaves.filter_map(|leaf| match Leaf::parse(leaf).ok()?.content {
+            Content::Entry { key, .. } => Some(key),
+            Content::Gap(_) | Content::Retention(_) => None,
+        })
     }
 
     /// Whether leaves of a subtree are lost, so that they do not lead to its hash.

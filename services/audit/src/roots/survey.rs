@@ -179,8 +179,7 @@ impl Audit {
     /// Damaged lists that this database does not know, as after a lost volume: the part of the archive that was put with a list has all that was
     /// new in it. Where it can be read, the list is not needed. Answers whether there is one.
     pub(super) async fn bridge(&self, survey: &mut Survey) -> Result<bool> {
-        let damaged: BTreeSet<u64> =
-            survey.lost.iter().filter(|(_, was)| **was == ListLoss::Damaged).map(|(number, _)| *number).collect();
+        let damaged: BTreeSet<u64> = survey.lost.iter().filter(|(_, was)| **was == ListLoss::Damaged).map(|(number, _)| *number).collect();
         let mut readable = BTreeMap::<u64, bool>::new();
         if !damaged.is_empty() {
             let parts = self.archive_parts().await?.into_iter().filter(|part| damaged.contains(&part.number));
@@ -200,8 +199,7 @@ impl Audit {
     /// The lists from a number on that this database knows.
     async fn noted_since(&self, first: u64) -> Result<BTreeMap<u64, Known>> {
         const SINCE: &str = "SELECT number, hash, at FROM root_lists WHERE number >= $1";
-        let rows: Vec<NotedRow> =
-            on!(self.database.reads(), p => sqlx::query_as(SINCE).bind(first.cast_signed()).fetch_all(p).await)?;
+        let rows: Vec<NotedRow> = on!(self.database.reads(), p => sqlx::query_as(SINCE).bind(first.cast_signed()).fetch_all(p).await)?;
         rows.into_iter().map(|row| Known::from_row(row).map(|known| (known.number, known))).collect()
     }
 

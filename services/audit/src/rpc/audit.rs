@@ -53,7 +53,7 @@ impl AuditService for Api {
             return Err(Error::invalid(format!("{} entries; send 1 to {MOST}", entries.len())).into());
         }
         let additions = entries.into_iter().map(addition).collect::<Done<Vec<_>>>()?;
-        let added = self.0.engine.append(additions).await.map_err(Error::from)?;
+        let added = self.0.append_all(additions).await?;
         let new = added.iter().filter(|added| !added.is_duplicate).count();
         self.0.metrics.appended.inc_by(u64::try_from(new).unwrap_or_default());
         let entries = added.into_iter().map(|added| AppendedEntry { sequence: added.sequence, is_duplicate: added.is_duplicate });

@@ -8,7 +8,7 @@ use crate::service::Audit;
 
 /// Of which kind a damaged thing is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Entries,
     Hash,
     Key,
@@ -32,7 +32,7 @@ impl Kind {
 
 /// A thing that is damaged.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Damaged {
+pub(crate) struct Damaged {
     pub place: String,
     /// Of entries and lists: the first one, and the one past the last.
     pub first: u64,
@@ -41,6 +41,16 @@ pub(super) struct Damaged {
 }
 
 impl Damaged {
+    /// Entries that follow each other and have the same fault.
+    fn entries(first: u64, beyond: u64, wrong: Wrong) -> Self {
+        let place = if beyond - first == 1 { format!("entry {first}") } else { format!("entries {first} to {}", beyond - 1) };
+        Self { place, first, beyond, wrong: wrong.as_str().to_owned() }
+    }
+
+    pub fn entry(sequence: u64, wrong: Wrong) -> Self {
+        Self::entries(sequence, sequence + 1, wrong)
+    }
+
     /// Something that is no entry and no list.
     pub fn thing(place: String, wrong: &str) -> Self {
         Self { place, first: 0, beyond: 1, wrong: wrong.to_owned() }
@@ -58,16 +68,12 @@ pub(super) fn entries(bundle: &Bundle) -> Vec<Damaged> {
             _ => runs.push((place.sequence, place.sequence + 1, wrong)),
         }
     }
-    let damaged = |(first, beyond, wrong): (u64, u64, Wrong)| {
-        let place = if beyond - first == 1 { format!("entry {first}") } else { format!("entries {first} to {}", beyond - 1) };
-        Damaged { place, first, beyond, wrong: wrong.as_str().to_owned() }
-    };
-    runs.into_iter().map(damaged).collect()
+    runs.into_iter().map(|(first, beyond, wrong)| Damaged::entries(first, beyond, wrong)).collect()
 }
 
 impl Audit {
     /// Takes up what was found among all things of a kind in some span: what is new is damaged, and what is not among it any more is healed.
-    pub(super) async fn note_damage(&self, log: i64, kind: Kind, (begin, end): (u64, u64), found: &[Damaged]) -> Result<()> {
+    pub(crate) async fn note_damage(&self, log: i64, kind: Kind, (begin, end): (u64, u64), found: &[Damaged]) -> Result<()> {
         const KNOWN: &str = "SELECT place FROM damages WHERE log = $1 AND kind = $2 AND first >= $3 AND first < $4 AND healed_at IS NULL";
         const PUT: &str = "INSERT INTO damages (log, place, kind, first, beyond, wrong, found_at, healed_at, is_recorded)
              VALUES ($1, $2, $3, $4, $5, $6, $7, NULL, FALSE)

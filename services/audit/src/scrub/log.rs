@@ -50,11 +50,17 @@ impl Audit {
 
     async fn scrub_bundle(&self, log: &Log, index: u64, source: Option<&dyn EntrySource>) -> Result<u64> {
         let mut keys = DayKeys::default();
-        let bundle = self.examine(log, index, &mut keys).await?;
+        let mut bundle = self.examine(log, index, &mut keys).await?;
         let span = Bundle::span(index, log.size());
         let span = (span.start, span.end);
         self.metrics.scrub_checked.inc_by(span.1 - span.0);
         self.note_damage(log.number, Kind::Entries, span, &damages::entries(&bundle)).await?;
+        let missing = bundle.missing_keys().map(|key| (log.id, key)).collect();
+        if self.bring_keys(missing).await? > 0 {
+            keys = DayKeys::default();
+            bundle = self.examine(log, index, &mut keys).await?;
+            self.note_damage(log.number, Kind::Entries, span, &damages::entries(&bundle)).await?;
+        }
         if let Some(name) = self.mend_bundle(log, index, &bundle).await? {
             self.note_healed(log.number, Kind::Hash, hash(name)).await?;
         }

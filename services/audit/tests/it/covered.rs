@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::SignedDuration;
 use prometheus::Registry;
 use tempfile::TempDir;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -19,12 +20,15 @@ use tsujiban_sealing::{Keyring, SystemRandom};
 use tsujiban_service::history::{self, ClientArgs, History, HistoryClient, Ledger};
 use tsujiban_service::testing::{SERVER_NAME, with_token};
 
+use crate::damage::forge;
+use crate::rebuild::started;
 use crate::stage::{BACKUP, OPERATOR, Place, STAFF, Stage, World, entry, operation, random};
 
 crate::on_both!(
     entries_are_pending_until_a_root_list_covers_them,
     entries_of_every_group_are_found_in_every_segment,
     rows_that_are_gone_come_back_before_they_are_called_unknown,
+    a_body_that_is_damaged_before_it_is_archived_comes_back_from_its_caller,
     an_erased_group_is_said,
     a_read_only_history_says_nothing,
     questions_have_bounds,
@@ -92,6 +96,45 @@ async fn rows_that_are_gone_come_back_before_they_are_called_unknown(world: Worl
     let stage = world.start().await;
     assert_eq!(ask(&stage, vec![of("acme", &ids)]).await.unwrap()[0], answer(&[Coverage::Covered; 3]));
     assert_eq!(stage.append(entries).await.unwrap().iter().map(|added| added.sequence).collect::<Vec<_>>(), [0, 1, 2]);
+}
+
+async fn a_body_that_is_damaged_before_it_is_archived_comes_back_from_its_caller(mut world: World) {
+    let stage = world.start().await;
+    let (incarnation, log) = stage.prepare_with_log("acme", "", "").await.unwrap();
+    let entries: Vec<_> = (0..4).map(|n| entry(&world, "acme", &n.to_string())).collect();
+    let ids: Vec<_> = entries.iter().map(|entry| entry.id.clone()).collect();
+    stage.append(entries.clone()).await.unwrap();
+    let damage = |at: u64| format!("UPDATE entries SET sealed = leaf WHERE sequence = {at} AND log = (SELECT MAX(number) FROM logs)");
+    forge(&world, &stage, &damage(1)).await;
+    forge(&world, &stage, &damage(3)).await;
+    let (covered, pending, unknown) = (Coverage::Covered, Coverage::Pending, Coverage::Unknown);
+    let asked = async || ask(&stage, vec![of("acme", &ids)]).await.unwrap().remove(0);
+    stage.audit.follow_roots().await.unwrap();
+    assert_eq!(asked().await, answer(&[covered, unknown, pending, unknown]), "the archive waits for what a caller has");
+    let lists = world.bucket.names("roots/").await.len();
+    stage.audit.follow_roots().await.unwrap();
+    assert_eq!(world.bucket.names("roots/").await.len(), lists, "nothing is put meanwhile");
+
+    let other = NewEntry { id: ids[1].clone(), ..entries[0].clone() };
+    stage.append(vec![other]).await.unwrap();
+    assert_eq!(asked().await, answer(&[covered, unknown, pending, unknown]), "another entry under the same id brings nothing");
+    assert_eq!(stage.append(vec![entries[1].clone()]).await.unwrap()[0].sequence, 1);
+    assert_eq!(asked().await, answer(&[covered, pending, pending, unknown]));
+    stage.audit.follow_roots().await.unwrap();
+    assert_eq!(asked().await, answer(&[covered, covered, covered, unknown]));
+
+    world.advance(SignedDuration::from_mins(5));
+    stage.audit.follow_roots().await.unwrap();
+    assert_eq!(asked().await, answer(&[covered; 4]), "what nobody brings back is archived as it is");
+    stage.stop().await;
+    world.lose_database().await;
+    let stage = started(&world).await;
+    stage.audit.follow_roots().await.unwrap();
+    stage.prepare_with_log("acme", &incarnation, &log).await.unwrap();
+    let targets = stage.targets("acme").await;
+    for n in ["0", "1", "2"] {
+        assert!(targets.contains(&n.to_owned()), "{targets:?}");
+    }
 }
 
 async fn an_erased_group_is_said(world: World) {

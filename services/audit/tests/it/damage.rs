@@ -24,6 +24,7 @@ crate::on_both!(
     spans_go_by_the_days_of_keys,
     an_intent_is_open_until_an_outcome_is_found,
     groups_that_were_exchanged_are_refused,
+    a_log_goes_back_to_the_group_for_which_it_is_sealed,
     logs_from_before_there_were_seals_get_theirs_once,
     a_log_that_does_not_lead_to_its_head_is_left_out_alone,
     a_table_for_spreadsheets_has_what_is_left,
@@ -338,6 +339,36 @@ async fn groups_that_were_exchanged_are_refused(world: World) {
             .await
             .is_err()
     );
+}
+
+/// The operator names the log of each group with Prepare. With PostgreSQL only the tables' owner can change whose a log is.
+async fn a_log_goes_back_to_the_group_for_which_it_is_sealed(world: World) {
+    let mut stage = world.start().await;
+    let mut lives = Vec::new();
+    for group in ["acme", "other"] {
+        lives.push((group, stage.prepare_with_log(group, "", "").await.unwrap()));
+        stage.say(&world, group, group).await;
+    }
+    for changes in [vec![("acme", "acme-other")], vec![("acme", "somebody"), ("other", "acme"), ("somebody", "other")]] {
+        for (from, to) in &changes {
+            forge(&world, &stage, &format!("UPDATE logs SET group_id = '{to}' WHERE group_id = '{from}'")).await;
+        }
+        stage.stop().await;
+        stage = world.start().await;
+        assert!(stage.append(vec![entry(&world, "acme", "more")]).await.is_err(), "it gets no other log");
+        for (group, (incarnation, log)) in &lives {
+            let prepared = stage.prepare_with_log(group, incarnation, log).await;
+            if let Place::Postgres { .. } = &world.place {
+                assert!(prepared.is_ok() || prepared.unwrap_err().code() == Code::DataLoss);
+                return;
+            }
+            assert_eq!(prepared.unwrap(), (incarnation.clone(), log.clone()));
+        }
+        for (group, _) in &lives {
+            stage.say(&world, group, group).await;
+            assert!(stage.targets(group).await.iter().all(|target| target == group), "{group}");
+        }
+    }
 }
 
 async fn logs_from_before_there_were_seals_get_theirs_once(world: World) {

@@ -368,7 +368,7 @@ async fn nothing_is_done_with_groups_that_were_exchanged(world: World) {
     refused(stage.lifecycle().export(with_token(OPERATOR, request)).await.map(drop).unwrap_err());
     refused(stage.prepare("acme", "").await.unwrap_err());
     refused(stage.prepare("acme", &theirs).await.unwrap_err());
-    refused(stage.prepare_with_log("acme", &lives[0].0, &lives[0].1).await.unwrap_err());
+    refused(stage.prepare_with_log("third", &lives[0].0, &lives[0].1).await.unwrap_err());
     assert!(stage.state("acme").await.is_empty() && stage.state("other").await.is_empty());
     let report = stage.lifecycle().report(with_token(OPERATOR, ReportRequest::default())).await.unwrap().into_inner();
     assert_eq!(report.groups.iter().map(|group| group.group.as_str()).collect::<Vec<_>>(), ["third"]);

@@ -20,6 +20,7 @@ use tsujiban_proto::lifecycle::v1::{IntegrityState, PrepareRequest, ReportReques
 use tsujiban_service::testing::with_token;
 
 use crate::damage::{flip, forge, grown, listed};
+use crate::rebuild::started;
 use crate::retention::verify;
 use crate::stage::{OPERATOR, Stage, World};
 
@@ -31,6 +32,7 @@ crate::on_both!(
     a_restart_goes_on_where_it_was,
     shared_things_are_read_again,
     a_damaged_list_is_healed_by_the_next_one,
+    keys_of_days_come_back_from_the_bucket,
     a_healed_body_goes_with_its_day,
 );
 
@@ -246,4 +248,29 @@ async fn a_healed_body_goes_with_its_day(world: World) {
     let report = verify(&stage, &world, "acme").await;
     assert!(matches!(report.verdict, Verdict::Expired(_)), "{report}");
     assert_eq!(stage.audit.some_log_of(&Owner::parse("acme").unwrap()).await.unwrap().size(), log.size() + 3);
+}
+
+/// The key of a day that has entries: of an older day it is found by the scrub, of the newest one at start, before there is another one.
+async fn keys_of_days_come_back_from_the_bucket(world: World) {
+    world.advance_to("2026-11-20T03:00:00Z");
+    let stage = world.start().await;
+    let gone = "DELETE FROM day_keys WHERE log = (SELECT MAX(number) FROM logs WHERE group_id = 'acme')";
+    stage.say(&world, "acme", "monday").await;
+    stage.audit.follow_roots().await.unwrap();
+    world.advance(SignedDuration::from_hours(24));
+    stage.say(&world, "acme", "tuesday").await;
+    stage.audit.follow_roots().await.unwrap();
+    let log = stage.audit.log_of(&Owner::Group("acme".parse().unwrap())).await.unwrap().unwrap();
+    forge(&world, &stage, gone).await;
+    scrub(&mut Scrub::new(WEEK), &stage).await;
+    assert_eq!(of(&stage, &log).await.damaged, [""; 0], "both were found in the bucket");
+    forge(&world, &stage, gone).await;
+    stage.stop().await;
+    let stage = started(&world).await;
+    stage.say(&world, "acme", "still tuesday").await;
+    world.advance(WEEK);
+    scrub(&mut Scrub::new(WEEK), &stage).await;
+    assert_eq!(of(&stage, &log).await.damaged, [""; 0]);
+    let said: Vec<_> = stage.targets("acme").await.into_iter().filter(|target| target.ends_with("day")).collect();
+    assert_eq!(said, ["monday", "tuesday", "still tuesday"]);
 }
