@@ -14,6 +14,7 @@ use super::Rebuild;
 use crate::archive::{KeyCopy, Part};
 use crate::bodies;
 use crate::error::{Error, Result};
+use crate::scrub::{Damaged, Kind};
 use crate::service::Audit;
 
 impl Audit {
@@ -75,8 +76,14 @@ impl Rebuild<'_> {
             copies.entry(id(&copy)).or_default().push(copy);
         }
         for (key, copies) in copies {
-            if self.keys(copies).await? > 0 {
-                wanted.remove(&key);
+            let day = copies.first().and_then(|copy| Day::from_number(copy.day));
+            if self.keys(copies).await? == 0 {
+                continue;
+            }
+            wanted.remove(&key);
+            if let (Some(day), Ok(Some(log))) = (day, self.audit.log_by_id(&key.0).await) {
+                let gone = Damaged::thing(format!("key of {day}"), "its row was gone");
+                self.audit.note_healed(log.number, Kind::Key, gone).await?;
             }
         }
         Ok(())

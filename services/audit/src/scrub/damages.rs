@@ -109,7 +109,7 @@ impl Audit {
     }
 
     /// Takes up something that was found damaged and healed at once.
-    pub(super) async fn note_healed(&self, log: i64, kind: Kind, damaged: Damaged) -> Result<()> {
+    pub(crate) async fn note_healed(&self, log: i64, kind: Kind, damaged: Damaged) -> Result<()> {
         let span = (damaged.first, damaged.beyond);
         self.note_damage(log, kind, span, &[damaged]).await?;
         self.note_damage(log, kind, span, &[]).await
