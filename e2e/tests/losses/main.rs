@@ -48,6 +48,7 @@ async fn every_loss_is_seen_and_healed() -> Result<()> {
     let mut outcomes = Vec::new();
     for row in wanted {
         let net = FIRST_NET + rows::all().iter().position(|known| known.id == row.id).unwrap_or_default();
+        println!("     {}: {}", row.id, row.input);
         let outcome = try_row(stage, row, &format!("loss{run}-{}", row.id), u8::try_from(net)?).await;
         if !outcome.is_green() {
             baseline.put_back().await.with_context(|| format!("after row {}", row.id))?;

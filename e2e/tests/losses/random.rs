@@ -30,6 +30,8 @@ const LOSSES: &[&[Step]] = &[
     &[Step::Object(Pick::Oldest, Damage::Flip)],
     &[Step::Object(Pick::Newest, Damage::Cut)],
     &[Step::Object(Pick::KeyTable, Damage::Remove)],
+    &[Step::Object(Pick::KeyTable, Damage::Flip)],
+    &[Step::Object(Pick::RootList, Damage::Flip)],
     &[Step::Stop(Service::Audit), Step::Wait(45), Step::Start(Service::Audit)],
     &[Step::Stop(Service::Backup), Step::Wait(20), Step::Start(Service::Backup)],
     &[Step::StopStorage, Step::Wait(40), Step::StartStorage],
@@ -66,7 +68,8 @@ fn plan(seed: u64) -> impl Iterator<Item = (u64, &'static [Step])> {
 }
 
 pub async fn run(stage: &'static Stage, seed: u64, time: Duration) -> Result<()> {
-    let mut scene = Scene::begin(stage, "losses-random", NET).await?;
+    // the id of a group that was erased is not free again for a long time
+    let mut scene = Scene::begin(stage, &format!("random{}", std::process::id() % 10_000), NET).await?;
     let load = Load::start(stage, &scene.group.name, scene.oracle.clone());
     let begin = Instant::now();
     let mut done = 0;

@@ -10,6 +10,7 @@ pub mod error;
 pub mod export;
 pub mod jobs;
 pub mod lifecycle;
+mod log_row;
 pub mod metrics;
 pub mod owner;
 pub mod reading;

@@ -23,6 +23,7 @@ pub(crate) use self::stored::Rows;
 pub use self::stored::Stored;
 use crate::engine;
 use crate::error::{Error, Result};
+use crate::log_row::{LogTuple, logs};
 use crate::owner::Owner;
 use crate::seals;
 use crate::service::Audit;
@@ -51,25 +52,11 @@ impl Log {
     }
 }
 
-pub(crate) type LogRow = (i64, Vec<u8>, String, i64, Vec<u8>, i64, Option<Vec<u8>>);
-
-/// A statement that reads logs. One without a head is damaged: it has its id in place of peaks, which is none.
-macro_rules! logs {
-    ($rest:literal) => {
-        concat!(
-            "SELECT l.number, l.log_id, l.group_id, COALESCE(h.size, 1), COALESCE(h.peaks, l.log_id), COALESCE(h.day, 0), s.seal
-             FROM logs l LEFT JOIN heads h ON h.log = l.number
-             LEFT JOIN log_seals s ON s.log = l.number ",
-            $rest
-        )
-    };
-}
-
 impl Audit {
     /// The log of an owner's newest incarnation; `None` before its first entry. Refuses one that is not sealed as the owner's.
     pub async fn log_of(&self, owner: &Owner) -> Result<Option<Log>> {
         const OF: &str = logs!("WHERE l.group_id = $1 ORDER BY l.number DESC LIMIT 1");
-        let row: Option<LogRow> = on!(self.database.reads(), p => sqlx::query_as(OF).bind(owner.as_str()).fetch_optional(p).await)?;
+        let row: Option<LogTuple> = on!(self.database.reads(), p => sqlx::query_as(OF).bind(owner.as_str()).fetch_optional(p).await)?;
         let log = row.map(|row| self.log(row)).transpose()?;
         match log {
             Some(log) if !log.is_sealed => Err(Error::Damaged(seals::other_owner(log.number, owner.as_str()))),
@@ -86,17 +73,17 @@ impl Audit {
     pub async fn log_by_id(&self, id: &LogId) -> Result<Option<Log>> {
         const OF: &str = logs!("WHERE l.log_id = $1");
         let id = id.as_bytes().to_vec();
-        let row: Option<LogRow> = on!(self.database.reads(), p => sqlx::query_as(OF).bind(id).fetch_optional(p).await)?;
+        let row: Option<LogTuple> = on!(self.database.reads(), p => sqlx::query_as(OF).bind(id).fetch_optional(p).await)?;
         row.map(|row| self.log(row)).transpose()
     }
 
     pub async fn log_by_number(&self, number: i64) -> Result<Option<Log>> {
         const OF: &str = logs!("WHERE l.number = $1");
-        let row: Option<LogRow> = on!(self.database.reads(), p => sqlx::query_as(OF).bind(number).fetch_optional(p).await)?;
+        let row: Option<LogTuple> = on!(self.database.reads(), p => sqlx::query_as(OF).bind(number).fetch_optional(p).await)?;
         row.map(|row| self.log(row)).transpose()
     }
 
-    pub(crate) fn log(&self, (number, id, owner, size, peaks, day, seal): LogRow) -> Result<Log> {
+    pub(crate) fn log(&self, (number, id, owner, size, peaks, day, seal): LogTuple) -> Result<Log> {
         let damaged = || Error::Damaged(format!("the head of log {number} is not there or cannot be read"));
         let id = LogId::from_bytes(id.try_into().map_err(|_| damaged())?);
         let edge = engine::edge(size, &peaks).ok_or_else(damaged)?;

@@ -6,6 +6,7 @@ use tsujiban_sealing::WrappedKey;
 
 use super::rows::Conn;
 use super::statement::{Statement, portions};
+use crate::log_row::{LogTuple, logs};
 
 type Read<T> = Result<T, sqlx::Error>;
 
@@ -48,8 +49,6 @@ macro_rules! get {
     }};
 }
 
-type LogTuple = (i64, Vec<u8>, String, i64, Vec<u8>, i64, Option<Vec<u8>>);
-
 fn log((number, log_id, group, size, peaks, day, seal): LogTuple) -> LoadedLog {
     LoadedLog { number, log_id, group, size, peaks, day, seal }
 }
@@ -57,11 +56,7 @@ fn log((number, log_id, group, size, peaks, day, seal): LogTuple) -> LoadedLog {
 /// The newest log of each of these owners that has one.
 pub async fn newest_logs(conn: &mut Conn<'_>, owners: &[&str]) -> Read<Vec<LoadedLog>> {
     static OF: Statement = Statement::new(
-        // a log without a head is damaged: the id in place of peaks is none, so that it is read as that, and never taken for no log
-        "SELECT l.number, l.log_id, l.group_id, COALESCE(h.size, 1), COALESCE(h.peaks, l.log_id), COALESCE(h.day, 0), s.seal
-         FROM logs l LEFT JOIN heads h ON h.log = l.number
-         LEFT JOIN log_seals s ON s.log = l.number
-         WHERE NOT EXISTS (SELECT 1 FROM logs n WHERE n.group_id = l.group_id AND n.number > l.number) AND l.group_id IN (VALUES",
+        logs!("WHERE NOT EXISTS (SELECT 1 FROM logs n WHERE n.group_id = l.group_id AND n.number > l.number) AND l.group_id IN (VALUES"),
         1,
         ")",
     );
@@ -70,15 +65,7 @@ pub async fn newest_logs(conn: &mut Conn<'_>, owners: &[&str]) -> Read<Vec<Loade
 
 /// These logs.
 pub async fn logs(conn: &mut Conn<'_>, numbers: &[i64]) -> Read<Vec<LoadedLog>> {
-    static OF: Statement = Statement::new(
-        // a log without a head is damaged: the id in place of peaks is none, so that it is read as that, and never taken for no log
-        "SELECT l.number, l.log_id, l.group_id, COALESCE(h.size, 1), COALESCE(h.peaks, l.log_id), COALESCE(h.day, 0), s.seal
-         FROM logs l LEFT JOIN heads h ON h.log = l.number
-         LEFT JOIN log_seals s ON s.log = l.number
-         WHERE l.number IN (VALUES",
-        1,
-        ")",
-    );
+    static OF: Statement = Statement::new(logs!("WHERE l.number IN (VALUES"), 1, ")");
     Ok(get!(conn, OF, LogTuple, numbers, |q, number| q.bind(*number)).into_iter().map(log).collect())
 }
 
