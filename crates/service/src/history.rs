@@ -41,6 +41,8 @@ pub const HISTORY_UNAVAILABLE: &str = "HISTORY_UNAVAILABLE";
 pub const LOG_REFUSED: &str = "LOG_REFUSED";
 /// The history came back from the bucket, and the operator has not said yet which log is the group's. It says so by this method.
 const UNCLAIMED: &str = "UNCLAIMED";
+/// The reason of a refusal while a log's row names another group than its seal: Prepare says which log is the group's.
+const OTHER_OWNER: &str = "OTHER_OWNER";
 const PREPARE: &str = "Prepare";
 /// How long the history has to take an intent.
 const INTENT: Duration = Duration::from_secs(5);
@@ -60,7 +62,7 @@ pub trait Ledger: Send + Sync + 'static {
 
 /// Whether entries were refused for a reason of their log alone, so that those of others would be taken.
 fn concerns_one_log(error: &ServiceError) -> bool {
-    matches!(error.reason.as_str(), LOG_REFUSED | "DAMAGED" | UNCLAIMED | "KEYS")
+    matches!(error.reason.as_str(), LOG_REFUSED | "DAMAGED" | UNCLAIMED | OTHER_OWNER | "KEYS")
 }
 
 /// What a history is made of.
@@ -238,7 +240,7 @@ impl Ticket {
                 Ok(())
             }
             // whose history it is turns out by this very call and the ones after it, so the intent follows from the spool
-            Ok(Err(error)) if error.reason == UNCLAIMED && operation.method == PREPARE => {
+            Ok(Err(error)) if [UNCLAIMED, OTHER_OWNER].contains(&error.reason.as_str()) && operation.method == PREPARE => {
                 let mut place = history.spool.reserve(1)?;
                 match place.end(&intent, Until::Synchronised).await {
                     Ok(Ok(())) => Ok(()),

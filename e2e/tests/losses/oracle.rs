@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::row::Loses;
@@ -13,12 +14,36 @@ pub struct Oracle {
     snapshots: BTreeSet<String>,
     /// The ids of snapshots that were erased: nobody may ever read them again.
     erased: BTreeSet<String>,
-    /// Entries of the group's history by id and phase, with their place in the log.
-    entries: BTreeMap<String, u64>,
+    /// Entries of the group's history by id and phase.
+    entries: BTreeMap<String, Acknowledged>,
+    /// Times of which nobody is left who has what was added then.
+    lapses: Vec<Lapse>,
     /// How many times secrets were revealed: each call was acknowledged after its intent was durable.
     revealed: usize,
     /// How many other calls were answered of which each is an entry.
     called: u64,
+}
+
+/// An entry that a list showed.
+#[derive(Debug, Clone)]
+struct Acknowledged {
+    /// Its place in the log.
+    sequence: u64,
+    appended_at: Option<Timestamp>,
+    /// Whether the audit service added it itself: what it keeps lies on the volume of the history.
+    is_audits_own: bool,
+}
+
+/// A time before the volume of the history was lost, from which no root list was left. Whoever added entries then keeps them, unless its volume went as
+/// well. The service that begins another spool says so.
+#[derive(Debug, Clone)]
+pub struct Lapse {
+    pub from: Timestamp,
+    pub to: Timestamp,
+    /// Whether the volume of the other services was lost as well, before they could add again what they kept.
+    pub of_all: bool,
+    /// Whether the platform's history says that a spool began or was lost since.
+    pub is_named: bool,
 }
 
 /// How many of the newest entries a list shows at most.
@@ -43,7 +68,22 @@ impl Oracle {
     pub fn remember(&mut self, snapshots: &[Value], entries: &[Value]) {
         let ids = snapshots.iter().filter(|snapshot| !is_damaged(snapshot)).map(|snapshot| text(snapshot, "id"));
         self.snapshots.extend(ids.filter(|id| !self.erased.contains(id)));
-        self.entries.extend(entries.iter().map(|entry| (name(entry), entry["sequence"].as_u64().unwrap_or_default())));
+        let acknowledged = |entry: &Value| Acknowledged {
+            sequence: entry["sequence"].as_u64().unwrap_or_default(),
+            appended_at: entry["appendedAt"].as_str().and_then(|at| at.parse().ok()),
+            is_audits_own: text(entry, "service").contains("audit"),
+        };
+        self.entries.extend(entries.iter().map(|entry| (name(entry), acknowledged(entry))));
+    }
+
+    /// Nobody has any more what was added in these times.
+    pub fn lapsed(&mut self, lapses: Vec<Lapse>) {
+        self.lapses = lapses;
+    }
+
+    fn has_lapsed(&self, entry: &Acknowledged) -> bool {
+        let is_in = |lapse: &Lapse| entry.appended_at.is_some_and(|at| lapse.from <= at && at <= lapse.to);
+        self.lapses.iter().any(|lapse| lapse.is_named && (lapse.of_all || entry.is_audits_own) && is_in(lapse))
     }
 
     /// These snapshots were erased, and that was acknowledged.
@@ -80,7 +120,11 @@ impl Oracle {
             wrong.push(format!("{} entries are there twice", found.entries.len() - names.len()));
         }
         let gaps = found.verdict["gaps"].as_u64().unwrap_or_default();
-        for (entry, sequence) in self.entries.iter().filter(|(entry, _)| !names.contains(*entry)) {
+        for (entry, acknowledged) in self.entries.iter().filter(|(entry, _)| !names.contains(*entry)) {
+            if self.has_lapsed(acknowledged) {
+                continue;
+            }
+            let sequence = &acknowledged.sequence;
             let is_named = gaps > 0 || found.damaged.contains(sequence);
             if !(may_lose_entries && is_named) {
                 wrong.push(format!("entry {entry} at {sequence} is not there{}", if is_named { ", and a copy was kept" } else { "" }));
@@ -89,9 +133,9 @@ impl Oracle {
         let listed: BTreeSet<String> = found.listed.iter().map(name).collect();
         let places = found.listed.iter().filter_map(|entry| entry["sequence"].as_u64());
         let oldest = if found.listed.len() < LISTED { 0 } else { places.min().unwrap_or_default() };
-        let within = self.entries.iter().filter(|(entry, sequence)| **sequence >= oldest && names.contains(*entry));
-        for (entry, sequence) in within.filter(|(entry, _)| !listed.contains(*entry)) {
-            wrong.push(format!("entry {entry} at {sequence} is in the export and in no list"));
+        let within = self.entries.iter().filter(|(entry, known)| known.sequence >= oldest && names.contains(*entry));
+        for (entry, known) in within.filter(|(entry, _)| !listed.contains(*entry)) {
+            wrong.push(format!("entry {entry} at {} is in the export and in no list", known.sequence));
         }
         let count = found.verdict["entries"].as_u64().unwrap_or_default();
         if count < self.called && !may_lose_entries {
@@ -175,6 +219,33 @@ mod tests {
         assert_eq!((wrong(&behind_a_gap, Loses::Nothing), wrong(&behind_a_gap, Loses::Entries)), (2, 0), "the gap itself is wrong");
         let named = Found { damaged: [2].into(), ..lost };
         assert_eq!((wrong(&named, Loses::Nothing), wrong(&named, Loses::Entries)), (1, 0));
+    }
+
+    /// What nobody keeps any more may be missing, and nothing else: it has to be of that time, and somebody has to say so.
+    #[test]
+    fn what_lapsed_may_be_missing_where_that_is_said() {
+        let timed = |id: &str, second: i64, service: &str| {
+            let at = Timestamp::from_second(second).unwrap().to_string();
+            json!({"id": id, "phase": "OUTCOME", "sequence": 1, "detail": {}, "appendedAt": at, "service": service})
+        };
+        let lapse = |of_all, is_named| Lapse {
+            from: Timestamp::from_second(100).unwrap(),
+            to: Timestamp::from_second(200).unwrap(),
+            of_all,
+            is_named,
+        };
+        let missing = |second: i64, service: &str, lapse: Lapse| {
+            let mut oracle = Oracle::default();
+            oracle.remember(&[], &[timed("e9", second, service)]);
+            oracle.lapsed(vec![lapse]);
+            let found = Found { verdict: json!({"verdict": "intact", "gaps": 0, "entries": 0}), ..Found::default() };
+            oracle.wrong(&found, Loses::Nothing).len()
+        };
+        assert_eq!(missing(150, "tsujiban.backup.v1.BackupService", lapse(true, true)), 0);
+        assert_eq!(missing(150, "tsujiban.backup.v1.BackupService", lapse(true, false)), 1, "nobody says so");
+        assert_eq!(missing(250, "tsujiban.backup.v1.BackupService", lapse(true, true)), 1, "it was added later");
+        assert_eq!(missing(150, "tsujiban.backup.v1.BackupService", lapse(false, true)), 1, "the backup service has it");
+        assert_eq!(missing(150, "tsujiban.audit.v1.AuditService", lapse(false, true)), 0);
     }
 
     #[test]

@@ -1,14 +1,19 @@
-//! Random combinations of losses, made up from a seed, under load. Every input here leaves a copy somewhere, so that nothing may be named as
-//! lost afterwards but the contents of objects that were damaged.
+//! Random combinations of losses, made up from a seed, under load. Every input here leaves a copy somewhere, so that nothing may be lost afterwards
+//! but the contents of objects that were damaged. When the history's volume goes, only those who added entries have what no root list covers yet; when
+//! theirs goes in the same minutes, nobody has it, and that has to be said.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+use tsujiban_core::clock::{Clock as _, SystemClock};
 use tsujiban_e2e::stage::Stage;
 use tsujiban_e2e::wait::until;
 
 use crate::load::Load;
 use crate::node::scale;
+use crate::oracle::Lapse;
 use crate::row::{Damage, Loses, Pick, Service, Step, VolumeLoss, Workload};
 use crate::scene::Scene;
 
@@ -17,6 +22,10 @@ const NET: u8 = 140;
 const REST: Duration = Duration::from_mins(10);
 /// How many seconds lie between two losses at most.
 const BETWEEN_S: u64 = 40;
+/// What was added so long before the history's volume went may be in no root list: they are put once a minute.
+const UNCOVERED: SignedDuration = SignedDuration::from_secs(120);
+/// How long it takes until what was kept is there again: those who keep it ask once a minute, and the service may be away meanwhile.
+const AGAIN: SignedDuration = SignedDuration::from_secs(240);
 
 /// What may happen; each is a whole of its own, after which the next may come.
 const LOSSES: &[&[Step]] = &[
@@ -72,7 +81,7 @@ pub async fn run(stage: &'static Stage, seed: u64, time: Duration) -> Result<()>
     let mut scene = Scene::begin(stage, &format!("random{}", std::process::id() % 10_000), NET).await?;
     let load = Load::start(stage, &scene.group.name, scene.oracle.clone());
     let begin = Instant::now();
-    let mut done = 0;
+    let (mut done, mut volumes) = (0, Vec::new());
     for (pause, loss) in plan(seed) {
         if begin.elapsed() >= time {
             break;
@@ -84,6 +93,9 @@ pub async fn run(stage: &'static Stage, seed: u64, time: Duration) -> Result<()>
                 // such as an object that is gone already: the combination goes on
                 println!("         {step:?}: {error:#}");
             }
+            if let Step::Volume(service, VolumeLoss::Lost | VolumeLoss::Wal | VolumeLoss::Unlinked) = step {
+                volumes.push((*service, SystemClock.now()));
+            }
         }
         done += 1;
     }
@@ -91,7 +103,8 @@ pub async fn run(stage: &'static Stage, seed: u64, time: Duration) -> Result<()>
     for service in [Service::Backup, Service::Audit] {
         scale(stage, service, 1).await?;
     }
-    let (oracle, answered) = load.stop().await?;
+    let (mut oracle, answered) = load.stop().await?;
+    oracle.lapsed(lapses(&volumes, &scene.entries("--platform").await?));
     ensure!(answered > 0, "no call was answered well: this is no test");
     println!("seed {seed}: {done} losses, {answered} calls answered well");
     let mut last = Vec::new();
@@ -116,9 +129,42 @@ pub async fn run(stage: &'static Stage, seed: u64, time: Duration) -> Result<()>
     anyhow::bail!("seed {seed}, after {done} losses: {}", last.join("; "))
 }
 
+/// Of which times nobody may have what was added, and whether the platform's history says that spools began since.
+fn lapses(lost: &[(Service, Timestamp)], platform: &[Value]) -> Vec<Lapse> {
+    let begun: Vec<Timestamp> = platform
+        .iter()
+        .filter(|entry| entry["reason"].as_str().is_some_and(|reason| reason.starts_with("SPOOL_")))
+        .filter_map(|entry| entry["appendedAt"].as_str()?.parse().ok())
+        .collect();
+    let of = |service| lost.iter().filter(move |(of, _)| *of == service).map(|(_, at)| *at);
+    of(Service::Audit)
+        .map(|at| {
+            let other = of(Service::Backup).find(|other| at.duration_since(*other).abs() <= AGAIN);
+            let since = other.map_or(at, |other| other.max(at));
+            // a step may take a while
+            let (from, to) = (at - UNCOVERED, at);
+            Lapse { from, to, of_all: other.is_some(), is_named: begun.iter().any(|begun| *begun >= since - UNCOVERED) }
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn what_was_added_before_both_volumes_went_is_nobodys() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let platform = [json!({"reason": "SPOOL_LOST", "appendedAt": at(1130).to_string()})];
+        let lapses =
+            |lost: &[(Service, Timestamp)]| lapses(lost, &platform).into_iter().map(|it| (it.of_all, it.is_named)).collect::<Vec<_>>();
+        assert_eq!(lapses(&[(Service::Audit, at(1000)), (Service::Backup, at(1120))]), [(true, true)]);
+        assert_eq!(lapses(&[(Service::Backup, at(900)), (Service::Audit, at(1000))]), [(true, true)]);
+        assert_eq!(lapses(&[(Service::Audit, at(1000)), (Service::Backup, at(2000))]), [(false, true)]);
+        assert_eq!(lapses(&[(Service::Audit, at(2000)), (Service::Backup, at(2010))]), [(true, false)]);
+    }
 
     #[test]
     fn a_seed_gives_the_same_losses_again_and_in_time_all_of_them() {

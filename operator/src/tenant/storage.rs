@@ -196,7 +196,6 @@ mod tests {
         }
     }
 
-    /// A history that is damaged is its group's alone.
     /// A service whose database is malformed answers, and cannot say what it holds.
     #[test]
     fn a_service_that_cannot_even_report_says_why() {
@@ -215,6 +214,7 @@ mod tests {
         assert_eq!(reports.unable(Service::Backup), None);
     }
 
+    /// A history that is damaged is its group's alone.
     #[test]
     fn what_is_refused_of_one_group_is_said_of_that_group() {
         use tsujiban_proto::lifecycle::v1::{GroupReport, ReportResponse, Writing as Said};

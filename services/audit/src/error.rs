@@ -120,9 +120,12 @@ impl From<Error> for ServiceError {
             Error::Database(cause) => of_database(cause),
             Error::Store(StoreError::Unreachable { .. }) => (Kind::Unavailable, "STORE", "try again later"),
             Error::Engine(EngineError::Key(_)) | Error::Key(_) => (Kind::Internal, "KEYS", "the service's log says more"),
-            Error::Engine(EngineError::Damaged(_) | EngineError::OtherOwner(_)) | Error::Damaged(_) => {
-                (Kind::DataLoss, "DAMAGED", "tell the platform's staff")
-            }
+            Error::Engine(EngineError::OtherOwner(_)) => (
+                Kind::DataLoss,
+                "OTHER_OWNER",
+                "the group has its log again when the operator has named it; if not, tell the platform's staff",
+            ),
+            Error::Engine(EngineError::Damaged(_)) | Error::Damaged(_) => (Kind::DataLoss, "DAMAGED", "tell the platform's staff"),
             Error::Engine(EngineError::Start(_))
             | Error::Store(_)
             | Error::Checkpoint(_)

@@ -7,9 +7,11 @@
 mod keys;
 mod mend;
 
+pub(crate) use self::keys::MissingKeys;
+
 use futures::TryStreamExt;
 use futures::future::BoxFuture;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -30,7 +32,7 @@ pub(crate) const CLAIMS: SignedDuration = SignedDuration::from_hours(24);
 const CLAIMED_AT: &str = "logs are claimed until";
 
 /// What came back.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rebuilt {
     pub logs: u64,
     pub entries: u64,
@@ -38,6 +40,8 @@ pub struct Rebuilt {
     pub without_body: u64,
     pub parts: u64,
     pub damaged_parts: u64,
+    /// The numbers of lists of which every part was read.
+    pub read: BTreeSet<u64>,
 }
 
 /// A log as far as it is here.
@@ -125,17 +129,21 @@ impl Audit {
             let before = rebuild.done.entries;
             (rebuild.has_holes, rebuild.done.parts, rebuild.done.damaged_parts) = (false, 0, 0);
             let mut reading = self.read_parts(parts.clone());
+            let mut damaged = BTreeSet::new();
             while let Some((found, part)) = reading.try_next().await? {
                 rebuild.done.parts += 1;
+                rebuild.done.read.insert(found.number);
                 match part {
                     Ok(part) => rebuild.part(&found.name, part).await?,
                     Err(why) => {
                         rebuild.done.damaged_parts += 1;
+                        damaged.insert(found.number);
                         tracing::error!(part = found.name, why, "a part of the archive is damaged, and is passed over");
                     }
                 }
                 rebuild.tell(parts.len());
             }
+            rebuild.done.read.retain(|number| !damaged.contains(number));
             // what was put once more lies behind what follows it
             if !rebuild.has_holes || rebuild.done.entries == before {
                 break;

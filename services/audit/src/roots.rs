@@ -50,6 +50,9 @@ impl Known {
     }
 }
 
+/// How many ranges of numbers lists skip for lists that are damaged at most. More than any bucket has, and far fewer than a list has room for.
+const MOST_SKIPPED: usize = 500;
+
 /// What reads everything and did not suffice is not begun anew before this time has passed.
 const AGAIN_AFTER: SignedDuration = SignedDuration::from_mins(10);
 
@@ -73,7 +76,7 @@ pub struct Listing {
 impl Listing {
     /// Lets the next list be a full one that skips a damaged one. One that is skipped already needs none.
     fn repeat(&mut self, number: u64) {
-        if !self.skipped.contains(number) {
+        if !self.skipped.contains(number) && self.skipped.ranges().count() < MOST_SKIPPED {
             self.skipped.insert(number);
             self.damaged.insert(number);
         }
@@ -85,7 +88,7 @@ impl Audit {
     pub(crate) async fn repeat_list(&self, number: u64) -> bool {
         let mut listing = self.listing.lock().await;
         listing.repeat(number);
-        !listing.damaged.contains(&number)
+        listing.skipped.contains(number) && !listing.damaged.contains(&number)
     }
 
     /// Compares the history with the newest list, and lists what has changed. Once a minute. A read-only history is brought back from the
@@ -117,7 +120,7 @@ impl Audit {
     /// does not hold together is refused alone; where it is doubted which history is the newest, all of it is read-only.
     pub async fn compare_at_start(&self) -> Result<()> {
         let mut listing = self.listing.lock().await;
-        self.bring_newest_keys().await;
+        self.bring_newest_keys().await?;
         match self.compare_all(&mut listing).await {
             // what is damaged keeps nobody from reading the rest
             Err(Error::Damaged(what)) => self.turn_read_only(&what).await,

@@ -77,6 +77,7 @@ impl Scrub {
             self.until = audit.now().checked_add(self.period / 2).unwrap_or(Timestamp::MAX);
         }
         let Some(pass) = self.queue.front_mut() else {
+            audit.bring_missing_keys(true).await?;
             audit.record_damage().await?;
             audit.show_scrub().await?;
             return Ok(Step::Idle);
@@ -92,6 +93,7 @@ impl Scrub {
         if is_whole {
             self.queue.pop_front();
         }
+        audit.bring_missing_keys(false).await?;
         audit.record_damage().await?;
         audit.show_scrub().await?;
         let left = self.queue.iter().map(|pass| 1 + pass.before / pace::PART).fold(0, u64::saturating_add);

@@ -1,14 +1,14 @@
 //! The service: what it is made of, and what several calls need.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use tsujiban_core::clock::Clock;
+use tsujiban_core::error::chain;
 use tsujiban_database::{Database, Migrations};
-use tsujiban_history::{Checkpoint, DayKeyId, EnvironmentOrigin, LogId, Origin, SigningKey, TreeHead, VerifierKey};
+use tsujiban_history::{Checkpoint, EnvironmentOrigin, LogId, Origin, SigningKey, TreeHead, VerifierKey};
 use tsujiban_objects::Objects;
 use tsujiban_proto::audit::v1::{CoveredRequest, CoveredResponse, NewEntry};
 use tsujiban_proto::error::ServiceError;
@@ -21,6 +21,7 @@ use crate::archive::Waiting;
 use crate::engine::{Added, Addition, Engine, EngineError, EngineParts, Phase, Standing};
 use crate::error::{Error, Result, WAY_OUT, why_unwritable};
 use crate::metrics::Metrics;
+use crate::rebuild::MissingKeys;
 use crate::roots::Listing;
 use crate::signing::Places;
 use crate::{rpc, signing};
@@ -62,8 +63,7 @@ pub struct Audit {
     held: Mutex<Vec<Addition>>,
     /// Entries whose bodies are damaged and not archived yet.
     pub(crate) waiting: Waiting,
-    /// Keys of days that are missing and were looked for in the bucket in vain.
-    lost_keys: Mutex<BTreeSet<(LogId, DayKeyId)>>,
+    missing_keys: Mutex<MissingKeys>,
     /// Where what is done to this service is recorded, for its keys.
     own: OnceLock<History>,
 }
@@ -106,7 +106,7 @@ impl Audit {
             listing,
             held,
             waiting: Waiting::default(),
-            lost_keys: Mutex::default(),
+            missing_keys: Mutex::default(),
             own: OnceLock::new(),
         };
         audit.recall_standing().await?;
@@ -132,8 +132,8 @@ impl Audit {
         self.own.get()
     }
 
-    pub(crate) fn lost_keys(&self) -> MutexGuard<'_, BTreeSet<(LogId, DayKeyId)>> {
-        self.lost_keys.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn missing_keys(&self) -> MutexGuard<'_, MissingKeys> {
+        self.missing_keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn take_held(&self) -> Vec<Addition> {
@@ -153,8 +153,11 @@ impl Audit {
     pub(crate) async fn append_all(&self, additions: Vec<Addition>) -> Result<Vec<Added>> {
         let again = (!self.waiting.is_empty()).then(|| additions.clone());
         let added = self.engine.append(additions).await?;
-        if let Some(again) = again {
-            self.bring_bodies(&again, &added).await?;
+        if let Some(again) = again
+            && let Err(error) = self.bring_bodies(&again, &added).await
+        {
+            // they are there all the same, and are asked for again
+            tracing::error!(error = chain(&error), "bodies that were added once more could not be put beside the damaged ones");
         }
         Ok(added)
     }

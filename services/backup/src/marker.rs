@@ -60,7 +60,7 @@ impl Backup {
             Found::Damaged(detail) => format!("object {MARKER} in it is damaged: {detail}"),
         };
         let message = format!(
-            "the bucket is not the one of this service: {found}; nothing was changed; bring back what was there, or name the right bucket"
+            "the bucket is not the one of this service: {found}; nothing was changed; bring back what was there, or name the right bucket (docs/recovery.md)"
         );
         Err(Error::refuse(Kind::Precondition, "OTHER_BUCKET", message))
     }

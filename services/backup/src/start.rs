@@ -25,7 +25,7 @@ pub enum StartError {
     #[error("the {what} needs master key {needed}, and {mounted} is mounted; bring the Secret tsujiban-master-key back from escrow")]
     MasterKey { what: &'static str, needed: KeyId, mounted: KeyId },
     #[error(
-        "the bucket has snapshots, or the database was used before, but object {MARKER} is missing; mount the volume and name the bucket that belong together"
+        "the bucket has snapshots, or the database was used before, but object {MARKER} is missing; mount the volume and name the bucket that belong together; is the bucket lost, see docs/recovery.md"
     )]
     NoMarker,
     #[error(

@@ -77,7 +77,10 @@ impl Audit {
                     collected.faulty.push(due.log.id);
                     continue;
                 };
-                waits = self.wait_for_bodies(&due.log, &mut section).await?;
+                let cut = self.wait_for_bodies(&due.log, due.listed, &mut section).await?;
+                waits = !cut.is_empty();
+                // the others have the room for which there is nothing now
+                room = cut.iter().map(ArchivedEntry::weight).fold(room, usize::saturating_add);
                 archived = section.end();
                 if !section.entries.is_empty() {
                     self.add(&mut collected, section, &due, None).await?;

@@ -1,18 +1,17 @@
 //! Bodies that are damaged before they lie in the archive. Whoever added such an entry still keeps it: the archive waits for it, and it is asked
 //! for by the answer that it is not known.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use tsujiban_history::Leaf;
 use tsujiban_history::leaf::Content;
 
-use super::Section;
+use super::{ArchivedEntry, Section};
 use crate::engine::{Added, Addition};
 use crate::error::Result;
-use crate::reading::{DayKeys, KeyState, Log, Rows, Stored, Wrong, judge_all};
-use crate::scrub::{Damaged, Kind};
+use crate::reading::{Bundle, DayKeys, KeyState, Log, Place, Rows, Stored, Wrong, judge_all};
 use crate::service::Audit;
 
 /// How long the archive waits for a body. Callers ask once a minute.
@@ -35,7 +34,8 @@ impl Waiting {
         self.all().contains_key(&(log, sequence))
     }
 
-    /// Takes up which bodies of a span are damaged now. Answers the first one that is still waited for; the others of the span are given up.
+    /// Takes up which bodies of a span are damaged now. Answers the first one that is still waited for; those for which that was long enough are
+    /// given up.
     fn note(&self, log: i64, section: &Section, damaged: &[u64], now: Timestamp) -> Option<u64> {
         let mut all = self.all();
         let since = |sequence: u64| all.get(&(log, sequence)).copied().unwrap_or(now);
@@ -45,29 +45,25 @@ impl Waiting {
         all.extend(waited.iter().map(|(sequence, since)| ((log, *sequence), *since)));
         waited.first().map(|(sequence, _)| *sequence)
     }
-
-    fn remove(&self, log: i64, sequence: u64) {
-        self.all().remove(&(log, sequence));
-    }
 }
 
 impl Audit {
-    /// Cuts what comes next of a log before the first body that is waited for. Answers whether it did.
-    pub(super) async fn wait_for_bodies(&self, log: &Log, section: &mut Section) -> Result<bool> {
+    /// Cuts what comes next of a log before the first body that is waited for, and answers what was cut off. What a list has named before is not
+    /// waited for: nobody keeps it any more.
+    pub(super) async fn wait_for_bodies(&self, log: &Log, listed: u64, section: &mut Section) -> Result<Vec<ArchivedEntry>> {
         let mut keys = DayKeys::default();
         let rows: Vec<Stored> =
             (section.first..).zip(&section.entries).map(|(sequence, entry)| entry.clone().into_stored(sequence)).collect();
         self.find_keys(log, &rows.iter().map(Stored::key).collect::<Vec<_>>(), &mut keys).await?;
         let rows = Rows { rows, unreadable: Vec::new() };
         let places = judge_all((log.number, &log.id), (section.first, section.end()), rows, &keys);
-        let damaged: Vec<u64> = places.iter().filter(|place| place.wrong == Some(Wrong::Body)).map(|place| place.sequence).collect();
-        for sequence in &damaged {
-            let found = Damaged::entry(*sequence, Wrong::Body);
-            self.note_damage(log.number, Kind::Entries, (*sequence, sequence + 1), &[found]).await?;
+        let is_damaged = |place: &&Place| place.wrong == Some(Wrong::Body) && place.sequence >= listed;
+        let damaged: Vec<u64> = places.iter().filter(is_damaged).map(|place| place.sequence).collect();
+        for bundle in damaged.iter().map(|sequence| Bundle::of(*sequence)).collect::<BTreeSet<_>>() {
+            self.scrub_bundle(log, bundle, None).await?;
         }
-        let Some(first) = self.waiting.note(log.number, section, &damaged, self.now()) else { return Ok(false) };
-        section.entries.truncate(usize::try_from(first - section.first).unwrap_or(usize::MAX));
-        Ok(true)
+        let Some(first) = self.waiting.note(log.number, section, &damaged, self.now()) else { return Ok(Vec::new()) };
+        Ok(section.entries.split_off(usize::try_from(first - section.first).unwrap_or(section.entries.len())))
     }
 
     /// Puts bodies that are waited for and were added once more beside the damaged ones.
@@ -90,8 +86,7 @@ impl Audit {
             let sealed = key.seal(&log.id, row.sequence, &addition.body, &*self.random)?;
             let healed = Stored { day: Some(key.day), sealed: Some(sealed), ..row };
             self.put_healed(log.number, &healed).await?;
-            self.waiting.remove(log.number, healed.sequence);
-            self.note_damage(log.number, Kind::Entries, (healed.sequence, healed.sequence + 1), &[]).await?;
+            self.scrub_bundle(&log, Bundle::of(healed.sequence), None).await?;
         }
         Ok(())
     }
@@ -102,7 +97,6 @@ mod tests {
     use tsujiban_history::LogId;
 
     use super::*;
-    use crate::archive::ArchivedEntry;
 
     #[test]
     fn a_body_is_waited_for_and_then_given_up() {

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures::TryStreamExt;
 use futures::future::BoxFuture;
-use tsujiban_core::error::chain;
+use jiff::{SignedDuration, Timestamp};
 use tsujiban_core::id::KeyId;
 use tsujiban_database::on;
 use tsujiban_history::leaf::Content;
@@ -14,86 +15,139 @@ use super::Rebuild;
 use crate::archive::{KeyCopy, Part};
 use crate::bodies;
 use crate::error::{Error, Result};
+use crate::reading::{DayKeys, KeyState};
 use crate::scrub::{Damaged, Kind};
 use crate::service::Audit;
 
-impl Audit {
-    /// At start, before a log whose newest day has no key gets another one for the same day. Without the bucket the others go on.
-    pub(crate) async fn bring_newest_keys(&self) {
-        if let Err(error) = self.try_newest_keys().await {
-            tracing::error!(error = chain(&error), "whether keys of days are missing could not be found out");
-        }
-    }
+/// How often keys are looked for while the scrub reads.
+const LOOKED_FOR: SignedDuration = SignedDuration::from_mins(10);
 
-    async fn try_newest_keys(&self) -> Result<()> {
-        const WITHOUT: &str =
-            "SELECT l.log_id, (SELECT e.leaf FROM entries e WHERE e.log = h.log AND e.id IS NOT NULL ORDER BY e.sequence DESC LIMIT 1)
-             FROM heads h JOIN logs l ON l.number = h.log
+impl Audit {
+    /// At start, before a log whose newest day lost its key gets another one for the same day.
+    pub(crate) async fn bring_newest_keys(&self) -> Result<()> {
+        const WITHOUT: &str = "SELECT h.log FROM heads h JOIN logs l ON l.number = h.log
              WHERE h.size > 0 AND l.state <> 'erased' AND NOT EXISTS (SELECT 1 FROM day_keys k WHERE k.log = h.log AND k.day = h.day)";
-        let rows: Vec<(Vec<u8>, Option<Vec<u8>>)> = on!(self.database.reads(), p => sqlx::query_as(WITHOUT).fetch_all(p).await)?;
-        let mut wanted = BTreeSet::new();
-        for (log, leaf) in rows {
-            let Ok(log) = <[u8; 16]>::try_from(log).map(LogId::from_bytes) else { continue };
-            if let Some(Ok(Leaf { content: Content::Entry { key, .. }, .. })) = leaf.as_deref().map(Leaf::parse) {
-                wanted.insert((log, key));
+        const NEWEST: &str = "SELECT day, leaf FROM entries WHERE log = $1 AND id IS NOT NULL ORDER BY sequence DESC LIMIT 1";
+        let logs: Vec<i64> = on!(self.database.reads(), p => sqlx::query_scalar(WITHOUT).fetch_all(p).await)?;
+        let (mut wanted, mut oldest) = (BTreeSet::new(), None);
+        for number in logs {
+            // what is damaged besides is told when all is compared
+            let Ok(Some(log)) = self.log_by_number(number).await else { continue };
+            let newest: Option<(i64, Vec<u8>)> =
+                on!(self.database.reads(), p => sqlx::query_as(NEWEST).bind(number).fetch_optional(p).await)?;
+            let Some((day, leaf)) = newest else { continue };
+            let (Some(day), Ok(Leaf { content: Content::Entry { key, .. }, .. })) = (Day::from_number(day), Leaf::parse(&leaf)) else {
+                continue;
+            };
+            let mut keys = DayKeys::default();
+            self.find_keys(&log, &[(Some(key), Some(day))], &mut keys).await?;
+            if matches!(keys.state(number, key), KeyState::Missing) {
+                wanted.insert((log.id, key));
+                oldest = oldest.min(Some(day)).or(Some(day));
             }
         }
-        self.bring_keys(wanted).await.map(drop)
+        self.bring_keys(wanted, oldest).await.map(drop)
     }
 
-    /// Looks for these keys in the bucket: in the sets of all keys first, then in the parts, the newest first. Those that are not there are looked
-    /// for once. Answers how many came back.
-    pub(crate) async fn bring_keys(&self, mut wanted: BTreeSet<(LogId, DayKeyId)>) -> Result<usize> {
-        wanted.retain(|key| !self.lost_keys().contains(key));
-        let count = wanted.len();
+    /// Those that the scrub found missing: all in one go once everything has been read, and before that where it is urgent, every ten minutes at
+    /// most, since each look may read all of the archive. Logs of which some came back are read again at once.
+    pub(crate) async fn bring_missing_keys(&self, all_is_read: bool) -> Result<()> {
+        const AGAIN: &str = "UPDATE scrubs SET began_at = 0, before = 0 WHERE log = (SELECT number FROM logs WHERE log_id = $1)";
+        let wanted = {
+            let (mut missing, now) = (self.missing_keys(), self.now());
+            let may_look = missing.looked_at.is_none_or(|at| now.duration_since(at) >= LOOKED_FOR);
+            if missing.wanted.is_empty() || !(all_is_read || (missing.is_urgent && may_look)) {
+                return Ok(());
+            }
+            (missing.is_urgent, missing.looked_at) = (false, Some(now));
+            std::mem::take(&mut missing.wanted)
+        };
+        for log in self.bring_keys(wanted, None).await? {
+            on!(self.database.writes(), p => sqlx::query(AGAIN).bind(log.as_bytes().to_vec()).execute(p).await.map(drop))?;
+        }
+        Ok(())
+    }
+
+    /// Looks for these keys in the bucket: in the sets of all keys first, then in the parts, the newest first, none of which was put before `since`.
+    /// Those that are not there are looked for once. Answers of which logs some came back.
+    async fn bring_keys(&self, mut wanted: BTreeSet<(LogId, DayKeyId)>, since: Option<Day>) -> Result<BTreeSet<LogId>> {
+        wanted.retain(|key| !self.missing_keys().in_vain.contains(key));
         if wanted.is_empty() {
-            return Ok(0);
+            return Ok(BTreeSet::new());
         }
         tracing::error!(keys = wanted.len(), "keys of days are missing; they are looked for in the bucket");
+        let since_us = since.map_or(i64::MIN, |day| day.starts().as_microsecond());
         let found = self.archived_keys().await?.into_iter().rev().chain(self.archive_parts().await?.into_iter().rev());
-        let mut rebuild = Rebuild::of(self);
-        for found in found {
+        let (mut reading, mut rebuild, mut came_back) = (self.read_parts(found.collect()), Rebuild::of(self), BTreeSet::new());
+        while let Some((found, part)) = reading.try_next().await? {
+            let Ok(part) = part else { continue };
+            if found.number > 0 && part.put_us < since_us {
+                break;
+            }
+            came_back.extend(rebuild.wanted_keys(part, &mut wanted).await?);
             if wanted.is_empty() {
                 break;
             }
-            let Ok(part) = self.read_part(&found).await? else { continue };
-            rebuild.wanted_keys(part, &mut wanted).await?;
         }
         for (log, key) in &wanted {
             tracing::error!(%log, key = hex::encode(key.as_bytes()), "the key of a day is not in the bucket, or no epoch key here opens it");
         }
-        let found = count - wanted.len();
-        self.lost_keys().extend(wanted);
-        Ok(found)
+        self.missing_keys().in_vain.extend(wanted);
+        Ok(came_back)
+    }
+}
+
+/// Keys of days that are missing.
+#[derive(Debug, Default)]
+pub(crate) struct MissingKeys {
+    /// Those that the scrub found since they were looked for last.
+    wanted: BTreeSet<(LogId, DayKeyId)>,
+    /// Whether some are of the newest day of their log: the next entry would give that day another key.
+    is_urgent: bool,
+    looked_at: Option<Timestamp>,
+    /// Those that are not in the bucket either. They are looked for again after the next start.
+    in_vain: BTreeSet<(LogId, DayKeyId)>,
+}
+
+impl MissingKeys {
+    pub fn note(&mut self, log: LogId, keys: impl Iterator<Item = DayKeyId>, is_newest_day: bool) {
+        let count = self.wanted.len();
+        self.wanted.extend(keys.map(|key| (log, key)).filter(|key| !self.in_vain.contains(key)));
+        self.is_urgent |= is_newest_day && self.wanted.len() > count;
     }
 }
 
 impl Rebuild<'_> {
-    async fn wanted_keys(&mut self, part: Part, wanted: &mut BTreeSet<(LogId, DayKeyId)>) -> Result<()> {
+    async fn wanted_keys(&mut self, part: Part, wanted: &mut BTreeSet<(LogId, DayKeyId)>) -> Result<BTreeSet<LogId>> {
         let id = |copy: &KeyCopy| (copy.log, DayKeyId::from_bytes(copy.key_id));
         let mut copies = BTreeMap::<_, Vec<KeyCopy>>::new();
         for copy in part.keys.into_iter().filter(|copy| wanted.contains(&id(copy))) {
             copies.entry(id(&copy)).or_default().push(copy);
         }
+        let mut came_back = BTreeSet::new();
         for (key, copies) in copies {
             let day = copies.first().and_then(|copy| Day::from_number(copy.day));
             if self.keys(copies).await? == 0 {
                 continue;
             }
             wanted.remove(&key);
+            came_back.insert(key.0);
             if let (Some(day), Ok(Some(log))) = (day, self.audit.log_by_id(&key.0).await) {
                 let gone = Damaged::thing(format!("key of {day}"), "its row was gone");
-                self.audit.note_healed(log.number, Kind::Key, gone).await?;
+                self.audit.note_healed(log.number, Kind::Key, &gone).await?;
             }
         }
-        Ok(())
+        Ok(came_back)
     }
 
-    /// Takes the keys that an epoch key here opens, and answers how many. A day that has expired stays unreadable.
-    pub(super) fn keys(&mut self, copies: Vec<KeyCopy>) -> BoxFuture<'_, Result<usize>> {
+    /// Takes the keys that an epoch key here opens, and answers how many were not here. A day that has expired stays unreadable, and one that has got
+    /// another key keeps that.
+    pub(super) fn keys(&mut self, copies: Vec<KeyCopy>) -> BoxFuture<'_, Result<u64>> {
         Box::pin(async move {
             const PUT: &str = "INSERT INTO day_keys (day, log, epoch, key_id, first, wrapped, superseded_at)
-             SELECT $1, number, $2, $3, $4, $5, $6 FROM logs WHERE log_id = $7 ON CONFLICT DO NOTHING";
+             SELECT $1, number, $2, $3, $4, $5, $6 FROM logs WHERE log_id = $7
+                 AND NOT EXISTS (SELECT 1 FROM day_keys k WHERE k.log = logs.number AND k.day = $1 AND k.key_id <> $3)
+             ON CONFLICT DO NOTHING";
             let now = self.audit.now();
             let mut taken = Vec::new();
             for copy in copies {
@@ -103,18 +157,21 @@ impl Rebuild<'_> {
                     self.later.push(copy);
                     continue;
                 }
-                if !self.keys.insert((copy.log, copy.day, copy.epoch.clone())) {
+                let name = (copy.log, copy.day, copy.epoch.clone());
+                if self.keys.contains(&name) {
                     continue;
                 }
                 let wrapped = WrappedKey { epoch, bytes: copy.wrapped.clone() };
                 let id = KeyId::from_bytes(copy.key_id);
                 if self.audit.keyring.unwrap(&id, &bodies::subject(&copy.log, day), [&wrapped]).is_ok() {
+                    self.keys.insert(name);
                     taken.push(copy);
                 }
             }
             tsujiban_database::transaction!(self.audit.database, tx => {
+                let mut count = 0;
                 for copy in &taken {
-                    on!(tx.on(), c => sqlx::query(PUT)
+                    count += on!(tx.on(), c => sqlx::query(PUT)
                         .bind(copy.day)
                         .bind(copy.epoch.clone())
                         .bind(copy.key_id.to_vec())
@@ -124,11 +181,10 @@ impl Rebuild<'_> {
                         .bind(copy.log.as_bytes().to_vec())
                         .execute(c)
                         .await
-                        .map(drop))?;
+                        .map(|done| done.rows_affected()))?;
                 }
-                Ok::<(), Error>(())
-            })?;
-            Ok(taken.len())
+                Ok::<u64, Error>(count)
+            })
         })
     }
 }

@@ -83,14 +83,14 @@ impl Audit {
     /// that are damaged.
     pub(super) async fn recover(&self, listing: &mut Listing) -> Result<()> {
         let mut survey = self.survey().await?;
-        let lacks_list = self.bridge(&mut survey).await?;
-        (listing.skipped, listing.damaged) = (survey.skipped(), survey.damaged.clone());
         let heads = survey.heads();
         let now = self.now();
         if listing.rebuilt_at.is_none_or(|at| now.duration_since(at) >= AGAIN_AFTER) {
-            self.rebuild(&newest(&heads), lacks_list).await?;
+            let rebuilt = self.rebuild(&newest(&heads), survey.lacks_lists()).await?;
+            survey.bridge(&rebuilt.read);
             listing.rebuilt_at = Some(now);
         }
+        (listing.skipped, listing.damaged) = (survey.skipped(), survey.damaged.clone());
         let Faults { whole, mut logs } = self.faults(&survey, &heads).await?;
         if let Some(fault) = whole {
             self.refuse(logs).await?;
@@ -147,7 +147,7 @@ impl Audit {
                     }
                     Ok(list) => chain = Chain::after(&list),
                     // what it said is known here: the next full list says it again
-                    Err(lost) if lost.was == ListLoss::Damaged => {
+                    Err(lost) if lost.was == ListLoss::Damaged && lost.is_certain => {
                         chain.pass(number, JstTime::new(known.at), known.hash);
                         listing.repeat(number);
                     }
@@ -168,6 +168,7 @@ impl Audit {
                 return whole(format!("the bucket has root lists, the first of them {}, and this database knows none", lying.number));
             }
             listing.skipped.extend(&list.skipped);
+            listing.damaged.retain(|number| !list.skipped.contains(*number));
             if let Err(broken) = chain.follow(&list) {
                 return whole(broken.to_string());
             }

@@ -9,7 +9,7 @@ use tsujiban_history::roots::{Chain, RootList, Scope, Skipped};
 use tsujiban_history::{JstTime, LogId, TreeHead};
 use tsujiban_objects::{Cursor, StoreError, Version};
 
-use super::{Known, NotedRow, PREFIX};
+use super::{Known, MOST_SKIPPED, NotedRow, PREFIX};
 use crate::error::Result;
 use crate::service::Audit;
 
@@ -67,10 +67,31 @@ impl Survey {
         heads
     }
 
+    /// Whether lists that this database does not know are damaged, as after a lost volume: they may name more than the others.
+    pub fn lacks_lists(&self) -> bool {
+        self.lost.values().any(|was| *was == ListLoss::Damaged)
+    }
+
+    /// Does without damaged lists whose parts of the archive were read, and have all that was new in them. What follows them is signed as well.
+    pub fn bridge(&mut self, parts: &BTreeSet<u64>) {
+        let bridged: Vec<u64> = self
+            .lost
+            .iter()
+            .filter(|(number, was)| **was == ListLoss::Damaged && parts.contains(number))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in bridged {
+            tracing::error!(list = number, "a root list is damaged in the bucket; what was new in it came from its part of the archive");
+            self.lost.remove(&number);
+            self.damaged.insert(number);
+        }
+    }
+
     /// The numbers that the newest full list skips, and those of what is no list or cannot be read any more.
     pub fn skipped(&self) -> Skipped {
         let mut skipped = self.lists.first().map(|list| list.skipped.clone()).unwrap_or_default();
-        self.lost.keys().chain(&self.damaged).for_each(|number| skipped.insert(*number));
+        self.lost.keys().for_each(|number| skipped.insert(*number));
+        self.damaged.iter().take(MOST_SKIPPED.saturating_sub(skipped.ranges().count())).for_each(|number| skipped.insert(*number));
         skipped
     }
 
@@ -87,8 +108,16 @@ impl Survey {
     }
 }
 
+/// Why a number has no list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Unread {
+    was: ListLoss,
+    /// What lies there was read, or is damaged for certain; else the storage did not give it.
+    is_certain: bool,
+}
+
 /// What was read of one number.
-type Opened = (u64, Result<RootList, ListLoss>);
+type Opened = (u64, Result<RootList, Unread>);
 
 /// From what lies there and what this database knows to what the lists say. `opened` begins with the newest full list, in order.
 fn judge(opened: Vec<Opened>, noted: &BTreeMap<u64, Known>) -> Survey {
@@ -107,15 +136,17 @@ fn judge(opened: Vec<Opened>, noted: &BTreeMap<u64, Known>) -> Survey {
                     survey.broken.get_or_insert(format!("root list {number} in the bucket is another one than this database knows"));
                 }
                 let followed = chain.follow(&list);
+                // of what cannot be read it is not known what follows it
+                let is_after_lost = number.checked_sub(1).is_some_and(|before| survey.lost.contains_key(&before));
                 survey.lost.retain(|lost, _| !list.skipped.contains(*lost));
                 survey.damaged.retain(|damaged| !list.skipped.contains(*damaged));
-                if let (Err(broken), true) = (followed, survey.lost.is_empty()) {
+                if let (Err(broken), false) = (followed, is_after_lost) {
                     survey.broken.get_or_insert(broken.to_string());
                 }
                 survey.lists.push(list);
             }
-            Err(loss) => {
-                if let (ListLoss::Damaged, Some(noted), false) = (loss, noted.get(&number), chain.skips(number)) {
+            Err(Unread { was: loss, is_certain }) => {
+                if let (true, ListLoss::Damaged, Some(noted), false) = (is_certain, loss, noted.get(&number), chain.skips(number)) {
                     chain.pass(number, JstTime::new(noted.at), noted.hash);
                     survey.damaged.insert(number);
                 } else if !chain.skips(number) {
@@ -132,8 +163,10 @@ fn judge(opened: Vec<Opened>, noted: &BTreeMap<u64, Known>) -> Survey {
         let from = chain.next().unwrap_or(known.number);
         missing(&mut survey, &chain, from..known.number.saturating_add(1));
     }
-    if survey.lists.first().is_some_and(|list| list.scope != Scope::Full) {
-        survey.broken.get_or_insert("no root list in the bucket names all logs".to_owned());
+    let is_full = |list: &RootList| list.scope == Scope::Full;
+    let lacks_full = survey.lists.first().map_or(!survey.damaged.is_empty(), |list| !is_full(list));
+    if lacks_full {
+        survey.broken.get_or_insert("no root list in the bucket that can be read names all logs".to_owned());
     }
     survey
 }
@@ -176,31 +209,12 @@ impl Audit {
         Ok(survey)
     }
 
-    /// Damaged lists that this database does not know, as after a lost volume: the part of the archive that was put with a list has all that was
-    /// new in it. Where it can be read, the list is not needed. Answers whether there is one.
-    pub(super) async fn bridge(&self, survey: &mut Survey) -> Result<bool> {
-        let damaged: BTreeSet<u64> = survey.lost.iter().filter(|(_, was)| **was == ListLoss::Damaged).map(|(number, _)| *number).collect();
-        let mut readable = BTreeMap::<u64, bool>::new();
-        if !damaged.is_empty() {
-            let parts = self.archive_parts().await?.into_iter().filter(|part| damaged.contains(&part.number));
-            for part in parts {
-                *readable.entry(part.number).or_insert(true) &= self.read_part(&part).await?.is_ok();
-            }
-        }
-        readable.retain(|_, is_readable| *is_readable);
-        for number in readable.keys() {
-            tracing::error!(list = number, "a root list is damaged in the bucket; what was new in it comes from its part of the archive");
-            survey.lost.remove(number);
-            survey.damaged.insert(*number);
-        }
-        Ok(!readable.is_empty())
-    }
-
     /// The lists from a number on that this database knows.
     async fn noted_since(&self, first: u64) -> Result<BTreeMap<u64, Known>> {
         const SINCE: &str = "SELECT number, hash, at FROM root_lists WHERE number >= $1";
         let rows: Vec<NotedRow> = on!(self.database.reads(), p => sqlx::query_as(SINCE).bind(first.cast_signed()).fetch_all(p).await)?;
-        rows.into_iter().map(|row| Known::from_row(row).map(|known| (known.number, known))).collect()
+        // one that cannot be read is not known: the list in the bucket has to speak for itself
+        Ok(rows.into_iter().filter_map(|row| Known::from_row(row).ok()).map(|known| (known.number, known)).collect())
     }
 
     /// The lists after a number, from the newest full one on; `None` when none of them is full and there may be older ones.
@@ -232,8 +246,8 @@ impl Audit {
     async fn open_lying(&self, lying: &Lying) -> Result<Opened> {
         let list = match self.fetch(&lying.key, lying.version.as_ref()).await? {
             Ok(list) if list.number == lying.number => Ok(list),
-            Ok(_) => Err(ListLoss::Damaged),
-            Err(lost) => Err(lost.was),
+            Ok(_) => Err(Unread { was: ListLoss::Damaged, is_certain: true }),
+            Err(Lost { was, is_certain, .. }) => Err(Unread { was, is_certain }),
         };
         Ok((lying.number, list))
     }
@@ -274,15 +288,21 @@ impl Audit {
         let bytes = match self.store.get(key, version).await {
             Ok(bytes) => bytes,
             Err(StoreError::NotFound { .. }) => {
-                return Ok(Err(Lost { was: ListLoss::Missing, why: format!("{key} is not in the bucket") }));
+                return Ok(Err(Lost { was: ListLoss::Missing, is_certain: true, why: format!("{key} is not in the bucket") }));
             }
             Err(error @ StoreError::Unreachable { .. }) => return Err(error.into()),
             // whatever else the storage says, the list cannot be read
-            Err(error) => return Ok(Err(Lost { was: ListLoss::Damaged, why: chain(&error) })),
+            Err(error) => {
+                let is_certain = matches!(error, StoreError::Damaged { .. });
+                return Ok(Err(Lost { was: ListLoss::Damaged, is_certain, why: chain(&error) }));
+            }
         };
         let opened = RootList::open(&bytes, self.verifier(), &self.environment);
-        Ok(opened
-            .map_err(|error| Lost { was: ListLoss::Damaged, why: format!("{key} is not what this service signed ({})", chain(&error)) }))
+        Ok(opened.map_err(|error| Lost {
+            was: ListLoss::Damaged,
+            is_certain: true,
+            why: format!("{key} is not what this service signed ({})", chain(&error)),
+        }))
     }
 }
 
@@ -290,6 +310,8 @@ impl Audit {
 #[derive(Debug, Clone)]
 pub(super) struct Lost {
     pub was: ListLoss,
+    /// As [`Unread::is_certain`].
+    pub is_certain: bool,
     pub why: String,
 }
 

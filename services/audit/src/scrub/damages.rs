@@ -47,10 +47,6 @@ impl Damaged {
         Self { place, first, beyond, wrong: wrong.as_str().to_owned() }
     }
 
-    pub fn entry(sequence: u64, wrong: Wrong) -> Self {
-        Self::entries(sequence, sequence + 1, wrong)
-    }
-
     /// Something that is no entry and no list.
     pub fn thing(place: String, wrong: &str) -> Self {
         Self { place, first: 0, beyond: 1, wrong: wrong.to_owned() }
@@ -75,10 +71,6 @@ impl Audit {
     /// Takes up what was found among all things of a kind in some span: what is new is damaged, and what is not among it any more is healed.
     pub(crate) async fn note_damage(&self, log: i64, kind: Kind, (begin, end): (u64, u64), found: &[Damaged]) -> Result<()> {
         const KNOWN: &str = "SELECT place FROM damages WHERE log = $1 AND kind = $2 AND first >= $3 AND first < $4 AND healed_at IS NULL";
-        const PUT: &str = "INSERT INTO damages (log, place, kind, first, beyond, wrong, found_at, healed_at, is_recorded)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, NULL, FALSE)
-             ON CONFLICT (log, place) DO UPDATE SET wrong = excluded.wrong, healed_at = NULL";
-        const HEAL: &str = "UPDATE damages SET healed_at = $3 WHERE log = $1 AND place = $2";
         let known: Vec<String> = on!(self.database.reads(), p => sqlx::query_scalar(KNOWN)
             .bind(log)
             .bind(kind.as_str())
@@ -86,32 +78,45 @@ impl Audit {
             .bind(end.cast_signed())
             .fetch_all(p)
             .await)?;
-        let now = self.now().as_microsecond();
         for damaged in found.iter().filter(|damaged| !known.contains(&damaged.place)) {
-            tracing::error!(log, place = damaged.place, wrong = damaged.wrong, "a part of the history is damaged where it is stored");
-            on!(self.database.writes(), p => sqlx::query(PUT)
-                .bind(log)
-                .bind(damaged.place.clone())
-                .bind(kind.as_str())
-                .bind(damaged.first.cast_signed())
-                .bind(damaged.beyond.cast_signed())
-                .bind(damaged.wrong.clone())
-                .bind(now)
-                .execute(p)
-                .await
-                .map(drop))?;
+            self.note_found(log, kind, damaged).await?;
         }
         for place in known.into_iter().filter(|place| !found.iter().any(|damaged| damaged.place == *place)) {
-            tracing::warn!(log, place, "a part of the history that was damaged is healed");
-            on!(self.database.writes(), p => sqlx::query(HEAL).bind(log).bind(place).bind(now).execute(p).await.map(drop))?;
+            self.note_sound(log, place).await?;
         }
         Ok(())
     }
 
+    async fn note_found(&self, log: i64, kind: Kind, damaged: &Damaged) -> Result<()> {
+        const PUT: &str = "INSERT INTO damages (log, place, kind, first, beyond, wrong, found_at, healed_at, is_recorded)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, NULL, FALSE)
+             ON CONFLICT (log, place) DO UPDATE SET wrong = excluded.wrong, healed_at = NULL";
+        tracing::error!(log, place = damaged.place, wrong = damaged.wrong, "a part of the history is damaged where it is stored");
+        on!(self.database.writes(), p => sqlx::query(PUT)
+            .bind(log)
+            .bind(damaged.place.clone())
+            .bind(kind.as_str())
+            .bind(damaged.first.cast_signed())
+            .bind(damaged.beyond.cast_signed())
+            .bind(damaged.wrong.clone())
+            .bind(self.now().as_microsecond())
+            .execute(p)
+            .await
+            .map(drop))?;
+        Ok(())
+    }
+
+    async fn note_sound(&self, log: i64, place: String) -> Result<()> {
+        const HEAL: &str = "UPDATE damages SET healed_at = $3 WHERE log = $1 AND place = $2";
+        tracing::warn!(log, place, "a part of the history that was damaged is healed");
+        let now = self.now().as_microsecond();
+        on!(self.database.writes(), p => sqlx::query(HEAL).bind(log).bind(place).bind(now).execute(p).await.map(drop))?;
+        Ok(())
+    }
+
     /// Takes up something that was found damaged and healed at once.
-    pub(crate) async fn note_healed(&self, log: i64, kind: Kind, damaged: Damaged) -> Result<()> {
-        let span = (damaged.first, damaged.beyond);
-        self.note_damage(log, kind, span, &[damaged]).await?;
-        self.note_damage(log, kind, span, &[]).await
+    pub(crate) async fn note_healed(&self, log: i64, kind: Kind, damaged: &Damaged) -> Result<()> {
+        self.note_found(log, kind, damaged).await?;
+        self.note_sound(log, damaged.place.clone()).await
     }
 }

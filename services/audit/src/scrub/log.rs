@@ -48,21 +48,17 @@ impl Audit {
         Ok(())
     }
 
-    async fn scrub_bundle(&self, log: &Log, index: u64, source: Option<&dyn EntrySource>) -> Result<u64> {
+    pub(crate) async fn scrub_bundle(&self, log: &Log, index: u64, source: Option<&dyn EntrySource>) -> Result<u64> {
         let mut keys = DayKeys::default();
-        let mut bundle = self.examine(log, index, &mut keys).await?;
+        let bundle = self.examine(log, index, &mut keys).await?;
         let span = Bundle::span(index, log.size());
         let span = (span.start, span.end);
         self.metrics.scrub_checked.inc_by(span.1 - span.0);
         self.note_damage(log.number, Kind::Entries, span, &damages::entries(&bundle)).await?;
-        let missing = bundle.missing_keys().map(|key| (log.id, key)).collect();
-        if self.bring_keys(missing).await? > 0 {
-            keys = DayKeys::default();
-            bundle = self.examine(log, index, &mut keys).await?;
-            self.note_damage(log.number, Kind::Entries, span, &damages::entries(&bundle)).await?;
-        }
+        let is_newest_day = bundle.places.last().is_some_and(|place| place.sequence + 1 == log.size());
+        self.missing_keys().note(log.id, bundle.missing_keys(), is_newest_day);
         if let Some(name) = self.mend_bundle(log, index, &bundle).await? {
-            self.note_healed(log.number, Kind::Hash, hash(name)).await?;
+            self.note_healed(log.number, Kind::Hash, &hash(name)).await?;
         }
         if self.heal(log, &bundle, source, &mut keys).await? > 0 {
             let bundle = self.examine(log, index, &mut DayKeys::default()).await?;
@@ -74,7 +70,7 @@ impl Audit {
     /// What is left once all bundles were read.
     async fn scrub_whole(&self, log: &Log) -> Result<()> {
         for name in self.mend_upper(log).await? {
-            self.note_healed(log.number, Kind::Hash, hash(name)).await?;
+            self.note_healed(log.number, Kind::Hash, &hash(name)).await?;
         }
         let head = if self.leads_to_head(log, &(0..0)).await? { None } else { Some("its hash is not that of its entries") };
         let head = head.or((!log.is_sealed).then_some("it is not sealed as its owner's"));

@@ -4,7 +4,7 @@ use tsujiban_core::error::chain;
 use tsujiban_database::on;
 use tsujiban_history::merkle::Hash;
 use tsujiban_history::roots::RootList;
-use tsujiban_objects::StoreError;
+use tsujiban_objects::{StoreError, list_all};
 
 use super::damages::{Damaged, Kind};
 use crate::error::Result;
@@ -46,7 +46,11 @@ impl Audit {
     /// What is wrong with a root list in the bucket. One whose lock has ended may be gone.
     async fn scrub_list(&self, number: u64, hash: Vec<u8>, at: i64) -> Result<Option<String>> {
         self.metrics.scrub_checked.inc();
-        let bytes = match self.store.get(&RootList::object_name(number), None).await {
+        let name = RootList::object_name(number);
+        // the first version: what came after it is not ours
+        let versions = list_all(&*self.store, &name).await?;
+        let first = versions.iter().rfind(|entry| entry.key == name && !entry.delete_marker).map(|entry| &entry.version);
+        let bytes = match self.store.get(&name, first).await {
             Ok(bytes) => bytes,
             Err(StoreError::NotFound { .. }) => {
                 let locked_until = at.saturating_add(i64::try_from(LOCKED.as_micros()).unwrap_or(i64::MAX));

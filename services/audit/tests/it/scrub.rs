@@ -196,7 +196,9 @@ async fn shared_things_are_read_again(world: World) {
         world.advance(SignedDuration::from_mins(1));
     }
     assert_eq!(world.lists().await.len(), 20);
-    world.memory.put("roots/000000000002", "forged".into(), None).await.unwrap();
+    world.bucket.flip_a_bit("roots/000000000002").await;
+    // what lies over a list is said by a metric: the list is as it was
+    world.memory.put("roots/000000000003", "forged".into(), None).await.unwrap();
     forge(&world, &stage, "UPDATE day_keys SET wrapped = key_id WHERE log = 0").await;
     let hash = "UPDATE root_lists SET number = 21 WHERE number = 20";
     forge(&world, &stage, hash).await;
@@ -262,14 +264,18 @@ async fn keys_of_days_come_back_from_the_bucket(world: World) {
     stage.audit.follow_roots().await.unwrap();
     let log = stage.audit.log_of(&Owner::Group("acme".parse().unwrap())).await.unwrap().unwrap();
     forge(&world, &stage, gone).await;
-    scrub(&mut Scrub::new(WEEK), &stage).await;
-    assert_eq!(of(&stage, &log).await.damaged, [""; 0], "both were found in the bucket");
+    let mut running = Scrub::new(WEEK);
+    scrub(&mut running, &stage).await;
+    scrub(&mut running, &stage).await;
+    assert_eq!(of(&stage, &log).await.damaged, [""; 0], "both were found in the bucket, and the log was read again at once");
     forge(&world, &stage, gone).await;
     stage.stop().await;
     let stage = started(&world).await;
     stage.say(&world, "acme", "still tuesday").await;
     world.advance(WEEK);
-    scrub(&mut Scrub::new(WEEK), &stage).await;
+    let mut after = Scrub::new(WEEK);
+    scrub(&mut after, &stage).await;
+    scrub(&mut after, &stage).await;
     assert_eq!(of(&stage, &log).await.damaged, [""; 0]);
     let said: Vec<_> = stage.targets("acme").await.into_iter().filter(|target| target.ends_with("day")).collect();
     assert_eq!(said, ["monday", "tuesday", "still tuesday"]);

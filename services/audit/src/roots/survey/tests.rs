@@ -52,7 +52,7 @@ fn whole_lists_have_no_fault() {
 fn what_is_missing_damaged_or_foreign_is_told_apart() {
     use ListLoss::{Damaged, Foreign, Missing};
     let lists = three();
-    let bad = |number, was| (number, Err(was));
+    let bad = |number, was| (number, Err(Unread { was, is_certain: true }));
     let [first, second, third] = [0, 1, 2].map(|n| good(&lists)[n].clone());
     for (opened, known, lost) in [
         (vec![first.clone(), second.clone()], &lists[..], vec![(3, Missing)]),
@@ -76,7 +76,7 @@ fn what_is_missing_damaged_or_foreign_is_told_apart() {
 fn what_a_signed_list_skips_is_no_fault() {
     let [first, second, _] = three();
     let on = RootList { number: 4, skipped: "3,5000".parse().unwrap(), ..list(4, Scope::Full, Some(&second)) };
-    let bad = |number| (number, Err(ListLoss::Damaged));
+    let bad = |number| (number, Err(Unread { was: ListLoss::Damaged, is_certain: true }));
     let opened = vec![(1, Ok(first)), (2, Ok(second)), bad(3), (4, Ok(on.clone())), bad(5000)];
     let survey = judge(opened, &noted(std::slice::from_ref(&on)));
     assert_eq!(survey.fault(), None, "{survey:?}");
@@ -89,7 +89,7 @@ fn what_a_signed_list_skips_is_no_fault() {
 fn a_damaged_list_that_this_database_knows_is_no_fault() {
     let lists = three();
     let [first, second, third] = [0, 1, 2].map(|n| good(&lists)[n].clone());
-    let bad = |number| (number, Err(ListLoss::Damaged));
+    let bad = |number| (number, Err(Unread { was: ListLoss::Damaged, is_certain: true }));
     for (opened, damaged) in [
         (vec![first.clone(), second.clone(), bad(3)], vec![3]),
         (vec![first.clone(), bad(2), third.clone()], vec![2]),
@@ -100,8 +100,33 @@ fn a_damaged_list_that_this_database_knows_is_no_fault() {
         assert!(damaged.iter().all(|number| survey.skipped().contains(*number)));
         assert_eq!(Vec::from_iter(survey.damaged), damaged);
     }
+    // what the storage did not give may be intact
+    let denied = (2, Err(Unread { was: ListLoss::Damaged, is_certain: false }));
+    let survey = judge(vec![good(&lists)[0].clone(), denied, third.clone()], &noted(&lists));
+    assert_eq!((survey.fault().as_deref(), survey.damaged.len()), (Some("root list 2 is damaged in the bucket"), 0));
+    // where no list can be read, nothing says whose bucket this is
+    let survey = judge(vec![bad(3)], &noted(&lists));
+    assert_eq!(survey.fault().as_deref(), Some("no root list in the bucket that can be read names all logs"));
     let mut other = noted(&lists);
     other.insert(2, Known { hash: Hash::EMPTY, ..known(&lists[1]) });
     let survey = judge(vec![good(&lists)[0].clone(), bad(2), third], &other);
     assert!(survey.fault().unwrap().contains("names another one"), "the list after it says what the damaged one was");
+}
+
+#[test]
+fn a_damaged_list_that_nobody_knows_is_not_needed_where_its_part_was_read() {
+    let [first, second, third] = three();
+    let fourth = list(4, Scope::Changed, Some(&third));
+    let bad = |number| (number, Err(Unread { was: ListLoss::Damaged, is_certain: true }));
+    let opened = |fourth: &RootList| vec![(1, Ok(first.clone())), bad(2), (3, Ok(third.clone())), (4, Ok(fourth.clone()))];
+    let mut survey = judge(opened(&fourth), &BTreeMap::new());
+    assert!(survey.lacks_lists());
+    survey.bridge(&[1, 3].into());
+    assert!(survey.fault().is_some(), "its part was not read");
+    survey.bridge(&[1, 2, 3].into());
+    assert_eq!((survey.fault(), survey.lacks_lists(), survey.skipped().to_string().as_str()), (None, false, "2"));
+    // what follows later has to fit all the same
+    let mut survey = judge(opened(&list(4, Scope::Changed, Some(&second))), &BTreeMap::new());
+    survey.bridge(&[2].into());
+    assert!(survey.fault().unwrap().contains("names another one"));
 }
