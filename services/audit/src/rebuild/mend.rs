@@ -9,7 +9,8 @@ use tsujiban_history::{Day, Leaf};
 
 use crate::archive::ArchivedEntry;
 use crate::error::{Error, Result};
-use crate::reading::{Log, Stored};
+use crate::reading::{Log, Stored, Wrong};
+use crate::scrub::{Damaged, Kind};
 use crate::service::Audit;
 
 const PORTION: u64 = 4096;
@@ -140,6 +141,10 @@ impl Audit {
         }
         if back > 0 {
             self.engine.forget().await?;
+            let there = missing.iter().copied().filter(|sequence| !wanted.contains(sequence));
+            for run in Damaged::runs(there, Wrong::Missing) {
+                self.note_healed(log.number, Kind::Entries, &run).await?;
+            }
             tracing::warn!(log = %log.id, rows = back, left = wanted.len(), "rows of the history that were gone came back from the archive");
         }
         Ok(back > 0)

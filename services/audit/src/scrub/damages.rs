@@ -6,6 +6,9 @@ use crate::error::Result;
 use crate::reading::{Bundle, Wrong};
 use crate::service::Audit;
 
+/// How many runs of entries are told apart.
+const RUNS: usize = 64;
+
 /// Of which kind a damaged thing is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -45,6 +48,19 @@ impl Damaged {
     fn entries(first: u64, beyond: u64, wrong: Wrong) -> Self {
         let place = if beyond - first == 1 { format!("entry {first}") } else { format!("entries {first} to {}", beyond - 1) };
         Self { place, first, beyond, wrong: wrong.as_str().to_owned() }
+    }
+
+    /// Entries with the same fault, those that follow each other as one thing. Of very many runs the rest is one.
+    pub fn runs(sequences: impl IntoIterator<Item = u64>, wrong: Wrong) -> Vec<Self> {
+        let mut runs: Vec<(u64, u64)> = Vec::new();
+        for sequence in sequences {
+            let is_full = runs.len() == RUNS;
+            match runs.last_mut() {
+                Some((_, beyond)) if *beyond == sequence || is_full => *beyond = sequence + 1,
+                _ => runs.push((sequence, sequence + 1)),
+            }
+        }
+        runs.into_iter().map(|(first, beyond)| Self::entries(first, beyond, wrong)).collect()
     }
 
     /// Something that is no entry and no list.
@@ -118,5 +134,19 @@ impl Audit {
     pub(crate) async fn note_healed(&self, log: i64, kind: Kind, damaged: &Damaged) -> Result<()> {
         self.note_found(log, kind, damaged).await?;
         self.note_sound(log, damaged.place.clone()).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_that_follow_each_other_are_one_thing() {
+        let places = |sequences: Vec<u64>| Damaged::runs(sequences, Wrong::Missing).into_iter().map(|run| run.place).collect::<Vec<_>>();
+        assert_eq!(places(vec![3, 4, 5, 9]), ["entries 3 to 5", "entry 9"]);
+        assert!(places(Vec::new()).is_empty());
+        let many = places((0..200).map(|n| n * 2).collect());
+        assert_eq!((many.len(), many.last().unwrap().as_str()), (RUNS, "entries 126 to 398"));
     }
 }
