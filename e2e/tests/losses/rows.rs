@@ -12,7 +12,7 @@ use crate::row::Row;
 
 /// All rows, in the order of docs/losses.md.
 pub fn all() -> Vec<&'static Row> {
-    [storage::ROWS, keys::ROWS, writing::ROWS, history::ROWS, cluster::ROWS].into_iter().flatten().collect()
+    [storage::ROWS, keys::ROWS, writing::ROWS, history::ROWS, cluster::ROWS, writing::LONG].into_iter().flatten().collect()
 }
 
 /// The rows that are wanted: `short`, `all`, or the names of some.
