@@ -141,9 +141,7 @@ fn lapses(lost: &[(Service, Timestamp)], platform: &[Value]) -> Vec<Lapse> {
         .map(|at| {
             let other = of(Service::Backup).find(|other| at.duration_since(*other).abs() <= AGAIN);
             let since = other.map_or(at, |other| other.max(at));
-            // a step may take a while
-            let (from, to) = (at - UNCOVERED, at);
-            Lapse { from, to, of_all: other.is_some(), is_named: begun.iter().any(|begun| *begun >= since - UNCOVERED) }
+            Lapse { from: at - UNCOVERED, to: at, of_all: other.is_some(), is_named: begun.iter().any(|begun| *begun >= since - UNCOVERED) }
         })
         .collect()
 }

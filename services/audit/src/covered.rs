@@ -6,7 +6,6 @@
 use std::collections::{HashMap, HashSet};
 
 use tsujiban_database::on;
-use tsujiban_history::LogId;
 
 use crate::engine;
 use crate::error::Result;
@@ -106,8 +105,7 @@ impl Audit {
         for owner in owners {
             let rows: Vec<Row> = on!(self.database.reads(), p => sqlx::query_as(OF).bind(owner.as_str()).fetch_all(p).await)?;
             let log = |(number, state, listed, id, seal): Row| {
-                let id = <[u8; 16]>::try_from(id).map(LogId::from_bytes).ok();
-                let is_sealed = id.is_some_and(|id| seals::is_sealed(&self.keyring, number, &id, owner.as_str(), seal.as_deref()));
+                let is_sealed = seals::is_sealed_row(&self.keyring, number, &id, owner.as_str(), seal.as_deref());
                 Lives { number, is_erased: state == "erased", listed: listed.cast_unsigned(), is_sealed }
             };
             lives.insert((*owner).clone(), rows.into_iter().map(log).collect());

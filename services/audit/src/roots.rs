@@ -13,7 +13,7 @@ mod standing;
 mod survey;
 
 pub use self::gap::GapScope;
-pub(crate) use self::survey::Survey;
+pub(crate) use self::survey::{Lost, Survey};
 
 use std::collections::BTreeSet;
 

@@ -28,6 +28,11 @@ pub fn is_sealed(keyring: &Keyring, number: i64, log: &LogId, owner: &str, found
     found == Some(seal(keyring, number, log, owner).as_slice())
 }
 
+/// The same of an id as it is stored. What is none is no log of anybody.
+pub fn is_sealed_row(keyring: &Keyring, number: i64, log: &[u8], owner: &str, found: Option<&[u8]>) -> bool {
+    <[u8; 16]>::try_from(log).is_ok_and(|log| is_sealed(keyring, number, &LogId::from_bytes(log), owner, found))
+}
+
 impl Audit {
     /// Seals the logs that were made before there were seals: once, when there are none. Where some are gone later, their logs are refused.
     pub(crate) async fn seal_logs(&self) -> Result<()> {
@@ -58,10 +63,7 @@ impl Audit {
         const LOGS: &str = "SELECT l.number, l.log_id, l.group_id, k.seal FROM logs l LEFT JOIN log_seals k ON k.log = l.number";
         type Row = (i64, Vec<u8>, String, Option<Vec<u8>>);
         let logs: Vec<Row> = on!(self.database.reads(), p => sqlx::query_as(LOGS).fetch_all(p).await)?;
-        let is_sealed = |(number, id, owner, seal): &Row| {
-            let id = <[u8; 16]>::try_from(id.as_slice()).map(LogId::from_bytes);
-            id.is_ok_and(|id| is_sealed(&self.keyring, *number, &id, owner, seal.as_deref()))
-        };
+        let is_sealed = |(number, id, owner, seal): &Row| is_sealed_row(&self.keyring, *number, id, owner, seal.as_deref());
         if logs.iter().all(is_sealed) {
             return Ok(());
         }

@@ -180,11 +180,6 @@ impl Audit {
         Ok(())
     }
 
-    /// Why a call failed that reads the database.
-    pub(crate) fn why_unreadable(&self, error: ServiceError) -> ServiceError {
-        self.writing.explain(error)
-    }
-
     /// Whether something can be added, for the operator: also not while the history is read-only.
     pub(crate) fn writing_report(&self) -> Writing {
         let report = self.writing.report();

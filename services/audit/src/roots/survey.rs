@@ -19,7 +19,7 @@ const AT_ONCE: usize = 16;
 
 /// A list as it lies in the bucket.
 #[derive(Debug, Clone)]
-pub(super) struct Lying {
+pub(crate) struct Lying {
     pub number: u64,
     pub key: String,
     /// The first version: what came after it is not ours. `None` where there are only delete markers.
@@ -108,16 +108,8 @@ impl Survey {
     }
 }
 
-/// Why a number has no list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Unread {
-    was: ListLoss,
-    /// What lies there was read, or is damaged for certain; else the storage did not give it.
-    is_certain: bool,
-}
-
 /// What was read of one number.
-type Opened = (u64, Result<RootList, Unread>);
+type Opened = (u64, Result<RootList, Lost>);
 
 /// From what lies there and what this database knows to what the lists say. `opened` begins with the newest full list, in order.
 fn judge(opened: Vec<Opened>, noted: &BTreeMap<u64, Known>) -> Survey {
@@ -145,7 +137,7 @@ fn judge(opened: Vec<Opened>, noted: &BTreeMap<u64, Known>) -> Survey {
                 }
                 survey.lists.push(list);
             }
-            Err(Unread { was: loss, is_certain }) => {
+            Err(Lost { was: loss, is_certain, .. }) => {
                 if let (true, ListLoss::Damaged, Some(noted), false) = (is_certain, loss, noted.get(&number), chain.skips(number)) {
                     chain.pass(number, JstTime::new(noted.at), noted.hash);
                     survey.damaged.insert(number);
@@ -245,15 +237,21 @@ impl Audit {
 
     async fn open_lying(&self, lying: &Lying) -> Result<Opened> {
         let list = match self.fetch(&lying.key, lying.version.as_ref()).await? {
-            Ok(list) if list.number == lying.number => Ok(list),
-            Ok(_) => Err(Unread { was: ListLoss::Damaged, is_certain: true }),
-            Err(Lost { was, is_certain, .. }) => Err(Unread { was, is_certain }),
+            Ok(list) if list.number != lying.number => {
+                Err(Lost { was: ListLoss::Damaged, is_certain: true, why: format!("{} is list {}", lying.key, list.number) })
+            }
+            fetched => fetched,
         };
         Ok((lying.number, list))
     }
 
     /// The lists in the bucket after one, in their order: the newest of them when there are very many.
     pub(super) async fn lying_after(&self, number: u64) -> Result<VecDeque<Lying>> {
+        self.lying_between(number, u64::MAX).await
+    }
+
+    /// The same up to another one, which is not among them.
+    pub(crate) async fn lying_between(&self, number: u64, before: u64) -> Result<VecDeque<Lying>> {
         let mut from = (number > 0).then(|| Cursor { key: RootList::object_name(number), version: None });
         let mut lists: VecDeque<Lying> = VecDeque::new();
         loop {
@@ -262,6 +260,9 @@ impl Audit {
                 let Some(found) = entry.key.strip_prefix(PREFIX).and_then(|digits| digits.parse().ok()) else { continue };
                 if found <= number || RootList::object_name(found) != entry.key {
                     continue;
+                }
+                if found >= before {
+                    return Ok(lists);
                 }
                 if lists.back().is_none_or(|last| last.number != found) {
                     if lists.len() == MOST {
@@ -284,7 +285,7 @@ impl Audit {
     }
 
     /// A list from the bucket; what became of it when it is not one of ours. Of an object without a version that is named, the first one.
-    pub(super) async fn fetch(&self, key: &str, version: Option<&Version>) -> Result<Result<RootList, Lost>> {
+    pub(crate) async fn fetch(&self, key: &str, version: Option<&Version>) -> Result<Result<RootList, Lost>> {
         let bytes = match self.store.get(key, version).await {
             Ok(bytes) => bytes,
             Err(StoreError::NotFound { .. }) => {
@@ -308,9 +309,9 @@ impl Audit {
 
 /// What became of a list.
 #[derive(Debug, Clone)]
-pub(super) struct Lost {
+pub(crate) struct Lost {
     pub was: ListLoss,
-    /// As [`Unread::is_certain`].
+    /// What lies there was read, or is damaged for certain; else the storage did not give it.
     pub is_certain: bool,
     pub why: String,
 }

@@ -106,7 +106,7 @@ impl LifecycleService for Api {
             group => Some(Caller::of(&request)?.scope(group)?),
         };
         let reported = reported(&self.0, only.as_ref()).await;
-        reported.map(Response::new).map_err(|error| self.0.why_unreadable(error.into()).into())
+        reported.map(Response::new).map_err(|error| self.0.writing.explain(error.into()).into())
     }
 }
 

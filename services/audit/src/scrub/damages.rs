@@ -3,7 +3,7 @@
 use tsujiban_database::on;
 
 use crate::error::Result;
-use crate::reading::{Bundle, Wrong};
+use crate::reading::{Bundle, Place, Wrong};
 use crate::service::Audit;
 
 /// How many runs of entries are told apart.
@@ -45,22 +45,20 @@ pub(crate) struct Damaged {
 
 impl Damaged {
     /// Entries that follow each other and have the same fault.
-    fn entries(first: u64, beyond: u64, wrong: Wrong) -> Self {
+    fn entries((first, beyond, wrong): (u64, u64, Wrong)) -> Self {
         let place = if beyond - first == 1 { format!("entry {first}") } else { format!("entries {first} to {}", beyond - 1) };
         Self { place, first, beyond, wrong: wrong.as_str().to_owned() }
     }
 
     /// Entries with the same fault, those that follow each other as one thing. Of very many runs the rest is one.
     pub fn runs(sequences: impl IntoIterator<Item = u64>, wrong: Wrong) -> Vec<Self> {
-        let mut runs: Vec<(u64, u64)> = Vec::new();
-        for sequence in sequences {
-            let is_full = runs.len() == RUNS;
-            match runs.last_mut() {
-                Some((_, beyond)) if *beyond == sequence || is_full => *beyond = sequence + 1,
-                _ => runs.push((sequence, sequence + 1)),
-            }
+        let mut runs = runs(sequences.into_iter().map(|sequence| (sequence, wrong)));
+        let beyond = runs.last().map(|(_, beyond, _)| *beyond);
+        runs.truncate(RUNS);
+        if let (Some(last), Some(beyond)) = (runs.last_mut(), beyond) {
+            last.1 = beyond;
         }
-        runs.into_iter().map(|(first, beyond)| Self::entries(first, beyond, wrong)).collect()
+        runs.into_iter().map(Self::entries).collect()
     }
 
     /// Something that is no entry and no list.
@@ -69,18 +67,23 @@ impl Damaged {
     }
 }
 
+/// Runs of entries that follow each other and have the same fault: the first one, and the one past the last.
+fn runs(found: impl Iterator<Item = (u64, Wrong)>) -> Vec<(u64, u64, Wrong)> {
+    let mut runs: Vec<(u64, u64, Wrong)> = Vec::new();
+    for (sequence, wrong) in found {
+        match runs.last_mut() {
+            Some((_, beyond, same)) if *beyond == sequence && *same == wrong => *beyond = sequence + 1,
+            _ => runs.push((sequence, sequence + 1, wrong)),
+        }
+    }
+    runs
+}
+
 /// The damaged entries of a bundle: those that follow each other and have the same fault are one thing. An epoch key that is not mounted
 /// damages nothing.
 pub(super) fn entries(bundle: &Bundle) -> Vec<Damaged> {
-    let mut runs: Vec<(u64, u64, Wrong)> = Vec::new();
-    for place in &bundle.places {
-        let Some(wrong) = place.wrong.filter(|wrong| *wrong != Wrong::NotMounted) else { continue };
-        match runs.last_mut() {
-            Some((_, beyond, same)) if *beyond == place.sequence && *same == wrong => *beyond = place.sequence + 1,
-            _ => runs.push((place.sequence, place.sequence + 1, wrong)),
-        }
-    }
-    runs.into_iter().map(|(first, beyond, wrong)| Damaged::entries(first, beyond, wrong)).collect()
+    let damaged = |place: &Place| Some((place.sequence, place.wrong.filter(|wrong| *wrong != Wrong::NotMounted)?));
+    runs(bundle.places.iter().filter_map(damaged)).into_iter().map(Damaged::entries).collect()
 }
 
 impl Audit {

@@ -1,14 +1,16 @@
 //! What belongs to no log: the database itself, the signing key, the root lists in the bucket.
 
-use tsujiban_core::error::chain;
+use std::collections::VecDeque;
+
 use tsujiban_database::on;
+use tsujiban_history::leaf::ListLoss;
 use tsujiban_history::merkle::Hash;
 use tsujiban_history::roots::RootList;
-use tsujiban_objects::{StoreError, list_all};
+use tsujiban_objects::Version;
 
 use super::damages::{Damaged, Kind};
 use crate::error::Result;
-use crate::roots::LOCKED;
+use crate::roots::{LOCKED, Lost};
 use crate::service::Audit;
 use crate::signing::NO_LOG;
 
@@ -27,8 +29,10 @@ impl Audit {
             self.scrub_keys(NO_LOG, None).await?;
         }
         let mut damaged = Vec::new();
+        let lying = if lists.is_empty() { VecDeque::new() } else { self.lying_between(first - 1, before).await? };
         for (number, hash, at) in lists {
-            if let Some(wrong) = self.scrub_list(number, hash, at).await? {
+            let version = lying.iter().find(|lying| lying.number == number).and_then(|lying| lying.version.as_ref());
+            if let Some(wrong) = self.scrub_list(number, hash, at, version).await? {
                 damaged.push(Damaged { place: format!("root list {number}"), first: number, beyond: number + 1, wrong });
             }
         }
@@ -43,28 +47,19 @@ impl Audit {
         Ok(rows.into_iter().map(|(number, hash, at)| (number.cast_unsigned(), hash, at)).collect())
     }
 
-    /// What is wrong with a root list in the bucket. One whose lock has ended may be gone.
-    async fn scrub_list(&self, number: u64, hash: Vec<u8>, at: i64) -> Result<Option<String>> {
+    /// What is wrong with a root list in the bucket, of which the first version counts. One whose lock has ended may be gone.
+    async fn scrub_list(&self, number: u64, hash: Vec<u8>, at: i64, version: Option<&Version>) -> Result<Option<String>> {
         self.metrics.scrub_checked.inc();
-        let name = RootList::object_name(number);
-        // the first version: what came after it is not ours
-        let versions = list_all(&*self.store, &name).await?;
-        let first = versions.iter().rfind(|entry| entry.key == name && !entry.delete_marker).map(|entry| &entry.version);
-        let bytes = match self.store.get(&name, first).await {
-            Ok(bytes) => bytes,
-            Err(StoreError::NotFound { .. }) => {
-                let locked_until = at.saturating_add(i64::try_from(LOCKED.as_micros()).unwrap_or(i64::MAX));
-                return Ok((self.now().as_microsecond() < locked_until).then(|| "it is not in the bucket".to_owned()));
-            }
-            Err(error @ StoreError::Unreachable { .. }) => return Err(error.into()),
-            Err(error @ StoreError::Damaged { .. }) => return Ok(self.unless_repeated(number, chain(&error)).await),
-            Err(error) => return Ok(Some(chain(&error))),
-        };
         let hash = hash.try_into().map(Hash::from_bytes).ok();
-        Ok(match RootList::open(&bytes, self.verifier(), &self.environment) {
+        Ok(match self.fetch(&RootList::object_name(number), version).await? {
             Ok(list) if Some(list.digest()) == hash => None,
             Ok(_) => Some("it is another one than this database knows".to_owned()),
-            Err(error) => self.unless_repeated(number, format!("it is not what this service signed ({})", chain(&error))).await,
+            Err(Lost { was: ListLoss::Missing, .. }) => {
+                let locked_until = at.saturating_add(i64::try_from(LOCKED.as_micros()).unwrap_or(i64::MAX));
+                (self.now().as_microsecond() < locked_until).then(|| "it is not in the bucket".to_owned())
+            }
+            Err(lost) if lost.is_certain => self.unless_repeated(number, lost.why).await,
+            Err(lost) => Some(lost.why),
         })
     }
 

@@ -28,6 +28,10 @@ fn known(list: &RootList) -> Known {
     Known { number: list.number, hash: list.digest(), at: list.time.timestamp() }
 }
 
+fn lost(was: ListLoss, is_certain: bool) -> Lost {
+    Lost { was, is_certain, why: String::new() }
+}
+
 /// What a database knows that put these lists.
 fn noted(lists: &[RootList]) -> BTreeMap<u64, Known> {
     lists.iter().map(|list| (list.number, known(list))).collect()
@@ -52,7 +56,7 @@ fn whole_lists_have_no_fault() {
 fn what_is_missing_damaged_or_foreign_is_told_apart() {
     use ListLoss::{Damaged, Foreign, Missing};
     let lists = three();
-    let bad = |number, was| (number, Err(Unread { was, is_certain: true }));
+    let bad = |number, was| (number, Err(lost(was, true)));
     let [first, second, third] = [0, 1, 2].map(|n| good(&lists)[n].clone());
     for (opened, known, lost) in [
         (vec![first.clone(), second.clone()], &lists[..], vec![(3, Missing)]),
@@ -76,7 +80,7 @@ fn what_is_missing_damaged_or_foreign_is_told_apart() {
 fn what_a_signed_list_skips_is_no_fault() {
     let [first, second, _] = three();
     let on = RootList { number: 4, skipped: "3,5000".parse().unwrap(), ..list(4, Scope::Full, Some(&second)) };
-    let bad = |number| (number, Err(Unread { was: ListLoss::Damaged, is_certain: true }));
+    let bad = |number| (number, Err(lost(ListLoss::Damaged, true)));
     let opened = vec![(1, Ok(first)), (2, Ok(second)), bad(3), (4, Ok(on.clone())), bad(5000)];
     let survey = judge(opened, &noted(std::slice::from_ref(&on)));
     assert_eq!(survey.fault(), None, "{survey:?}");
@@ -89,7 +93,7 @@ fn what_a_signed_list_skips_is_no_fault() {
 fn a_damaged_list_that_this_database_knows_is_no_fault() {
     let lists = three();
     let [first, second, third] = [0, 1, 2].map(|n| good(&lists)[n].clone());
-    let bad = |number| (number, Err(Unread { was: ListLoss::Damaged, is_certain: true }));
+    let bad = |number| (number, Err(lost(ListLoss::Damaged, true)));
     for (opened, damaged) in [
         (vec![first.clone(), second.clone(), bad(3)], vec![3]),
         (vec![first.clone(), bad(2), third.clone()], vec![2]),
@@ -101,7 +105,7 @@ fn a_damaged_list_that_this_database_knows_is_no_fault() {
         assert_eq!(Vec::from_iter(survey.damaged), damaged);
     }
     // what the storage did not give may be intact
-    let denied = (2, Err(Unread { was: ListLoss::Damaged, is_certain: false }));
+    let denied = (2, Err(lost(ListLoss::Damaged, false)));
     let survey = judge(vec![good(&lists)[0].clone(), denied, third.clone()], &noted(&lists));
     assert_eq!((survey.fault().as_deref(), survey.damaged.len()), (Some("root list 2 is damaged in the bucket"), 0));
     // where no list can be read, nothing says whose bucket this is
@@ -117,7 +121,7 @@ fn a_damaged_list_that_this_database_knows_is_no_fault() {
 fn a_damaged_list_that_nobody_knows_is_not_needed_where_its_part_was_read() {
     let [first, second, third] = three();
     let fourth = list(4, Scope::Changed, Some(&third));
-    let bad = |number| (number, Err(Unread { was: ListLoss::Damaged, is_certain: true }));
+    let bad = |number| (number, Err(lost(ListLoss::Damaged, true)));
     let opened = |fourth: &RootList| vec![(1, Ok(first.clone())), bad(2), (3, Ok(third.clone())), (4, Ok(fourth.clone()))];
     let mut survey = judge(opened(&fourth), &BTreeMap::new());
     assert!(survey.lacks_lists());
