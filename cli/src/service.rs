@@ -16,6 +16,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tower::service_fn;
 use tsujiban_api::names;
 use tsujiban_core::clock::Clock;
+use tsujiban_core::workload::{GRPC_PORT, Service as Peer};
 use tsujiban_proto::audit::v1::audit_service_client::AuditServiceClient;
 use tsujiban_proto::backup::v1::backup_service_client::BackupServiceClient;
 use tsujiban_proto::lifecycle::v1::lifecycle_service_client::LifecycleServiceClient;
@@ -63,46 +64,9 @@ impl StaffName {
     }
 }
 
-/// Which service is spoken to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Peer {
-    Backup,
-    Audit,
-}
-
-impl Peer {
-    /// Its Service and its StatefulSet.
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Backup => names::BACKUP,
-            Self::Audit => names::AUDIT,
-        }
-    }
-
-    const fn audience(self) -> &'static str {
-        match self {
-            Self::Backup => names::BACKUP_AUDIENCE,
-            Self::Audit => names::AUDIT_AUDIENCE,
-        }
-    }
-
-    /// What else it may be when there is none.
-    const fn absence(self) -> &'static str {
-        match self {
-            Self::Backup => "",
-            Self::Audit => ", or without it (chart value audit.enabled)",
-        }
-    }
-}
-
-/// `backup service`
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Backup => "backup service",
-            Self::Audit => "audit service",
-        })
-    }
+/// What else it may be when a service is not there.
+fn absence(service: Peer) -> String {
+    service.row().absence.map(|absence| format!(", or without it (chart value {})", absence.value)).unwrap_or_default()
 }
 
 /// Why a service cannot be reached.
@@ -127,7 +91,7 @@ pub enum ConnectError {
     NoCa { namespace: String },
     #[error(
         "Service {namespace}/{} is not there; is Tsujiban installed in another namespace{}? Say it with --system-namespace",
-        peer.name(), peer.absence()
+        peer.row().host, absence(*peer)
     )]
     NoService { peer: Peer, namespace: String },
     #[error("no pod of the {peer} can be asked; look at it with: kubectl -n {namespace} describe pods -l {selector}")]
@@ -140,7 +104,7 @@ pub enum ConnectError {
     Tls(#[source] tonic::transport::Error),
     #[error(
         "the {peer} does not answer through the forwarded port; look at its log: kubectl -n {namespace} logs statefulset/{}",
-        peer.name()
+        peer.row().host
     )]
     Transport { peer: Peer, namespace: String, source: tonic::transport::Error },
 }
@@ -156,12 +120,12 @@ impl Connection {
     async fn open(peer: Peer, cluster: &Cluster, staff: Option<&StaffName>, clock: impl Clock) -> Result<Self, ConnectError> {
         let namespace = cluster.system_namespace.clone();
         let Some(staff) = staff else { return Err(ConnectError::NoStaff { system_namespace: namespace }) };
-        let tokens = Tokens::new(cluster, staff.clone(), peer.audience(), clock);
+        let tokens = Tokens::new(cluster, staff.clone(), peer.row().audience, clock);
         tokens.current().await?;
         let ca = authority(cluster).await?;
         let tunnel = Tunnel::find(cluster, peer).await?;
-        let name = format!("{}.{namespace}.svc", peer.name());
-        let endpoint = Endpoint::from_shared(format!("https://{name}:{}", names::GRPC_PORT))
+        let name = format!("{}.{namespace}.svc", peer.row().host);
+        let endpoint = Endpoint::from_shared(format!("https://{name}:{}", GRPC_PORT))
             .and_then(|endpoint| endpoint.tls_config(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)).domain_name(name)))
             .map_err(ConnectError::Tls)?
             .connect_timeout(CONNECT)

@@ -11,13 +11,14 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic_prost::ProstCodec;
 use tonic_prost::prost::Message;
 use tsujiban_api::names::{self, SYSTEM_NAMESPACE};
+use tsujiban_core::workload;
 
 use crate::stage::Stage;
 
 /// A service of ours: its name, and the audience of tokens for it.
 pub type Service = (&'static str, &'static str);
-pub const BACKUP: Service = (names::BACKUP, names::BACKUP_AUDIENCE);
-pub const AUDIT: Service = (names::AUDIT, names::AUDIT_AUDIENCE);
+pub const BACKUP: Service = (workload::Service::Backup.row().host, workload::Service::Backup.row().audience);
+pub const AUDIT: Service = (workload::Service::Audit.row().host, workload::Service::Audit.row().audience);
 
 /// A service of ours, reached as somebody. Clones share the way to it.
 #[derive(Clone)]

@@ -16,7 +16,7 @@ use crate::context::Context;
 use crate::errors::chain;
 use crate::report::Reports;
 use crate::service_client::CallError;
-use crate::services::Service;
+use tsujiban_core::workload::Service;
 
 const EVERY: Duration = Duration::from_secs(10);
 /// The longest message that a Device's status takes, in characters.
@@ -178,7 +178,7 @@ fn life(reports: &Reports, group: &GroupId, made: Timestamp) -> Life {
 }
 
 async fn page(context: &Context, cursor: u64) -> Result<u64, CallError> {
-    let answer = context.services.backup.attempts(cursor).await?;
+    let answer = context.services.get(Service::Backup)?.attempts(cursor).await?;
     let mut reached = answer.cursor;
     let mut news: HashSet<Key> = HashSet::new();
     for attempt in &answer.attempts {

@@ -42,10 +42,10 @@ mod tests {
     use super::*;
     use crate::apply::failed;
     use crate::reconcile::Failure;
-    use crate::services::Service;
     use crate::tenant::TenantError;
     use k8s_openapi::api::core::v1::Namespace;
     use serde_json::json;
+    use tsujiban_core::workload::Service;
     use tsujiban_proto::error::{Kind, ServiceError};
 
     fn answered(code: u16, cause: &str) -> Failure<TenantError> {

@@ -12,7 +12,7 @@ pub use look::{Watching, confirm, run};
 pub use policies::{Fault, Wrong};
 pub use stamps::{Known, Stamps};
 
-use crate::services::Service;
+use tsujiban_core::workload::Service;
 
 /// What was seen last.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

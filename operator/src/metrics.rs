@@ -8,8 +8,8 @@ use prometheus::{
 };
 
 use crate::history::{Acknowledged, Kind};
-use crate::services::Service;
 use crate::stall::{End, Vigil};
+use tsujiban_core::workload::Service;
 
 /// How much of what the history has acknowledged is kept in memory at most: some 20,000 entries.
 const KEPT_BYTES: u64 = 16 * 1024 * 1024;
@@ -144,12 +144,12 @@ impl Metrics {
 
     /// Notes whether a service answered.
     pub fn service_up(&self, service: Service, is_up: bool) {
-        self.service_up.with_label_values(&[service.as_str()]).set(i64::from(is_up));
+        self.service_up.with_label_values(&[service.row().name]).set(i64::from(is_up));
     }
 
     /// Notes whether a service's StatefulSet stands.
     pub fn service_installed(&self, service: Service, is_installed: bool) {
-        self.service_installed.with_label_values(&[service.as_str()]).set(i64::from(is_installed));
+        self.service_installed.with_label_values(&[service.row().name]).set(i64::from(is_installed));
     }
 
     /// Notes that the history acknowledged something.
@@ -165,7 +165,7 @@ impl Metrics {
 
     /// Notes when a service's certificate runs out.
     pub fn certificate_expires(&self, service: Service, at: Timestamp) {
-        self.certificate_expiry.with_label_values(&[service.as_str()]).set(at.duration_since(Timestamp::UNIX_EPOCH).as_secs_f64());
+        self.certificate_expiry.with_label_values(&[service.row().name]).set(at.duration_since(Timestamp::UNIX_EPOCH).as_secs_f64());
     }
 
     /// The age of a tenant's backups; `None` forgets the tenant.

@@ -21,7 +21,7 @@ use crate::context::Context;
 use crate::errors::chain;
 use crate::retained;
 use crate::service_client::{CallError, ServiceClient};
-use crate::services::{Service, Services};
+use tsujiban_core::workload::Service;
 
 pub use storage::{Integrity, Writing};
 
@@ -178,9 +178,8 @@ impl Facts {
 }
 
 /// Polls one service for ever.
-pub async fn poll(context: Arc<Context>, client: impl Fn(&Services) -> Option<&ServiceClient>, reports: watch::Sender<Reports>) {
-    let Some(client) = client(&context.services) else { return std::future::pending().await };
-    let service = client.service;
+pub async fn poll(context: Arc<Context>, service: Service, reports: watch::Sender<Reports>) {
+    let Some(client) = context.services.find(service) else { return std::future::pending().await };
     let mut missed = 0;
     loop {
         let report = match ask(&context, client).await {

@@ -11,9 +11,9 @@ use crate::apply::{ApplyError, delete, failed};
 use crate::context::Context;
 use crate::errors::chain;
 use crate::service_client::{CallError, ServiceClient};
-use crate::services::Service;
 use crate::site;
 use crate::tenant::{belongs_to_group, dereference::live_namespace, incarnation};
+use tsujiban_core::workload::Service;
 
 /// What could not be settled.
 #[derive(Debug, thiserror::Error)]
@@ -52,12 +52,12 @@ pub enum Settlement {
 
 /// Decides.
 pub fn settlement(standing: Standing) -> Settlement {
-    let was_erased = standing.service != Service::Backup && standing.first == Some(GroupState::Erased);
+    let was_erased = standing.service != Service::FIRST && standing.first == Some(GroupState::Erased);
     match standing.state {
         GroupState::Living | GroupState::Retained if was_erased && standing.is_annotated => Settlement::Nothing, // the namespace goes first
         GroupState::Living | GroupState::Retained if was_erased => Settlement::Erase,
         GroupState::Living => Settlement::Detach,
-        GroupState::Erased if standing.service == Service::Backup && standing.is_annotated => Settlement::DeleteNamespace,
+        GroupState::Erased if standing.service == Service::FIRST && standing.is_annotated => Settlement::DeleteNamespace,
         GroupState::Erased | GroupState::Retained | GroupState::Unspecified => Settlement::Nothing,
     }
 }
@@ -66,9 +66,9 @@ pub fn settlement(standing: Standing) -> Settlement {
 pub async fn settle(context: &Context, service: Service) {
     let reports = context.reports.borrow().clone();
     let Some(facts) = reports.of(service).cloned() else { return };
-    let Some(client) = context.services.all().find(|client| client.service == service) else { return };
+    let Some(client) = context.services.find(service) else { return };
     for ((group, incarnation), state) in &facts.groups {
-        let first = reports.state(Service::Backup, group, incarnation);
+        let first = reports.state(Service::FIRST, group, incarnation);
         let standing = Standing { service, state: *state, first, is_annotated: false };
         if settlement(standing) == Settlement::Nothing && settlement(Standing { is_annotated: true, ..standing }) == Settlement::Nothing
             || context.tenants.state().iter().any(|tenant| tenant.metadata.name.as_deref() == Some(group.as_str()))

@@ -1,7 +1,6 @@
 //! What the leader does: three controllers and the tasks that feed them.
 
 use std::fmt::Debug;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,12 +37,13 @@ use crate::pki::{Keeper, Keys, restored};
 use crate::reconcile::after_error;
 use crate::report::Reports;
 use crate::service_client::ServiceClient;
-use crate::services::{Service, Services};
-use crate::settings::Settings;
+use crate::services::Services;
+use crate::settings::{Installed, Settings};
 use crate::tenant::build::Platform;
 use crate::tenant::children::{Whose, follow, tenant_of};
 use crate::tenant::dereference::{APISERVER, APISERVER_NAMESPACE};
 use crate::{deadline, device, report, site, stall, sweep, tenant};
+use tsujiban_core::workload::Service;
 
 /// A watch is begun anew after this long, and one on a dead connection is noticed 5 s later. Less than [`stall::STALLED`].
 const WATCH_SECONDS: u32 = 30;
@@ -100,7 +100,7 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
         platform: Platform {
             system_namespace: settings.namespace.clone(),
             collector_image: settings.collector_image.clone(),
-            backup_endpoint: settings.backup_endpoint(),
+            backup_endpoint: settings.endpoint_of(Service::Backup),
         },
         forbidden: settings.forbidden(),
         services,
@@ -113,7 +113,7 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
         serials: Serials::default(),
         listed: Listed { tenants: tenants_listed, devices: devices_listed, sites: sites_listed },
         book: Book::default(),
-        journal: Journal::new(settings.audit_endpoint().is_some()),
+        journal: Journal::new(settings.is_installed(Service::Audit)),
         kept: world.kept,
         sites_taken_over,
         stamps: Stamps::new(settings.changes_are_stamped),
@@ -142,8 +142,9 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
 
     let mut tasks = JoinSet::new();
     tasks.spawn(named("keys and certificates", keeper.run()));
-    tasks.spawn(named("report", report::poll(Arc::clone(&context), |services| Some(&services.backup), reports_in.clone())));
-    tasks.spawn(named("report of the history", report::poll(Arc::clone(&context), |services| services.audit.as_ref(), reports_in)));
+    for service in context.services.names() {
+        tasks.spawn(named("report", report::poll(Arc::clone(&context), service, reports_in.clone())));
+    }
     tasks.spawn(named("installation", installation::run(Arc::clone(&context), installation_in)));
     tasks.spawn(named("restored keys", restored::run(Arc::clone(&context))));
     tasks.spawn(named("history", history::run(Arc::clone(&context))));
@@ -165,14 +166,12 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
 
 /// The clients of the services that are installed.
 fn connect(settings: &Settings, ca_bundle: &watch::Receiver<Option<String>>, fence: &Fence) -> Services {
-    let client =
-        |service, endpoint, token: &Path| ServiceClient::new(service, endpoint, token.to_owned(), ca_bundle.clone()).behind(fence.clone());
-    let backup = client(Service::Backup, settings.backup_endpoint(), &settings.backup_token_file);
-    let audit = settings.audit_endpoint().map(|endpoint| client(Service::Audit, endpoint, &settings.audit_token_file));
-    Services {
-        backup: backup.reporting_at(settings.backup_report_endpoint.clone()),
-        audit: audit.map(|audit| audit.reporting_at(settings.audit_report_endpoint.clone())),
-    }
+    let client = |installed: &Installed| {
+        let (endpoint, token) = (settings.endpoint(installed), settings.token_file(installed.service));
+        let client = ServiceClient::new(installed.service, endpoint, token, ca_bundle.clone());
+        client.behind(fence.clone()).reporting_at(settings.report_endpoint(installed))
+    };
+    Services::new(settings.services.iter().map(client).collect())
 }
 
 /// What fills a cache.

@@ -23,7 +23,7 @@ use tsujiban_service::trace::inject;
 
 use crate::errors::chain;
 use crate::fence::{Fence, Fenced, Pass, TRANSIT};
-use crate::services::Service;
+use tsujiban_core::workload::Service;
 
 const DEADLINE: Duration = Duration::from_secs(10);
 const CONNECT: Duration = Duration::from_secs(3);
@@ -31,6 +31,8 @@ const CONNECT: Duration = Duration::from_secs(3);
 /// Why a call came to nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
+    #[error("the {0} is not installed")]
+    NotInstalled(Service),
     #[error("the internal CA is not made yet")]
     NoCa,
     #[error("the address of the {service} is not usable: {source}")]

@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::Parser;
 use ipnet::IpNet;
 use tsujiban_api::names;
 use tsujiban_core::address::{Forbidden, network};
 use tsujiban_core::id::EnvironmentName;
+use tsujiban_core::workload::{GRPC_PORT, Service};
 use tsujiban_service::telemetry::TelemetryArgs;
 
 /// Turns Tenants and Devices into isolated namespaces whose routers are backed up.
@@ -30,31 +32,14 @@ pub struct Settings {
     #[arg(long, env = "TSUJIBAN_FORBIDDEN_CIDRS", value_delimiter = ',', value_parser = range)]
     pub forbidden_cidrs: Vec<IpNet>,
 
-    /// Where the backup service answers; https://tsujiban-backup.<namespace>.svc:8443 unless given.
-    #[arg(long, env = "TSUJIBAN_BACKUP_ENDPOINT")]
-    pub backup_endpoint: Option<String>,
+    /// The services that are installed, such as backup,audit. Each answers at https://tsujiban-NAME.<namespace>.svc:8443 unless another address
+    /// is given: NAME=URL. Without audit there is no operation history, and nothing of what people declare is recorded (C5 is not kept).
+    #[arg(long = "services", env = "TSUJIBAN_SERVICES", value_delimiter = ',', default_value = "backup")]
+    pub services: Vec<Installed>,
 
-    /// Where the backup service's pods answer whether they are ready or not, such as https://tsujiban-backup-direct.<namespace>.svc:8443: there
-    /// they are asked for reports. Unless given, at the other endpoint, where one that is not ready cannot say why.
-    #[arg(long, env = "TSUJIBAN_BACKUP_REPORT_ENDPOINT")]
-    pub backup_report_endpoint: Option<String>,
-
-    /// The projected ServiceAccount token for the backup service. Read again for each call.
-    #[arg(long, env = "TSUJIBAN_BACKUP_TOKEN_FILE", default_value = "/var/run/secrets/tsujiban.dev/backup/token")]
-    pub backup_token_file: PathBuf,
-
-    /// Where the audit service answers, such as https://tsujiban-audit.tsujiban-system.svc:8443. Empty: there is no operation history, and
-    /// nothing of what people declare is recorded (C5 is not kept).
-    #[arg(long, env = "TSUJIBAN_AUDIT_ENDPOINT", default_value = "")]
-    pub audit_endpoint: String,
-
-    /// The same as --backup-report-endpoint, of the audit service.
-    #[arg(long, env = "TSUJIBAN_AUDIT_REPORT_ENDPOINT")]
-    pub audit_report_endpoint: Option<String>,
-
-    /// The projected ServiceAccount token for the audit service. Read again for each call.
-    #[arg(long, env = "TSUJIBAN_AUDIT_TOKEN_FILE", default_value = "/var/run/secrets/tsujiban.dev/audit/token")]
-    pub audit_token_file: PathBuf,
+    /// The projected ServiceAccount tokens, one for each service: <folder>/NAME/token. Read again for each call.
+    #[arg(long, env = "TSUJIBAN_TOKEN_DIR", default_value = "/var/run/secrets/tsujiban.dev")]
+    pub token_dir: PathBuf,
 
     /// The apiserver writes down who changed a Tenant, Site or Device (MutatingAdmissionPolicy tsujiban-changed-by). Without it that annotation
     /// may be anybody's, and nobody is believed who stands there.
@@ -69,14 +54,55 @@ pub struct Settings {
     pub telemetry: TelemetryArgs,
 }
 
+/// A service that is installed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installed {
+    pub service: Service,
+    /// Where it answers, if not at its usual address.
+    pub endpoint: Option<String>,
+}
+
+impl FromStr for Installed {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, endpoint) = text.split_once('=').map_or((text, None), |(name, endpoint)| (name, Some(endpoint.to_owned())));
+        let service = Service::of_name(name).ok_or_else(|| {
+            let known: Vec<_> = Service::ALL.iter().map(|service| service.row().name).collect();
+            format!("{name:?} is no service; use NAME or NAME=URL, where NAME is one of {}", known.join(", "))
+        })?;
+        Ok(Self { service, endpoint })
+    }
+}
+
 impl Settings {
-    pub fn backup_endpoint(&self) -> String {
-        self.backup_endpoint.clone().unwrap_or_else(|| format!("https://{}.{}.svc:{}", names::BACKUP, self.namespace, names::GRPC_PORT))
+    pub fn is_installed(&self, service: Service) -> bool {
+        self.services.iter().any(|installed| installed.service == service)
     }
 
-    /// Where the history is, if there is one.
-    pub fn audit_endpoint(&self) -> Option<String> {
-        Some(self.audit_endpoint.clone()).filter(|endpoint| !endpoint.is_empty())
+    /// Where a service answers.
+    pub fn endpoint(&self, installed: &Installed) -> String {
+        installed.endpoint.clone().unwrap_or_else(|| self.usual(installed.service.row().host))
+    }
+
+    /// Where a service answers, or would if it were installed.
+    pub fn endpoint_of(&self, service: Service) -> String {
+        let installed = self.services.iter().find(|installed| installed.service == service);
+        installed.map_or_else(|| self.usual(service.row().host), |installed| self.endpoint(installed))
+    }
+
+    /// Where a service's pods answer whether they are ready or not: there they are asked for reports. `None`: at the address that was given, where
+    /// one that is not ready cannot say why.
+    pub fn report_endpoint(&self, installed: &Installed) -> Option<String> {
+        installed.endpoint.is_none().then(|| self.usual(&names::direct(installed.service.row().host)))
+    }
+
+    pub fn token_file(&self, service: Service) -> PathBuf {
+        self.token_dir.join(service.row().name).join("token")
+    }
+
+    fn usual(&self, host: &str) -> String {
+        format!("https://{host}.{}.svc:{GRPC_PORT}", self.namespace)
     }
 
     /// The ranges that no group may declare.
@@ -105,8 +131,22 @@ mod tests {
             "10.1.0.0/16,10.2.0.0/16",
         ]);
         assert_eq!(settings.forbidden_cidrs.len(), 2);
-        assert_eq!(settings.audit_endpoint(), None);
-        assert_eq!(settings.backup_endpoint(), "https://tsujiban-backup.tsujiban-system.svc:8443");
+        assert!(settings.is_installed(Service::Backup) && !settings.is_installed(Service::Audit));
+        assert_eq!(settings.endpoint_of(Service::Backup), "https://tsujiban-backup.tsujiban-system.svc:8443");
+    }
+
+    #[test]
+    fn services_are_a_comma_list_of_names_or_addresses() {
+        let parse = |services: &str| {
+            Settings::try_parse_from(["operator", "--environment=trial", "--collector-image=c:1", &format!("--services={services}")])
+        };
+        let settings = parse("backup,audit=http://127.0.0.1:1").unwrap();
+        let [backup, audit] = settings.services.as_slice() else { panic!("{:?}", settings.services) };
+        assert_eq!(settings.endpoint(audit), "http://127.0.0.1:1");
+        assert_eq!(settings.report_endpoint(audit), None, "it is asked where it was said to answer");
+        assert_eq!(settings.report_endpoint(backup).as_deref(), Some("https://tsujiban-backup-direct.tsujiban-system.svc:8443"));
+        assert_eq!(settings.token_file(Service::Audit), PathBuf::from("/var/run/secrets/tsujiban.dev/audit/token"));
+        assert!(parse("backup,ledger").unwrap_err().to_string().contains("one of backup, audit"));
     }
 
     #[test]

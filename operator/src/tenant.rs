@@ -25,6 +25,7 @@ use kube::runtime::events::EventType;
 use kube::{Api, Resource, ResourceExt};
 use tsujiban_api::tenant::condition::{CLOCK_SYNCHRONISED, STORAGE_INTACT};
 use tsujiban_api::{Tenant, names};
+use tsujiban_core::workload::Service;
 
 use crate::apply::ApplyError;
 use crate::backoff::spread;
@@ -197,7 +198,7 @@ fn survey(tenant: &Tenant, context: &Context, id: &validate::Identity) -> status
     status::Outcome {
         devices: fleet.devices,
         fresh: Some(fleet.verdict(tenant.spec.suspended, canary.as_deref())),
-        clock: clock::verdict(context.services.audit.is_some(), before(CLOCK_SYNCHRONISED).is_some(), synchronised),
+        clock: clock::verdict(context.services.find(Service::Audit).is_some(), before(CLOCK_SYNCHRONISED).is_some(), synchronised),
         told,
         ..status::Outcome::default()
     }

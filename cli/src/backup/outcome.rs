@@ -5,8 +5,8 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ContainerState, Pod};
 use serde::Serialize;
 use tsujiban_api::device::{LastAttempt, Lifecycle};
-use tsujiban_api::tenant::condition::{BACKUPS_STORED, HISTORY_RECORDED};
 use tsujiban_api::{Device, Tenant};
+use tsujiban_core::workload::Service;
 
 use crate::output::{Align, Table, jst};
 
@@ -123,7 +123,8 @@ pub fn not_stored(attempts: &[Attempt]) -> Vec<&str> {
 /// What the group's conditions say of services that cannot store.
 pub fn service_faults(tenant: &Tenant) -> Vec<String> {
     let conditions = tenant.status.iter().flat_map(|status| &status.conditions);
-    let faults = conditions.filter(|it| [BACKUPS_STORED, HISTORY_RECORDED].contains(&it.type_.as_str()) && it.status == "False");
+    let faults =
+        conditions.filter(|it| Service::ALL.iter().any(|service| service.row().can_write.condition == it.type_) && it.status == "False");
     faults.map(|it| format!("{}=False, {}: {}", it.type_, it.reason, it.message)).collect()
 }
 

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::Api;
 use kube::api::ListParams;
 use tokio::io::DuplexStream;
-use tsujiban_api::names;
+use tsujiban_core::workload::GRPC_PORT;
 
 use super::{ConnectError, Peer};
 use crate::cluster::{Cluster, Right, ask};
@@ -29,11 +29,11 @@ impl Tunnel {
     pub(super) async fn find(cluster: &Cluster, peer: Peer) -> Result<Self, ConnectError> {
         let namespace = cluster.system_namespace.clone();
         let services: Api<Service> = Api::namespaced(cluster.client.clone(), &namespace);
-        let service = ask(Right::new("get", "services", &namespace), services.get_opt(peer.name())).await?;
+        let service = ask(Right::new("get", "services", &namespace), services.get_opt(peer.row().host)).await?;
         let Some(spec) = service.and_then(|service| service.spec) else { return Err(ConnectError::NoService { peer, namespace }) };
         let selector = selector(&spec.selector.unwrap_or_default());
-        let target = spec.ports.unwrap_or_default().into_iter().find(|port| port.port == i32::from(names::GRPC_PORT));
-        let target = target.and_then(|port| port.target_port).unwrap_or(IntOrString::Int(i32::from(names::GRPC_PORT)));
+        let target = spec.ports.unwrap_or_default().into_iter().find(|port| port.port == i32::from(GRPC_PORT));
+        let target = target.and_then(|port| port.target_port).unwrap_or(IntOrString::Int(i32::from(GRPC_PORT)));
         let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &namespace);
         let listed = ask(Right::new("list", "pods", &namespace), pods.list(&ListParams::default().labels(&selector))).await?;
         let able = in_turn(listed.items).find_map(|pod| Some((port(&pod, &target)?, pod.metadata.name?)));

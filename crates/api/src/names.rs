@@ -1,4 +1,4 @@
-//! Names that the operator, the chart, the collector and the CLI agree on.
+//! Names that the operator, the chart, the collector and the CLI agree on. Those of services follow from their rows: `tsujiban_core::workload`.
 
 use tsujiban_core::id::GroupId;
 
@@ -21,7 +21,6 @@ pub const MANAGED_BY: &str = "tsujiban-operator";
 /// Label of our pods, which the network policies select.
 pub const LABEL_COMPONENT: &str = "app.kubernetes.io/component";
 pub const COMPONENT_COLLECTOR: &str = "collector";
-pub const COMPONENT_BACKUP: &str = "backup";
 
 /// Annotation of a tenant namespace: the incarnation under which the services keep the group's data.
 pub const ANNOTATION_INCARNATION: &str = "tsujiban.dev/incarnation";
@@ -70,33 +69,19 @@ pub const ROLE_BINDINGS: [&str; 3] = [ROLE_OPERATOR, ROLE_COLLECTOR, ROLE_OWNER]
 
 /// The operator's ServiceAccount in the system namespace.
 pub const OPERATOR: &str = "tsujiban-operator";
-/// The backup service: name of its Service and ServiceAccount in the system namespace.
-pub const BACKUP: &str = "tsujiban-backup";
-/// The audit service: name of its Service and ServiceAccount in the system namespace.
-pub const AUDIT: &str = "tsujiban-audit";
 /// The MutatingAdmissionPolicy, and its binding, by which the apiserver writes down who changed what people declare.
 pub const POLICY_CHANGED_BY: &str = "tsujiban-changed-by";
 /// The ConfigMap of the system namespace with the admission policies as the chart has them (key `policies.json`).
 pub const CONFIGMAP_POLICIES: &str = "tsujiban-policies";
 /// The ConfigMap of the system namespace in which the operator keeps what it must know after a restart.
 pub const CONFIGMAP_OPERATOR: &str = "tsujiban-operator";
-/// The audience of tokens for the audit service, and the API group of its virtual resources.
-pub const AUDIT_AUDIENCE: &str = "audit.tsujiban.dev";
 /// The prefix of the ServiceAccounts of staff in the system namespace: `staff-<name>`.
 pub const STAFF_PREFIX: &str = "staff-";
-/// The audience of tokens for the backup service.
-pub const BACKUP_AUDIENCE: &str = "backup.tsujiban.dev";
-/// The port on which the services answer gRPC over TLS.
-pub const GRPC_PORT: u16 = 8443;
 
 /// Secrets in the system namespace that the operator makes.
 pub const SECRET_MASTER_KEY: &str = "tsujiban-master-key";
 pub const SECRET_EPOCH_KEYS: &str = "tsujiban-epoch-keys";
 pub const SECRET_CA: &str = "tsujiban-ca";
-/// The serving certificate of the backup service (keys `tls.crt`, `tls.key`, `ca.crt`).
-pub const SECRET_BACKUP_TLS: &str = "tsujiban-backup-tls";
-/// The same of the audit service. While it is there, there is a history whose keys are kept.
-pub const SECRET_AUDIT_TLS: &str = "tsujiban-audit-tls";
 
 /// The namespace of a group.
 pub fn namespace(group: &GroupId) -> String {

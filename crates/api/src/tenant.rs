@@ -314,6 +314,8 @@ pub struct TenantStatus {
 
 /// The types of a Tenant's conditions.
 pub mod condition {
+    use tsujiban_core::workload::Service;
+
     pub const READY: &str = "Ready";
     pub const NAMESPACE_READY: &str = "NamespaceReady";
     pub const ISOLATION_READY: &str = "IsolationReady";
@@ -325,9 +327,9 @@ pub mod condition {
     /// The clock by which the operation history is written follows a precise source.
     pub const CLOCK_SYNCHRONISED: &str = "ClockSynchronised";
     /// What is done with the group can be written to the operation history.
-    pub const HISTORY_RECORDED: &str = "HistoryRecorded";
+    pub const HISTORY_RECORDED: &str = Service::Audit.row().can_write.condition;
     /// Backups of the group's devices can be stored.
-    pub const BACKUPS_STORED: &str = "BackupsStored";
+    pub const BACKUPS_STORED: &str = Service::Backup.row().can_write.condition;
     /// What is stored of the group was read again, and is as it was written.
     pub const STORAGE_INTACT: &str = "StorageIntact";
     /// The chart's admission policies stand as the chart has them.

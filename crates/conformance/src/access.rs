@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use tsujiban_api::names;
+use tsujiban_core::workload::Service;
 
 /// API group and version.
 pub type Api = (&'static str, &'static str);
@@ -13,7 +14,7 @@ pub const NETWORKING: Api = ("networking.k8s.io", "v1");
 pub const RBAC: Api = ("rbac.authorization.k8s.io", "v1");
 pub const OURS: Api = (names::GROUP, "v1alpha1");
 /// What staff may do at the backup service: resources that exist in RBAC only.
-pub const STAFF: Api = (names::BACKUP_AUDIENCE, "v1");
+pub const STAFF: Api = (Service::Backup.row().audience, "v1");
 
 /// The name of objects that are tried to be made.
 pub const PROBE: &str = "tsujiban-conformance";

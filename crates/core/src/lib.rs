@@ -14,3 +14,4 @@ pub mod id;
 pub mod outcome;
 pub mod retention;
 pub mod schedule;
+pub mod workload;

@@ -6,9 +6,11 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use prost_reflect::{DescriptorPool, MethodDescriptor};
+use tsujiban_core::workload::Workload;
 
 use crate::DESCRIPTORS;
-use crate::access::v1::{History, Operation, Rule, Workload};
+use crate::access;
+use crate::access::v1::{History, Operation, Rule};
 use crate::fields::{BadField, Fields, Markers};
 
 /// The verbs on which staff can have a right by a method's rule.
@@ -112,7 +114,7 @@ fn revealing_fault(rule: &Rule, fields: &Fields, takes_many: bool) -> Option<&'s
 
 /// What is wrong with a rule; `None` when it says all that it has to.
 fn fault(rule: &Rule) -> Option<&'static str> {
-    let known = |workload: &i32| Workload::try_from(*workload).is_ok_and(|workload| workload != Workload::Unspecified);
+    let known = |named: &i32| access::v1::Workload::try_from(*named).ok().and_then(workload).is_some();
     let is_word = !rule.function.is_empty() && rule.function.bytes().all(|byte| byte.is_ascii_lowercase());
     match rule {
         _ if !is_word => Some("names no function; write one word in small letters"),
@@ -124,7 +126,18 @@ fn fault(rule: &Rule) -> Option<&'static str> {
     }
 }
 
+/// The program that a contract names; `None` for what names none. Its name is the word behind `WORKLOAD_`.
+pub fn workload(named: access::v1::Workload) -> Option<Workload> {
+    let word = named.as_str_name().strip_prefix("WORKLOAD_")?;
+    Workload::of_name(&word.to_ascii_lowercase())
+}
+
 impl Rule {
+    /// Whether the method may be called by this program of ours.
+    pub fn lets(&self, caller: Workload) -> bool {
+        self.workloads().any(|named| workload(named) == Some(caller))
+    }
+
     /// The Kubernetes verb on which staff need a right; `None` when staff never call.
     pub fn staff_verb(&self) -> Option<&str> {
         Some(self.staff_verb.as_str()).filter(|verb| !verb.is_empty())

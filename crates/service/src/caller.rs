@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tonic::Request;
 use tsujiban_core::id::GroupId;
+use tsujiban_core::workload::Service;
 use tsujiban_proto::error::{Kind, ServiceError};
 
 use crate::identity::{Authenticator, Identity, Principal};
@@ -20,10 +21,8 @@ pub enum Caller {
     Operator,
     /// A group's collector, for its own group.
     Collector { group: GroupId },
-    /// The backup service, for all groups.
-    Backup,
-    /// The audit service, for all groups.
-    Audit,
+    /// A service of ours, for all groups.
+    Service(Service),
     /// A person of the platform's staff, for all groups, as far as their rights go.
     Staff(Staff),
     /// An account, for the groups that it is a member of.
@@ -73,8 +72,7 @@ impl Caller {
         match &identity.principal {
             Principal::Operator => Self::Operator,
             Principal::Collector { group } => Self::Collector { group: group.clone() },
-            Principal::Backup => Self::Backup,
-            Principal::Audit => Self::Audit,
+            Principal::Service(service) => Self::Service(*service),
             Principal::Staff { name } => Self::Staff(Staff { name: name.clone(), identity, authenticator }),
             Principal::Person { account, groups } => Self::Person { account: account.clone(), groups: groups.clone() },
         }
@@ -100,7 +98,7 @@ impl Caller {
     /// Passes when the caller may name this group. What is no group's name is nobody's who is bound to groups.
     pub(crate) fn enter(&self, requested: &str) -> Result<(), ServiceError> {
         let (own, hint) = match self {
-            Self::Operator | Self::Backup | Self::Audit | Self::Staff(_) => return Ok(()),
+            Self::Operator | Self::Service(_) | Self::Staff(_) => return Ok(()),
             Self::Collector { group } if group.as_str() == requested => return Ok(()),
             Self::Collector { group } => (format!("the collector of group {group}"), "call with a token from that group's namespace"),
             Self::Person { groups, .. } if groups.iter().any(|group| group.as_str() == requested) => return Ok(()),
@@ -141,8 +139,7 @@ impl Caller {
         match self {
             Self::Operator => "operator",
             Self::Collector { .. } => "collector",
-            Self::Backup => "backup",
-            Self::Audit => "audit",
+            Self::Service(service) => service.row().name,
             Self::Staff(_) => "staff",
             Self::Person { .. } => "person",
         }
@@ -151,7 +148,7 @@ impl Caller {
     /// Which one of its kind, for logs: the collector's group, the name of staff or the account's id.
     pub fn id(&self) -> &str {
         match self {
-            Self::Operator | Self::Backup | Self::Audit => "",
+            Self::Operator | Self::Service(_) => "",
             Self::Collector { group } => group.as_str(),
             Self::Staff(staff) => staff.name(),
             Self::Person { account, .. } => account,
@@ -164,8 +161,7 @@ impl fmt::Display for Caller {
         match self {
             Self::Operator => f.write_str("the operator"),
             Self::Collector { group } => write!(f, "the collector of group {group}"),
-            Self::Backup => f.write_str("the backup service"),
-            Self::Audit => f.write_str("the audit service"),
+            Self::Service(service) => write!(f, "the {service}"),
             Self::Staff(staff) => write!(f, "staff {}", staff.name),
             Self::Person { account, .. } => write!(f, "account {account}"),
         }
@@ -249,7 +245,7 @@ mod tests {
     #[tokio::test]
     async fn workloads_have_no_rights_of_staff() {
         let person = Caller::Person { account: "a1".into(), groups: ["acme".parse().unwrap()].into() };
-        for caller in [Caller::Operator, Caller::Backup, Caller::Audit, collector("acme"), person] {
+        for caller in [Caller::Operator, Caller::Service(Service::Backup), collector("acme"), person] {
             assert_eq!(caller.require("snapshots", REVEAL).await.unwrap_err().kind, Kind::Denied);
         }
     }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_trait::async_trait;
 use tsujiban_api::names;
 use tsujiban_core::id::GroupId;
+use tsujiban_core::workload::{Service, Workload};
 use tsujiban_proto::error::{Kind, ServiceError};
 
 pub use self::apiserver::KubeAuthenticator;
@@ -52,8 +53,7 @@ pub enum Principal {
     Collector {
         group: GroupId,
     },
-    Backup,
-    Audit,
+    Service(Service),
     Staff {
         name: String,
     },
@@ -75,17 +75,27 @@ impl Principal {
             return None;
         }
         if namespace == system_namespace {
-            match name {
-                names::OPERATOR => return Some(Self::Operator),
-                names::BACKUP => return Some(Self::Backup),
-                names::AUDIT => return Some(Self::Audit),
-                _ => {}
+            if name == names::OPERATOR {
+                return Some(Self::Operator);
+            }
+            if let Some(service) = Service::of_host(name) {
+                return Some(Self::Service(service));
             }
             let name = name.strip_prefix(names::STAFF_PREFIX).filter(|name| !name.is_empty())?;
             return Some(Self::Staff { name: name.to_owned() });
         }
         let group = names::group_of_namespace(namespace).filter(|_| name == names::COLLECTOR)?;
         Some(Self::Collector { group })
+    }
+
+    /// Which program of ours it is; `None`: a human being.
+    pub const fn workload(&self) -> Option<Workload> {
+        match self {
+            Self::Operator => Some(Workload::Operator),
+            Self::Collector { .. } => Some(Workload::Collector),
+            Self::Service(service) => Some(Workload::Service(*service)),
+            Self::Staff { .. } | Self::Person { .. } => None,
+        }
     }
 }
 
@@ -117,8 +127,8 @@ mod tests {
     #[test]
     fn those_who_call() {
         assert_eq!(of("system:serviceaccount:tsujiban-system:tsujiban-operator"), Some(Principal::Operator));
-        assert_eq!(of("system:serviceaccount:tsujiban-system:tsujiban-backup"), Some(Principal::Backup));
-        assert_eq!(of("system:serviceaccount:tsujiban-system:tsujiban-audit"), Some(Principal::Audit));
+        assert_eq!(of("system:serviceaccount:tsujiban-system:tsujiban-backup"), Some(Principal::Service(Service::Backup)));
+        assert_eq!(of("system:serviceaccount:tsujiban-system:tsujiban-audit"), Some(Principal::Service(Service::Audit)));
         assert_eq!(of("system:serviceaccount:tn-acme:collector"), Some(Principal::Collector { group: "acme".parse().unwrap() }));
         assert_eq!(of("system:serviceaccount:tsujiban-system:staff-hanako"), Some(Principal::Staff { name: "hanako".into() }));
     }

@@ -20,6 +20,7 @@ use tonic::transport::{Certificate as Pem, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Response, Status};
 use tsujiban_core::clock::{Clock, SystemClock};
 use tsujiban_core::id::GroupId;
+use tsujiban_core::workload::Service;
 use tsujiban_proto::access::v1::Operation;
 use tsujiban_proto::audit::v1::audit_service_server::{AuditService, AuditServiceServer};
 use tsujiban_proto::audit::v1::{
@@ -72,16 +73,10 @@ impl KnownCallers {
         self.with(token, Principal::Staff { name: name.to_owned() }, rights)
     }
 
-    /// `token` is the backup service's.
+    /// `token` is that of a service of ours.
     #[must_use]
-    pub fn backup(self, token: &str) -> Self {
-        self.with(token, Principal::Backup, &[])
-    }
-
-    /// `token` is the audit service's.
-    #[must_use]
-    pub fn audit(self, token: &str) -> Self {
-        self.with(token, Principal::Audit, &[])
+    pub fn service(self, token: &str, service: Service) -> Self {
+        self.with(token, Principal::Service(service), &[])
     }
 
     /// Forgets a token.
@@ -237,7 +232,7 @@ impl FakeAudit {
     pub async fn start() -> Self {
         let told = Arc::new(Told::default());
         let routes = Routes::new(AuditServiceServer::from_arc(Arc::clone(&told)));
-        let server = serve_in_process(routes, Arc::new(KnownCallers::new().backup(Self::TOKEN))).await;
+        let server = serve_in_process(routes, Arc::new(KnownCallers::new().service(Self::TOKEN, Service::Backup))).await;
         let dir = TempDir::new().expect("a folder");
         std::fs::write(dir.path().join("ca.crt"), &server.ca_pem).expect("ca.crt");
         std::fs::write(dir.path().join("token"), Self::TOKEN).expect("token");

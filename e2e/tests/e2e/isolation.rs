@@ -9,6 +9,7 @@ use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 use serde_json::json;
 use tsujiban_api::names;
+use tsujiban_core::workload::{self, GRPC_PORT};
 use tsujiban_e2e::manifests::Group;
 use tsujiban_e2e::pod::Probe;
 use tsujiban_e2e::router::{Login, Router};
@@ -35,7 +36,7 @@ async fn a_group_reaches_only_what_it_must() -> Result<()> {
     let service = services(CONTROL).create(&PostParams::default(), &target_service()?).await?;
     let service_ip = service.spec.and_then(|s| s.cluster_ip).context("the service has no address")?;
     let (api_host, api_port) = apiserver(&stage).await?;
-    let backup_ip = cluster_ip(&stage, names::SYSTEM_NAMESPACE, names::BACKUP).await?;
+    let backup_ip = cluster_ip(&stage, names::SYSTEM_NAMESPACE, workload::Service::Backup.row().host).await?;
     let kubernetes_ip = cluster_ip(&stage, "default", "kubernetes").await?;
     let node = api_host.clone();
 
@@ -49,7 +50,7 @@ async fn a_group_reaches_only_what_it_must() -> Result<()> {
         ("kubernetes service", (kubernetes_ip.as_str(), 443)),
         ("kubelet of the node", (node.as_str(), 10250)),
         ("object storage", (node.as_str(), 7070)),
-        ("backup service", (backup_ip.as_str(), names::GRPC_PORT)),
+        ("backup service", (backup_ip.as_str(), GRPC_PORT)),
     ]);
 
     let plain = Probe::start(&stage, &a.namespace, "plain", json!({"app": "plain"})).await?;

@@ -4,7 +4,7 @@ use anyhow::Result;
 use tsujiban_e2e::stage::Stage;
 
 use crate::node::{scale, shell, volume};
-use crate::row::Service;
+use tsujiban_core::workload::Service;
 
 const SERVICES: [Service; 2] = [Service::Backup, Service::Audit];
 
@@ -21,7 +21,7 @@ impl Baseline {
         let s3 = baseline.s3();
         let mut script = vec![format!("rm -rf {folder}; mkdir {folder}; cp -a {s3}/objects {s3}/versions {folder}/")];
         for service in SERVICES {
-            script.push(format!("cp -a {} {folder}/{}", volume(stage, service).await?.display(), service.name()));
+            script.push(format!("cp -a {} {folder}/{}", volume(stage, service).await?.display(), service.row().host));
         }
         baseline.stopped(&script.join("; ")).await?;
         Ok(baseline)
@@ -32,13 +32,13 @@ impl Baseline {
         let (folder, s3) = (self.folder(), self.s3());
         let mut script = vec![format!("rm -rf {s3}/objects {s3}/versions; cp -a {folder}/objects {folder}/versions {s3}/")];
         for service in SERVICES {
-            let (at, name) = (volume(self.stage, service).await?, service.name());
+            let (at, name) = (volume(self.stage, service).await?, service.row().host);
             let at = at.display();
             script.push(format!("umount {at} 2>/dev/null || true; find {at} -mindepth 1 -delete; cp -a {folder}/{name}/. {at}/"));
         }
         self.stopped(&script.join("; ")).await?;
         for service in SERVICES {
-            self.stage.rolled_out(&format!("statefulset/{}", service.name())).await?;
+            self.stage.rolled_out(&format!("statefulset/{}", service.row().host)).await?;
         }
         Ok(())
     }

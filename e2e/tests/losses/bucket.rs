@@ -3,13 +3,14 @@
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use tsujiban_core::workload::Service;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tsujiban_e2e::stage::Stage;
 
 use crate::node::{flip, swap_contents, swap_files};
-use crate::row::{Damage, Pick, Service};
+use crate::row::{Damage, Pick, bucket};
 
 /// What a cut takes from the end, in bytes.
 const CUT: u64 = 100;
@@ -43,7 +44,7 @@ pub fn damage(stage: &Stage, pick: Pick, damage: Damage, snapshots: &[Value]) ->
 }
 
 fn picked(stage: &Stage, pick: Pick, snapshots: &[Value]) -> Result<Vec<PathBuf>> {
-    let bucket = |service: Service| stage.state.join("s3/objects").join(service.bucket());
+    let bucket = |service: Service| stage.state.join("s3/objects").join(bucket(service));
     let of_device: Vec<&str> = snapshots.iter().filter(|s| s["device"] == "core-1").filter_map(|s| s["id"].as_str()).collect();
     let object = |id: Option<&&str>| -> Result<PathBuf> {
         let id = id.context("the device has too few snapshots")?;

@@ -3,14 +3,13 @@
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use tsujiban_core::workload::{Service, Workload};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tsujiban_api::names::SYSTEM_NAMESPACE;
 use tsujiban_e2e::inside::Inside;
 use tsujiban_e2e::stage::Stage;
-
-use crate::row::{Service, Workload};
 
 /// Runs a script of the shell on the node.
 pub fn shell(stage: &Stage, script: &str) -> Result<String> {
@@ -21,14 +20,14 @@ pub fn shell(stage: &Stage, script: &str) -> Result<String> {
 
 /// Where a service's volume lies.
 pub async fn volume(stage: &Stage, service: Service) -> Result<PathBuf> {
-    let claim = format!("data-{}-0", service.name());
+    let claim = format!("data-{}-0", service.row().host);
     let claim = stage.kubectl(&["get", "persistentvolumeclaim", &claim, "-n", SYSTEM_NAMESPACE, "-o", "json"]).await?.ok()?.json()?;
     Ok(stage.state.join("volumes").join(claim["spec"]["volumeName"].as_str().context("the claim has no volume")?))
 }
 
 /// Changes how many pods a service has. Waits until none is left, never until one is ready: that is what is looked at.
 pub async fn scale(stage: &Stage, service: Service, replicas: u32) -> Result<()> {
-    let (set, wanted) = (format!("statefulset/{}", service.name()), format!("--replicas={replicas}"));
+    let (set, wanted) = (format!("statefulset/{}", service.row().host), format!("--replicas={replicas}"));
     stage.kubectl(&["scale", &set, "-n", SYSTEM_NAMESPACE, &wanted]).await?.ok()?;
     let reached = format!("--for=jsonpath={{.status.replicas}}={replicas}");
     stage.kubectl(&["wait", &set, "-n", SYSTEM_NAMESPACE, &reached, "--timeout=120s"]).await?.ok()?;
@@ -37,7 +36,7 @@ pub async fn scale(stage: &Stage, service: Service, replicas: u32) -> Result<()>
 
 /// The newest pod of a workload of ours; `None` when there is none.
 pub async fn pod(stage: &Stage, workload: Workload) -> Result<Option<Value>> {
-    let selector = format!("app.kubernetes.io/part-of=tsujiban,app.kubernetes.io/component={}", workload.component());
+    let selector = format!("app.kubernetes.io/part-of=tsujiban,app.kubernetes.io/component={}", workload.name());
     let listed = stage.kubectl(&["get", "pods", "-n", SYSTEM_NAMESPACE, "-l", &selector, "-o", "json"]).await?.ok()?.json()?;
     let mut pods = listed["items"].as_array().cloned().unwrap_or_default();
     pods.sort_by_key(|pod| pod["metadata"]["creationTimestamp"].as_str().map(str::to_owned));

@@ -3,6 +3,7 @@
 //! theirs goes in the same minutes, nobody has it, and that has to be said.
 
 use std::time::{Duration, Instant};
+use tsujiban_core::workload::{Service, Workload};
 
 use anyhow::{Result, ensure};
 use jiff::{SignedDuration, Timestamp};
@@ -14,7 +15,7 @@ use tsujiban_e2e::wait::until;
 use crate::load::Load;
 use crate::node::scale;
 use crate::oracle::Lapse;
-use crate::row::{Damage, Loses, Pick, Service, Step, VolumeLoss, Workload};
+use crate::row::{Damage, Loses, Pick, Step, VolumeLoss};
 use crate::scene::Scene;
 
 const NET: u8 = 140;
@@ -29,11 +30,11 @@ const AGAIN: SignedDuration = SignedDuration::from_secs(240);
 
 /// What may happen; each is a whole of its own, after which the next may come.
 const LOSSES: &[&[Step]] = &[
-    &[Step::Kill(Workload::Backup)],
-    &[Step::Kill(Workload::Audit)],
+    &[Step::Kill(Workload::Service(Service::Backup))],
+    &[Step::Kill(Workload::Service(Service::Audit))],
     &[Step::Kill(Workload::Operator)],
-    &[Step::Kill(Workload::Audit), Step::Volume(Service::Audit, VolumeLoss::Wal)],
-    &[Step::Kill(Workload::Backup), Step::Volume(Service::Backup, VolumeLoss::Wal)],
+    &[Step::Kill(Workload::Service(Service::Audit)), Step::Volume(Service::Audit, VolumeLoss::Wal)],
+    &[Step::Kill(Workload::Service(Service::Backup)), Step::Volume(Service::Backup, VolumeLoss::Wal)],
     &[Step::Volume(Service::Backup, VolumeLoss::Lost)],
     &[Step::Volume(Service::Audit, VolumeLoss::Lost)],
     &[Step::Object(Pick::Oldest, Damage::Flip)],
@@ -44,7 +45,7 @@ const LOSSES: &[&[Step]] = &[
     &[Step::Stop(Service::Audit), Step::Wait(45), Step::Start(Service::Audit)],
     &[Step::Stop(Service::Backup), Step::Wait(20), Step::Start(Service::Backup)],
     &[Step::StopStorage, Step::Wait(40), Step::StartStorage],
-    &[Step::Volume(Service::Audit, VolumeLoss::Unlinked), Step::Wait(60), Step::Kill(Workload::Audit)],
+    &[Step::Volume(Service::Audit, VolumeLoss::Unlinked), Step::Wait(60), Step::Kill(Workload::Service(Service::Audit))],
     &[Step::Declare(5), Step::BackUp],
     &[Step::Sites(4)],
 ];
@@ -117,7 +118,7 @@ pub async fn run(stage: &'static Stage, seed: u64, time: Duration) -> Result<()>
         if last.is_empty() {
             until("both services are ready", REST, || async {
                 for service in [Service::Backup, Service::Audit] {
-                    stage.rolled_out(&format!("statefulset/{}", service.name())).await?;
+                    stage.rolled_out(&format!("statefulset/{}", service.row().host)).await?;
                 }
                 Ok(Some(()))
             })

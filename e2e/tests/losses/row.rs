@@ -1,5 +1,7 @@
 //! What a row of the table says: an input, what has to be seen of it, and what has to be healed, each within a time.
 
+use tsujiban_core::workload::{Service, Workload};
+
 /// A loss, damage or clumsy hand.
 #[derive(Debug)]
 pub struct Row {
@@ -31,35 +33,10 @@ pub enum Loses {
     Entries,
 }
 
-/// A service of ours with a volume and a bucket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Service {
-    Backup,
-    Audit,
-}
-
-impl Service {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Backup => "tsujiban-backup",
-            Self::Audit => "tsujiban-audit",
-        }
-    }
-
-    /// The file of its database.
-    pub const fn database(self) -> &'static str {
-        match self {
-            Self::Backup => "catalogue.db",
-            Self::Audit => "history.db",
-        }
-    }
-
-    pub const fn bucket(self) -> &'static str {
-        match self {
-            Self::Backup => "tsujiban",
-            Self::Audit => "tsujiban-audit",
-        }
-    }
+/// The bucket of a service on the test cluster.
+pub const fn bucket(service: Service) -> &'static str {
+    // the first one's is called as the product
+    if matches!(service, Service::FIRST) { "tsujiban" } else { service.row().host }
 }
 
 /// Something that is done to the cluster.
@@ -104,24 +81,6 @@ pub enum Step {
     /// An auditor takes an export and a checkpoint.
     Export,
     Wait(u64),
-}
-
-/// A program of ours that can be ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Workload {
-    Operator,
-    Backup,
-    Audit,
-}
-
-impl Workload {
-    pub const fn component(self) -> &'static str {
-        match self {
-            Self::Operator => "operator",
-            Self::Backup => "backup",
-            Self::Audit => "audit",
-        }
-    }
 }
 
 /// Which objects of a bucket.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
+use tsujiban_core::workload::Service;
 
 use anyhow::{Context, Result, ensure};
 use kube::api::DeleteParams;
@@ -17,7 +18,7 @@ use tsujiban_e2e::wait::until;
 
 use crate::node::{kill, scale, shell};
 use crate::oracle::{Found, LISTED, Oracle};
-use crate::row::{Service, Step};
+use crate::row::Step;
 use crate::volume::Volumes;
 use crate::{bucket, load, volume};
 
@@ -276,7 +277,7 @@ impl Scene {
         self.volumes.release(self.stage).await?;
         for service in [Service::Backup, Service::Audit] {
             scale(self.stage, service, 1).await?;
-            self.stage.rolled_out(&format!("statefulset/{}", service.name())).await?;
+            self.stage.rolled_out(&format!("statefulset/{}", service.row().host)).await?;
         }
         self.routers.clear();
         self.group.erase().await

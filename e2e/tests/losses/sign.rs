@@ -2,10 +2,11 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use tsujiban_core::workload::{Service, Workload};
 use tsujiban_e2e::stage::Answer;
 
 use crate::node::{logs, metrics, pod, sum};
-use crate::row::{Service, Sign, Workload};
+use crate::row::Sign;
 use crate::scene::Scene;
 use crate::volume;
 
@@ -35,11 +36,11 @@ pub async fn look(scene: &mut Scene, sign: Sign, since: &str) -> Result<()> {
             Ok(())
         }
         Sign::Cli(command, code, words) => says(&scene.tsujiban(command).await?, code, words),
-        Sign::Ready(service) => ensured(is_ready(scene, service).await?, &format!("{} is not ready", service.name())),
-        Sign::NotReady(service) => ensured(!is_ready(scene, service).await?, &format!("{} is ready", service.name())),
+        Sign::Ready(service) => ensured(is_ready(scene, service).await?, &format!("{} is not ready", service.row().host)),
+        Sign::NotReady(service) => ensured(!is_ready(scene, service).await?, &format!("{} is ready", service.row().host)),
         Sign::Checkpointed(service) => {
             let holds = volume::is_checkpointed(scene.stage, service).await?;
-            ensured(holds, &format!("the database of {} has a log file beside it", service.name()))
+            ensured(holds, &format!("the database of {} has a log file beside it", service.row().host))
         }
         Sign::Entry(method, operation) => {
             let group = scene.group.name.clone();
@@ -86,11 +87,7 @@ fn says(answer: &Answer, code: i32, words: &str) -> Result<()> {
 }
 
 async fn is_ready(scene: &Scene, service: Service) -> Result<bool> {
-    let workload = match service {
-        Service::Backup => Workload::Backup,
-        Service::Audit => Workload::Audit,
-    };
-    let pod = pod(scene.stage, workload).await?;
+    let pod = pod(scene.stage, Workload::Service(service)).await?;
     Ok(pod.is_some_and(|pod| pod["status"]["containerStatuses"][0]["ready"] == true))
 }
 

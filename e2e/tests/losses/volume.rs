@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::path::Path;
+use tsujiban_core::workload::Service;
 
 use anyhow::{Context, Result};
 use tsujiban_e2e::stage::Stage;
 
 use crate::node::{flip, scale, shell, volume};
-use crate::row::{Service, VolumeLoss};
+use crate::row::VolumeLoss;
 
 /// The user of the services' processes.
 const OWNER: &str = "65532:65532";
@@ -28,7 +29,7 @@ pub struct Volumes {
 impl Volumes {
     pub async fn lose(&mut self, stage: &Stage, service: Service, loss: VolumeLoss) -> Result<()> {
         let path = volume(stage, service).await?;
-        let (at, database) = (path.display(), path.join(service.database()));
+        let (at, database) = (path.display(), path.join(service.row().database));
         let database = database.display();
         let script = match loss {
             VolumeLoss::Unlinked => return running(stage, &format!("rm -f {database} {database}-wal {database}-shm")),
@@ -122,13 +123,13 @@ impl Volumes {
 
 /// Whether nothing of a service's database lies in its log file.
 pub async fn is_checkpointed(stage: &Stage, service: Service) -> Result<bool> {
-    let log = volume(stage, service).await?.join(format!("{}-wal", service.database()));
+    let log = volume(stage, service).await?.join(format!("{}-wal", service.row().database));
     Ok(shell(stage, &format!("if [ -s {} ]; then echo more; fi", log.display()))?.is_empty())
 }
 
 /// Changes rows of a service's database while nobody uses it.
 pub async fn rows(stage: &Stage, service: Service, sql: &str) -> Result<()> {
-    let database = volume(stage, service).await?.join(service.database());
+    let database = volume(stage, service).await?.join(service.row().database);
     let database = database.display();
     let script = format!("sqlite3 -bail {database} <<'SQL'\n{sql};\nSQL\nchown {OWNER} {database}*");
     stopped(stage, service, &script).await

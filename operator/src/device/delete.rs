@@ -7,6 +7,7 @@ use kube::{Api, ResourceExt};
 use tsujiban_api::tenant::DeletionPolicy;
 use tsujiban_api::{Device, Tenant, names};
 use tsujiban_core::id::IncarnationId;
+use tsujiban_core::workload::Service;
 
 use super::credentials;
 use super::validate::Identity;
@@ -98,7 +99,8 @@ pub async fn clean_up(context: &Context, api: &Api<Device>, cached: &Device, id:
         if let Some(incarnation) = incarnation {
             // a collector that listed the Device before it went is known by the uid, and stores nothing more
             let uid = device.uid().unwrap_or_default();
-            context.services.backup.erase_device(&id.group, &incarnation, &id.serial, uid).await.map_err(DeleteError::Erase)?;
+            let backup = context.services.get(Service::Backup).map_err(DeleteError::Erase)?;
+            backup.erase_device(&id.group, &incarnation, &id.serial, uid).await.map_err(DeleteError::Erase)?;
             context.book.forget(&incarnation, id.serial.as_str());
         }
     }

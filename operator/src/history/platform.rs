@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 use ring::digest::{Context as Digest, SHA256};
+use tsujiban_core::workload::Service;
 use tsujiban_proto::access::v1::Operation as Verb;
 use tsujiban_proto::audit::v1::{NewEntry, Operation, Phase, Result as Outcome};
 use tsujiban_proto::time::to_wire;
@@ -33,7 +34,7 @@ pub struct PlatformEvent {
 
 /// Records an event; answers when it is durable, and keeps it until a root list covers it. Does nothing without a history. The same event is one entry, however often it is recorded.
 pub async fn record(context: &Context, event: &PlatformEvent) -> Result<(), CallError> {
-    let Some(audit) = &context.services.audit else { return Ok(()) };
+    let Some(audit) = context.services.find(Service::Audit) else { return Ok(()) };
     let entry = entry(event);
     audit.append(vec![entry.clone()]).await?;
     context.kept.keep(vec![entry], context.clock.now()).await;

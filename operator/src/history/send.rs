@@ -8,6 +8,7 @@ use kube::runtime::reflector::ObjectRef;
 use tokio::time::{Instant, sleep, timeout_at};
 use tsujiban_api::names;
 use tsujiban_core::id::GroupId;
+use tsujiban_core::workload::Service;
 use tsujiban_service::history::ASK;
 
 use super::Kind;
@@ -52,7 +53,7 @@ impl Held {
 
 /// Sends for ever.
 pub async fn run(context: Arc<Context>) {
-    let Some(client) = &context.services.audit else { return std::future::pending().await };
+    let Some(client) = context.services.find(Service::Audit) else { return std::future::pending().await };
     let mut held = Held::default();
     let mut pause = FIRST;
     let mut question = Instant::now() + ASK;

@@ -86,7 +86,7 @@ impl Watching {
     async fn look(&mut self, context: &Context) -> Result<Installation, LookError> {
         let mut seen = Installation::default();
         for client in context.services.all() {
-            seen.workloads.insert(client.service, workload(context, client.service.host()).await?);
+            seen.workloads.insert(client.service, workload(context, client.service.row().host).await?);
         }
         let mut now = Vec::new();
         match wanted(context).await? {

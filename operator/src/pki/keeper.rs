@@ -25,7 +25,7 @@ use crate::apply::{ApplyError, ensure, failed};
 use crate::errors::chain;
 use crate::metrics::Metrics;
 use crate::report::Reports;
-use crate::services::Service;
+use tsujiban_core::workload::Service;
 
 const EVERY: Duration = Duration::from_secs(30);
 const AFTER_ERROR: Duration = Duration::from_secs(5);
@@ -142,12 +142,12 @@ impl Keeper {
     }
 
     async fn serving(&self, secrets: &Secrets, authority: &Authority, service: Service) -> Result<(), KeeperError> {
-        let read = secrets.get(service.tls_secret()).await?;
+        let read = secrets.get(service.row().tls_secret).await?;
         let there = read.as_ref().map(|read| &read.data);
         let names = serving::dns_names(service, &self.namespace);
         let settled = serving::settle(there, authority, &names, self.clock.now());
         let (data, runs_out) = settled.map_err(|source| KeeperError::Serving { service, source })?;
-        secrets.put(service.tls_secret(), read, data).await?;
+        secrets.put(service.row().tls_secret, read, data).await?;
         self.metrics.certificate_expires(service, runs_out);
         Ok(())
     }
@@ -156,8 +156,8 @@ impl Keeper {
     /// but what it has sealed is to be opened once it is back.
     async fn holders(&self, secrets: &Secrets) -> Result<Vec<Service>, ApplyError> {
         let mut holders = self.services.clone();
-        for service in Service::ALL.into_iter().filter(|service| !self.services.contains(service)) {
-            if secrets.get(service.tls_secret()).await?.is_some() {
+        for service in Service::ALL.iter().copied().filter(|service| !self.services.contains(service)) {
+            if secrets.get(service.row().tls_secret).await?.is_some() {
                 holders.push(service);
             }
         }

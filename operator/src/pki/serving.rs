@@ -7,13 +7,13 @@ use tsujiban_api::names;
 
 use super::authority::Authority;
 use super::certificate::{self, CertificateError, Facts};
-use crate::services::Service;
+use tsujiban_core::workload::Service;
 
 const LIFE: SignedDuration = SignedDuration::from_hours(90 * 24);
 
 /// The names under which a service is reached, by its ready pods or by all of them; `localhost` is for port-forwards.
 pub fn dns_names(service: Service, namespace: &str) -> Vec<String> {
-    let host = service.host();
+    let host = service.row().host;
     let direct = names::direct(host);
     [
         host.to_owned(),

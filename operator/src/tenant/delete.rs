@@ -17,8 +17,8 @@ use crate::apply::{ApplyError, delete, failed};
 use crate::context::Context;
 use crate::errors::chain;
 use crate::service_client::{CallError, ServiceClient};
-use crate::services::Service;
 use crate::{crds, finalizer, site};
+use tsujiban_core::workload::{Ends, Service};
 
 /// Why a Tenant could not be let go yet.
 #[derive(Debug, thiserror::Error)]
@@ -102,7 +102,7 @@ pub async fn clean_up(context: &Context, cached: &Tenant, id: &Identity) -> Resu
     let incarnation = namespace.as_ref().filter(|_| place != Place::Foreign).and_then(incarnation).or(noted);
     match decision {
         Decision::Erase => {
-            erase(context, id, incarnation.as_ref(), |service| !service.ends_last()).await?;
+            erase(context, id, incarnation.as_ref(), |service| service.row().ends == Ends::WithTheGroup).await?;
             if let Some(namespace) = namespace {
                 if !is_terminating(&namespace) && site::namespace_may_go(context, &namespace).await? {
                     delete(&namespaces, &namespace).await?;
@@ -112,7 +112,7 @@ pub async fn clean_up(context: &Context, cached: &Tenant, id: &Identity) -> Resu
             if context.journal.waits_for(&id.group) {
                 return Ok(Progress::Waiting); // what happened to the group's own is recorded before its history ends
             }
-            erase(context, id, incarnation.as_ref(), Service::ends_last).await?;
+            erase(context, id, incarnation.as_ref(), |service| service.row().ends == Ends::Last).await?;
             if let Some(incarnation) = &incarnation {
                 context.book.forget_group(incarnation);
             }
@@ -163,7 +163,7 @@ async fn erase(
 /// Erases the group in one service. One that came later than the group may never have heard of it; the first one minted it.
 async fn erase_in(client: &ServiceClient, id: &Identity, incarnation: &IncarnationId) -> Result<(), CallError> {
     match client.erase_group(&id.group, incarnation).await {
-        Err(error) if error.is_not_found() && client.service != Service::Backup => Ok(()),
+        Err(error) if error.is_not_found() && client.service != Service::FIRST => Ok(()),
         other => other,
     }
 }

@@ -14,7 +14,7 @@ use crate::condition::{State, Verdict, find};
 use crate::context::Context;
 use crate::pki::Keys;
 use crate::service_client::{CallError, Prepared, ServiceClient};
-use crate::services::Service;
+use tsujiban_core::workload::Service;
 
 /// Whether a service holds the group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub fn verdict(answers: &[(Service, Readiness)], before: Option<&Condition>) -> 
         Some((service, answer)) if !was_good => {
             let missing = if *answer == Readiness::NoHistory { Service::Audit } else { *service };
             let message = format!("the {missing} does not answer; trying again, and the operator's log says what is wrong");
-            Verdict::fails(missing.unavailable(), message)
+            Verdict::fails(missing.row().unavailable, message)
         }
         Some(_) | None => good,
     }
@@ -94,7 +94,7 @@ pub async fn prepare(
         let waits_for_history =
             |first: &Readiness| *first == Readiness::NoHistory && expected.incarnation.is_some() && expected.log.is_some();
         let is_held_up = |first: &Readiness| *first != Readiness::Ready && !waits_for_history(first);
-        if failure.is_some() && service != Service::ALL[0] && answers.first().is_some_and(|(_, first)| is_held_up(first)) {
+        if failure.is_some() && service != Service::FIRST && answers.first().is_some_and(|(_, first)| is_held_up(first)) {
             answers.push((service, Readiness::NotAsked));
             continue;
         }

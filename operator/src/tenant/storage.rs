@@ -1,24 +1,16 @@
 //! Conditions HistoryRecorded, BackupsStored, StorageIntact and PoliciesInForce: what the services say of their storage, and how the chart's
 //! installation stands. They make nobody ready or not: what a group has declared is built, and its owner can do nothing about them. Pure.
 
-use tsujiban_api::tenant::condition::{BACKUPS_STORED, HISTORY_RECORDED, POLICIES_IN_FORCE, STORAGE_INTACT};
+use tsujiban_api::tenant::condition::{POLICIES_IN_FORCE, STORAGE_INTACT};
 use tsujiban_core::id::{GroupId, IncarnationId};
 
 use crate::condition::Verdict;
 use crate::installation::{Installation, Policies, Workload, Wrong};
 use crate::report::{Facts, Integrity, Reports, Writing};
-use crate::services::Service;
+use tsujiban_core::workload::Service;
 
 /// How many damaged things a condition names.
 const NAMED: usize = 10;
-
-/// The condition by which a service says whether it can write.
-pub const fn written(service: Service) -> &'static str {
-    match service {
-        Service::Backup => BACKUPS_STORED,
-        Service::Audit => HISTORY_RECORDED,
-    }
-}
 
 /// The reason of a service that is not installed.
 const MISSING: &str = "ServiceMissing";
@@ -32,8 +24,8 @@ pub fn verdicts<'a>(
     before: impl Fn(&str) -> Option<&'a str>,
 ) -> Vec<(&'static str, Verdict)> {
     let mut all = Vec::new();
-    for service in Service::ALL {
-        let type_ = written(service);
+    for service in Service::ALL.iter().copied() {
+        let type_ = service.row().can_write.condition;
         let said = if services.contains(&service) {
             let facts = reports.of(service);
             let unable = reports.unable(service).map(|why| Writing::Unable(why.to_owned()));
@@ -45,7 +37,7 @@ pub fn verdicts<'a>(
             };
             writing(service, &standing, before(type_))
         } else {
-            before(type_).map(|_| Verdict::unknown("NoHistory", "there is no operation history"))
+            service.row().absence.and_then(|absence| before(type_).map(|_| Verdict::unknown(absence.reason, absence.message)))
         };
         all.extend(said.map(|verdict| (type_, verdict)));
     }
@@ -82,7 +74,7 @@ struct Standing<'a> {
 fn writing(service: Service, standing: &Standing<'_>, before: Option<&str>) -> Option<Verdict> {
     // what this service said to the operator before this one, or what that one saw; not that it is missing, once it stands
     let stays = before.is_some_and(|reason| reason != MISSING || standing.workload.is_none());
-    let name = service.host();
+    let name = service.row().host;
     match (standing.workload, standing.is_away, standing.writing) {
         (Some(Workload::Missing), ..) => {
             let advice = "helm upgrade puts it back; its volume was kept";
@@ -93,13 +85,10 @@ fn writing(service: Service, standing: &Standing<'_>, before: Option<&str>) -> O
         }
         (_, true, _) => {
             let message = format!("the {service} does not answer; trying again, and its pods and their log say what is wrong");
-            Some(Verdict::fails(service.unavailable(), message))
+            Some(Verdict::fails(service.row().unavailable, message))
         }
         (_, false, Some(Writing::Unable(why))) => Some(Verdict::fails("CannotWrite", format!("the {service} cannot write: {why}"))),
-        (_, false, Some(Writing::Able)) => Some(match service {
-            Service::Backup => Verdict::holds("Stored", "the backup service stores what is sent to it"),
-            Service::Audit => Verdict::holds("Recorded", "the audit service takes what is done into the operation history"),
-        }),
+        (_, false, Some(Writing::Able)) => Some(Verdict::holds(service.row().can_write.reason, service.row().can_write.message)),
         (_, false, None) if standing.has_reported || !stays => {
             Some(Verdict::unknown("NotReported", format!("the {service} has not said yet whether it can write")))
         }
@@ -204,7 +193,7 @@ mod tests {
         assert!(reports.refuse(Service::Backup, "the database is malformed: delete it".into()));
         assert!(!reports.refuse(Service::Backup, "the database is malformed: delete it".into()), "nothing new");
         let all = verdicts(&[Service::Backup], &reports, &Installation::default(), None, |_| Some("Stored"));
-        let (_, stored) = all.iter().find(|(type_, _)| *type_ == BACKUPS_STORED).unwrap();
+        let (_, stored) = all.iter().find(|(type_, _)| *type_ == Service::Backup.row().can_write.condition).unwrap();
         assert_eq!((stored.state, stored.reason.as_ref()), (State::False, "CannotWrite"));
         assert!(stored.message.contains("the database is malformed: delete it"), "{}", stored.message);
         assert!(reports.take(

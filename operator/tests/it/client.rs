@@ -4,10 +4,10 @@ use std::io::Write as _;
 
 use tokio::sync::watch;
 use tsujiban_core::clock::{Clock as _, SystemClock};
+use tsujiban_core::workload::Service;
 use tsujiban_operator::pki::authority::Authority;
 use tsujiban_operator::pki::serving;
 use tsujiban_operator::service_client::ServiceClient;
-use tsujiban_operator::services::Service;
 
 use tsujiban_plane::backup::Backup;
 

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tsujiban_core::workload::Service;
 use tsujiban_operator::history::{Kind, observe};
 use tsujiban_operator::pki::{Keeper, Keys};
 use tsujiban_operator::report::Facts;
 use tsujiban_operator::retained;
-use tsujiban_operator::services::Service;
 use tsujiban_plane::wait::until;
 use tsujiban_proto::access::v1::Operation as Verb;
 use tsujiban_proto::audit::v1::{ActorKind, Phase};

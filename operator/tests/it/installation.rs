@@ -1,9 +1,9 @@
 //! What the chart has installed around the operator, and what is said when it is gone.
 
 use serde_json::json;
+use tsujiban_core::workload::Service;
 use tsujiban_operator::installation::Watching;
 use tsujiban_operator::pki::restored;
-use tsujiban_operator::services::Service;
 use tsujiban_proto::audit::v1::Phase;
 use tsujiban_proto::lifecycle::v1 as wire;
 

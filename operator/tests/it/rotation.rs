@@ -13,11 +13,11 @@ use tokio::task::JoinSet;
 use tonic::service::Routes;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tsujiban_core::clock::{Clock as _, ManualClock, SystemClock};
+use tsujiban_core::workload;
 use tsujiban_operator::metrics::Metrics;
 use tsujiban_operator::pki::{Keeper, Keys};
 use tsujiban_operator::report::Reports;
 use tsujiban_operator::service_client::ServiceClient;
-use tsujiban_operator::services;
 use tsujiban_plane::backup::Backup;
 use tsujiban_plane::wait::until;
 use tsujiban_proto::lifecycle::v1::ReportRequest;
@@ -63,7 +63,7 @@ impl Life {
             clock: clock.clone(),
             random: Arc::new(SystemRandom::new()),
             metrics: Arc::new(Metrics::new().unwrap()),
-            services: vec![services::Service::Backup],
+            services: vec![workload::Service::Backup],
             reports: watch::channel(Reports::default()).1,
             ca_bundle,
             keys: watch::channel(Keys::Pending).0,
@@ -160,9 +160,9 @@ impl Load {
                 Err(error) => failures.lock().unwrap().push(format!("caller {who}: {error}")),
             }
         };
-        let token = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/plane/token");
+        let token = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/plane/tokens/backup/token");
         assert_eq!(std::fs::read_to_string(token).unwrap().trim(), TOKEN);
-        let operator = ServiceClient::new(services::Service::Backup, service.endpoint(), token.into(), life.bundle.clone());
+        let operator = ServiceClient::new(workload::Service::Backup, service.endpoint(), token.into(), life.bundle.clone());
         let noted = note(0);
         tasks.spawn(async move {
             loop {

@@ -1,9 +1,9 @@
 //! A Tenant's life.
 
 use serde_json::json;
+use tsujiban_core::workload::Service;
 use tsujiban_operator::pki::{Keys, Layer, Loss};
 use tsujiban_operator::retained;
-use tsujiban_operator::services::Service;
 use tsujiban_proto::lifecycle::v1::GroupState;
 
 use crate::world::{CRDS, NAMESPACE, NOTHING, TENANT, World};

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tsujiban_api::{Device, Site, Tenant};
 use tsujiban_core::address::Forbidden;
 use tsujiban_core::clock::{Clock, ManualClock};
+use tsujiban_core::workload::Service;
 use tsujiban_operator::attempts::Book;
 use tsujiban_operator::backoff::Backoff;
 use tsujiban_operator::context::{Context, Listed};
@@ -24,7 +25,7 @@ use tsujiban_operator::pki::Keys;
 use tsujiban_operator::reconcile::Failure;
 use tsujiban_operator::report::{Facts, Reports};
 use tsujiban_operator::service_client::ServiceClient;
-use tsujiban_operator::services::{Service, Services};
+use tsujiban_operator::services::Services;
 use tsujiban_operator::tenant::TenantError;
 use tsujiban_operator::tenant::build::Platform;
 use tsujiban_operator::{device, site, tenant};
@@ -120,10 +121,10 @@ impl World {
         let mut token = tempfile::NamedTempFile::new().unwrap();
         token.write_all(b"token").unwrap();
         let client_of = |service, endpoint| ServiceClient::new(service, endpoint, token.path().to_owned(), bundle.clone());
-        let audit = match &history {
-            Some(history) => Some(client_of(Service::Audit, history.serve().await.unwrap())),
-            None => None,
-        };
+        let mut clients = vec![client_of(Service::Backup, backup.serve().await.unwrap())];
+        if let Some(history) = &history {
+            clients.push(client_of(Service::Audit, history.serve().await.unwrap()));
+        }
         let metrics = Arc::new(Metrics::new().unwrap());
         let context = Arc::new(Context {
             client: client.clone(),
@@ -135,7 +136,7 @@ impl World {
                 backup_endpoint: "https://tsujiban-backup.tsujiban-system.svc:8443".into(),
             },
             forbidden: Forbidden::new(["10.244.0.0/16".parse().unwrap()]),
-            services: Services { backup: client_of(Service::Backup, backup.serve().await.unwrap()), audit },
+            services: Services::new(clients),
             kept: metrics.keeper().unwrap(),
             metrics,
             backoff: Backoff::default(),

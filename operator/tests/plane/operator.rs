@@ -26,16 +26,16 @@ impl Operator {
 
     /// The same with an operation history, where the audit service answers.
     pub fn start_with(client: Client, backup: &str, audit: &str) -> Self {
-        let token = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/plane/token"); // the stand-in asks nobody who calls
+        let tokens = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/plane/tokens"); // the stand-in asks nobody who calls
+        let audit = Some(audit).filter(|audit| !audit.is_empty()).map(|audit| format!(",audit={audit}")).unwrap_or_default();
+        let services = format!("backup={backup}{audit}");
         let settings = Settings::parse_from([
             "tsujiban-operator",
             "--environment=trial",
             "--collector-image=tsujiban-collector:plane",
             "--forbidden-cidrs=10.244.0.0/16,10.96.0.0/16,10.255.255.0/24",
-            &format!("--backup-endpoint={backup}"),
-            &format!("--backup-token-file={token}"),
-            &format!("--audit-endpoint={audit}"),
-            &format!("--audit-token-file={token}"),
+            &format!("--services={services}"),
+            &format!("--token-dir={tokens}"),
             "--changes-are-stamped",
         ]);
         let metrics = Arc::new(Metrics::new().unwrap());

@@ -1,8 +1,8 @@
 //! Damage: what is stored and is not what was stored. It is kept, named, shown and recorded, and never taken for an erasure.
 
 use ring::digest::{SHA256, digest};
-use tsujiban_api::names;
 use tsujiban_core::id::{IncarnationId, KeyId, SnapshotId};
+use tsujiban_core::workload::Service;
 use tsujiban_proto::access::v1::Operation as Does;
 use tsujiban_proto::audit::v1::{Actor, ActorKind, Operation, Result as Came};
 use tsujiban_proto::time::to_wire;
@@ -176,7 +176,7 @@ fn entry(row: &DamageRow, reason: &str, at: jiff::Timestamp) -> Operation {
     let mut operation = Operation {
         id: id.as_ref().iter().copied().take(ID_BYTES).collect(),
         time: Some(to_wire(at)),
-        actor: Some(Actor { kind: ActorKind::Workload.into(), id: names::BACKUP.to_owned() }),
+        actor: Some(Actor { kind: ActorKind::Workload.into(), id: Service::Backup.row().host.to_owned() }),
         function: if row.snapshot.is_some() { "snapshots" } else { "catalogue" }.to_owned(),
         target: row.name.clone(),
         reason: reason.to_owned(),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 use prometheus::Registry;
-use tsujiban_api::names;
 use tsujiban_core::clock::SystemClock;
+use tsujiban_core::workload::Service;
 use tsujiban_database::{DatabaseArgs, InvalidDatabase, is_unavailable};
 use tsujiban_objects::{InvalidS3, S3Args};
 use tsujiban_sealing::{Keyring, SystemRandom};
@@ -124,6 +124,6 @@ impl ServeArgs {
             return Ok(None);
         }
         let ledger = Arc::new(HistoryClient::new(&self.audit)?);
-        Ok(Some(History::open(self.spool.parts(names::BACKUP, Arc::clone(keyring), ledger), registry)?))
+        Ok(Some(History::open(self.spool.parts(Service::Backup.row().host, Arc::clone(keyring), ledger), registry)?))
     }
 }

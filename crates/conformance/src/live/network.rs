@@ -7,6 +7,7 @@ use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyEgressRule, N
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tsujiban_api::names;
+use tsujiban_core::workload::Service;
 
 use super::Wanted;
 
@@ -94,7 +95,7 @@ fn is_for_collector(rule: &NetworkPolicyEgressRule, wanted: &Wanted) -> bool {
         }),
         None => {
             is_namespace(peer, &wanted.system_namespace)
-                && is_labelled(peer.pod_selector.as_ref(), names::LABEL_COMPONENT, names::COMPONENT_BACKUP)
+                && is_labelled(peer.pod_selector.as_ref(), names::LABEL_COMPONENT, Service::Backup.row().name)
         }
     };
     rule.to.iter().flatten().all(known) && !only_ports(rule.ports.as_deref()).is_empty()

@@ -1,6 +1,8 @@
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint};
 
+use tsujiban_core::workload::Service;
+
 use super::*;
 
 #[test]
@@ -9,7 +11,7 @@ fn every_method_says_who_may_call_it() {
     let erase = rules.of("/tsujiban.lifecycle.v1.LifecycleService/Erase").unwrap();
     assert_eq!((erase.function.as_str(), erase.staff_verb(), erase.operation()), ("groups", Some("erase"), Operation::Delete));
     let put = rules.of("/tsujiban.backup.v1.BackupService/PutSnapshot").unwrap();
-    assert_eq!((put.staff_verb(), put.workloads().collect::<Vec<_>>()), (None, vec![Workload::Collector]));
+    assert_eq!((put.staff_verb(), put.workloads().collect::<Vec<_>>()), (None, vec![access::v1::Workload::Collector]));
     assert!(rules.of("/tsujiban.backup.v1.BackupService/Nothing").is_none());
 }
 
@@ -39,7 +41,7 @@ fn an_incomplete_rule_is_refused() {
     let good = || Rule {
         function: "snapshots".into(),
         operation: Operation::View.into(),
-        workloads: vec![Workload::Backup.into()],
+        workloads: vec![access::v1::Workload::Backup.into()],
         staff_verb: "get".into(),
         history: History::Read.into(),
     };
@@ -179,4 +181,14 @@ fn a_field_that_reveals_is_within_reach() {
         fault_of(&read_rule(), false, &nowhere).unwrap(),
         "t.Deep.f1 reveals and is in no request; correct its options in the contract"
     );
+}
+
+/// Each program that a contract can name is one of ours, and each of ours can be named.
+#[test]
+fn contracts_and_the_table_of_workloads_name_the_same() {
+    let named: Vec<_> =
+        (1..).map_while(|number| access::v1::Workload::try_from(number).ok()).map(|named| workload(named).unwrap()).collect();
+    let services = Service::ALL.iter().copied().map(Workload::Service);
+    assert_eq!(named, [Workload::Operator, Workload::Collector].into_iter().chain(services).collect::<Vec<_>>());
+    assert_eq!(workload(access::v1::Workload::Unspecified), None);
 }

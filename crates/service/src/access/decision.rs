@@ -1,7 +1,7 @@
 //! May this caller call this method?
 
 use tsujiban_core::id::GroupId;
-use tsujiban_proto::access::v1::{History, Workload};
+use tsujiban_proto::access::v1::History;
 use tsujiban_proto::error::{Kind, ServiceError};
 
 use super::methods::Method;
@@ -17,16 +17,13 @@ pub(super) async fn decide(method: &Method, identity: &Identity, authenticator: 
         let message = format!("{who} may not call this method of {}; {whom}", rule.function);
         Err(ServiceError::new(Kind::Denied, "NOT_ALLOWED", message))
     };
-    let names = |workload| rule.workloads().any(|allowed| allowed == workload);
+    if identity.principal.workload().is_some_and(|workload| rule.lets(workload)) {
+        return Ok(());
+    }
     match &identity.principal {
-        Principal::Operator if names(Workload::Operator) => Ok(()),
         Principal::Operator => denied("the operator", "call as a group's collector or as staff"),
-        Principal::Collector { .. } if names(Workload::Collector) => Ok(()),
         Principal::Collector { .. } => denied("a collector", "call as the operator or as staff"),
-        Principal::Backup if names(Workload::Backup) => Ok(()),
-        Principal::Backup => denied("the backup service", "call as the operator or as staff"),
-        Principal::Audit if names(Workload::Audit) => Ok(()),
-        Principal::Audit => denied("the audit service", "call as the operator or as staff"),
+        Principal::Service(service) => denied(&format!("the {service}"), "call as the operator or as staff"),
         Principal::Staff { .. } => match rule.staff_verb() {
             Some(verb) => caller::require(authenticator, identity, &rule.function, verb).await,
             None => denied("staff", "only workloads of the system call it"),

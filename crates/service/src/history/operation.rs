@@ -46,8 +46,7 @@ pub(crate) fn unknown(mut intent: Operation) -> Operation {
 pub(crate) fn actor(caller: &Caller) -> Actor {
     let (kind, id) = match caller {
         Caller::Operator => (ActorKind::Workload, names::OPERATOR.to_owned()),
-        Caller::Backup => (ActorKind::Workload, names::BACKUP.to_owned()),
-        Caller::Audit => (ActorKind::Workload, names::AUDIT.to_owned()),
+        Caller::Service(service) => (ActorKind::Workload, service.row().host.to_owned()),
         Caller::Collector { group } => (ActorKind::Workload, collector(group)),
         Caller::Staff(staff) => (ActorKind::Staff, staff.name().to_owned()),
         Caller::Person { account, .. } => (ActorKind::Person, account.clone()),

@@ -1,20 +1,20 @@
 //! Every method leaves what came of it.
 
 use tonic::{Code, Status};
-use tsujiban_proto::access::v1::{History, Workload};
+use tsujiban_core::workload::Workload;
+use tsujiban_proto::access::v1::History;
 use tsujiban_proto::audit::v1::{ActorKind, Phase, Result as Came};
-use tsujiban_proto::rules::Rules;
+use tsujiban_proto::rules::{self, Rules};
 
 use crate::stage::{Options, Stage, methods, path};
 
 /// Somebody who may call a method, and who that is to the history.
 fn somebody(rule: &tsujiban_proto::access::v1::Rule) -> (&'static str, ActorKind, &'static str) {
-    match rule.workloads().next() {
+    match rule.workloads().next().and_then(rules::workload) {
         Some(Workload::Collector) => ("collector", ActorKind::Workload, "collector/acme"),
         Some(Workload::Operator) => ("operator", ActorKind::Workload, "tsujiban-operator"),
-        Some(Workload::Backup) => ("backup", ActorKind::Workload, "tsujiban-backup"),
-        Some(Workload::Audit) => ("audit", ActorKind::Workload, "tsujiban-audit"),
-        Some(Workload::Unspecified) | None => ("hanako", ActorKind::Staff, "hanako"),
+        Some(Workload::Service(service)) => (service.row().name, ActorKind::Workload, service.row().host),
+        None => ("hanako", ActorKind::Staff, "hanako"),
     }
 }
 

@@ -22,6 +22,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tower::Service;
 use tsujiban_core::clock::SystemClock;
+use tsujiban_core::workload;
 use tsujiban_proto::DESCRIPTORS;
 use tsujiban_proto::access::v1::Operation as Does;
 use tsujiban_proto::audit::v1::{Operation, Phase};
@@ -211,8 +212,8 @@ fn callers() -> KnownCallers {
     KnownCallers::new()
         .operator("operator")
         .collector("collector", &"acme".parse().unwrap())
-        .backup("backup")
-        .audit("audit")
+        .service("backup", workload::Service::Backup)
+        .service("audit", workload::Service::Audit)
         .staff("hanako", "hanako", &rights)
         .staff("taro", "taro", &[])
 }

@@ -40,15 +40,16 @@ impl Operator {
     pub async fn start(plane: &Plane, endpoint: &str) -> Result<Self> {
         let binary = std::env::current_exe()?.with_file_name("tsujiban-operator");
         let metrics = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        let token = plane.dir().join("backup-token");
-        std::fs::write(&token, "token")?;
+        let tokens = plane.dir().join("tokens");
+        std::fs::create_dir_all(tokens.join("backup"))?;
+        std::fs::write(tokens.join("backup/token"), "token")?;
         let log = std::fs::File::options().create(true).append(true).open(plane.dir().join("operator.log"))?;
         let mut command = Command::new(&binary);
         command
             .args(["--environment=trial", "--collector-image=tsujiban-collector:bench", "--log-level=warn"])
             .arg("--forbidden-cidrs=10.244.0.0/16,10.96.0.0/16,10.255.255.0/24")
-            .arg(format!("--backup-endpoint={endpoint}"))
-            .arg(format!("--backup-token-file={}", token.display()))
+            .arg(format!("--services=backup={endpoint}"))
+            .arg(format!("--token-dir={}", tokens.display()))
             .arg(format!("--listen={metrics}"))
             .env("KUBECONFIG", plane.operator().await?.kubeconfig)
             .stdin(Stdio::null())

@@ -1,6 +1,7 @@
 //! The operation history: its database, its volume, its root lists, its spool.
 
-use crate::row::{Comparison, Damage, Loses, Pick, Row, Service, Sign, Step, VolumeLoss, Workload};
+use crate::row::{Comparison, Damage, Loses, Pick, Row, Sign, Step, VolumeLoss};
+use tsujiban_core::workload::{Service, Workload};
 
 const LIST: &[&str] = &["audit", "list", "GROUP"];
 const DECLARE: &[&str] = &["audit", "declare-gap", "--all", "--reason", "a test lost entries on purpose", "--yes"];
@@ -14,7 +15,7 @@ const LISTED_AGAIN: &[Sign] = &[
 const READ_ONLY: &[Sign] = &[
     Sign::NotReady(Service::Audit),
     Sign::Condition("HistoryRecorded", "False", ""),
-    Sign::Metric(Workload::Audit, "tsujiban_audit_history_forked", Comparison::AtLeast(1.0)),
+    Sign::Metric(Workload::Service(Service::Audit), "tsujiban_audit_history_forked", Comparison::AtLeast(1.0)),
     Sign::Cli(LIST, 0, ""),
 ];
 /// Healed as soon as it is found: what stays to be seen is what the history says of it.
@@ -61,7 +62,7 @@ const fn healed_at_start(id: &'static str, input: &'static str, steps: &'static 
         id,
         input,
         steps,
-        seen: &[Sign::Log(Workload::Audit, "goes on")],
+        seen: &[Sign::Log(Workload::Service(Service::Audit), "goes on")],
         seen_within_s: 120,
         remedy: &[],
         healed: GOES_ON,
@@ -77,7 +78,7 @@ const fn healed_by_list(id: &'static str, input: &'static str, steps: &'static [
         id,
         input,
         steps,
-        seen: &[Sign::Log(Workload::Audit, "root list")],
+        seen: &[Sign::Log(Workload::Service(Service::Audit), "root list")],
         seen_within_s: 300,
         remedy: &[],
         healed: LISTED_AGAIN,
@@ -157,7 +158,7 @@ pub const ROWS: &[Row] = &[
             Step::Export,
             Step::Volume(Service::Audit, VolumeLoss::Older),
         ],
-        seen: &[Sign::Log(Workload::Audit, "bucket")],
+        seen: &[Sign::Log(Workload::Service(Service::Audit), "bucket")],
         seen_within_s: 120,
         remedy: &[],
         healed: GOES_ON,
@@ -168,7 +169,12 @@ pub const ROWS: &[Row] = &[
     Row {
         id: "audit-wal-removed",
         input: "the history's log file removed, newer than the newest root list",
-        steps: &[Step::Declare(5), Step::Export, Step::Kill(Workload::Audit), Step::Volume(Service::Audit, VolumeLoss::Wal)],
+        steps: &[
+            Step::Declare(5),
+            Step::Export,
+            Step::Kill(Workload::Service(Service::Audit)),
+            Step::Volume(Service::Audit, VolumeLoss::Wal),
+        ],
         seen: &[],
         seen_within_s: 0,
         remedy: &[],
@@ -181,7 +187,7 @@ pub const ROWS: &[Row] = &[
         id: "audit-volume-lost",
         input: "the history's volume lost",
         steps: &[Step::Declare(3), Step::Wait(130), Step::Export, Step::Volume(Service::Audit, VolumeLoss::Lost)],
-        seen: &[Sign::Log(Workload::Audit, "rebuil")],
+        seen: &[Sign::Log(Workload::Service(Service::Audit), "rebuil")],
         seen_within_s: 120,
         remedy: &[],
         healed: GOES_ON,
@@ -220,7 +226,7 @@ pub const ROWS: &[Row] = &[
             Step::Volume(Service::Backup, VolumeLoss::SpoolByte),
             Step::Start(Service::Audit),
         ],
-        seen: &[Sign::Metric(Workload::Backup, "tsujiban_history_spool_damaged_total", Comparison::AtLeast(1.0))],
+        seen: &[Sign::Metric(Workload::Service(Service::Backup), "tsujiban_history_spool_damaged_total", Comparison::AtLeast(1.0))],
         seen_within_s: 120,
         remedy: &[],
         healed: GOES_ON,
@@ -232,7 +238,7 @@ pub const ROWS: &[Row] = &[
         id: "spool-removed",
         input: "the spool's folder removed while the history is away",
         steps: &[Step::Stop(Service::Audit), Step::BackUp, Step::Volume(Service::Backup, VolumeLoss::Spool), Step::Start(Service::Audit)],
-        seen: &[Sign::Log(Workload::Backup, "spool")],
+        seen: &[Sign::Log(Workload::Service(Service::Backup), "spool")],
         seen_within_s: 120,
         remedy: &[],
         healed: GOES_ON,

@@ -1,6 +1,7 @@
 //! Keys and erasure.
 
-use crate::row::{Comparison, Damage, Loses, Pick, Row, Service, Sign, Step, VolumeLoss, Workload};
+use crate::row::{Comparison, Damage, Loses, Pick, Row, Sign, Step, VolumeLoss};
+use tsujiban_core::workload::{Service, Workload};
 
 const VERIFY: &[&str] = &["snapshots", "verify", "GROUP", "--all"];
 const READABLE: &[Sign] = &[Sign::Cli(VERIFY, 0, ""), Sign::Ready(Service::Backup)];
@@ -23,7 +24,7 @@ pub const ROWS: &[Row] = &[
         id: "key-table-removed",
         input: "the key table's copy removed from the bucket, backups, then the volume lost",
         steps: &[Step::Object(Pick::KeyTable, Damage::Remove)],
-        seen: &[Sign::Log(Workload::Backup, "key table")],
+        seen: &[Sign::Log(Workload::Service(Service::Backup), "key table")],
         seen_within_s: 400,
         remedy: &[Step::BackUpWell, Step::Volume(Service::Backup, VolumeLoss::Lost)],
         healed: READABLE,
@@ -34,8 +35,8 @@ pub const ROWS: &[Row] = &[
     Row {
         id: "key-table-flipped",
         input: "one bit of the key table's copy flipped, the catalogue sound, then a restart",
-        steps: &[Step::Object(Pick::KeyTable, Damage::Flip), Step::Kill(Workload::Backup)],
-        seen: &[Sign::Ready(Service::Backup), Sign::Log(Workload::Backup, "key table")],
+        steps: &[Step::Object(Pick::KeyTable, Damage::Flip), Step::Kill(Workload::Service(Service::Backup))],
+        seen: &[Sign::Ready(Service::Backup), Sign::Log(Workload::Service(Service::Backup), "key table")],
         seen_within_s: 120,
         remedy: &[Step::Volume(Service::Backup, VolumeLoss::Lost)],
         healed: READABLE,
@@ -63,12 +64,12 @@ pub const ROWS: &[Row] = &[
         id: "wrapped-key-changed",
         input: "one byte of a device's wrapped key changed in the catalogue",
         steps: &[Step::Rows(Service::Backup, WRAPPED_KEY)],
-        seen: &[Sign::Log(Workload::Backup, "key")],
+        seen: &[Sign::Log(Workload::Service(Service::Backup), "key")],
         seen_within_s: 300,
         remedy: &[],
         healed: &[
             Sign::Cli(VERIFY, 0, ""),
-            Sign::Metric(Workload::Backup, "tsujiban_backup_keys_unopened", Comparison::Is(0.0)),
+            Sign::Metric(Workload::Service(Service::Backup), "tsujiban_backup_keys_unopened", Comparison::Is(0.0)),
             Sign::Device("BackupFresh", "True"),
         ],
         healed_within_s: 400,
@@ -111,7 +112,7 @@ pub const ROWS: &[Row] = &[
             Step::Object(Pick::KeyTable, Damage::Keep),
             Step::EraseDevice,
             Step::Object(Pick::KeyTable, Damage::Older),
-            Step::Kill(Workload::Backup),
+            Step::Kill(Workload::Service(Service::Backup)),
             Step::Wait(30),
             Step::Volume(Service::Backup, VolumeLoss::Lost),
         ],

@@ -1,6 +1,7 @@
 //! Objects, catalogue and bucket of the backup service.
 
-use crate::row::{Comparison, Damage, Loses, Pick, Row, Service, Sign, Step, VolumeLoss, Workload};
+use crate::row::{Comparison, Damage, Loses, Pick, Row, Sign, Step, VolumeLoss};
+use tsujiban_core::workload::{Service, Workload};
 
 /// The newest objects are scrubbed first: theirs is the damage that is found within minutes, whatever a whole scrub takes.
 const SCRUB_S: u64 = 300;
@@ -11,7 +12,7 @@ const REBUILD: &[&str] = &["backup", "rebuild"];
 const NAMED: &[Sign] = &[
     Sign::Cli(VERIFY, 3, "damaged"),
     Sign::Condition("StorageIntact", "False", ""),
-    Sign::Metric(Workload::Backup, "tsujiban_backup_scrub_damaged", Comparison::AtLeast(1.0)),
+    Sign::Metric(Workload::Service(Service::Backup), "tsujiban_backup_scrub_damaged", Comparison::AtLeast(1.0)),
 ];
 const STORED_ANEW: &[Sign] = &[Sign::Device("BackupFresh", "True"), Sign::Cli(LIST, 0, "")];
 
@@ -36,7 +37,7 @@ const fn adopted(id: &'static str, input: &'static str, steps: &'static [Step]) 
         id,
         input,
         steps,
-        seen: &[Sign::Log(Workload::Backup, "adopted")],
+        seen: &[Sign::Log(Workload::Service(Service::Backup), "adopted")],
         seen_within_s: 120,
         remedy: &[],
         healed: &[Sign::Cli(VERIFY, 0, ""), Sign::Ready(Service::Backup)],
@@ -126,7 +127,7 @@ pub const ROWS: &[Row] = &[
     adopted(
         "catalogue-wal-removed",
         "the catalogue's log file removed after the process was ended",
-        &[Step::BackUpWell, Step::Kill(Workload::Backup), Step::Volume(Service::Backup, VolumeLoss::Wal)],
+        &[Step::BackUpWell, Step::Kill(Workload::Service(Service::Backup)), Step::Volume(Service::Backup, VolumeLoss::Wal)],
     ),
     Row {
         id: "catalogue-page",

@@ -1,6 +1,7 @@
 //! Services that cannot write.
 
-use crate::row::{Comparison, Loses, Row, Service, Sign, Step, VolumeLoss, Workload};
+use crate::row::{Comparison, Loses, Row, Sign, Step, VolumeLoss};
+use tsujiban_core::workload::{Service, Workload};
 
 const LIST: &[&str] = &["snapshots", "list", "GROUP"];
 const HISTORY: &[&str] = &["audit", "list", "GROUP"];
@@ -9,7 +10,7 @@ const HISTORY: &[&str] = &["audit", "list", "GROUP"];
 const DRAINED: &[Sign] = &[
     Sign::Ready(Service::Audit),
     Sign::Condition("HistoryRecorded", "True", ""),
-    Sign::Metric(Workload::Backup, "tsujiban_history_spool_entries", Comparison::Is(0.0)),
+    Sign::Metric(Workload::Service(Service::Backup), "tsujiban_history_spool_entries", Comparison::Is(0.0)),
     Sign::Verdict("intact"),
 ];
 
@@ -59,7 +60,7 @@ pub const ROWS: &[Row] = &[
         steps: &[Step::Export, Step::Volume(Service::Audit, VolumeLoss::Unlinked), Step::Declare(3)],
         seen: &[Sign::NotReady(Service::Audit), Sign::Condition("HistoryRecorded", "False", "")],
         seen_within_s: 60,
-        remedy: &[Step::Kill(Workload::Audit)],
+        remedy: &[Step::Kill(Workload::Service(Service::Audit))],
         healed: &[Sign::Ready(Service::Audit), Sign::Verdict("intact")],
         healed_within_s: 240,
         loses: Loses::Nothing,
@@ -71,7 +72,7 @@ pub const ROWS: &[Row] = &[
         steps: &[Step::Export, Step::Volume(Service::Audit, VolumeLoss::Replaced), Step::Declare(3)],
         seen: &[Sign::NotReady(Service::Audit), Sign::Condition("HistoryRecorded", "False", "")],
         seen_within_s: 60,
-        remedy: &[Step::Kill(Workload::Audit)],
+        remedy: &[Step::Kill(Workload::Service(Service::Audit))],
         healed: &[Sign::Ready(Service::Audit), Sign::Verdict("intact")],
         healed_within_s: 240,
         loses: Loses::Nothing,
@@ -92,7 +93,13 @@ pub const ROWS: &[Row] = &[
     Row {
         id: "backup-killed",
         input: "backup, audit and operator ended by signal 9 while a group is backed up",
-        steps: &[Step::BackUp, Step::Kill(Workload::Backup), Step::Kill(Workload::Operator), Step::Kill(Workload::Audit), Step::BackUp],
+        steps: &[
+            Step::BackUp,
+            Step::Kill(Workload::Service(Service::Backup)),
+            Step::Kill(Workload::Operator),
+            Step::Kill(Workload::Service(Service::Audit)),
+            Step::BackUp,
+        ],
         seen: &[Sign::Ready(Service::Backup), Sign::Ready(Service::Audit)],
         seen_within_s: 120,
         remedy: &[Step::BackUpAgain],

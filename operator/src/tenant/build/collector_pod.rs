@@ -5,7 +5,8 @@ use k8s_openapi::api::core::v1::{
     EnvVarSource, KeyToPath, ObjectFieldSelector, PodSecurityContext, PodSpec, ProjectedVolumeSource, ResourceRequirements, SeccompProfile,
     SecurityContext, ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
 };
-use tsujiban_api::names::{ANNOTATION_IMMEDIATE, BACKUP_AUDIENCE, CA_CONFIGMAP, COLLECTOR, namespace};
+use tsujiban_api::names::{ANNOTATION_IMMEDIATE, CA_CONFIGMAP, COLLECTOR, namespace};
+use tsujiban_core::workload::Service;
 
 use super::Blueprint;
 use super::limit_range::amounts;
@@ -113,7 +114,8 @@ fn volumes() -> Vec<Volume> {
         VolumeProjection { config_map: Some(root), ..VolumeProjection::default() },
         VolumeProjection { downward_api: Some(DownwardAPIProjection { items: Some(vec![own_namespace]) }), ..VolumeProjection::default() },
     ];
-    let backup = VolumeProjection { service_account_token: Some(token(Some(BACKUP_AUDIENCE))), ..VolumeProjection::default() };
+    let backup =
+        VolumeProjection { service_account_token: Some(token(Some(Service::Backup.row().audience))), ..VolumeProjection::default() };
     vec![
         Volume { name: "ca".to_owned(), config_map: Some(ca), ..Volume::default() },
         projected("backup-token", vec![backup]),

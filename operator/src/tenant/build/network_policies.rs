@@ -7,9 +7,8 @@ use k8s_openapi::api::networking::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use tsujiban_api::names::{
-    COMPONENT_BACKUP, COMPONENT_COLLECTOR, GRPC_PORT, LABEL_COMPONENT, POLICY_COLLECTOR, POLICY_DENY_ALL, POLICY_DNS,
-};
+use tsujiban_api::names::{COMPONENT_COLLECTOR, LABEL_COMPONENT, POLICY_COLLECTOR, POLICY_DENY_ALL, POLICY_DNS};
+use tsujiban_core::workload::{GRPC_PORT, Service};
 
 use super::{ApiserverAddress, Blueprint, labels};
 use crate::tenant::validate::Identity;
@@ -67,7 +66,7 @@ fn policy(id: &Identity, name: &str, pods: LabelSelector, egress: Vec<NetworkPol
 fn collector(blueprint: &Blueprint) -> Vec<NetworkPolicyEgressRule> {
     let backup = NetworkPolicyPeer {
         namespace_selector: Some(label(NAMESPACE_NAME, &blueprint.platform.system_namespace)),
-        pod_selector: Some(label(LABEL_COMPONENT, COMPONENT_BACKUP)),
+        pod_selector: Some(label(LABEL_COMPONENT, Service::Backup.row().name)),
         ip_block: None,
     };
     let networks = &blueprint.tenant.networks;

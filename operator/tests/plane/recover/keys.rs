@@ -11,14 +11,14 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tsujiban_api::names::{ANNOTATION_RESTORE_KEYS, SECRET_BACKUP_TLS, SECRET_CA, SECRET_EPOCH_KEYS, SECRET_MASTER_KEY};
+use tsujiban_api::names::{ANNOTATION_RESTORE_KEYS, SECRET_CA, SECRET_EPOCH_KEYS, SECRET_MASTER_KEY};
 use tsujiban_core::clock::{Clock, ManualClock, SystemClock};
 use tsujiban_core::id::KeyId;
+use tsujiban_core::workload::Service;
 use tsujiban_operator::metrics::Metrics;
 use tsujiban_operator::pki::{Keeper, Keys};
 use tsujiban_operator::report::{Facts, Reports};
 use tsujiban_operator::service_client::ServiceClient;
-use tsujiban_operator::services::Service;
 use tsujiban_plane::SYSTEM;
 use tsujiban_plane::wait::until;
 use tsujiban_proto::lifecycle::v1::ReportResponse;
@@ -86,7 +86,7 @@ async fn bundle(world: &World) -> String {
 /// Whether a client with this bundle finds a service with this certificate.
 async fn meet(world: &World, bundle: &str, certificate: &Data) {
     let endpoint = world.backup.serve_tls(&certificate["tls.crt"], &certificate["tls.key"]).await.unwrap();
-    let token = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/plane/token"));
+    let token = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/plane/tokens/backup/token"));
     let client = ServiceClient::new(Service::Backup, endpoint, token, watch::channel(Some(bundle.to_owned())).1);
     client.report().await.unwrap();
 }
@@ -107,17 +107,17 @@ async fn keys_that_changed_in_the_lost_hour() {
     keeping.round(before(25), &first).await; // the next CA is announced, the very first epoch key destroyed
     assert_eq!((epochs(&world).await, first.len()), (first.clone(), 1));
     let (master, old_ca, old_tls) =
-        (data(&world, SECRET_MASTER_KEY).await, data(&world, SECRET_CA).await, data(&world, SECRET_BACKUP_TLS).await);
+        (data(&world, SECRET_MASTER_KEY).await, data(&world, SECRET_CA).await, data(&world, Service::Backup.row().tls_secret).await);
     assert!(old_ca.contains_key("next.crt"));
     world.plane.copy_etcd(COPY).await.unwrap();
 
     // the hour: the next CA signs, and a new epoch key wraps
     keeping.round(now, &first).await;
-    let lost_tls = data(&world, SECRET_BACKUP_TLS).await;
+    let lost_tls = data(&world, Service::Backup.row().tls_secret).await;
     let lost: BTreeSet<KeyId> = epochs(&world).await.difference(&first).cloned().collect();
     assert!(lost.len() == 1 && lost_tls["tls.crt"] != old_tls["tls.crt"], "the hour was one in which keys changed");
     world.plane.restore_etcd(COPY).await.unwrap();
-    assert_eq!((data(&world, SECRET_CA).await, data(&world, SECRET_BACKUP_TLS).await), (old_ca, old_tls.clone()));
+    assert_eq!((data(&world, SECRET_CA).await, data(&world, Service::Backup.row().tls_secret).await), (old_ca, old_tls.clone()));
 
     let restored_bundle = bundle(&world).await;
     for certificate in [&lost_tls, &old_tls] {
@@ -126,7 +126,7 @@ async fn keys_that_changed_in_the_lost_hour() {
     let in_use: BTreeSet<KeyId> = first.union(&lost).cloned().collect();
     keeping.round(now, &in_use).await;
     assert_eq!(keeping.bundle.borrow().as_deref(), Some(bundle(&world).await.as_str()));
-    for certificate in [&lost_tls, &old_tls, &data(&world, SECRET_BACKUP_TLS).await] {
+    for certificate in [&lost_tls, &old_tls, &data(&world, Service::Backup.row().tls_secret).await] {
         meet(&world, &bundle(&world).await, certificate).await;
     }
     assert_eq!(data(&world, SECRET_MASTER_KEY).await, master);

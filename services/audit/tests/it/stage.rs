@@ -16,6 +16,7 @@ use tsujiban_audit::metrics::Metrics;
 use tsujiban_audit::rpc;
 use tsujiban_audit::service::{Audit, Parts, migrations};
 use tsujiban_core::clock::{Clock, ManualClock};
+use tsujiban_core::workload::Service;
 use tsujiban_database::testing::{Fresh, Postgres};
 use tsujiban_database::{Database, DatabaseArgs};
 use tsujiban_history::{EnvironmentOrigin, OriginDomain};
@@ -249,7 +250,7 @@ pub fn callers() -> KnownCallers {
         .collect();
     KnownCallers::new()
         .operator(OPERATOR)
-        .backup(BACKUP)
+        .service(BACKUP, Service::Backup)
         .collector("acme", &"acme".parse().unwrap())
         .collector("other", &"other".parse().unwrap())
         .staff(STAFF, STAFF, &rights)

@@ -1,0 +1,202 @@
+//! The services of an installation, one row each, and who calls them. Whatever lists services, or treats them differently, reads it here; the
+//! chart and the scripts read charts/tsujiban/services.yaml, which `make generate` writes from these rows.
+
+use std::fmt;
+
+/// The port on which services answer gRPC over TLS.
+pub const GRPC_PORT: u16 = 8443;
+
+/// A program of ours that calls services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Workload {
+    /// For all groups.
+    Operator,
+    /// A group's collector, for its own group.
+    Collector,
+    /// A service that calls another one, for all groups.
+    Service(Service),
+}
+
+/// What the rest of the system has to know of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// One word in small letters. It names the chart's values, the label `app.kubernetes.io/component`, the image and the metrics.
+    pub name: &'static str,
+    /// The name of its Service, StatefulSet and ServiceAccount in the system namespace.
+    pub host: &'static str,
+    /// The audience of tokens for it, and the API group of its virtual resources.
+    pub audience: &'static str,
+    /// The Secret with its serving certificate, which the operator makes.
+    pub tls_secret: &'static str,
+    /// The reason of a condition that waits for it.
+    pub unavailable: &'static str,
+    /// Who of us may reach it. What each may call is said by the contracts.
+    pub callers: &'static [Workload],
+    /// What is said of an installation without it; `None`: every installation has it.
+    pub absence: Option<Absence>,
+    /// When it gives up a group's data: with everything else of the group, or after all of that.
+    pub ends: Ends,
+    /// The file of its SQLite database on its volume.
+    pub database: &'static str,
+    /// Whether it keeps operations for the history in a spool of its own. The service that holds the history needs none in between.
+    pub has_spool: bool,
+    /// The port to which the chart's edge may lead from outside the cluster.
+    pub public_port: Option<u16>,
+    /// The condition of Tenants that says whether it can write.
+    pub can_write: CanWrite,
+}
+
+/// An installation without a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Absence {
+    /// The reason of the service's condition, and its message.
+    pub reason: &'static str,
+    pub message: &'static str,
+    /// The chart's value that leaves it out.
+    pub value: &'static str,
+}
+
+/// When a service gives up a group's data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ends {
+    WithTheGroup,
+    /// What it holds tells of the end of all else.
+    Last,
+}
+
+/// The condition of Tenants by which a service says that it can write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CanWrite {
+    pub condition: &'static str,
+    /// While it can.
+    pub reason: &'static str,
+    pub message: &'static str,
+}
+
+/// Makes the enum from the rows. The names follow from the variant and its word.
+macro_rules! services {
+    ($($(#[$doc:meta])* $variant:ident $name:literal { $($field:ident: $value:expr),+ $(,)? })+) => {
+        /// A service of ours that holds groups' data, in the order in which they are asked: the first one mints a group's incarnation.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Service {
+            $($(#[$doc])* $variant,)+
+        }
+
+        impl Service {
+            /// All of them, in the order in which they are asked.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            pub const fn row(self) -> &'static Row {
+                match self {
+                    $(Self::$variant => &Row {
+                        name: $name,
+                        host: concat!("tsujiban-", $name),
+                        audience: concat!($name, ".tsujiban.dev"),
+                        tls_secret: concat!("tsujiban-", $name, "-tls"),
+                        unavailable: concat!(stringify!($variant), "Unavailable"),
+                        $($field: $value),+
+                    },)+
+                }
+            }
+        }
+    };
+}
+
+services! {
+    /// Snapshots of devices' configs (C23).
+    Backup "backup" {
+        callers: &[Workload::Operator, Workload::Collector],
+        absence: None,
+        ends: Ends::WithTheGroup,
+        database: "catalogue.db",
+        has_spool: true,
+        public_port: Some(GRPC_PORT),
+        can_write: CanWrite { condition: "BackupsStored", reason: "Stored", message: "the backup service stores what is sent to it" },
+    }
+    /// The operation history (C5).
+    Audit "audit" {
+        callers: &[Workload::Operator, Workload::Service(Service::Backup)],
+        absence: Some(Absence { reason: "NoHistory", message: "there is no operation history", value: "audit.enabled" }),
+        ends: Ends::Last,
+        database: "history.db",
+        has_spool: false,
+        public_port: None,
+        can_write: CanWrite {
+            condition: "HistoryRecorded",
+            reason: "Recorded",
+            message: "the audit service takes what is done into the operation history",
+        },
+    }
+}
+
+impl Service {
+    /// The one that is asked first. It mints the incarnations of groups, and staff erase groups there.
+    pub const FIRST: Self = Self::Backup;
+
+    /// The service of a name, such as `backup`.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|service| service.row().name == name)
+    }
+
+    /// The service of a ServiceAccount in the system namespace, such as `tsujiban-backup`.
+    pub fn of_host(host: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|service| service.row().host == host)
+    }
+}
+
+/// `backup service`
+impl fmt::Display for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} service", self.row().name)
+    }
+}
+
+impl Workload {
+    /// One word: `operator`, `collector`, or the service's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::Collector => "collector",
+            Self::Service(service) => service.row().name,
+        }
+    }
+
+    /// The workload of a name, such as `operator` or `backup`.
+    pub fn of_name(name: &str) -> Option<Self> {
+        [Self::Operator, Self::Collector].into_iter().find(|workload| workload.name() == name).or(Service::of_name(name).map(Self::Service))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_from_the_word() {
+        let row = Service::Backup.row();
+        assert_eq!((row.host, row.audience, row.tls_secret), ("tsujiban-backup", "backup.tsujiban.dev", "tsujiban-backup-tls"));
+        assert_eq!((row.unavailable, Service::Audit.to_string().as_str()), ("BackupUnavailable", "audit service"));
+    }
+
+    #[test]
+    fn names_are_found_again_and_are_words() {
+        for service in Service::ALL.iter().copied() {
+            let row = service.row();
+            assert_eq!((Service::of_name(row.name), Service::of_host(row.host)), (Some(service), Some(service)));
+            assert_eq!(Workload::of_name(row.name), Some(Workload::Service(service)));
+            assert!(!row.name.is_empty() && row.name.bytes().all(|byte| byte.is_ascii_lowercase()), "{}", row.name);
+            assert!(!["operator", "collector"].contains(&row.name), "{} is no service", row.name);
+            assert!(!row.callers.contains(&Workload::Service(service)), "{service} calls itself");
+        }
+        assert_eq!(Workload::of_name("operator"), Some(Workload::Operator));
+        assert_eq!((Service::of_name("x"), Service::of_host("backup"), Workload::of_name("")), (None, None, None));
+    }
+
+    /// Whoever mints incarnations has to be there, and whoever tells of the end of the others is asked after them.
+    #[test]
+    fn the_first_is_always_there_and_the_last_ends_last() {
+        assert_eq!((Service::FIRST, Service::FIRST.row().absence), (Service::ALL[0], None));
+        let last = Service::ALL.iter().skip_while(|service| service.row().ends == Ends::WithTheGroup);
+        assert!(last.copied().all(|service| service.row().ends == Ends::Last));
+    }
+}
