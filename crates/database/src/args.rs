@@ -6,7 +6,7 @@ use clap::Args;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use url::Url;
 
-use crate::{Class, Database};
+use crate::{Class, Database, is_unavailable};
 
 /// Where a service's data lies.
 #[derive(Debug, Clone, Args)]
@@ -43,6 +43,13 @@ pub enum InvalidDatabase {
         "the database's file {path} is malformed; keep a copy of it, stop the service, and bring an intact copy back with its -wal, or delete it with its -wal and -shm if the service makes it anew from the bucket"
     )]
     Damaged { path: PathBuf, source: sqlx::Error },
+}
+
+impl InvalidDatabase {
+    /// Whether it may work in a moment, without anybody doing anything.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Open(error) if is_unavailable(error))
+    }
 }
 
 impl DatabaseArgs {
@@ -89,4 +96,21 @@ impl DatabaseArgs {
 fn read(file: Option<&Path>) -> Result<Option<Vec<u8>>, InvalidDatabase> {
     let Some(path) = file.filter(|file| !file.as_os_str().is_empty()) else { return Ok(None) };
     fs::read(path).map(Some).map_err(|source| InvalidDatabase::Read { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A password in its URL is for ever.
+    #[tokio::test]
+    async fn a_database_that_is_down_is_worth_waiting_for() {
+        let open = async |url: &str| {
+            let (database_password_file, database_ca_file) = (None, None);
+            let args = DatabaseArgs { database_url: url.to_owned(), database_password_file, database_ca_file, database_connections: 1 };
+            args.open(Path::new("")).await.unwrap_err()
+        };
+        assert!(open("postgres://tom@127.0.0.1:1/backup?sslmode=disable").await.is_transient());
+        assert!(!open("postgres://tom:secret@127.0.0.1:1/backup").await.is_transient());
+    }
 }

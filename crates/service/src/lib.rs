@@ -12,6 +12,8 @@ pub mod identity;
 pub mod jobs;
 pub mod patience;
 pub mod plan;
+#[cfg(feature = "program")]
+pub mod program;
 pub mod server;
 pub mod settings;
 pub mod shutdown;

@@ -20,6 +20,10 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error("the database cannot be used; with PostgreSQL, run tsujiban-audit migrate first")]
     Database(#[from] sqlx::Error),
+    #[error("the tables cannot be brought to this version; was a newer version of the service here?")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+    #[error("a metric is registered twice; this is a bug")]
+    Metrics(#[from] prometheus::Error),
     #[error("the history cannot be opened")]
     History(#[from] Error),
 }

@@ -36,6 +36,8 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error("the database cannot be used")]
     Catalogue(#[from] CatalogueError),
+    #[error("a metric is registered twice; this is a bug")]
+    Metrics(#[from] prometheus::Error),
     #[error("the keys or the catalogue cannot be brought up to date")]
     Recovery(#[from] Error),
 }

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use clap::Parser as _;
-use tsujiban_backup::settings::{Cli, Command};
 use tsujiban_backup::start::{MARKER, StartError, start};
 use tsujiban_objects::{Memory, Objects, UnsuitableBucket, list_all};
 use tsujiban_sealing::{MasterKey, SystemRandom};
@@ -87,17 +85,4 @@ async fn a_storage_that_is_down_is_worth_waiting_for() {
     world.memory.set_outage(Some("no route"));
     let (epoch, store) = (world.epoch(), world.memory.clone());
     assert!(world.try_start(vec![epoch], store).await.err().unwrap().is_transient());
-}
-
-/// The same of a database. A password in its URL is for ever.
-#[tokio::test]
-async fn a_database_that_is_down_is_worth_waiting_for() {
-    let catalogue = async |url: &str| {
-        let words = ["tsujiban-backup", "serve", "--environment=test", "--system-namespace=s", "--s3-region=r", "--s3-bucket=b"];
-        let cli = Cli::try_parse_from(words.into_iter().chain(["--database-url", url])).unwrap();
-        let Command::Serve(args) = cli.command else { panic!("it serves") };
-        args.catalogue().await.unwrap_err()
-    };
-    assert!(catalogue("postgres://tom@127.0.0.1:1/backup?sslmode=disable").await.is_transient());
-    assert!(!catalogue("postgres://tom:secret@127.0.0.1:1/backup").await.is_transient());
 }

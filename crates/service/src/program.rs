@@ -1,0 +1,252 @@
+//! A service from its arguments to its last write. What differs between services is a [`Program`]; all else happens here, once: telemetry,
+//! signals, a start that retries, database, keys, storage, history, access, health, jobs, and the order in which they end.
+
+use std::error::Error;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use prometheus::Registry;
+use tokio::task::JoinError;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tsujiban_core::clock::SystemClock;
+use tsujiban_core::workload::Service;
+use tsujiban_database::{Database, DatabaseArgs, InvalidDatabase};
+use tsujiban_objects::{InvalidS3, S3, S3Args};
+use tsujiban_sealing::{Keyring, SystemRandom};
+
+use crate::access::Guard;
+use crate::health::Health;
+use crate::history::spool::SpoolError;
+use crate::history::{History, InvalidClient, Ledger};
+use crate::identity::KubeAuthenticator;
+use crate::patience::{NotStarted, patiently};
+use crate::server::{self, ServeError, ServerArgs};
+use crate::settings::{InstallationArgs, KeyArgs, KeyringError, ScrubArgs, SpoolArgs};
+use crate::telemetry::TelemetryError;
+use crate::writing::WriteState;
+use crate::{shutdown, telemetry};
+
+/// What a service is, besides what all services are.
+pub trait Program: Send + Sync + Sized + 'static {
+    /// Its row in the table of services.
+    const SERVICE: Service;
+    /// What it does, in one line for `--help`.
+    const ABOUT: &'static str;
+    /// The full names of the gRPC services that it serves.
+    const CONTRACTS: &'static [&'static str];
+
+    /// The arguments of `serve` that no other service has.
+    type Args: Args + Clone + Send + Sync;
+    /// Its commands besides `serve`.
+    type Command: Subcommand;
+    /// Its database with tables of this version.
+    type Tables: Clone + Send + Sync;
+    /// What it is made of. Made once, and taken again whenever the start is retried.
+    type Parts: Clone + Send + Sync;
+    /// Why it does not start.
+    type Error: Error + Send + Sync + 'static;
+
+    /// Runs a command besides `serve`.
+    fn execute(command: Self::Command) -> impl Future<Output = Result<(), Box<dyn Error + Send + Sync>>>;
+
+    /// Where operations are recorded, when another service keeps them. `None`: nowhere, or in the service itself.
+    fn ledger(_args: &Self::Args) -> Result<Option<Arc<dyn Ledger>>, InvalidClient> {
+        Ok(None)
+    }
+
+    /// Brings the tables to this version, where the service does that itself. Retried as the start is.
+    fn open(database: Database) -> impl Future<Output = Result<Self::Tables, Self::Error>>;
+
+    /// Takes its parts from the kit. Talks to nobody.
+    fn parts(kit: &Kit<Self::Tables>, args: &Self::Args) -> Result<Self::Parts, Self::Error>;
+
+    /// Checks that database, bucket and keys belong together, and makes the service. Retried while [`is_transient`](Self::is_transient).
+    fn start(parts: Self::Parts, allowed_regions: &[String]) -> impl Future<Output = Result<Arc<Self>, Self::Error>>;
+
+    /// Whether a start that failed may succeed in a moment, without anybody doing anything.
+    fn is_transient(error: &Self::Error) -> bool;
+
+    /// The service's own history, when it keeps that itself.
+    fn own_ledger(self: &Arc<Self>) -> Option<Arc<dyn Ledger>> {
+        None
+    }
+
+    /// Told once, after the start: where what is done to the service is recorded, when it keeps that itself.
+    fn record_in(&self, _history: History) {}
+
+    fn routes(self: &Arc<Self>) -> Routes;
+
+    /// What it does by itself until `tasks.stop` is cancelled.
+    fn run(self: Arc<Self>, args: Self::Args, tasks: Tasks) -> impl Future<Output = Result<(), Box<dyn Error + Send + Sync>>> + Send;
+}
+
+/// What every service is told that keeps groups' data.
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs<A: Args> {
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// Where the database lies, unless it is in PostgreSQL: a volume that outlives the process.
+    #[arg(long, env = "TSUJIBAN_DATA_DIR", default_value = "/var/lib/tsujiban")]
+    pub data_dir: PathBuf,
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    #[command(flatten)]
+    pub keys: KeyArgs,
+    #[command(flatten)]
+    pub installation: InstallationArgs,
+    #[command(flatten)]
+    pub s3: S3Args,
+    #[command(flatten)]
+    pub scrub: ScrubArgs,
+    #[command(flatten)]
+    pub spool: SpoolArgs,
+    #[command(flatten)]
+    pub own: A,
+}
+
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli<A: Args, C: Subcommand> {
+    #[command(subcommand)]
+    command: Command<A, C>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command<A: Args, C: Subcommand> {
+    /// Runs the service until it is told to stop.
+    Serve(Box<ServeArgs<A>>),
+    #[command(flatten)]
+    Other(C),
+}
+
+/// What a service's parts are made of.
+pub struct Kit<T> {
+    pub registry: Registry,
+    pub clock: Arc<SystemClock>,
+    pub random: Arc<SystemRandom>,
+    pub tables: T,
+    /// SQLite: the folder of the database.
+    pub folder: Option<PathBuf>,
+    pub store: Arc<S3>,
+    pub keyring: Arc<Keyring>,
+    pub installation: InstallationArgs,
+    pub writing: WriteState,
+    /// Where it is recorded what came of each call; of a service that keeps the history itself, not yet.
+    pub history: Option<History>,
+}
+
+/// What a service's jobs are given.
+pub struct Tasks {
+    pub server: ServerArgs,
+    pub keys: KeyArgs,
+    pub scrub: ScrubArgs,
+    pub history: Option<History>,
+    pub health: Health,
+    pub stop: CancellationToken,
+}
+
+/// Why a program ended that was not told to.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgramError {
+    #[error("logs and traces cannot be written")]
+    Telemetry(#[from] TelemetryError),
+    #[error("signals cannot be received")]
+    Signals(#[source] std::io::Error),
+    #[error(transparent)]
+    Keys(#[from] KeyringError),
+    #[error(transparent)]
+    S3(#[from] InvalidS3),
+    #[error("the database cannot be opened")]
+    Database(#[from] NotStarted<InvalidDatabase>),
+    #[error(transparent)]
+    Client(#[from] InvalidClient),
+    #[error("the operation history cannot be written")]
+    Spool(#[from] SpoolError),
+    #[error("a metric is registered twice; this is a bug")]
+    Metrics(#[from] prometheus::Error),
+    #[error("the apiserver's address and credentials are not known here")]
+    Apiserver(#[source] Box<kube::Error>),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    #[error("a task ended unexpectedly; this is a bug")]
+    Task(#[from] JoinError),
+    #[error(transparent)]
+    Service(Box<dyn Error + Send + Sync>),
+}
+
+/// Runs the program as it was called.
+pub async fn run<P: Program>() -> Result<(), ProgramError> {
+    let row = P::SERVICE.row();
+    let mut command = Cli::<P::Args, P::Command>::command().name(row.host).about(P::ABOUT);
+    let called = Cli::<P::Args, P::Command>::from_arg_matches_mut(&mut command.get_matches_mut());
+    match called.unwrap_or_else(|error| error.format(&mut command).exit()).command {
+        Command::Serve(args) => serve::<P>(*args).await,
+        Command::Other(other) => P::execute(other).await.map_err(ProgramError::Service),
+    }
+}
+
+/// Starts the service, serves until it is told to stop, and ends everything in order.
+async fn serve<P: Program>(args: ServeArgs<P::Args>) -> Result<(), ProgramError> {
+    let row = P::SERVICE.row();
+    let _telemetry = telemetry::init(row.host, &args.server.telemetry)?;
+    let stop = shutdown::on_signal().map_err(ProgramError::Signals)?;
+    let registry = Registry::new();
+    let file = args.data_dir.join(row.database);
+    let database = patiently(&stop, async || args.database.open(&file).await, InvalidDatabase::is_transient).await?;
+    let tables = patiently(&stop, async || P::open(database.clone()).await, P::is_transient).await.map_err(failed)?;
+    let keyring = args.keys.keyring()?;
+    let open = |ledger| History::open(args.spool.parts(row.host, Arc::clone(&keyring), ledger), &registry);
+    let (mut history, mut delivery) = P::ledger(&args.own)?.map(open).transpose()?.unzip();
+    let clock = Arc::new(SystemClock);
+    let kit = Kit {
+        writing: WriteState::new(&row.host.replace('-', "_"), &registry, clock.clone())?,
+        registry: registry.clone(),
+        clock,
+        random: Arc::new(SystemRandom::new()),
+        tables,
+        folder: args.database.database_url.is_empty().then(|| args.data_dir.clone()),
+        store: Arc::new(args.s3.connect()?),
+        keyring: Arc::clone(&keyring),
+        installation: args.installation.clone(),
+        history: history.clone(),
+    };
+    let parts = P::parts(&kit, &args.own).map_err(failed)?;
+    let service =
+        patiently(&stop, async || P::start(parts.clone(), &args.s3.allowed_regions).await, P::is_transient).await.map_err(failed)?;
+    if let Some(ledger) = service.own_ledger() {
+        let (own, its_delivery) = open(ledger)?;
+        service.record_in(own.clone());
+        (history, delivery) = (Some(own), Some(its_delivery));
+    }
+
+    let client = kube::Client::try_default().await.map_err(|error| ProgramError::Apiserver(Box::new(error)))?;
+    let authenticator = KubeAuthenticator::new(client, row.audience, &args.installation.system_namespace, SystemClock);
+    let mut guard = Guard::new(Arc::new(authenticator), registry);
+    guard.services = P::CONTRACTS.to_vec();
+    guard.history = history.clone();
+    guard.reflection = args.installation.shows_contracts();
+    // it outlives the last call by as long as that takes to be written down
+    let last = CancellationToken::new();
+    let delivery = delivery.map(|delivery| tokio::spawn(delivery.run(last.clone())));
+    let health = Health::new();
+    let (server, keys, scrub) = (args.server.clone(), args.keys.clone(), args.scrub.clone());
+    let tasks = Tasks { server, keys, scrub, history, health: health.clone(), stop: stop.clone() };
+    let jobs = tokio::spawn(Arc::clone(&service).run(args.own.clone(), tasks));
+    let served = server::serve(&args.server, service.routes(), guard, health, stop.clone()).await;
+    stop.cancel();
+    jobs.await?.map_err(ProgramError::Service)?;
+    last.cancel();
+    if let Some(delivery) = delivery {
+        delivery.await?;
+    }
+    // after the last write: a copy of the file is a copy of the database
+    database.close().await;
+    Ok(served?)
+}
+
+fn failed(error: impl Error + Send + Sync + 'static) -> ProgramError {
+    ProgramError::Service(Box::new(error))
+}

@@ -1,0 +1,90 @@
+//! The backup service as a program: its arguments, and what it is made of.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use tonic::service::Routes;
+use tsujiban_core::workload::Service;
+use tsujiban_database::Database;
+use tsujiban_service::history::{ClientArgs, HistoryClient, InvalidClient, Ledger};
+use tsujiban_service::program::{Kit, Program, Tasks};
+
+use crate::catalogue::Catalogue;
+use crate::metrics::Metrics;
+use crate::probe::{self, ProbeArgs};
+use crate::service::{Backup, Parts};
+use crate::start::{StartError, start};
+use crate::{jobs, rpc};
+
+#[derive(Debug, Clone, Args)]
+pub struct BackupArgs {
+    #[command(flatten)]
+    pub audit: ClientArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Checks that a service answers over TLS and refuses a call without a token.
+    Probe(ProbeArgs),
+}
+
+impl Program for Backup {
+    const SERVICE: Service = Service::Backup;
+    const ABOUT: &'static str = "Takes configs of devices in, and keeps them sealed and locked";
+    const CONTRACTS: &'static [&'static str] = &rpc::SERVICES;
+
+    type Args = BackupArgs;
+    type Command = Command;
+    type Tables = Catalogue;
+    type Parts = Parts;
+    type Error = StartError;
+
+    async fn execute(Command::Probe(args): Command) -> Result<(), Box<dyn Error + Send + Sync>> {
+        probe::probe(&args).await?;
+        println!("{} answers, and refuses a call without a token", args.endpoint);
+        Ok(())
+    }
+
+    fn ledger(args: &BackupArgs) -> Result<Option<Arc<dyn Ledger>>, InvalidClient> {
+        if args.audit.endpoint.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Arc::new(HistoryClient::new(&args.audit)?)))
+    }
+
+    async fn open(database: Database) -> Result<Catalogue, StartError> {
+        Ok(Catalogue::open(database).await?)
+    }
+
+    fn parts(kit: &Kit<Catalogue>, _args: &BackupArgs) -> Result<Parts, StartError> {
+        Ok(Parts {
+            clock: kit.clock.clone(),
+            random: kit.random.clone(),
+            store: kit.store.clone(),
+            catalogue: kit.tables.clone(),
+            keyring: Arc::clone(&kit.keyring),
+            environment: kit.installation.environment.clone(),
+            metrics: Metrics::new(&kit.registry)?,
+            history: kit.history.clone(),
+            writing: kit.writing.clone(),
+        })
+    }
+
+    async fn start(parts: Parts, allowed_regions: &[String]) -> Result<Arc<Self>, StartError> {
+        start(parts, allowed_regions).await
+    }
+
+    fn is_transient(error: &StartError) -> bool {
+        error.is_transient()
+    }
+
+    fn routes(self: &Arc<Self>) -> Routes {
+        rpc::routes(self)
+    }
+
+    async fn run(self: Arc<Self>, _args: BackupArgs, tasks: Tasks) -> Result<(), Box<dyn Error + Send + Sync>> {
+        jobs::run(self, tasks.keys, tasks.scrub.scrub_days, tasks.health, tasks.stop).await;
+        Ok(())
+    }
+}
