@@ -10,6 +10,7 @@ pub mod health;
 pub mod history;
 pub mod identity;
 pub mod jobs;
+pub mod lifecycle;
 pub mod patience;
 pub mod plan;
 #[cfg(feature = "program")]

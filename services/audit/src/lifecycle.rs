@@ -2,28 +2,28 @@
 //! the last one after 365 days (table 2), and so long its id is not free: nobody inherits another's history.
 
 use jiff::Timestamp;
+use tonic::Status;
 use tsujiban_core::error::chain;
 use tsujiban_core::id::{GroupId, IncarnationId};
+use tsujiban_core::workload::Service;
 use tsujiban_database::{Backend, on};
 use tsujiban_history::{Day, LogId};
 use tsujiban_proto::error::Kind;
+use tsujiban_proto::lifecycle::v1 as wire;
+use tsujiban_proto::time::to_wire;
 use tsujiban_sealing::Random as _;
 use tsujiban_service::caller::GroupScope;
+use tsujiban_service::lifecycle::{self, Eraser, Holder, Left, Prepared};
 
 use crate::engine::UNCLAIMED;
 use crate::error::{Error, Result};
 use crate::owner::Owner;
 use crate::reading::Log;
+use crate::scrub::Integrity;
 use crate::seals;
 use crate::service::Audit;
-
-/// Who wants a group erased.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Eraser {
-    Operator,
-    /// Only what is retained.
-    Staff,
-}
+use crate::snapshot::{Import, Snapshot};
+use crate::synchronised::Synchronisation;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GroupState {
@@ -53,30 +53,101 @@ impl Group {
     }
 }
 
-/// A group that the history is ready for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Prepared {
-    pub incarnation: IncarnationId,
-    pub created: bool,
-    pub log: LogId,
-}
-
 type Row = (i64, String, Option<String>, String, i64, Option<i64>, Option<i64>, Vec<u8>, Option<Vec<u8>>);
 
-impl Audit {
-    /// Makes the history ready for a group. The incarnation is the living one, or the one that another service has minted and the caller
-    /// expects, or a new one. A log that came back from the bucket becomes the group's that expects it.
-    pub async fn prepare(&self, scope: &GroupScope, expected: Option<&IncarnationId>, log: Option<LogId>) -> Result<Prepared> {
+impl Holder for Audit {
+    type Error = Error;
+    type Export = Snapshot;
+    type Import = Import;
+
+    /// The incarnation is the living one, or the one that another service has minted and the caller expects, or a new one. A log that came back
+    /// from the bucket becomes the group's that expects it.
+    async fn prepare(&self, scope: &GroupScope, expected: Option<&IncarnationId>, expected_log: &str) -> Result<Prepared> {
         let id = scope.group();
-        if let Some(log) = log {
-            self.claim(id, expected, log).await?;
+        if !expected_log.is_empty() {
+            let invalid = |error: tsujiban_history::id::InvalidId| Error::invalid(error.to_string());
+            self.claim(id, expected, expected_log.parse().map_err(invalid)?).await?;
         }
         let (incarnation, created) = self.prepare_incarnation(id, expected).await?;
         let owner = Owner::Group(id.clone());
-        let log = self.some_log_of(&owner).await?.id;
+        let log = self.some_log_of(&owner).await?.id.to_string();
         Ok(Prepared { incarnation, created, log })
     }
 
+    async fn detach(&self, scope: &GroupScope, incarnation: &IncarnationId) -> Result<()> {
+        let group = self.incarnation(scope.group(), incarnation).await?;
+        match group.state {
+            GroupState::Retained => Ok(()),
+            GroupState::Living => self.set_state(group.number, "retained", Some(self.now())).await,
+            GroupState::Erased => Err(lifecycle::nothing_to_keep(scope.group(), incarnation).into()),
+        }
+    }
+
+    async fn begin_export(&self, scope: &GroupScope, incarnation: &IncarnationId) -> Result<Snapshot> {
+        Snapshot::begin(self, scope, incarnation).await
+    }
+
+    async fn export(&self, export: &mut Snapshot) -> Result<Option<Vec<u8>>> {
+        export.next(self).await
+    }
+
+    async fn begin_import(&self, scope: &GroupScope, incarnation: &IncarnationId) -> Result<Import> {
+        Import::begin(self, scope, incarnation).await
+    }
+
+    async fn import(&self, import: &mut Import, piece: &[u8]) -> Result<()> {
+        import.push(self, piece).await
+    }
+
+    async fn end_import(&self, import: Import) -> Result<u64> {
+        import.end(self).await
+    }
+
+    /// Its days go as they pass.
+    async fn erase_group(&self, scope: &GroupScope, incarnation: &IncarnationId, by: Eraser) -> Result<Left> {
+        let group = self.incarnation(scope.group(), incarnation).await?;
+        if by == Eraser::Staff && group.state == GroupState::Living {
+            return Err(lifecycle::group_lives(scope.group()).into());
+        }
+        if group.state != GroupState::Erased {
+            self.set_state(group.number, "erased", Some(self.now())).await?;
+            tracing::info!(group = %incarnation, "group erased: its history goes as its days pass");
+            if let Err(error) = self.archive_erasures().await {
+                tracing::warn!(error = chain(&error), "that a group was erased is not in the bucket yet; it is tried again every minute");
+            }
+        }
+        Ok(Left { snapshots: 0, last_object_until: group.last_until })
+    }
+
+    async fn report(&self, only: Option<&GroupId>) -> Result<wire::ReportResponse> {
+        let groups = self.groups(only).await?;
+        let known = self.integrity().await?;
+        let shared_integrity = match only {
+            None => Some(integrity(self.shared_integrity(&known).await?)),
+            Some(_) => None,
+        };
+        let with_integrity = |group: &Group| {
+            let known = known.get(&group.number).cloned().unwrap_or_default();
+            let writing = self.refusal_of(group.number);
+            Some(wire::GroupReport { integrity: Some(integrity(known)), writing, ..report(group)? })
+        };
+        Ok(wire::ReportResponse {
+            groups: groups.iter().filter(|group| group.is_sealed).filter_map(with_integrity).collect(),
+            canary: None,
+            epochs_in_use: self.epochs_in_use().await?,
+            erased_devices: Vec::new(),
+            clock_synchronised: Synchronisation::read().ok().map(|clock| clock.synchronised),
+            writing: Some(self.writing_report()),
+            shared_integrity,
+        })
+    }
+
+    fn explain(&self, error: Error) -> Status {
+        self.writing.explain(error.into()).into()
+    }
+}
+
+impl Audit {
     async fn prepare_incarnation(&self, id: &GroupId, expected: Option<&IncarnationId>) -> Result<(IncarnationId, bool)> {
         let now = self.now();
         let groups = self.sealed_groups(id).await?;
@@ -92,13 +163,10 @@ impl Audit {
             return Ok((incarnation, true));
         }
         if let Some(expected) = expected.filter(|expected| groups.iter().any(|group| group.incarnation.as_ref() == Some(expected))) {
-            let message = format!("incarnation {expected} of group {id} was erased; delete the Tenant, and what is left of it goes, too");
-            return Err(Error::refuse(Kind::Precondition, "ERASED", message));
+            return Err(lifecycle::erased(id, expected).into());
         }
         if let Some(free_at) = groups.iter().filter_map(|group| group.last_until).max().filter(|free_at| *free_at > now) {
-            let message =
-                format!("the history of an erased group {id} has not expired; use the id again after {free_at}, or choose another one");
-            return Err(Error::refuse(Kind::Precondition, "ID_NOT_FREE", message));
+            return Err(lifecycle::id_not_free(id, free_at).into());
         }
         let incarnation = self.expected_or_new(expected)?;
         let number = self.engine.make_log(Owner::Group(id.clone()), incarnation.to_string()).await?;
@@ -188,36 +256,6 @@ impl Audit {
         })
     }
 
-    /// Notes that the group's Tenant has gone and its history is kept.
-    pub async fn detach(&self, scope: &GroupScope, incarnation: &IncarnationId) -> Result<()> {
-        let group = self.incarnation(scope.group(), incarnation).await?;
-        match group.state {
-            GroupState::Retained => Ok(()),
-            GroupState::Living => self.set_state(group.number, "retained", Some(self.now())).await,
-            GroupState::Erased => {
-                let message = format!("incarnation {incarnation} of group {} was erased; there is nothing to keep", scope.group());
-                Err(Error::refuse(Kind::Precondition, "ERASED", message))
-            }
-        }
-    }
-
-    /// Erases a group: its days go as they pass. Answers when the last one goes.
-    pub async fn erase_group(&self, scope: &GroupScope, incarnation: &IncarnationId, by: Eraser) -> Result<Option<Timestamp>> {
-        let group = self.incarnation(scope.group(), incarnation).await?;
-        if by == Eraser::Staff && group.state == GroupState::Living {
-            let message = format!("the Tenant of group {} lives; delete it with deletionPolicy Erase instead", scope.group());
-            return Err(Error::refuse(Kind::Precondition, "GROUP_LIVES", message));
-        }
-        if group.state != GroupState::Erased {
-            self.set_state(group.number, "erased", Some(self.now())).await?;
-            tracing::info!(group = %incarnation, "group erased: its history goes as its days pass");
-            if let Err(error) = self.archive_erasures().await {
-                tracing::warn!(error = chain(&error), "that a group was erased is not in the bucket yet; it is tried again every minute");
-            }
-        }
-        Ok(group.last_until)
-    }
-
     /// What the history holds of one group, or of all.
     pub async fn groups(&self, of: Option<&GroupId>) -> Result<Vec<Group>> {
         const GROUPS: &str = "SELECT l.number, l.group_id, l.incarnation, l.state, l.made_at, l.ended_at,
@@ -266,8 +304,7 @@ impl Audit {
     /// An incarnation of this very group, whatever became of it. Refuses one whose log is sealed as another group's.
     pub async fn incarnation(&self, id: &GroupId, incarnation: &IncarnationId) -> Result<Group> {
         let found = self.groups(Some(id)).await?.into_iter().find(|group| group.incarnation.as_ref() == Some(incarnation));
-        let message = || format!("group {id} has no incarnation {incarnation}; ask for a report of those there are");
-        let found = found.ok_or_else(|| Error::refuse(Kind::NotFound, "NO_INCARNATION", message()))?;
+        let found = found.ok_or_else(|| lifecycle::no_incarnation(id, incarnation))?;
         found.must_be_sealed()?;
         Ok(found)
     }
@@ -298,10 +335,44 @@ impl Audit {
 
 /// The namespace's annotation, if there is one, must name the incarnation that has the history.
 fn check_expected(group: &GroupId, expected: Option<&IncarnationId>, present: &IncarnationId) -> Result<()> {
-    let Some(expected) = expected.filter(|expected| *expected != present) else { return Ok(()) };
-    let message = format!(
-        "the namespace of group {group} names incarnation {expected}, but the audit service has incarnation {present}; \
-         restore the service's data, or remove the annotation tsujiban.dev/incarnation to go on without what it named"
-    );
-    Err(Error::refuse(Kind::Precondition, "OTHER_INCARNATION", message))
+    match expected.filter(|expected| *expected != present) {
+        Some(expected) => Err(lifecycle::other_incarnation(Service::Audit, group, expected, Some(present)).into()),
+        None => Ok(()),
+    }
+}
+
+fn integrity(integrity: Integrity) -> wire::Integrity {
+    let state = match &integrity {
+        Integrity { damaged_count: 1.., .. } => wire::IntegrityState::Damaged,
+        Integrity { checked_at: Some(_), .. } => wire::IntegrityState::Intact,
+        Integrity { checked_at: None, .. } => wire::IntegrityState::Unspecified,
+    };
+    wire::Integrity {
+        state: state.into(),
+        damaged: integrity.damaged,
+        damaged_count: integrity.damaged_count,
+        checked_at: integrity.checked_at.map(to_wire),
+    }
+}
+
+/// Logs of groups that were never prepared are no incarnations yet.
+fn report(group: &Group) -> Option<wire::GroupReport> {
+    let state = match group.state {
+        GroupState::Living => wire::GroupState::Living,
+        GroupState::Retained => wire::GroupState::Retained,
+        GroupState::Erased => wire::GroupState::Erased,
+    };
+    Some(wire::GroupReport {
+        group: group.group.clone(),
+        incarnation: group.incarnation.as_ref()?.to_string(),
+        state: state.into(),
+        prepared_at: Some(to_wire(group.made_at)),
+        ended_at: group.ended_at.map(to_wire),
+        id_free_at: group.last_until.filter(|_| group.state == GroupState::Erased).map(to_wire),
+        devices: 0,
+        snapshots: 0,
+        stored_bytes: 0,
+        integrity: None,
+        writing: None,
+    })
 }

@@ -1,7 +1,6 @@
 //! The contracts: requests are checked and turned into what the service understands, and what it says into answers.
 
 mod audit;
-mod lifecycle;
 mod operation;
 mod parse;
 
@@ -11,6 +10,7 @@ use tonic::server::NamedService;
 use tonic::service::Routes;
 use tsujiban_proto::audit::v1::audit_service_server::AuditServiceServer;
 use tsujiban_proto::lifecycle::v1::lifecycle_service_server::LifecycleServiceServer;
+use tsujiban_service::lifecycle::{self, Adapter};
 
 use crate::service::Audit;
 
@@ -18,10 +18,9 @@ pub use self::audit::{addition, asked, coverage};
 pub use self::operation::from_wire;
 
 /// The full names of the services that are served.
-pub const SERVICES: [&str; 2] = [AuditServiceServer::<audit::Api>::NAME, LifecycleServiceServer::<lifecycle::Api>::NAME];
+pub const SERVICES: [&str; 2] = [AuditServiceServer::<audit::Api>::NAME, LifecycleServiceServer::<Adapter<Audit>>::NAME];
 
 /// Both services over the same state.
 pub fn routes(audit: &Arc<Audit>) -> Routes {
-    Routes::new(AuditServiceServer::new(audit::Api(Arc::clone(audit))))
-        .add_service(LifecycleServiceServer::new(lifecycle::Api(Arc::clone(audit))))
+    Routes::new(AuditServiceServer::new(audit::Api(Arc::clone(audit)))).add_service(lifecycle::server(audit))
 }

@@ -34,5 +34,6 @@ pub mod rpc;
 pub mod scrub;
 pub mod service;
 pub mod start;
+mod wire;
 pub mod wrappings;
 mod writing;

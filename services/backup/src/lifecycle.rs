@@ -3,26 +3,22 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use tsujiban_core::id::{GroupId, IncarnationId, KeyId, SerialNumber};
+use tonic::Status;
+use tsujiban_core::id::{GroupId, IncarnationId, KeyId};
 use tsujiban_core::retention;
-use tsujiban_proto::error::Kind;
+use tsujiban_core::workload::Service;
+use tsujiban_proto::lifecycle::v1::ReportResponse;
 use tsujiban_service::caller::GroupScope;
 use tsujiban_service::history::History;
+use tsujiban_service::lifecycle::{self, ErasedDevice, Eraser, Holder, Left, Prepared};
 
 use crate::catalogue::{Damage, Erased, GroupRow, GroupState, GroupUse};
 use crate::error::{Error, Result};
+use crate::export::{Export, Import};
 use crate::keys;
 use crate::life::Life;
 use crate::service::Backup;
-
-/// Who wants a whole group erased.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Eraser {
-    /// On the intent recorded in a Tenant.
-    Operator,
-    /// Only what is retained.
-    Staff,
-}
+use crate::wire;
 
 /// What is held of an incarnation of a group.
 pub struct Holding {
@@ -37,9 +33,13 @@ enum Found {
     Erased,
 }
 
-impl Backup {
-    /// The group's living incarnation, made when there is none; and whether it was made.
-    pub async fn prepare(&self, scope: &GroupScope, expected: Option<&IncarnationId>) -> Result<(IncarnationId, bool)> {
+impl Holder for Backup {
+    type Error = Error;
+    type Export = Export;
+    type Import = Import;
+
+    /// The group's living incarnation, made when there is none.
+    async fn prepare(&self, scope: &GroupScope, expected: Option<&IncarnationId>, _log: &str) -> Result<Prepared> {
         let id = scope.group();
         if let Some(mut group) = self.catalogue.present_group(id).await? {
             check_expected(id, expected, Some(&group.incarnation))?;
@@ -48,33 +48,130 @@ impl Backup {
                 self.catalogue.update_group(&group).await?;
             }
             self.copy_key_table().await?;
-            return Ok((group.incarnation, false));
+            return Ok(prepared(group.incarnation, false));
         }
         let now = self.now();
         let erased = self.catalogue.groups(Some(id)).await?;
         if let Some(expected) = expected.filter(|expected| erased.iter().any(|group| group.incarnation == **expected)) {
-            let message = format!(
-                "incarnation {expected}, which the namespace of group {id} names, was erased: a cluster that was restored to a copy from \
-                 before has brought namespace and Tenant back, but not the data; delete the Tenant, and what is left of it goes, too"
-            );
-            return Err(Error::refuse(Kind::Precondition, "ERASED", message));
+            return Err(lifecycle::erased(id, expected).into());
         }
         if let Some(expected) = expected
             && self.was_lost(expected).await?
         {
             self.take_on(id, expected).await?;
-            return Ok((expected.clone(), false));
+            return Ok(prepared(expected.clone(), false));
         }
         check_expected(id, expected, None)?;
         if let Some(free_at) = erased.iter().filter_map(|group| group.id_free_at).max().filter(|free_at| *free_at > now) {
-            let message = format!("data of an erased group {id} has not expired; use the id again after {free_at}, or choose another one");
-            return Err(Error::refuse(Kind::Precondition, "ID_NOT_FREE", message));
+            return Err(lifecycle::id_not_free(id, free_at).into());
         }
         let incarnation = IncarnationId::from_bytes(self.random_id()?);
         self.begin_group(id, &incarnation).await?;
-        Ok((incarnation, true))
+        Ok(prepared(incarnation, true))
     }
 
+    async fn detach(&self, scope: &GroupScope, incarnation: &IncarnationId) -> Result<()> {
+        match self.incarnation(scope.group(), incarnation).await? {
+            Found::Present(group) if group.state == GroupState::Retained => Ok(()),
+            Found::Present(mut group) => {
+                (group.state, group.ended_at) = (GroupState::Retained, Some(self.now()));
+                Ok(self.catalogue.update_group(&group).await?)
+            }
+            Found::Erased => Err(lifecycle::nothing_to_keep(scope.group(), incarnation).into()),
+        }
+    }
+
+    async fn begin_export(&self, scope: &GroupScope, incarnation: &IncarnationId) -> Result<Export> {
+        Export::begin(self, scope, incarnation).await
+    }
+
+    async fn export(&self, export: &mut Export) -> Result<Option<Vec<u8>>> {
+        export.next(self).await
+    }
+
+    async fn begin_import(&self, scope: &GroupScope, incarnation: &IncarnationId) -> Result<Import> {
+        Import::begin(self, scope, incarnation).await
+    }
+
+    async fn import(&self, import: &mut Import, piece: &[u8]) -> Result<()> {
+        import.push(self, piece).await
+    }
+
+    async fn end_import(&self, import: Import) -> Result<u64> {
+        import.end()
+    }
+
+    async fn erase_group(&self, scope: &GroupScope, incarnation: &IncarnationId, by: Eraser) -> Result<Left> {
+        let mut group = match self.incarnation(scope.group(), incarnation).await? {
+            Found::Present(group) => group,
+            Found::Erased => return self.erased(Erased::default()).await,
+        };
+        if by == Eraser::Staff && group.state == GroupState::Living {
+            return Err(lifecycle::group_lives(scope.group()).into());
+        }
+        let now = self.now();
+        // objects of devices that were erased before may be locked for longer than those of today
+        let last = self.catalogue.last_lock(incarnation).await?;
+        let free_at = last.into_iter().fold(retention::group_id_free_at(now), Timestamp::max);
+        (group.state, group.ended_at, group.id_free_at) = (GroupState::Erased, Some(now), Some(free_at));
+        let erased = self.catalogue.erase_group(&group).await?;
+        tracing::info!(group = %group.incarnation, snapshots = erased.snapshots, "group erased");
+        self.erased(Erased { last_object_until: last, ..erased }).await
+    }
+
+    /// Erases a device: its key is destroyed, so that no lock of an object can keep it readable, and the life of its Device ends,
+    /// so that nobody who still knows it stores anything.
+    async fn erase_device(&self, scope: &GroupScope, device: &ErasedDevice) -> Result<Left> {
+        let ErasedDevice { incarnation, serial, uid } = device;
+        let life = uid.as_ref().map(Life::of);
+        let group = match incarnation {
+            Some(incarnation) => match self.incarnation(scope.group(), incarnation).await? {
+                Found::Present(group) => Some(group),
+                Found::Erased => None,
+            },
+            None => self.catalogue.present_group(scope.group()).await?,
+        };
+        let Some(group) = group else {
+            if let Some(life) = &life {
+                self.catalogue.end_life(life, self.now()).await?;
+            }
+            return self.erased(Erased::default()).await;
+        };
+        let group = self.open_group(group).await?;
+        let mac = group.serial_mac(serial.as_str());
+        let erased = self.catalogue.erase_device_of(group.incarnation(), &mac, life.as_ref(), self.now()).await?;
+        let Some((device, erased)) = erased else { return self.erased(Erased::default()).await };
+        tracing::info!(%device, snapshots = erased.snapshots, "device erased");
+        self.erased(erased).await
+    }
+
+    async fn report(&self, only: Option<&GroupId>) -> Result<ReportResponse> {
+        let holdings = self.holdings(only).await?;
+        let epochs = self.epochs_in_use().await?;
+        let whole = self.whole_scrub().await?;
+        let shared = if only.is_none() { Some(self.shared_damage().await?) } else { None };
+        let ended = if only.is_none() { self.ended_lives().await? } else { Vec::new() };
+        Ok(ReportResponse {
+            groups: holdings.into_iter().map(|holding| wire::group(holding, whole)).collect(),
+            canary: self.canary().await?.map(wire::canary),
+            epochs_in_use: epochs.into_iter().map(String::from).collect(),
+            erased_devices: ended.iter().map(|life| life.as_bytes().to_vec()).collect(),
+            clock_synchronised: None,
+            writing: Some(self.writing.report()),
+            shared_integrity: shared.map(|damage| wire::integrity(damage, whole)),
+        })
+    }
+
+    fn explain(&self, error: Error) -> Status {
+        self.writing.explain(error.into()).into()
+    }
+}
+
+const fn prepared(incarnation: IncarnationId, created: bool) -> Prepared {
+    Prepared { incarnation, created, log: String::new() }
+}
+
+impl Backup {
     /// Makes an incarnation, with a key.
     pub(crate) async fn begin_group(&self, id: &GroupId, incarnation: &IncarnationId) -> Result<()> {
         let now = self.now();
@@ -93,77 +190,12 @@ impl Backup {
         self.copy_key_table().await
     }
 
-    /// Notes that the group's Tenant has gone and its data is kept.
-    pub async fn detach(&self, scope: &GroupScope, incarnation: &IncarnationId) -> Result<()> {
-        match self.incarnation(scope.group(), incarnation).await? {
-            Found::Present(group) if group.state == GroupState::Retained => Ok(()),
-            Found::Present(mut group) => {
-                (group.state, group.ended_at) = (GroupState::Retained, Some(self.now()));
-                Ok(self.catalogue.update_group(&group).await?)
-            }
-            Found::Erased => {
-                let message = format!("incarnation {incarnation} of group {} was erased; there is nothing to keep", scope.group());
-                Err(Error::refuse(Kind::Precondition, "ERASED", message))
-            }
-        }
-    }
-
-    /// Erases a device: its key is destroyed, so that no lock of an object can keep it readable, and the life of its Device ends,
-    /// so that nobody who still knows it stores anything.
-    pub async fn erase_device(
-        &self,
-        scope: &GroupScope,
-        incarnation: Option<&IncarnationId>,
-        serial: &SerialNumber,
-        life: Option<&Life>,
-    ) -> Result<Erased> {
-        let group = match incarnation {
-            Some(incarnation) => match self.incarnation(scope.group(), incarnation).await? {
-                Found::Present(group) => Some(group),
-                Found::Erased => None,
-            },
-            None => self.catalogue.present_group(scope.group()).await?,
-        };
-        let Some(group) = group else {
-            if let Some(life) = life {
-                self.catalogue.end_life(life, self.now()).await?;
-            }
-            return self.erased(Erased::default()).await;
-        };
-        let group = self.open_group(group).await?;
-        let mac = group.serial_mac(serial.as_str());
-        let erased = self.catalogue.erase_device_of(group.incarnation(), &mac, life, self.now()).await?;
-        let Some((device, erased)) = erased else { return self.erased(Erased::default()).await };
-        tracing::info!(%device, snapshots = erased.snapshots, "device erased");
-        self.erased(erased).await
-    }
-
-    /// Erases a whole group.
-    pub async fn erase_group(&self, scope: &GroupScope, incarnation: &IncarnationId, by: Eraser) -> Result<Erased> {
-        let mut group = match self.incarnation(scope.group(), incarnation).await? {
-            Found::Present(group) => group,
-            Found::Erased => return self.erased(Erased::default()).await,
-        };
-        if by == Eraser::Staff && group.state == GroupState::Living {
-            let message = format!("the Tenant of group {} lives; delete it with deletionPolicy Erase instead", scope.group());
-            return Err(Error::refuse(Kind::Precondition, "GROUP_LIVES", message));
-        }
-        let now = self.now();
-        // objects of devices that were erased before may be locked for longer than those of today
-        let last = self.catalogue.last_lock(incarnation).await?;
-        let free_at = last.into_iter().fold(retention::group_id_free_at(now), Timestamp::max);
-        (group.state, group.ended_at, group.id_free_at) = (GroupState::Erased, Some(now), Some(free_at));
-        let erased = self.catalogue.erase_group(&group).await?;
-        tracing::info!(group = %group.incarnation, snapshots = erased.snapshots, "group erased");
-        self.erased(Erased { last_object_until: last, ..erased }).await
-    }
-
     /// An erasure is done when the bucket's copy of the key table has lost the key as well, and the bucket has it on record. When the storage is down the data
     /// is unreadable here already, and the caller comes again for the rest.
-    async fn erased(&self, erased: Erased) -> Result<Erased> {
+    async fn erased(&self, erased: Erased) -> Result<Left> {
         self.copy_key_table().await?;
         self.record_erasures().await?;
-        Ok(erased)
+        Ok(Left { snapshots: erased.snapshots, last_object_until: erased.last_object_until })
     }
 
     /// What the service holds of one group, or of all.
@@ -201,24 +233,15 @@ impl Backup {
         match self.catalogue.group(incarnation).await? {
             Some(row) if row.group == *group && row.state == GroupState::Erased => Ok(Found::Erased),
             Some(row) if row.group == *group => Ok(Found::Present(row)),
-            _ => {
-                let message = format!("group {group} has no incarnation {incarnation}; ask for a report of those there are");
-                Err(Error::refuse(Kind::NotFound, "NO_INCARNATION", message))
-            }
+            _ => Err(lifecycle::no_incarnation(group, incarnation).into()),
         }
     }
 }
 
 /// The namespace's annotation, if there is one, must name the incarnation that has the data.
 fn check_expected(group: &GroupId, expected: Option<&IncarnationId>, present: Option<&IncarnationId>) -> Result<()> {
-    let Some(expected) = expected else { return Ok(()) };
-    if present == Some(expected) {
-        return Ok(());
+    match expected.filter(|expected| present != Some(*expected)) {
+        Some(expected) => Err(lifecycle::other_incarnation(Service::Backup, group, expected, present).into()),
+        None => Ok(()),
     }
-    let there = present.map_or_else(|| "no incarnation with data".to_owned(), |present| format!("incarnation {present}"));
-    let message = format!(
-        "the namespace of group {group} names incarnation {expected}, but the backup service has {there}; \
-         restore the service's data, or remove the annotation tsujiban.dev/incarnation to go on without what it named"
-    );
-    Err(Error::refuse(Kind::Precondition, "OTHER_INCARNATION", message))
 }

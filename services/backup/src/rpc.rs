@@ -1,10 +1,8 @@
 //! The contracts: requests are checked and turned into what the service understands, and what it says into answers.
 
 mod backup;
-mod lifecycle;
 mod parse;
 mod upload;
-mod wire;
 
 use std::sync::Arc;
 
@@ -12,14 +10,14 @@ use tonic::server::NamedService;
 use tonic::service::Routes;
 use tsujiban_proto::backup::v1::backup_service_server::BackupServiceServer;
 use tsujiban_proto::lifecycle::v1::lifecycle_service_server::LifecycleServiceServer;
+use tsujiban_service::lifecycle::{self, Adapter};
 
 use crate::service::Backup;
 
 /// The services that are served.
-pub const SERVICES: [&str; 2] = [BackupServiceServer::<backup::Api>::NAME, LifecycleServiceServer::<lifecycle::Api>::NAME];
+pub const SERVICES: [&str; 2] = [BackupServiceServer::<backup::Api>::NAME, LifecycleServiceServer::<Adapter<Backup>>::NAME];
 
 /// Both services over the same state.
 pub fn routes(backup: &Arc<Backup>) -> Routes {
-    Routes::new(BackupServiceServer::new(backup::Api(Arc::clone(backup))))
-        .add_service(LifecycleServiceServer::new(lifecycle::Api(Arc::clone(backup))))
+    Routes::new(BackupServiceServer::new(backup::Api(Arc::clone(backup)))).add_service(lifecycle::server(backup))
 }

@@ -15,12 +15,13 @@ use tsujiban_proto::error::ServiceError;
 use tsujiban_service::answers::{Answers, CHUNK, answers};
 use tsujiban_service::caller::{Caller, Revealing};
 
-use super::{parse, upload, wire};
+use super::{parse, upload};
 use crate::attempt::Failed;
 use crate::error::Error;
 use crate::intake::Fetched;
 use crate::rebuild::{Progress, Reads, Rebuild};
 use crate::service::Backup;
+use crate::wire;
 
 const ATTEMPTS: u32 = 1000;
 const SNAPSHOTS: u32 = 100;

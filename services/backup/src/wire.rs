@@ -93,7 +93,3 @@ pub fn integrity(damage: Damage, whole: Option<Timestamp>) -> lifecycle::Integri
 pub fn canary(canary: Canary) -> lifecycle::Canary {
     lifecycle::Canary { checked_at: Some(to_wire(canary.checked_at)), passed: canary.passed, detail: canary.detail }
 }
-
-pub fn erased(snapshots: u64, last_object_until: Option<Timestamp>) -> lifecycle::EraseResponse {
-    lifecycle::EraseResponse { snapshots, last_object_until: last_object_until.map(to_wire) }
-}
