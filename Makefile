@@ -115,17 +115,18 @@ lint-proto: ## the gRPC contracts
 	cd proto && $(call tool,buf) lint
 
 .PHONY: lint-charts
-lint-charts: ## the charts: helm lint, unit tests, schemas of Kubernetes 1.35 to 1.37, kube-score, drift of READMEs and the CRD chart
+lint-charts: ## the charts: helm lint, unit tests, schemas of Kubernetes 1.35 to 1.37, kube-score, drift of what is rendered, of READMEs and of the CRD chart
 	@$(cluster)/install lint
 	charts/sync-crds --check
 	charts/lint/run
 
 .PHONY: generate
-generate: ## write the generated files: crds/, the CRD chart and the charts' READMEs
+generate: ## write the generated files: crds/, the CRD chart, the charts' READMEs and what they render
 	@$(cluster)/install build lint
 	build/cargo run --quiet --package tsujiban-api --bin crds -- crds
 	charts/sync-crds
 	charts/lint/run docs --write
+	charts/lint/run rendered --write
 
 .PHONY: clean
 clean: down ## stop everything and remove what was built, but not the cache
