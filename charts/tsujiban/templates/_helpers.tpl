@@ -13,6 +13,24 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
+{{/* The rows in services.yaml of the services that this installation has, as JSON. */}}
+{{- define "tsujiban.services" -}}
+{{- $services := list }}
+{{- range required "services.yaml cannot be read" (.Files.Get "services.yaml" | fromYaml).services }}
+{{- if or (not .optional) (get $.Values .name).enabled }}{{ $services = append $services . }}{{ end }}
+{{- end }}
+{{- toJson $services }}
+{{- end }}
+
+{{/* The names of those that a workload of ours calls, as JSON. Call with (dict "root" . "caller" "operator"). */}}
+{{- define "tsujiban.calledBy" -}}
+{{- $called := list }}
+{{- range include "tsujiban.services" .root | fromJsonArray }}
+{{- if has $.caller .callers }}{{ $called = append $called .name }}{{ end }}
+{{- end }}
+{{- toJson $called }}
+{{- end }}
+
 {{/* The name of an image: by digest when there is one. Call with (dict "root" . "image" .Values.images.x). */}}
 {{- define "tsujiban.image" -}}
 {{- if .image.digest -}}
@@ -188,6 +206,10 @@ spec:
     - serviceAccountToken: {path: token, audience: {{ . }}.tsujiban.dev, expirationSeconds: 3600}
 {{- end }}
 
+{{- define "tsujiban.tokenMount" -}}
+- {name: {{ . }}-token, mountPath: /var/run/secrets/tsujiban.dev/{{ . }}, readOnly: true}
+{{- end }}
+
 {{/* Keeps replicas apart. Call with (dict "root" . "component" "x" "spread" .Values.x.topologySpread). */}}
 {{- define "tsujiban.spread" -}}
 topologySpreadConstraints:
@@ -211,7 +233,11 @@ topologySpreadConstraints:
 
 {{/* Our services that the edge may lead to: where they listen, under which name their certificate is theirs. */}}
 {{- define "tsujiban.edgeServices" -}}
-backup: {name: tsujiban-backup, port: 8443, host: tsujiban-backup.{{ .Release.Namespace }}.svc}
+{{- range include "tsujiban.services" . | fromJsonArray }}
+{{- if .publicPort }}
+{{ .name }}: {name: tsujiban-{{ .name }}, port: {{ .publicPort }}, host: tsujiban-{{ .name }}.{{ $.Release.Namespace }}.svc}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- define "tsujiban.operatorUser" -}}
@@ -253,37 +279,31 @@ spec:
 {{- if and .Values.otlpEndpoint (not .Values.network.otlp.namespace) (not .Values.network.otlp.cidrs) }}
 {{- fail "otlpEndpoint is set, but the network is closed to it: set network.otlp.namespace or network.otlp.cidrs" }}
 {{- end }}
-{{- range $service := list "backup" "audit" }}
-{{- $database := get $.Values.database $service }}
-{{- $runs := or (eq $service "backup") $.Values.audit.enabled }}
-{{- if and $runs (eq $.Values.mode "production") (not $database.url) }}
-{{- fail (printf "mode production, but database.%s.url is empty: SQLite on one volume is for trials; set it to a PostgreSQL of the %s service's own, postgres://USER@HOST/DATABASE, and database.%s.passwordSecret (C14, C23)" $service $service $service) }}
+{{- range include "tsujiban.services" . | fromJsonArray }}
+{{- $values := get $.Values .name }}
+{{- if .database }}
+{{- $database := get $.Values.database .name }}
+{{- if and (eq $.Values.mode "production") (not $database.url) }}
+{{- fail (printf "mode production, but database.%s.url is empty: SQLite on one volume is for trials; set it to a PostgreSQL of the %s service's own, postgres://USER@HOST/DATABASE, and database.%s.passwordSecret (C14, C23)" .name .name .name) }}
 {{- end }}
 {{- if and $database.url (not $.Values.database.egressCIDRs) (not $.Values.database.namespace) }}
-{{- fail (printf "database.%s.url is set, but the network is closed to it: set database.egressCIDRs or database.namespace" $service) }}
+{{- fail (printf "database.%s.url is set, but the network is closed to it: set database.egressCIDRs or database.namespace" .name) }}
 {{- end }}
 {{- if and $database.url (eq $.Values.mode "production") (not $database.passwordSecret) }}
-{{- fail (printf "mode production, but database.%s.passwordSecret is empty: name a Secret with the key password" $service) }}
+{{- fail (printf "mode production, but database.%s.passwordSecret is empty: name a Secret with the key password" .name) }}
+{{- end }}
+{{- if and (gt (int $values.replicas) 1) (not $database.url) }}
+{{- fail (printf "%s.replicas is above 1, but SQLite has one writer: set database.%s.url to a PostgreSQL, or %s.replicas to 1" .name .name .name) }}
 {{- end }}
 {{- end }}
-{{- if .Values.audit.enabled }}
-{{- if and (gt (int .Values.audit.replicas) 1) (not .Values.database.audit.url) }}
-{{- fail "audit.replicas is above 1, but SQLite has one writer: set database.audit.url to a PostgreSQL, or audit.replicas to 1" }}
-{{- end }}
-{{- if and .Values.database.audit.url (eq .Values.database.audit.url .Values.database.backup.url) }}
-{{- fail "database.audit.url is the backup service's: a history that its writers could alter proves nothing (C5); give the audit service a database and a role of its own" }}
-{{- end }}
-{{- if eq .Values.audit.s3.bucket .Values.s3.bucket }}
-{{- fail "audit.s3.bucket is s3.bucket: the audit service needs a bucket of its own, whose objects no other credential can touch (C5)" }}
-{{- end }}
-{{- if eq .Values.audit.s3.credentialsSecret .Values.s3.credentialsSecret }}
-{{- fail "audit.s3.credentialsSecret is s3.credentialsSecret: the audit service needs credentials of its own, which may put, list and read and not delete (C5)" }}
-{{- end }}
-{{- $spool := include "tsujiban.mebibytes" .Values.backup.spool.size | int64 }}
-{{- $volume := include "tsujiban.mebibytes" .Values.backup.persistence.size | int64 }}
+{{- if and .spool $.Values.audit.enabled }}
+{{- $spool := include "tsujiban.mebibytes" $values.spool.size | int64 }}
+{{- $volume := include "tsujiban.mebibytes" $values.persistence.size | int64 }}
 {{- if gt (mul $spool 2) $volume }}
-{{- fail (printf "backup.spool.size %s is more than half of backup.persistence.size %s, which the catalogue needs too: make it smaller" .Values.backup.spool.size .Values.backup.persistence.size) }}
+{{- fail (printf "%s.spool.size %s is more than half of %s.persistence.size %s, which the database needs too: make it smaller" .name $values.spool.size .name $values.persistence.size) }}
 {{- end }}
+{{- end }}
+{{- if has "check" .own }}{{ include (printf "tsujiban.%s.check" .name) $ }}{{ end }}
 {{- end }}
 {{- $names := list }}
 {{- range .Values.staff }}
