@@ -1,5 +1,9 @@
 {{/* What only the audit service has. */}}
 
+{{- define "tsujiban.audit.arguments" -}}
+- --origin-domain={{ .values.originDomain }}
+{{- end }}
+
 {{- define "tsujiban.audit.check" -}}
 {{- range include "tsujiban.services" . | fromJsonArray }}
 {{- if and (ne .name "audit") .database $.Values.database.audit.url (eq $.Values.database.audit.url (get $.Values.database .name).url) }}

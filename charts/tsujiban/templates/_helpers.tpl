@@ -86,7 +86,7 @@ kube-score/ignore: {{ prepend .also "container-image-pull-policy" | join "," }}
 {{- if hasSuffix "Ti" . }}{{ mul $number 1048576 }}{{ else if hasSuffix "Gi" . }}{{ mul $number 1024 }}{{ else }}{{ $number }}{{ end -}}
 {{- end }}
 
-{{/* Arguments of a service for the S3 storage. Call with (dict "root" . "bucket" .Values.x.bucket). */}}
+{{/* Arguments of a service for the S3 storage. This and what follows for storage and database are called as tsujiban.service. */}}
 {{- define "tsujiban.s3Arguments" -}}
 {{- with .root.Values.s3 -}}
 {{- with .endpoint -}}
@@ -105,7 +105,7 @@ kube-score/ignore: {{ prepend .also "container-image-pull-policy" | join "," }}
 {{- end }}
 {{- end }}
 
-{{/* Arguments of a service for its database; nothing without a url. Call with (dict "root" . "database" .Values.database.x). */}}
+{{/* Arguments of a service for its database; nothing without a url. */}}
 {{- define "tsujiban.databaseArguments" -}}
 {{- if .database.url -}}
 - --database-url={{ .database.url }}
@@ -139,26 +139,7 @@ which must never lie on a node's disk.
   emptyDir: {medium: Memory, sizeLimit: 64Mi}
 {{- end }}
 
-{{/*
-A Service that leads to a pod also while it is not ready: it then says why, and what it holds can still be read. Call with
-(dict "root" . "component" "audit").
-*/}}
-{{- define "tsujiban.directService" -}}
-apiVersion: v1
-kind: Service
-metadata:
-  name: tsujiban-{{ .component }}-direct
-  namespace: {{ .root.Release.Namespace }}
-  labels: {{- include "tsujiban.labels" . | nindent 4 }}
-spec:
-  clusterIP: None
-  publishNotReadyAddresses: true
-  selector: {{- include "tsujiban.selector" . | nindent 4 }}
-  ports:
-  - {name: grpc, port: 8443, targetPort: grpc}
-{{- end }}
-
-{{/* What a service mounts for the storage and its database. Called as the above. */}}
+{{/* What a service mounts for the storage and its database. */}}
 {{- define "tsujiban.storeMounts" -}}
 - {name: s3, mountPath: /etc/tsujiban/s3, readOnly: true}
 {{- if or .root.Values.s3.caSecret .root.Values.s3.caConfigMap }}
@@ -174,7 +155,7 @@ spec:
 {{- end }}
 {{- end }}
 
-{{/* The volumes for these. Call with (dict "root" . "credentials" "secret" "database" .Values.database.x). */}}
+{{/* The volumes for these. */}}
 {{- define "tsujiban.storeVolumes" -}}
 - name: s3
   secret: {secretName: {{ .credentials }}, defaultMode: 0440}
@@ -224,6 +205,25 @@ topologySpreadConstraints:
   matchLabelKeys: [{{ . }}]
   {{- end }}
 {{- end }}
+{{- end }}
+
+{{/* What scrapes a component. Call with (dict "root" . "component" "x" "port" "name"). */}}
+{{- define "tsujiban.podMonitor" -}}
+apiVersion: monitoring.coreos.com/v1
+kind: PodMonitor
+metadata:
+  name: tsujiban-{{ .component }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "tsujiban.labels" . | nindent 4 }}
+    {{- with .root.Values.metrics.podMonitor.labels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  selector:
+    matchLabels: {{- include "tsujiban.selector" . | nindent 6 }}
+  podMetricsEndpoints:
+  - {port: {{ .port }}, path: /metrics, interval: {{ .root.Values.metrics.podMonitor.interval }}}
 {{- end }}
 
 {{/* Whether the cluster can stamp who changed what: MutatingAdmissionPolicy, Kubernetes 1.36 and later. */}}
