@@ -86,41 +86,6 @@ kube-score/ignore: {{ prepend .also "container-image-pull-policy" | join "," }}
 {{- if hasSuffix "Ti" . }}{{ mul $number 1048576 }}{{ else if hasSuffix "Gi" . }}{{ mul $number 1024 }}{{ else }}{{ $number }}{{ end -}}
 {{- end }}
 
-{{/* Arguments of a service for the S3 storage. This and what follows for storage and database are called as tsujiban.service. */}}
-{{- define "tsujiban.s3Arguments" -}}
-{{- with .root.Values.s3 -}}
-{{- with .endpoint -}}
-- --s3-endpoint={{ . }}
-{{ end -}}
-- --s3-region={{ .region }}
-- --s3-bucket={{ $.bucket }}
-- --s3-allowed-regions={{ join "," .allowedRegions }}
-- --s3-credentials-dir=/etc/tsujiban/s3
-{{- if or .caSecret .caConfigMap }}
-- --s3-ca-file=/etc/tsujiban/s3-ca/ca.crt
-{{- end }}
-{{- if .pathStyle }}
-- --s3-path-style
-{{- end }}
-{{- end }}
-{{- end }}
-
-{{/* Arguments of a service for its database; nothing without a url. */}}
-{{- define "tsujiban.databaseArguments" -}}
-{{- if .database.url -}}
-- --database-url={{ .database.url }}
-- --database-connections={{ .database.connections }}
-{{- if .database.passwordSecret }}
-- --database-password-file=/etc/tsujiban/database/password
-{{- end }}
-{{- with .root.Values.database }}
-{{- if or .caSecret .caConfigMap }}
-- --database-ca-file=/etc/tsujiban/database-ca/ca.crt
-{{- end }}
-{{- end }}
-{{- end }}
-{{- end }}
-
 {{/*
 A folder for temporary files, which the root does not have. Memory, and so within the memory limit: what a database spills may hold wrapped keys,
 which must never lie on a node's disk.
@@ -137,46 +102,6 @@ which must never lie on a node's disk.
 {{- define "tsujiban.temporaryVolume" -}}
 - name: tmp
   emptyDir: {medium: Memory, sizeLimit: 64Mi}
-{{- end }}
-
-{{/* What a service mounts for the storage and its database. */}}
-{{- define "tsujiban.storeMounts" -}}
-- {name: s3, mountPath: /etc/tsujiban/s3, readOnly: true}
-{{- if or .root.Values.s3.caSecret .root.Values.s3.caConfigMap }}
-- {name: s3-ca, mountPath: /etc/tsujiban/s3-ca, readOnly: true}
-{{- end }}
-{{- if .database.url }}
-{{- if .database.passwordSecret }}
-- {name: database, mountPath: /etc/tsujiban/database, readOnly: true}
-{{- end }}
-{{- if or .root.Values.database.caSecret .root.Values.database.caConfigMap }}
-- {name: database-ca, mountPath: /etc/tsujiban/database-ca, readOnly: true}
-{{- end }}
-{{- end }}
-{{- end }}
-
-{{/* The volumes for these. */}}
-{{- define "tsujiban.storeVolumes" -}}
-- name: s3
-  secret: {secretName: {{ .credentials }}, defaultMode: 0440}
-{{- include "tsujiban.caVolume" (dict "name" "s3-ca" "from" .root.Values.s3) }}
-{{- if .database.url }}
-{{- with .database.passwordSecret }}
-- name: database
-  secret: {secretName: {{ . }}, defaultMode: 0440, items: [{key: password, path: password}]}
-{{- end }}
-{{- include "tsujiban.caVolume" (dict "name" "database-ca" "from" .root.Values.database) }}
-{{- end }}
-{{- end }}
-
-{{- define "tsujiban.caVolume" -}}
-{{- if .from.caSecret }}
-- name: {{ .name }}
-  secret: {secretName: {{ .from.caSecret }}, defaultMode: 0440, items: [{key: ca.crt, path: ca.crt}]}
-{{- else if .from.caConfigMap }}
-- name: {{ .name }}
-  configMap: {name: {{ .from.caConfigMap }}, items: [{key: ca.crt, path: ca.crt}]}
-{{- end }}
 {{- end }}
 
 {{/* The volume with a token that one service of ours takes and nobody else, the apiserver included. Call with its short name. */}}
@@ -269,45 +194,4 @@ metadata:
 spec:
   policyName: {{ .name }}
   validationActions: [Deny]
-{{- end }}
-
-{{/* What the schema cannot say. */}}
-{{- define "tsujiban.check" -}}
-{{- if not (has .Values.s3.region .Values.s3.allowedRegions) }}
-{{- fail (printf "s3.region %s is not one of s3.allowedRegions (%s): customer data is kept in Japan (C21)" .Values.s3.region (join ", " .Values.s3.allowedRegions)) }}
-{{- end }}
-{{- if and .Values.otlpEndpoint (not .Values.network.otlp.namespace) (not .Values.network.otlp.cidrs) }}
-{{- fail "otlpEndpoint is set, but the network is closed to it: set network.otlp.namespace or network.otlp.cidrs" }}
-{{- end }}
-{{- range include "tsujiban.services" . | fromJsonArray }}
-{{- $values := get $.Values .name }}
-{{- if .database }}
-{{- $database := get $.Values.database .name }}
-{{- if and (eq $.Values.mode "production") (not $database.url) }}
-{{- fail (printf "mode production, but database.%s.url is empty: SQLite on one volume is for trials; set it to a PostgreSQL of the %s service's own, postgres://USER@HOST/DATABASE, and database.%s.passwordSecret (C14, C23)" .name .name .name) }}
-{{- end }}
-{{- if and $database.url (not $.Values.database.egressCIDRs) (not $.Values.database.namespace) }}
-{{- fail (printf "database.%s.url is set, but the network is closed to it: set database.egressCIDRs or database.namespace" .name) }}
-{{- end }}
-{{- if and $database.url (eq $.Values.mode "production") (not $database.passwordSecret) }}
-{{- fail (printf "mode production, but database.%s.passwordSecret is empty: name a Secret with the key password" .name) }}
-{{- end }}
-{{- if and (gt (int $values.replicas) 1) (not $database.url) }}
-{{- fail (printf "%s.replicas is above 1, but SQLite has one writer: set database.%s.url to a PostgreSQL, or %s.replicas to 1" .name .name .name) }}
-{{- end }}
-{{- end }}
-{{- if and .spool $.Values.audit.enabled }}
-{{- $spool := include "tsujiban.mebibytes" $values.spool.size | int64 }}
-{{- $volume := include "tsujiban.mebibytes" $values.persistence.size | int64 }}
-{{- if gt (mul $spool 2) $volume }}
-{{- fail (printf "%s.spool.size %s is more than half of %s.persistence.size %s, which the database needs too: make it smaller" .name $values.spool.size .name $values.persistence.size) }}
-{{- end }}
-{{- end }}
-{{- if has "check" .own }}{{ include (printf "tsujiban.%s.check" .name) $ }}{{ end }}
-{{- end }}
-{{- $names := list }}
-{{- range .Values.staff }}
-{{- if has .name $names }}{{ fail (printf "staff: %s is there twice" .name) }}{{ end }}
-{{- $names = append $names .name }}
-{{- end }}
 {{- end }}
