@@ -8,7 +8,7 @@ Everything of one service. Call with a dict of
   bucket, credentials   its bucket, and the Secret with the credentials for it
 The rows say of a service:
   name, callers         who calls it: `operator`, `collector` or another service. `helm test` calls all
-  database, spool       whether it has a database, and a spool of operations that the history has not taken yet
+  database, spool       whether it has a database, and a spool of operations that the history has not taken yet; such a service calls `audit`
   optional              whether it is left out by <name>.enabled
   publicPort            the port to which the edge may lead, for a service that people call
   own                   which named templates it has in _<name>.tpl, since Helm cannot ask whether one is there: `arguments` (flags that no other
@@ -164,7 +164,7 @@ spec:
         - --{{ . }}-ca-file=/etc/tsujiban/tls/ca.crt
         - --{{ . }}-token-file=/var/run/secrets/tsujiban.dev/{{ . }}/token
         {{- end }}
-        {{- if and .row.spool .root.Values.audit.enabled }}
+        {{- if and .row.spool (has "audit" $called) }}
         - --spool-dir=/var/lib/tsujiban/spool
         - --spool-bytes={{ include "tsujiban.mebibytes" $values.spool.size | int64 | mul 1048576 }}
         {{- end }}
