@@ -97,12 +97,13 @@ upgrade-test: ## from the version before to this one and back, under a running c
 lint: lint-rust lint-deps lint-proto lint-charts ## every lint
 
 .PHONY: lint-rust
-lint-rust: ## formatting, clippy, drift of crds/
+lint-rust: ## formatting, clippy, drift of crds/ and of the chart's list of services
 	@$(cluster)/install build
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --workspace --test plane -- -D warnings # no part of "all": it has test = false
 	build/cargo run --quiet --package tsujiban-api --bin crds -- --check crds
+	build/cargo run --quiet --package tsujiban-proto --bin services -- --check charts/tsujiban
 
 .PHONY: lint-deps
 lint-deps: ## licences, bans and sources of dependencies
@@ -115,17 +116,19 @@ lint-proto: ## the gRPC contracts
 	cd proto && $(call tool,buf) lint
 
 .PHONY: lint-charts
-lint-charts: ## the charts: helm lint, unit tests, schemas of Kubernetes 1.35 to 1.37, kube-score, drift of READMEs and the CRD chart
+lint-charts: ## the charts: helm lint, unit tests, schemas of Kubernetes 1.35 to 1.37, kube-score, drift of what is rendered, of READMEs and of the CRD chart
 	@$(cluster)/install lint
 	charts/sync-crds --check
 	charts/lint/run
 
 .PHONY: generate
-generate: ## write the generated files: crds/, the CRD chart and the charts' READMEs
+generate: ## write the generated files: crds/, the CRD chart, the charts' READMEs and what they render
 	@$(cluster)/install build lint
 	build/cargo run --quiet --package tsujiban-api --bin crds -- crds
+	build/cargo run --quiet --package tsujiban-proto --bin services -- charts/tsujiban
 	charts/sync-crds
 	charts/lint/run docs --write
+	charts/lint/run rendered --write
 
 .PHONY: clean
 clean: down ## stop everything and remove what was built, but not the cache

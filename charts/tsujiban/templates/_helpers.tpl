@@ -13,6 +13,24 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
+{{/* The rows in services.yaml of the services that this installation has, as JSON. */}}
+{{- define "tsujiban.services" -}}
+{{- $services := list }}
+{{- range required "services.yaml cannot be read" (.Files.Get "services.yaml" | fromYaml).services }}
+{{- if or (not .optional) (get $.Values .name).enabled }}{{ $services = append $services . }}{{ end }}
+{{- end }}
+{{- toJson $services }}
+{{- end }}
+
+{{/* The names of those that a workload of ours calls, as JSON. Call with (dict "root" . "caller" "operator"). */}}
+{{- define "tsujiban.calledBy" -}}
+{{- $called := list }}
+{{- range include "tsujiban.services" .root | fromJsonArray }}
+{{- if has $.caller .callers }}{{ $called = append $called .name }}{{ end }}
+{{- end }}
+{{- toJson $called }}
+{{- end }}
+
 {{/* The name of an image: by digest when there is one. Call with (dict "root" . "image" .Values.images.x). */}}
 {{- define "tsujiban.image" -}}
 {{- if .image.digest -}}
@@ -68,41 +86,6 @@ kube-score/ignore: {{ prepend .also "container-image-pull-policy" | join "," }}
 {{- if hasSuffix "Ti" . }}{{ mul $number 1048576 }}{{ else if hasSuffix "Gi" . }}{{ mul $number 1024 }}{{ else }}{{ $number }}{{ end -}}
 {{- end }}
 
-{{/* Arguments of a service for the S3 storage. Call with (dict "root" . "bucket" .Values.x.bucket). */}}
-{{- define "tsujiban.s3Arguments" -}}
-{{- with .root.Values.s3 -}}
-{{- with .endpoint -}}
-- --s3-endpoint={{ . }}
-{{ end -}}
-- --s3-region={{ .region }}
-- --s3-bucket={{ $.bucket }}
-- --s3-allowed-regions={{ join "," .allowedRegions }}
-- --s3-credentials-dir=/etc/tsujiban/s3
-{{- if or .caSecret .caConfigMap }}
-- --s3-ca-file=/etc/tsujiban/s3-ca/ca.crt
-{{- end }}
-{{- if .pathStyle }}
-- --s3-path-style
-{{- end }}
-{{- end }}
-{{- end }}
-
-{{/* Arguments of a service for its database; nothing without a url. Call with (dict "root" . "database" .Values.database.x). */}}
-{{- define "tsujiban.databaseArguments" -}}
-{{- if .database.url -}}
-- --database-url={{ .database.url }}
-- --database-connections={{ .database.connections }}
-{{- if .database.passwordSecret }}
-- --database-password-file=/etc/tsujiban/database/password
-{{- end }}
-{{- with .root.Values.database }}
-{{- if or .caSecret .caConfigMap }}
-- --database-ca-file=/etc/tsujiban/database-ca/ca.crt
-{{- end }}
-{{- end }}
-{{- end }}
-{{- end }}
-
 {{/*
 A folder for temporary files, which the root does not have. Memory, and so within the memory limit: what a database spills may hold wrapped keys,
 which must never lie on a node's disk.
@@ -121,71 +104,16 @@ which must never lie on a node's disk.
   emptyDir: {medium: Memory, sizeLimit: 64Mi}
 {{- end }}
 
-{{/*
-A Service that leads to a pod also while it is not ready: it then says why, and what it holds can still be read. Call with
-(dict "root" . "component" "audit").
-*/}}
-{{- define "tsujiban.directService" -}}
-apiVersion: v1
-kind: Service
-metadata:
-  name: tsujiban-{{ .component }}-direct
-  namespace: {{ .root.Release.Namespace }}
-  labels: {{- include "tsujiban.labels" . | nindent 4 }}
-spec:
-  clusterIP: None
-  publishNotReadyAddresses: true
-  selector: {{- include "tsujiban.selector" . | nindent 4 }}
-  ports:
-  - {name: grpc, port: 8443, targetPort: grpc}
-{{- end }}
-
-{{/* What a service mounts for the storage and its database. Called as the above. */}}
-{{- define "tsujiban.storeMounts" -}}
-- {name: s3, mountPath: /etc/tsujiban/s3, readOnly: true}
-{{- if or .root.Values.s3.caSecret .root.Values.s3.caConfigMap }}
-- {name: s3-ca, mountPath: /etc/tsujiban/s3-ca, readOnly: true}
-{{- end }}
-{{- if .database.url }}
-{{- if .database.passwordSecret }}
-- {name: database, mountPath: /etc/tsujiban/database, readOnly: true}
-{{- end }}
-{{- if or .root.Values.database.caSecret .root.Values.database.caConfigMap }}
-- {name: database-ca, mountPath: /etc/tsujiban/database-ca, readOnly: true}
-{{- end }}
-{{- end }}
-{{- end }}
-
-{{/* The volumes for these. Call with (dict "root" . "credentials" "secret" "database" .Values.database.x). */}}
-{{- define "tsujiban.storeVolumes" -}}
-- name: s3
-  secret: {secretName: {{ .credentials }}, defaultMode: 0440}
-{{- include "tsujiban.caVolume" (dict "name" "s3-ca" "from" .root.Values.s3) }}
-{{- if .database.url }}
-{{- with .database.passwordSecret }}
-- name: database
-  secret: {secretName: {{ . }}, defaultMode: 0440, items: [{key: password, path: password}]}
-{{- end }}
-{{- include "tsujiban.caVolume" (dict "name" "database-ca" "from" .root.Values.database) }}
-{{- end }}
-{{- end }}
-
-{{- define "tsujiban.caVolume" -}}
-{{- if .from.caSecret }}
-- name: {{ .name }}
-  secret: {secretName: {{ .from.caSecret }}, defaultMode: 0440, items: [{key: ca.crt, path: ca.crt}]}
-{{- else if .from.caConfigMap }}
-- name: {{ .name }}
-  configMap: {name: {{ .from.caConfigMap }}, items: [{key: ca.crt, path: ca.crt}]}
-{{- end }}
-{{- end }}
-
 {{/* The volume with a token that one service of ours takes and nobody else, the apiserver included. Call with its short name. */}}
 {{- define "tsujiban.tokenVolume" -}}
 - name: {{ . }}-token
   projected:
     sources:
     - serviceAccountToken: {path: token, audience: {{ . }}.tsujiban.dev, expirationSeconds: 3600}
+{{- end }}
+
+{{- define "tsujiban.tokenMount" -}}
+- {name: {{ . }}-token, mountPath: /var/run/secrets/tsujiban.dev/{{ . }}, readOnly: true}
 {{- end }}
 
 {{/* Keeps replicas apart. Call with (dict "root" . "component" "x" "spread" .Values.x.topologySpread). */}}
@@ -204,6 +132,25 @@ topologySpreadConstraints:
 {{- end }}
 {{- end }}
 
+{{/* What scrapes a component. Call with (dict "root" . "component" "x" "port" "name"). */}}
+{{- define "tsujiban.podMonitor" -}}
+apiVersion: monitoring.coreos.com/v1
+kind: PodMonitor
+metadata:
+  name: tsujiban-{{ .component }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "tsujiban.labels" . | nindent 4 }}
+    {{- with .root.Values.metrics.podMonitor.labels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  selector:
+    matchLabels: {{- include "tsujiban.selector" . | nindent 6 }}
+  podMetricsEndpoints:
+  - {port: {{ .port }}, path: /metrics, interval: {{ .root.Values.metrics.podMonitor.interval }}}
+{{- end }}
+
 {{/* Whether the cluster can stamp who changed what: MutatingAdmissionPolicy, Kubernetes 1.36 and later. */}}
 {{- define "tsujiban.stamps" -}}
 {{- if .Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy" }}yes{{ end }}
@@ -211,7 +158,11 @@ topologySpreadConstraints:
 
 {{/* Our services that the edge may lead to: where they listen, under which name their certificate is theirs. */}}
 {{- define "tsujiban.edgeServices" -}}
-backup: {name: tsujiban-backup, port: 8443, host: tsujiban-backup.{{ .Release.Namespace }}.svc}
+{{- range include "tsujiban.services" . | fromJsonArray }}
+{{- if .publicPort }}
+{{ .name }}: {name: tsujiban-{{ .name }}, port: {{ .publicPort }}, host: tsujiban-{{ .name }}.{{ $.Release.Namespace }}.svc}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- define "tsujiban.operatorUser" -}}
@@ -243,51 +194,4 @@ metadata:
 spec:
   policyName: {{ .name }}
   validationActions: [Deny]
-{{- end }}
-
-{{/* What the schema cannot say. */}}
-{{- define "tsujiban.check" -}}
-{{- if not (has .Values.s3.region .Values.s3.allowedRegions) }}
-{{- fail (printf "s3.region %s is not one of s3.allowedRegions (%s): customer data is kept in Japan (C21)" .Values.s3.region (join ", " .Values.s3.allowedRegions)) }}
-{{- end }}
-{{- if and .Values.otlpEndpoint (not .Values.network.otlp.namespace) (not .Values.network.otlp.cidrs) }}
-{{- fail "otlpEndpoint is set, but the network is closed to it: set network.otlp.namespace or network.otlp.cidrs" }}
-{{- end }}
-{{- range $service := list "backup" "audit" }}
-{{- $database := get $.Values.database $service }}
-{{- $runs := or (eq $service "backup") $.Values.audit.enabled }}
-{{- if and $runs (eq $.Values.mode "production") (not $database.url) }}
-{{- fail (printf "mode production, but database.%s.url is empty: SQLite on one volume is for trials; set it to a PostgreSQL of the %s service's own, postgres://USER@HOST/DATABASE, and database.%s.passwordSecret (C14, C23)" $service $service $service) }}
-{{- end }}
-{{- if and $database.url (not $.Values.database.egressCIDRs) (not $.Values.database.namespace) }}
-{{- fail (printf "database.%s.url is set, but the network is closed to it: set database.egressCIDRs or database.namespace" $service) }}
-{{- end }}
-{{- if and $database.url (eq $.Values.mode "production") (not $database.passwordSecret) }}
-{{- fail (printf "mode production, but database.%s.passwordSecret is empty: name a Secret with the key password" $service) }}
-{{- end }}
-{{- end }}
-{{- if .Values.audit.enabled }}
-{{- if and (gt (int .Values.audit.replicas) 1) (not .Values.database.audit.url) }}
-{{- fail "audit.replicas is above 1, but SQLite has one writer: set database.audit.url to a PostgreSQL, or audit.replicas to 1" }}
-{{- end }}
-{{- if and .Values.database.audit.url (eq .Values.database.audit.url .Values.database.backup.url) }}
-{{- fail "database.audit.url is the backup service's: a history that its writers could alter proves nothing (C5); give the audit service a database and a role of its own" }}
-{{- end }}
-{{- if eq .Values.audit.s3.bucket .Values.s3.bucket }}
-{{- fail "audit.s3.bucket is s3.bucket: the audit service needs a bucket of its own, whose objects no other credential can touch (C5)" }}
-{{- end }}
-{{- if eq .Values.audit.s3.credentialsSecret .Values.s3.credentialsSecret }}
-{{- fail "audit.s3.credentialsSecret is s3.credentialsSecret: the audit service needs credentials of its own, which may put, list and read and not delete (C5)" }}
-{{- end }}
-{{- $spool := include "tsujiban.mebibytes" .Values.backup.spool.size | int64 }}
-{{- $volume := include "tsujiban.mebibytes" .Values.backup.persistence.size | int64 }}
-{{- if gt (mul $spool 2) $volume }}
-{{- fail (printf "backup.spool.size %s is more than half of backup.persistence.size %s, which the catalogue needs too: make it smaller" .Values.backup.spool.size .Values.backup.persistence.size) }}
-{{- end }}
-{{- end }}
-{{- $names := list }}
-{{- range .Values.staff }}
-{{- if has .name $names }}{{ fail (printf "staff: %s is there twice" .name) }}{{ end }}
-{{- $names = append $names .name }}
-{{- end }}
 {{- end }}

@@ -25,6 +25,7 @@ pub mod audit {
     }
 }
 
+pub mod chart;
 pub mod error;
 pub mod fields;
 pub mod functions;

@@ -14,7 +14,7 @@ use crate::access::v1::{History, Operation, Rule};
 use crate::fields::{BadField, Fields, Markers};
 
 /// The verbs on which staff can have a right by a method's rule.
-const STAFF_VERBS: [&str; 5] = ["list", "get", "verify", "update", "erase"];
+pub(crate) const STAFF_VERBS: [&str; 5] = ["list", "get", "verify", "update", "erase"];
 
 /// Contracts that cannot be served, since they do not say who may call a method or what is remembered of it.
 #[derive(Debug, thiserror::Error)]

@@ -11,8 +11,7 @@ use tsujiban_proto::error::{Kind, ServiceError};
 
 use crate::identity::{Authenticator, Identity, Principal};
 
-/// The verb on which staff need a right, beside that of the method, to see secrets.
-pub(crate) const REVEAL: &str = "reveal";
+pub(crate) use tsujiban_proto::chart::REVEAL;
 
 /// Whoever made a call. The access layer puts it into the request, after the method's rule has let the call pass.
 #[derive(Debug, Clone)]

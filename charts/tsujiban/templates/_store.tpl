@@ -1,0 +1,77 @@
+{{/* Where a service keeps what it knows: bucket and database. Called as tsujiban.service is. */}}
+
+{{/* Arguments for the S3 storage. */}}
+{{- define "tsujiban.s3Arguments" -}}
+{{- with .root.Values.s3 -}}
+{{- with .endpoint -}}
+- --s3-endpoint={{ . }}
+{{ end -}}
+- --s3-region={{ .region }}
+- --s3-bucket={{ $.bucket }}
+- --s3-allowed-regions={{ join "," .allowedRegions }}
+- --s3-credentials-dir=/etc/tsujiban/s3
+{{- if or .caSecret .caConfigMap }}
+- --s3-ca-file=/etc/tsujiban/s3-ca/ca.crt
+{{- end }}
+{{- if .pathStyle }}
+- --s3-path-style
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Arguments for the database; nothing without a url. */}}
+{{- define "tsujiban.databaseArguments" -}}
+{{- if .database.url -}}
+- --database-url={{ .database.url }}
+- --database-connections={{ .database.connections }}
+{{- if .database.passwordSecret }}
+- --database-password-file=/etc/tsujiban/database/password
+{{- end }}
+{{- with .root.Values.database }}
+{{- if or .caSecret .caConfigMap }}
+- --database-ca-file=/etc/tsujiban/database-ca/ca.crt
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* What is mounted for both. */}}
+{{- define "tsujiban.storeMounts" -}}
+- {name: s3, mountPath: /etc/tsujiban/s3, readOnly: true}
+{{- if or .root.Values.s3.caSecret .root.Values.s3.caConfigMap }}
+- {name: s3-ca, mountPath: /etc/tsujiban/s3-ca, readOnly: true}
+{{- end }}
+{{- if .database.url }}
+{{- if .database.passwordSecret }}
+- {name: database, mountPath: /etc/tsujiban/database, readOnly: true}
+{{- end }}
+{{- if or .root.Values.database.caSecret .root.Values.database.caConfigMap }}
+- {name: database-ca, mountPath: /etc/tsujiban/database-ca, readOnly: true}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The volumes for these. */}}
+{{- define "tsujiban.storeVolumes" -}}
+- name: s3
+  secret: {secretName: {{ .credentials }}, defaultMode: 0440}
+{{- include "tsujiban.caVolume" (dict "name" "s3-ca" "from" .root.Values.s3) }}
+{{- if .database.url }}
+{{- with .database.passwordSecret }}
+- name: database
+  secret: {secretName: {{ . }}, defaultMode: 0440, items: [{key: password, path: password}]}
+{{- end }}
+{{- include "tsujiban.caVolume" (dict "name" "database-ca" "from" .root.Values.database) }}
+{{- end }}
+{{- end }}
+
+{{/* A volume with an authority. Call with (dict "name" "x-ca" "from" .Values.x). */}}
+{{- define "tsujiban.caVolume" -}}
+{{- if .from.caSecret }}
+- name: {{ .name }}
+  secret: {secretName: {{ .from.caSecret }}, defaultMode: 0440, items: [{key: ca.crt, path: ca.crt}]}
+{{- else if .from.caConfigMap }}
+- name: {{ .name }}
+  configMap: {name: {{ .from.caConfigMap }}, items: [{key: ca.crt, path: ca.crt}]}
+{{- end }}
+{{- end }}
