@@ -94,7 +94,7 @@ upgrade-test: ## from the version before to this one and back, under a running c
 	@e2e/upgrade
 
 .PHONY: lint
-lint: lint-rust lint-deps lint-proto lint-charts ## every lint
+lint: lint-rust lint-deps lint-proto lint-charts lint-circles ## every lint
 
 .PHONY: lint-rust
 lint-rust: ## formatting, clippy, drift of crds/ and of the chart's list of services
@@ -120,6 +120,12 @@ lint-charts: ## the charts: helm lint, unit tests, schemas of Kubernetes 1.35 to
 	@$(cluster)/install lint
 	charts/sync-crds --check
 	charts/lint/run
+
+.PHONY: lint-circles
+lint-circles: ## no files of a crate import each other in a circle
+	@$(cluster)/install lint
+	build/circles-test
+	build/circles
 
 .PHONY: generate
 generate: ## write the generated files: crds/, the CRD chart, the charts' READMEs and what they render
