@@ -15,6 +15,10 @@ system=tsujiban-system
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$checkout/Cargo.toml" | head -1)
 export TSUJIBAN_CLUSTER_STATE=$state CARGO_BUILD_TARGET=$target
 
+# The services (the rows of the table in crates/core/src/workload.rs), and all programs that become images.
+services() { sed -n 's/^- name: //p' "$checkout/charts/tsujiban/services.yaml"; }
+programs() { echo operator; services; echo collector; }
+
 die() { echo "$(basename "$0"): $*" >&2; exit 1; }
 started=$SECONDS
 step() { printf '[%4ds] %s\n' "$((SECONDS - started))" "$*"; }

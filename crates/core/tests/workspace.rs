@@ -52,6 +52,40 @@ fn arms_are_found() {
     assert!(!is_arm("        let client = services.get(Service::Backup);") && !is_arm("        \"backups\" => 1,"));
 }
 
+/// What is stored, signed, sealed or on the wire keeps its name, whatever the code around it is called. A new name is added to the list; one that
+/// is there is never changed, since data and clients of before know it.
+#[test]
+fn stored_names_stay() {
+    let sources: Vec<String> = workspace()
+        .filter(|file| {
+            file.components().any(|part| part.as_os_str() == "src")
+                && !file.components().any(|part| ["e2e", "cli"].iter().any(|other| part.as_os_str() == *other))
+        })
+        .map(|file| fs::read_to_string(file).unwrap())
+        .collect();
+    let lost: Vec<&str> = stored_names()
+        .filter(|name| {
+            let table = name.split_once(": ").filter(|(service, _)| Service::of_name(service).is_some());
+            match table {
+                Some((service, table)) => !schema(service).contains(&format!("{table} (")),
+                None => !sources.iter().any(|source| source.contains(&format!("\"{name}\""))),
+            }
+        })
+        .collect();
+    assert!(lost.is_empty(), "these names are stored or on the wire, and no source has them any more: {}", lost.join(", "));
+}
+
+fn stored_names() -> impl Iterator<Item = &'static str> {
+    include_str!("stored-names.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#'))
+}
+
+/// The text of all migrations and additions of a service.
+fn schema(service: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../services").join(service);
+    let files = ["migrations", "schema"].into_iter().flat_map(|below| files(&folder.join(below), "sql"));
+    files.map(|file| fs::read_to_string(file).unwrap()).collect()
+}
+
 /// The ids in the doc comments that stand right above a test.
 fn named_in(source: &str) -> Vec<String> {
     let mut ids = Vec::new();
@@ -76,14 +110,14 @@ fn is_id(text: &str) -> bool {
 /// Every source file.
 fn workspace() -> impl Iterator<Item = PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    ["crates", "operator", "services", "cli", "e2e"].into_iter().flat_map(move |folder| sources(&root.join(folder)))
+    ["crates", "operator", "services", "cli", "e2e"].into_iter().flat_map(move |folder| files(&root.join(folder), "rs"))
 }
 
-fn sources(folder: &Path) -> Vec<PathBuf> {
+fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let paths = entries.flatten().map(|entry| entry.path());
     paths
-        .flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] })
-        .filter(|path| path.extension().is_some_and(|e| e == "rs"))
+        .flat_map(|path| if path.is_dir() { files(&path, extension) } else { vec![path] })
+        .filter(|path| path.extension().is_some_and(|e| e == extension))
         .collect()
 }
