@@ -30,16 +30,15 @@ pub struct Row {
     pub tls_secret: &'static str,
     /// The reason of a condition that waits for it.
     pub unavailable: &'static str,
-    /// Who of us may reach it. What each may call is said by the contracts.
-    pub callers: &'static [Workload],
+    /// Who of us reaches it, besides those who are written to the history when it holds that. What each may call is said by the contracts.
+    callers: &'static [Workload],
     /// What is said of an installation without it; `None`: every installation has it.
     pub absence: Option<Absence>,
     /// When it gives up a group's data: with everything else of the group, or after all of that.
     pub ends: Ends,
     /// The file of its SQLite database on its volume.
     pub database: &'static str,
-    /// Whether it keeps operations for the history in a spool of its own. The service that holds the history needs none in between.
-    pub has_spool: bool,
+    pub history: History,
     /// The port to which the chart's edge may lead from outside the cluster.
     pub public_port: Option<u16>,
     /// The condition of Tenants that says whether it can write.
@@ -62,6 +61,15 @@ pub enum Ends {
     WithTheGroup,
     /// What it holds tells of the end of all else.
     Last,
+}
+
+/// Where a service records what is done to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum History {
+    /// In itself: it holds the operation history.
+    Holds,
+    /// With the service that holds it, through a spool on its own volume.
+    Spools,
 }
 
 /// The condition of Tenants by which a service says that it can write.
@@ -109,17 +117,17 @@ services! {
         absence: None,
         ends: Ends::WithTheGroup,
         database: "catalogue.db",
-        has_spool: true,
+        history: History::Spools,
         public_port: Some(GRPC_PORT),
         can_write: CanWrite { condition: "BackupsStored", reason: "Stored", message: "the backup service stores what is sent to it" },
     }
     /// The operation history (C5).
     Audit "audit" {
-        callers: &[Workload::Operator, Workload::Service(Service::Backup)],
+        callers: &[Workload::Operator],
         absence: Some(Absence { reason: "NoHistory", message: "there is no operation history", value: "audit.enabled" }),
         ends: Ends::Last,
         database: "history.db",
-        has_spool: false,
+        history: History::Holds,
         public_port: None,
         can_write: CanWrite {
             condition: "HistoryRecorded",
@@ -132,6 +140,16 @@ services! {
 impl Service {
     /// The one that is asked first. It mints the incarnations of groups, and staff erase groups there.
     pub const FIRST: Self = Self::Backup;
+
+    pub const fn has_spool(self) -> bool {
+        matches!(self.row().history, History::Spools)
+    }
+
+    /// Who of us may reach it.
+    pub fn callers(self) -> Vec<Workload> {
+        let spools = Self::ALL.iter().copied().filter(|other| self.row().history == History::Holds && other.has_spool());
+        self.row().callers.iter().copied().chain(spools.map(Workload::Service)).collect()
+    }
 
     /// The service of a name, such as `backup`.
     pub fn of_name(name: &str) -> Option<Self> {
@@ -186,10 +204,18 @@ mod tests {
             assert_eq!(Workload::of_name(row.name), Some(Workload::Service(service)));
             assert!(!row.name.is_empty() && row.name.bytes().all(|byte| byte.is_ascii_lowercase()), "{}", row.name);
             assert!(!["operator", "collector"].contains(&row.name), "{} is no service", row.name);
-            assert!(!row.callers.contains(&Workload::Service(service)), "{service} calls itself");
+            assert!(!service.callers().contains(&Workload::Service(service)), "{service} calls itself");
         }
         assert_eq!(Workload::of_name("operator"), Some(Workload::Operator));
         assert_eq!((Service::of_name("x"), Service::of_host("backup"), Workload::of_name("")), (None, None, None));
+    }
+
+    /// Each other service writes its operations to the one that holds the history.
+    #[test]
+    fn one_service_holds_the_history_and_all_others_reach_it() {
+        let (holders, others): (Vec<_>, Vec<_>) = Service::ALL.iter().copied().partition(|service| !service.has_spool());
+        let [holder] = holders.as_slice() else { panic!("{holders:?}") };
+        assert!(others.into_iter().all(|service| holder.callers().contains(&Workload::Service(service))));
     }
 
     /// Whoever mints incarnations has to be there, and whoever tells of the end of the others is asked after them.

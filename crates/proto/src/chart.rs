@@ -34,11 +34,11 @@ pub fn services(own: impl Fn(Service) -> Vec<String>) -> Result<String, InvalidC
 
 fn write_row(text: &mut String, service: Service, own: &[String]) -> std::fmt::Result {
     let row = service.row();
-    let callers: Vec<_> = row.callers.iter().copied().map(Workload::name).collect();
+    let callers: Vec<_> = service.callers().into_iter().map(Workload::name).collect();
     writeln!(text, "- name: {}", row.name)?;
     writeln!(text, "  callers: [{}]", callers.join(", "))?;
     writeln!(text, "  database: {}", !row.database.is_empty())?;
-    writeln!(text, "  spool: {}", row.has_spool)?;
+    writeln!(text, "  spool: {}", service.has_spool())?;
     writeln!(text, "  optional: {}", row.absence.is_some())?;
     if let Some(port) = row.public_port {
         writeln!(text, "  publicPort: {port}")?;
@@ -86,13 +86,5 @@ mod tests {
         ));
         assert!(text.contains("    reveal: [snapshots]\n") && text.contains("    erase: [groups]\n"), "{text}");
         assert_eq!(text.matches("groups").count(), 2, "staff work with groups at one service: {text}");
-    }
-
-    /// Whoever keeps operations for the history has to reach the service that holds it.
-    #[test]
-    fn whoever_has_a_spool_may_call_the_history() {
-        for service in Service::ALL.iter().copied().filter(|service| service.row().has_spool) {
-            assert!(Service::Audit.row().callers.contains(&Workload::Service(service)), "{service}");
-        }
     }
 }

@@ -6,7 +6,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use prost_reflect::{DescriptorPool, MethodDescriptor};
-use tsujiban_core::workload::Workload;
+use tsujiban_core::workload::{Service, Workload};
 
 use crate::DESCRIPTORS;
 use crate::access;
@@ -114,7 +114,7 @@ fn revealing_fault(rule: &Rule, fields: &Fields, takes_many: bool) -> Option<&'s
 
 /// What is wrong with a rule; `None` when it says all that it has to.
 fn fault(rule: &Rule) -> Option<&'static str> {
-    let known = |named: &i32| access::v1::Workload::try_from(*named).ok().and_then(workload).is_some();
+    let known = |named: &i32| access::v1::Workload::try_from(*named).is_ok_and(|named| !workloads(named).is_empty());
     let is_word = !rule.function.is_empty() && rule.function.bytes().all(|byte| byte.is_ascii_lowercase());
     match rule {
         _ if !is_word => Some("names no function; write one word in small letters"),
@@ -126,16 +126,19 @@ fn fault(rule: &Rule) -> Option<&'static str> {
     }
 }
 
-/// The program that a contract names; `None` for what names none. Its name is the word behind `WORKLOAD_`.
-pub fn workload(named: access::v1::Workload) -> Option<Workload> {
-    let word = named.as_str_name().strip_prefix("WORKLOAD_")?;
-    Workload::of_name(&word.to_ascii_lowercase())
+/// The programs that a contract names; empty for what names none. The name of one is the word behind `WORKLOAD_`.
+pub fn workloads(named: access::v1::Workload) -> Vec<Workload> {
+    if named == access::v1::Workload::Service {
+        return Service::ALL.iter().copied().filter(|service| service.has_spool()).map(Workload::Service).collect();
+    }
+    let word = named.as_str_name().strip_prefix("WORKLOAD_").unwrap_or_default();
+    Workload::of_name(&word.to_ascii_lowercase()).into_iter().collect()
 }
 
 impl Rule {
     /// Whether the method may be called by this program of ours.
     pub fn lets(&self, caller: Workload) -> bool {
-        self.workloads().any(|named| workload(named) == Some(caller))
+        self.workloads().any(|named| workloads(named).contains(&caller))
     }
 
     /// The Kubernetes verb on which staff need a right; `None` when staff never call.

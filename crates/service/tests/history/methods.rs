@@ -10,7 +10,7 @@ use crate::stage::{Options, Stage, methods, path};
 
 /// Somebody who may call a method, and who that is to the history.
 fn somebody(rule: &tsujiban_proto::access::v1::Rule) -> (&'static str, ActorKind, &'static str) {
-    match rule.workloads().next().and_then(rules::workload) {
+    match rule.workloads().next().and_then(|named| rules::workloads(named).first().copied()) {
         Some(Workload::Collector) => ("collector", ActorKind::Workload, "collector/acme"),
         Some(Workload::Operator) => ("operator", ActorKind::Workload, "tsujiban-operator"),
         Some(Workload::Service(service)) => (service.row().name, ActorKind::Workload, service.row().host),
