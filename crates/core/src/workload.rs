@@ -43,6 +43,21 @@ pub struct Row {
     pub public_port: Option<u16>,
     /// The condition of Tenants that says whether it can write.
     pub can_write: CanWrite,
+    /// What its methods are grouped into: custom roles give functions, and the operation history names them.
+    pub functions: &'static [Function],
+}
+
+/// A function of a service, and what people call it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Function {
+    /// As the contracts name it.
+    pub name: &'static str,
+    pub english: &'static str,
+    pub japanese: &'static str,
+}
+
+const fn function(name: &'static str, english: &'static str, japanese: &'static str) -> Function {
+    Function { name, english, japanese }
 }
 
 /// An installation without a service.
@@ -96,14 +111,14 @@ macro_rules! services {
 
             pub const fn row(self) -> &'static Row {
                 match self {
-                    $(Self::$variant => &Row {
+                    $(Self::$variant => const { &Row {
                         name: $name,
                         host: concat!("tsujiban-", $name),
                         audience: concat!($name, ".tsujiban.dev"),
                         tls_secret: concat!("tsujiban-", $name, "-tls"),
                         unavailable: concat!(stringify!($variant), "Unavailable"),
                         $($field: $value),+
-                    },)+
+                    } },)+
                 }
             }
         }
@@ -120,6 +135,13 @@ services! {
         history: History::Spools,
         public_port: Some(GRPC_PORT),
         can_write: CanWrite { condition: "BackupsStored", reason: "Stored", message: "the backup service stores what is sent to it" },
+        functions: &[
+            function("attempts", "Outcomes of backups", "バックアップの結果"),
+            function("catalogue", "Catalogue of snapshots", "スナップショットの目録"),
+            function("groups", "Groups", "グループ"),
+            function("hostkeys", "Host keys of devices", "装置のホスト鍵"),
+            function("snapshots", "Snapshots of device configs", "装置コンフィグのスナップショット"),
+        ],
     }
     /// The operation history (C5).
     Audit "audit" {
@@ -134,6 +156,7 @@ services! {
             reason: "Recorded",
             message: "the audit service takes what is done into the operation history",
         },
+        functions: &[function("history", "Operation history", "操作履歴")],
     }
 }
 

@@ -1,17 +1,9 @@
 //! What people call functions and operations: each text beside its translation.
 
+use tsujiban_core::workload::{Function, Service};
+
 use super::Language;
 use crate::access::v1::Operation;
-
-/// Function, English, Japanese; sorted.
-const FUNCTIONS: [(&str, &str, &str); 6] = [
-    ("attempts", "Outcomes of backups", "バックアップの結果"),
-    ("catalogue", "Catalogue of snapshots", "スナップショットの目録"),
-    ("groups", "Groups", "グループ"),
-    ("history", "Operation history", "操作履歴"),
-    ("hostkeys", "Host keys of devices", "装置のホスト鍵"),
-    ("snapshots", "Snapshots of device configs", "装置コンフィグのスナップショット"),
-];
 
 /// Operation, English, Japanese.
 const OPERATIONS: [(Operation, &str, &str); 5] = [
@@ -23,17 +15,16 @@ const OPERATIONS: [(Operation, &str, &str); 5] = [
 ];
 
 pub(super) fn function(name: &str, language: Language) -> Option<&'static str> {
-    FUNCTIONS.iter().find(|(known, ..)| *known == name).map(|(_, english, japanese)| pick(language, english, japanese))
+    functions().find(|function| function.name == name).map(|function| pick(language, function.english, function.japanese))
 }
 
 pub(super) fn operation(operation: Operation, language: Language) -> Option<&'static str> {
     OPERATIONS.iter().find(|(known, ..)| *known == operation).map(|(_, english, japanese)| pick(language, english, japanese))
 }
 
-/// The functions that have texts.
-#[cfg(test)]
-pub(super) fn functions() -> impl Iterator<Item = &'static str> {
-    FUNCTIONS.iter().map(|(name, ..)| *name)
+/// The functions of all services.
+pub(super) fn functions() -> impl Iterator<Item = &'static Function> {
+    Service::ALL.iter().flat_map(|service| service.row().functions)
 }
 
 const fn pick(language: Language, english: &'static str, japanese: &'static str) -> &'static str {
