@@ -2,12 +2,14 @@
 //!
 //! No client lives here. The CRD files under `crds/` are printed from these types by `cargo run -p tsujiban-api --bin crds`.
 
+mod decoded;
 pub mod device;
 mod history;
 pub mod names;
 pub mod site;
 pub mod tenant;
 
+pub use decoded::{Decoded, Unreadable};
 pub use device::{Device, DeviceSpec, DeviceStatus};
 pub use history::Recorded;
 pub use site::{Site, SiteSpec, SiteStatus};

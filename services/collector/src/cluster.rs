@@ -7,7 +7,7 @@ use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
-use tsujiban_api::Device;
+use tsujiban_api::{Decoded, Device};
 use tsujiban_core::outcome::Reason;
 
 use crate::credentials::{self, Credentials, Unusable};
@@ -79,18 +79,25 @@ impl Cluster {
     }
 
     async fn list(&self) -> kube::Result<Vec<Target>> {
-        let devices: Api<Device> = Api::namespaced(self.client.clone(), &self.namespace);
+        let devices: Api<Decoded<Device>> = Api::namespaced(self.client.clone(), &self.namespace);
         let mut targets = Vec::new();
         let mut params = ListParams::default().limit(PAGE);
         loop {
             let page = devices.list(&params).await?;
-            for device in &page.items {
-                match Target::of(device) {
-                    Ok(target) => targets.extend(target),
-                    Err(error) => warn!(device = device.name_any(), %error, "device left out"),
+            let metadata = page.metadata;
+            for device in page.items {
+                match device.read() {
+                    Ok(device) => match Target::of(&device) {
+                        Ok(target) => targets.extend(target),
+                        Err(error) => warn!(device = device.name_any(), %error, "device left out"),
+                    },
+                    Err(unreadable) => {
+                        let device = unreadable.metadata.name.unwrap_or_default();
+                        warn!(device, error = unreadable.why, "device left out: this version does not understand it");
+                    }
                 }
             }
-            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            match metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => params = params.continue_token(&token),
                 None => return Ok(targets),
             }

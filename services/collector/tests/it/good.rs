@@ -113,3 +113,14 @@ async fn the_token_is_read_again_for_each_call_and_a_starting_service_is_waited_
     world.backup.held().token = "unknown".to_owned();
     assert!(context.backup.pinned(&target).await.is_err());
 }
+
+/// After a rollback a Device of a newer version is left out, and all others are backed up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_of_a_newer_version_is_left_out_alone() {
+    let mut world = World::new();
+    for name in ["tokyo-1", "tokyo-2"] {
+        world.add(&World::router(name)).await;
+    }
+    world.apiserver.devices.first_mut().unwrap()["spec"]["driver"] = json!("OfNextYear");
+    assert_eq!(world.run().await.keys().collect::<Vec<_>>(), ["tokyo-2"]);
+}
