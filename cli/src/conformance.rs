@@ -46,6 +46,12 @@ pub enum ConformanceError {
     Cluster(#[from] ClusterError),
 }
 
+impl From<ConformanceError> for Failure {
+    fn from(error: ConformanceError) -> Self {
+        Self::Command(Box::new(error))
+    }
+}
+
 /// Checks a group.
 pub async fn check(
     cluster: &Cluster,

@@ -4,19 +4,12 @@ use std::error::Error;
 
 use tsujiban_core::id::GroupId;
 
-use crate::audit::export::ExportError;
 use crate::audit::span::EmptySpan;
-use crate::audit::verify::AuditError;
-use crate::backup::now::NowError;
 use crate::cluster::ClusterError;
 use crate::confirm::ConfirmError;
-use crate::conformance::ConformanceError;
-use crate::groups::EraseError;
-use crate::hostkeys::DeviceError;
 use crate::output::escape_line;
 use crate::service::{CallError, ConnectError};
 use crate::snapshots::content::ContentError;
-use crate::snapshots::restore::RestoreError;
 
 /// Whatever a command fails of.
 #[derive(Debug, thiserror::Error)]
@@ -30,27 +23,16 @@ pub enum Failure {
     #[error(transparent)]
     Content(#[from] ContentError),
     #[error(transparent)]
-    Restore(#[from] RestoreError),
-    #[error(transparent)]
-    Now(#[from] NowError),
-    #[error(transparent)]
-    Erase(#[from] EraseError),
-    #[error(transparent)]
     Confirm(#[from] ConfirmError),
-    #[error(transparent)]
-    Device(#[from] DeviceError),
-    #[error(transparent)]
-    Conformance(#[from] ConformanceError),
-    #[error(transparent)]
-    Audit(#[from] AuditError),
-    #[error(transparent)]
-    Export(#[from] ExportError),
     #[error(transparent)]
     Span(#[from] EmptySpan),
     #[error(
         "group {group} has fewer than two snapshots of device {device}, so there is nothing to compare; look with: tsujiban snapshots list {group}"
     )]
     NothingToCompare { group: GroupId, device: String },
+    /// What a command fails of in its own words. It says them here, for this file knows no command.
+    #[error(transparent)]
+    Command(Box<dyn Error + Send + Sync>),
     #[error(transparent)]
     Contract(#[from] tsujiban_proto::rules::InvalidContract),
     #[error("the answer cannot be written as JSON; this is a fault of tsujiban")]

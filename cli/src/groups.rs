@@ -30,6 +30,12 @@ pub enum EraseError {
     Erased { group: GroupId, incarnation: IncarnationId },
 }
 
+impl From<EraseError> for Failure {
+    fn from(error: EraseError) -> Self {
+        Self::Command(Box::new(error))
+    }
+}
+
 /// Lists groups.
 pub async fn list(service: &Service, retained: bool, format: Format) -> Result<Answer, Failure> {
     let mut kept = report(service, String::new()).await?;

@@ -19,6 +19,12 @@ pub enum DeviceError {
     Unknown { group: GroupId, device: String },
 }
 
+impl From<DeviceError> for Failure {
+    fn from(error: DeviceError) -> Self {
+        Self::Command(Box::new(error))
+    }
+}
+
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct HostKeys {

@@ -11,19 +11,19 @@ use tsujiban_core::clock::Clock;
 use tsujiban_core::id::GroupId;
 use tsujiban_sealing::Random;
 
-use crate::attempts::Book;
 use crate::backoff::Backoff;
-use crate::device::serials::Serials;
+use crate::controllers::tenant::build::Platform;
+use crate::controllers::tenant::ledger::Ledger;
 use crate::events::Events;
 use crate::history::{Acknowledged, Journal};
 use crate::installation::{Installation, Stamps};
 use crate::metrics::Metrics;
 use crate::pki::Keys;
-use crate::report::Reports;
 use crate::services::Services;
-use crate::tenant::build::Platform;
-use crate::tenant::conformance;
-use crate::tenant::ledger::Ledger;
+use crate::state::attempts::Book;
+use crate::state::conformance;
+use crate::state::reports::Reports;
+use crate::state::serials::Serials;
 
 /// The world, as far as reconciling needs it.
 pub struct Context {

@@ -6,6 +6,7 @@
 
 mod digest;
 mod journal;
+mod kind;
 mod ledger;
 mod observe;
 mod platform;
@@ -15,6 +16,7 @@ mod wire;
 
 pub use digest::digest;
 pub use journal::Journal;
+pub use kind::Kind;
 use observe::CHANGED_AT;
 pub use observe::{Observation, Sight, What, note_change, observe};
 pub use platform::{PlatformEvent, record};
@@ -105,35 +107,6 @@ pub async fn may_go<K: Resource>(context: &Context, object: &K) -> bool {
     context.journal.settle(&uid, SETTLE_DELETION).await;
     context.journal.leave(&uid);
     context.journal.is_deletion_recorded(&uid)
-}
-
-/// A kind that people declare.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    Tenant,
-    Site,
-    Device,
-}
-
-impl Kind {
-    pub const ALL: [Self; 3] = [Self::Tenant, Self::Site, Self::Device];
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Tenant => "Tenant",
-            Self::Site => "Site",
-            Self::Device => "Device",
-        }
-    }
-
-    /// The function of the history that it belongs to.
-    pub const fn function(self) -> &'static str {
-        match self {
-            Self::Tenant => "tenants",
-            Self::Site => "sites",
-            Self::Device => "devices",
-        }
-    }
 }
 
 #[cfg(test)]

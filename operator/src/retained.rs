@@ -9,10 +9,10 @@ use tsujiban_proto::lifecycle::v1::GroupState;
 
 use crate::apply::{ApplyError, delete, failed};
 use crate::context::Context;
+use crate::controllers::site;
 use crate::errors::chain;
-use crate::service_client::{CallError, ServiceClient};
-use crate::site;
-use crate::tenant::{belongs_to_group, dereference::live_namespace, incarnation};
+use crate::namespace::{self, belongs_to_group, live_namespace};
+use crate::services::client::{CallError, ServiceClient};
 use tsujiban_core::workload::Service;
 
 /// What could not be settled.
@@ -89,7 +89,7 @@ async fn settle_one(
     standing: Standing,
 ) -> Result<(), SettleError> {
     let namespace = live_namespace(&context.client, group).await?.filter(|namespace| belongs_to_group(namespace, group));
-    let is_annotated = namespace.as_ref().and_then(self::incarnation).as_ref() == Some(incarnation);
+    let is_annotated = namespace.as_ref().and_then(namespace::incarnation).as_ref() == Some(incarnation);
     let settlement = settlement(Standing { is_annotated, ..standing });
     if settlement == Settlement::Nothing || has_tenant(context, group).await? {
         return Ok(());

@@ -24,10 +24,12 @@ use tsujiban_api::{Device, Site, Tenant};
 use tsujiban_core::clock::Clock;
 use tsujiban_sealing::Random;
 
-use crate::attempts::{self, Book};
 use crate::backoff::Backoff;
 use crate::context::{Context, Listed};
-use crate::device::serials::Serials;
+use crate::controllers::tenant::build::Platform;
+use crate::controllers::tenant::children::{Whose, follow, tenant_of};
+use crate::controllers::tenant::dereference::{APISERVER, APISERVER_NAMESPACE};
+use crate::controllers::{device, site, tenant};
 use crate::events::Events;
 use crate::fence::Fence;
 use crate::history::{self, Declared, Journal};
@@ -35,14 +37,13 @@ use crate::installation::{self, Installation, Stamps};
 use crate::metrics::Metrics;
 use crate::pki::{Keeper, Keys, restored};
 use crate::reconcile::after_error;
-use crate::report::Reports;
-use crate::service_client::ServiceClient;
 use crate::services::Services;
+use crate::services::client::ServiceClient;
 use crate::settings::{Installed, Settings};
-use crate::tenant::build::Platform;
-use crate::tenant::children::{Whose, follow, tenant_of};
-use crate::tenant::dereference::{APISERVER, APISERVER_NAMESPACE};
-use crate::{deadline, device, report, site, stall, sweep, tenant};
+use crate::state::attempts::Book;
+use crate::state::reports::Reports;
+use crate::state::serials::Serials;
+use crate::{attempts, deadline, report, stall, state, sweep};
 use tsujiban_core::workload::Service;
 
 /// A watch is begun anew after this long, and one on a dead connection is noticed 5 s later. Less than [`stall::STALLED`].
@@ -118,7 +119,7 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
         sites_taken_over,
         stamps: Stamps::new(settings.changes_are_stamped),
         installation,
-        conformance: tenant::conformance::Book::default(),
+        conformance: state::conformance::Book::default(),
         ledger: tenant::ledger::Ledger::default(),
         reports: reports.clone(),
         ca_bundle: ca_bundle.clone(),

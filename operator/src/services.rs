@@ -1,8 +1,10 @@
 //! The services of this installation, as the operator calls them. It makes, keeps and ends a group in all of them.
 
+pub mod client;
+
 use tsujiban_core::workload::Service;
 
-use crate::service_client::{CallError, ServiceClient};
+use self::client::{CallError, ServiceClient};
 
 /// The services that are installed, in the order in which they are asked.
 #[derive(Debug)]

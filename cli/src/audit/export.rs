@@ -46,6 +46,12 @@ pub enum ExportError {
     Output(#[from] io::Error),
 }
 
+impl From<ExportError> for Failure {
+    fn from(error: ExportError) -> Self {
+        Self::Command(Box::new(error))
+    }
+}
+
 /// Where the pieces go.
 enum Sink {
     File(NewFile),

@@ -29,6 +29,12 @@ pub enum AuditError {
     Verify { path: PathBuf, source: VerifyError },
 }
 
+impl From<AuditError> for Failure {
+    fn from(error: AuditError) -> Self {
+        Self::Command(Box::new(error))
+    }
+}
+
 /// What an auditor brings.
 #[derive(Debug)]
 pub struct Evidence<'a> {

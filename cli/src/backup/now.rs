@@ -48,6 +48,12 @@ pub enum NowError {
     Endless { namespace: String, job: String },
 }
 
+impl From<NowError> for Failure {
+    fn from(error: NowError) -> Self {
+        Self::Command(Box::new(error))
+    }
+}
+
 /// What came of a backup.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -21,6 +21,12 @@ pub enum RestoreError {
     Incomplete { got: usize, wanted: u64 },
 }
 
+impl From<RestoreError> for Failure {
+    fn from(error: RestoreError) -> Self {
+        Self::Command(Box::new(error))
+    }
+}
+
 /// Writes a snapshot's config to `path`.
 pub async fn restore(service: &Service, group: &GroupId, id: &SnapshotId, path: &Path, force: bool) -> Result<Answer, Failure> {
     // before anything is fetched: a file that cannot be written is no reason to reveal a config

@@ -6,6 +6,7 @@
 mod client;
 pub mod keeper;
 mod kept;
+mod ledger;
 mod losses;
 pub(crate) mod operation;
 mod refusals;
@@ -15,7 +16,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use jiff::Timestamp;
 use prometheus::Registry;
 use tokio::time::timeout;
@@ -23,13 +23,15 @@ use tokio_util::sync::CancellationToken;
 use tsujiban_core::clock::Clock;
 use tsujiban_core::id::KeyId;
 use tsujiban_proto::access::v1::{History as Class, Operation as Does};
-use tsujiban_proto::audit::v1::{CoveredRequest, CoveredResponse, NewEntry, Operation, Phase, Result as Came};
+use tsujiban_proto::audit::v1::{NewEntry, Operation, Phase, Result as Came};
 use tsujiban_proto::error::{Kind, ServiceError};
 use tsujiban_proto::time::to_wire;
 use tsujiban_sealing::{Keyring, Random};
 
 pub use self::client::{ClientArgs, HistoryClient, InvalidClient};
 use self::keeper::Keeper;
+pub use self::ledger::{LOG_REFUSED, Ledger};
+use self::ledger::{OTHER_OWNER, UNCLAIMED};
 pub use self::losses::{SPOOL_BEGUN, SPOOL_DAMAGED, SPOOL_LOST};
 pub use self::operation::{entry, entry_id};
 use self::refusals::{Refusals, Verdict};
@@ -37,33 +39,11 @@ use self::spool::{Drain, Known, Opened, Place, Spool, SpoolError, SpoolKeyError,
 
 /// The reason of a refusal to do what could not be recorded.
 pub const HISTORY_UNAVAILABLE: &str = "HISTORY_UNAVAILABLE";
-/// The reason of a refusal of entries of one log, while all others are taken.
-pub const LOG_REFUSED: &str = "LOG_REFUSED";
-/// The history came back from the bucket, and the operator has not said yet which log is the group's. It says so by this method.
-const UNCLAIMED: &str = "UNCLAIMED";
-/// The reason of a refusal while a log's row names another group than its seal: Prepare says which log is the group's.
-const OTHER_OWNER: &str = "OTHER_OWNER";
 const PREPARE: &str = "Prepare";
 /// How long the history has to take an intent.
 const INTENT: Duration = Duration::from_secs(5);
 /// How often the history is asked about what is kept.
 pub const ASK: Duration = Duration::from_mins(1);
-
-/// Where entries go: the audit service, or within it its own engine.
-#[async_trait]
-pub trait Ledger: Send + Sync + 'static {
-    /// Adds entries, all or none, and answers when they are durable. An entry whose id is there already is not added again.
-    /// [`Kind::Invalid`]: it will never take one of them.
-    async fn append(&self, entries: Vec<NewEntry>) -> Result<(), ServiceError>;
-
-    /// Whether root lists cover entries, by their ids. [`Kind::Precondition`]: it does not know which history is the newest.
-    async fn covered(&self, request: CoveredRequest) -> Result<CoveredResponse, ServiceError>;
-}
-
-/// Whether entries were refused for a reason of their log alone, so that those of others would be taken.
-fn concerns_one_log(error: &ServiceError) -> bool {
-    matches!(error.reason.as_str(), LOG_REFUSED | "DAMAGED" | UNCLAIMED | OTHER_OWNER | "KEYS")
-}
 
 /// What a history is made of.
 pub struct Parts {

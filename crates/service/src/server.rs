@@ -20,9 +20,6 @@ use crate::health::Health;
 use crate::telemetry::TelemetryArgs;
 use crate::tls::{Certificate, TlsError};
 
-/// The largest message that is read or written, in bytes. Larger things are streamed.
-pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
-
 /// Where a server listens and what it shows.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ServerArgs {

@@ -7,6 +7,7 @@
 mod call;
 mod crash;
 mod events;
+mod given;
 mod layer;
 mod plan;
 mod service;

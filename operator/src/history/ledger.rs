@@ -6,7 +6,7 @@ use tsujiban_proto::error::{Kind, ServiceError};
 use tsujiban_service::history::Ledger;
 
 use crate::errors::chain;
-use crate::service_client::{CallError, ServiceClient};
+use crate::services::client::{CallError, ServiceClient};
 
 #[async_trait]
 impl Ledger for ServiceClient {

@@ -11,7 +11,7 @@ use tsujiban_proto::time::to_wire;
 
 use super::wire::actor;
 use crate::context::Context;
-use crate::service_client::CallError;
+use crate::services::client::CallError;
 
 /// Who was called: Kubernetes, and no service of ours.
 const SERVICE: &str = "kubernetes";

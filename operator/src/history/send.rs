@@ -17,7 +17,7 @@ use super::wire::actor;
 use crate::context::Context;
 use crate::errors::chain;
 use crate::installation;
-use crate::service_client::{CallError, ServiceClient};
+use crate::services::client::{CallError, ServiceClient};
 
 /// As many as one call takes.
 const BATCH: usize = 256;

@@ -24,7 +24,7 @@ use super::{Keys, Layer, Loss, serving};
 use crate::apply::{ApplyError, ensure, failed};
 use crate::errors::chain;
 use crate::metrics::Metrics;
-use crate::report::Reports;
+use crate::state::reports::Reports;
 use tsujiban_core::workload::Service;
 
 const EVERY: Duration = Duration::from_secs(30);

@@ -15,7 +15,7 @@ use crate::apply::{ApplyError, failed};
 use crate::context::Context;
 use crate::errors::chain;
 use crate::history::{self, PlatformEvent};
-use crate::service_client::CallError;
+use crate::services::client::CallError;
 
 const EVERY: Duration = Duration::from_secs(30);
 

@@ -10,7 +10,8 @@ use tsujiban_api::{Device, Site, Tenant, names};
 
 use super::{Behind, LOOK};
 use crate::context::Context;
-use crate::{device, reconcile, site, tenant};
+use crate::controllers::{device, site, tenant};
+use crate::reconcile;
 
 /// Looks for ever.
 pub async fn keep(context: Arc<Context>) {

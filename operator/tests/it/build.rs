@@ -3,9 +3,9 @@
 use serde_json::Value;
 use tsujiban_api::TenantSpec;
 use tsujiban_core::address::Forbidden;
-use tsujiban_operator::tenant::Noted;
-use tsujiban_operator::tenant::build::{ApiserverAddress, Blueprint, Objects, Platform, build, namespace};
-use tsujiban_operator::tenant::validate::{Identity, validate};
+use tsujiban_operator::controllers::tenant::Noted;
+use tsujiban_operator::controllers::tenant::build::{ApiserverAddress, Blueprint, Objects, Platform, build, namespace};
+use tsujiban_operator::controllers::tenant::validate::{Identity, validate};
 
 fn blueprint(change: impl FnOnce(&mut Value)) -> Blueprint {
     let mut spec = serde_json::json!({

@@ -7,7 +7,7 @@ use tsujiban_core::clock::{Clock as _, SystemClock};
 use tsujiban_core::workload::Service;
 use tsujiban_operator::pki::authority::Authority;
 use tsujiban_operator::pki::serving;
-use tsujiban_operator::service_client::ServiceClient;
+use tsujiban_operator::services::client::ServiceClient;
 
 use tsujiban_plane::backup::Backup;
 

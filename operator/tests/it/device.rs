@@ -1,7 +1,7 @@
 //! A Device's life.
 
 use serde_json::{Value, json};
-use tsujiban_operator::attempts::Record;
+use tsujiban_operator::state::attempts::Record;
 use tsujiban_proto::backup::v1 as wire;
 use tsujiban_proto::time::to_wire;
 
@@ -77,7 +77,7 @@ async fn a_key_pair_that_is_there_stays() {
 /// That a Site came or went shows at the Devices at once, not at their next turn.
 #[tokio::test]
 async fn a_site_wakes_the_devices_that_stand_at_it() {
-    use tsujiban_operator::device::{site_has_gone, site_is_there, sites_are_known};
+    use tsujiban_operator::controllers::device::{site_has_gone, site_is_there, sites_are_known};
     let mut world = declared().await;
     let site: tsujiban_api::Site = serde_json::from_value(world.apiserver.get(SITE).unwrap()).unwrap();
     world.woken_devices();
@@ -105,7 +105,7 @@ async fn a_site_wakes_the_devices_that_stand_at_it() {
 #[tokio::test]
 async fn a_site_that_is_being_deleted_is_missing() {
     use kube::runtime::watcher::Event;
-    use tsujiban_operator::site::wake_devices;
+    use tsujiban_operator::controllers::site::wake_devices;
     let mut world = declared().await;
     world.delete(SITE);
     let site: tsujiban_api::Site = serde_json::from_value(world.apiserver.get(SITE).unwrap()).unwrap();

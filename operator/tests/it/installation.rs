@@ -31,7 +31,7 @@ impl World {
 
     /// A report of a service, as if it had been polled now.
     fn told(&self, service: Service, report: &wire::ReportResponse) {
-        let facts = std::sync::Arc::new(tsujiban_operator::report::Facts::from_wire(report, self.context.clock.now()));
+        let facts = std::sync::Arc::new(tsujiban_operator::state::reports::Facts::from_wire(report, self.context.clock.now()));
         self.reports.send_modify(|known| {
             known.take(service, facts);
         });

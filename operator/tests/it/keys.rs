@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tsujiban_core::workload::Service;
 use tsujiban_operator::pki::{Keeper, Keys, Layer};
-use tsujiban_operator::report::Facts;
+use tsujiban_operator::state::reports::Facts;
 use tsujiban_proto::lifecycle::v1::ReportResponse;
 use tsujiban_sealing::SystemRandom;
 

@@ -151,7 +151,7 @@ async fn a_site_outside_a_groups_namespace_waits_for_nothing() {
     let world = away().await;
     let reconcile = async || {
         let site = serde_json::from_value(world.apiserver.get(OUTSIDE).unwrap()).unwrap();
-        tsujiban_operator::site::reconcile(std::sync::Arc::new(site), std::sync::Arc::clone(&world.context)).await.unwrap()
+        tsujiban_operator::controllers::site::reconcile(std::sync::Arc::new(site), std::sync::Arc::clone(&world.context)).await.unwrap()
     };
     let mut site = born();
     site["metadata"]["namespace"] = json!("shop");

@@ -13,22 +13,22 @@ use tsujiban_api::{Device, Site, Tenant};
 use tsujiban_core::address::Forbidden;
 use tsujiban_core::clock::{Clock, ManualClock};
 use tsujiban_core::workload::Service;
-use tsujiban_operator::attempts::Book;
 use tsujiban_operator::backoff::Backoff;
 use tsujiban_operator::context::{Context, Listed};
-use tsujiban_operator::device::serials::Serials;
+use tsujiban_operator::controllers::tenant::TenantError;
+use tsujiban_operator::controllers::tenant::build::Platform;
+use tsujiban_operator::controllers::{device, site, tenant};
 use tsujiban_operator::events::Events;
 use tsujiban_operator::history::{self, Journal};
 use tsujiban_operator::installation::{Installation, Known, Stamps};
 use tsujiban_operator::metrics::Metrics;
 use tsujiban_operator::pki::Keys;
 use tsujiban_operator::reconcile::Failure;
-use tsujiban_operator::report::{Facts, Reports};
-use tsujiban_operator::service_client::ServiceClient;
 use tsujiban_operator::services::Services;
-use tsujiban_operator::tenant::TenantError;
-use tsujiban_operator::tenant::build::Platform;
-use tsujiban_operator::{device, site, tenant};
+use tsujiban_operator::services::client::ServiceClient;
+use tsujiban_operator::state::attempts::Book;
+use tsujiban_operator::state::reports::{Facts, Reports};
+use tsujiban_operator::state::serials::Serials;
 use tsujiban_sealing::SystemRandom;
 
 use crate::apiserver::Apiserver;
@@ -151,8 +151,8 @@ impl World {
             sites_taken_over,
             stamps: Stamps::new(true),
             installation,
-            conformance: tsujiban_operator::tenant::conformance::Book::default(),
-            ledger: tsujiban_operator::tenant::ledger::Ledger::default(),
+            conformance: tsujiban_operator::state::conformance::Book::default(),
+            ledger: tsujiban_operator::controllers::tenant::ledger::Ledger::default(),
             reports,
             ca_bundle: bundle,
             keys,

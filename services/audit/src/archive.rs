@@ -4,6 +4,7 @@
 //! With each root list goes one part, put before it, with what is new in the logs of the list. What it holds is as sealed as in the database.
 //! Parts are signed by the key of the root lists, so that what somebody else puts there is told from them.
 
+mod awaited;
 mod collect;
 mod keys;
 mod part;
@@ -11,10 +12,10 @@ mod read;
 mod record;
 mod waiting;
 
+pub(crate) use self::awaited::Waiting;
 pub(crate) use self::collect::{Collected, Span};
 pub use self::part::{ArchivedEntry, KeyCopy, Part, PartError, Section};
 pub(crate) use self::record::{Batch, lock_day};
-pub(crate) use self::waiting::Waiting;
 
 use jiff::SignedDuration;
 

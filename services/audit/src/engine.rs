@@ -5,6 +5,7 @@
 //! With PostgreSQL there may be several: each locks the logs of its batch first, and looks whether they are as it remembers them.
 
 pub mod cache;
+mod error;
 mod failure;
 mod known;
 mod load;
@@ -29,12 +30,13 @@ use tsujiban_history::leaf::InvalidLeaf;
 use tsujiban_history::operation::InvalidOperation;
 use tsujiban_history::{Leaf, LogId, Operation};
 use tsujiban_proto::audit::v1 as wire;
-use tsujiban_sealing::{KeyError, Keyring, Random, SealingError};
+use tsujiban_sealing::{Keyring, Random};
 use tsujiban_service::history::entry_id;
 use tsujiban_service::writing::WriteState;
 
 use crate::owner::Owner;
 
+pub use self::error::{EngineError, MAX_BODY};
 pub use self::known::edge;
 pub(crate) use self::places::places;
 pub use self::refused::{Refused, RefusedLogs};
@@ -44,8 +46,6 @@ pub use self::rows::{Conn, GoneDay, KeyRow};
 const QUEUE: usize = 16_384;
 /// How many KiB of bodies wait at most; what comes on top is refused.
 const QUEUE_KIB: usize = 64 * 1024;
-/// The longest body in bytes.
-pub const MAX_BODY: usize = 64 * 1024;
 
 /// What a body is about, as far as the engine has to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,56 +97,6 @@ pub enum Standing {
     Sound,
     /// It is older than, or another one than, what lies in the bucket. Says what was found.
     Forked(Arc<str>),
-}
-
-/// Why nothing was added.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum EngineError {
-    #[error("the history's database failed")]
-    Database(#[source] Arc<sqlx::Error>),
-    #[error("the keys of the history cannot be used")]
-    Key(#[source] Arc<KeyError>),
-    #[error("the history is read-only: {0}")]
-    ReadOnly(Arc<str>),
-    #[error("more entries are waiting than the service takes")]
-    Overloaded,
-    #[error("an entry has {0} bytes, and {MAX_BODY} are the limit")]
-    TooLarge(usize),
-    #[error("log {0} is not what the database said when it was written; the database is damaged")]
-    Damaged(i64),
-    /// Whose the log is was changed.
-    #[error("{0}")]
-    OtherOwner(Arc<str>),
-    /// What is stored of the log does not hold together. The others go on.
-    #[error("nothing is added to {owner}'s history: {why}")]
-    LogRefused { owner: Arc<str>, why: Arc<str> },
-    #[error("what is to be stated is no leaf")]
-    NoLeaf(#[from] InvalidLeaf),
-    /// The group's log may be one of those that came back from the bucket.
-    #[error("the history came back from the bucket, and the operator has not said yet which log is the group's")]
-    Unclaimed,
-    #[error("the engine has stopped")]
-    Stopped,
-    #[error("the engine cannot be started: {0}")]
-    Start(Arc<str>),
-}
-
-impl From<sqlx::Error> for EngineError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Database(Arc::new(error))
-    }
-}
-
-impl From<KeyError> for EngineError {
-    fn from(error: KeyError) -> Self {
-        Self::Key(Arc::new(error))
-    }
-}
-
-impl From<SealingError> for EngineError {
-    fn from(error: SealingError) -> Self {
-        KeyError::from(error).into()
-    }
 }
 
 /// What the engine is made of.
@@ -202,14 +152,6 @@ enum Work {
 pub struct Adopted {
     pub id: LogId,
     pub is_platform: bool,
-}
-
-/// Begins the group of a log whose group is not known. No group id begins so.
-pub const UNCLAIMED: char = '?';
-
-/// In place of the group of a log whose group is not known.
-pub fn unclaimed(log: &LogId) -> String {
-    format!("{UNCLAIMED}{log}")
 }
 
 /// An entry that comes back as it was.

@@ -12,8 +12,8 @@ use tsujiban_history::LogId;
 use tsujiban_objects::{LockUntil, StoreError, Version, list_all};
 use tsujiban_sealing::{Context, Random as _};
 
-use crate::engine::UNCLAIMED;
 use crate::error::{Error, Result};
+use crate::owner::UNCLAIMED;
 use crate::seals;
 use crate::service::Audit;
 

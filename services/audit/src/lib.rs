@@ -9,6 +9,7 @@ mod erasures;
 pub mod error;
 pub mod export;
 pub mod jobs;
+mod ledger;
 pub mod lifecycle;
 mod log_row;
 pub mod metrics;

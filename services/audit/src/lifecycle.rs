@@ -15,9 +15,8 @@ use tsujiban_sealing::Random as _;
 use tsujiban_service::caller::GroupScope;
 use tsujiban_service::lifecycle::{self, Eraser, Holder, Left, Prepared};
 
-use crate::engine::UNCLAIMED;
 use crate::error::{Error, Result};
-use crate::owner::Owner;
+use crate::owner::{Owner, UNCLAIMED};
 use crate::reading::Log;
 use crate::scrub::Integrity;
 use crate::seals;

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use tsujiban_core::id::{GroupId, InvalidId};
+use tsujiban_history::LogId;
 
 /// A group, or the platform itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,4 +33,12 @@ impl fmt::Display for Owner {
             Self::Group(group) => write!(f, "group {group}"),
         }
     }
+}
+
+/// Begins the group of a log whose group is not known. No group id begins so.
+pub const UNCLAIMED: char = '?';
+
+/// In place of the group of a log whose group is not known.
+pub fn unclaimed(log: &LogId) -> String {
+    format!("{UNCLAIMED}{log}")
 }

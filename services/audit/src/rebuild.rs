@@ -6,8 +6,9 @@
 
 mod keys;
 mod mend;
+mod missing;
 
-pub(crate) use self::keys::MissingKeys;
+pub(crate) use self::missing::MissingKeys;
 
 use futures::TryStreamExt;
 use futures::future::BoxFuture;

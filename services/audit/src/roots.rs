@@ -7,21 +7,20 @@ mod check;
 mod compare;
 mod covered;
 mod gap;
+mod listing;
 mod publish;
 mod refuse;
 mod standing;
 mod survey;
 
 pub use self::gap::GapScope;
+pub use self::listing::Listing;
+pub(crate) use self::listing::PREFIX;
 pub(crate) use self::survey::{Lost, Survey};
-
-use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 use tsujiban_database::on;
-use tsujiban_history::LogId;
 use tsujiban_history::merkle::Hash;
-use tsujiban_history::roots::Skipped;
 
 use crate::engine::Standing;
 use crate::error::{Error, Result};
@@ -29,7 +28,6 @@ use crate::service::Audit;
 
 /// For how long nobody can delete a list: longer than any entry can be read.
 pub const LOCKED: SignedDuration = SignedDuration::from_hours(400 * 24);
-pub(crate) const PREFIX: &str = "roots/";
 
 /// A list that this database knows.
 #[derive(Debug, Clone)]
@@ -50,38 +48,8 @@ impl Known {
     }
 }
 
-/// How many ranges of numbers lists skip for lists that are damaged at most. More than any bucket has, and far fewer than a list has room for.
-const MOST_SKIPPED: usize = 500;
-
 /// What reads everything and did not suffice is not begun anew before this time has passed.
 const AGAIN_AFTER: SignedDuration = SignedDuration::from_mins(10);
-
-/// What is kept of the lists between looks at them. Whoever holds it is alone in comparing, putting lists and declaring gaps.
-#[derive(Debug, Default)]
-pub struct Listing {
-    /// Numbers that a signed list says are not lists of this chain.
-    skipped: Skipped,
-    /// Lists that are damaged in the bucket and that this database knows: the next list is a full one, which says again what they said.
-    damaged: BTreeSet<u64>,
-    /// When the archive was last asked for all that is missing.
-    rebuilt_at: Option<Timestamp>,
-    /// Whether it was looked up in the bucket which groups were erased.
-    knows_erasures: bool,
-    /// When the logs that are refused were last healed as far as that was possible.
-    readmitted_at: Option<Timestamp>,
-    /// Logs that are left out of lists, since their entries do not lead to their heads.
-    faulty: BTreeSet<LogId>,
-}
-
-impl Listing {
-    /// Lets the next list be a full one that skips a damaged one. One that is skipped already needs none.
-    fn repeat(&mut self, number: u64) {
-        if !self.skipped.contains(number) && self.skipped.ranges().count() < MOST_SKIPPED {
-            self.skipped.insert(number);
-            self.damaged.insert(number);
-        }
-    }
-}
 
 impl Audit {
     /// Lets what a damaged list said be said again by the next one, unless one has done so. Answers whether that is so already.

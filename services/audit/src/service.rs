@@ -3,28 +3,24 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use async_trait::async_trait;
 use jiff::Timestamp;
 use tsujiban_core::clock::Clock;
 use tsujiban_core::error::chain;
 use tsujiban_database::{Database, Migrations};
 use tsujiban_history::{Checkpoint, EnvironmentOrigin, LogId, Origin, SigningKey, TreeHead, VerifierKey};
 use tsujiban_objects::Objects;
-use tsujiban_proto::audit::v1::{CoveredRequest, CoveredResponse, NewEntry};
-use tsujiban_proto::error::ServiceError;
 use tsujiban_proto::lifecycle::v1::Writing;
 use tsujiban_sealing::{Keyring, Random};
-use tsujiban_service::history::{History, Ledger};
+use tsujiban_service::history::History;
 use tsujiban_service::writing::{Place, WriteState};
 
 use crate::archive::Waiting;
-use crate::engine::{Added, Addition, Engine, EngineError, EngineParts, Phase, Standing};
-use crate::error::{Error, Result, WAY_OUT, why_unwritable};
+use crate::engine::{Added, Addition, Engine, EngineParts, Standing};
+use crate::error::{Result, WAY_OUT, why_unwritable};
 use crate::metrics::Metrics;
 use crate::rebuild::MissingKeys;
 use crate::roots::Listing;
-use crate::signing::Places;
-use crate::{rpc, signing};
+use crate::signing::{self, Places};
 
 /// What the service is made of. Whatever it knows of the world comes from here.
 #[derive(Clone)]
@@ -215,35 +211,5 @@ impl Audit {
     /// Signs how far a log has come.
     pub fn sign(&self, log: LogId, head: TreeHead) -> Result<String> {
         Ok(Checkpoint::new(&self.origin(log), head).sign(&self.key)?)
-    }
-}
-
-/// The audit service records what is done to itself in its own history.
-#[async_trait]
-impl Ledger for Audit {
-    async fn append(&self, entries: Vec<NewEntry>) -> Result<(), ServiceError> {
-        let are_all = |method| entries.iter().all(|entry| entry.operation.as_ref().is_some_and(|operation| operation.method == method));
-        let way_back = are_all("DeclareGap");
-        let additions = entries.into_iter().map(rpc::addition).collect::<Result<Vec<_>>>()?;
-        let intents = additions.iter().all(|addition| addition.phase == Phase::Intent);
-        if way_back && intents {
-            // it cannot be in the history before the gap: it comes right behind it
-            if self.engine.standing() != Standing::Sound {
-                self.hold(additions);
-                return Ok(());
-            }
-            match self.engine.append(additions.clone()).await {
-                Err(EngineError::LogRefused { .. }) => self.hold(additions),
-                done => drop(done.map_err(Error::from)?),
-            }
-            return Ok(());
-        }
-        self.append_all(additions).await?;
-        Ok(())
-    }
-
-    async fn covered(&self, request: CoveredRequest) -> Result<CoveredResponse, ServiceError> {
-        let groups = self.coverage(&rpc::asked(&request.logs)?).await?;
-        Ok(CoveredResponse { logs: groups.iter().map(rpc::coverage).collect() })
     }
 }

@@ -10,7 +10,6 @@ use crate::catalogue::{CatalogueError, DeviceRow, GroupState, LeftoverRow, Snaps
 use crate::damage::{Damaged, Whose, object_name};
 use crate::device::{Details, Named, OpenGroup, open_device};
 use crate::error::{Error, Result};
-use crate::intake;
 use crate::object::{self, Header, ObjectIds, Opened};
 use crate::service::Backup;
 
@@ -88,7 +87,7 @@ impl Backup {
             locked_until,
             bytes: header.bytes,
             stored_bytes: head.bytes,
-            stable_mac: intake::stable_mac(&key, opened.meta.driver, &opened.config),
+            stable_mac: object::stable_mac(&key, opened.meta.driver, &opened.config),
             shrunk: seen_once && before.is_some_and(|before| retention::shrunk(before, header.bytes)),
             damaged: false,
         };

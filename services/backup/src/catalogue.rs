@@ -13,6 +13,7 @@ macro_rules! snapshots {
 }
 
 mod attempts;
+mod check;
 mod damage;
 mod devices;
 mod erasure;
@@ -23,6 +24,7 @@ mod lives;
 mod meta;
 mod row;
 mod snapshots;
+mod table;
 mod unreadable;
 mod uploads;
 

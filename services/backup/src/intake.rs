@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use tsujiban_core::config::stable_lines;
 use tsujiban_core::driver::Driver;
 use tsujiban_core::id::SnapshotId;
 use tsujiban_core::outcome::Reason;
@@ -22,8 +21,6 @@ use crate::error::{Error, Result};
 use crate::object::{self, Header, Meta, ObjectIds};
 use crate::reading::NOT_THERE;
 use crate::service::Backup;
-
-const STABLE: &str = "stable config";
 
 /// A config as it was fetched, whole as far as its carrier goes.
 pub struct Fetched {
@@ -97,7 +94,7 @@ impl Backup {
     }
 
     async fn store_or_see(&self, group: &OpenGroup, device: &Device, fetched: &Fetched, key: &DataKey) -> Result<Stored> {
-        let stable_mac = stable_mac(key, fetched.driver, &fetched.config);
+        let stable_mac = object::stable_mac(key, fetched.driver, &fetched.config);
         let found = self.finish_upload(group, device).await?;
         let newest = self.catalogue.newest_snapshot(&device.row.incarnation).await?;
         let newest_id = newest.as_ref().map(|newest| newest.id.clone());
@@ -282,11 +279,6 @@ impl Backup {
         let millis = now.max(newest.map_or(0, |newest| newest + 1));
         Ok(SnapshotId::from_bytes(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid().into_bytes()))
     }
-}
-
-/// Equal for configs that differ only in lines that change by themselves.
-pub(crate) fn stable_mac(key: &DataKey, driver: Driver, config: &[u8]) -> Vec<u8> {
-    key.mac_parts(STABLE, stable_lines(driver, config)).to_vec()
 }
 
 fn leftover(snapshot: &SnapshotRow, object: String) -> LeftoverRow {

@@ -12,6 +12,7 @@ pub mod erasure_record;
 pub mod error;
 pub mod expiry;
 pub mod export;
+pub mod holding;
 pub mod hostkey;
 pub mod intake;
 pub mod jobs;

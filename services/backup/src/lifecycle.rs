@@ -12,20 +12,13 @@ use tsujiban_service::caller::GroupScope;
 use tsujiban_service::history::History;
 use tsujiban_service::lifecycle::{self, ErasedDevice, Eraser, Holder, Left, Prepared};
 
-use crate::catalogue::{Damage, Erased, GroupRow, GroupState, GroupUse};
+use crate::catalogue::{Erased, GroupRow, GroupState};
 use crate::error::{Error, Result};
 use crate::export::{Export, Import};
 use crate::keys;
 use crate::life::Life;
 use crate::service::Backup;
 use crate::wire;
-
-/// What is held of an incarnation of a group.
-pub struct Holding {
-    pub row: GroupRow,
-    pub held: GroupUse,
-    pub damage: Damage,
-}
 
 /// Why an incarnation is not the one that a caller means.
 enum Found {
@@ -196,22 +189,6 @@ impl Backup {
         self.copy_key_table().await?;
         self.record_erasures().await?;
         Ok(Left { snapshots: erased.snapshots, last_object_until: erased.last_object_until })
-    }
-
-    /// What the service holds of one group, or of all.
-    pub async fn holdings(&self, of: Option<&GroupId>) -> Result<Vec<Holding>> {
-        let (mut holdings, mut damaged) = (Vec::new(), self.catalogue.damage().await?);
-        for row in self.catalogue.groups(of).await? {
-            let held = self.catalogue.use_of_group(&row.incarnation).await?;
-            let damage = damaged.remove(&Some(row.incarnation.clone())).unwrap_or_default();
-            holdings.push(Holding { row, held, damage });
-        }
-        Ok(holdings)
-    }
-
-    /// What is damaged of what belongs to no group.
-    pub async fn shared_damage(&self) -> Result<Damage> {
-        Ok(self.catalogue.damage().await?.remove(&None).unwrap_or_default())
     }
 
     /// The epoch keys that wrap something: data keys, or the key of the operations that wait for the history.

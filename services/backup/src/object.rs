@@ -4,6 +4,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
+use tsujiban_core::config::stable_lines;
 use tsujiban_core::driver::Driver;
 use tsujiban_core::id::{EnvironmentName, GroupId, IncarnationId, KeyId, SerialNumber, SnapshotId};
 use tsujiban_core::retention;
@@ -19,6 +20,7 @@ pub const MAX_CONFIG_BYTES: usize = 16 * 1024 * 1024;
 pub const PREFIX: &str = "v1/";
 
 const CLASS: &str = "snapshot object";
+const STABLE: &str = "stable config";
 const LEVEL: i32 = 3;
 
 /// The clear header.
@@ -140,6 +142,11 @@ pub fn open(object: &[u8], key: &DataKey) -> Result<Opened, ObjectError> {
         return Err(ObjectError::Contents("its config is not the one that was stored"));
     }
     Ok(Opened { header, meta, config })
+}
+
+/// Equal for configs that differ only in lines that change by themselves.
+pub(crate) fn stable_mac(key: &DataKey, driver: Driver, config: &[u8]) -> Vec<u8> {
+    key.mac_parts(STABLE, stable_lines(driver, config)).to_vec()
 }
 
 #[cfg(test)]

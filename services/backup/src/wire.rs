@@ -11,7 +11,7 @@ use crate::attempt::Outcome;
 use crate::canary::Canary;
 use crate::catalogue::{Damage, GroupState, SnapshotRow};
 use crate::device::Details;
-use crate::lifecycle::Holding;
+use crate::holding::Holding;
 use crate::reading::Check;
 
 pub fn snapshot(group: &GroupId, row: &SnapshotRow, details: Option<&Details>) -> backup::Snapshot {

@@ -1,12 +1,12 @@
 //! Whether this service can store configs: in its database, and in the storage. docs/recovery.md says what becomes of a service that cannot.
 
-use async_trait::async_trait;
-use tsujiban_core::error::chain;
-use tsujiban_database::{Class, why_unwritable};
-use tsujiban_objects::{AfterPut, LockUntil, StoreError, Version};
-use tsujiban_proto::error::ServiceError;
-use tsujiban_service::writing::{Place, WriteState};
+mod noting;
 
+use tsujiban_database::{Class, why_unwritable};
+use tsujiban_proto::error::ServiceError;
+use tsujiban_service::writing::Place;
+
+pub(crate) use self::noting::Noting;
 use crate::catalogue::CatalogueError;
 use crate::error::{Error, Result, WAY_OUT};
 use crate::service::Backup;
@@ -54,19 +54,5 @@ impl Backup {
         {
             self.writing.fails(Place::Database, why_unwritable(error, WAY_OUT));
         }
-    }
-}
-
-/// Notes whether the storage takes objects. That one is there already (`put_new`) is an answer, too.
-pub(crate) struct Noting(pub WriteState);
-
-#[async_trait]
-impl AfterPut for Noting {
-    async fn after_put(&self, _: &str, _: Option<LockUntil>, put: Result<Version, StoreError>) -> Result<Version, StoreError> {
-        match &put {
-            Ok(_) => self.0.works(Place::Storage),
-            Err(error) => self.0.fails(Place::Storage, format!("the storage took no object ({}); it is tried again", chain(error))),
-        }
-        put
     }
 }

@@ -8,10 +8,10 @@ use super::heads::Heads;
 use super::judge::{self, Read};
 use super::report::{Findings, Flaw, Place, Report};
 use super::{Verifier, VerifyError};
+use crate::Leaf;
 use crate::export::{Damage, EntryLine, Footer, Header, Line, Loss, MAX_LINE, Outside, UnsignedDamage};
 use crate::leaf::{Content, InvalidLeaf};
 use crate::merkle::{MAX_SIZE, Range, leaf_hash, root_from_inclusion};
-use crate::{Hash, Leaf};
 
 /// More gaps, retentions and proofs than any log has.
 const MOST_OUTSIDE: usize = 1 << 16;
@@ -287,11 +287,4 @@ impl Reading {
             Err(error) => findings.add(Place::Entry { sequence }, Flaw::Proof(error)),
         }
     }
-}
-
-/// The root to which the entries lead, once the hashes of those after them are there.
-pub(super) fn whole_root(tree: &Range, end: u64, size: u64, right: &[Hash]) -> Option<Hash> {
-    let mut tree = tree.clone();
-    tree.join(&Range::from_hashes(end, size, right).ok()?).ok()?;
-    tree.root()
 }

@@ -2,7 +2,6 @@
 
 use super::bodies::{Bodies, Judge};
 use super::damage::Damages;
-use super::entries::whole_root;
 use super::heads::Heads;
 use super::report::{DeclaredGap, Flaw, Place, Report};
 use super::{Verifier, VerifyError};
@@ -151,4 +150,11 @@ fn declared(sequence: u64, gap: &Gap) -> DeclaredGap {
         reason: said.reason,
         excuses: 0,
     }
+}
+
+/// The root to which the entries lead, once the hashes of those after them are there.
+fn whole_root(tree: &Range, end: u64, size: u64, right: &[Hash]) -> Option<Hash> {
+    let mut tree = tree.clone();
+    tree.join(&Range::from_hashes(end, size, right).ok()?).ok()?;
+    tree.root()
 }

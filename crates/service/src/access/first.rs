@@ -11,8 +11,8 @@ use tonic::Status;
 use tonic::body::Body;
 use tsujiban_proto::error::{Kind, ServiceError};
 
-use crate::server::MAX_MESSAGE_BYTES;
-
+/// The largest message that is read or written, in bytes. Larger things are streamed.
+const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 /// What stands before each message: whether it is compressed, and its length.
 const PREFIX: usize = 5;
 

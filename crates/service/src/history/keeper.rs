@@ -14,7 +14,7 @@ use tsujiban_proto::audit::v1::NewEntry;
 use tsujiban_proto::error::{Kind, ServiceError};
 
 use super::kept::{Entry, Kept, Order, Question, Verdict};
-use super::{Ledger, concerns_one_log};
+use super::ledger::{Ledger, concerns_one_log};
 
 /// At most this many entries and bytes are added again at once.
 const BATCH_ENTRIES: usize = 256;

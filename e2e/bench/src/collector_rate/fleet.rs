@@ -1,19 +1,13 @@
 //! The simulated routers, and what each of them holds.
 
 use std::fmt::Write;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use russh::keys::PrivateKey;
 use russh::keys::ssh_key::private::Ed25519Keypair;
-use russh::server::run_stream;
-use tokio::net::TcpListener;
-
-use super::delay::far_end;
-use super::router::{self, Served};
 
 /// All of it is the routers'.
 pub const NET: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 77, 0, 0), 16);
@@ -70,28 +64,6 @@ impl Fleet {
     /// Somebody changes each router's config, so that what is fetched from now on differs from what was fetched before.
     pub fn change(&self) {
         self.generation.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Starts all routers. They end with the runtime.
-    pub async fn listen(&self, latency: Duration) -> Result<()> {
-        for router in &self.routers {
-            let address = (IpAddr::V4(router.address), PORT);
-            let listener = TcpListener::bind(address).await.with_context(|| format!("a router at {}", router.address))?;
-            let config = Arc::new(router::config(&router.host_key));
-            let router = router.clone();
-            tokio::spawn(async move {
-                while let Ok((near, _)) = listener.accept().await {
-                    let (config, served) = (Arc::clone(&config), Served::new(router.clone()));
-                    tokio::spawn(async move {
-                        let Ok(far) = far_end(near, latency).await else { return };
-                        if let Ok(session) = run_stream(config, far, served).await {
-                            let _ = session.await; // how a client leaves is no matter
-                        }
-                    });
-                }
-            });
-        }
-        Ok(())
     }
 }
 

@@ -1,12 +1,17 @@
-//! One simulated router: an SSH server with a terminal that behaves as FRRouting's `vtysh` does behind OpenSSH.
+//! A simulated router: an SSH server with a terminal that behaves as FRRouting's `vtysh` does behind OpenSSH. And all of them listening.
 
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::{Context, Result};
 use russh::keys::PrivateKey;
-use russh::server::{Auth, ChannelOpenHandle, Config, Handler, Msg, Session};
+use russh::server::{Auth, ChannelOpenHandle, Config, Handler, Msg, Session, run_stream};
 use russh::{Channel, ChannelId, MethodKind, MethodSet, Pty, SshId};
+use tokio::net::TcpListener;
 
-use super::fleet::{PASSWORD, Router, USER};
+use super::delay::far_end;
+use super::fleet::{Fleet, PASSWORD, PORT, Router, USER};
 
 /// What a router's SSH server does: passwords alone, and no answer slower than it must be.
 pub fn config(host_key: &PrivateKey) -> Config {
@@ -18,6 +23,30 @@ pub fn config(host_key: &PrivateKey) -> Config {
         auth_rejection_time_initial: Some(Duration::ZERO),
         keys: vec![host_key.clone()],
         ..Config::default()
+    }
+}
+
+impl Fleet {
+    /// Starts all routers. They end with the runtime.
+    pub async fn listen(&self, latency: Duration) -> Result<()> {
+        for router in &self.routers {
+            let address = (IpAddr::V4(router.address), PORT);
+            let listener = TcpListener::bind(address).await.with_context(|| format!("a router at {}", router.address))?;
+            let config = Arc::new(config(&router.host_key));
+            let router = router.clone();
+            tokio::spawn(async move {
+                while let Ok((near, _)) = listener.accept().await {
+                    let (config, served) = (Arc::clone(&config), Served::new(router.clone()));
+                    tokio::spawn(async move {
+                        let Ok(far) = far_end(near, latency).await else { return };
+                        if let Ok(session) = run_stream(config, far, served).await {
+                            let _ = session.await; // how a client leaves is no matter
+                        }
+                    });
+                }
+            });
+        }
+        Ok(())
     }
 }
 

@@ -11,7 +11,7 @@ use hyper::body::Frame;
 use serde_json::{Value, json};
 use tower::BoxError;
 
-use super::layer::{Given, broken, status};
+use super::given::{Given, broken, status};
 use super::{Call, EventFault, Faults};
 
 /// A watch whose events, one a line, meet the faults of the moment in which they arrive.

@@ -1,7 +1,6 @@
 //! The layer itself.
 
 use std::future::pending;
-use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -9,17 +8,14 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use kube::client::Body;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::Mutex;
 use tower::{BoxError, Layer, Service, ServiceExt as _};
 
+use super::given::{Given, broken, status};
 use super::{Answer, Call, Fault, Faults, Sent, events};
-
-/// What is given back: whole answers, and watches with their faults.
-pub(super) type Given = UnsyncBoxBody<Bytes, BoxError>;
 
 /// Puts faults between a client and what is below it.
 pub struct FaultLayer(Faults);
@@ -194,14 +190,6 @@ fn refusal(code: u16) -> Response<Given> {
     let media = Some(HeaderValue::from_static("application/json"));
     let status_code = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response(&Answer { status: status_code, media, body: status.into() })
-}
-
-pub(super) fn status(code: u16, reason: &str) -> Value {
-    json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": code, "message": "a fault of the test"})
-}
-
-pub(super) fn broken() -> BoxError {
-    io::Error::new(io::ErrorKind::ConnectionReset, "a connection was lost by the test").into()
 }
 
 fn whole(bytes: Bytes) -> Given {

@@ -13,9 +13,9 @@ use super::cache::Cache;
 use super::load::{self, LoadedKey, LoadedLog};
 use super::recent::Recent;
 use super::rows::{Conn, KeyRow, LogRow, Rows};
-use super::{Addition, Adopted, EngineError, EngineParts, Request, Work, unclaimed};
+use super::{Addition, Adopted, EngineError, EngineParts, Request, Work};
 use crate::bodies::{self, DayKey};
-use crate::owner::Owner;
+use crate::owner::{Owner, unclaimed};
 use crate::seals;
 
 /// For how long an id is remembered.

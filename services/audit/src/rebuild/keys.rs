@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::TryStreamExt;
 use futures::future::BoxFuture;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use tsujiban_core::id::KeyId;
 use tsujiban_database::on;
 use tsujiban_history::leaf::Content;
@@ -94,26 +94,6 @@ impl Audit {
         }
         self.missing_keys().in_vain.extend(wanted);
         Ok(came_back)
-    }
-}
-
-/// Keys of days that are missing.
-#[derive(Debug, Default)]
-pub(crate) struct MissingKeys {
-    /// Those that the scrub found since they were looked for last.
-    wanted: BTreeSet<(LogId, DayKeyId)>,
-    /// Whether some are of the newest day of their log: the next entry would give that day another key.
-    is_urgent: bool,
-    looked_at: Option<Timestamp>,
-    /// Those that are not in the bucket either. They are looked for again after the next start.
-    in_vain: BTreeSet<(LogId, DayKeyId)>,
-}
-
-impl MissingKeys {
-    pub fn note(&mut self, log: LogId, keys: impl Iterator<Item = DayKeyId>, is_newest_day: bool) {
-        let count = self.wanted.len();
-        self.wanted.extend(keys.map(|key| (log, key)).filter(|key| !self.in_vain.contains(key)));
-        self.is_urgent |= is_newest_day && self.wanted.len() > count;
     }
 }
 

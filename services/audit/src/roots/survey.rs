@@ -9,7 +9,8 @@ use tsujiban_history::roots::{Chain, RootList, Scope, Skipped};
 use tsujiban_history::{JstTime, LogId, TreeHead};
 use tsujiban_objects::{Cursor, StoreError, Version};
 
-use super::{Known, MOST_SKIPPED, NotedRow, PREFIX};
+use super::listing::{MOST_SKIPPED, PREFIX};
+use super::{Known, NotedRow};
 use crate::error::Result;
 use crate::service::Audit;
 

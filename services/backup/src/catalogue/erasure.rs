@@ -201,10 +201,18 @@ async fn has_undescribed(tx: &mut Tx, group: &IncarnationId) -> Result<bool, Cat
     on!(tx.on(), c => row::flag(&sqlx::query(text).bind(group.as_str()).fetch_one(c).await?, "undescribed"))
 }
 
+/// Records the erasure of a device that is in the catalogue.
+async fn record(tx: &mut Tx, device: &IncarnationId, now: Timestamp) -> Result<(), CatalogueError> {
+    let text = "INSERT INTO erasures (subject, group_incarnation, erased_at)
+         SELECT incarnation, group_incarnation, $2 FROM devices WHERE incarnation = $1 ON CONFLICT DO NOTHING";
+    on!(tx.on(), c => sqlx::query(text).bind(device.as_str()).bind(now.as_microsecond()).execute(c).await.map(drop))?;
+    Ok(())
+}
+
 /// Takes a device and its key out, records that, and leaves its objects.
 pub(super) async fn take_out(tx: &mut Tx, device: &IncarnationId, now: Timestamp) -> Result<Erased, CatalogueError> {
     let erased = leave_objects(tx, "device", device).await?;
-    super::erasures::record(tx, device, now).await?;
+    record(tx, device, now).await?;
     let statements = [
         "DELETE FROM keys WHERE subject = $1",
         "DELETE FROM idempotency WHERE device = $1",

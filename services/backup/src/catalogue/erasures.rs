@@ -39,14 +39,6 @@ impl ErasureRow {
     }
 }
 
-/// Records the erasure of a device that is in the catalogue.
-pub(super) async fn record(tx: &mut Tx, device: &IncarnationId, now: Timestamp) -> Result<(), CatalogueError> {
-    let text = "INSERT INTO erasures (subject, group_incarnation, erased_at)
-         SELECT incarnation, group_incarnation, $2 FROM devices WHERE incarnation = $1 ON CONFLICT DO NOTHING";
-    on!(tx.on(), c => sqlx::query(text).bind(device.as_str()).bind(now.as_microsecond()).execute(c).await.map(drop))?;
-    Ok(())
-}
-
 impl Catalogue {
     /// Records what versions that recorded no erasures erased: the devices of which they left objects. Names of objects have the
     /// incarnation of their device from their 37th character on.

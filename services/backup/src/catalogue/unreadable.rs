@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tsujiban_core::id::{IncarnationId, SnapshotId};
 use tsujiban_database::{Columns, on, transaction};
 
-use super::{AttemptRow, Catalogue, CatalogueError, DeviceRow, ErasureRow, GroupRow, KeyRow, LeftoverRow, SnapshotRow};
+use super::{Catalogue, CatalogueError};
 
 /// A table whose rows may be left out one by one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl Rows {
     }
 
     /// All rows with a key, as text; `NULL` for all of the table.
-    const fn text(self) -> &'static str {
+    pub(super) const fn text(self) -> &'static str {
         match self {
             Self::Snapshots => snapshots!("FROM snapshots WHERE $1 IS NULL OR id = $1"),
             Self::Devices => "SELECT * FROM devices WHERE $1 IS NULL OR incarnation = $1",
@@ -71,18 +71,6 @@ impl Rows {
             Self::Keys => "SELECT * FROM keys WHERE $1 IS NULL OR key_id = $1",
             Self::Erasures => "SELECT * FROM erasures WHERE $1 IS NULL OR subject = $1",
             Self::Leftovers => "SELECT * FROM leftovers WHERE $1 IS NULL OR object = $1",
-        }
-    }
-
-    fn read(self, row: &impl Columns) -> Result<(), CatalogueError> {
-        match self {
-            Self::Snapshots => SnapshotRow::read(row).map(drop),
-            Self::Devices => DeviceRow::read(row).map(drop),
-            Self::Attempts => AttemptRow::read(row).map(drop),
-            Self::Groups => GroupRow::read(row).map(drop),
-            Self::Keys => KeyRow::read(row).map(drop),
-            Self::Erasures => ErasureRow::read(row).map(drop),
-            Self::Leftovers => LeftoverRow::read(row).map(drop),
         }
     }
 }
@@ -133,27 +121,6 @@ impl Catalogue {
     /// The rows that were left out since this was last asked.
     pub fn take_unreadable(&self) -> Vec<Unreadable> {
         std::mem::take(&mut *self.unreadable.lock().unwrap_or_else(PoisonError::into_inner)).into_values().collect()
-    }
-
-    /// Decodes every row of every table.
-    pub async fn read_all_rows(&self) -> Result<(), CatalogueError> {
-        for table in Rows::ALL {
-            self.read_rows(table, None).await?;
-        }
-        Ok(())
-    }
-
-    /// Whether the row of this key can be decoded, or is gone.
-    pub async fn is_readable(&self, table: Rows, key: &str) -> Result<bool, CatalogueError> {
-        let (rows, readable) = self.read_rows(table, Some(key)).await?;
-        Ok(rows == readable)
-    }
-
-    async fn read_rows(&self, table: Rows, key: Option<&str>) -> Result<(usize, usize), CatalogueError> {
-        on!(self.database.reads(), p => {
-            let rows = sqlx::query(table.text()).bind(key).fetch_all(p).await?;
-            Ok((rows.len(), self.readable(table, &rows, |row| table.read(row))?.len()))
-        })
     }
 
     /// Whose object a snapshot is, whatever else of its row cannot be decoded.

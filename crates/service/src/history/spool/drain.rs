@@ -21,7 +21,7 @@ use super::segments::ARRIVED;
 use super::writer::Command;
 use super::{Shared, Spool, frame, opened};
 use crate::history::keeper::Keeper;
-use crate::history::{Ledger, concerns_one_log};
+use crate::history::ledger::{Ledger, concerns_one_log};
 
 /// At most this many entries and bytes are sent at once, and held in memory.
 const BATCH_ENTRIES: usize = 256;

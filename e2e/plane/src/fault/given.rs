@@ -1,0 +1,19 @@
+//! What is given back, and what a lost connection looks like.
+
+use std::io;
+
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+use serde_json::{Value, json};
+use tower::BoxError;
+
+/// What is given back: whole answers, and watches with their faults.
+pub(super) type Given = UnsyncBoxBody<Bytes, BoxError>;
+
+pub(super) fn status(code: u16, reason: &str) -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": code, "message": "a fault of the test"})
+}
+
+pub(super) fn broken() -> BoxError {
+    io::Error::new(io::ErrorKind::ConnectionReset, "a connection was lost by the test").into()
+}

@@ -1,0 +1,189 @@
+//! What happens when a Device goes. Its data is erased at once when that was meant, and kept when the Device only went along with
+//! something else.
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+use tsujiban_api::tenant::DeletionPolicy;
+use tsujiban_api::{Device, Tenant, names};
+use tsujiban_core::id::IncarnationId;
+use tsujiban_core::workload::Service;
+
+use super::credentials;
+use super::identity::Identity;
+use crate::apply::current::{is_absent, is_current, stands};
+use crate::apply::{ApplyError, failed};
+use crate::context::Context;
+use crate::namespace::{incarnation, is_terminating, live_namespace};
+use crate::services::client::CallError;
+use crate::{crds, finalizer};
+
+/// Why a Device could not be let go yet.
+#[derive(Debug, thiserror::Error)]
+pub enum DeleteError {
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    #[error("the device's data could not be erased")]
+    Erase(#[source] CallError),
+    #[error("what was read of the device and its group is not what is stored any more; it is read again")]
+    Outdated,
+}
+
+/// The group's Tenant, read live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    Absent,
+    /// It stands, and the namespace was made for it.
+    Alive,
+    /// It stands, but the namespace was made for an earlier one.
+    Stranger,
+    Leaving(DeletionPolicy),
+}
+
+/// The namespace of the device, read live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    Standing,
+    /// Going away, or gone already.
+    Terminating,
+}
+
+/// All that decides about a Device that is being deleted, read live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Evidence {
+    pub owner: Owner,
+    pub place: Place,
+    /// Whether another Device of the same group has the same serial number: the data is that one's too.
+    pub is_shared: bool,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Erase the device's data, then release.
+    Erase,
+    /// The data is another Device's, too, and stays. The generated key pair goes: it was this one's alone.
+    Part,
+    /// Release; the data stays, or goes with the whole group.
+    Release,
+}
+
+/// Decides. Only a Device that is deleted by itself was meant.
+pub fn decide(evidence: Evidence) -> Decision {
+    match evidence {
+        Evidence { owner: Owner::Alive, place: Place::Standing, is_shared: false } => Decision::Erase,
+        Evidence { owner: Owner::Alive, place: Place::Standing, is_shared: true } => Decision::Part,
+        _ => Decision::Release,
+    }
+}
+
+/// Does what is decided for a Device that is being deleted.
+pub async fn clean_up(context: &Context, api: &Api<Device>, cached: &Device, id: &Identity) -> Result<(), DeleteError> {
+    let name = id.name.as_str();
+    let live = api.get_opt(name).await.map_err(failed::<Device>("read", Some(&id.namespace), name))?;
+    let Some(device) = live.filter(|live| live.uid() == cached.uid()) else { return Ok(()) };
+    if device.metadata.deletion_timestamp.is_none() || !is_current(api, &device).await? {
+        return Err(DeleteError::Outdated);
+    }
+    if !crds::stand(&context.client).await? {
+        // what goes then was not meant, and of a kind that has gone already nothing can be read
+        tracing::info!(namespace = id.namespace, device = name, "a device goes along with its kind; its data stays");
+        return Ok(finalizer::release(api, &device).await?);
+    }
+    let (evidence, incarnation) = gather(context, api, &device, id).await?;
+    let decision = decide(evidence);
+    tracing::info!(namespace = id.namespace, device = name, ?evidence, ?decision, "a device is being deleted");
+    if decision == Decision::Erase {
+        // without an incarnation the group was never prepared, so that nothing of the device was ever stored
+        if let Some(incarnation) = incarnation {
+            // a collector that listed the Device before it went is known by the uid, and stores nothing more
+            let uid = device.uid().unwrap_or_default();
+            let backup = context.services.get(Service::Backup).map_err(DeleteError::Erase)?;
+            backup.erase_device(&id.group, &incarnation, &id.serial, uid).await.map_err(DeleteError::Erase)?;
+            context.book.forget(&incarnation, id.serial.as_str());
+        }
+    }
+    if matches!(decision, Decision::Erase | Decision::Part) {
+        credentials::remove(context, id).await?;
+    }
+    finalizer::release(api, &device).await?;
+    Ok(())
+}
+
+/// Reads it all live, and has the apiserver confirm it.
+async fn gather(
+    context: &Context,
+    api: &Api<Device>,
+    device: &Device,
+    id: &Identity,
+) -> Result<(Evidence, Option<IncarnationId>), DeleteError> {
+    let tenants: Api<Tenant> = Api::all(context.client.clone());
+    let group = id.group.as_str();
+    let tenant = tenants.get_opt(group).await.map_err(failed::<Tenant>("read", None, group))?;
+    let namespace = live_namespace(&context.client, &id.group).await?;
+    let namespaces: Api<Namespace> = Api::all(context.client.clone());
+    let tenant_is_so = match &tenant {
+        Some(tenant) => is_current(&tenants, tenant).await?,
+        None => is_absent(&tenants, group).await?,
+    };
+    let namespace_is_so = match &namespace {
+        Some(namespace) => is_current(&namespaces, namespace).await?,
+        None => is_absent(&namespaces, &id.namespace).await?,
+    };
+    if !tenant_is_so || !namespace_is_so {
+        return Err(DeleteError::Outdated);
+    }
+    let made_for = namespace.as_ref().and_then(|namespace| namespace.labels().get(names::LABEL_TENANT_UID).cloned());
+    let owner = match &tenant {
+        None => Owner::Absent,
+        Some(tenant) if tenant.metadata.deletion_timestamp.is_some() => Owner::Leaving(tenant.spec.deletion_policy),
+        Some(tenant) if tenant.uid() == made_for => Owner::Alive,
+        Some(_) => Owner::Stranger,
+    };
+    let place = if namespace.as_ref().is_some_and(|namespace| !is_terminating(namespace)) { Place::Standing } else { Place::Terminating };
+    let is_shared = is_shared(context, api, device, id).await?;
+    let evidence = Evidence { owner, place, is_shared };
+    Ok((evidence, namespace.as_ref().and_then(incarnation)))
+}
+
+/// Whether another Device of the group has the serial number: one that is listed, or that the cache knows, and that stands.
+async fn is_shared(context: &Context, api: &Api<Device>, device: &Device, id: &Identity) -> Result<bool, ApplyError> {
+    let selector = ListParams::default().fields(&format!("spec.serialNumber={}", id.serial));
+    let listed = api.list(&selector).await.map_err(failed::<Device>("list", Some(&id.namespace), id.serial.as_str()))?;
+    let cached = context.devices_of(&id.group);
+    let known = listed.items.iter().chain(cached.iter().map(AsRef::as_ref));
+    for other in known.filter(|other| other.spec.serial_number == id.serial.as_str() && other.uid() != device.uid()) {
+        if stands(api, other).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// C24: a device's data goes with the Device, and with nothing less than its own deletion.
+    #[test]
+    fn every_combination() {
+        let owners =
+            [Owner::Absent, Owner::Alive, Owner::Stranger, Owner::Leaving(DeletionPolicy::Retain), Owner::Leaving(DeletionPolicy::Erase)];
+        let (mut erased, mut parted) = (Vec::new(), Vec::new());
+        for owner in owners {
+            for place in [Place::Standing, Place::Terminating] {
+                for is_shared in [false, true] {
+                    let evidence = Evidence { owner, place, is_shared };
+                    match decide(evidence) {
+                        Decision::Erase => erased.push(evidence),
+                        Decision::Part => parted.push(evidence),
+                        Decision::Release => {}
+                    }
+                }
+            }
+        }
+        let meant = Evidence { owner: Owner::Alive, place: Place::Standing, is_shared: false };
+        assert_eq!(erased, [meant]);
+        assert_eq!(parted, [Evidence { is_shared: true, ..meant }]);
+    }
+}

@@ -1,0 +1,123 @@
+//! Asks the authorizer about owners: when something changed, or when the last answers are old.
+
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt};
+use jiff::Timestamp;
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use kube::api::PostParams;
+use kube::{Api, Client};
+use tsujiban_conformance::{Access, Answer, Depth, Places, Subject, catalogue};
+
+use crate::apply::{ApplyError, failed};
+use crate::context::Context;
+use crate::fingerprint::fingerprint;
+use crate::state::conformance::Deviation;
+
+/// How many questions are under way at once.
+const AT_ONCE: usize = 4;
+/// All questions about one group together. The reconcile itself has a minute.
+const DEADLINE: Duration = Duration::from_secs(15);
+/// How long the apiserver may take to know of a binding that was just made.
+const RIGHTS: (u32, Duration) = (20, Duration::from_millis(100));
+
+/// Why nobody answered.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    #[error(transparent)]
+    Api(#[from] ApplyError),
+    #[error("the questions took longer than 15 s")]
+    Slow,
+}
+
+/// What the authorizer answers when all is well.
+pub fn expected(access: &Access) -> Answer {
+    if catalogue::is_granted(access) { Answer::Allowed { because: String::new() } } else { Answer::denied() }
+}
+
+/// What was declared comes first, and then all groups at a steady pace.
+pub fn may_ask(context: &Context, now: Timestamp) -> bool {
+    !context.metrics.vigil.is_busy() && context.conformance.has_time(now)
+}
+
+/// What is known about the owners of a group, asked now if it is time. `None` when nothing is known and it is not the group's turn.
+pub async fn deviations(
+    context: &Context,
+    group: &str,
+    key: u64,
+    subjects: &[Subject],
+    places: &Places,
+) -> Result<Option<Vec<Deviation>>, AskError> {
+    let questions = catalogue::accesses(Depth::Core);
+    let (whose, now) = (fingerprint(subjects), context.clock.now());
+    if !may_ask(context, now) || !context.conformance.take_turn(group, key, now, questions.len() * subjects.len()) {
+        return Ok(context.conformance.known(group, whose));
+    }
+    let asked = tokio::time::timeout(DEADLINE, ask_all(&context.client, &questions, subjects, places)).await.map_err(|_| AskError::Slow)?;
+    let deviations = asked?;
+    context.conformance.learn(group, key, whose, now, deviations.clone());
+    Ok(Some(deviations))
+}
+
+async fn ask_all(client: &Client, questions: &[Access], subjects: &[Subject], places: &Places) -> Result<Vec<Deviation>, ApplyError> {
+    let mut all = Vec::with_capacity(questions.len() * subjects.len());
+    for (owner, subject) in subjects.iter().enumerate() {
+        all.extend(questions.iter().map(|access| deviation(client, owner, subject, *access, places)));
+    }
+    let found: Vec<Option<Deviation>> = futures::stream::iter(all).buffer_unordered(AT_ONCE).try_collect().await?;
+    let mut deviations: Vec<Deviation> = found.into_iter().flatten().collect();
+    deviations.sort_by_key(|deviation| (deviation.owner, deviation.access));
+    Ok(deviations)
+}
+
+async fn deviation(
+    client: &Client,
+    owner: usize,
+    subject: &Subject,
+    access: Access,
+    places: &Places,
+) -> Result<Option<Deviation>, ApplyError> {
+    let answer = answer(client, subject, &access, places).await?;
+    let deviates = answer.is_allowed() != expected(&access).is_allowed();
+    Ok(deviates.then_some(Deviation { owner, access, answer }))
+}
+
+/// One answer. What an owner should be able to do is asked again for a moment, since their binding may be new.
+async fn answer(client: &Client, subject: &Subject, access: &Access, places: &Places) -> Result<Answer, ApplyError> {
+    let (tries, pause) = if catalogue::is_granted(access) { RIGHTS } else { (1, Duration::ZERO) };
+    let mut answer = review(client, subject, access, places).await?;
+    for _ in 1..tries {
+        if answer.is_allowed() {
+            break;
+        }
+        tokio::time::sleep(pause).await;
+        answer = review(client, subject, access, places).await?;
+    }
+    Ok(answer)
+}
+
+async fn review(client: &Client, subject: &Subject, access: &Access, places: &Places) -> Result<Answer, ApplyError> {
+    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let attributes = ResourceAttributes {
+        namespace: some(access.namespace(places)),
+        verb: some(access.verb),
+        group: some(access.api.0),
+        version: some(access.api.1),
+        resource: some(access.resource),
+        subresource: some(access.subresource),
+        name: some(access.object(places)),
+        ..ResourceAttributes::default()
+    };
+    let spec = SubjectAccessReviewSpec {
+        user: Some(subject.user.clone()),
+        groups: Some(subject.all_groups()),
+        resource_attributes: Some(attributes),
+        ..SubjectAccessReviewSpec::default()
+    };
+    let question = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
+    let api: Api<SubjectAccessReview> = Api::all(client.clone());
+    let answer = api.create(&PostParams::default(), &question).await.map_err(failed::<SubjectAccessReview>("ask", None, &subject.label))?;
+    // only an explicit yes is one
+    let status = answer.status.unwrap_or_default();
+    Ok(if status.allowed { Answer::Allowed { because: status.reason.unwrap_or_default() } } else { Answer::denied() })
+}

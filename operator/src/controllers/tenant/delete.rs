@@ -1,0 +1,215 @@
+//! What happens when a Tenant goes. Nothing is erased by accident: only when the Tenant says so, and while the CRDs stand.
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::runtime::events::EventType;
+use kube::{Api, Resource, ResourceExt};
+use tsujiban_api::tenant::DeletionPolicy;
+use tsujiban_api::{Tenant, names};
+use tsujiban_core::id::IncarnationId;
+
+use super::apply::{annotate, close};
+use super::belongs_to;
+use super::claim::Noted;
+use super::validate::Identity;
+use crate::apply::current::{is_absent, is_current};
+use crate::apply::{ApplyError, delete, failed};
+use crate::context::Context;
+use crate::controllers::site;
+use crate::errors::chain;
+use crate::namespace::{incarnation, is_terminating, live_namespace};
+use crate::services::client::{CallError, ServiceClient};
+use crate::{crds, finalizer};
+use tsujiban_core::workload::{Ends, Service};
+
+/// Why a Tenant could not be let go yet.
+#[derive(Debug, thiserror::Error)]
+pub enum DeleteError {
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    #[error("the group's data could not be erased")]
+    Erase(#[source] CallError),
+    #[error("what was read of the group is not what is stored any more; it is read again")]
+    Outdated,
+}
+
+/// The namespace of the group, read live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    Absent,
+    Standing,
+    Terminating,
+    /// It is not this Tenant's.
+    Foreign,
+}
+
+/// All that decides about a Tenant that is being deleted, read live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Evidence {
+    pub policy: DeletionPolicy,
+    pub crds_stand: bool,
+    pub place: Place,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Erase the group's data, then delete the namespace if it is there, and release when it has gone.
+    Erase,
+    /// Close the namespace, keep everything in it, release.
+    Close,
+    /// Touch nothing, release.
+    Release,
+}
+
+/// Decides.
+pub fn decide(evidence: Evidence) -> Decision {
+    match (evidence.policy, evidence.crds_stand, evidence.place) {
+        (DeletionPolicy::Erase, true, Place::Absent | Place::Standing | Place::Terminating) => Decision::Erase,
+        (_, _, Place::Standing) => Decision::Close,
+        (_, _, Place::Absent | Place::Terminating | Place::Foreign) => Decision::Release,
+    }
+}
+
+/// How far the deletion has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    Released,
+    /// The namespace is going, or something is not recorded yet; look again soon.
+    Waiting,
+}
+
+/// Does what is decided for a Tenant that is being deleted.
+pub async fn clean_up(context: &Context, cached: &Tenant, id: &Identity) -> Result<Progress, DeleteError> {
+    let api: Api<Tenant> = Api::all(context.client.clone());
+    let name = id.group.as_str();
+    let live = api.get_opt(name).await.map_err(failed::<Tenant>("read", None, name))?;
+    let Some(tenant) = live.filter(|live| live.uid() == cached.uid()) else {
+        return Ok(Progress::Released); // gone
+    };
+    let namespace = live_namespace(&context.client, &id.group).await?;
+    let namespaces: Api<Namespace> = Api::all(context.client.clone());
+    let is_so = match &namespace {
+        Some(namespace) => is_current(&namespaces, namespace).await?,
+        None => is_absent(&namespaces, &names::namespace(&id.group)).await?,
+    };
+    if !is_so || tenant.metadata.deletion_timestamp.is_none() || !is_current(&api, &tenant).await? {
+        return Err(DeleteError::Outdated);
+    }
+    let place = place(namespace.as_ref(), id);
+    let evidence = Evidence { policy: tenant.spec.deletion_policy, crds_stand: crds::stand(&context.client).await?, place };
+    let decision = decide(evidence);
+    tracing::info!(group = %id.group, ?evidence, ?decision, "a tenant is being deleted");
+    let noted = tenant.status.as_ref().and_then(|status| status.incarnation.as_ref()).and_then(|text| text.parse::<IncarnationId>().ok());
+    let incarnation = namespace.as_ref().filter(|_| place != Place::Foreign).and_then(incarnation).or(noted);
+    match decision {
+        Decision::Erase => {
+            erase(context, id, incarnation.as_ref(), |service| service.row().ends == Ends::WithTheGroup).await?;
+            if let Some(namespace) = namespace {
+                if !is_terminating(&namespace) && site::namespace_may_go(context, &namespace).await? {
+                    delete(&namespaces, &namespace).await?;
+                }
+                return Ok(Progress::Waiting);
+            }
+            if context.journal.waits_for(&id.group) {
+                return Ok(Progress::Waiting); // what happened to the group's own is recorded before its history ends
+            }
+            erase(context, id, incarnation.as_ref(), |service| service.row().ends == Ends::Last).await?;
+            if let Some(incarnation) = &incarnation {
+                context.book.forget_group(incarnation);
+            }
+            tracing::info!(group = %id.group, ?incarnation, "the group and everything of it is erased");
+        }
+        Decision::Close => {
+            if let (Some(namespace), Some(incarnation)) = (&namespace, &incarnation) {
+                // by it the group is found again; somebody may have taken it away
+                let noted = Noted { incarnation: Some(incarnation.clone()), ..Noted::of(namespace) };
+                annotate(&context.client, id, namespace, &noted).await?;
+            }
+            match close(&context.client, id, &context.platform.system_namespace).await {
+                Err(error) if error.is_terminating() => {}
+                other => other?,
+            }
+            detach(context, &tenant, id, incarnation.as_ref()).await;
+        }
+        Decision::Release => detach(context, &tenant, id, incarnation.as_ref()).await,
+    }
+    finalizer::release(&api, &tenant).await?;
+    context.metrics.backup_age(name, None);
+    Ok(Progress::Released)
+}
+
+fn place(namespace: Option<&Namespace>, id: &Identity) -> Place {
+    match namespace {
+        None => Place::Absent,
+        Some(namespace) if !belongs_to(namespace, id) => Place::Foreign,
+        Some(namespace) if is_terminating(namespace) => Place::Terminating,
+        Some(_) => Place::Standing,
+    }
+}
+
+/// Erases the group in some of the services.
+async fn erase(
+    context: &Context,
+    id: &Identity,
+    incarnation: Option<&IncarnationId>,
+    which: impl Fn(Service) -> bool,
+) -> Result<(), DeleteError> {
+    let Some(incarnation) = incarnation else { return Ok(()) }; // it was never prepared: nobody holds anything
+    for client in context.services.all().filter(|client| which(client.service)) {
+        erase_in(client, id, incarnation).await.map_err(DeleteError::Erase)?;
+    }
+    Ok(())
+}
+
+/// Erases the group in one service. One that came later than the group may never have heard of it; the first one minted it.
+async fn erase_in(client: &ServiceClient, id: &Identity, incarnation: &IncarnationId) -> Result<(), CallError> {
+    match client.erase_group(&id.group, incarnation).await {
+        Err(error) if error.is_not_found() && client.service != Service::FIRST => Ok(()),
+        other => other,
+    }
+}
+
+/// Tells the services that the group is retained. Best effort: a service that is away must not keep a Tenant from going, and its
+/// next report notes it (see [`retained`](crate::retained)).
+async fn detach(context: &Context, tenant: &Tenant, id: &Identity, incarnation: Option<&IncarnationId>) {
+    let Some(incarnation) = incarnation else { return };
+    for client in context.services.all() {
+        if let Err(error) = client.detach(&id.group, incarnation).await {
+            tracing::warn!(group = %id.group, error = chain(&error), "the group could not be noted as retained; the next report will");
+        }
+    }
+    let note = format!("group {} is retained: namespace, keys and backups stay, and a Tenant of the same name finds them again", id.group);
+    context.events.tell(&tenant.object_ref(&()), EventType::Normal, "Retained", note).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// C25: a group is erased when its Tenant says so, and only while nothing else explains its going.
+    #[test]
+    fn every_combination() {
+        use DeletionPolicy::{Erase, Retain};
+        let table = [
+            (Erase, true, Place::Standing, Decision::Erase),
+            (Erase, true, Place::Terminating, Decision::Erase),
+            (Erase, true, Place::Absent, Decision::Erase),
+            (Erase, true, Place::Foreign, Decision::Release),
+            (Erase, false, Place::Standing, Decision::Close),
+            (Erase, false, Place::Terminating, Decision::Release),
+            (Erase, false, Place::Absent, Decision::Release),
+            (Erase, false, Place::Foreign, Decision::Release),
+            (Retain, true, Place::Standing, Decision::Close),
+            (Retain, true, Place::Terminating, Decision::Release),
+            (Retain, true, Place::Absent, Decision::Release),
+            (Retain, true, Place::Foreign, Decision::Release),
+            (Retain, false, Place::Standing, Decision::Close),
+            (Retain, false, Place::Terminating, Decision::Release),
+            (Retain, false, Place::Absent, Decision::Release),
+            (Retain, false, Place::Foreign, Decision::Release),
+        ];
+        for (policy, crds_stand, place, decision) in table {
+            assert_eq!(decide(Evidence { policy, crds_stand, place }), decision, "{policy:?} {crds_stand} {place:?}");
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Has every service make the group's keys. The first one mints the incarnation, the others are told which one it is.
+
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use tsujiban_api::Tenant;
+use tsujiban_api::tenant::condition::KEYS_READY;
+use tsujiban_proto::lifecycle::v1::GroupState;
+
+use super::claim::Noted;
+use super::status::Outcome;
+use super::validate::Identity;
+use super::{TenantError, apply, conditions, noted as noted_error};
+use crate::condition::{State, Verdict, find};
+use crate::context::Context;
+use crate::pki::Keys;
+use crate::services::client::{CallError, Prepared, ServiceClient};
+use tsujiban_core::workload::Service;
+
+/// Whether a service holds the group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readiness {
+    Ready,
+    /// It understood, and said no. Says why.
+    Refused(String),
+    /// It did not answer.
+    Away,
+    /// It answered that it does nothing which the history does not take.
+    NoHistory,
+    /// It was not asked: the one before it has not said under which incarnation.
+    NotAsked,
+}
+
+impl Readiness {
+    fn of(error: &CallError) -> Self {
+        if error.lacks_history() { Self::NoHistory } else { error.refusal().map_or(Self::Away, Self::Refused) }
+    }
+}
+
+/// What the condition says when every one of these services holds the group.
+fn prepared(services: &[Service]) -> Verdict {
+    let names: Vec<String> = services.iter().map(|service| format!("the {service}")).collect();
+    let (names, keep) = (names.join(" and "), if services.len() == 1 { "keeps" } else { "keep" });
+    Verdict::holds("Prepared", format!("{names} {keep} the group's data under its incarnation, sealed with its keys"))
+}
+
+/// Decides what the condition says. A service that held the group before, and is only away now, takes nothing back: that it is away, its own
+/// alert tells. One that the group was never prepared in does.
+pub fn verdict(answers: &[(Service, Readiness)], before: Option<&Condition>) -> Verdict {
+    let services: Vec<Service> = answers.iter().map(|(service, _)| *service).collect();
+    let good = prepared(&services);
+    let was_good = before.is_some_and(|before| before.status == State::True.as_str() && before.message == good.message);
+    let refused = answers.iter().find_map(|(service, answer)| match answer {
+        Readiness::Refused(why) => Some((*service, why)),
+        Readiness::Ready | Readiness::Away | Readiness::NoHistory | Readiness::NotAsked => None,
+    });
+    if let Some((service, why)) = refused {
+        return Verdict::fails("Refused", format!("the {service} refuses: {why}"));
+    }
+    match answers.iter().find(|(_, answer)| *answer != Readiness::Ready) {
+        Some((service, answer)) if !was_good => {
+            let missing = if *answer == Readiness::NoHistory { Service::Audit } else { *service };
+            let message = format!("the {missing} does not answer; trying again, and the operator's log says what is wrong");
+            Verdict::fails(missing.row().unavailable, message)
+        }
+        Some(_) | None => good,
+    }
+}
+
+/// Asks the services, and notes where they keep the group's data: on the namespace too, which is then answered.
+pub async fn prepare(
+    tenant: &Tenant,
+    context: &Context,
+    id: &Identity,
+    noted: Noted,
+    namespace: &Namespace,
+    outcome: &mut Outcome,
+) -> Result<Option<Namespace>, TenantError> {
+    let keys = context.keys.borrow().clone();
+    if let Keys::Missing(loss) = keys {
+        outcome.keys = Some(Verdict::fails(loss.layer.reason(), loss.advice));
+        outcome.incarnation = noted.incarnation;
+        return Ok(None);
+    }
+    let said = tenant.status.as_ref().and_then(|status| status.incarnation.as_ref()).and_then(|text| text.parse().ok());
+    // a report may be older than this Tenant: for one whose status does not say so yet, the services are asked to prepare
+    let is_known = said.is_some() && said == noted.incarnation;
+    let mut expected = Noted { incarnation: noted.incarnation.clone().or(said), log: noted.log };
+    let mut standing = noted.clone();
+    let mut answers: Vec<(Service, Readiness)> = Vec::new();
+    let (mut failure, mut written) = (None, None);
+    for client in context.services.all() {
+        let service = client.service;
+        // while the history came back and does not know whose it is, asking the audit service is what tells it
+        let waits_for_history =
+            |first: &Readiness| *first == Readiness::NoHistory && expected.incarnation.is_some() && expected.log.is_some();
+        let is_held_up = |first: &Readiness| *first != Readiness::Ready && !waits_for_history(first);
+        if failure.is_some() && service != Service::FIRST && answers.first().is_some_and(|(_, first)| is_held_up(first)) {
+            answers.push((service, Readiness::NotAsked));
+            continue;
+        }
+        match hold(context, client, id, &expected, is_known).await {
+            Ok(held) => {
+                expected = Noted { incarnation: Some(held.incarnation), log: held.log.or(expected.log) };
+                if standing != expected {
+                    match apply::annotate(&context.client, id, written.as_ref().unwrap_or(namespace), &expected).await {
+                        Ok(namespace) => written = Some(namespace),
+                        Err(error) => {
+                            outcome.incarnation = expected.incarnation;
+                            return Err(noted_error(&mut outcome.keys, error, TenantError::Annotate));
+                        }
+                    }
+                    standing = expected.clone();
+                }
+                answers.push((service, Readiness::Ready));
+            }
+            Err(error) => {
+                answers.push((service, Readiness::of(&error)));
+                failure.get_or_insert(error);
+            }
+        }
+    }
+    let is_minted = answers.first().is_some_and(|(_, first)| *first == Readiness::Ready);
+    outcome.incarnation = if is_minted { expected.incarnation } else { noted.incarnation };
+    let before = find(conditions(tenant), KEYS_READY).filter(|_| outcome.incarnation.is_some());
+    outcome.keys = Some(verdict(&answers, before));
+    failure.map_or(Ok(written), |error| Err(TenantError::Keys(error)))
+}
+
+/// Makes sure that one service holds the group, and asks it only when its report does not say so, or when it has to say where the group's
+/// history is.
+async fn hold(context: &Context, client: &ServiceClient, id: &Identity, expected: &Noted, is_known: bool) -> Result<Prepared, CallError> {
+    let is_told = client.service != Service::Audit || expected.log.is_some();
+    if let Some(incarnation) = expected.incarnation.as_ref().filter(|_| is_known && is_told)
+        && context.reports.borrow().state(client.service, &id.group, incarnation) == Some(GroupState::Living)
+    {
+        return Ok(Prepared { incarnation: incarnation.clone(), log: None });
+    }
+    client.prepare(&id.group, expected.incarnation.as_ref(), expected.log.as_ref()).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::condition::Conditions;
+    use jiff::Timestamp;
+
+    fn answers(backup: Readiness, audit: Readiness) -> [(Service, Readiness); 2] {
+        [(Service::Backup, backup), (Service::Audit, audit)]
+    }
+
+    fn condition(verdict: &Verdict) -> Condition {
+        let mut conditions = Conditions::from_previous(&[], Some(1), Timestamp::UNIX_EPOCH);
+        conditions.set(KEYS_READY, verdict);
+        conditions.into_list().remove(0)
+    }
+
+    #[test]
+    fn the_condition_names_the_service_that_is_missing() {
+        use Readiness::{Away, NoHistory, NotAsked, Ready, Refused};
+        let said = |backup, audit| {
+            let verdict = verdict(&answers(backup, audit), None);
+            (verdict.reason, verdict.message.contains("audit service"))
+        };
+        assert_eq!(said(Ready, Ready), ("Prepared".into(), true));
+        assert_eq!(said(Ready, Away), ("AuditUnavailable".into(), true));
+        assert_eq!(said(Away, NotAsked), ("BackupUnavailable".into(), false));
+        assert_eq!(said(NoHistory, NotAsked), ("AuditUnavailable".into(), true), "the backup service waits for it");
+        assert_eq!(said(Ready, Refused("no".into())), ("Refused".into(), true));
+        assert_eq!(said(Refused("no".into()), NotAsked), ("Refused".into(), false));
+    }
+
+    /// A service that is away for a while makes no Tenant unready; one that never prepared the group does.
+    #[test]
+    fn what_was_prepared_stays_prepared() {
+        use Readiness::{Away, Ready, Refused};
+        let both = condition(&verdict(&answers(Ready, Ready), None));
+        assert!(verdict(&answers(Ready, Away), Some(&both)).is_true());
+        assert!(verdict(&answers(Away, Readiness::NotAsked), Some(&both)).is_true());
+        assert!(!verdict(&answers(Ready, Refused("no".into())), Some(&both)).is_true());
+        let without_history = condition(&verdict(&[(Service::Backup, Ready)], None));
+        assert_eq!(verdict(&answers(Ready, Away), Some(&without_history)).reason, "AuditUnavailable");
+        assert!(verdict(&answers(Ready, Ready), Some(&without_history)).is_true());
+    }
+}

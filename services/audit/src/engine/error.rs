@@ -1,0 +1,59 @@
+//! Why the engine added nothing.
+
+use std::sync::Arc;
+
+use tsujiban_history::leaf::InvalidLeaf;
+use tsujiban_sealing::{KeyError, SealingError};
+
+/// The longest body in bytes.
+pub const MAX_BODY: usize = 64 * 1024;
+
+/// Why nothing was added.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum EngineError {
+    #[error("the history's database failed")]
+    Database(#[source] Arc<sqlx::Error>),
+    #[error("the keys of the history cannot be used")]
+    Key(#[source] Arc<KeyError>),
+    #[error("the history is read-only: {0}")]
+    ReadOnly(Arc<str>),
+    #[error("more entries are waiting than the service takes")]
+    Overloaded,
+    #[error("an entry has {0} bytes, and {MAX_BODY} are the limit")]
+    TooLarge(usize),
+    #[error("log {0} is not what the database said when it was written; the database is damaged")]
+    Damaged(i64),
+    /// Whose the log is was changed.
+    #[error("{0}")]
+    OtherOwner(Arc<str>),
+    /// What is stored of the log does not hold together. The others go on.
+    #[error("nothing is added to {owner}'s history: {why}")]
+    LogRefused { owner: Arc<str>, why: Arc<str> },
+    #[error("what is to be stated is no leaf")]
+    NoLeaf(#[from] InvalidLeaf),
+    /// The group's log may be one of those that came back from the bucket.
+    #[error("the history came back from the bucket, and the operator has not said yet which log is the group's")]
+    Unclaimed,
+    #[error("the engine has stopped")]
+    Stopped,
+    #[error("the engine cannot be started: {0}")]
+    Start(Arc<str>),
+}
+
+impl From<sqlx::Error> for EngineError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(Arc::new(error))
+    }
+}
+
+impl From<KeyError> for EngineError {
+    fn from(error: KeyError) -> Self {
+        Self::Key(Arc::new(error))
+    }
+}
+
+impl From<SealingError> for EngineError {
+    fn from(error: SealingError) -> Self {
+        KeyError::from(error).into()
+    }
+}
