@@ -35,7 +35,7 @@ pub struct Context {
     pub services: Services,
     pub metrics: Arc<Metrics>,
     pub backoff: Backoff,
-    pub events: Events,
+    pub events: Arc<Events>,
     /// Caches. What is erased is never decided by them.
     pub tenants: Store<Tenant>,
     pub devices: Store<Device>,

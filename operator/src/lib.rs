@@ -24,6 +24,7 @@ pub mod lease;
 pub mod metrics;
 mod namespace;
 pub mod pki;
+pub mod read;
 pub mod reconcile;
 pub mod report;
 pub mod retained;

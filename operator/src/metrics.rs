@@ -36,6 +36,7 @@ pub struct Metrics {
     history_age: Gauge,
     generation_lag: GaugeVec,
     watch_silence: GaugeVec,
+    unreadable: IntGaugeVec,
     stalled: IntGauge,
     pub vigil: Vigil,
 }
@@ -68,6 +69,13 @@ impl Metrics {
             not_conformant: gauge("tsujiban_tenants_not_conformant", "Tenants whose condition Conformant is False.")?,
             canary_passed: gauge("tsujiban_backup_canary_passed", "Whether the storage's newest canary passed, as last reported.")?,
             keys_ready: gauge("tsujiban_keys_ready", "Whether the master key and the epoch keys are there.")?,
+            unreadable: registered(
+                &registry,
+                IntGaugeVec::new(
+                    Opts::new("tsujiban_operator_unreadable_objects", "Objects that this version does not understand, by kind."),
+                    &["kind"],
+                )?,
+            )?,
             policies_in_force: gauge(
                 "tsujiban_operator_policies_in_force",
                 "Whether all admission policies stand as the chart has them, as last looked at.",
@@ -140,6 +148,10 @@ impl Metrics {
             self.errors.with_label_values(&[kind, step]).inc();
         }
         self.vigil.ended(kind, object, end, Instant::now());
+    }
+
+    pub fn unreadable_objects(&self, kind: &str, count: usize) {
+        self.unreadable.with_label_values(&[kind]).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Notes whether a service answered.

@@ -20,8 +20,9 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::{UnboundedReceiverStream, WatchStream};
-use tsujiban_api::{Device, Site, Tenant};
+use tsujiban_api::{Decoded, Device, Site, Tenant};
 use tsujiban_core::clock::Clock;
+use tsujiban_core::workload::Service;
 use tsujiban_sealing::Random;
 
 use crate::backoff::Backoff;
@@ -36,6 +37,7 @@ use crate::history::{self, Declared, Journal};
 use crate::installation::{self, Installation, Stamps};
 use crate::metrics::Metrics;
 use crate::pki::{Keeper, Keys, restored};
+use crate::read::Reader;
 use crate::reconcile::after_error;
 use crate::services::Services;
 use crate::services::client::ServiceClient;
@@ -43,8 +45,8 @@ use crate::settings::{Installed, Settings};
 use crate::state::attempts::Book;
 use crate::state::reports::Reports;
 use crate::state::serials::Serials;
+use crate::state::unreadable::UnreadableObjects;
 use crate::{attempts, deadline, report, stall, state, sweep};
-use tsujiban_core::workload::Service;
 
 /// A watch is begun anew after this long, and one on a dead connection is noticed 5 s later. Less than [`stall::STALLED`].
 const WATCH_SECONDS: u32 = 30;
@@ -107,7 +109,7 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
         services,
         metrics: world.metrics,
         backoff: Backoff::default(),
-        events: Events::new(client.clone()),
+        events: Arc::new(Events::new(client.clone())),
         tenants: tenants.clone(),
         devices: devices.clone(),
         sites: sites.clone(),
@@ -132,6 +134,7 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
     let everything = everything(&context);
     let (tenants_again, devices_again) = (Arc::clone(&tenant_feed.again), Arc::clone(&device_feed.again));
     let sites_again = Arc::clone(&site_feed.again);
+    let unread = (tenant_feed.unreadable.clone(), device_feed.unreadable.clone(), site_feed.unreadable.clone());
     let listening = |kind| stall::listening(&client, kind, &context.metrics);
     let tenant_stream = main_stream(Api::all(listening(tenant::KIND)), tenant_feed, &context, |_| ());
     let hearing = Arc::clone(&context);
@@ -155,9 +158,9 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
     tasks.spawn(named("sweep of generated objects", tenant::children::sweep(Arc::clone(&context))));
     tasks.spawn(named("vigil", stall::keep(Arc::clone(&context))));
     let Listed { tenants: tenants_listed, devices: devices_listed, sites: sites_listed } = context.listed.clone();
-    tasks.spawn(named("sweep of tenants", sweep::run(Api::all(client.clone()), tenants.clone(), tenants_listed, tenants_again)));
-    tasks.spawn(named("sweep of devices", sweep::run(Api::all(client.clone()), devices.clone(), devices_listed, devices_again)));
-    tasks.spawn(named("sweep of sites", sweep::run(Api::all(client), sites.clone(), sites_listed, sites_again)));
+    tasks.spawn(named("sweep of tenants", sweep::run(Api::all(client.clone()), tenants.clone(), tenants_listed, tenants_again, unread.0)));
+    tasks.spawn(named("sweep of devices", sweep::run(Api::all(client.clone()), devices.clone(), devices_listed, devices_again, unread.1)));
+    tasks.spawn(named("sweep of sites", sweep::run(Api::all(client), sites.clone(), sites_listed, sites_again, unread.2)));
     tasks.spawn(named("tenants", tenant_controller(tenant_stream, tenants, everything, tenants_to_wake, Arc::clone(&context))));
     tasks.spawn(named("devices", device_controller(device_stream, devices, devices_to_wake, Arc::clone(&context))));
     tasks.spawn(named("sites", site_controller(site_stream, sites, sites_to_wake, context)));
@@ -178,6 +181,7 @@ fn connect(settings: &Settings, ca_bundle: &watch::Receiver<Option<String>>, fen
 /// What fills a cache.
 struct Feed<K: Resource<DynamicType = ()> + Clone + 'static> {
     writer: reflector::store::Writer<K>,
+    unreadable: UnreadableObjects,
     /// Told when the cache holds everything.
     listed: watch::Sender<bool>,
     /// Has the watch begin from the beginning.
@@ -186,7 +190,7 @@ struct Feed<K: Resource<DynamicType = ()> + Clone + 'static> {
 
 fn cache<K: Resource<DynamicType = ()> + Clone + 'static>() -> (Store<K>, watch::Receiver<bool>, Feed<K>) {
     let ((store, writer), (listed, is_listed)) = (reflector::store(), watch::channel(false));
-    (store, is_listed, Feed { writer, listed, again: Arc::default() })
+    (store, is_listed, Feed { writer, unreadable: UnreadableObjects::default(), listed, again: Arc::default() })
 }
 
 /// Says whenever something changes on which every group depends: its objects, or its status alone.
@@ -218,7 +222,7 @@ fn watch_config() -> watcher::Config {
 /// Watches one of our kinds into its cache, and has each event heard. Changes of status and of anything else that is not declared do not
 /// reconcile.
 fn main_stream<K, H>(
-    api: Api<K>,
+    api: Api<Decoded<K>>,
     feed: Feed<K>,
     context: &Context,
     hear: H,
@@ -227,13 +231,16 @@ where
     H: Fn(&watcher::Event<K>) + Send,
     K: Declared + Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    let (Feed { writer, listed, again }, is_history_kept) = (feed, context.journal.is_kept());
+    let (Feed { writer, unreadable, listed, again }, is_history_kept) = (feed, context.journal.is_kept());
+    let (cache, events, metrics) = (writer.as_reader(), Arc::clone(&context.events), Arc::clone(&context.metrics));
+    let reader = Reader { cache, unreadable, events, metrics };
     let begin = move || {
         let again = Arc::clone(&again);
         watcher(api.clone(), watch_config()).default_backoff().take_until(async move { again.notified().await })
     };
     futures::stream::repeat_with(begin)
         .flatten()
+        .filter_map(move |event| futures::future::ready(event.map(|event| reader.read(event)).transpose()))
         .modify(move |object| history::trim(object, is_history_kept))
         .reflect(writer)
         .inspect(move |event| {

@@ -4,3 +4,4 @@ pub mod attempts;
 pub mod conformance;
 pub mod reports;
 pub mod serials;
+pub mod unreadable;

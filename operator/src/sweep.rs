@@ -17,6 +17,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
 use crate::errors::chain;
+use crate::state::unreadable::UnreadableObjects;
 
 /// How often it is looked. What was lost is found within this and a little more, and stands in the cache well within a minute.
 const EVERY: Duration = Duration::from_secs(30);
@@ -36,8 +37,13 @@ struct Version {
 }
 
 /// Looks for ever, and has the watch begin `again` when the cache has missed something.
-pub async fn run<K>(api: Api<PartialObjectMeta<K>>, cache: Store<K>, listed: watch::Receiver<bool>, again: Arc<Notify>)
-where
+pub async fn run<K>(
+    api: Api<PartialObjectMeta<K>>,
+    cache: Store<K>,
+    listed: watch::Receiver<bool>,
+    again: Arc<Notify>,
+    unreadable: UnreadableObjects,
+) where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     let kind = K::kind(&());
@@ -55,7 +61,12 @@ where
                 continue;
             }
         };
-        let missed = missed(&listed, at, &cached(&cache));
+        let mut missed = missed(&listed, at, &cached(&cache));
+        // one that is not understood is in no cache, and was seen all the same
+        missed.retain(|((namespace, name), _)| {
+            let there = listed.get(&(namespace.clone(), name.clone()));
+            there.is_none_or(|there| !unreadable.knows(namespace.as_deref(), name, there.number))
+        });
         if missed.is_empty() {
             continue;
         }

@@ -140,7 +140,7 @@ impl World {
             kept: metrics.keeper().unwrap(),
             metrics,
             backoff: Backoff::default(),
-            events: Events::new(client),
+            events: Arc::new(Events::new(client)),
             tenants: tenant_store,
             devices: device_store,
             sites: site_store,

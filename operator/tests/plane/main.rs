@@ -10,6 +10,7 @@ mod crashes;
 mod handover;
 mod history;
 mod lost;
+mod newer;
 mod operator;
 mod past;
 mod recover;
