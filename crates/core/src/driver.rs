@@ -13,6 +13,66 @@ pub enum Driver {
     Frr,
 }
 
+/// The driver of something that is stored. A newer version may have stored it, with a driver that this one does not know: it is kept, listed and
+/// verified like all else, and only what a driver is needed for is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum StoredDriver {
+    Known(Driver),
+    Unknown(String),
+}
+
+/// A text that is the name of no driver of any version.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no name of a driver")]
+pub struct InvalidDriver(String);
+
+/// The longest name of a driver, in characters.
+const MAX_NAME: usize = 63;
+
+impl StoredDriver {
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Known(driver) => driver.as_str(),
+            Self::Unknown(name) => name,
+        }
+    }
+
+    /// `None`: only a newer version knows it.
+    pub const fn known(&self) -> Option<Driver> {
+        match self {
+            Self::Known(driver) => Some(*driver),
+            Self::Unknown(_) => None,
+        }
+    }
+}
+
+impl From<Driver> for StoredDriver {
+    fn from(driver: Driver) -> Self {
+        Self::Known(driver)
+    }
+}
+
+impl From<StoredDriver> for String {
+    fn from(driver: StoredDriver) -> Self {
+        driver.as_str().to_owned()
+    }
+}
+
+impl TryFrom<String> for StoredDriver {
+    type Error = InvalidDriver;
+
+    fn try_from(name: String) -> Result<Self, InvalidDriver> {
+        if let Some(driver) = Driver::from_name(&name) {
+            return Ok(Self::Known(driver));
+        }
+        // names are those of Rust's variants, in every version
+        let begins = name.bytes().next().is_some_and(|byte| byte.is_ascii_uppercase());
+        let is_name = begins && name.len() <= MAX_NAME && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        if is_name { Ok(Self::Unknown(name)) } else { Err(InvalidDriver(name)) }
+    }
+}
+
 /// Why a fetched text is not a whole config.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Defect {

@@ -80,14 +80,15 @@ impl Backup {
             device: ids.device.clone(),
             group: ids.group.clone(),
             version: entry.version.clone(),
-            driver: Some(opened.meta.driver),
+            driver: Some(opened.meta.driver.clone()),
             taken_at: header.taken_at,
             seen_at: if seen_once { header.taken_at } else { retention::last_sighting(locked_until) },
             sightings: if seen_once { 1 } else { 2 },
             locked_until,
             bytes: header.bytes,
             stored_bytes: head.bytes,
-            stable_mac: object::stable_mac(&key, opened.meta.driver, &opened.config),
+            // without the driver nobody knows which lines change by themselves: the next backup is stored anew
+            stable_mac: opened.meta.driver.known().map(|driver| object::stable_mac(&key, driver, &opened.config)).unwrap_or_default(),
             shrunk: seen_once && before.is_some_and(|before| retention::shrunk(before, header.bytes)),
             damaged: false,
         };

@@ -5,7 +5,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tsujiban_core::driver::Driver;
+use tsujiban_core::driver::StoredDriver;
 use tsujiban_core::id::{EnvironmentName, IncarnationId, KeyId, SnapshotId};
 use tsujiban_core::retention;
 use tsujiban_objects::{StoreError, Version};
@@ -54,7 +54,7 @@ struct SnapshotRecord {
     id: SnapshotId,
     device: IncarnationId,
     version: String,
-    driver: Driver,
+    driver: StoredDriver,
     taken_at: Timestamp,
     sightings: u64,
     bytes: u64,

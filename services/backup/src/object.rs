@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use tsujiban_core::config::stable_lines;
-use tsujiban_core::driver::Driver;
+use tsujiban_core::driver::{Driver, StoredDriver};
 use tsujiban_core::id::{EnvironmentName, GroupId, IncarnationId, KeyId, SerialNumber, SnapshotId};
 use tsujiban_core::retention;
 use tsujiban_objects::LockUntil;
@@ -44,7 +44,7 @@ pub struct Meta {
     pub group: GroupId,
     pub serial: SerialNumber,
     pub name: String,
-    pub driver: Driver,
+    pub driver: StoredDriver,
     /// The host key that the device showed.
     pub host_key: String,
     /// The host key that was pinned for it.
@@ -172,7 +172,7 @@ mod tests {
             group: "acme".parse().unwrap(),
             serial: "SN-1".parse().unwrap(),
             name: "tokyo".into(),
-            driver: Driver::Frr,
+            driver: Driver::Frr.into(),
             host_key: "ssh-ed25519 AAAA".into(),
             pinned_host_key: String::new(),
             model: String::new(),
@@ -204,6 +204,18 @@ mod tests {
             object[at] ^= by;
             prop_assert!(open(&object, &key).is_err());
         }
+    }
+
+    /// After a rollback what the newer version stored is read and listed; only what needs its driver is not.
+    #[test]
+    fn an_object_of_a_driver_of_a_newer_version_opens() {
+        let key = DataKey::generate(&SystemRandom::new()).unwrap();
+        let (header, meta) = example(b"hostname r1\n");
+        let meta = Meta { driver: StoredDriver::try_from("OfNextYear".to_owned()).unwrap(), ..meta };
+        let object = seal(header, &meta, b"hostname r1\n", &key, &SystemRandom::new()).unwrap();
+        let opened = open(&object, &key).unwrap();
+        assert_eq!((opened.meta.driver.as_str(), opened.meta.driver.known()), ("OfNextYear", None));
+        assert!(StoredDriver::try_from("no driver".to_owned()).is_err() && StoredDriver::try_from(String::new()).is_err());
     }
 
     /// C22: nothing a customer typed stands in the clear.

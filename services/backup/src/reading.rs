@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use tsujiban_core::config::{self, Secrets};
+use tsujiban_core::driver::Driver;
 use tsujiban_core::id::{IncarnationId, SnapshotId};
 use tsujiban_objects::{StoreError, Version};
 use tsujiban_proto::error::Kind;
@@ -130,7 +131,7 @@ impl Backup {
         let opened = self.open_snapshot(&found.row).await?;
         let shown = match secrets {
             Secrets::Revealed => opened.config,
-            Secrets::Hidden => Zeroizing::new(config::show(opened.meta.driver, &opened.config, secrets).into_bytes()),
+            Secrets::Hidden => Zeroizing::new(config::show(known(&opened, id)?, &opened.config, secrets).into_bytes()),
         };
         Ok((found, shown))
     }
@@ -147,7 +148,8 @@ impl Backup {
         let (before, after) = (self.open_snapshot(&old.row).await?, self.open_snapshot(&new.row).await?);
         let name = |listed: &Listed| listed.details.as_ref().map_or_else(|| "?".to_owned(), |details| details.name.to_string());
         let title = |listed: &Listed| format!("{} {} {}", name(listed), listed.row.id, listed.row.taken_at);
-        Ok(config::diff(after.meta.driver, (&title(&old), &before.config), (&title(&new), &after.config), secrets))
+        known(&before, old.row.id.as_str())?;
+        Ok(config::diff(known(&after, new.row.id.as_str())?, (&title(&old), &before.config), (&title(&new), &after.config), secrets))
     }
 
     /// Reads a snapshot back from the storage and checks all that was promised about it.
@@ -182,7 +184,8 @@ impl Backup {
 
     async fn check_contents(&self, row: &SnapshotRow) -> Result<Check> {
         let (passed, detail) = match self.open_snapshot(row).await {
-            Ok(opened) => match opened.meta.driver.check_whole(&opened.config) {
+            // what a newer version stored was whole when it did so, and its digest holds
+            Ok(opened) => match opened.meta.driver.known().map_or(Ok(()), |driver| driver.check_whole(&opened.config)) {
                 Ok(()) => (true, format!("{} bytes, sha256 {}", opened.config.len(), opened.meta.sha256)),
                 Err(defect) => (false, defect.to_string()),
             },
@@ -228,4 +231,16 @@ impl Backup {
         let opened = object::open(&bytes, &key).map_err(|error| Damaged::object(object, error.to_string()))?;
         Ok((opened, key))
     }
+}
+
+/// The driver by which secrets are told from all else.
+fn known(opened: &Opened, id: &str) -> Result<Driver> {
+    opened.meta.driver.known().ok_or_else(|| {
+        let driver = opened.meta.driver.as_str();
+        let message = format!(
+            "snapshot {id} is of driver {driver}, which this version does not know, so that it cannot tell its secrets: \
+             show it with secrets (--reveal), or install the version that stored it"
+        );
+        Error::refuse(Kind::Precondition, "DRIVER_UNKNOWN", message)
+    })
 }

@@ -1,7 +1,7 @@
 //! From the service's types to the wire.
 
 use jiff::Timestamp;
-use tsujiban_core::driver::Driver;
+use tsujiban_core::driver::StoredDriver;
 use tsujiban_core::id::GroupId;
 use tsujiban_proto::backup::v1 as backup;
 use tsujiban_proto::lifecycle::v1 as lifecycle;
@@ -27,7 +27,7 @@ pub fn snapshot(group: &GroupId, row: &SnapshotRow, details: Option<&Details>) -
         bytes: row.bytes,
         stored_bytes: row.stored_bytes,
         shrunk: row.shrunk,
-        driver: row.driver.map_or("", Driver::as_str).to_owned(),
+        driver: row.driver.as_ref().map_or("", StoredDriver::as_str).to_owned(),
         damaged: row.damaged,
     }
 }

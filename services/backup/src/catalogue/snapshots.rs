@@ -1,5 +1,5 @@
 use jiff::Timestamp;
-use tsujiban_core::driver::Driver;
+use tsujiban_core::driver::StoredDriver;
 use tsujiban_core::id::{IncarnationId, SnapshotId};
 use tsujiban_database::{Columns, Tx, on, transaction};
 use tsujiban_objects::Version;
@@ -14,7 +14,7 @@ pub struct SnapshotRow {
     pub group: IncarnationId,
     pub version: Version,
     /// `None`: the object was listed without having been read.
-    pub driver: Option<Driver>,
+    pub driver: Option<StoredDriver>,
     pub taken_at: Timestamp,
     pub seen_at: Timestamp,
     pub sightings: u64,
@@ -78,7 +78,7 @@ impl SnapshotRow {
                 .bind(self.device.as_str())
                 .bind(self.group.as_str())
                 .bind(&self.version.0)
-                .bind(self.driver.map_or("", Driver::as_str))
+                .bind(self.driver.as_ref().map_or("", StoredDriver::as_str))
                 .bind(self.taken_at.as_microsecond())
                 .bind(self.seen_at.as_microsecond())
                 .bind(row::integer(self.sightings))
@@ -94,11 +94,12 @@ impl SnapshotRow {
     }
 }
 
-fn driver(name: String) -> Result<Option<Driver>, CatalogueError> {
+fn driver(name: String) -> Result<Option<StoredDriver>, CatalogueError> {
     if name.is_empty() {
         return Ok(None);
     }
-    Driver::from_name(&name).map(Some).ok_or(CatalogueError::Corrupt { column: "driver", value: name })
+    let corrupt = |_| CatalogueError::Corrupt { column: "driver", value: name.clone() };
+    StoredDriver::try_from(name.clone()).map(Some).map_err(corrupt)
 }
 
 impl Catalogue {

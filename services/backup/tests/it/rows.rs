@@ -7,7 +7,7 @@ use crate::stage::{OPERATOR, STAFF, Stage, config};
 
 /// What is damaged, how, and whether it comes back by itself.
 const DAMAGES: [(&str, &str); 9] = [
-    ("snapshots", "UPDATE snapshots SET driver = 'Fritz' WHERE id = '{id}'"),
+    ("snapshots", "UPDATE snapshots SET driver = 'no driver' WHERE id = '{id}'"),
     ("snapshots", "UPDATE snapshots SET taken_at = 9223372036854775807, seen_at = 9223372036854775807 WHERE id = '{id}'"),
     ("snapshots", "UPDATE snapshots SET bytes = -1 WHERE id = '{id}'"),
     ("devices", "UPDATE devices SET key_id = 'none' WHERE incarnation = '{device}'"),
@@ -75,7 +75,7 @@ async fn a_row_that_cannot_be_read_is_named() {
     let stage = Stage::prepared().await;
     let (id, object) = stage.store("acme", "SN1", "one").await;
     stage.world.memory.set_broken(&object, true);
-    stage.world.disk.change(&format!("UPDATE snapshots SET driver = 'Fritz' WHERE id = '{id}'")).await;
+    stage.world.disk.change(&format!("UPDATE snapshots SET driver = 'no driver' WHERE id = '{id}'")).await;
     assert!(stage.list("acme", "").await.unwrap().is_empty());
     stage.backup.report_damage().await.unwrap();
     let report = stage.report().await;
@@ -83,4 +83,21 @@ async fn a_row_that_cannot_be_read_is_named() {
     let name = format!("row {id} of table snapshots");
     assert_eq!(acme.damaged, std::slice::from_ref(&name));
     assert_eq!(Unreadable::of_name(&name), Some((Rows::Snapshots, id.as_str())));
+}
+
+/// After a rollback a snapshot of the newer version's driver is listed as such, hides no other, and is not taken for damaged.
+#[tokio::test]
+async fn a_snapshot_of_a_newer_version_is_listed_with_its_driver() {
+    let stage = Stage::prepared().await;
+    stage.prepare("acme").await.unwrap();
+    let (newer, _) = stage.store("acme", "SN1", "one").await;
+    let (sound, _) = stage.store("acme", "SN2", "two").await;
+    stage.world.disk.change(&format!("UPDATE snapshots SET driver = 'OfNextYear' WHERE id = '{newer}'")).await;
+    looked_after(&stage).await;
+    stage.scrub().await;
+    let listed = stage.list("acme", "").await.unwrap();
+    let drivers: std::collections::BTreeMap<_, _> = listed.into_iter().map(|listed| (listed.id, (listed.driver, listed.damaged))).collect();
+    assert_eq!(drivers[&newer], ("OfNextYear".to_owned(), false));
+    assert_eq!(drivers[&sound], ("Frr".to_owned(), false));
+    assert_eq!(stage.catalogue.damaged_names("").await.unwrap(), Vec::<String>::new());
 }
