@@ -35,7 +35,7 @@ pub struct Global {
     #[arg(long, global = true, env = "TSUJIBAN_STAFF", value_name = "NAME")]
     pub staff: Option<StaffName>,
     /// The namespace into which Tsujiban is installed.
-    #[arg(long, global = true, env = "TSUJIBAN_NAMESPACE", default_value = names::SYSTEM_NAMESPACE, value_name = "NAMESPACE")]
+    #[arg(long, global = true, env = "TSUJIBAN_SYSTEM_NAMESPACE", default_value = names::SYSTEM_NAMESPACE, value_name = "NAMESPACE")]
     pub system_namespace: String,
     /// The context of the kubeconfig to use, instead of the current one.
     #[arg(long, global = true, value_name = "CONTEXT")]

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use tsujiban_core::error::chain;
 use tsujiban_core::id::GroupId;
 
 use crate::audit::span::EmptySpan;
@@ -49,17 +50,7 @@ impl From<tonic::Status> for Failure {
 
 /// The failure with its causes, in one line that cannot drive a terminal.
 pub fn explain(failure: &dyn Error) -> String {
-    let mut text = failure.to_string();
-    let mut source = failure.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        // some libraries repeat their cause in their own words
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    escape_line(&text)
+    escape_line(&chain(failure))
 }
 
 #[cfg(test)]

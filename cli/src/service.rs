@@ -73,7 +73,7 @@ fn absence(service: Peer) -> String {
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     #[error(
-        "who are you? Say it with --staff NAME or TSUJIBAN_STAFF=NAME. The names: kubectl -n {system_namespace} get serviceaccounts (without staff-); new ones come from the chart value staff"
+        "no name of staff is given: use --staff NAME or TSUJIBAN_STAFF=NAME. List the names: kubectl -n {system_namespace} get serviceaccounts (without staff-); new ones come from the chart value staff"
     )]
     NoStaff { system_namespace: String },
     #[error(transparent)]

@@ -7,11 +7,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use tsujiban_api::names;
+use tsujiban_core::error::chain;
 use tsujiban_core::id::{GroupId, IncarnationId};
 use tsujiban_core::workload::Service;
 
 use crate::context::Context;
-use crate::errors::chain;
 use crate::services::client::CallError;
 use crate::state::attempts::{Key, Record};
 use crate::state::reports::Reports;

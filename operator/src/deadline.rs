@@ -61,7 +61,7 @@ mod tests {
             assert_eq!(asked(uri, false).await.unwrap(), "{}");
             let begin = tokio::time::Instant::now();
             let error = asked(uri, true).await.unwrap_err();
-            assert!(crate::errors::chain(&error).contains("did not answer"), "{error}");
+            assert!(tsujiban_core::error::chain(&error).contains("did not answer"), "{error}");
             assert_eq!(begin.elapsed(), ANSWER);
         }
     }

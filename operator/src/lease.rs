@@ -17,8 +17,8 @@ use kube::api::{Api, PostParams, WatchEvent, WatchParams};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tsujiban_core::clock::Clock;
+use tsujiban_core::error::chain;
 
-use crate::errors::chain;
 use crate::fence::Fence;
 
 /// How long a lease holds that is not renewed.

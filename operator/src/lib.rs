@@ -12,7 +12,6 @@ pub mod context;
 pub mod controllers;
 mod crds;
 pub mod deadline;
-pub mod errors;
 pub mod events;
 pub mod fence;
 mod finalizer;

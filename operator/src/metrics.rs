@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use prometheus::{
     Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
+use tsujiban_core::workload::Service;
 
 use crate::history::{Acknowledged, Kind};
 use crate::stall::{End, Vigil};
-use tsujiban_core::workload::Service;
 
 /// How much of what the history has acknowledged is kept in memory at most: some 20,000 entries.
 const KEPT_BYTES: u64 = 16 * 1024 * 1024;
@@ -122,7 +122,7 @@ impl Metrics {
                 "tsujiban_operator_watch_silence_seconds",
                 "For how long the leader's watch was not answered, by kind. It begins anew every half minute.",
             )?,
-            stalled: gauge("tsujiban_operator_stalled", "Whether reconciling stands still; /readyz says why.")?,
+            stalled: gauge("tsujiban_operator_stalled", "Whether reconciles are stalled; /readyz says why.")?,
             vigil: Vigil::default(),
             registry,
         })

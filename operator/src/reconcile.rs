@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use tracing::Instrument as _;
+use tsujiban_core::error::chain;
 
 use crate::context::Context;
-use crate::errors::chain;
 use crate::services::client::CallError;
 use crate::stall::End;
 

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::sleep;
+use tsujiban_core::error::chain;
 use tsujiban_core::workload::Service;
 use tsujiban_proto::error::CANNOT_WRITE;
 use tsujiban_proto::lifecycle::v1::ReportResponse;
 
 use crate::context::Context;
-use crate::errors::chain;
 use crate::retained;
 use crate::services::client::{CallError, ServiceClient};
 use crate::state::reports::{Facts, Reports};

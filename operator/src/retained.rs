@@ -4,16 +4,16 @@
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use tsujiban_api::Tenant;
+use tsujiban_core::error::chain;
 use tsujiban_core::id::{GroupId, IncarnationId};
+use tsujiban_core::workload::Service;
 use tsujiban_proto::lifecycle::v1::GroupState;
 
 use crate::apply::{ApplyError, delete, failed};
 use crate::context::Context;
 use crate::controllers::site;
-use crate::errors::chain;
 use crate::namespace::{self, belongs_to_group, live_namespace};
 use crate::services::client::{CallError, ServiceClient};
-use tsujiban_core::workload::Service;
 
 /// What could not be settled.
 #[derive(Debug, thiserror::Error)]

@@ -54,7 +54,7 @@ const PAGE: u32 = 100;
 
 /// A task that should run for ever ended.
 #[derive(Debug, thiserror::Error)]
-#[error("task {0} ended by itself, which only a fault of the program explains")]
+#[error("task {0} ended unexpectedly; this is a bug")]
 pub struct Ended(&'static str);
 
 /// The world that the operator acts in.
@@ -328,6 +328,6 @@ where
     K::DynamicType: std::hash::Hash + Eq + Debug + Clone,
 {
     if let Err(controller::Error::QueueError(error)) = result {
-        tracing::warn!(error = crate::errors::chain(error), "a watch was interrupted; it starts again by itself");
+        tracing::warn!(error = tsujiban_core::error::chain(error), "a watch was interrupted; it starts again by itself");
     }
 }

@@ -17,7 +17,7 @@ use tsujiban_service::telemetry::TelemetryArgs;
 #[command(version)]
 pub struct Settings {
     /// The system namespace: where the operator and the services run.
-    #[arg(long, env = "TSUJIBAN_NAMESPACE", default_value = names::SYSTEM_NAMESPACE)]
+    #[arg(long, env = "TSUJIBAN_SYSTEM_NAMESPACE", default_value = names::SYSTEM_NAMESPACE)]
     pub namespace: String,
 
     /// The environment, such as production or staging.

@@ -163,7 +163,7 @@ impl State {
         let Some(looked) = self.looked else { return reasons };
         let age = |then: Instant| now.duration_since(then);
         if age(looked) >= STALLED {
-            reasons.push(format!("the operator has not got to run for {} s", age(looked).as_secs()));
+            reasons.push(format!("the operator was starved of CPU for {} s", age(looked).as_secs()));
         }
         for (name, kind) in &self.kinds {
             if !kind.is_listed && age(kind.succeeded) >= STALLED {

@@ -15,8 +15,8 @@ use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
+use tsujiban_core::error::chain;
 
-use crate::errors::chain;
 use crate::state::unreadable::UnreadableObjects;
 
 /// How often it is looked. What was lost is found within this and a little more, and stands in the cache well within a minute.
@@ -50,7 +50,7 @@ pub async fn run<K>(
     loop {
         sleep(EVERY).await;
         if !*listed.borrow() {
-            tracing::warn!(%kind, "a watch did not come to the end of its first list; it begins anew");
+            tracing::warn!(%kind, "a watch did not finish its first list; restarting it");
             again.notify_one();
             continue;
         }
@@ -73,7 +73,7 @@ pub async fn run<K>(
         sleep(ON_ITS_WAY).await;
         let now = cached(&cache);
         if missed.iter().any(|(key, known)| now.get(key) == known.as_ref()) {
-            tracing::warn!(%kind, "a watch did not tell of a change; it begins anew");
+            tracing::warn!(%kind, "a watch missed a change; restarting it");
             again.notify_one();
         }
     }

@@ -50,7 +50,7 @@ const REFLECTION: &str = "/grpc.reflection.";
 /// A layer that cannot be made. The server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidAccess {
-    #[error("the contracts do not say who may call what")]
+    #[error("the access rules of the contracts cannot be read")]
     Contract(#[from] InvalidContract),
     #[error("the metrics of the calls cannot be registered")]
     Metrics(#[from] prometheus::Error),

@@ -1,10 +1,10 @@
 //! Volumes and buckets as they were before the first row: a row that ends badly must not spoil the ones after it.
 
 use anyhow::Result;
+use tsujiban_core::workload::Service;
 use tsujiban_e2e::stage::Stage;
 
 use crate::node::{scale, shell, volume};
-use tsujiban_core::workload::Service;
 
 const SERVICES: [Service; 2] = [Service::Backup, Service::Audit];
 

@@ -25,13 +25,13 @@ use kube::runtime::events::EventType;
 use kube::{Api, Resource, ResourceExt};
 use tsujiban_api::tenant::condition::{CLOCK_SYNCHRONISED, STORAGE_INTACT};
 use tsujiban_api::{Tenant, names};
+use tsujiban_core::error::chain;
 use tsujiban_core::workload::Service;
 
 use crate::apply::ApplyError;
 use crate::backoff::spread;
 use crate::condition::{Verdict, find, is_false, is_true};
 use crate::context::{Context, Listed};
-use crate::errors::chain;
 use crate::finalizer;
 use crate::history::{self, Declared as _};
 use crate::reconcile::{Failure, Step, observed};

@@ -1,11 +1,11 @@
 //! The audit service, for [`Acknowledged`](super::Acknowledged).
 
 use async_trait::async_trait;
+use tsujiban_core::error::chain;
 use tsujiban_proto::audit::v1::{CoveredRequest, CoveredResponse, NewEntry};
 use tsujiban_proto::error::{Kind, ServiceError};
 use tsujiban_service::history::Ledger;
 
-use crate::errors::chain;
 use crate::services::client::{CallError, ServiceClient};
 
 #[async_trait]

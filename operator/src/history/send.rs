@@ -7,6 +7,7 @@ use std::time::Duration;
 use kube::runtime::reflector::ObjectRef;
 use tokio::time::{Instant, sleep, timeout_at};
 use tsujiban_api::names;
+use tsujiban_core::error::chain;
 use tsujiban_core::id::GroupId;
 use tsujiban_core::workload::Service;
 use tsujiban_service::history::ASK;
@@ -15,7 +16,6 @@ use super::Kind;
 use super::journal::Waiting;
 use super::wire::actor;
 use crate::context::Context;
-use crate::errors::chain;
 use crate::installation;
 use crate::services::client::{CallError, ServiceClient};
 

@@ -17,12 +17,12 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tsujiban_api::names::{ANNOTATION_SITES, FIELD_MANAGER, LABEL_MANAGED_BY, LABEL_TENANT, MANAGED_BY};
 use tsujiban_api::{Recorded, Site, names};
+use tsujiban_core::error::chain;
 use tsujiban_core::id::GroupId;
 
 use super::{Declared as _, Kind, Observation, What};
 use crate::apply::{ApplyError, failed};
 use crate::context::{Context, Listed};
-use crate::errors::chain;
 
 /// How long after a failure the namespaces are listed again.
 const AFTER_ERROR: Duration = Duration::from_secs(5);

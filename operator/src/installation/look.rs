@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tsujiban_api::names::{CONFIGMAP_POLICIES, POLICY_CHANGED_BY};
+use tsujiban_core::error::chain;
 
 use super::policies::{Fault, Wanted, Wrong};
 use super::recorded::{self, Memory};
@@ -18,7 +19,6 @@ use super::stamps::Sight;
 use super::{Installation, Policies, Workload};
 use crate::apply::{ApplyError, failed};
 use crate::context::Context;
-use crate::errors::chain;
 
 const EVERY: Duration = Duration::from_secs(20);
 const AFTER_ERROR: Duration = Duration::from_secs(5);

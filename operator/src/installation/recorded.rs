@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use tsujiban_api::names::{CONFIGMAP_OPERATOR, FIELD_MANAGER, LABEL_MANAGED_BY, MANAGED_BY};
+use tsujiban_core::error::chain;
 use tsujiban_proto::access::v1::Operation as Verb;
 
 use super::Installation;
@@ -16,7 +17,6 @@ use super::policies::{Fault, Wrong};
 use super::stamps::Known;
 use crate::apply::{ApplyError, failed};
 use crate::context::Context;
-use crate::errors::chain;
 use crate::history::{self, PlatformEvent};
 
 const STAMPS: &str = "stamps";

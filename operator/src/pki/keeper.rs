@@ -12,7 +12,9 @@ use tsujiban_api::names::{
     ANNOTATION_INCARNATION, CA_CONFIGMAP, LABEL_MANAGED_BY, MANAGED_BY, SECRET_CA, SECRET_EPOCH_KEYS, SECRET_MASTER_KEY,
 };
 use tsujiban_core::clock::Clock;
+use tsujiban_core::error::chain;
 use tsujiban_core::id::EnvironmentName;
+use tsujiban_core::workload::Service;
 use tsujiban_sealing::{MasterKey, Random};
 
 use super::authority::Authority;
@@ -22,10 +24,8 @@ use super::master::{self, Absence, MasterError};
 use super::secrets::{Properties, Read, Secrets};
 use super::{Keys, Layer, Loss, serving};
 use crate::apply::{ApplyError, ensure, failed};
-use crate::errors::chain;
 use crate::metrics::Metrics;
 use crate::state::reports::Reports;
-use tsujiban_core::workload::Service;
 
 const EVERY: Duration = Duration::from_secs(30);
 const AFTER_ERROR: Duration = Duration::from_secs(5);

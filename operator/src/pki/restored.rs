@@ -9,11 +9,11 @@ use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 use tokio::time::sleep;
 use tsujiban_api::names::{ANNOTATION_RESTORE_KEYS, FIELD_MANAGER, SECRET_EPOCH_KEYS};
+use tsujiban_core::error::chain;
 use tsujiban_proto::access::v1::Operation as Verb;
 
 use crate::apply::{ApplyError, failed};
 use crate::context::Context;
-use crate::errors::chain;
 use crate::history::{self, PlatformEvent};
 use crate::services::client::CallError;
 

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use tsujiban_api::names;
+use tsujiban_core::workload::Service;
 
 use super::authority::Authority;
 use super::certificate::{self, CertificateError, Facts};
-use tsujiban_core::workload::Service;
 
 const LIFE: SignedDuration = SignedDuration::from_hours(90 * 24);
 

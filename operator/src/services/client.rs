@@ -9,7 +9,9 @@ use tokio::sync::watch;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Response, Status};
+use tsujiban_core::error::chain;
 use tsujiban_core::id::{GroupId, IncarnationId, InvalidId, SerialNumber};
+use tsujiban_core::workload::Service;
 use tsujiban_history::LogId;
 use tsujiban_proto::audit::v1::audit_service_client::AuditServiceClient;
 use tsujiban_proto::audit::v1::{AppendRequest, AppendResponse, CoveredRequest, CoveredResponse, NewEntry};
@@ -21,9 +23,7 @@ use tsujiban_proto::lifecycle::v1::{DetachRequest, EraseRequest, PrepareRequest,
 use tsujiban_service::history::HISTORY_UNAVAILABLE;
 use tsujiban_service::trace::inject;
 
-use crate::errors::chain;
 use crate::fence::{Fence, Fenced, Pass, TRANSIT};
-use tsujiban_core::workload::Service;
 
 const DEADLINE: Duration = Duration::from_secs(10);
 const CONNECT: Duration = Duration::from_secs(3);

@@ -42,9 +42,9 @@ pub async fn keep(context: Arc<Context>) {
         let kinds: Vec<&str> = reasons.iter().filter_map(|reason| reason.split_once(':')).map(|(kind, _)| kind).collect();
         if kinds != said {
             if reasons.is_empty() {
-                tracing::info!("reconciling goes on");
+                tracing::info!("reconciles make progress again");
             } else {
-                tracing::error!(reasons = reasons.join("; "), "reconciling stands still");
+                tracing::error!(reasons = reasons.join("; "), "reconciles are stalled");
             }
             said = kinds.into_iter().map(str::to_owned).collect();
         }

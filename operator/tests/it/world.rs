@@ -29,11 +29,11 @@ use tsujiban_operator::services::client::ServiceClient;
 use tsujiban_operator::state::attempts::Book;
 use tsujiban_operator::state::reports::{Facts, Reports};
 use tsujiban_operator::state::serials::Serials;
+use tsujiban_plane::backup::Backup;
+use tsujiban_plane::history::History;
 use tsujiban_sealing::SystemRandom;
 
 use crate::apiserver::Apiserver;
-use tsujiban_plane::backup::Backup;
-use tsujiban_plane::history::History;
 
 /// No write, no call.
 pub const NOTHING: [&str; 0] = [];

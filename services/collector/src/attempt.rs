@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use tsujiban_core::address::DeviceNetworks;
+use tsujiban_core::error::chain;
 use tsujiban_core::outcome::Reason;
 use tsujiban_proto::error::Kind;
 
@@ -17,7 +18,7 @@ use crate::credentials::Credentials;
 use crate::driver::{self, About, Config};
 use crate::hostkey::{Expected, NotAKey, openssh};
 use crate::network::{self, Allowed, Network};
-use crate::outcome::{Failure, Finished, Outcome, Step, chain};
+use crate::outcome::{Failure, Finished, Outcome, Step};
 use crate::plan::Limits;
 use crate::shell::{Acquaintance, Places, Shell};
 use crate::ssh::{Connect, Shown, Stranger};

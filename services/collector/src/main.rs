@@ -18,12 +18,12 @@ use tsujiban_collector::backup::Backup;
 use tsujiban_collector::cluster::Cluster;
 use tsujiban_collector::collection;
 use tsujiban_collector::network::SystemNetwork;
-use tsujiban_collector::outcome::chain;
 use tsujiban_collector::random::Random;
 use tsujiban_collector::settings::Settings;
 use tsujiban_collector::shell::Places;
 use tsujiban_collector::summary::Summary;
 use tsujiban_collector::target::Target;
+use tsujiban_core::error::chain;
 use tsujiban_service::telemetry;
 
 #[global_allocator]

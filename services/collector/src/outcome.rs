@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::time::Duration;
 
+use tsujiban_core::error::chain;
 use tsujiban_core::id::DeviceName;
 use tsujiban_core::outcome::Reason;
 
@@ -33,21 +34,6 @@ impl<E: Step> From<E> for Failure {
     fn from(error: E) -> Self {
         Self::new(error.reason(), &chain(&error))
     }
-}
-
-/// An error with its causes.
-pub fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.ends_with(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// What came of a device's turn.

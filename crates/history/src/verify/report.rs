@@ -86,7 +86,7 @@ pub enum Place {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Flaw {
-    #[error("the line is not written as an export has it")]
+    #[error("the line is not the canonical JSON that an export writes; it was edited or re-encoded")]
     Line,
     #[error("the export is cut")]
     Cut,
@@ -116,7 +116,7 @@ pub enum Flaw {
     OtherLeaf,
     #[error("the statement of damage does not hold: {0}")]
     Damage(InvalidDamage),
-    #[error("what is no operation has a body")]
+    #[error("the entry is not an operation, so it must have no body, and it has one")]
     NoOperation,
     #[error("the body is missing, of {0} entries of one day in all, and no retention says that the day has gone")]
     NoBody(u64),

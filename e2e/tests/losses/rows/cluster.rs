@@ -1,7 +1,8 @@
 //! What the operator and the chart own.
 
-use crate::row::{Loses, Row, Sign, Step};
 use tsujiban_core::workload::Service;
+
+use crate::row::{Loses, Row, Sign, Step};
 
 const STORED: &[Sign] = &[Sign::Ready(Service::Backup), Sign::Condition("BackupsStored", "True", "")];
 const RECORDED: &[Sign] = &[Sign::Ready(Service::Audit), Sign::Condition("HistoryRecorded", "True", ""), Sign::Verdict("intact")];

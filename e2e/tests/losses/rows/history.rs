@@ -1,7 +1,8 @@
 //! The operation history: its database, its volume, its root lists, its spool.
 
-use crate::row::{Comparison, Damage, Loses, Pick, Row, Sign, Step, VolumeLoss};
 use tsujiban_core::workload::{Service, Workload};
+
+use crate::row::{Comparison, Damage, Loses, Pick, Row, Sign, Step, VolumeLoss};
 
 const LIST: &[&str] = &["audit", "list", "GROUP"];
 const DECLARE: &[&str] = &["audit", "declare-gap", "--all", "--reason", "a test lost entries on purpose", "--yes"];

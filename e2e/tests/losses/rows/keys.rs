@@ -1,7 +1,8 @@
 //! Keys and erasure.
 
-use crate::row::{Comparison, Damage, Loses, Pick, Row, Sign, Step, VolumeLoss};
 use tsujiban_core::workload::{Service, Workload};
+
+use crate::row::{Comparison, Damage, Loses, Pick, Row, Sign, Step, VolumeLoss};
 
 const VERIFY: &[&str] = &["snapshots", "verify", "GROUP", "--all"];
 const READABLE: &[Sign] = &[Sign::Cli(VERIFY, 0, ""), Sign::Ready(Service::Backup)];

@@ -1,7 +1,8 @@
 //! Objects, catalogue and bucket of the backup service.
 
-use crate::row::{Comparison, Damage, Loses, Pick, Row, Sign, Step, VolumeLoss};
 use tsujiban_core::workload::{Service, Workload};
+
+use crate::row::{Comparison, Damage, Loses, Pick, Row, Sign, Step, VolumeLoss};
 
 /// The newest objects are scrubbed first: theirs is the damage that is found within minutes, whatever a whole scrub takes.
 const SCRUB_S: u64 = 300;

@@ -1,7 +1,8 @@
 //! Services that cannot write.
 
-use crate::row::{Comparison, Loses, Row, Sign, Step, VolumeLoss};
 use tsujiban_core::workload::{Service, Workload};
+
+use crate::row::{Comparison, Loses, Row, Sign, Step, VolumeLoss};
 
 const LIST: &[&str] = &["snapshots", "list", "GROUP"];
 const HISTORY: &[&str] = &["audit", "list", "GROUP"];

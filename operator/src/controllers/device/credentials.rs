@@ -24,7 +24,7 @@ pub enum CredentialsError {
     KeyPair(#[from] KeyPairError),
     #[error(transparent)]
     Write(#[from] ApplyError),
-    #[error("what was read of the device is not what is stored any more; it is read again")]
+    #[error("conflict: the device changed since it was read; retrying")]
     Outdated,
 }
 

@@ -25,7 +25,7 @@ pub enum DeleteError {
     Apply(#[from] ApplyError),
     #[error("the device's data could not be erased")]
     Erase(#[source] CallError),
-    #[error("what was read of the device and its group is not what is stored any more; it is read again")]
+    #[error("conflict: the device or its group changed since they were read; retrying")]
     Outdated,
 }
 

@@ -19,10 +19,10 @@ use kube::{Api, ResourceExt};
 use serde::de::DeserializeOwned;
 use tsujiban_api::Tenant;
 use tsujiban_api::names::{LABEL_TENANT, group_of_namespace};
+use tsujiban_core::error::chain;
 
 use super::ledger::{Watched, kind};
 use crate::context::Context;
-use crate::errors::chain;
 
 /// How often everything is compared. What a watch did not tell is put right well within a minute.
 const EVERY: Duration = Duration::from_secs(30);

@@ -31,7 +31,7 @@ pub async fn evaluate(context: &Context, tenant: &ValidTenant, generation: Optio
         match ask::deviations(context, group, key, &subjects, &places).await {
             Ok(known) => known?,
             Err(error) => {
-                tracing::warn!(group, error = crate::errors::chain(&error), "the rights of owners could not be asked about");
+                tracing::warn!(group, error = tsujiban_core::error::chain(&error), "the rights of owners could not be asked about");
                 return Some(Verdict::unknown(
                     "NotAsked",
                     "the apiserver answers no SubjectAccessReview; trying again, and the operator's log says why",

@@ -5,7 +5,9 @@ use kube::runtime::events::EventType;
 use kube::{Api, Resource, ResourceExt};
 use tsujiban_api::tenant::DeletionPolicy;
 use tsujiban_api::{Tenant, names};
+use tsujiban_core::error::chain;
 use tsujiban_core::id::IncarnationId;
+use tsujiban_core::workload::{Ends, Service};
 
 use super::apply::{annotate, close};
 use super::belongs_to;
@@ -15,11 +17,9 @@ use crate::apply::current::{is_absent, is_current};
 use crate::apply::{ApplyError, delete, failed};
 use crate::context::Context;
 use crate::controllers::site;
-use crate::errors::chain;
 use crate::namespace::{incarnation, is_terminating, live_namespace};
 use crate::services::client::{CallError, ServiceClient};
 use crate::{crds, finalizer};
-use tsujiban_core::workload::{Ends, Service};
 
 /// Why a Tenant could not be let go yet.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +28,7 @@ pub enum DeleteError {
     Apply(#[from] ApplyError),
     #[error("the group's data could not be erased")]
     Erase(#[source] CallError),
-    #[error("what was read of the group is not what is stored any more; it is read again")]
+    #[error("conflict: the group changed since it was read; retrying")]
     Outdated,
 }
 

@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use tsujiban_api::Tenant;
 use tsujiban_api::tenant::condition::KEYS_READY;
+use tsujiban_core::workload::Service;
 use tsujiban_proto::lifecycle::v1::GroupState;
 
 use super::claim::Noted;
@@ -14,7 +15,6 @@ use crate::condition::{State, Verdict, find};
 use crate::context::Context;
 use crate::pki::Keys;
 use crate::services::client::{CallError, Prepared, ServiceClient};
-use tsujiban_core::workload::Service;
 
 /// Whether a service holds the group.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,11 +3,11 @@
 
 use tsujiban_api::tenant::condition::{POLICIES_IN_FORCE, STORAGE_INTACT};
 use tsujiban_core::id::{GroupId, IncarnationId};
+use tsujiban_core::workload::Service;
 
 use crate::condition::Verdict;
 use crate::installation::{Installation, Policies, Workload, Wrong};
 use crate::state::reports::{Facts, Integrity, Reports, Writing};
-use tsujiban_core::workload::Service;
 
 /// How many damaged things a condition names.
 const NAMED: usize = 10;

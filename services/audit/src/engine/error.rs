@@ -29,7 +29,7 @@ pub enum EngineError {
     /// What is stored of the log does not hold together. The others go on.
     #[error("nothing is added to {owner}'s history: {why}")]
     LogRefused { owner: Arc<str>, why: Arc<str> },
-    #[error("what is to be stated is no leaf")]
+    #[error("the statement to be added is not a valid leaf; this is a bug")]
     NoLeaf(#[from] InvalidLeaf),
     /// The group's log may be one of those that came back from the bucket.
     #[error("the history came back from the bucket, and the operator has not said yet which log is the group's")]

@@ -31,7 +31,7 @@ pub async fn follow(context: Arc<Context>) {
             Ok(watcher::Event::Init | watcher::Event::InitDone) => continue,
             Err(error) => {
                 tracing::debug!(
-                    error = crate::errors::chain(&error),
+                    error = tsujiban_core::error::chain(&error),
                     "the watch on ClusterRoleBindings was interrupted; it starts again by itself"
                 );
                 continue;
