@@ -1,51 +1,26 @@
 //! Metrics and probes.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Bytes;
 use hyper::header::CONTENT_TYPE;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 
-/// A client that has not sent its request by then is cut off.
-const HEADERS: std::time::Duration = std::time::Duration::from_secs(5);
-
-/// Serves for ever: `/metrics`, `/livez` (is the process any good), `/readyz` (does reconciling go on; a replica that waits for the
+/// Serves for ever: `/metrics`, `/livez` (is the process any good), `/readyz` (do reconciles make progress; a replica that waits for the
 /// lease is ready, too).
 pub async fn serve(listen: SocketAddr, metrics: Arc<Metrics>) -> std::io::Result<()> {
     let listener = TcpListener::bind(listen).await?;
     tracing::info!(listen = %listener.local_addr()?, "serving metrics and probes");
-    loop {
-        let (stream, _) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await; // out of descriptors: let some be closed
-                continue;
-            }
-        };
-        let metrics = Arc::clone(&metrics);
-        tokio::spawn(async move {
-            let service = service_fn(move |request: Request<Incoming>| {
-                let response = answer(&request, &metrics);
-                async move { Ok::<_, Infallible>(response) }
-            });
-            let server =
-                http1::Builder::new().timer(TokioTimer::new()).header_read_timeout(HEADERS).serve_connection(TokioIo::new(stream), service);
-            if let Err(error) = server.await {
-                tracing::debug!(%error, "a connection ended early");
-            }
-        });
-    }
+    let shown = move |request: Request<()>| std::future::ready(answer(&request, &metrics));
+    tsujiban_service::http::serve(listener, None, "metrics and probes", CancellationToken::new(), shown).await;
+    Ok(())
 }
 
 fn answer<B>(request: &Request<B>, metrics: &Metrics) -> Response<Full<Bytes>> {

@@ -8,6 +8,7 @@ pub mod answers;
 pub mod caller;
 pub mod health;
 pub mod history;
+pub mod http;
 pub mod identity;
 pub mod jobs;
 pub mod lifecycle;

@@ -1,38 +1,24 @@
 //! Logs as C2SP tlog-tiles has them, over HTTP: `/<log id>/checkpoint`, `/<log id>/tile/...`. Read-only, and without customer data: leaves are
 //! sequences, key ids and commitments. Who knows no log id learns none.
 
-use std::convert::Infallible;
-use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
+use ::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use ::http::{Method, Request, Response, StatusCode};
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tsujiban_core::error::chain;
 use tsujiban_history::LogId;
 use tsujiban_history::tile::{Path, TileId, encode_tile};
+use tsujiban_service::http;
 
 use crate::error::{Error, Result};
 use crate::reading::Log;
 use crate::service::Audit;
 
-/// How long a client has for its handshake and for a request, and how long a connection lasts.
-const DEADLINE: Duration = Duration::from_secs(10);
-const LIFETIME: Duration = Duration::from_mins(5);
-/// How many connections there are at the same time.
-const CONNECTIONS: usize = 256;
-/// How long accepting rests after it failed.
-const REST: Duration = Duration::from_millis(100);
 /// A tile or bundle never changes.
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
 const NEVER: &str = "no-store";
@@ -45,40 +31,11 @@ enum Found {
 
 /// Serves until `shutdown` is cancelled. `tls` is asked for anew for each connection, so that a renewed certificate is used.
 pub async fn serve(audit: Arc<Audit>, listener: TcpListener, tls: TlsAcceptor, shutdown: CancellationToken) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = shutdown.cancelled() => return,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                let (audit, tls) = (Arc::clone(&audit), tls.clone());
-                tokio::spawn(async move {
-                    let _place = place;
-                    if let Err(error) = timeout(LIFETIME, connection(&audit, stream, &tls)).await.unwrap_or(Ok(())) {
-                        tracing::debug!(%error, "a connection for tiles broke");
-                    }
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a connection for tiles cannot be accepted");
-                tokio::time::sleep(REST).await;
-            }
-        }
-    }
-}
-
-async fn connection(audit: &Arc<Audit>, stream: TcpStream, tls: &TlsAcceptor) -> io::Result<()> {
-    let stream = timeout(DEADLINE, tls.accept(stream)).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    let service = service_fn(|request: Request<hyper::body::Incoming>| {
-        let audit = Arc::clone(audit);
-        async move { Ok::<_, Infallible>(answer(&audit, request.method(), request.uri().path()).await) }
-    });
-    let served =
-        http1::Builder::new().timer(TokioTimer::new()).header_read_timeout(DEADLINE).serve_connection(TokioIo::new(stream), service);
-    served.await.map_err(io::Error::other)
+    let shown = move |request: Request<()>| {
+        let audit = Arc::clone(&audit);
+        async move { answer(&audit, request.method(), request.uri().path()).await }
+    };
+    http::serve(listener, Some(tls), "tiles", shutdown, shown).await;
 }
 
 /// The answer to a request, whose body is not looked at.

@@ -1,56 +1,17 @@
 //! `GET /metrics` over plain HTTP, on a port of its own.
 
-use std::convert::Infallible;
-use std::time::Duration;
-
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus::{Registry, TextEncoder};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// How long a client has to send its request, and how long to take the answer.
-const DEADLINE: Duration = Duration::from_secs(10);
-/// How long accepting rests after it failed.
-const REST: Duration = Duration::from_millis(100);
-
 /// Shows the registry's metrics until `shutdown` is cancelled.
 pub(super) async fn serve(listener: TcpListener, registry: Registry, shutdown: CancellationToken) {
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = shutdown.cancelled() => return,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "a connection for metrics cannot be accepted");
-                tokio::time::sleep(REST).await;
-                continue;
-            }
-        };
-        let registry = registry.clone();
-        tokio::spawn(async move {
-            let service = service_fn(move |request: Request<Incoming>| {
-                let response = answer(&request, &registry);
-                async move { Ok::<_, Infallible>(response) }
-            });
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(DEADLINE)
-                .keep_alive(false)
-                .serve_connection(TokioIo::new(stream), service);
-            if let Ok(Err(error)) = tokio::time::timeout(DEADLINE * 2, connection).await {
-                tracing::debug!(%error, "a connection for metrics broke");
-            }
-        });
-    }
+    let shown = move |request: Request<()>| std::future::ready(answer(&request, &registry));
+    crate::http::serve(listener, None, "metrics", shutdown, shown).await;
 }
 
 fn answer<B>(request: &Request<B>, registry: &Registry) -> Response<Full<Bytes>> {

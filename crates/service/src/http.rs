@@ -1,0 +1,114 @@
+//! A small HTTP/1 server for what anybody may read: metrics, probes, tiles of logs. It bounds how many connections there are and how long each
+//! lasts, so that a client that says nothing costs little.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+/// How long a client has for its handshake, and for each request.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// How long a connection lasts.
+const LIFETIME: Duration = Duration::from_mins(5);
+/// How many connections there are at the same time.
+const CONNECTIONS: usize = 256;
+/// How long accepting rests after it failed, so that some connections can be closed when descriptors have run out.
+const REST: Duration = Duration::from_millis(100);
+
+/// What is answered to a request, whose body is not read.
+pub type Answer = Response<Full<Bytes>>;
+
+/// Answers requests until `shutdown` is cancelled, over TLS where there is an acceptor. `what` is served, in the words of the log.
+pub async fn serve<F, A>(listener: TcpListener, tls: Option<TlsAcceptor>, what: &'static str, shutdown: CancellationToken, answer: F)
+where
+    F: Fn(Request<()>) -> A + Clone + Send + Sync + 'static,
+    A: Future<Output = Answer> + Send + 'static,
+{
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.cancelled() => return,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, what, "a connection cannot be accepted");
+                sleep(REST).await;
+                continue;
+            }
+        };
+        let (tls, answer) = (tls.clone(), answer.clone());
+        tokio::spawn(async move {
+            let _place = place;
+            if let Err(error) = timeout(LIFETIME, connection(stream, tls, answer)).await.unwrap_or(Ok(())) {
+                tracing::debug!(%error, what, "a connection ended early");
+            }
+        });
+    }
+}
+
+async fn connection<F, A>(stream: TcpStream, tls: Option<TlsAcceptor>, answer: F) -> io::Result<()>
+where
+    F: Fn(Request<()>) -> A,
+    A: Future<Output = Answer>,
+{
+    match tls {
+        Some(tls) => {
+            let stream = timeout(DEADLINE, tls.accept(stream)).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+            requests(stream, answer).await
+        }
+        None => requests(stream, answer).await,
+    }
+}
+
+async fn requests<F, A>(stream: impl AsyncRead + AsyncWrite + Unpin, answer: F) -> io::Result<()>
+where
+    F: Fn(Request<()>) -> A,
+    A: Future<Output = Answer>,
+{
+    let service = service_fn(|request: Request<Incoming>| {
+        let answer = answer(request.map(drop));
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
+    let served =
+        http1::Builder::new().timer(TokioTimer::new()).header_read_timeout(DEADLINE).serve_connection(TokioIo::new(stream), service);
+    served.await.map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn requests_are_answered_until_the_end() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
+        let answer = |request: Request<()>| async move { Response::new(Full::from(request.uri().path().to_owned())) };
+        let served = tokio::spawn(serve(listener, None, "a test", stop.clone(), answer));
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /here HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut said = String::new();
+        stream.read_to_string(&mut said).await.unwrap();
+        assert!(said.starts_with("HTTP/1.1 200 OK") && said.ends_with("/here"), "{said}");
+        stop.cancel();
+        served.await.unwrap();
+    }
+}
