@@ -125,7 +125,7 @@ impl Connection {
         let ca = authority(cluster).await?;
         let tunnel = Tunnel::find(cluster, peer).await?;
         let name = format!("{}.{namespace}.svc", peer.row().host);
-        let endpoint = Endpoint::from_shared(format!("https://{name}:{}", GRPC_PORT))
+        let endpoint = Endpoint::from_shared(format!("https://{name}:{GRPC_PORT}"))
             .and_then(|endpoint| endpoint.tls_config(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)).domain_name(name)))
             .map_err(ConnectError::Tls)?
             .connect_timeout(CONNECT)

@@ -56,7 +56,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Reader<K> {
             }
             Err(unreadable) => {
                 if self.unreadable.note(&unreadable.metadata) {
-                    self.tell(unreadable);
+                    self.tell(*unreadable);
                 }
                 None
             }
@@ -76,7 +76,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Reader<K> {
         let kind = K::kind(&());
         let (namespace, name) = (metadata.namespace.clone(), metadata.name.clone().unwrap_or_default());
         tracing::error!(%kind, namespace, name, why, "an object is not understood by this version; it is left as it is, and all others go on");
-        let object: Decoded<K> = Decoded::Unreadable(Unreadable { metadata, why: String::new() });
+        let object: Decoded<K> = Decoded::Unreadable(Box::new(Unreadable { metadata, why: String::new() }));
         let (about, events) = (kube::Resource::object_ref(&object, &()), Arc::clone(&self.events));
         let note = format!(
             "this version of Tsujiban does not understand the {kind}: {why}. It is left as it is; install the version that wrote it, or correct it"

@@ -12,8 +12,8 @@ use serde_json::Value;
 /// An object that this version reads, or one that it does not.
 #[derive(Debug, Clone)]
 pub enum Decoded<K> {
-    Read(K),
-    Unreadable(Unreadable),
+    Read(Box<K>),
+    Unreadable(Box<Unreadable>),
 }
 
 /// An object that this version does not read. Nothing is concluded from it: it is neither reconciled nor erased, and keeps its finalizer.
@@ -25,9 +25,9 @@ pub struct Unreadable {
 }
 
 impl<K> Decoded<K> {
-    pub fn read(self) -> Result<K, Unreadable> {
+    pub fn read(self) -> Result<K, Box<Unreadable>> {
         match self {
-            Self::Read(object) => Ok(object),
+            Self::Read(object) => Ok(*object),
             Self::Unreadable(unreadable) => Err(unreadable),
         }
     }
@@ -38,10 +38,10 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Decoded<K> {
         // one copy of one object at a time, and none of it is cloned
         let value = Value::deserialize(deserializer)?;
         match K::deserialize(&value) {
-            Ok(object) => Ok(Self::Read(object)),
+            Ok(object) => Ok(Self::Read(Box::new(object))),
             Err(why) => {
                 let metadata = value.get("metadata").map(ObjectMeta::deserialize).transpose().map_err(D::Error::custom)?;
-                Ok(Self::Unreadable(Unreadable { metadata: metadata.unwrap_or_default(), why: why.to_string() }))
+                Ok(Self::Unreadable(Box::new(Unreadable { metadata: metadata.unwrap_or_default(), why: why.to_string() })))
             }
         }
     }

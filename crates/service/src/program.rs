@@ -232,8 +232,14 @@ async fn serve<P: Program>(args: ServeArgs<P::Args>) -> Result<(), ProgramError>
     let last = CancellationToken::new();
     let delivery = delivery.map(|delivery| tokio::spawn(delivery.run(last.clone())));
     let health = Health::new();
-    let (server, keys, scrub) = (args.server.clone(), args.keys.clone(), args.scrub.clone());
-    let tasks = Tasks { server, keys, scrub, history, health: health.clone(), stop: stop.clone() };
+    let tasks = Tasks {
+        server: args.server.clone(),
+        keys: args.keys.clone(),
+        scrub: args.scrub.clone(),
+        history,
+        health: health.clone(),
+        stop: stop.clone(),
+    };
     let jobs = tokio::spawn(Arc::clone(&service).run(args.own.clone(), tasks));
     let served = server::serve(&args.server, service.routes(), guard, health, stop.clone()).await;
     stop.cancel();

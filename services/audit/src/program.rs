@@ -157,7 +157,7 @@ impl Program for Audit {
         let scrub = Scrub::new(scrub.scrub_days).healing_from(self.clone());
         let tiles = tokio::spawn(show_tiles(Arc::clone(&self), server, args.tiles_listen, stop.clone()));
         if let Some(own) = history {
-            jobs::run(self, own, keys, scrub, health, stop).await;
+            Box::pin(jobs::run(self, own, keys, scrub, health, stop)).await;
         }
         tiles.await??;
         Ok(())

@@ -84,7 +84,7 @@ impl Program for Backup {
     }
 
     async fn run(self: Arc<Self>, _args: BackupArgs, tasks: Tasks) -> Result<(), Box<dyn Error + Send + Sync>> {
-        jobs::run(self, tasks.keys, tasks.scrub.scrub_days, tasks.health, tasks.stop).await;
+        Box::pin(jobs::run(self, tasks.keys, tasks.scrub.scrub_days, tasks.health, tasks.stop)).await;
         Ok(())
     }
 }

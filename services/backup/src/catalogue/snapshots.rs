@@ -37,7 +37,7 @@ impl SnapshotRow {
             device: row::parsed(row, "device")?,
             group: row::parsed(row, "group_incarnation")?,
             version: Version(row::text(row, "version")?),
-            driver: driver(row::text(row, "driver")?)?,
+            driver: driver(&row::text(row, "driver")?)?,
             taken_at: row::time(row, "taken_at")?,
             seen_at: row::time(row, "seen_at")?,
             sightings: row::count(row, "sightings")?,
@@ -94,12 +94,12 @@ impl SnapshotRow {
     }
 }
 
-fn driver(name: String) -> Result<Option<StoredDriver>, CatalogueError> {
+fn driver(name: &str) -> Result<Option<StoredDriver>, CatalogueError> {
     if name.is_empty() {
         return Ok(None);
     }
-    let corrupt = |_| CatalogueError::Corrupt { column: "driver", value: name.clone() };
-    StoredDriver::try_from(name.clone()).map(Some).map_err(corrupt)
+    let corrupt = |_| CatalogueError::Corrupt { column: "driver", value: name.to_owned() };
+    StoredDriver::try_from(name.to_owned()).map(Some).map_err(corrupt)
 }
 
 impl Catalogue {
