@@ -70,7 +70,7 @@ async fn page(context: &Context, cursor: u64) -> Result<u64, CallError> {
         };
         match life(&context.reports.borrow(), &group, record.time) {
             Life::Known(incarnation) => {
-                if context.book.put(&incarnation, &device.serial, record) {
+                if context.attempts.put(&incarnation, &device.serial, record) {
                     news.insert((incarnation, device.serial.clone()));
                 }
             }

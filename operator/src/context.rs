@@ -13,14 +13,14 @@ use tsujiban_sealing::Random;
 
 use crate::backoff::Backoff;
 use crate::controllers::tenant::build::Platform;
-use crate::controllers::tenant::ledger::Ledger;
+use crate::controllers::tenant::sync_cache::SyncCache;
 use crate::events::Events;
 use crate::history::{Acknowledged, Journal};
 use crate::installation::{Installation, Stamps};
 use crate::metrics::Metrics;
 use crate::pki::Keys;
 use crate::services::Services;
-use crate::state::attempts::Book;
+use crate::state::attempts::AttemptCache;
 use crate::state::conformance;
 use crate::state::reports::Reports;
 use crate::state::serials::Serials;
@@ -42,9 +42,9 @@ pub struct Context {
     pub sites: Store<Site>,
     /// Which Devices share a serial number.
     pub serials: Serials,
-    pub listed: Listed,
+    pub listed: CacheSync,
     /// What the backup service knows of each device.
-    pub book: Book,
+    pub attempts: AttemptCache,
     /// What is to be recorded in the operation history.
     pub journal: Journal,
     /// What the history has acknowledged and no root list covers yet.
@@ -56,9 +56,9 @@ pub struct Context {
     /// What the chart has installed.
     pub installation: watch::Receiver<Installation>,
     /// What the authorizer answered about each group's owners.
-    pub conformance: conformance::Book,
+    pub conformance: conformance::AccessReviewCache,
     /// What each group's objects looked like when all was right.
-    pub ledger: Ledger,
+    pub sync_cache: SyncCache,
     /// What the services reported last.
     pub reports: watch::Receiver<Reports>,
     /// The certificates of the internal CA.
@@ -75,13 +75,13 @@ pub struct Context {
 
 /// Whether the caches hold everything. Asked here and not of the stores: of many who wait for a store, kube wakes the last one alone.
 #[derive(Debug, Clone)]
-pub struct Listed {
+pub struct CacheSync {
     pub tenants: watch::Receiver<bool>,
     pub devices: watch::Receiver<bool>,
     pub sites: watch::Receiver<bool>,
 }
 
-impl Listed {
+impl CacheSync {
     /// Waits until a cache holds everything.
     pub async fn wait(cache: &watch::Receiver<bool>) {
         let mut cache = cache.clone();

@@ -9,7 +9,7 @@ use crate::apply::{ApplyError, failed};
 const WATCHED: [&str; 3] = ["tenants.tsujiban.dev", "sites.tsujiban.dev", "devices.tsujiban.dev"];
 
 /// Reads, live, whether the CRDs of Tenant, Site and Device exist and are not terminating.
-pub async fn stand(client: &Client) -> Result<bool, ApplyError> {
+pub async fn established(client: &Client) -> Result<bool, ApplyError> {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     for name in WATCHED {
         let found = api.get_opt(name).await.map_err(failed::<CustomResourceDefinition>("read", None, name))?;

@@ -18,7 +18,7 @@ pub use digest::digest;
 pub use journal::Journal;
 pub use kind::Kind;
 use observe::CHANGED_AT;
-pub use observe::{Observation, Sight, What, note_change, observe};
+pub use observe::{Change, ObjectSnapshot, Observation, note_change, observe};
 pub use platform::{PlatformEvent, record};
 pub use send::run;
 pub use takeover::take_over;
@@ -85,10 +85,10 @@ pub fn trim<K: Declared>(object: &mut K, is_kept: bool) {
 }
 
 /// Notes what has happened to an object since what its status says. Waits for nothing.
-pub fn look<K: Declared>(context: &Context, group: &GroupId, object: &K) {
-    if let Some(sight) = Sight::of(K::KIND, group, object, object.spec(), context.stamps.are_made()) {
+pub fn record_changes<K: Declared>(context: &Context, group: &GroupId, object: &K) {
+    if let Some(sight) = ObjectSnapshot::of(K::KIND, group, object, object.spec(), context.stamps.are_made()) {
         let known = context.journal.recorded(&sight.uid, object.said());
-        context.journal.attend(&sight.uid);
+        context.journal.begin_reconcile(&sight.uid);
         context.journal.note(&observe(known.as_ref(), &sight), context.clock.now());
     }
 }
@@ -97,15 +97,15 @@ pub fn look<K: Declared>(context: &Context, group: &GroupId, object: &K) {
 pub async fn recorded<K: Declared>(context: &Context, object: &K) -> Option<Recorded> {
     let uid = object.uid().unwrap_or_default();
     context.journal.settle(&uid, SETTLE).await;
-    context.journal.leave(&uid); // what is acknowledged from now on wakes it
+    context.journal.end_reconcile(&uid); // what is acknowledged from now on wakes it
     context.journal.recorded(&uid, object.said())
 }
 
 /// Whether the deletion of an object is recorded, so that it may be let go: once it has gone, nothing tells of it any more.
-pub async fn may_go<K: Resource>(context: &Context, object: &K) -> bool {
+pub async fn deletion_recorded<K: Resource>(context: &Context, object: &K) -> bool {
     let uid = object.uid().unwrap_or_default();
     context.journal.settle(&uid, SETTLE_DELETION).await;
-    context.journal.leave(&uid);
+    context.journal.end_reconcile(&uid);
     context.journal.is_deletion_recorded(&uid)
 }
 

@@ -28,8 +28,8 @@ fn answer<B>(request: &Request<B>, metrics: &Metrics) -> Response<Full<Bytes>> {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n");
     }
     match request.uri().path() {
-        "/livez" if metrics.vigil.is_hopeless(Instant::now()) => stalled(metrics),
-        "/readyz" if !metrics.vigil.reasons(Instant::now()).is_empty() => stalled(metrics),
+        "/livez" if metrics.watchdog.liveness_failed(Instant::now()) => stalled(metrics),
+        "/readyz" if !metrics.watchdog.reasons(Instant::now()).is_empty() => stalled(metrics),
         "/livez" | "/readyz" => text(StatusCode::OK, "ok\n"),
         "/metrics" => match metrics.text() {
             Ok(body) => {
@@ -48,7 +48,7 @@ fn answer<B>(request: &Request<B>, metrics: &Metrics) -> Response<Full<Bytes>> {
 
 /// Says what stands still.
 fn stalled(metrics: &Metrics) -> Response<Full<Bytes>> {
-    let mut reasons = metrics.vigil.reasons(Instant::now()).join("\n");
+    let mut reasons = metrics.watchdog.reasons(Instant::now()).join("\n");
     reasons.push('\n');
     text(StatusCode::SERVICE_UNAVAILABLE, reasons)
 }
@@ -79,16 +79,16 @@ mod tests {
     fn a_leader_that_stands_still_is_not_ready_and_says_why() {
         let metrics = Metrics::new().unwrap();
         let long_ago = Instant::now().checked_sub(STALLED).unwrap();
-        metrics.vigil.lead(&["Device"], long_ago);
+        metrics.watchdog.lead(&["Device"], long_ago);
         let get = |path: &str| answer(&Request::builder().uri(path).body(()).unwrap(), &metrics);
         assert_eq!(get("/readyz").status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(get("/livez").status(), StatusCode::OK);
-        assert!(metrics.vigil.reasons(Instant::now()).iter().any(|reason| reason.contains("Device: the watch was not answered")));
+        assert!(metrics.watchdog.reasons(Instant::now()).iter().any(|reason| reason.contains("Device: the watch was not answered")));
         let text = String::from_utf8(metrics.text().unwrap()).unwrap();
         assert!(
             text.contains("tsujiban_operator_stalled 1") && text.contains("tsujiban_operator_generation_lag_seconds{kind=\"Device\"} 0")
         );
-        metrics.vigil.lead(&["Device"], Instant::now());
+        metrics.watchdog.lead(&["Device"], Instant::now());
         assert_eq!(get("/readyz").status(), StatusCode::OK);
     }
 }

@@ -9,12 +9,12 @@ use prometheus::{
 use tsujiban_core::workload::Service;
 
 use crate::history::{Acknowledged, Kind};
-use crate::stall::{End, Vigil};
+use crate::stall::{End, Watchdog};
 
 /// How much of what the history has acknowledged is kept in memory at most: some 20,000 entries.
 const KEPT_BYTES: u64 = 16 * 1024 * 1024;
 
-/// All metrics, and the vigil by which an operator that stands still is recognised.
+/// All metrics, and the watchdog by which an operator that stands still is recognised.
 pub struct Metrics {
     registry: Registry,
     reconciles: IntCounterVec,
@@ -38,7 +38,7 @@ pub struct Metrics {
     watch_silence: GaugeVec,
     unreadable: IntGaugeVec,
     stalled: IntGauge,
-    pub vigil: Vigil,
+    pub watchdog: Watchdog,
 }
 
 impl Metrics {
@@ -123,7 +123,7 @@ impl Metrics {
                 "For how long the leader's watch was not answered, by kind. It begins anew every half minute.",
             )?,
             stalled: gauge("tsujiban_operator_stalled", "Whether reconciles are stalled; /readyz says why.")?,
-            vigil: Vigil::default(),
+            watchdog: Watchdog::default(),
             registry,
         })
     }
@@ -137,7 +137,7 @@ impl Metrics {
     pub fn started(&self, kind: &str, object: &str) {
         self.reconciles.with_label_values(&[kind]).inc();
         self.in_flight.with_label_values(&[kind]).inc();
-        self.vigil.begun(kind, object, Instant::now());
+        self.watchdog.begun(kind, object, Instant::now());
     }
 
     /// Notes that a reconcile ended, how, and at which step it failed if it did.
@@ -147,7 +147,7 @@ impl Metrics {
         if let Some(step) = failed_at {
             self.errors.with_label_values(&[kind, step]).inc();
         }
-        self.vigil.ended(kind, object, end, Instant::now());
+        self.watchdog.ended(kind, object, end, Instant::now());
     }
 
     pub fn unreadable_objects(&self, kind: &str, count: usize) {
@@ -193,11 +193,11 @@ impl Metrics {
     /// Everything in the Prometheus text format.
     pub fn text(&self) -> Result<Vec<u8>, prometheus::Error> {
         let now = Instant::now(); // ages grow also while nothing else moves
-        for (kind, lag, silence) in self.vigil.ages(now) {
+        for (kind, lag, silence) in self.watchdog.ages(now) {
             self.generation_lag.with_label_values(&[kind]).set(lag.as_secs_f64());
             self.watch_silence.with_label_values(&[kind]).set(silence.as_secs_f64());
         }
-        self.stalled.set(i64::from(!self.vigil.reasons(now).is_empty()));
+        self.stalled.set(i64::from(!self.watchdog.reasons(now).is_empty()));
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)

@@ -26,9 +26,9 @@ use tsujiban_core::workload::Service;
 use tsujiban_sealing::Random;
 
 use crate::backoff::Backoff;
-use crate::context::{Context, Listed};
+use crate::context::{CacheSync, Context};
 use crate::controllers::tenant::build::Platform;
-use crate::controllers::tenant::children::{Whose, follow, tenant_of};
+use crate::controllers::tenant::children::{WatchScope, follow, tenant_of};
 use crate::controllers::tenant::dereference::{APISERVER, APISERVER_NAMESPACE};
 use crate::controllers::{device, site, tenant};
 use crate::events::Events;
@@ -42,7 +42,7 @@ use crate::reconcile::after_error;
 use crate::services::Services;
 use crate::services::client::ServiceClient;
 use crate::settings::{Installed, Settings};
-use crate::state::attempts::Book;
+use crate::state::attempts::AttemptCache;
 use crate::state::reports::Reports;
 use crate::state::serials::Serials;
 use crate::state::unreadable::UnreadableObjects;
@@ -83,7 +83,7 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
     let (sites, sites_listed, site_feed) = cache();
     let client = deadline::bounded(world.client);
     let services = connect(settings, &ca_bundle, &world.fence);
-    world.metrics.vigil.lead(&[tenant::KIND, site::KIND, device::KIND], Instant::now());
+    world.metrics.watchdog.lead(&[tenant::KIND, site::KIND, device::KIND], Instant::now());
     let keeper = Keeper {
         client: client.clone(),
         namespace: settings.namespace.clone(),
@@ -114,15 +114,15 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
         devices: devices.clone(),
         sites: sites.clone(),
         serials: Serials::default(),
-        listed: Listed { tenants: tenants_listed, devices: devices_listed, sites: sites_listed },
-        book: Book::default(),
+        listed: CacheSync { tenants: tenants_listed, devices: devices_listed, sites: sites_listed },
+        attempts: AttemptCache::default(),
         journal: Journal::new(settings.is_installed(Service::Audit)),
         kept: world.kept,
         sites_taken_over,
         stamps: Stamps::new(settings.changes_are_stamped),
         installation,
-        conformance: state::conformance::Book::default(),
-        ledger: tenant::ledger::Ledger::default(),
+        conformance: state::conformance::AccessReviewCache::default(),
+        sync_cache: tenant::sync_cache::SyncCache::default(),
         reports: reports.clone(),
         ca_bundle: ca_bundle.clone(),
         keys: keys.clone(),
@@ -156,8 +156,8 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
     tasks.spawn(named("attempts", attempts::poll(Arc::clone(&context))));
     tasks.spawn(named("cluster role bindings", tenant::conformance::follow(Arc::clone(&context))));
     tasks.spawn(named("sweep of generated objects", tenant::children::sweep(Arc::clone(&context))));
-    tasks.spawn(named("vigil", stall::keep(Arc::clone(&context))));
-    let Listed { tenants: tenants_listed, devices: devices_listed, sites: sites_listed } = context.listed.clone();
+    tasks.spawn(named("watchdog", stall::keep(Arc::clone(&context))));
+    let CacheSync { tenants: tenants_listed, devices: devices_listed, sites: sites_listed } = context.listed.clone();
     tasks.spawn(named("sweep of tenants", sweep::run(Api::all(client.clone()), tenants.clone(), tenants_listed, tenants_again, unread.0)));
     tasks.spawn(named("sweep of devices", sweep::run(Api::all(client.clone()), devices.clone(), devices_listed, devices_again, unread.1)));
     tasks.spawn(named("sweep of sites", sweep::run(Api::all(client), sites.clone(), sites_listed, sites_again, unread.2)));
@@ -201,7 +201,7 @@ fn everything(context: &Arc<Context>) -> impl Stream<Item = ()> + Send + use<> {
         apiserver_moves(&context.client).boxed(),
     ]);
     let doubting = Arc::clone(context);
-    let foundations = foundations.inspect(move |()| doubting.ledger.doubt_all());
+    let foundations = foundations.inspect(move |()| doubting.sync_cache.invalidate_all());
     let installation = WatchStream::from_changes(context.installation.clone()).map(|_| ());
     futures::stream::select_all([
         foundations.boxed(),
@@ -268,7 +268,7 @@ async fn tenant_controller(
     wake: mpsc::UnboundedReceiver<ObjectRef<Tenant>>,
     context: Arc<Context>,
 ) {
-    let (generated, everybody) = (Whose::Generated, Whose::Everybody);
+    let (generated, everybody) = (WatchScope::Generated, WatchScope::All);
     Controller::for_stream(stream, store)
         .with_config(controller::Config::default().concurrency(8).debounce(Duration::from_millis(200)))
         .watches_stream(follow::<PartialObjectMeta<Namespace>>(generated, watch_config(), &context), |object| tenant_of(&object))

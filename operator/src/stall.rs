@@ -44,7 +44,7 @@ pub struct Behind {
 
 /// Keeps in mind what goes on.
 #[derive(Debug, Default)]
-pub struct Vigil(Mutex<State>);
+pub struct Watchdog(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -63,13 +63,13 @@ struct Kind {
     behind: HashMap<String, (i64, Instant)>,
     succeeded: Instant,
     /// When the watch was answered last.
-    heard: Instant,
+    observe: Instant,
     is_listed: bool,
 }
 
 impl Kind {
     fn new(now: Instant) -> Self {
-        Self { running: HashMap::new(), behind: HashMap::new(), succeeded: now, heard: now, is_listed: false }
+        Self { running: HashMap::new(), behind: HashMap::new(), succeeded: now, observe: now, is_listed: false }
     }
 
     fn lag(&self, now: Instant) -> Duration {
@@ -77,7 +77,7 @@ impl Kind {
     }
 }
 
-impl Vigil {
+impl Watchdog {
     /// Notes that this replica leads from now on, and reconciles these kinds.
     pub fn lead(&self, kinds: &[&'static str], now: Instant) {
         let kinds = kinds.iter().map(|kind| (*kind, Kind::new(now))).collect();
@@ -104,14 +104,14 @@ impl Vigil {
     }
 
     /// Notes that the apiserver has answered a watch.
-    pub fn heard(&self, kind: &str, now: Instant) {
+    pub fn observe(&self, kind: &str, now: Instant) {
         if let Some(kind) = self.state().kinds.get_mut(kind) {
-            kind.heard = now;
+            kind.observe = now;
         }
     }
 
     /// Notes what of a kind is behind, once its objects are listed. What does not exist any more is not waited for.
-    pub fn look(&self, kind: &str, listed: Option<Vec<Behind>>, exists: impl Fn(&str) -> bool, now: Instant) {
+    pub fn check(&self, kind: &str, listed: Option<Vec<Behind>>, exists: impl Fn(&str) -> bool, now: Instant) {
         let mut state = self.state();
         if let Some(kind) = state.kinds.get_mut(kind) {
             kind.is_listed = listed.is_some();
@@ -135,7 +135,7 @@ impl Vigil {
 
     /// For each kind: for how long the oldest change has waited, and for how long its watch was not answered.
     pub fn ages(&self, now: Instant) -> Vec<(&'static str, Duration, Duration)> {
-        self.state().kinds.iter().map(|(name, kind)| (*name, kind.lag(now), now.duration_since(kind.heard))).collect()
+        self.state().kinds.iter().map(|(name, kind)| (*name, kind.lag(now), now.duration_since(kind.observe))).collect()
     }
 
     /// What stands still; empty when all is well.
@@ -145,10 +145,10 @@ impl Vigil {
 
     /// Whether something has stood still for so long that a restart may help. One object that hangs while others of its kind do
     /// well would hang again.
-    pub fn is_hopeless(&self, now: Instant) -> bool {
+    pub fn liveness_failed(&self, now: Instant) -> bool {
         let state = self.state();
         let long_ago = |then: Instant| now.duration_since(then) >= HOPELESS;
-        state.since.is_some_and(long_ago) && state.kinds.values().any(|kind| long_ago(kind.succeeded) || long_ago(kind.heard))
+        state.since.is_some_and(long_ago) && state.kinds.values().any(|kind| long_ago(kind.succeeded) || long_ago(kind.observe))
             || state.looked.is_some_and(long_ago)
     }
 
@@ -169,8 +169,8 @@ impl State {
             if !kind.is_listed && age(kind.succeeded) >= STALLED {
                 reasons.push(format!("{name}: not listed yet after {} s", age(kind.succeeded).as_secs()));
             }
-            if age(kind.heard) >= STALLED {
-                reasons.push(format!("{name}: the watch was not answered for {} s", age(kind.heard).as_secs()));
+            if age(kind.observe) >= STALLED {
+                reasons.push(format!("{name}: the watch was not answered for {} s", age(kind.observe).as_secs()));
             }
             if kind.lag(now) >= STALLED && age(kind.succeeded) >= STALLED {
                 let (waits, done) = (kind.lag(now).as_secs(), age(kind.succeeded).as_secs());

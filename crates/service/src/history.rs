@@ -22,8 +22,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tsujiban_core::clock::Clock;
 use tsujiban_core::id::KeyId;
-use tsujiban_proto::access::v1::{History as Class, Operation as Does};
-use tsujiban_proto::audit::v1::{NewEntry, Operation, Phase, Result as Came};
+use tsujiban_proto::access::v1::{History as AuditLevel, Operation as Verb};
+use tsujiban_proto::audit::v1::{NewEntry, Operation, Phase, Result as AuditResult};
 use tsujiban_proto::error::{Kind, ServiceError};
 use tsujiban_proto::time::to_wire;
 use tsujiban_sealing::{Keyring, Random};
@@ -87,7 +87,7 @@ pub struct Delivery {
 /// The part of a call that is about the history, from before its handler to its end.
 pub(crate) struct Ticket {
     place: Place,
-    class: Class,
+    class: AuditLevel,
     history: History,
 }
 
@@ -160,12 +160,12 @@ impl History {
     }
 
     /// A call begins: makes room for what will be said of it. `None` for one that is not recorded.
-    pub(crate) fn begin(&self, class: Class) -> Result<Option<Ticket>, ServiceError> {
-        if class == Class::None {
+    pub(crate) fn begin(&self, class: AuditLevel) -> Result<Option<Ticket>, ServiceError> {
+        if class == AuditLevel::None {
             return Ok(None);
         }
         // that it has begun, and what came of it
-        let records = if class == Class::Strict { 2 } else { 1 };
+        let records = if class == AuditLevel::Strict { 2 } else { 1 };
         let place = self.0.spool.reserve(records)?;
         Ok(Some(Ticket { place, class, history: self.clone() }))
     }
@@ -186,8 +186,8 @@ impl History {
         let Ok(id) = self.id() else { return };
         let mut operation = Operation { id: id.to_vec(), time: Some(to_wire(now)), ..Operation::default() };
         operation.set_phase(Phase::Observed);
-        operation.set_operation(Does::View);
-        operation.set_result(Came::Denied);
+        operation.set_operation(Verb::View);
+        operation.set_result(AuditResult::Denied);
         operation.actor = Some(operation::nobody());
         "REFUSALS_LEFT_OUT".clone_into(&mut operation.reason);
         operation.detail.insert("count".to_owned(), left_out.to_string());
@@ -205,7 +205,7 @@ impl History {
 impl Ticket {
     /// Of a strict call: passes when its intent is in the history. Of any other: passes.
     pub(crate) async fn intend(&mut self, group: &str, operation: &Operation) -> Result<(), ServiceError> {
-        if self.class != Class::Strict {
+        if self.class != AuditLevel::Strict {
             return Ok(());
         }
         let intent = operation::entry(group, operation::intent(operation));
@@ -238,7 +238,7 @@ impl Ticket {
     /// Says what came of the call. The answer has to wait until that is written.
     pub(crate) fn close(mut self, group: &str, operation: Operation) -> Written {
         // a read is safe from the end of this process, a write from that of the machine
-        let until = if self.class == Class::Read { Until::Written } else { Until::Synchronised };
+        let until = if self.class == AuditLevel::Read { Until::Written } else { Until::Synchronised };
         self.place.end(&operation::entry(group, operation), until)
     }
 }

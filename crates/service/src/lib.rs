@@ -12,10 +12,10 @@ pub mod http;
 pub mod identity;
 pub mod jobs;
 pub mod lifecycle;
-pub mod patience;
 pub mod plan;
 #[cfg(feature = "program")]
 pub mod program;
+pub mod retry;
 pub mod server;
 pub mod settings;
 pub mod shutdown;

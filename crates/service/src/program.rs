@@ -22,7 +22,7 @@ use crate::health::Health;
 use crate::history::spool::SpoolError;
 use crate::history::{History, InvalidClient, Ledger};
 use crate::identity::KubeAuthenticator;
-use crate::patience::{NotStarted, patiently};
+use crate::retry::{NotStarted, retry_startup};
 use crate::server::{self, ServeError, ServerArgs};
 use crate::settings::{InstallationArgs, KeyArgs, KeyringError, ScrubArgs, SpoolArgs};
 use crate::telemetry::TelemetryError;
@@ -195,8 +195,8 @@ async fn serve<P: Program>(args: ServeArgs<P::Args>) -> Result<(), ProgramError>
     let stop = shutdown::on_signal().map_err(ProgramError::Signals)?;
     let registry = Registry::new();
     let file = args.data_dir.join(row.database);
-    let database = patiently(&stop, async || args.database.open(&file).await, InvalidDatabase::is_transient).await?;
-    let tables = patiently(&stop, async || P::open(database.clone()).await, P::is_transient).await.map_err(failed)?;
+    let database = retry_startup(&stop, async || args.database.open(&file).await, InvalidDatabase::is_transient).await?;
+    let tables = retry_startup(&stop, async || P::open(database.clone()).await, P::is_transient).await.map_err(failed)?;
     let keyring = args.keys.keyring()?;
     let open = |ledger| History::open(args.spool.parts(row.host, Arc::clone(&keyring), ledger), &registry);
     let (mut history, mut delivery) = P::ledger(&args.own)?.map(open).transpose()?.unzip();
@@ -215,7 +215,7 @@ async fn serve<P: Program>(args: ServeArgs<P::Args>) -> Result<(), ProgramError>
     };
     let parts = P::parts(&kit, &args.own).map_err(failed)?;
     let service =
-        patiently(&stop, async || P::start(parts.clone(), &args.s3.allowed_regions).await, P::is_transient).await.map_err(failed)?;
+        retry_startup(&stop, async || P::start(parts.clone(), &args.s3.allowed_regions).await, P::is_transient).await.map_err(failed)?;
     if let Some(ledger) = service.own_ledger() {
         let (own, its_delivery) = open(ledger)?;
         service.record_in(own.clone());

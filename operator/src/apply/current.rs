@@ -23,7 +23,7 @@ where
 }
 
 /// Whether the object still stands, changed or not, and no other one of its name in its place.
-pub async fn stands<K>(api: &Api<K>, object: &K) -> Result<bool, ApplyError>
+pub async fn confirm_exists<K>(api: &Api<K>, object: &K) -> Result<bool, ApplyError>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {

@@ -21,7 +21,7 @@ use tsujiban_api::{Device, DeviceStatus, Site};
 use crate::apply::ApplyError;
 use crate::backoff::spread;
 use crate::condition::{find, is_true};
-use crate::context::{Context, Listed};
+use crate::context::{CacheSync, Context};
 use crate::finalizer;
 use crate::history;
 use crate::reconcile::{Failure, Step, name, observed};
@@ -72,8 +72,8 @@ async fn run(device: &Device, context: &Context) -> Result<Action, DeviceError> 
     let api: Api<Device> = Api::namespaced(context.client.clone(), &id.namespace);
     if device.metadata.deletion_timestamp.is_some() {
         if finalizer::is_set(device) {
-            history::look(context, &id.group, device);
-            if !history::may_go(context, device).await {
+            history::record_changes(context, &id.group, device);
+            if !history::deletion_recorded(context, device).await {
                 tracing::warn!(
                     device = name(device),
                     "the deletion of a device is not in the operation history yet; the device waits for that"
@@ -87,8 +87,8 @@ async fn run(device: &Device, context: &Context) -> Result<Action, DeviceError> 
         }
         return Ok(Action::await_change());
     }
-    history::look(context, &id.group, device);
-    Listed::wait(&context.listed.tenants).await;
+    history::record_changes(context, &id.group, device);
+    CacheSync::wait(&context.listed.tenants).await;
     let Some(tenant) = context.tenants.get(&ObjectRef::new(id.group.as_str())) else {
         return Ok(Action::requeue(spread(RESYNC, &id.namespace))); // retained without a Tenant: everything stays as it is
     };

@@ -18,7 +18,7 @@ use tsujiban_core::id::GroupId;
 use crate::apply::ApplyError;
 use crate::backoff::spread;
 use crate::condition::is_true;
-use crate::context::{Context, Listed};
+use crate::context::{CacheSync, Context};
 use crate::controllers::device;
 use crate::reconcile::{Failure, Step, name, observed};
 use crate::{finalizer, history};
@@ -83,9 +83,9 @@ async fn run(site: &Site, context: &Context) -> Result<Action, SiteError> {
     if let Place::Recorded(group) = &place
         && (is_held || !is_deleted)
     {
-        Listed::wait(&context.sites_taken_over).await; // or what an older operator recorded would count as new
-        history::look(context, group, site);
-        if is_deleted && history::may_go(context, site).await {
+        CacheSync::wait(&context.sites_taken_over).await; // or what an older operator recorded would count as new
+        history::record_changes(context, group, site);
+        if is_deleted && history::deletion_recorded(context, site).await {
             life = Life::DeletionRecorded;
         }
     }

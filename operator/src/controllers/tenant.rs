@@ -10,10 +10,10 @@ pub mod delete;
 pub mod dereference;
 pub mod freshness;
 pub mod keys;
-pub mod ledger;
 pub mod quantity;
 pub mod status;
 pub mod storage;
+pub mod sync_cache;
 pub mod validate;
 
 use std::sync::Arc;
@@ -31,13 +31,13 @@ use tsujiban_core::workload::Service;
 use crate::apply::ApplyError;
 use crate::backoff::spread;
 use crate::condition::{Verdict, find, is_false, is_true};
-use crate::context::{Context, Listed};
+use crate::context::{CacheSync, Context};
 use crate::finalizer;
 use crate::history::{self, Declared as _};
 use crate::reconcile::{Failure, Step, observed};
 use crate::services::client::CallError;
 
-use ledger::{Key, Known, Settled, Watched as _};
+use sync_cache::{Key, Known, Settled, Watched as _};
 
 pub use claim::{Noted, belongs_to};
 
@@ -100,23 +100,23 @@ pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Act
 async fn run(tenant: &Tenant, context: &Context) -> Result<Action, TenantError> {
     let id = validate::identity(tenant).map_err(TenantError::Identity)?;
     if tenant.metadata.deletion_timestamp.is_some() {
-        return leave(tenant, context, &id).await;
+        return cleanup(tenant, context, &id).await;
     }
-    history::look(context, &id.group, tenant);
+    history::record_changes(context, &id.group, tenant);
     if !finalizer::is_set(tenant) {
         let api: Api<Tenant> = Api::all(context.client.clone());
         finalizer::add(&api, tenant).await.map_err(TenantError::Finalizer)?;
         return Ok(Action::requeue(WAIT)); // the change comes back as an event
     }
-    Listed::wait(&context.listed.devices).await;
+    CacheSync::wait(&context.listed.devices).await;
     let key = Key::of(&id, tenant.metadata.generation);
     let mut outcome = survey(tenant, context, &id);
-    let gone_through = match still_right(context, &id, &key).await {
+    let gone_through = match cached_outcome(context, &id, &key).await {
         Some(found) => {
             outcome = status::Outcome { devices: outcome.devices, fresh: outcome.fresh, clock: outcome.clock, told: outcome.told, ..found };
             Ok(())
         }
-        None => go_through(tenant, context, &id, key, &mut outcome).await,
+        None => full_reconcile(tenant, context, &id, key, &mut outcome).await,
     };
     outcome.recorded = history::recorded(context, tenant).await;
     let status = status::status(tenant, &outcome, context.clock.now());
@@ -130,20 +130,20 @@ async fn run(tenant: &Tenant, context: &Context) -> Result<Action, TenantError> 
 }
 
 /// What was found when the group was last gone through, if nothing has changed since as far as is known.
-async fn still_right(context: &Context, id: &validate::Identity, key: &Key) -> Option<status::Outcome> {
+async fn cached_outcome(context: &Context, id: &validate::Identity, key: &Key) -> Option<status::Outcome> {
     let (group, now) = (id.group.as_str(), context.clock.now());
-    let Settled { outcome, is_asked, at } = context.ledger.settled(group, key, now)?;
+    let Settled { outcome, is_asked, at } = context.sync_cache.settled(group, key, now)?;
     if !is_asked && conformance::may_ask(context) {
         return None;
     }
     if outcome.incarnation.as_ref().is_none_or(|life| context.reports.borrow().deny(&id.group, life, at)) {
         return None;
     }
-    if context.ledger.take_unwatched(group, now) {
+    if context.sync_cache.take_unwatched(group, now) {
         // nobody may watch ConfigMaps, for others' are among them
         let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), &names::namespace(&id.group));
         let found = api.get_metadata_opt(names::CA_CONFIGMAP).await.ok()??;
-        if context.ledger.heard(group, found.place(), found.mark()) {
+        if context.sync_cache.observe(group, found.object_key(), found.observed_version()) {
             return None;
         }
     }
@@ -151,7 +151,7 @@ async fn still_right(context: &Context, id: &validate::Identity, key: &Key) -> O
 }
 
 /// Goes through all of a group, and makes right what is not.
-async fn go_through(
+async fn full_reconcile(
     tenant: &Tenant,
     context: &Context,
     id: &validate::Identity,
@@ -164,15 +164,15 @@ async fn go_through(
             outcome.invalid = Some(validate::sentences(&wrong));
             outcome.fresh = None;
             let kept = apply::keep(&context.client, id, &context.platform.system_namespace).await;
-            return kept.map_err(|error| noted(&mut outcome.isolation, error, TenantError::Isolation));
+            return kept.map_err(|error| fail_condition(&mut outcome.isolation, error, TenantError::Isolation));
         }
     };
     outcome.suspended = valid.suspended;
     outcome.schedule = Some(valid.plan.own(id.group.as_str()).0);
-    let pass = context.ledger.begin(id.group.as_str());
+    let pass = context.sync_cache.begin(id.group.as_str());
     let known = build_up(tenant, context, valid, outcome).await?;
     if outcome.is_right() {
-        context.ledger.settle(&pass, id.group.as_str(), key, known, outcome.clone(), context.clock.now());
+        context.sync_cache.settle(&pass, id.group.as_str(), key, known, outcome.clone(), context.clock.now());
     }
     Ok(())
 }
@@ -225,7 +225,7 @@ async fn build_up(
             outcome.namespace = Some(refusal(&id, &refused));
             return Ok(Known::default());
         }
-        Err(error) => return Err(noted(&mut outcome.namespace, error, TenantError::Namespace)),
+        Err(error) => return Err(fail_condition(&mut outcome.namespace, error, TenantError::Namespace)),
     };
     let namespace = names::namespace(&id.group);
     outcome.namespace = Some(Verdict::holds("Held", format!("namespace {namespace} is the group's")));
@@ -237,13 +237,13 @@ async fn build_up(
     };
     let apply::Isolated { cron_jobs, mut live, mut known } = match apply::isolate(client, &id, before, build::build(&blueprint)).await {
         Ok(isolated) => isolated,
-        Err(error) => return Err(noted(&mut outcome.isolation, error, TenantError::Isolation)),
+        Err(error) => return Err(fail_condition(&mut outcome.isolation, error, TenantError::Isolation)),
     };
     outcome.isolation = Some(Verdict::holds("Isolated", "rights, network policies, quota and limits are as they must be"));
     let keys = keys::prepare(tenant, context, &id, held, &held_namespace, outcome).await;
     match apply::schedule(client, &id, before, cron_jobs, suspended).await {
         Ok(cron_jobs) => known.note(&cron_jobs),
-        Err(error) => return Err(noted(&mut outcome.scheduled, error, TenantError::Schedule)),
+        Err(error) => return Err(fail_condition(&mut outcome.scheduled, error, TenantError::Schedule)),
     }
     outcome.scheduled = Some(scheduled(&blueprint.tenant, outcome.schedule.as_deref().unwrap_or_default()));
     let (keys, annotated) = match keys {
@@ -282,25 +282,25 @@ fn refusal(id: &validate::Identity, holding: &apply::Holding) -> Verdict {
 }
 
 /// Notes an error in the condition of its aspect, and makes it the error of its step.
-fn noted(aspect: &mut Option<Verdict>, error: ApplyError, step: impl FnOnce(ApplyError) -> TenantError) -> TenantError {
+fn fail_condition(aspect: &mut Option<Verdict>, error: ApplyError, step: impl FnOnce(ApplyError) -> TenantError) -> TenantError {
     let reason = if error.is_terminating() { TERMINATING } else { "ApplyFailed" };
     *aspect = Some(Verdict::fails(reason, chain(&error)));
     step(error)
 }
 
 /// Lets a Tenant go that is being deleted.
-async fn leave(tenant: &Tenant, context: &Context, id: &validate::Identity) -> Result<Action, TenantError> {
+async fn cleanup(tenant: &Tenant, context: &Context, id: &validate::Identity) -> Result<Action, TenantError> {
     if !finalizer::is_set(tenant) {
         return Ok(Action::await_change());
     }
-    history::look(context, &id.group, tenant);
-    if !history::may_go(context, tenant).await {
+    history::record_changes(context, &id.group, tenant);
+    if !history::deletion_recorded(context, tenant).await {
         return wait_for_history(tenant, context).await;
     }
     let (leaving, result) = match delete::clean_up(context, tenant, id).await {
         Ok(delete::Progress::Released) => {
             context.conformance.forget(id.group.as_str());
-            context.ledger.forget(id.group.as_str());
+            context.sync_cache.forget(id.group.as_str());
             context.journal.forget(&id.uid);
             return Ok(Action::await_change());
         }

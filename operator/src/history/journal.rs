@@ -93,14 +93,14 @@ impl Journal {
     }
 
     /// Notes that an object is being reconciled, and will ask what is recorded: nobody has to wake it for that.
-    pub fn attend(&self, uid: &str) {
+    pub fn begin_reconcile(&self, uid: &str) {
         if self.is_kept {
             self.state().attended.insert(uid.to_owned());
         }
     }
 
     /// Notes that it has asked.
-    pub fn leave(&self, uid: &str) {
+    pub fn end_reconcile(&self, uid: &str) {
         self.state().attended.remove(uid);
     }
 
@@ -262,19 +262,19 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::What;
+    use crate::history::Change;
 
     fn spec(generation: i64) -> Recorded {
         Recorded { generation, digest: format!("{generation:064}") }
     }
 
-    fn seen(uid: &str, group: &str, what: What) -> Observation {
+    fn seen(uid: &str, group: &str, what: Change) -> Observation {
         let (kind, name) = (Kind::Device, uid.to_owned());
         Observation { kind, group: group.parse().unwrap(), name, uid: uid.into(), what, changed_by: None, changed_at: None, created: None }
     }
 
     fn changed(uid: &str, from: i64, to: i64) -> Observation {
-        seen(uid, "acme", What::Changed { before: spec(from), after: spec(to) })
+        seen(uid, "acme", Change::Changed { before: spec(from), after: spec(to) })
     }
 
     fn generations(taken: &[(u64, Waiting)]) -> Vec<String> {
@@ -327,7 +327,7 @@ mod tests {
     #[test]
     fn a_deletion_waits_for_itself_and_behind_the_change_before_it() {
         let journal = Journal::new(true);
-        journal.note(&[changed("u1", 1, 2), seen("u1", "acme", What::Deleted { before: None })], NOW);
+        journal.note(&[changed("u1", 1, 2), seen("u1", "acme", Change::Deleted { before: None })], NOW);
         assert_eq!(generations(&all(&journal)), ["2", "deleted"]);
         assert!(!journal.is_deletion_recorded("u1") && journal.waits_for(&"acme".parse().unwrap()));
         journal.acknowledge(&all(&journal));
@@ -339,12 +339,12 @@ mod tests {
     #[test]
     fn who_is_attended_to_is_not_woken() {
         let journal = Journal::new(true);
-        journal.attend("u1");
+        journal.begin_reconcile("u1");
         journal.note(&[changed("u1", 1, 2), changed("u2", 1, 2)], NOW);
         let taken = all(&journal);
         let woken = journal.acknowledge(&taken).iter().map(|waiting| waiting.name.as_str()).collect::<Vec<_>>();
         assert_eq!(woken, ["u2"]);
-        journal.leave("u1");
+        journal.end_reconcile("u1");
         journal.note(&[changed("u1", 2, 3)], NOW);
         assert_eq!(journal.acknowledge(&all(&journal)).len(), 1);
     }
@@ -352,7 +352,7 @@ mod tests {
     #[test]
     fn one_group_does_not_hold_up_another() {
         let journal = Journal::new(true);
-        journal.note(&[changed("u1", 1, 2), seen("u2", "borealis", What::Created(spec(1)))], NOW);
+        journal.note(&[changed("u1", 1, 2), seen("u2", "borealis", Change::Created(spec(1)))], NOW);
         let taken = journal.take(10, |group| group.as_str() == "acme");
         assert_eq!(taken.iter().map(|(_, waiting)| waiting.name.as_str()).collect::<Vec<_>>(), ["u2"]);
     }

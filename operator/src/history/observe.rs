@@ -15,7 +15,7 @@ pub const CHANGED_AT: &str = "tsujiban.dev/changed-at";
 
 /// An object as it is seen now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sight {
+pub struct ObjectSnapshot {
     pub kind: Kind,
     pub group: GroupId,
     pub name: String,
@@ -31,7 +31,7 @@ pub struct Sight {
     pub is_going: bool,
 }
 
-impl Sight {
+impl ObjectSnapshot {
     /// `None` for what no apiserver answers: an object without uid or generation. `are_stamped` is whether the apiserver says who changed what;
     /// else the annotation may be anybody's.
     pub fn of<K: Resource>(kind: Kind, group: &GroupId, object: &K, spec: &impl Serialize, are_stamped: bool) -> Option<Self> {
@@ -55,7 +55,7 @@ impl Sight {
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum What {
+pub enum Change {
     /// It is there and was never recorded: created, and perhaps changed since, up to this generation.
     Created(Recorded),
     /// Its spec was changed, by one edit or several.
@@ -64,7 +64,7 @@ pub enum What {
     Deleted { before: Option<String> },
 }
 
-impl What {
+impl Change {
     /// The spec that is recorded with it.
     pub fn recorded(&self) -> Option<&Recorded> {
         match self {
@@ -81,7 +81,7 @@ pub struct Observation {
     pub group: GroupId,
     pub name: String,
     pub uid: String,
-    pub what: What,
+    pub what: Change,
     pub changed_by: Option<String>,
     /// When the spec was changed last, by the apiserver's clock.
     pub changed_at: Option<Timestamp>,
@@ -114,15 +114,15 @@ pub fn note_change<K: Resource>(object: &mut K) {
 
 /// What has happened since `known`, in the order in which it did. Edits that were made one after the other before anybody looked are one
 /// observation of several generations.
-pub fn observe(known: Option<&Recorded>, sight: &Sight) -> Vec<Observation> {
+pub fn observe(known: Option<&Recorded>, sight: &ObjectSnapshot) -> Vec<Observation> {
     let spec = &sight.spec;
     let change = match known {
-        None => Some(What::Created(spec.clone())),
-        Some(known) if spec.generation > known.generation => Some(What::Changed { before: known.clone(), after: spec.clone() }),
+        None => Some(Change::Created(spec.clone())),
+        Some(known) if spec.generation > known.generation => Some(Change::Changed { before: known.clone(), after: spec.clone() }),
         Some(_) => None,
     };
-    let end = sight.is_going.then(|| What::Deleted { before: Some(spec.digest.clone()) });
-    let observation = |what: What| Observation {
+    let end = sight.is_going.then(|| Change::Deleted { before: Some(spec.digest.clone()) });
+    let observation = |what: Change| Observation {
         kind: sight.kind,
         group: sight.group.clone(),
         name: sight.name.clone(),
@@ -149,26 +149,26 @@ mod tests {
         serde_json::from_value(site).unwrap()
     }
 
-    fn sight(generation: i64, name: &str, metadata: &Value) -> Sight {
+    fn sight(generation: i64, name: &str, metadata: &Value) -> ObjectSnapshot {
         let site = site(generation, name, metadata);
-        Sight::of(Kind::Site, &"acme".parse().unwrap(), &site, &site.spec, true).unwrap()
+        ObjectSnapshot::of(Kind::Site, &"acme".parse().unwrap(), &site, &site.spec, true).unwrap()
     }
 
-    fn whats(known: Option<&Recorded>, sight: &Sight) -> Vec<What> {
+    fn whats(known: Option<&Recorded>, sight: &ObjectSnapshot) -> Vec<Change> {
         observe(known, sight).into_iter().map(|observation| observation.what).collect()
     }
 
     #[test]
     fn what_was_never_recorded_is_a_creation() {
         let seen = sight(3, "a", &json!({"annotations": {"tsujiban.dev/changed-by": "hanako"}}));
-        assert_eq!(whats(None, &seen), [What::Created(seen.spec.clone())]);
+        assert_eq!(whats(None, &seen), [Change::Created(seen.spec.clone())]);
         assert_eq!(observe(None, &seen)[0].changed_by.as_deref(), Some("hanako"));
     }
 
     #[test]
     fn edits_that_nobody_saw_one_by_one_are_a_range() {
         let (before, after) = (sight(2, "a", &json!({})).spec, sight(5, "b", &json!({})));
-        assert_eq!(whats(Some(&before), &after), [What::Changed { before: before.clone(), after: after.spec.clone() }]);
+        assert_eq!(whats(Some(&before), &after), [Change::Changed { before: before.clone(), after: after.spec.clone() }]);
         assert!(whats(Some(&after.spec), &after).is_empty(), "nothing happened");
         // there and back is two changes, though nothing differs
         let back = sight(4, "a", &json!({}));
@@ -180,20 +180,21 @@ mod tests {
         let going = json!({"deletionTimestamp": "2026-01-02T00:00:00Z", "annotations": {"tsujiban.dev/changed-by": "hanako"}});
         let known = sight(2, "a", &json!({})).spec;
         let deleted = sight(3, "a", &going); // the deletion is a generation
-        assert_eq!(whats(Some(&known), &deleted), [What::Deleted { before: Some(known.digest.clone()) }]);
+        assert_eq!(whats(Some(&known), &deleted), [Change::Deleted { before: Some(known.digest.clone()) }]);
         assert_eq!(observe(Some(&known), &deleted)[0].changed_by, None);
         let changed = sight(4, "b", &going);
         let both = whats(Some(&known), &changed);
-        assert!(matches!(&both[..], [What::Changed { after, .. }, What::Deleted { .. }] if after.generation == 3), "{both:?}");
-        assert!(matches!(&whats(None, &changed)[..], [What::Created(_), What::Deleted { .. }]));
+        assert!(matches!(&both[..], [Change::Changed { after, .. }, Change::Deleted { .. }] if after.generation == 3), "{both:?}");
+        assert!(matches!(&whats(None, &changed)[..], [Change::Created(_), Change::Deleted { .. }]));
     }
 
     /// Where the apiserver does not stamp, the annotation is whatever somebody wrote there.
     #[test]
     fn nobody_is_believed_who_the_apiserver_did_not_name() {
         let forged = site(1, "a", &json!({"annotations": {"tsujiban.dev/changed-by": "somebody-else"}}));
-        let by =
-            |site: &Site, are_stamped| Sight::of(Kind::Site, &"acme".parse().unwrap(), site, &site.spec, are_stamped).unwrap().changed_by;
+        let by = |site: &Site, are_stamped| {
+            ObjectSnapshot::of(Kind::Site, &"acme".parse().unwrap(), site, &site.spec, are_stamped).unwrap().changed_by
+        };
         assert_eq!(by(&forged, false), None);
         assert_eq!(by(&forged, true).as_deref(), Some("somebody-else"));
         assert_eq!(by(&site(1, "a", &json!({"annotations": {"tsujiban.dev/changed-by": ""}})), true), None);

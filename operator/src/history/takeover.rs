@@ -20,9 +20,9 @@ use tsujiban_api::{Recorded, Site, names};
 use tsujiban_core::error::chain;
 use tsujiban_core::id::GroupId;
 
-use super::{Declared as _, Kind, Observation, What};
+use super::{Change, Declared as _, Kind, Observation};
 use crate::apply::{ApplyError, failed};
-use crate::context::{Context, Listed};
+use crate::context::{CacheSync, Context};
 
 /// How long after a failure the namespaces are listed again.
 const AFTER_ERROR: Duration = Duration::from_secs(5);
@@ -92,7 +92,7 @@ pub async fn take_over(context: Arc<Context>, taken_over: watch::Sender<bool>) {
     if !context.journal.is_kept() {
         return std::future::pending().await; // it stays where it is until there is a history
     }
-    Listed::wait(&context.listed.sites).await;
+    CacheSync::wait(&context.listed.sites).await;
     let mut waiting = loop {
         match noted(&context).await {
             Ok(notes) => break notes,
@@ -178,7 +178,7 @@ fn deletion(notes: &Notes, name: &str, site: &NotedSite) -> Observation {
         group: notes.group.clone(),
         name: name.to_owned(),
         uid: site.uid.clone(),
-        what: What::Deleted { before: Some(site.digest.clone()) },
+        what: Change::Deleted { before: Some(site.digest.clone()) },
         changed_by: None,
         changed_at: None,
         created: None,

@@ -8,7 +8,7 @@ use tsujiban_proto::access::v1::Operation as Verb;
 use tsujiban_proto::audit::v1::{Actor, ActorKind, NewEntry, Operation, Phase, Result};
 use tsujiban_proto::time::to_wire;
 
-use super::{Observation, What};
+use super::{Change, Observation};
 
 /// What an actor is called whom nobody named.
 pub const UNKNOWN: &str = "unknown, see the apiserver's audit log";
@@ -20,8 +20,8 @@ const SERVICE: &str = "tsujiban.dev/v1alpha1";
 /// The id of an entry: the same for the same observation, whoever makes it and how often.
 pub fn id(observation: &Observation) -> Vec<u8> {
     let which = match &observation.what {
-        What::Created(after) | What::Changed { after, .. } => after.generation.to_string(),
-        What::Deleted { .. } => "deleted".to_owned(),
+        Change::Created(after) | Change::Changed { after, .. } => after.generation.to_string(),
+        Change::Deleted { .. } => "deleted".to_owned(),
     };
     let mut context = Context::new(&SHA256);
     // neither a kind nor a uid nor a generation holds a zero byte
@@ -38,7 +38,7 @@ pub fn entry(observation: &Observation, seen: Timestamp) -> NewEntry {
     let mut detail = HashMap::from([("uid".to_owned(), observation.uid.clone())]);
     let mut note = |key: &str, value: String| detail.insert(key.to_owned(), value);
     let verb = match &observation.what {
-        What::Created(after) => {
+        Change::Created(after) => {
             note("generations", range(1, after.generation));
             note("after", after.digest.clone());
             if let Some(created) = observation.created {
@@ -49,13 +49,13 @@ pub fn entry(observation: &Observation, seen: Timestamp) -> NewEntry {
             }
             Verb::Create
         }
-        What::Changed { before, after } => {
+        Change::Changed { before, after } => {
             note("generations", range(before.generation + 1, after.generation));
             note("before", before.digest.clone());
             note("after", after.digest.clone());
             Verb::Operate
         }
-        What::Deleted { before } => {
+        Change::Deleted { before } => {
             if let Some(before) = before {
                 note("before", before.clone());
             }
@@ -102,7 +102,7 @@ mod tests {
         Recorded { generation, digest: digest.into() }
     }
 
-    fn observation(kind: Kind, uid: &str, what: What) -> Observation {
+    fn observation(kind: Kind, uid: &str, what: Change) -> Observation {
         let created = "2026-11-23T15:00:00Z".parse().ok();
         Observation {
             kind,
@@ -120,13 +120,13 @@ mod tests {
     #[test]
     fn the_id_is_that_of_what_happened() {
         let of = |kind, uid: &str, what| id(&observation(kind, uid, what));
-        let created = of(Kind::Site, "u1", What::Created(recorded(1, "a")));
-        assert_eq!((created.len(), created == of(Kind::Site, "u1", What::Created(recorded(1, "b")))), (16, true));
-        let changed = What::Changed { before: recorded(1, "a"), after: recorded(3, "c") };
+        let created = of(Kind::Site, "u1", Change::Created(recorded(1, "a")));
+        assert_eq!((created.len(), created == of(Kind::Site, "u1", Change::Created(recorded(1, "b")))), (16, true));
+        let changed = Change::Changed { before: recorded(1, "a"), after: recorded(3, "c") };
         let all = [
             created,
             of(Kind::Site, "u1", changed.clone()),
-            of(Kind::Site, "u1", What::Deleted { before: None }),
+            of(Kind::Site, "u1", Change::Deleted { before: None }),
             of(Kind::Site, "u2", changed.clone()),
             of(Kind::Device, "u1", changed),
         ];
@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn an_entry_says_who_what_and_which_generations_and_no_contents() {
         let seen: Timestamp = "2026-11-24T00:00:00.123456Z".parse().unwrap();
-        let what = What::Changed { before: recorded(1, "aa"), after: recorded(4, "bb") };
+        let what = Change::Changed { before: recorded(1, "aa"), after: recorded(4, "bb") };
         let made = entry(&observation(Kind::Device, "u1", what), seen);
         let operation = made.operation.unwrap();
         assert_eq!((made.group.as_str(), &made.id), ("acme", &operation.id));
@@ -149,15 +149,15 @@ mod tests {
         assert_eq!((detail("generations"), detail("before"), detail("after")), (Some("2-4"), Some("aa"), Some("bb")));
         assert_eq!((detail("uid"), operation.time), (Some("u1"), Some(to_wire(seen))));
         assert_eq!(operation.actor, Some(Actor { kind: ActorKind::Kubernetes.into(), id: "hanako".into() }));
-        let one = What::Changed { before: recorded(3, "aa"), after: recorded(4, "bb") };
+        let one = Change::Changed { before: recorded(3, "aa"), after: recorded(4, "bb") };
         assert_eq!(entry(&observation(Kind::Device, "u1", one), seen).operation.unwrap().detail["generations"], "4");
-        let first = entry(&observation(Kind::Device, "u1", What::Created(recorded(2, "aa"))), seen).operation.unwrap();
+        let first = entry(&observation(Kind::Device, "u1", Change::Created(recorded(2, "aa"))), seen).operation.unwrap();
         assert_eq!((first.detail["generations"].as_str(), first.detail["created"].as_str()), ("1-2", "2026-11-24T00:00:00+09:00"));
     }
 
     #[test]
     fn who_deleted_something_is_not_known() {
-        let deleted = Observation { changed_by: None, ..observation(Kind::Tenant, "u1", What::Deleted { before: Some("aa".into()) }) };
+        let deleted = Observation { changed_by: None, ..observation(Kind::Tenant, "u1", Change::Deleted { before: Some("aa".into()) }) };
         let operation = entry(&deleted, Timestamp::UNIX_EPOCH).operation.unwrap();
         assert_eq!((operation.operation(), operation.detail.get("generations")), (Verb::Delete, None));
         let actor = operation.actor.unwrap();

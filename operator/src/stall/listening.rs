@@ -22,7 +22,7 @@ pub fn listening(client: &Client, kind: &'static str, metrics: &Arc<Metrics>) ->
             let is_watch = is_watch(request.uri());
             let answer = client.send(request).await?;
             if is_watch && answer.status().is_success() {
-                metrics.vigil.heard(kind, Instant::now());
+                metrics.watchdog.observe(kind, Instant::now());
             }
             Ok::<_, kube::Error>(answer)
         }

@@ -21,12 +21,12 @@ pub async fn keep(context: Arc<Context>) {
     loop {
         ticks.tick().await;
         let now = Instant::now();
-        let vigil = &context.metrics.vigil;
+        let watchdog = &context.metrics.watchdog;
         let tenants = behind(&context.listed.tenants, &context.tenants, |tenant: &Tenant| {
             tenant.status.as_ref().and_then(|status| status.observed_generation)
         });
         let exists = |name: &str| context.tenants.get(&ObjectRef::new(name)).is_some();
-        vigil.look(tenant::KIND, tenants, exists, now);
+        watchdog.check(tenant::KIND, tenants, exists, now);
         let devices = behind(&context.listed.devices, &context.devices, |device: &Device| {
             // without its Tenant, a Device stays as it is
             let group = device.metadata.namespace.as_deref().and_then(names::group_of_namespace);
@@ -34,11 +34,11 @@ pub async fn keep(context: Arc<Context>) {
             let observed = device.status.as_ref().and_then(|status| status.observed_generation);
             if has_tenant { observed } else { device.metadata.generation }
         });
-        vigil.look(device::KIND, devices, |name: &str| is_cached(&context.devices, name), now);
+        watchdog.check(device::KIND, devices, |name: &str| is_cached(&context.devices, name), now);
         let sites =
             behind(&context.listed.sites, &context.sites, |site: &Site| site.status.as_ref().and_then(|status| status.observed_generation));
-        vigil.look(site::KIND, sites, |name: &str| is_cached(&context.sites, name), now);
-        let reasons = vigil.reasons(now);
+        watchdog.check(site::KIND, sites, |name: &str| is_cached(&context.sites, name), now);
+        let reasons = watchdog.reasons(now);
         let kinds: Vec<&str> = reasons.iter().filter_map(|reason| reason.split_once(':')).map(|(kind, _)| kind).collect();
         if kinds != said {
             if reasons.is_empty() {

@@ -3,11 +3,11 @@ use super::*;
 const KIND: &str = "Device";
 
 /// A minute in the life of a leader, second by second: what happens in each, and when it was first said that something stands still.
-fn first_said(vigil: &Vigil, start: Instant, seconds: u64, mut each: impl FnMut(u64, Instant)) -> Option<u64> {
+fn first_said(watchdog: &Watchdog, start: Instant, seconds: u64, mut each: impl FnMut(u64, Instant)) -> Option<u64> {
     (0..seconds).find(|second| {
         let now = start + Duration::from_secs(*second);
         each(*second, now);
-        !vigil.reasons(now).is_empty()
+        !watchdog.reasons(now).is_empty()
     })
 }
 
@@ -15,57 +15,57 @@ fn behind(object: &str, generation: i64) -> Behind {
     Behind { object: object.to_owned(), generation }
 }
 
-fn leading() -> (Vigil, Instant) {
-    let (vigil, start) = (Vigil::default(), Instant::now());
-    vigil.lead(&[KIND], start);
-    (vigil, start)
+fn leading() -> (Watchdog, Instant) {
+    let (watchdog, start) = (Watchdog::default(), Instant::now());
+    watchdog.lead(&[KIND], start);
+    (watchdog, start)
 }
 
 /// The look at every fifth second, and a watch that is answered.
-fn look(vigil: &Vigil, second: u64, now: Instant, list: &[Behind]) {
+fn look(watchdog: &Watchdog, second: u64, now: Instant, list: &[Behind]) {
     if second.is_multiple_of(LOOK.as_secs()) {
-        vigil.look(KIND, Some(list.to_vec()), |_| true, now);
+        watchdog.check(KIND, Some(list.to_vec()), |_| true, now);
     }
     if second.is_multiple_of(30) {
-        vigil.heard(KIND, now);
+        watchdog.observe(KIND, now);
     }
 }
 
 #[test]
 fn a_quiet_leader_and_one_that_waits_are_well() {
-    let (vigil, start) = leading();
-    assert_eq!(first_said(&vigil, start, 3600, |second, now| look(&vigil, second, now, &[])), None);
-    let waiting = Vigil::default();
+    let (watchdog, start) = leading();
+    assert_eq!(first_said(&watchdog, start, 3600, |second, now| look(&watchdog, second, now, &[])), None);
+    let waiting = Watchdog::default();
     assert_eq!(first_said(&waiting, start, 3600, |_, now| waiting.begun(KIND, "a/b", now)), None);
     assert_eq!(waiting.ages(start).len(), 0);
 }
 
 #[test]
 fn a_change_that_nobody_works_off_is_said_within_a_minute() {
-    let (vigil, start) = leading();
+    let (watchdog, start) = leading();
     // it fails and fails, each time changed anew
-    let said = first_said(&vigil, start, 200, |second, now| {
+    let said = first_said(&watchdog, start, 200, |second, now| {
         let list = [behind("a/b", i64::try_from(second).unwrap())];
-        look(&vigil, second, now, if second < 61 { &[] } else { &list });
-        vigil.begun(KIND, "a/b", now);
-        vigil.ended(KIND, "a/b", if second < 61 { End::Well } else { End::Failed }, now);
+        look(&watchdog, second, now, if second < 61 { &[] } else { &list });
+        watchdog.begun(KIND, "a/b", now);
+        watchdog.ended(KIND, "a/b", if second < 61 { End::Well } else { End::Failed }, now);
     });
     assert!(said.is_some_and(|said| (106..=121).contains(&said)), "{said:?}");
     let now = start + Duration::from_secs(said.unwrap());
-    assert!(vigil.ages(now).iter().any(|(kind, lag, _)| *kind == KIND && *lag >= STALLED));
-    vigil.look(KIND, Some(Vec::new()), |_| true, now);
-    assert_eq!(vigil.reasons(now), Vec::<String>::new(), "it has recovered");
+    assert!(watchdog.ages(now).iter().any(|(kind, lag, _)| *kind == KIND && *lag >= STALLED));
+    watchdog.check(KIND, Some(Vec::new()), |_| true, now);
+    assert_eq!(watchdog.reasons(now), Vec::<String>::new(), "it has recovered");
 }
 
 #[test]
 fn ten_thousand_changes_that_are_worked_off_are_no_alarm() {
-    let (vigil, start) = leading();
+    let (watchdog, start) = leading();
     let mut waiting: Vec<Behind> = (0..10_000).map(|n| behind(&format!("tn-acme/r{n}"), 1)).collect();
-    let said = first_said(&vigil, start, 400, |second, now| {
-        look(&vigil, second, now, &waiting);
+    let said = first_said(&watchdog, start, 400, |second, now| {
+        look(&watchdog, second, now, &waiting);
         for done in waiting.drain(..waiting.len().min(25)) {
-            vigil.begun(KIND, &done.object, now);
-            vigil.ended(KIND, &done.object, End::Well, now);
+            watchdog.begun(KIND, &done.object, now);
+            watchdog.ended(KIND, &done.object, End::Well, now);
         }
     });
     assert_eq!(said, None);
@@ -74,40 +74,40 @@ fn ten_thousand_changes_that_are_worked_off_are_no_alarm() {
 
 #[test]
 fn a_reconcile_that_does_not_end_is_said_also_when_it_is_given_up_and_tried_again() {
-    let (vigil, start) = leading();
-    let said = first_said(&vigil, start, 400, |second, now| {
-        look(&vigil, second, now, &[]);
-        vigil.begun(KIND, "a/other", now);
-        vigil.ended(KIND, "a/other", End::Well, now);
+    let (watchdog, start) = leading();
+    let said = first_said(&watchdog, start, 400, |second, now| {
+        look(&watchdog, second, now, &[]);
+        watchdog.begun(KIND, "a/other", now);
+        watchdog.ended(KIND, "a/other", End::Well, now);
         match second % 30 {
-            10 => vigil.begun(KIND, "a/b", now),
-            20 => vigil.ended(KIND, "a/b", End::GivenUp, now),
+            10 => watchdog.begun(KIND, "a/b", now),
+            20 => watchdog.ended(KIND, "a/b", End::GivenUp, now),
             _ => {}
         }
     });
     assert_eq!(said, Some(55));
     let later = start + Duration::from_secs(56);
-    assert!(vigil.reasons(later)[0].contains("the reconcile of a/b has not ended for 46 s"), "{:?}", vigil.reasons(later));
-    vigil.ended(KIND, "a/b", End::Failed, later);
-    assert_eq!(vigil.reasons(later), Vec::<String>::new());
+    assert!(watchdog.reasons(later)[0].contains("the reconcile of a/b has not ended for 46 s"), "{:?}", watchdog.reasons(later));
+    watchdog.ended(KIND, "a/b", End::Failed, later);
+    assert_eq!(watchdog.reasons(later), Vec::<String>::new());
 
-    vigil.begun(KIND, "a/gone", start);
-    vigil.look(KIND, Some(Vec::new()), |object| object != "a/gone", later);
-    assert_eq!(vigil.reasons(later), Vec::<String>::new(), "who is gone is not waited for");
+    watchdog.begun(KIND, "a/gone", start);
+    watchdog.check(KIND, Some(Vec::new()), |object| object != "a/gone", later);
+    assert_eq!(watchdog.reasons(later), Vec::<String>::new(), "who is gone is not waited for");
 }
 
 #[test]
 fn a_watch_that_is_not_answered_a_list_that_does_not_end_and_a_process_that_does_not_run() {
-    let (vigil, start) = leading();
-    let said = first_said(&vigil, start, 400, |second, now| look(&vigil, if second == 0 { 0 } else { second | 1 }, now, &[]));
+    let (watchdog, start) = leading();
+    let said = first_said(&watchdog, start, 400, |second, now| look(&watchdog, if second == 0 { 0 } else { second | 1 }, now, &[]));
     assert_eq!(said, Some(45), "nobody looked");
-    let (vigil, start) = leading();
-    let said = first_said(&vigil, start, 400, |_, now| vigil.look(KIND, Some(Vec::new()), |_| true, now));
+    let (watchdog, start) = leading();
+    let said = first_said(&watchdog, start, 400, |_, now| watchdog.check(KIND, Some(Vec::new()), |_| true, now));
     assert_eq!(said, Some(45), "no watch");
-    let (vigil, start) = leading();
-    let said = first_said(&vigil, start, 400, |_, now| {
-        vigil.heard(KIND, now);
-        vigil.look(KIND, None, |_| true, now);
+    let (watchdog, start) = leading();
+    let said = first_said(&watchdog, start, 400, |_, now| {
+        watchdog.observe(KIND, now);
+        watchdog.check(KIND, None, |_| true, now);
     });
     assert_eq!(said, Some(45), "no list");
 }
@@ -115,15 +115,15 @@ fn a_watch_that_is_not_answered_a_list_that_does_not_end_and_a_process_that_does
 #[test]
 fn a_restart_comes_later_and_not_for_one_object_among_many() {
     let run = |others_do_well: bool| {
-        let (vigil, start) = leading();
-        vigil.begun(KIND, "a/b", start);
+        let (watchdog, start) = leading();
+        watchdog.begun(KIND, "a/b", start);
         (0..1200).find(|second| {
             let now = start + Duration::from_secs(*second);
-            look(&vigil, *second, now, &[]);
+            look(&watchdog, *second, now, &[]);
             if others_do_well {
-                vigil.ended(KIND, "a/other", End::Well, now);
+                watchdog.ended(KIND, "a/other", End::Well, now);
             }
-            vigil.is_hopeless(now)
+            watchdog.liveness_failed(now)
         })
     };
     assert_eq!(run(true), None);

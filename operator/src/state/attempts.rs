@@ -92,11 +92,11 @@ fn given(text: &str) -> Option<String> {
 
 /// The records, by the group's incarnation and serial number: a group that was erased and made again under its name is another one.
 #[derive(Debug, Default)]
-pub struct Book(Mutex<HashMap<Key, Arc<Record>>>);
+pub struct AttemptCache(Mutex<HashMap<Key, Arc<Record>>>);
 
 pub type Key = (IncarnationId, String);
 
-impl Book {
+impl AttemptCache {
     pub fn get(&self, group: &IncarnationId, serial: &str) -> Option<Arc<Record>> {
         self.entries().get(&(group.clone(), serial.to_owned())).cloned()
     }
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn only_news_is_news() {
-        let book = Book::default();
+        let book = AttemptCache::default();
         let (acme, borealis) = (incarnation(1), incarnation(2));
         let record = Record::from_wire(&attempt(wire::Reason::Unspecified, false)).unwrap();
         assert!(book.put(&acme, "S1", record.clone()));

@@ -28,7 +28,7 @@ pub struct Deviation {
 }
 
 #[derive(Debug, Default)]
-pub struct Book(Mutex<Inner>);
+pub struct AccessReviewCache(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -80,7 +80,7 @@ impl Pace {
     }
 }
 
-impl Book {
+impl AccessReviewCache {
     /// Whether the group is to be asked about now. If so, the questions count.
     pub fn take_turn(&self, group: &str, key: u64, now: Timestamp, questions: usize) -> bool {
         let mut inner = self.lock();
@@ -108,7 +108,7 @@ impl Book {
     }
 
     /// Has the group asked about again as soon as it is its turn.
-    pub fn doubt(&self, group: &str) {
+    pub fn invalidate(&self, group: &str) {
         if let Some(entry) = self.lock().groups.get_mut(group) {
             entry.is_stale = true;
         }
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_group_is_asked_about_every_ten_minutes_or_when_something_changed() {
-        let book = Book::default();
+        let book = AccessReviewCache::default();
         assert!(book.take_turn("a", 1, at(0), 50));
         book.learn("a", 1, 7, at(0), Vec::new());
         assert!(!book.take_turn("a", 1, at(599), 50));
@@ -163,7 +163,7 @@ mod tests {
         assert!(book.take_turn("a", 2, at(601), 50), "another spec or binding");
         book.learn("a", 2, 7, at(601), Vec::new());
         assert!(!book.take_turn("a", 2, at(602), 50));
-        book.doubt("a");
+        book.invalidate("a");
         assert!(book.take_turn("a", 2, at(602), 50), "a binding elsewhere");
         book.learn("a", 2, 7, at(602), wrong());
         assert!(!book.take_turn("a", 2, at(640), 50));
@@ -173,7 +173,7 @@ mod tests {
     /// A start with a thousand groups: no storm, and everybody's turn comes.
     #[test]
     fn a_thousand_groups_are_spread() {
-        let book = Book::default();
+        let book = AccessReviewCache::default();
         let mut asked = HashMap::new();
         let mut worst = 0;
         for second in 0..=1200_i64 {
@@ -200,7 +200,7 @@ mod tests {
     /// One group with very many owners is asked about too, and others wait for it.
     #[test]
     fn many_owners_have_their_turn() {
-        let book = Book::default();
+        let book = AccessReviewCache::default();
         assert!(book.take_turn("big", 1, at(0), 53 * 32));
         assert!(!book.take_turn("small", 1, at(1), 53));
         assert!(book.take_turn("small", 1, at(5), 53));
@@ -209,21 +209,21 @@ mod tests {
     /// What was answered about one owner says nothing about another.
     #[test]
     fn a_new_owner_is_not_judged_by_the_answers_about_another() {
-        let book = Book::default();
+        let book = AccessReviewCache::default();
         book.learn("a", 1, 7, at(0), Vec::new());
         assert_eq!((book.known("a", 7), book.known("a", 8), book.known("b", 7)), (Some(Vec::new()), None, None));
     }
 
     #[test]
     fn questions_are_left_until_they_are_asked() {
-        let book = Book::default();
+        let book = AccessReviewCache::default();
         assert!(book.has_time(at(0)) && book.take_turn("big", 1, at(0), 2000) && !book.has_time(at(0)));
         assert!(!book.has_time(at(4)) && book.has_time(at(6)));
     }
 
     #[test]
     fn what_fails_is_counted() {
-        let book = Book::default();
+        let book = AccessReviewCache::default();
         assert_eq!((book.note("a", false), book.note("b", false), book.note("a", true)), (1, 2, 1));
         book.forget("b");
         assert_eq!(book.note("a", true), 0);

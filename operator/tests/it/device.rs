@@ -124,7 +124,7 @@ async fn a_damaged_backup_is_not_fresh() {
     let mut record = attempt(&world, wire::Reason::Unspecified, KEY);
     for (damaged, fresh) in [(false, "True Fresh"), (true, "False Damaged"), (false, "True Fresh")] {
         record.newest.as_mut().unwrap().damaged = damaged;
-        assert!(world.context.book.put(&FIRST.parse().unwrap(), "S1", record.clone()));
+        assert!(world.context.attempts.put(&FIRST.parse().unwrap(), "S1", record.clone()));
         world.reconcile_device().await;
         assert_eq!(world.condition(DEVICE, "BackupFresh"), fresh);
         assert_eq!(world.apiserver.get(DEVICE).unwrap()["status"]["lastBackup"]["complete"], json!(!damaged));
@@ -134,7 +134,7 @@ async fn a_damaged_backup_is_not_fresh() {
 #[tokio::test]
 async fn the_outcome_of_an_attempt_becomes_the_status_once() {
     let mut world = declared().await;
-    world.context.book.put(&FIRST.parse().unwrap(), "S1", attempt(&world, wire::Reason::Unspecified, KEY));
+    world.context.attempts.put(&FIRST.parse().unwrap(), "S1", attempt(&world, wire::Reason::Unspecified, KEY));
     world.reconcile_device().await;
     let status = world.apiserver.get(DEVICE).unwrap()["status"].clone();
     assert_eq!(
@@ -150,11 +150,11 @@ async fn the_outcome_of_an_attempt_becomes_the_status_once() {
 #[tokio::test]
 async fn another_host_key_is_never_taken_silently() {
     let mut world = declared().await;
-    world.context.book.put(&FIRST.parse().unwrap(), "S1", attempt(&world, wire::Reason::HostKeyUnconfirmed, ""));
+    world.context.attempts.put(&FIRST.parse().unwrap(), "S1", attempt(&world, wire::Reason::HostKeyUnconfirmed, ""));
     world.reconcile_device().await;
     assert_eq!(world.condition(DEVICE, "Ready"), "False HostKeyUnconfirmed");
     let other = KEY.replace("JdD7", "JdD8");
-    world.context.book.put(&FIRST.parse().unwrap(), "S1", attempt(&world, wire::Reason::HostKeyMismatch, &other));
+    world.context.attempts.put(&FIRST.parse().unwrap(), "S1", attempt(&world, wire::Reason::HostKeyMismatch, &other));
     world.reconcile_device().await;
     assert_eq!(world.condition(DEVICE, "HostKeyVerified"), "False HostKeyMismatch");
     world.apiserver.edit(DEVICE, |device| device["spec"]["connection"]["hostKey"] = json!(KEY));
@@ -166,7 +166,7 @@ async fn another_host_key_is_never_taken_silently() {
 #[tokio::test]
 async fn a_missed_window_shows() {
     let mut world = declared().await;
-    world.context.book.put(&FIRST.parse().unwrap(), "S1", attempt(&world, wire::Reason::Unspecified, KEY));
+    world.context.attempts.put(&FIRST.parse().unwrap(), "S1", attempt(&world, wire::Reason::Unspecified, KEY));
     world.reconcile_device().await;
     assert_eq!(world.condition(DEVICE, "BackupFresh"), "True Fresh");
     world.pass(48);

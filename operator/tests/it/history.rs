@@ -284,7 +284,7 @@ async fn one_refused_group_holds_up_nobody_else() {
     let mut world = World::with_history().await;
     world.audit().set_refused("borealis", true);
     let group = "borealis".parse().unwrap();
-    let site = tsujiban_operator::history::Sight {
+    let site = tsujiban_operator::history::ObjectSnapshot {
         kind: Kind::Site,
         group: "borealis".parse().unwrap(),
         name: "hq".into(),

@@ -14,7 +14,7 @@ use tsujiban_core::address::Forbidden;
 use tsujiban_core::clock::{Clock, ManualClock};
 use tsujiban_core::workload::Service;
 use tsujiban_operator::backoff::Backoff;
-use tsujiban_operator::context::{Context, Listed};
+use tsujiban_operator::context::{CacheSync, Context};
 use tsujiban_operator::controllers::tenant::TenantError;
 use tsujiban_operator::controllers::tenant::build::Platform;
 use tsujiban_operator::controllers::{device, site, tenant};
@@ -26,7 +26,7 @@ use tsujiban_operator::pki::Keys;
 use tsujiban_operator::reconcile::Failure;
 use tsujiban_operator::services::Services;
 use tsujiban_operator::services::client::ServiceClient;
-use tsujiban_operator::state::attempts::Book;
+use tsujiban_operator::state::attempts::AttemptCache;
 use tsujiban_operator::state::reports::{Facts, Reports};
 use tsujiban_operator::state::serials::Serials;
 use tsujiban_plane::backup::Backup;
@@ -145,14 +145,14 @@ impl World {
             devices: device_store,
             sites: site_store,
             serials: Serials::default(),
-            listed: Listed::already(),
-            book: Book::default(),
+            listed: CacheSync::already(),
+            attempts: AttemptCache::default(),
             journal: Journal::new(history.is_some()),
             sites_taken_over,
             stamps: Stamps::new(true),
             installation,
-            conformance: tsujiban_operator::state::conformance::Book::default(),
-            ledger: tsujiban_operator::controllers::tenant::ledger::Ledger::default(),
+            conformance: tsujiban_operator::state::conformance::AccessReviewCache::default(),
+            sync_cache: tsujiban_operator::controllers::tenant::sync_cache::SyncCache::default(),
             reports,
             ca_bundle: bundle,
             keys,
@@ -243,7 +243,7 @@ impl World {
 
     /// Reconciles the Tenant after something was heard of its objects: what, nobody watches here.
     pub async fn reconcile_tenant(&mut self) -> Result<Option<Action>, Failure<TenantError>> {
-        self.context.ledger.doubt("acme");
+        self.context.sync_cache.invalidate("acme");
         self.look_at_tenant().await
     }
 

@@ -59,7 +59,7 @@ impl Hang {
 async fn said(operator: &Operator, what: &str) -> Duration {
     let start = Instant::now();
     until(&format!("it says: {what}"), SAID, || async {
-        let reasons = operator.metrics.vigil.reasons(Instant::now());
+        let reasons = operator.metrics.watchdog.reasons(Instant::now());
         anyhow::ensure!(reasons.iter().any(|reason| reason.contains(what)), "{reasons:?}");
         Ok(Some(()))
     })
@@ -70,7 +70,7 @@ async fn said(operator: &Operator, what: &str) -> Duration {
 
 async fn recovered(operator: &Operator) {
     until("it is well again", RECOVERED, || async {
-        let reasons = operator.metrics.vigil.reasons(Instant::now());
+        let reasons = operator.metrics.watchdog.reasons(Instant::now());
         anyhow::ensure!(reasons.is_empty(), "{reasons:?}");
         Ok(Some(()))
     })
@@ -79,7 +79,7 @@ async fn recovered(operator: &Operator) {
 }
 
 fn lag(operator: &Operator, kind: &str) -> Duration {
-    operator.metrics.vigil.ages(Instant::now()).into_iter().find(|(name, ..)| *name == kind).unwrap().1
+    operator.metrics.watchdog.ages(Instant::now()).into_iter().find(|(name, ..)| *name == kind).unwrap().1
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,7 +89,7 @@ async fn what_stands_still_is_said_within_a_minute_and_recovers() {
     let operator = Operator::start(hang.client(world.plane.operator().await.unwrap().client().unwrap()), &world.endpoint);
     world.tenant("acme", json!({})).await;
     world.tenant_is("acme", "True").await;
-    assert_eq!(operator.metrics.vigil.reasons(Instant::now()), Vec::<String>::new());
+    assert_eq!(operator.metrics.watchdog.reasons(Instant::now()), Vec::<String>::new());
 
     // every slot is held by a call that hangs, and so is the watch of the other kind
     hang.begin(|request| {
@@ -106,7 +106,12 @@ async fn what_stands_still_is_said_within_a_minute_and_recovers() {
     let text = String::from_utf8(operator.metrics.text().unwrap()).unwrap();
     assert!(text.contains("tsujiban_operator_stalled 1"), "{text}");
     let silent = until("the watch is missed", SAID, || async {
-        Ok(operator.metrics.vigil.reasons(Instant::now()).into_iter().find(|reason| reason.contains("Device: the watch was not answered")))
+        Ok(operator
+            .metrics
+            .watchdog
+            .reasons(Instant::now())
+            .into_iter()
+            .find(|reason| reason.contains("Device: the watch was not answered")))
     });
     eprintln!("{}", silent.await.unwrap());
 
@@ -120,7 +125,7 @@ async fn what_stands_still_is_said_within_a_minute_and_recovers() {
     world.tenant("waits", json!({})).await;
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(52) {
-        assert_eq!(operator.metrics.vigil.reasons(Instant::now()), Vec::<String>::new());
+        assert_eq!(operator.metrics.watchdog.reasons(Instant::now()), Vec::<String>::new());
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }

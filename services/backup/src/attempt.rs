@@ -40,7 +40,7 @@ impl Backup {
     /// Notes an attempt that stored nothing. A repeated call notes nothing again.
     pub async fn record_attempt(&self, scope: &GroupScope, failed: Failed) -> Result<()> {
         let recorded = self.record_for(scope, &failed).await;
-        self.unless_ended(&failed.device.life, recorded).await
+        self.or_tombstoned(&failed.device.life, recorded).await
     }
 
     async fn record_for(&self, scope: &GroupScope, failed: &Failed) -> Result<()> {

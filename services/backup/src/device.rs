@@ -10,7 +10,7 @@ use crate::catalogue::{DeviceRow, GroupRow, GroupState};
 use crate::damage::Damaged;
 use crate::error::{Error, Result};
 use crate::keys;
-use crate::life::Life;
+use crate::life::DeviceUidHash;
 use crate::service::Backup;
 
 const DETAILS: &str = "device";
@@ -35,7 +35,7 @@ pub struct Named {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Declared {
     pub named: Named,
-    pub life: Life,
+    pub life: DeviceUidHash,
 }
 
 /// What is sealed of a device in the catalogue.
@@ -56,7 +56,7 @@ pub struct Device {
     pub row: DeviceRow,
     pub details: Details,
     /// The Device for which something is written; `None` when it is not for one, as in a rebuild.
-    pub life: Option<Life>,
+    pub life: Option<DeviceUidHash>,
 }
 
 impl Details {

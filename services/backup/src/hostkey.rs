@@ -39,7 +39,7 @@ impl Backup {
             Ok(())
         };
         let pinned = self.try_change_device(&group, device, pin).await.map(drop);
-        self.unless_ended(&declared.life, pinned).await
+        self.or_tombstoned(&declared.life, pinned).await
     }
 
     /// Puts another key in the place of the pinned one; an empty one lets the next contact pin.

@@ -42,12 +42,12 @@ pub struct Stored {
 
 impl Backup {
     /// Stores a config. Answers when the storage holds it under its lock (C23), never before.
-    pub async fn take_in(&self, scope: &GroupScope, fetched: Fetched) -> Result<Stored> {
+    pub async fn store_config(&self, scope: &GroupScope, fetched: Fetched) -> Result<Stored> {
         fetched.driver.check_whole(&fetched.config).map_err(|defect| {
             Error::refuse(Kind::Invalid, "NOT_WHOLE", format!("the config is not whole, so it is not stored: {defect}; fetch it again"))
         })?;
         let stored = self.take_in_whole(scope, &fetched).await;
-        self.unless_ended(&fetched.device.life, stored).await
+        self.or_tombstoned(&fetched.device.life, stored).await
     }
 
     async fn take_in_whole(&self, scope: &GroupScope, fetched: &Fetched) -> Result<Stored> {
@@ -74,7 +74,7 @@ impl Backup {
         }
         let (device, stored) = match self.sealing_key(&group, device.clone()).await {
             Ok((device, key)) => {
-                let stored = self.store_or_see(&group, &device, fetched, &key).await;
+                let stored = self.store_or_touch(&group, &device, fetched, &key).await;
                 (device, stored)
             }
             Err(error) => (device, Err(error)),
@@ -93,7 +93,7 @@ impl Backup {
         }
     }
 
-    async fn store_or_see(&self, group: &OpenGroup, device: &Device, fetched: &Fetched, key: &DataKey) -> Result<Stored> {
+    async fn store_or_touch(&self, group: &OpenGroup, device: &Device, fetched: &Fetched, key: &DataKey) -> Result<Stored> {
         let stable_mac = object::stable_mac(key, fetched.driver, &fetched.config);
         let found = self.finish_upload(group, device).await?;
         let newest = self.catalogue.newest_snapshot(&device.row.incarnation).await?;
@@ -103,7 +103,7 @@ impl Backup {
         if let Some(newest) = self.still_stored(same).await? {
             // no call was answered of one that was found only now
             let is_new = found.as_ref() == Some(&newest.id);
-            match self.see_again(group, device, fetched, &newest, is_new).await {
+            match self.record_sighting(group, device, fetched, &newest, is_new).await {
                 Err(Error::Store(StoreError::NotFound { key })) => {
                     self.found_damaged_snapshot(&newest, &Damaged::object(&key, NOT_THERE)).await?;
                 }
@@ -151,7 +151,14 @@ impl Backup {
         Ok(found)
     }
 
-    async fn see_again(&self, group: &OpenGroup, device: &Device, fetched: &Fetched, newest: &SnapshotRow, is_new: bool) -> Result<Stored> {
+    async fn record_sighting(
+        &self,
+        group: &OpenGroup,
+        device: &Device,
+        fetched: &Fetched,
+        newest: &SnapshotRow,
+        is_new: bool,
+    ) -> Result<Stored> {
         let attempt = self.succeeded(group, device, fetched, newest.id.clone(), is_new)?;
         let lock = object::lock_of_sighting(attempt.time);
         let object = object::object_key(group.incarnation(), &device.row.incarnation, &newest.id);

@@ -17,9 +17,9 @@ pub(crate) const REMEMBERED: SignedDuration = SignedDuration::from_hours(35 * 24
 
 /// One life of a Device: the SHA-256 of the resource's uid, which itself is kept nowhere.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Life(Vec<u8>);
+pub struct DeviceUidHash(Vec<u8>);
 
-impl Life {
+impl DeviceUidHash {
     pub fn of(uid: &Uuid) -> Self {
         Self(digest(&SHA256, uid.as_bytes()).as_ref().to_vec())
     }
@@ -35,17 +35,17 @@ impl Life {
 
 impl Backup {
     /// Refuses what could not be stored anyway, before it is sent. Whatever is written asks again, in its own transaction.
-    pub async fn admit(&self, scope: &GroupScope, life: &Life) -> Result<()> {
+    pub async fn admit(&self, scope: &GroupScope, life: &DeviceUidHash) -> Result<()> {
         self.living_group(scope).await?;
         self.check_alive(life).await
     }
 
     /// The lives of which it is remembered that they have ended.
-    pub async fn ended_lives(&self) -> Result<Vec<Life>> {
+    pub async fn ended_lives(&self) -> Result<Vec<DeviceUidHash>> {
         Ok(self.catalogue.ended_lives().await?.into_iter().map(|(life, _)| life).collect())
     }
 
-    pub(crate) async fn check_alive(&self, life: &Life) -> Result<()> {
+    pub(crate) async fn check_alive(&self, life: &DeviceUidHash) -> Result<()> {
         if self.catalogue.has_ended(life).await? {
             return Err(CatalogueError::LifeEnded.into());
         }
@@ -53,7 +53,7 @@ impl Backup {
     }
 
     /// Names the cause: a call during which its Device is erased may stumble over a missing row or key first.
-    pub(crate) async fn unless_ended<T: Send>(&self, life: &Life, result: Result<T>) -> Result<T> {
+    pub(crate) async fn or_tombstoned<T: Send>(&self, life: &DeviceUidHash, result: Result<T>) -> Result<T> {
         if let Err(Error::Catalogue(CatalogueError::Gone) | Error::Key(KeyError::Destroyed)) = &result {
             self.check_alive(life).await?;
         }

@@ -16,7 +16,7 @@ use crate::catalogue::{Erased, GroupRow, GroupState};
 use crate::error::{Error, Result};
 use crate::export::{Export, Import};
 use crate::keys;
-use crate::life::Life;
+use crate::life::DeviceUidHash;
 use crate::service::Backup;
 use crate::wire;
 
@@ -116,7 +116,7 @@ impl Holder for Backup {
     /// so that nobody who still knows it stores anything.
     async fn erase_device(&self, scope: &GroupScope, device: &ErasedDevice) -> Result<Left> {
         let ErasedDevice { incarnation, serial, uid } = device;
-        let life = uid.as_ref().map(Life::of);
+        let life = uid.as_ref().map(DeviceUidHash::of);
         let group = match incarnation {
             Some(incarnation) => match self.incarnation(scope.group(), incarnation).await? {
                 Found::Present(group) => Some(group),

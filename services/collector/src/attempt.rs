@@ -20,8 +20,8 @@ use crate::hostkey::{Expected, NotAKey, openssh};
 use crate::network::{self, Allowed, Network};
 use crate::outcome::{Failure, Finished, Outcome, Step};
 use crate::plan::Limits;
-use crate::shell::{Acquaintance, Places, Shell};
-use crate::ssh::{Connect, Shown, Stranger};
+use crate::shell::{LargeOutputPermits, PromptPolicy, Shell};
+use crate::ssh::{Connect, Shown, Unauthenticated};
 use crate::target::Target;
 
 /// What every turn needs.
@@ -31,7 +31,7 @@ pub struct Context<N> {
     pub cluster: Cluster,
     pub backup: Backup,
     pub limits: Limits,
-    pub places: Places,
+    pub places: LargeOutputPermits,
 }
 
 /// A config and what the device says it is; `None` when the Device was erased in the meantime.
@@ -70,7 +70,7 @@ struct Reached {
     allowed: Allowed,
     credentials: Credentials,
     expected: Expected,
-    stranger: Stranger,
+    stranger: Unauthenticated,
 }
 
 /// One device's turn: what bounds it, and what it used up.
@@ -148,7 +148,7 @@ impl<N: Network> Context<N> {
         turn.waited = waited;
         if waited > self.limits.idle / 2 {
             // the device may have given up on a connection that says nothing
-            let again = self.meet(target, reached.allowed, &reached.credentials, &reached.expected, &shown);
+            let again = self.handshake(target, reached.allowed, &reached.credentials, &reached.expected, &shown);
             reached.stranger = self.in_time(target, turn, again).await?;
         }
         let fetched = self.in_time(target, turn, self.talk(target, reached, &shown)).await?;
@@ -183,23 +183,23 @@ impl<N: Network> Context<N> {
         let allowed = network::admit(&self.network, &self.networks, &target.host, target.port, self.limits.idle).await?;
         let credentials = self.cluster.credentials(&target.secret).await?;
         let expected = self.expected(target).await?;
-        let stranger = self.meet(target, allowed, &credentials, &expected, shown).await?;
+        let stranger = self.handshake(target, allowed, &credentials, &expected, shown).await?;
         Ok(Reached { allowed, credentials, expected, stranger })
     }
 
     /// Connects, and has the device show its host key.
-    async fn meet(
+    async fn handshake(
         &self,
         target: &Target,
         allowed: Allowed,
         credentials: &Credentials,
         expected: &Expected,
         shown: &Shown,
-    ) -> Result<Stranger, Failure> {
+    ) -> Result<Unauthenticated, Failure> {
         let stream = network::dial(&self.network, allowed, self.limits.idle).await?;
         let Limits { idle, device, .. } = self.limits;
         let connect = Connect { address: allowed.address(), algorithms: target.algorithms, expected, credentials, idle, most: device };
-        Ok(Stranger::meet(stream, &connect, shown).await?)
+        Ok(Unauthenticated::handshake(stream, &connect, shown).await?)
     }
 
     async fn talk(&self, target: &Target, reached: Reached, shown: &Shown) -> Result<Fetched, Failure> {
@@ -212,7 +212,7 @@ impl<N: Network> Context<N> {
             return if error.is_erased() { Ok(None) } else { Err(error.into()) };
         }
         let fetched = async {
-            let device = if session.first_contact { Acquaintance::New } else { target.device };
+            let device = if session.first_contact { PromptPolicy::New } else { target.device };
             let mut shell = Shell::open(session.handle(), device, idle, &self.places).await?;
             Ok(Some(driver::fetch(target.driver, &mut shell).await?))
         };

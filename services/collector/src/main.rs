@@ -20,7 +20,7 @@ use tsujiban_collector::collection;
 use tsujiban_collector::network::SystemNetwork;
 use tsujiban_collector::random::Random;
 use tsujiban_collector::settings::Settings;
-use tsujiban_collector::shell::Places;
+use tsujiban_collector::shell::LargeOutputPermits;
 use tsujiban_collector::summary::Summary;
 use tsujiban_collector::target::Target;
 use tsujiban_core::error::chain;
@@ -97,7 +97,7 @@ async fn prepare(settings: &Settings, random: Arc<Random>) -> anyhow::Result<(Co
         cluster,
         backup,
         limits: settings.limits(),
-        places: Places::default(),
+        places: LargeOutputPermits::default(),
     };
     collection::check(&context, &settings.backup_endpoint, &targets).await?;
     Ok((context, targets))

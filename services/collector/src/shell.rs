@@ -34,9 +34,9 @@ const LARGE_AT_ONCE: usize = 2;
 /// The places for large texts, shared by all shells, so that a few devices that print without end do not use up the memory
 /// that the others need.
 #[derive(Debug, Clone)]
-pub struct Places(Arc<Semaphore>);
+pub struct LargeOutputPermits(Arc<Semaphore>);
 
-impl Default for Places {
+impl Default for LargeOutputPermits {
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(LARGE_AT_ONCE)))
     }
@@ -94,7 +94,7 @@ enum Stop {
 
 /// Whether the device is known to show its prompt at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Acquaintance {
+pub enum PromptPolicy {
     New,
     /// The last attempt ended well.
     Known,
@@ -107,14 +107,19 @@ pub struct Shell {
     channel: Channel<Msg>,
     screen: Screen,
     idle: Duration,
-    places: Places,
+    places: LargeOutputPermits,
     place: Option<OwnedSemaphorePermit>,
-    device: Acquaintance,
+    device: PromptPolicy,
 }
 
 impl Shell {
     /// Opens a shell. Of a device that is not known it waits for the prompt, whatever banner stands above it.
-    pub async fn open<H: Handler>(session: &Handle<H>, device: Acquaintance, idle: Duration, places: &Places) -> Result<Self, ShellError> {
+    pub async fn open<H: Handler>(
+        session: &Handle<H>,
+        device: PromptPolicy,
+        idle: Duration,
+        places: &LargeOutputPermits,
+    ) -> Result<Self, ShellError> {
         let open = async {
             let channel = session.channel_open_session().await?;
             // a device without terminals may ignore this: it then echoes, which the screen takes off
@@ -124,7 +129,7 @@ impl Shell {
         };
         let channel = timeout(idle, open).await.map_err(|_| ShellError::NoPrompt(idle))?.map_err(ShellError::NoShell)?;
         let mut shell = Self { channel, screen: Screen::default(), idle, places: places.clone(), place: None, device };
-        if device == Acquaintance::Known {
+        if device == PromptPolicy::Known {
             return Ok(shell);
         }
         let opened = shell.until(|screen| match screen.tail() {
@@ -150,7 +155,7 @@ impl Shell {
             Some(prompts) if prompts == N + 1 && at_end(screen.last_answer()) => Wait(Duration::ZERO, Stop::Prompt),
             Some(prompts) if prompts == N + 1 => Wait(FAILURE_SETTLES.min(idle), Stop::Prompt),
             Some(prompts) if prompts > N + 1 => Wait(PROMPT_SETTLES, Stop::Ambiguous),
-            Some(_) if device == Acquaintance::Known => Wait(TYPED_AHEAD_LOST.min(idle), Stop::Ambiguous),
+            Some(_) if device == PromptPolicy::Known => Wait(TYPED_AHEAD_LOST.min(idle), Stop::Ambiguous),
             _ => patience(screen.tail(), idle),
         });
         match answered.await {

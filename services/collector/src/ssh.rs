@@ -80,7 +80,7 @@ pub struct Connect<'a> {
 }
 
 /// A device whose host key has been judged. Nothing has been offered to it yet.
-pub struct Stranger(Session);
+pub struct Unauthenticated(Session);
 
 /// A session that is logged in.
 pub struct Session {
@@ -108,9 +108,9 @@ impl Handler for Judge {
     }
 }
 
-impl Stranger {
+impl Unauthenticated {
     /// Shakes hands. What the device shows as its host key is left in `shown` in any case.
-    pub async fn meet(stream: TcpStream, connect: &Connect<'_>, shown: &Shown) -> Result<Self, SshError> {
+    pub async fn handshake(stream: TcpStream, connect: &Connect<'_>, shown: &Shown) -> Result<Self, SshError> {
         let Connect { address, expected, idle, .. } = *connect;
         let config = Config {
             client_id: SshId::Standard("SSH-2.0-tsujiban".into()),

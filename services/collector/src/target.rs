@@ -7,7 +7,7 @@ use tsujiban_api::names;
 use tsujiban_core::driver::Driver;
 use tsujiban_core::id::{DeviceName, InvalidId, SerialNumber};
 
-use crate::shell::Acquaintance;
+use crate::shell::PromptPolicy;
 
 /// What is needed to back up one device, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub struct Target {
     pub host_key: Option<String>,
     /// The Secret with the credentials.
     pub secret: String,
-    pub device: Acquaintance,
+    pub device: PromptPolicy,
 }
 
 impl Target {
@@ -55,11 +55,11 @@ impl Target {
 }
 
 /// A device is known while its last attempt ended well; after a failure it is met with care again.
-fn acquaintance(device: &Device) -> Acquaintance {
+fn acquaintance(device: &Device) -> PromptPolicy {
     let last = device.status.as_ref().and_then(|status| status.last_attempt.as_ref()).map(|attempt| attempt.result.as_str());
     match last {
-        Some("Changed" | "Unchanged") => Acquaintance::Known,
-        _ => Acquaintance::New,
+        Some("Changed" | "Unchanged") => PromptPolicy::Known,
+        _ => PromptPolicy::New,
     }
 }
 
@@ -110,8 +110,8 @@ mod tests {
     #[test]
     fn a_device_is_known_while_its_last_attempt_ended_well() {
         let known = |change| Target::of(&device(change)).unwrap().unwrap().device;
-        assert_eq!([known("last changed"), known("last unchanged")], [Acquaintance::Known; 2]);
-        assert_eq!([known(""), known("last failed")], [Acquaintance::New; 2]);
+        assert_eq!([known("last changed"), known("last unchanged")], [PromptPolicy::Known; 2]);
+        assert_eq!([known(""), known("last failed")], [PromptPolicy::New; 2]);
     }
 
     #[test]

@@ -16,8 +16,8 @@ use tonic::body::Body;
 use tonic::transport::server::{Connected, TcpConnectInfo, TlsConnectInfo};
 use tonic::{Code, Status};
 use tsujiban_core::id::GroupId;
-use tsujiban_proto::access::v1::{History as Class, Operation as Does};
-use tsujiban_proto::audit::v1::{Operation, Phase, Result as Came};
+use tsujiban_proto::access::v1::{History as AuditLevel, Operation as Verb};
+use tsujiban_proto::audit::v1::{Operation, Phase, Result as AuditResult};
 use tsujiban_proto::error::ServiceError;
 use tsujiban_proto::time::to_wire;
 
@@ -41,7 +41,7 @@ pub(super) struct Call {
     shared: Arc<Shared>,
     service: String,
     method: String,
-    class: Class,
+    class: AuditLevel,
     reveals: bool,
     caller_kind: &'static str,
     caller_id: String,
@@ -70,7 +70,7 @@ impl Call {
 
     pub(super) fn unknown(shared: &Arc<Shared>, head: &Parts) -> Self {
         let mut call = Self::new(shared, UNKNOWN, UNKNOWN, head);
-        call.record.set_operation(Does::View);
+        call.record.set_operation(Verb::View);
         call.record.target = head.uri.path().chars().take(PATH_CHARS).collect();
         call
     }
@@ -104,7 +104,7 @@ impl Call {
             shared: Arc::clone(shared),
             service: service.to_owned(),
             method: method.to_owned(),
-            class: Class::None,
+            class: AuditLevel::None,
             reveals: false,
             caller_kind: "",
             caller_id: String::new(),
@@ -173,8 +173,8 @@ impl Call {
         if let Some(history) = &self.shared.history {
             let mut record = std::mem::take(&mut self.record);
             record.set_result(match status.code() {
-                Code::PermissionDenied | Code::Unauthenticated | Code::Unimplemented => Came::Denied,
-                _ => Came::Failed,
+                Code::PermissionDenied | Code::Unauthenticated | Code::Unimplemented => AuditResult::Denied,
+                _ => AuditResult::Failed,
             });
             self.complete(&mut record, status.code(), ServiceError::from(status).reason);
             history.refused(group.map(GroupId::as_str).unwrap_or_default(), record);
@@ -204,7 +204,7 @@ impl Call {
         self.measure(code);
         let ticket = self.ticket.take()?;
         let mut record = std::mem::take(&mut self.record);
-        record.set_result(operation::result(code, self.class == Class::Read));
+        record.set_result(operation::result(code, self.class == AuditLevel::Read));
         self.complete(&mut record, code, status.map(|status| ServiceError::from(status).reason).unwrap_or_default());
         Some(ticket.close(&self.group, record))
     }

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 use ring::digest::{Context, SHA256};
-use tsujiban_proto::access::v1::Operation as Does;
-use tsujiban_proto::audit::v1::{Actor, ActorKind, NewEntry, Operation, Phase, Result as Came};
+use tsujiban_proto::access::v1::Operation as Verb;
+use tsujiban_proto::audit::v1::{Actor, ActorKind, NewEntry, Operation, Phase, Result as AuditResult};
 use tsujiban_proto::time::to_wire;
 
 use super::operation::{self, ID_BYTES};
@@ -27,18 +27,23 @@ pub(crate) struct Name {
 pub(super) fn damaged(name: &Name, loss: Loss, now: Timestamp) -> NewEntry {
     let records = if loss.records == 0 { "unknown".to_owned() } else { loss.records.to_string() };
     let detail = [("records", records), ("first", loss.first.to_string())];
-    entry(name, (SPOOL_DAMAGED, Came::Failed, "DATA_LOSS"), detail, now)
+    entry(name, (SPOOL_DAMAGED, AuditResult::Failed, "DATA_LOSS"), detail, now)
 }
 
 /// A spool began where none was known, or another one, which has gone with all that was in it.
 pub(super) fn begun(name: &Name, before: Option<&str>, now: Timestamp) -> NewEntry {
     match before {
-        None => entry(name, (SPOOL_BEGUN, Came::Allowed, "OK"), [], now),
-        Some(before) => entry(name, (SPOOL_LOST, Came::Failed, "DATA_LOSS"), [("before", before.to_owned())], now),
+        None => entry(name, (SPOOL_BEGUN, AuditResult::Allowed, "OK"), [], now),
+        Some(before) => entry(name, (SPOOL_LOST, AuditResult::Failed, "DATA_LOSS"), [("before", before.to_owned())], now),
     }
 }
 
-fn entry<const N: usize>(name: &Name, (reason, result, code): (&str, Came, &str), detail: [(&str, String); N], now: Timestamp) -> NewEntry {
+fn entry<const N: usize>(
+    name: &Name,
+    (reason, result, code): (&str, AuditResult, &str),
+    detail: [(&str, String); N],
+    now: Timestamp,
+) -> NewEntry {
     let mut detail: HashMap<String, String> = detail.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
     let mut id = Context::new(&SHA256);
     for part in ["history spool", &name.spool, reason, detail.get("first").map_or("", String::as_str)] {
@@ -52,7 +57,7 @@ fn entry<const N: usize>(name: &Name, (reason, result, code): (&str, Came, &str)
         time: Some(to_wire(now)),
         actor: Some(Actor { kind: ActorKind::Workload.into(), id: name.service.to_owned() }),
         function: "history".to_owned(),
-        operation: Does::Operate.into(),
+        operation: Verb::Operate.into(),
         target: "spool".to_owned(),
         result: result.into(),
         code: code.to_owned(),
@@ -82,7 +87,7 @@ mod tests {
         ];
         assert!(others.iter().all(|other| other.id != told.id));
         let operation = told.operation.unwrap();
-        assert_eq!((told.group.as_str(), operation.reason.as_str(), operation.result()), ("", "SPOOL_DAMAGED", Came::Failed));
+        assert_eq!((told.group.as_str(), operation.reason.as_str(), operation.result()), ("", "SPOOL_DAMAGED", AuditResult::Failed));
         assert_eq!((operation.detail["records"].as_str(), operation.detail["spool"].as_str()), ("2", "k1"));
     }
 }

@@ -1,7 +1,7 @@
 //! The group comes from the identity.
 
 use tonic::Code;
-use tsujiban_proto::audit::v1::Result as Came;
+use tsujiban_proto::audit::v1::Result as AuditResult;
 
 use crate::stage::{Stage, methods, path};
 
@@ -22,7 +22,7 @@ async fn whoever_names_another_group_is_denied_and_recorded() {
                 .iter()
                 .find(|(_, operation)| operation.service == method.parent_service().full_name() && operation.method == method.name());
             let (group, operation) = found.unwrap_or_else(|| panic!("{token} {}", method.full_name()));
-            assert_eq!((operation.result(), operation.code.as_str()), (Came::Denied, "PERMISSION_DENIED"));
+            assert_eq!((operation.result(), operation.code.as_str()), (AuditResult::Denied, "PERMISSION_DENIED"));
             assert_ne!(group, "other", "nobody is told what others try");
             if operation.reason == "OTHER_GROUP" {
                 assert_eq!(group, "", "the platform's own history tells of it");

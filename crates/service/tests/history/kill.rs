@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::sync::Notify;
-use tsujiban_proto::audit::v1::{Phase, Result as Came};
+use tsujiban_proto::audit::v1::{Phase, Result as AuditResult};
 use tsujiban_service::history::ClientArgs;
 use tsujiban_service::testing::{Epochs, FakeAudit, Mood};
 
@@ -56,7 +56,7 @@ async fn no_answered_operation_is_lost_when_the_process_is_killed() {
     assert!(lost.is_empty(), "{} of {} are lost", lost.len(), answered.len());
     let open: Vec<_> = intents.iter().filter(|id| !outcomes.contains_key(*id)).collect();
     assert!(open.is_empty(), "{} intents stay open", open.len());
-    let unknown = outcomes.values().filter(|operation| operation.result() == Came::Unknown).count();
+    let unknown = outcomes.values().filter(|operation| operation.result() == AuditResult::Unknown).count();
     println!("{} answered, {} outcomes, {unknown} unknown, {} intents", answered.len(), outcomes.len(), intents.len());
 }
 

@@ -3,7 +3,7 @@
 use tonic::{Code, Status};
 use tsujiban_core::workload::Workload;
 use tsujiban_proto::access::v1::History;
-use tsujiban_proto::audit::v1::{ActorKind, Phase, Result as Came};
+use tsujiban_proto::audit::v1::{ActorKind, Phase, Result as AuditResult};
 use tsujiban_proto::rules::{self, Rules};
 
 use crate::stage::{Options, Stage, methods, path};
@@ -43,7 +43,7 @@ async fn every_method_leaves_what_came_of_it() {
         assert_eq!(group, if is_about_a_group { "acme" } else { "" }, "{path}");
         let actor = outcome.actor.as_ref().unwrap();
         assert_eq!((actor.kind(), actor.id.as_str()), (kind, id), "{path}");
-        assert_eq!((outcome.result(), outcome.code.as_str()), (Came::Allowed, "OK"), "{path}");
+        assert_eq!((outcome.result(), outcome.code.as_str()), (AuditResult::Allowed, "OK"), "{path}");
         assert_eq!((outcome.service.as_str(), outcome.method.as_str()), (method.parent_service().full_name(), method.name()));
         assert_eq!((outcome.function.as_str(), outcome.operation()), (rule.function.as_str(), rule.operation()), "{path}");
         assert_eq!(outcome.from, "127.0.0.1", "{path}");
@@ -71,7 +71,10 @@ async fn what_failed_says_why() {
     assert_eq!(stage.call(path, "hanako", "acme").await.unwrap_err().code(), Code::PermissionDenied);
     let outcomes = stage.outcomes().await;
     let shown: Vec<_> = outcomes.iter().map(|(_, o)| (o.result(), o.code.as_str(), o.reason.as_str(), o.target.as_str())).collect();
-    assert_eq!(shown, [(Came::Failed, "NOT_FOUND", "SOME_REASON", "SN9"), (Came::Denied, "PERMISSION_DENIED", "SOME_REASON", "")]);
+    assert_eq!(
+        shown,
+        [(AuditResult::Failed, "NOT_FOUND", "SOME_REASON", "SN9"), (AuditResult::Denied, "PERMISSION_DENIED", "SOME_REASON", "")]
+    );
 }
 
 /// A caller who goes away does not take the operation with them. Of a write, nobody knows whether it was done.
@@ -91,5 +94,5 @@ async fn a_caller_who_goes_away_leaves_the_operation() {
     crate::stage::until(|| stage.taken().len() == 3).await;
     let outcomes = stage.outcomes().await;
     let shown: Vec<_> = outcomes.iter().map(|(_, o)| (o.method.as_str(), o.result(), o.code.as_str())).collect();
-    assert_eq!(shown, [("Prepare", Came::Unknown, "CANCELLED"), ("GetHostKey", Came::Failed, "CANCELLED")]);
+    assert_eq!(shown, [("Prepare", AuditResult::Unknown, "CANCELLED"), ("GetHostKey", AuditResult::Failed, "CANCELLED")]);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use tokio::sync::Notify;
 use tonic::Code;
-use tsujiban_proto::audit::v1::{Operation, Phase, Result as Came};
+use tsujiban_proto::audit::v1::{Operation, Phase, Result as AuditResult};
 use tsujiban_proto::error::ServiceError;
 use tsujiban_service::history::HISTORY_UNAVAILABLE;
 use tsujiban_service::history::spool::DEFAULT_BYTES;
@@ -44,7 +44,7 @@ async fn without_a_history_strict_calls_are_refused_and_the_others_arrive_later(
     assert_eq!(methods.len(), 41);
     assert_eq!(methods[..3], ["Erase", "RecordAttempt", "ListSnapshots"], "in the order in which they happened");
     let (_, erase) = &outcomes[0];
-    assert_eq!((erase.result(), erase.code.as_str(), erase.reason.as_str()), (Came::Failed, "UNAVAILABLE", HISTORY_UNAVAILABLE));
+    assert_eq!((erase.result(), erase.code.as_str(), erase.reason.as_str()), (AuditResult::Failed, "UNAVAILABLE", HISTORY_UNAVAILABLE));
     let ids: BTreeSet<_> = stage.audit().entries().into_iter().map(|entry| entry.id).collect();
     assert_eq!(ids.len(), stage.audit().entries().len());
     stage.call(ERASE, "operator", "acme").await.unwrap();
@@ -122,7 +122,7 @@ async fn a_call_that_was_cut_off_is_closed_by_the_next_start() {
     let (history, _stop) = crate::stage::history(&copy, &epochs, &audit.args(), 0, &registry).await;
     until(|| history.depth() == 0).await;
     let entries: Vec<_> = audit.entries().into_iter().map(|entry| (entry.group, entry.operation.unwrap())).collect();
-    let closed: Vec<_> = entries.iter().filter(|(_, operation)| operation.result() == Came::Unknown).collect();
+    let closed: Vec<_> = entries.iter().filter(|(_, operation)| operation.result() == AuditResult::Unknown).collect();
     assert_eq!(closed.len(), 1, "{entries:?}");
     let (group, operation) = closed[0];
     assert_eq!((group.as_str(), operation.method.as_str(), operation.phase()), ("acme", "Erase", Phase::Outcome));
@@ -160,7 +160,7 @@ async fn a_full_spool_refuses_until_the_history_is_back() {
     assert_eq!(stage.seen().len(), done, "what was refused was not done");
     stage.audit().is(Mood::Good);
     until(|| stage.history.depth() == 0).await;
-    let arrived = stage.taken().iter().filter(|(_, operation)| operation.result() == Came::Allowed).count();
+    let arrived = stage.taken().iter().filter(|(_, operation)| operation.result() == AuditResult::Allowed).count();
     assert_eq!(arrived, done);
     until(|| stage.metric("tsujiban_history_spool_bytes") < 128 * 1024).await;
     stage.call(LIST, "hanako", "acme").await.unwrap();

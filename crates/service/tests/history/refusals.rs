@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use tonic::Code;
-use tsujiban_proto::audit::v1::{ActorKind, Phase, Result as Came};
+use tsujiban_proto::audit::v1::{ActorKind, Phase, Result as AuditResult};
 
 use crate::stage::{Stage, message};
 
@@ -23,9 +23,9 @@ async fn whoever_is_not_known_and_what_does_not_exist_is_recorded() {
     assert_eq!(
         shown,
         [
-            ("", Came::Denied, "UNAUTHENTICATED", "BAD_TOKEN", ""),
-            ("", Came::Denied, "UNAUTHENTICATED", "NO_TOKEN", ""),
-            ("", Came::Denied, "UNIMPLEMENTED", "", encoded),
+            ("", AuditResult::Denied, "UNAUTHENTICATED", "BAD_TOKEN", ""),
+            ("", AuditResult::Denied, "UNAUTHENTICATED", "NO_TOKEN", ""),
+            ("", AuditResult::Denied, "UNIMPLEMENTED", "", encoded),
         ],
         "{bidi:?} as it came"
     );
@@ -52,7 +52,7 @@ async fn a_flood_does_not_fill_the_history() {
     assert_eq!(told[0].1.reason, "REFUSALS_LEFT_OUT");
     let left_out = usize::try_from(stage.metric("tsujiban_history_refusals_left_out_total")).unwrap();
     assert_eq!(of_nobody + left_out, 500);
-    for (actor, came) in [("taro", Came::Denied), ("hanako", Came::Allowed)] {
+    for (actor, came) in [("taro", AuditResult::Denied), ("hanako", AuditResult::Allowed)] {
         let is_there = recorded.iter().any(|(_, o)| o.actor.as_ref().unwrap().id == actor && o.result() == came);
         assert!(is_there, "{actor}");
     }

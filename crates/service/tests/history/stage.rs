@@ -24,7 +24,7 @@ use tower::Service;
 use tsujiban_core::clock::SystemClock;
 use tsujiban_core::workload;
 use tsujiban_proto::DESCRIPTORS;
-use tsujiban_proto::access::v1::Operation as Does;
+use tsujiban_proto::access::v1::Operation as Verb;
 use tsujiban_proto::audit::v1::{Operation, Phase};
 use tsujiban_sealing::SystemRandom;
 use tsujiban_service::access::Guard;
@@ -92,7 +92,7 @@ impl Stage {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let handler = Handler { answer, seen: Arc::clone(&seen) };
         let routes = Routes::new(Backup(handler.clone())).add_service(Lifecycle(handler.clone())).add_service(Audit(handler));
-        let persons = KnownPersons::new().person("a1", &["acme"], &[("snapshots", Does::View)]);
+        let persons = KnownPersons::new().person("a1", &["acme"], &[("snapshots", Verb::View)]);
         let mut guard = Guard::new(Arc::new(WithPersons::new(Arc::new(callers()), persons)), registry);
         guard.history = Some(history.clone());
         change(&mut guard);

@@ -11,7 +11,7 @@ use tsujiban_core::workload::Service;
 
 use super::credentials;
 use super::identity::Identity;
-use crate::apply::current::{is_absent, is_current, stands};
+use crate::apply::current::{confirm_exists, is_absent, is_current};
 use crate::apply::{ApplyError, failed};
 use crate::context::Context;
 use crate::namespace::{incarnation, is_terminating, live_namespace};
@@ -85,7 +85,7 @@ pub async fn clean_up(context: &Context, api: &Api<Device>, cached: &Device, id:
     if device.metadata.deletion_timestamp.is_none() || !is_current(api, &device).await? {
         return Err(DeleteError::Outdated);
     }
-    if !crds::stand(&context.client).await? {
+    if !crds::established(&context.client).await? {
         // what goes then was not meant, and of a kind that has gone already nothing can be read
         tracing::info!(namespace = id.namespace, device = name, "a device goes along with its kind; its data stays");
         return Ok(finalizer::release(api, &device).await?);
@@ -100,7 +100,7 @@ pub async fn clean_up(context: &Context, api: &Api<Device>, cached: &Device, id:
             let uid = device.uid().unwrap_or_default();
             let backup = context.services.get(Service::Backup).map_err(DeleteError::Erase)?;
             backup.erase_device(&id.group, &incarnation, &id.serial, uid).await.map_err(DeleteError::Erase)?;
-            context.book.forget(&incarnation, id.serial.as_str());
+            context.attempts.forget(&incarnation, id.serial.as_str());
         }
     }
     if matches!(decision, Decision::Erase | Decision::Part) {
@@ -153,7 +153,7 @@ async fn is_shared(context: &Context, api: &Api<Device>, device: &Device, id: &I
     let cached = context.devices_of(&id.group);
     let known = listed.items.iter().chain(cached.iter().map(AsRef::as_ref));
     for other in known.filter(|other| other.spec.serial_number == id.serial.as_str() && other.uid() != device.uid()) {
-        if stands(api, other).await? {
+        if confirm_exists(api, other).await? {
             return Ok(true);
         }
     }

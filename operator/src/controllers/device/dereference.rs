@@ -66,7 +66,7 @@ pub async fn dereference(context: &Context, device: &Device, id: &Identity, tena
         secret,
         is_erased: context.reports.borrow().is_erased(device),
         is_duplicate: context.serials.may_be_shared(device) && is_duplicate(device, &context.devices.state()),
-        record: incarnation.and_then(|group| context.book.get(&group, id.serial.as_str())),
+        record: incarnation.and_then(|group| context.attempts.get(&group, id.serial.as_str())),
         plan: plan(&tenant),
         tenant,
     })

@@ -13,9 +13,9 @@ use tsujiban_conformance::Live;
 
 use super::build::{self, Objects};
 use super::claim::{Claim, Noted, claim};
-use super::ledger::Known;
+use super::sync_cache::Known;
 use super::validate::Identity;
-use crate::apply::current::stands;
+use crate::apply::current::confirm_exists;
 use crate::apply::{ApplyError, Before, ensure, failed, list, settle, sync, sync_among, write};
 use crate::namespace::live_namespace;
 
@@ -85,7 +85,7 @@ async fn is_current(client: &Client, id: &Identity) -> Result<bool, ApplyError> 
     let api: Api<Tenant> = Api::all(client.clone());
     let found = api.get_opt(id.group.as_str()).await.map_err(failed::<Tenant>("read", None, id.group.as_str()))?;
     match found.filter(|tenant| tenant.metadata.uid.as_ref() == Some(&id.uid)) {
-        Some(tenant) => stands(&api, &tenant).await,
+        Some(tenant) => confirm_exists(&api, &tenant).await,
         None => Ok(false),
     }
 }

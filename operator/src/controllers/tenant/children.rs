@@ -21,7 +21,7 @@ use tsujiban_api::Tenant;
 use tsujiban_api::names::{LABEL_TENANT, group_of_namespace};
 use tsujiban_core::error::chain;
 
-use super::ledger::{Watched, kind};
+use super::sync_cache::{Watched, kind};
 use crate::context::Context;
 
 /// How often everything is compared. What a watch did not tell is put right well within a minute.
@@ -30,18 +30,18 @@ const PAGE: u32 = 500;
 
 /// What is followed of a kind.
 #[derive(Debug, Clone, Copy)]
-pub enum Whose {
+pub enum WatchScope {
     /// What carries a group's label.
     Generated,
     /// All objects: what others add to a group's namespace matters too.
-    Everybody,
+    All,
 }
 
-impl Whose {
+impl WatchScope {
     const fn selector(self) -> &'static str {
         match self {
             Self::Generated => LABEL_TENANT,
-            Self::Everybody => "",
+            Self::All => "",
         }
     }
 }
@@ -58,7 +58,7 @@ fn group_of<K: Watched>(object: &K) -> Option<String> {
 
 /// Watches a kind, and tells of what is news.
 pub fn follow<K>(
-    whose: Whose,
+    whose: WatchScope,
     config: watcher::Config,
     context: &Arc<Context>,
 ) -> impl Stream<Item = Result<K, watcher::Error>> + Send + use<K>
@@ -74,10 +74,10 @@ fn news<K: Watched>(context: &Context, event: watcher::Event<K>) -> Option<K> {
     match event {
         watcher::Event::Apply(object) | watcher::Event::InitApply(object) => {
             let group = group_of(&object)?;
-            context.ledger.heard(&group, object.place(), object.mark()).then_some(object)
+            context.sync_cache.observe(&group, object.object_key(), object.observed_version()).then_some(object)
         }
         watcher::Event::Delete(object) => {
-            context.ledger.doubt(&group_of(&object)?);
+            context.sync_cache.invalidate(&group_of(&object)?);
             Some(object)
         }
         watcher::Event::Init | watcher::Event::InitDone => None,
@@ -88,17 +88,17 @@ fn news<K: Watched>(context: &Context, event: watcher::Event<K>) -> Option<K> {
 pub async fn sweep(context: Arc<Context>) {
     loop {
         tokio::time::sleep(EVERY).await;
-        compare::<PartialObjectMeta<Namespace>>(&context, Whose::Generated).await;
-        compare::<PartialObjectMeta<NetworkPolicy>>(&context, Whose::Everybody).await;
-        compare::<ResourceQuota>(&context, Whose::Generated).await;
-        compare::<PartialObjectMeta<LimitRange>>(&context, Whose::Generated).await;
-        compare::<PartialObjectMeta<ServiceAccount>>(&context, Whose::Generated).await;
-        compare::<PartialObjectMeta<RoleBinding>>(&context, Whose::Everybody).await;
-        compare::<PartialObjectMeta<CronJob>>(&context, Whose::Generated).await;
+        compare::<PartialObjectMeta<Namespace>>(&context, WatchScope::Generated).await;
+        compare::<PartialObjectMeta<NetworkPolicy>>(&context, WatchScope::All).await;
+        compare::<ResourceQuota>(&context, WatchScope::Generated).await;
+        compare::<PartialObjectMeta<LimitRange>>(&context, WatchScope::Generated).await;
+        compare::<PartialObjectMeta<ServiceAccount>>(&context, WatchScope::Generated).await;
+        compare::<PartialObjectMeta<RoleBinding>>(&context, WatchScope::All).await;
+        compare::<PartialObjectMeta<CronJob>>(&context, WatchScope::Generated).await;
     }
 }
 
-async fn compare<K>(context: &Context, whose: Whose)
+async fn compare<K>(context: &Context, whose: WatchScope)
 where
     K: Watched + Clone + Debug + DeserializeOwned,
 {
@@ -107,7 +107,7 @@ where
     }
 }
 
-async fn try_compare<K>(context: &Context, whose: Whose) -> Result<(), kube::Error>
+async fn try_compare<K>(context: &Context, whose: WatchScope) -> Result<(), kube::Error>
 where
     K: Watched + Clone + Debug + DeserializeOwned,
 {
@@ -118,17 +118,17 @@ where
         let list = api.list(&page).await?;
         for object in &list.items {
             let Some(group) = group_of(object) else { continue };
-            if context.ledger.found(&group, object.place(), object.mark()) {
+            if context.sync_cache.found(&group, object.object_key(), object.observed_version()) {
                 changed.insert(group.clone());
             }
-            seen.insert((group, object.place()));
+            seen.insert((group, object.object_key()));
         }
         if let Some(token) = list.metadata.continue_.filter(|token| !token.is_empty()) {
             page.continue_token = Some(token);
             continue;
         }
         let at = list.metadata.resource_version.and_then(|version| version.parse().ok()).unwrap_or(0);
-        changed.extend(context.ledger.missing(kind::<K>(), at, &seen));
+        changed.extend(context.sync_cache.missing(kind::<K>(), at, &seen));
         for group in &changed {
             context.wake_tenant(group);
         }

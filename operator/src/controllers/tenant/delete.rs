@@ -96,7 +96,7 @@ pub async fn clean_up(context: &Context, cached: &Tenant, id: &Identity) -> Resu
         return Err(DeleteError::Outdated);
     }
     let place = place(namespace.as_ref(), id);
-    let evidence = Evidence { policy: tenant.spec.deletion_policy, crds_stand: crds::stand(&context.client).await?, place };
+    let evidence = Evidence { policy: tenant.spec.deletion_policy, crds_stand: crds::established(&context.client).await?, place };
     let decision = decide(evidence);
     tracing::info!(group = %id.group, ?evidence, ?decision, "a tenant is being deleted");
     let noted = tenant.status.as_ref().and_then(|status| status.incarnation.as_ref()).and_then(|text| text.parse::<IncarnationId>().ok());
@@ -115,7 +115,7 @@ pub async fn clean_up(context: &Context, cached: &Tenant, id: &Identity) -> Resu
             }
             erase(context, id, incarnation.as_ref(), |service| service.row().ends == Ends::Last).await?;
             if let Some(incarnation) = &incarnation {
-                context.book.forget_group(incarnation);
+                context.attempts.forget_group(incarnation);
             }
             tracing::info!(group = %id.group, ?incarnation, "the group and everything of it is erased");
         }

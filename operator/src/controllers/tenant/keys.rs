@@ -10,7 +10,7 @@ use tsujiban_proto::lifecycle::v1::GroupState;
 use super::claim::Noted;
 use super::status::Outcome;
 use super::validate::Identity;
-use super::{TenantError, apply, conditions, noted as noted_error};
+use super::{TenantError, apply, conditions, fail_condition};
 use crate::condition::{State, Verdict, find};
 use crate::context::Context;
 use crate::pki::Keys;
@@ -106,7 +106,7 @@ pub async fn prepare(
                         Ok(namespace) => written = Some(namespace),
                         Err(error) => {
                             outcome.incarnation = expected.incarnation;
-                            return Err(noted_error(&mut outcome.keys, error, TenantError::Annotate));
+                            return Err(fail_condition(&mut outcome.keys, error, TenantError::Annotate));
                         }
                     }
                     standing = expected.clone();

@@ -34,9 +34,9 @@ pub struct LogState {
 }
 
 /// Which database it is, as far as it changes what is known.
-pub enum Memory {
+pub enum Writers {
     /// Nobody else writes: which ids were there is known.
-    Alone { recent: Recent, segment: i64, began_us: i64, in_segment: u64, next_number: i64, open: HashSet<(i64, [u8; 16])> },
+    Single { recent: Recent, segment: i64, began_us: i64, in_segment: u64, next_number: i64, open: HashSet<(i64, [u8; 16])> },
     /// Others write, too: they are asked for everything.
     Shared,
 }
@@ -45,7 +45,7 @@ pub enum Memory {
 pub struct Known {
     pub owners: Cache<Owner, i64>,
     pub logs: Cache<i64, LogState>,
-    pub memory: Memory,
+    pub memory: Writers,
     /// Logs that the batch wanted made, and those that it wanted back.
     pub(super) made: HashMap<Owner, i64>,
     pub(super) adopted: HashMap<LogId, i64>,
@@ -59,7 +59,7 @@ pub struct Known {
 pub type Ids = HashMap<(i64, [u8; 16]), u64>;
 
 impl Known {
-    pub fn new(memory: Memory, holding: Arc<AtomicI64>) -> Self {
+    pub fn new(memory: Writers, holding: Arc<AtomicI64>) -> Self {
         Self {
             owners: Cache::new(LOGS),
             logs: Cache::new(LOGS),
@@ -72,7 +72,7 @@ impl Known {
     }
 
     /// Whether a batch can be prepared without reading a log or a key.
-    pub fn suffices(&mut self, requests: &[Request], today: Day) -> bool {
+    pub fn covers(&mut self, requests: &[Request], today: Day) -> bool {
         requests.iter().all(|request| match &request.work {
             Work::Append(additions) => additions.iter().all(|addition| {
                 let Some(number) = self.owners.get(&addition.owner).copied() else { return false };
@@ -97,7 +97,7 @@ impl Known {
         if forgets {
             self.logs.clear();
         }
-        if forgets || matches!(self.memory, Memory::Shared) {
+        if forgets || matches!(self.memory, Writers::Shared) {
             // another replica may have made a newer log
             self.owners.clear();
             self.refused.clear();
@@ -125,7 +125,7 @@ impl Known {
                 self.refused.insert(log.number, error);
             }
         }
-        if matches!(self.memory, Memory::Shared) {
+        if matches!(self.memory, Writers::Shared) {
             self.lock(conn, &numbers).await?;
         }
         numbers.truncate(with_bodies);
@@ -144,18 +144,18 @@ impl Known {
     ) -> Result<(), EngineError> {
         let names: Vec<&str> = unknown.iter().map(|owner| owner.as_str()).collect();
         let mut found = load::newest_logs(conn, &names).await?;
-        if matches!(self.memory, Memory::Shared) && found.len() < names.len() {
+        if matches!(self.memory, Writers::Shared) && found.len() < names.len() {
             // whoever makes a log waits for others who do, and looks again
             load::lock_making(conn).await?;
             found = load::newest_logs(conn, &names).await?;
         }
         let by_name: HashMap<&str, &LoadedLog> = found.iter().map(|log| (log.group.as_str(), log)).collect();
         let mut next = match &self.memory {
-            Memory::Alone { next_number, .. } => *next_number,
-            Memory::Shared if by_name.len() < names.len() => {
+            Writers::Single { next_number, .. } => *next_number,
+            Writers::Shared if by_name.len() < names.len() => {
                 load::newest_number(conn).await? + 1 + i64::try_from(rows.logs.len()).unwrap_or_default()
             }
-            Memory::Shared => 0,
+            Writers::Shared => 0,
         };
         for owner in unknown {
             if let Some(log) = by_name.get(owner.as_str()) {
@@ -176,7 +176,7 @@ impl Known {
             self.make_log(parts, (next, owner, None), now, rows)?;
             next += 1;
         }
-        if let Memory::Alone { next_number, .. } = &mut self.memory {
+        if let Writers::Single { next_number, .. } = &mut self.memory {
             *next_number = next;
         }
         Ok(())
@@ -206,11 +206,11 @@ impl Known {
     /// The number of the next log.
     async fn next_number(&mut self, conn: &mut Conn<'_>, rows: &Rows) -> Result<i64, EngineError> {
         match &mut self.memory {
-            Memory::Alone { next_number, .. } => {
+            Writers::Single { next_number, .. } => {
                 *next_number += 1;
                 Ok(*next_number - 1)
             }
-            Memory::Shared => Ok(load::newest_number(conn).await? + 1 + i64::try_from(rows.logs.len()).unwrap_or_default()),
+            Writers::Shared => Ok(load::newest_number(conn).await? + 1 + i64::try_from(rows.logs.len()).unwrap_or_default()),
         }
     }
 
@@ -352,12 +352,18 @@ impl Known {
     }
 
     /// Which ids of a batch are in the database, added in the past 48 hours.
-    pub(super) async fn there(&mut self, conn: &mut Conn<'_>, requests: &[Request], now_us: i64, today: Day) -> Result<Ids, EngineError> {
+    pub(super) async fn find_duplicates(
+        &mut self,
+        conn: &mut Conn<'_>,
+        requests: &[Request],
+        now_us: i64,
+        today: Day,
+    ) -> Result<Ids, EngineError> {
         let named = self.named(requests);
         let mut there = Ids::new();
         let young = |appended_us: i64| appended_us >= now_us - REMEMBERED_US;
         match &self.memory {
-            Memory::Alone { recent, .. } => {
+            Writers::Single { recent, .. } => {
                 for (log, id) in named {
                     for segment in recent.candidates(log, &id) {
                         if let Some((sequence, appended_us)) = load::by_id(conn, segment, log, &id).await?
@@ -369,7 +375,7 @@ impl Known {
                     }
                 }
             }
-            Memory::Shared => {
+            Writers::Shared => {
                 let days = [1, 0, -1, -2].map(|days| today.number() + days);
                 for (log, id, sequence, appended_us) in load::by_ids(conn, &days, named.iter().map(|(_, id)| id.to_vec()).collect()).await?
                 {

@@ -10,7 +10,7 @@ use tsujiban_history::tile::HEIGHT;
 use tsujiban_history::{Day, Leaf};
 use tsujiban_sealing::{KeyError, Random};
 
-use super::known::{Ids, Known, LogState, Memory, REMEMBERED_US, additions};
+use super::known::{Ids, Known, LogState, REMEMBERED_US, Writers, additions};
 use super::recent::SEGMENT;
 use super::rows::{Conn, EntryRow, HeadRow, Rows};
 use super::{Added, Addition, EngineError, Phase, RefusedLogs, Request, Restored, Standing, Work};
@@ -52,7 +52,7 @@ impl Known {
         let today = Day::of(now);
         let count = additions(requests).count();
         let mut ids = Ids::with_capacity(count);
-        let mut there = self.there(conn, requests, now_us, today).await?;
+        let mut there = self.find_duplicates(conn, requests, now_us, today).await?;
         if let Some(before) = before {
             for (log, id) in self.named(requests) {
                 if let Some(sequence) = before.get(&(log, id)) {
@@ -197,7 +197,7 @@ impl Known {
         let day = key.day.number();
         log.push(number, &leaf, &mut rows.nodes, touched)?;
         match &mut self.memory {
-            Memory::Alone { recent, open, .. } => {
+            Writers::Single { recent, open, .. } => {
                 recent.note(number, &addition.id);
                 match addition.phase {
                     Phase::Intent if is_ended => {}
@@ -209,7 +209,7 @@ impl Known {
                     Phase::Outcome | Phase::Observed => {}
                 }
             }
-            Memory::Shared => match addition.phase {
+            Writers::Shared => match addition.phase {
                 Phase::Intent if is_ended => {}
                 Phase::Intent => rows.begun.push((number, addition.operation, sequence.cast_signed())),
                 Phase::Outcome => rows.ended.push((number, addition.operation)),
@@ -245,7 +245,7 @@ impl Known {
         }
         log.push(entry.log, &entry.leaf, &mut rows.restored_nodes, touched)?;
         log.day = log.day.max(Day::from_number(entry.day).ok_or(EngineError::Damaged(entry.log))?);
-        if let (Memory::Alone { recent, .. }, Some(id)) = (&mut self.memory, &entry.id) {
+        if let (Writers::Single { recent, .. }, Some(id)) = (&mut self.memory, &entry.id) {
             recent.note(entry.log, id);
         }
         rows.restored.push(EntryRow {
@@ -265,7 +265,7 @@ impl Known {
     /// The segment of the next entry. PostgreSQL's are days: several writers cannot count together.
     fn segment(&mut self, rows: &mut Rows, now_us: i64, today: Day) -> i64 {
         match &mut self.memory {
-            Memory::Alone { recent, segment, began_us, in_segment, .. } => {
+            Writers::Single { recent, segment, began_us, in_segment, .. } => {
                 // a segment never holds an id that may be added again
                 if *in_segment == SEGMENT || now_us - *began_us > REMEMBERED_US {
                     (*segment, *began_us, *in_segment) = (*segment + 1, now_us, 0);
@@ -275,7 +275,7 @@ impl Known {
                 *in_segment += 1;
                 *segment
             }
-            Memory::Shared => today.number(),
+            Writers::Shared => today.number(),
         }
     }
 }

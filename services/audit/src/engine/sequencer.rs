@@ -16,7 +16,7 @@ use tsujiban_history::Day;
 use tsujiban_service::writing::Place as WritesTo;
 
 use super::failure::{self, Next};
-use super::known::{Ids, Known, Memory, REMEMBERED_US};
+use super::known::{Ids, Known, REMEMBERED_US, Writers};
 use super::mark::Mark;
 use super::prepare::{May, Prepared};
 use super::recent::{Recent, SEGMENT};
@@ -71,7 +71,7 @@ enum Landed {
 }
 
 /// A batch that is being written.
-struct Flight {
+struct InFlightBatch {
     requests: Vec<Request>,
     answers: Vec<Result<Vec<Added>, EngineError>>,
     ids: Ids,
@@ -106,23 +106,23 @@ impl Sequencer {
             }
             (_, Backend::Postgres(pool)) => {
                 let place = Place::Postgres(pool.clone());
-                Ok(Self::new(parts, shared, Memory::Shared, place))
+                Ok(Self::new(parts, shared, Writers::Shared, place))
             }
             (Backend::Postgres(_), Backend::Sqlite(_)) => Err(start(&"the database is of two kinds")),
         }
     }
 
-    fn new(parts: EngineParts, shared: Shared, memory: Memory, place: Place) -> Self {
+    fn new(parts: EngineParts, shared: Shared, memory: Writers, place: Place) -> Self {
         let known = Known::new(memory, Arc::clone(&shared.holding));
         Self { parts, shared, known, is_stale: false, parts_of_failed: VecDeque::new(), place }
     }
 
     /// Works until nobody can ask any more.
     pub async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
-        let mut flight: Option<Flight> = None;
+        let mut flight: Option<InFlightBatch> = None;
         while let Some(batch) = self.next_batch(&mut requests, &mut flight).await {
             flight = match self.place {
-                Place::Sqlite { .. } => self.fly(batch, flight).await,
+                Place::Sqlite { .. } => self.submit(batch, flight).await,
                 Place::Postgres(_) => {
                     self.write_shared(batch).await;
                     None
@@ -133,7 +133,7 @@ impl Sequencer {
 
     /// What is to be written next: parts of a batch that failed, or what waits. Answers those whose batch is written meanwhile. `None`: nobody
     /// can ask any more, and everything is answered.
-    async fn next_batch(&mut self, requests: &mut mpsc::Receiver<Request>, flight: &mut Option<Flight>) -> Option<Vec<Request>> {
+    async fn next_batch(&mut self, requests: &mut mpsc::Receiver<Request>, flight: &mut Option<InFlightBatch>) -> Option<Vec<Request>> {
         loop {
             if let Some(batch) = self.parts_of_failed.pop_front() {
                 return Some(batch);
@@ -153,16 +153,16 @@ impl Sequencer {
                     self.settle(flight.take()?).await;
                 }
                 Err(written) => {
-                    self.land(flight.take()?, written).await;
+                    self.complete(flight.take()?, written).await;
                 }
             }
         }
     }
 
     /// SQLite: prepares a batch while the one before is being written, and begins to write it when that is done.
-    async fn fly(&mut self, batch: Vec<Request>, mut before: Option<Flight>) -> Option<Flight> {
+    async fn submit(&mut self, batch: Vec<Request>, mut before: Option<InFlightBatch>) -> Option<InFlightBatch> {
         let now = self.parts.clock.now();
-        if before.is_some() && !self.known.suffices(&batch, Day::of(now)) {
+        if before.is_some() && !self.known.covers(&batch, Day::of(now)) {
             // what has to be read may be what is being written
             if let Landed::Failed(parts) = self.settle(before.take()?).await {
                 self.parts_of_failed.insert(parts, batch);
@@ -182,7 +182,7 @@ impl Sequencer {
                 let entries = u64::try_from(rows.entries.len()).unwrap_or_default();
                 let Place::Sqlite { database, .. } = &self.place else { return None };
                 let writing = tokio::spawn(write(database.clone(), rows));
-                Some(Flight { requests: batch, answers, ids, entries, writing })
+                Some(InFlightBatch { requests: batch, answers, ids, entries, writing })
             }
             Err(error) => {
                 self.fail(batch, &error).await;
@@ -205,12 +205,12 @@ impl Sequencer {
     }
 
     /// Waits for a batch, and answers.
-    async fn settle(&mut self, mut flight: Flight) -> Landed {
+    async fn settle(&mut self, mut flight: InFlightBatch) -> Landed {
         let written = joined((&mut flight.writing).await);
-        self.land(flight, written).await
+        self.complete(flight, written).await
     }
 
-    async fn land(&mut self, flight: Flight, written: Result<(), EngineError>) -> Landed {
+    async fn complete(&mut self, flight: InFlightBatch, written: Result<(), EngineError>) -> Landed {
         match written {
             Ok(()) => {
                 if let Place::Sqlite { mark, entries, .. } = &mut self.place {
@@ -258,7 +258,7 @@ impl Sequencer {
     /// Forgets everything, and reads again what cannot be done without.
     async fn read_again(&mut self, now: Timestamp) -> Result<(), EngineError> {
         let memory = match &mut self.place {
-            Place::Postgres(_) => Memory::Shared,
+            Place::Postgres(_) => Writers::Shared,
             Place::Sqlite { readers, reader, entries, .. } => {
                 let (memory, rows) = match read_all(readers, reader, now).await {
                     Ok(read) => read,
@@ -325,7 +325,11 @@ fn joined(written: Result<Result<(), sqlx::Error>, tokio::task::JoinError>) -> R
 }
 
 /// What an only writer has to know, and how many entries there are: on the connection that is held, which is thrown away when that fails.
-async fn read_all(readers: &SqlitePool, reader: &mut Option<PoolConnection<Sqlite>>, now: Timestamp) -> Result<(Memory, u64), EngineError> {
+async fn read_all(
+    readers: &SqlitePool,
+    reader: &mut Option<PoolConnection<Sqlite>>,
+    now: Timestamp,
+) -> Result<(Writers, u64), EngineError> {
     let mut held = match reader.take() {
         Some(held) => held,
         None => readers.acquire().await?,
@@ -340,7 +344,7 @@ async fn read_all(readers: &SqlitePool, reader: &mut Option<PoolConnection<Sqlit
 }
 
 /// What an only writer has to know from the beginning.
-async fn recollect(conn: &mut Conn<'_>, now: Timestamp) -> Result<Memory, EngineError> {
+async fn recollect(conn: &mut Conn<'_>, now: Timestamp) -> Result<Writers, EngineError> {
     let next_number = load::newest_number(conn).await? + 1;
     let segments = load::segments(conn).await?;
     let oldest = now.as_microsecond() - REMEMBERED_US;
@@ -360,7 +364,7 @@ async fn recollect(conn: &mut Conn<'_>, now: Timestamp) -> Result<Memory, Engine
     }
     let intents = load::open_intents(conn).await?;
     let open: HashSet<_> = intents.into_iter().filter_map(|(log, operation)| Some((log, operation.try_into().ok()?))).collect();
-    Ok(Memory::Alone { recent, segment, began_us, in_segment, next_number, open })
+    Ok(Writers::Single { recent, segment, began_us, in_segment, next_number, open })
 }
 
 /// Whatever waits, within the bounds of a batch.

@@ -2,7 +2,7 @@
 
 use tsujiban_history::operation::{Access, Actor, ActorKind, Outcome, Phase};
 use tsujiban_history::{EntryId, JstTime, Operation};
-use tsujiban_proto::access::v1::Operation as Does;
+use tsujiban_proto::access::v1::Operation as Verb;
 use tsujiban_proto::audit::v1 as wire;
 use tsujiban_proto::time::to_wire;
 
@@ -56,11 +56,11 @@ pub fn to_wire_operation(operation: Operation) -> wire::Operation {
         method: operation.method,
         function: operation.function,
         operation: match operation.operation {
-            Access::View => Does::View,
-            Access::Create => Does::Create,
-            Access::Operate => Does::Operate,
-            Access::Delete => Does::Delete,
-            Access::Administer => Does::Administer,
+            Access::View => Verb::View,
+            Access::Create => Verb::Create,
+            Access::Operate => Verb::Operate,
+            Access::Delete => Verb::Delete,
+            Access::Administer => Verb::Administer,
         }
         .into(),
         target: operation.target,
@@ -101,14 +101,14 @@ fn phase(phase: wire::Phase) -> Option<Phase> {
     }
 }
 
-fn access(operation: Does) -> Option<Access> {
+fn access(operation: Verb) -> Option<Access> {
     match operation {
-        Does::Unspecified => None,
-        Does::View => Some(Access::View),
-        Does::Create => Some(Access::Create),
-        Does::Operate => Some(Access::Operate),
-        Does::Delete => Some(Access::Delete),
-        Does::Administer => Some(Access::Administer),
+        Verb::Unspecified => None,
+        Verb::View => Some(Access::View),
+        Verb::Create => Some(Access::Create),
+        Verb::Operate => Some(Access::Operate),
+        Verb::Delete => Some(Access::Delete),
+        Verb::Administer => Some(Access::Administer),
     }
 }
 

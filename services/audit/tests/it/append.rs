@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tonic::Code;
 use tsujiban_history::merkle::{Hash, TreeHead, leaf_hash, verify_consistency, verify_inclusion};
 use tsujiban_history::{Checkpoint, Leaf};
-use tsujiban_proto::audit::v1::{GetCheckpointRequest, GetProofRequest, ListEntriesRequest, NewEntry, Phase, Result as Came};
+use tsujiban_proto::audit::v1::{GetCheckpointRequest, GetProofRequest, ListEntriesRequest, NewEntry, Phase, Result as AuditResult};
 use tsujiban_proto::error::ServiceError;
 use tsujiban_service::testing::with_token;
 
@@ -154,11 +154,11 @@ async fn an_intent_is_shown_until_its_outcome_is_there(world: World) {
     let stage = world.start().await;
     let outcome = operation(&world, "strict");
     let mut intent = outcome.clone();
-    (intent.phase, intent.result) = (Phase::Intent.into(), Came::Pending.into());
+    (intent.phase, intent.result) = (Phase::Intent.into(), AuditResult::Pending.into());
     let new = |operation| NewEntry { group: "acme".into(), id: random().to_vec(), operation: Some(operation) };
     stage.append(vec![new(intent), entry(&world, "acme", "between")]).await.unwrap();
     let shown: Vec<_> = stage.list("acme").await.iter().map(|entry| entry.operation.as_ref().unwrap().result()).collect();
-    assert_eq!(shown, [Came::Allowed, Came::Unknown]);
+    assert_eq!(shown, [AuditResult::Allowed, AuditResult::Unknown]);
     stage.stop().await;
     let stage = world.start().await;
     stage.append(vec![new(outcome)]).await.unwrap();
@@ -177,7 +177,7 @@ async fn filters_and_pages_miss_nothing(world: World) {
         operation.actor.as_mut().unwrap().id = format!("person{}", n % 2);
         operation.function = if n % 5 == 0 { "devices".into() } else { "snapshots".into() };
         if n % 7 == 0 {
-            operation.result = Came::Denied.into();
+            operation.result = AuditResult::Denied.into();
         }
         stage.append(vec![new]).await.unwrap();
         world.advance(jiff::SignedDuration::from_secs(60));
@@ -189,7 +189,7 @@ async fn filters_and_pages_miss_nothing(world: World) {
         (ListEntriesRequest { from: at(10), to: at(20), ..base.clone() }, (10..20).collect()),
         (ListEntriesRequest { actor: "person1".into(), ..base.clone() }, (0..30).filter(|n| n % 2 == 1).collect()),
         (ListEntriesRequest { function: "devices".into(), ..base.clone() }, (0..30).filter(|n| n % 5 == 0).collect()),
-        (ListEntriesRequest { target: "third".into(), result: Came::Denied.into(), ..base.clone() }, vec![0, 21]),
+        (ListEntriesRequest { target: "third".into(), result: AuditResult::Denied.into(), ..base.clone() }, vec![0, 21]),
         (ListEntriesRequest { target: "nothing".into(), ..base.clone() }, vec![]),
     ] {
         let found: Vec<u64> = stage.list_by(request.clone()).await.iter().rev().map(|entry| entry.sequence).collect();

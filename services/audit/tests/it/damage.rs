@@ -10,7 +10,9 @@ use tsujiban_audit::rpc;
 use tsujiban_database::on;
 use tsujiban_history::export::Loss;
 use tsujiban_history::verify::{DamagedEntry, Report, Verdict, Verifier};
-use tsujiban_proto::audit::v1::{ExportEntriesRequest, ExportFormat, GetProofRequest, ListEntriesRequest, NewEntry, Phase, Result as Came};
+use tsujiban_proto::audit::v1::{
+    ExportEntriesRequest, ExportFormat, GetProofRequest, ListEntriesRequest, NewEntry, Phase, Result as AuditResult,
+};
 use tsujiban_proto::time::to_wire;
 use tsujiban_service::testing::with_token;
 
@@ -278,22 +280,22 @@ async fn spans_go_by_the_days_of_keys(world: World) {
 
 async fn an_intent_is_open_until_an_outcome_is_found(world: World) {
     let stage = world.start().await;
-    let with = |target: &str, phase: Phase, came: Came, id: Vec<u8>| {
+    let with = |target: &str, phase: Phase, came: AuditResult, id: Vec<u8>| {
         let mut operation = operation(&world, target);
         (operation.phase, operation.result, operation.id) = (phase.into(), came.into(), id);
         NewEntry { group: "acme".into(), id: random().to_vec(), operation: Some(operation) }
     };
     let done = random().to_vec();
-    stage.append(vec![with("open", Phase::Intent, Came::Pending, random().to_vec())]).await.unwrap();
-    stage.append(vec![with("done", Phase::Intent, Came::Pending, done.clone())]).await.unwrap();
-    stage.append(vec![with("done", Phase::Outcome, Came::Allowed, done)]).await.unwrap();
+    stage.append(vec![with("open", Phase::Intent, AuditResult::Pending, random().to_vec())]).await.unwrap();
+    stage.append(vec![with("done", Phase::Intent, AuditResult::Pending, done.clone())]).await.unwrap();
+    stage.append(vec![with("done", Phase::Outcome, AuditResult::Allowed, done)]).await.unwrap();
     let shown = async |stage: &Stage| {
         let entries = stage.list("acme").await;
         let came =
             entries.iter().map(|entry| entry.operation.clone().unwrap()).map(|operation| (operation.target.clone(), operation.result()));
         came.collect::<Vec<_>>()
     };
-    let wanted = [("done".to_owned(), Came::Allowed), ("open".to_owned(), Came::Unknown)];
+    let wanted = [("done".to_owned(), AuditResult::Allowed), ("open".to_owned(), AuditResult::Unknown)];
     assert_eq!(shown(&stage).await, wanted);
     forge(&world, &stage, "DELETE FROM intents").await;
     assert_eq!(shown(&stage).await, wanted, "the table of intents is a hint");

@@ -14,7 +14,7 @@ use tsujiban_database::on;
 use tsujiban_history::LogId;
 use tsujiban_history::verify::Verdict;
 use tsujiban_objects::Objects as _;
-use tsujiban_proto::audit::v1::{ListEntriesRequest, Operation, Result as Came};
+use tsujiban_proto::audit::v1::{ListEntriesRequest, Operation, Result as AuditResult};
 use tsujiban_proto::lifecycle::v1::lifecycle_service_client::LifecycleServiceClient;
 use tsujiban_proto::lifecycle::v1::{IntegrityState, PrepareRequest, ReportRequest};
 use tsujiban_service::testing::with_token;
@@ -49,7 +49,7 @@ async fn scrub(scrub: &mut Scrub, stage: &Stage) -> usize {
 }
 
 /// What the history of a group says of the scrub, oldest first: target, result and word.
-async fn recorded(stage: &Stage, group: &str) -> Vec<(String, Came, String)> {
+async fn recorded(stage: &Stage, group: &str) -> Vec<(String, AuditResult, String)> {
     let entries = stage.list(group).await.into_iter().rev().map(|entry| entry.operation.unwrap());
     let scrubs = entries.filter(|operation: &Operation| operation.method == "Scrub");
     scrubs.map(|operation| (operation.target.clone(), operation.result(), operation.reason)).collect()
@@ -98,7 +98,7 @@ async fn what_is_damaged_is_found_recorded_and_healed_where_it_can_be(world: Wor
     let found = of(&stage, &log).await;
     assert_eq!((found.damaged, found.damaged_count), (vec!["entry 300".to_owned(), "entries 590 to 599".to_owned()], 11));
     assert!(found.checked_at.is_some());
-    let (failed, allowed, text) = (Came::Failed, Came::Allowed, |text: &str| text.to_owned());
+    let (failed, allowed, text) = (AuditResult::Failed, AuditResult::Allowed, |text: &str| text.to_owned());
     let wanted = [
         (text("entries 590 to 599"), failed, text("DAMAGED")),
         (text("entry 300"), failed, text("DAMAGED")),

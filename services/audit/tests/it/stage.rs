@@ -21,10 +21,10 @@ use tsujiban_database::testing::{Fresh, Postgres};
 use tsujiban_database::{Database, DatabaseArgs};
 use tsujiban_history::{EnvironmentOrigin, OriginDomain};
 use tsujiban_objects::{Memory, Objects, list_all};
-use tsujiban_proto::access::v1::Operation as Does;
+use tsujiban_proto::access::v1::Operation as Verb;
 use tsujiban_proto::audit::v1::audit_service_client::AuditServiceClient;
 use tsujiban_proto::audit::v1::{
-    Actor, ActorKind, AppendRequest, AppendedEntry, Entry, ListEntriesRequest, NewEntry, Operation, Phase, Result as Came,
+    Actor, ActorKind, AppendRequest, AppendedEntry, Entry, ListEntriesRequest, NewEntry, Operation, Phase, Result as AuditResult,
 };
 use tsujiban_proto::time::to_wire;
 use tsujiban_sealing::{Keyring, MasterKey, SealedEpochKey, SystemRandom};
@@ -317,9 +317,9 @@ pub fn operation(world: &World, target: &str) -> Operation {
         service: "tsujiban.backup.v1.BackupService".into(),
         method: "GetSnapshot".into(),
         function: "snapshots".into(),
-        operation: Does::View.into(),
+        operation: Verb::View.into(),
         target: target.into(),
-        result: Came::Allowed.into(),
+        result: AuditResult::Allowed.into(),
         code: "OK".into(),
         reason: String::new(),
         duration_us: 1200,

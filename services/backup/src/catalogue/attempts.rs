@@ -4,7 +4,7 @@ use tsujiban_core::outcome::Reason;
 use tsujiban_database::{Columns, Tx, on, transaction};
 
 use super::{Catalogue, CatalogueError, Rows, lives, row};
-use crate::life::Life;
+use crate::life::DeviceUidHash;
 
 /// An attempt that ended just now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub struct NewAttempt {
     pub device: IncarnationId,
     pub group: IncarnationId,
     /// Of the Device for which the attempt was made.
-    pub life: Option<Life>,
+    pub life: Option<DeviceUidHash>,
     pub time: Timestamp,
     /// `None`: the config was stored or seen again.
     pub reason: Option<Reason>,

@@ -2,7 +2,7 @@ use tsujiban_core::id::{IncarnationId, KeyId};
 use tsujiban_database::{Columns, on, transaction};
 
 use super::{Catalogue, CatalogueError, KeyRow, Rows, lives, row};
-use crate::life::Life;
+use crate::life::DeviceUidHash;
 
 /// A device. Serial number, name and host keys are in `sealed`; the MACs are there to find it by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,7 +78,7 @@ impl Catalogue {
 
     /// Notes a new device, with the wrappings of its key; none when the key is there already. `false`: a device with this serial
     /// number was faster.
-    pub async fn add_device(&self, device: &DeviceRow, key: &[KeyRow], life: Option<&Life>) -> Result<bool, CatalogueError> {
+    pub async fn add_device(&self, device: &DeviceRow, key: &[KeyRow], life: Option<&DeviceUidHash>) -> Result<bool, CatalogueError> {
         let text =
             "INSERT INTO devices (incarnation, group_incarnation, key_id, serial_mac, name_mac, sealed) VALUES ($1, $2, $3, $4, $5, $6)
              ON CONFLICT DO NOTHING";
@@ -115,7 +115,13 @@ impl Catalogue {
     }
 
     /// Gives a device a new key beside the one it has. `false`: it has another one by now.
-    pub async fn renew_key(&self, device: &DeviceRow, key_id: &KeyId, key: &[KeyRow], life: Option<&Life>) -> Result<bool, CatalogueError> {
+    pub async fn renew_key(
+        &self,
+        device: &DeviceRow,
+        key_id: &KeyId,
+        key: &[KeyRow],
+        life: Option<&DeviceUidHash>,
+    ) -> Result<bool, CatalogueError> {
         let text = "UPDATE devices SET key_id = $3 WHERE incarnation = $1 AND key_id = $2";
         transaction!(self.database, tx => {
             lives::admit(tx, life).await?;
@@ -144,7 +150,7 @@ impl Catalogue {
     }
 
     /// Changes what is known about a device, unless somebody else did since it was read. `false`: read again.
-    pub async fn update_device(&self, device: &DeviceRow, read: &[u8], life: Option<&Life>) -> Result<bool, CatalogueError> {
+    pub async fn update_device(&self, device: &DeviceRow, read: &[u8], life: Option<&DeviceUidHash>) -> Result<bool, CatalogueError> {
         let text = "UPDATE devices SET name_mac = $3, sealed = $4 WHERE incarnation = $1 AND sealed = $2";
         transaction!(self.database, tx => {
             lives::admit(tx, life).await?;

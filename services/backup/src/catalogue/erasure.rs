@@ -6,7 +6,7 @@ use tsujiban_database::{Columns, Tx, on, transaction};
 use tsujiban_objects::Version;
 
 use super::{Catalogue, CatalogueError, GroupRow, Rows, SnapshotRow, lives, row};
-use crate::life::Life;
+use crate::life::DeviceUidHash;
 use crate::object::object_key;
 
 /// A sealed object of something erased.
@@ -62,7 +62,7 @@ impl Catalogue {
         &self,
         group: &IncarnationId,
         serial_mac: &[u8],
-        life: Option<&Life>,
+        life: Option<&DeviceUidHash>,
         now: Timestamp,
     ) -> Result<Option<(IncarnationId, Erased)>, CatalogueError> {
         // an earlier device with the number has it in the place of its name
@@ -73,7 +73,7 @@ impl Catalogue {
                 None => true,
             };
             if lived && has_undescribed(tx, group).await? {
-                lives::end_again(tx, &Life::from_digest(serial_mac.to_vec()), now).await?;
+                lives::end_again(tx, &DeviceUidHash::from_digest(serial_mac.to_vec()), now).await?;
             }
             let devices: Vec<IncarnationId> = on!(tx.on(), c => {
                 let rows = sqlx::query(text).bind(group.as_str()).bind(serial_mac).bind(lived).fetch_all(c).await?;
@@ -102,7 +102,7 @@ impl Catalogue {
     }
 
     /// Ends the life of a Device of which nothing can be there.
-    pub async fn end_life(&self, life: &Life, now: Timestamp) -> Result<(), CatalogueError> {
+    pub async fn end_life(&self, life: &DeviceUidHash, now: Timestamp) -> Result<(), CatalogueError> {
         transaction!(self.database, tx => lives::end(tx, life, now).await.map(drop))
     }
 

@@ -4,12 +4,12 @@ use jiff::Timestamp;
 use tsujiban_database::{Tx, on, transaction};
 
 use super::{Catalogue, CatalogueError, row};
-use crate::life::Life;
+use crate::life::DeviceUidHash;
 
 const HAS_ENDED: &str = "SELECT EXISTS (SELECT 1 FROM tombstones WHERE life = $1) AS ended";
 
 /// Ends a life. `false`: it has ended before.
-pub(super) async fn end(tx: &mut Tx, life: &Life, now: Timestamp) -> Result<bool, CatalogueError> {
+pub(super) async fn end(tx: &mut Tx, life: &DeviceUidHash, now: Timestamp) -> Result<bool, CatalogueError> {
     let text = "INSERT INTO tombstones (life, erased_at) VALUES ($1, $2) ON CONFLICT DO NOTHING";
     let ended = on!(tx.on(), c => {
         sqlx::query(text).bind(life.as_bytes()).bind(now.as_microsecond()).execute(c).await?.rows_affected()
@@ -21,7 +21,7 @@ pub(super) async fn end(tx: &mut Tx, life: &Life, now: Timestamp) -> Result<bool
 }
 
 /// Ends a life that may have ended before; the later moment holds.
-pub(super) async fn end_again(tx: &mut Tx, life: &Life, now: Timestamp) -> Result<(), CatalogueError> {
+pub(super) async fn end_again(tx: &mut Tx, life: &DeviceUidHash, now: Timestamp) -> Result<(), CatalogueError> {
     let text = "INSERT INTO tombstones (life, erased_at) VALUES ($1, $2) ON CONFLICT (life) DO UPDATE SET erased_at = excluded.erased_at";
     on!(tx.on(), c => sqlx::query(text).bind(life.as_bytes()).bind(now.as_microsecond()).execute(c).await.map(drop))?;
     super::keys::changed(tx).await
@@ -29,14 +29,14 @@ pub(super) async fn end_again(tx: &mut Tx, life: &Life, now: Timestamp) -> Resul
 
 /// Asks whether a transaction may write for a Device, or for nobody in particular. Fails with [`CatalogueError::LifeEnded`] when the
 /// Device was erased; as long as the transaction lasts it cannot be.
-pub(super) async fn admit(tx: &mut Tx, life: Option<&Life>) -> Result<(), CatalogueError> {
+pub(super) async fn admit(tx: &mut Tx, life: Option<&DeviceUidHash>) -> Result<(), CatalogueError> {
     let Some(life) = life else { return Ok(()) };
     let ended = on!(tx.on(), c => row::flag(&sqlx::query(HAS_ENDED).bind(life.as_bytes()).fetch_one(c).await?, "ended"))?;
     if ended { Err(CatalogueError::LifeEnded) } else { Ok(()) }
 }
 
 impl Catalogue {
-    pub async fn has_ended(&self, life: &Life) -> Result<bool, CatalogueError> {
+    pub async fn has_ended(&self, life: &DeviceUidHash) -> Result<bool, CatalogueError> {
         on!(self.database.reads(), p => row::flag(&sqlx::query(HAS_ENDED).bind(life.as_bytes()).fetch_one(p).await?, "ended"))
     }
 
@@ -49,10 +49,10 @@ impl Catalogue {
     }
 
     /// All lives that have ended and are not forgotten, and when they did.
-    pub async fn ended_lives(&self) -> Result<Vec<(Life, Timestamp)>, CatalogueError> {
+    pub async fn ended_lives(&self) -> Result<Vec<(DeviceUidHash, Timestamp)>, CatalogueError> {
         on!(self.database.reads(), p => {
             let rows = sqlx::query("SELECT * FROM tombstones ORDER BY life").fetch_all(p).await?;
-            rows.iter().map(|row| Ok((Life::from_digest(row::bytes(row, "life")?), row::time(row, "erased_at")?))).collect()
+            rows.iter().map(|row| Ok((DeviceUidHash::from_digest(row::bytes(row, "life")?), row::time(row, "erased_at")?))).collect()
         })
     }
 

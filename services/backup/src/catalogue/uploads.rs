@@ -5,7 +5,7 @@ use tsujiban_core::id::{IncarnationId, SnapshotId};
 use tsujiban_database::{Tx, on, transaction};
 
 use super::{Catalogue, CatalogueError, lives, row};
-use crate::life::Life;
+use crate::life::DeviceUidHash;
 
 /// The upload of a device has ended.
 pub(super) async fn end(tx: &mut Tx, device: &IncarnationId) -> Result<(), CatalogueError> {
@@ -16,7 +16,12 @@ pub(super) async fn end(tx: &mut Tx, device: &IncarnationId) -> Result<(), Catal
 
 impl Catalogue {
     /// Begins an upload. Fails with [`CatalogueError::LifeEnded`] or [`CatalogueError::Gone`] when the Device or its group was erased.
-    pub async fn begin_upload(&self, device: &IncarnationId, snapshot: &SnapshotId, life: Option<&Life>) -> Result<(), CatalogueError> {
+    pub async fn begin_upload(
+        &self,
+        device: &IncarnationId,
+        snapshot: &SnapshotId,
+        life: Option<&DeviceUidHash>,
+    ) -> Result<(), CatalogueError> {
         let text = "INSERT INTO uploads (device, snapshot) VALUES ($1, $2) ON CONFLICT (device) DO UPDATE SET snapshot = excluded.snapshot";
         transaction!(self.database, tx => {
             lives::admit(tx, life).await?;

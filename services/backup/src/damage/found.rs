@@ -2,8 +2,8 @@
 
 use ring::digest::{SHA256, digest};
 use tsujiban_core::workload::Service;
-use tsujiban_proto::access::v1::Operation as Does;
-use tsujiban_proto::audit::v1::{Actor, ActorKind, Operation, Result as Came};
+use tsujiban_proto::access::v1::Operation as Verb;
+use tsujiban_proto::audit::v1::{Actor, ActorKind, Operation, Result as AuditResult};
 use tsujiban_proto::time::to_wire;
 use tsujiban_service::history::History;
 
@@ -131,8 +131,8 @@ fn entry(row: &DamageRow, reason: &str, at: jiff::Timestamp) -> Operation {
         reason: reason.to_owned(),
         ..Operation::default()
     };
-    operation.set_operation(Does::View);
-    operation.set_result(if reason == "HEALED" { Came::Allowed } else { Came::Failed });
+    operation.set_operation(Verb::View);
+    operation.set_result(if reason == "HEALED" { AuditResult::Allowed } else { AuditResult::Failed });
     operation.detail.insert("detail".to_owned(), row.detail.clone());
     operation
 }

@@ -17,7 +17,7 @@ use super::{OBJECT, Table};
 use crate::catalogue::{ErasureRow, GroupRow, GroupState, KeyRow};
 use crate::envelope;
 use crate::error::Result;
-use crate::life::Life;
+use crate::life::DeviceUidHash;
 use crate::object::ObjectError;
 use crate::service::Backup;
 
@@ -237,7 +237,7 @@ impl Backup {
 
 impl From<Table> for Copy {
     fn from(table: Table) -> Self {
-        let life = |(life, erased_at): (Life, Timestamp)| CopiedLife { life: STANDARD.encode(life.as_bytes()), erased_at };
+        let life = |(life, erased_at): (DeviceUidHash, Timestamp)| CopiedLife { life: STANDARD.encode(life.as_bytes()), erased_at };
         let erasure = |ErasureRow { subject, group, erased_at }| CopiedErasure { subject, group, erased_at };
         Self {
             generation: table.generation,
@@ -257,7 +257,7 @@ impl TryFrom<Copy> for Table {
             generation: copy.generation,
             groups: copy.groups.into_iter().map(GroupRow::try_from).collect::<Result<_, _>>()?,
             keys: copy.keys.into_iter().map(KeyRow::try_from).collect::<Result<_, _>>()?,
-            lives: copy.erased.into_iter().map(<(Life, Timestamp)>::try_from).collect::<Result<_, _>>()?,
+            lives: copy.erased.into_iter().map(<(DeviceUidHash, Timestamp)>::try_from).collect::<Result<_, _>>()?,
             erasures: copy.erasures.into_iter().flatten().map(erasure).collect(),
         })
     }
@@ -279,12 +279,12 @@ impl TryFrom<CopiedGroup> for GroupRow {
     }
 }
 
-impl TryFrom<CopiedLife> for (Life, Timestamp) {
+impl TryFrom<CopiedLife> for (DeviceUidHash, Timestamp) {
     type Error = ObjectError;
     fn try_from(copied: CopiedLife) -> Result<Self, ObjectError> {
         let life = STANDARD.decode(copied.life);
         let life = life.map_err(|_| ObjectError::Contents("it has a digest that is not base64"))?;
-        Ok((Life::from_digest(life), copied.erased_at))
+        Ok((DeviceUidHash::from_digest(life), copied.erased_at))
     }
 }
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tsujiban_core::id::{GroupId, IncarnationId, KeyId};
 
 use crate::catalogue::{ERASURES_KEPT, ErasureRow, GroupRow, GroupState, KeyRow};
-use crate::life::{Life, REMEMBERED};
+use crate::life::{DeviceUidHash, REMEMBERED};
 
 /// Groups, keys and erasures.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct Table {
     pub groups: Vec<GroupRow>,
     pub keys: Vec<KeyRow>,
     /// Devices that were erased, by the life of their resource, so that nothing is stored for them.
-    pub lives: Vec<(Life, Timestamp)>,
+    pub lives: Vec<(DeviceUidHash, Timestamp)>,
     /// The same by incarnation, so that nothing of them is read.
     pub erasures: Vec<ErasureRow>,
 }
@@ -52,7 +52,7 @@ impl Table {
         for row in newer.erasures.iter().chain(&older.erasures) {
             erasures.entry(&row.subject).or_insert(row);
         }
-        let mut lives: BTreeMap<&Life, Timestamp> = BTreeMap::new();
+        let mut lives: BTreeMap<&DeviceUidHash, Timestamp> = BTreeMap::new();
         for (life, at) in newer.lives.iter().chain(&older.lives) {
             lives.entry(life).or_insert(*at);
         }
@@ -244,7 +244,7 @@ mod tests {
     /// C25: what is forgotten in its time does not come back from a copy that still has it.
     #[test]
     fn what_is_past_its_time_is_not_remembered_again() {
-        let (life, now) = (Life::of(&uuid::Uuid::from_u128(1)), Timestamp::UNIX_EPOCH + ERASURES_KEPT);
+        let (life, now) = (DeviceUidHash::of(&uuid::Uuid::from_u128(1)), Timestamp::UNIX_EPOCH + ERASURES_KEPT);
         let gone = GroupRow { id_free_at: Some(now), ..group(7, GroupState::Erased) };
         let old = Table { groups: vec![gone], lives: vec![(life, Timestamp::UNIX_EPOCH)], erasures: vec![erased(1)], ..Table::default() };
         let left = |known: &Table, now: Timestamp| {

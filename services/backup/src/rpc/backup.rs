@@ -56,7 +56,7 @@ impl BackupService for Api {
         // on its own: a caller that hangs up must not leave an object that is in no catalogue
         let (backup, group) = (Arc::clone(&self.0), scope.group().clone());
         let taken_in = tokio::spawn(async move {
-            let taken_in = backup.take_in(&scope, fetched).await;
+            let taken_in = backup.store_config(&scope, fetched).await;
             if let Err(error) = &taken_in {
                 backup.note_failure(error);
             }

@@ -11,7 +11,7 @@ use tsujiban_proto::error::{Kind, ServiceError};
 use uuid::Uuid;
 
 use crate::device::{Declared, Named};
-use crate::life::Life;
+use crate::life::DeviceUidHash;
 
 type Parsed<T> = Result<T, ServiceError>;
 
@@ -46,13 +46,13 @@ pub fn declared(device: &wire::DeviceRef) -> Parsed<Declared> {
 }
 
 /// The life of the Device with this uid.
-pub fn life_or_none(uid: &str) -> Parsed<Option<Life>> {
+pub fn life_or_none(uid: &str) -> Parsed<Option<DeviceUidHash>> {
     if uid.is_empty() {
         return Ok(None);
     }
     let uid =
         Uuid::parse_str(uid).map_err(|_| invalid("the uid of the device is no UUID; send the metadata.uid of the Device as it is"))?;
-    Ok(Some(Life::of(&uid)))
+    Ok(Some(DeviceUidHash::of(&uid)))
 }
 
 pub fn driver(name: &str) -> Parsed<Driver> {

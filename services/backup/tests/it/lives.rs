@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use tokio::sync::Notify;
 use tonic::{Code, Status};
 use tsujiban_backup::catalogue::{CatalogueError, DeviceRow};
-use tsujiban_backup::life::Life;
+use tsujiban_backup::life::DeviceUidHash;
 use tsujiban_core::id::{IncarnationId, KeyId};
 use tsujiban_objects::{AfterPut, Hooked, LockUntil, StoreError, Version, list_all};
 use tsujiban_proto::backup::v1::put_snapshot_request::Part;
@@ -139,7 +139,7 @@ async fn no_row_is_written_for_an_erased_device() {
         name_mac: vec![4],
         sealed: vec![5],
     };
-    let life = |number| Life::of(&uid("SN1", number).parse().unwrap());
+    let life = |number| DeviceUidHash::of(&uid("SN1", number).parse().unwrap());
     let ended = |written: Result<bool, CatalogueError>| matches!(written, Err(CatalogueError::LifeEnded));
     assert!(ended(stage.catalogue.add_device(&row, &[], Some(&life(1))).await));
     assert!(stage.catalogue.add_device(&row, &[], Some(&life(2))).await.unwrap());

@@ -24,7 +24,7 @@ use tsujiban_collector::network::Network;
 use tsujiban_collector::outcome::{Finished, Outcome};
 use tsujiban_collector::plan::Limits;
 use tsujiban_collector::random::Random;
-use tsujiban_collector::shell::Places;
+use tsujiban_collector::shell::LargeOutputPermits;
 use tsujiban_core::address::{DeviceNetworks, Forbidden};
 use tsujiban_core::outcome::Reason;
 
@@ -189,7 +189,7 @@ impl World {
             cluster: Cluster::new(self.apiserver.clone().client(), "tn-acme"),
             backup: Backup::connect(&endpoint, &ca_file, &token_file, "acme".parse().unwrap(), random).await.unwrap(),
             limits: self.limits,
-            places: Places::default(),
+            places: LargeOutputPermits::default(),
         }
     }
 

@@ -9,7 +9,7 @@ use prost::Message;
 use tempfile::TempDir;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tsujiban_core::clock::SystemClock;
-use tsujiban_proto::audit::v1::{CoveredRequest, CoveredResponse, NewEntry, Operation as Recorded, Phase, Result as Came};
+use tsujiban_proto::audit::v1::{CoveredRequest, CoveredResponse, NewEntry, Operation as Recorded, Phase, Result as AuditResult};
 use tsujiban_proto::backup::v1::{DiffSnapshotsRequest, GetSnapshotRequest};
 use tsujiban_sealing::SystemRandom;
 
@@ -163,7 +163,7 @@ async fn the_wish_is_in_the_history_before_the_handler_runs() {
         assert_eq!(place.seen(), [Seen { may_reveal: true, entries: 1 }]);
         let recorded = place.recorded(2).await;
         let phases: Vec<_> = recorded.iter().map(|operation| (operation.phase(), operation.result())).collect();
-        assert_eq!(phases, [(Phase::Intent, Came::Pending), (Phase::Outcome, Came::Allowed)], "{path}");
+        assert_eq!(phases, [(Phase::Intent, AuditResult::Pending), (Phase::Outcome, AuditResult::Allowed)], "{path}");
         assert!(recorded.iter().all(|operation| reveals(operation) && operation.target == target), "{recorded:?}");
     }
     assert_eq!(place.call(GET, "hanako", &[get(false)]).await.0, Code::Ok);
@@ -203,7 +203,7 @@ async fn whoever_may_not_reveal_is_refused_and_recorded() {
     }
     assert_eq!(place.seen(), []);
     let recorded = place.recorded(4).await;
-    assert!(recorded.iter().all(|operation| operation.result() == Came::Denied), "{recorded:?}");
+    assert!(recorded.iter().all(|operation| operation.result() == AuditResult::Denied), "{recorded:?}");
     assert_eq!(recorded.iter().filter(|operation| reveals(operation)).count(), 2, "of those who may read at all: {recorded:?}");
     for token in ["taro", "session-a1"] {
         assert_eq!(place.call(GET, token, &[get(false)]).await.0, Code::Ok, "{token}");
@@ -221,6 +221,6 @@ async fn an_answer_that_is_cut_off_was_recorded_before() {
     let request = Request::builder().uri(GET).header("authorization", "Bearer hanako").body(body).unwrap();
     drop(place.access.layer(handler).oneshot(request).await.unwrap());
     let recorded = place.recorded(2).await;
-    assert_eq!(recorded.iter().map(Recorded::result).collect::<Vec<_>>(), [Came::Pending, Came::Unknown]);
+    assert_eq!(recorded.iter().map(Recorded::result).collect::<Vec<_>>(), [AuditResult::Pending, AuditResult::Unknown]);
     assert!(recorded.iter().all(reveals));
 }

@@ -37,7 +37,7 @@ pub fn expected(access: &Access) -> Answer {
 
 /// What was declared comes first, and then all groups at a steady pace.
 pub fn may_ask(context: &Context, now: Timestamp) -> bool {
-    !context.metrics.vigil.is_busy() && context.conformance.has_time(now)
+    !context.metrics.watchdog.is_busy() && context.conformance.has_time(now)
 }
 
 /// What is known about the owners of a group, asked now if it is time. `None` when nothing is known and it is not the group's turn.

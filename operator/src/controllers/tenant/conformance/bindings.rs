@@ -15,7 +15,7 @@ use crate::context::Context;
 
 /// A watch on a dead connection is noticed after this long.
 const WATCH_SECONDS: u32 = 60;
-/// Everybody: too many groups to wake, which are asked about again when it is their turn.
+/// All: too many groups to wake, which are asked about again when it is their turn.
 const CROWDS: [&str; 3] = ["Group system:authenticated", "Group system:serviceaccounts", "Group system:unauthenticated"];
 
 /// Follows for ever. What is kept is only who each binding names.
@@ -59,8 +59,8 @@ fn tell(context: &Context, changed: &BTreeSet<String>) {
     let is_crowd = changed.iter().any(|subject| CROWDS.contains(&subject.as_str()));
     for tenant in context.tenants.state() {
         if is_crowd || concerns(&tenant, changed) {
-            context.conformance.doubt(&tenant.name_any());
-            context.ledger.doubt(&tenant.name_any());
+            context.conformance.invalidate(&tenant.name_any());
+            context.sync_cache.invalidate(&tenant.name_any());
             if !is_crowd {
                 context.wake_tenant(&tenant.name_any());
             }

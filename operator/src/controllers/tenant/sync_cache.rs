@@ -1,8 +1,8 @@
-//! What each group's generated objects looked like when all was as it must be. As long as nothing else was heard of them, a Tenant need
+//! What each group's generated objects looked like when all was as it must be. As long as nothing else was observed of them, a Tenant need
 //! not be gone through again: a thousand groups would have the apiserver answer a dozen questions each, for nothing.
 //!
 //! An entry is made by a whole pass that found or made everything right. It holds until another generation or life of the Tenant, until
-//! something changes on which all groups depend, until its time is over, or until an object is heard of that does not look as it did
+//! something changes on which all groups depend, until its time is over, or until an object is observed that does not look as it did
 //! then. Where events are lost, a sweep compares ([`children`](super::children)).
 
 use std::borrow::Cow;
@@ -30,21 +30,21 @@ const UNWATCHED: SignedDuration = SignedDuration::from_secs(30);
 
 /// A generated object within its group.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place {
+pub struct ObjectKey {
     pub kind: &'static str,
     pub name: Box<str>,
 }
 
 /// How an object was last seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
+pub struct ObservedVersion {
     /// Of one kind, the larger one is the later one; 0 when it is not known.
     version: u64,
     /// A digest of everything about it that matters.
     look: u64,
 }
 
-impl Mark {
+impl ObservedVersion {
     /// Of an object of which `matters` is to stay as it is.
     pub fn new(meta: &ObjectMeta, matters: impl Hash) -> Self {
         let version = meta.resource_version.as_ref().and_then(|version| version.parse().ok()).unwrap_or(0);
@@ -64,14 +64,14 @@ pub trait Watched: Resource<DynamicType = ()> + Sized {
     const BY_METADATA: bool = false;
 
     /// Else its generation does where the kind has one: of such kinds the status changes by itself. Else its version.
-    fn mark(&self) -> Mark {
+    fn observed_version(&self) -> ObservedVersion {
         let generation = self.meta().generation;
         let version = (generation.is_none() && !Self::BY_METADATA).then(|| self.resource_version());
-        Mark::new(self.meta(), (generation, version))
+        ObservedVersion::new(self.meta(), (generation, version))
     }
 
-    fn place(&self) -> Place {
-        Place { kind: kind::<Self>(), name: self.name_any().into() }
+    fn object_key(&self) -> ObjectKey {
+        ObjectKey { kind: kind::<Self>(), name: self.name_any().into() }
     }
 }
 
@@ -99,18 +99,18 @@ impl Watched for Namespace {
 
 /// What is used of a quota changes all the time, and its generation does not exist.
 impl Watched for ResourceQuota {
-    fn mark(&self) -> Mark {
-        Mark::new(&self.metadata, self.spec.as_ref().and_then(|spec| serde_json::to_string(spec).ok()))
+    fn observed_version(&self) -> ObservedVersion {
+        ObservedVersion::new(&self.metadata, self.spec.as_ref().and_then(|spec| serde_json::to_string(spec).ok()))
     }
 }
 
 /// The objects of one group.
 #[derive(Debug, Default)]
-pub struct Known(BTreeMap<Place, Mark>);
+pub struct Known(BTreeMap<ObjectKey, ObservedVersion>);
 
 impl Known {
     pub fn note<'a, K: Watched + 'a>(&mut self, objects: impl IntoIterator<Item = &'a K>) {
-        self.0.extend(objects.into_iter().map(|object| (object.place(), object.mark())));
+        self.0.extend(objects.into_iter().map(|object| (object.object_key(), object.observed_version())));
     }
 }
 
@@ -133,7 +133,7 @@ struct Entry {
     key: Key,
     /// Which state of what all groups depend on.
     epoch: u64,
-    known: BTreeMap<Place, Mark>,
+    known: BTreeMap<ObjectKey, ObservedVersion>,
     outcome: Outcome,
     /// Whether its owners were asked about.
     is_asked: bool,
@@ -152,15 +152,15 @@ pub struct Settled {
 }
 
 #[derive(Debug, Default)]
-struct Page {
+struct TenantEntry {
     entry: Option<Entry>,
-    /// What was heard and is not explained yet, since the last whole pass began.
-    news: Vec<(Place, Mark)>,
+    /// What was observed and is not explained yet, since the last whole pass began.
+    news: Vec<(ObjectKey, ObservedVersion)>,
     /// Something changed, and it does not matter what.
     is_doubted: bool,
 }
 
-impl Page {
+impl TenantEntry {
     fn is_quiet(&self) -> bool {
         self.news.is_empty() && !self.is_doubted
     }
@@ -172,20 +172,20 @@ const NEWS: usize = 64;
 #[derive(Debug, Default)]
 struct State {
     epoch: u64,
-    pages: BTreeMap<String, Page>,
+    pages: BTreeMap<String, TenantEntry>,
 }
 
 /// The entries of all groups.
 #[derive(Debug, Default)]
-pub struct Ledger(Mutex<State>);
+pub struct SyncCache(Mutex<State>);
 
 /// A whole pass that is under way.
 #[derive(Debug)]
-pub struct Pass {
+pub struct SyncRun {
     epoch: u64,
 }
 
-impl Ledger {
+impl SyncCache {
     /// What a whole pass found, if that still holds.
     pub fn settled(&self, group: &str, key: &Key, now: Timestamp) -> Option<Settled> {
         let state = self.state();
@@ -194,15 +194,15 @@ impl Ledger {
         Some(Settled { outcome: entry.outcome.clone(), is_asked: entry.is_asked, at: entry.made })
     }
 
-    /// Notes that a whole pass begins. What was heard until now it sees by itself.
-    pub fn begin(&self, group: &str) -> Pass {
+    /// Notes that a whole pass begins. What was observed until now it sees by itself.
+    pub fn begin(&self, group: &str) -> SyncRun {
         let mut state = self.state();
-        state.pages.insert(group.to_owned(), Page::default());
-        Pass { epoch: state.epoch }
+        state.pages.insert(group.to_owned(), TenantEntry::default());
+        SyncRun { epoch: state.epoch }
     }
 
-    /// Notes that a whole pass has found or made everything right. What was heard meanwhile and is not explained by it stays in doubt.
-    pub fn settle(&self, pass: &Pass, group: &str, key: Key, known: Known, outcome: Outcome, now: Timestamp) {
+    /// Notes that a whole pass has found or made everything right. What was observed meanwhile and is not explained by it stays in doubt.
+    pub fn settle(&self, pass: &SyncRun, group: &str, key: Key, known: Known, outcome: Outcome, now: Timestamp) {
         let ends = now.checked_add(spread(WHOLE_PASS, group)).unwrap_or(now);
         let is_asked = outcome.conformance.is_some();
         let outcome = Outcome { conformance: None, fresh: None, devices: 0, ..outcome };
@@ -214,7 +214,7 @@ impl Ledger {
     }
 
     /// Notes how an object was seen. Answers whether that is news.
-    pub fn heard(&self, group: &str, place: Place, seen: Mark) -> bool {
+    pub fn observe(&self, group: &str, place: ObjectKey, seen: ObservedVersion) -> bool {
         let mut state = self.state();
         let Some(page) = state.pages.get_mut(group) else { return true };
         let is_known = page.entry.as_ref().and_then(|entry| entry.known.get(&place)).is_some_and(|known| known.explains(seen));
@@ -230,20 +230,20 @@ impl Ledger {
     }
 
     /// The same for what a sweep found, which is nothing new about groups without an entry.
-    pub fn found(&self, group: &str, place: Place, seen: Mark) -> bool {
+    pub fn found(&self, group: &str, place: ObjectKey, seen: ObservedVersion) -> bool {
         let has_entry = self.state().pages.get(group).is_some_and(|page| page.entry.is_some());
-        has_entry && self.heard(group, place, seen)
+        has_entry && self.observe(group, place, seen)
     }
 
     /// Has a group gone through again, as when one of its objects went.
-    pub fn doubt(&self, group: &str) {
+    pub fn invalidate(&self, group: &str) {
         if let Some(page) = self.state().pages.get_mut(group) {
             page.is_doubted = true;
         }
     }
 
     /// Has all groups gone through again, since something changed on which all depend.
-    pub fn doubt_all(&self) {
+    pub fn invalidate_all(&self) {
         let epoch = &mut self.state().epoch;
         *epoch = epoch.wrapping_add(1);
     }
@@ -260,7 +260,7 @@ impl Ledger {
     }
 
     /// Doubts the groups that know an object of this kind which was not among `seen` when the kind was listed `at` a version.
-    pub fn missing(&self, kind: &str, at: u64, seen: &HashSet<(String, Place)>) -> Vec<String> {
+    pub fn missing(&self, kind: &str, at: u64, seen: &HashSet<(String, ObjectKey)>) -> Vec<String> {
         let mut doubted = Vec::new();
         for (group, page) in &mut self.state().pages {
             let Some(entry) = &page.entry else { continue };
@@ -318,99 +318,102 @@ mod tests {
         Outcome { conformance: Some(Verdict::holds("Conformant", "")), ..Outcome::default() }
     }
 
-    fn settled() -> Ledger {
-        let ledger = Ledger::default();
-        let pass = ledger.begin("acme");
+    fn settled() -> SyncCache {
+        let cache = SyncCache::default();
+        let pass = cache.begin("acme");
         let mut known = Known::default();
         known.note(&[policy(10, 1)]);
         known.note(&[quota(12, "5", "0")]);
-        ledger.settle(&pass, "acme", key(1), known, outcome(), at(0));
-        ledger
+        cache.settle(&pass, "acme", key(1), known, outcome(), at(0));
+        cache
     }
 
-    fn holds(ledger: &Ledger) -> bool {
-        ledger.settled("acme", &key(1), at(1)).is_some()
+    fn holds(cache: &SyncCache) -> bool {
+        cache.settled("acme", &key(1), at(1)).is_some()
     }
 
     #[test]
     fn an_entry_holds_until_something_is_heard() {
-        let ledger = settled();
-        assert!(holds(&ledger));
-        let heard = |object: &NetworkPolicy| ledger.heard("acme", object.place(), object.mark());
-        assert!(!heard(&policy(10, 1)), "what the pass itself read or wrote");
-        assert!(!heard(&policy(9, 7)), "older than what the pass read");
-        assert!(!heard(&policy(20, 1)), "its status");
-        assert!(holds(&ledger));
-        assert!(heard(&policy(21, 2)));
-        assert!(!holds(&ledger));
+        let cache = settled();
+        assert!(holds(&cache));
+        let observe = |object: &NetworkPolicy| cache.observe("acme", object.object_key(), object.observed_version());
+        assert!(!observe(&policy(10, 1)), "what the pass itself read or wrote");
+        assert!(!observe(&policy(9, 7)), "older than what the pass read");
+        assert!(!observe(&policy(20, 1)), "its status");
+        assert!(holds(&cache));
+        assert!(observe(&policy(21, 2)));
+        assert!(!holds(&cache));
     }
 
     /// What is used of a quota changes with every pod.
     #[test]
     fn of_a_quota_only_what_it_allows_matters() {
-        let ledger = settled();
-        let heard = |object: &ResourceQuota| ledger.heard("acme", object.place(), object.mark());
-        assert!(!heard(&quota(30, "5", "4")));
-        assert!(holds(&ledger));
-        assert!(heard(&quota(31, "50", "4")));
-        assert!(!holds(&ledger));
+        let cache = settled();
+        let observe = |object: &ResourceQuota| cache.observe("acme", object.object_key(), object.observed_version());
+        assert!(!observe(&quota(30, "5", "4")));
+        assert!(holds(&cache));
+        assert!(observe(&quota(31, "50", "4")));
+        assert!(!holds(&cache));
     }
 
     #[test]
     fn another_generation_or_life_another_foundation_or_enough_time_end_it() {
-        let ledger = settled();
-        assert!(ledger.settled("acme", &key(2), at(1)).is_none());
-        assert!(ledger.settled("acme", &Key { uid: "u2".to_owned(), ..key(1) }, at(1)).is_none());
-        assert!(ledger.settled("acme", &key(1), at(700)).is_none() || ledger.settled("acme", &key(1), at(721)).is_none());
-        assert!(holds(&ledger));
-        ledger.doubt_all();
-        assert!(!holds(&ledger));
-        let ledger = settled();
-        ledger.doubt("acme");
-        assert!(!holds(&ledger));
+        let cache = settled();
+        assert!(cache.settled("acme", &key(2), at(1)).is_none());
+        assert!(cache.settled("acme", &Key { uid: "u2".to_owned(), ..key(1) }, at(1)).is_none());
+        assert!(cache.settled("acme", &key(1), at(700)).is_none() || cache.settled("acme", &key(1), at(721)).is_none());
+        assert!(holds(&cache));
+        cache.invalidate_all();
+        assert!(!holds(&cache));
+        let cache = settled();
+        cache.invalidate("acme");
+        assert!(!holds(&cache));
     }
 
-    /// While a whole pass runs, its own writes are heard of, and somebody else's change may be.
+    /// While a whole pass runs, its own writes are observed, and somebody else's change may be.
     #[test]
     fn what_is_heard_during_a_pass_is_judged_at_its_end() {
         for (version, generation, is_right) in [(10, 1, true), (11, 2, false)] {
-            let ledger = Ledger::default();
-            let pass = ledger.begin("acme");
+            let cache = SyncCache::default();
+            let pass = cache.begin("acme");
             let seen = policy(version, generation);
-            assert!(ledger.heard("acme", seen.place(), seen.mark()));
+            assert!(cache.observe("acme", seen.object_key(), seen.observed_version()));
             let mut known = Known::default();
             known.note(&[policy(10, 1)]);
-            ledger.settle(&pass, "acme", key(1), known, outcome(), at(0));
-            assert_eq!(holds(&ledger), is_right, "version {version}");
+            cache.settle(&pass, "acme", key(1), known, outcome(), at(0));
+            assert_eq!(holds(&cache), is_right, "version {version}");
         }
     }
 
     #[test]
     fn a_foundation_that_changed_during_a_pass_ends_what_it_found() {
-        let ledger = Ledger::default();
-        let pass = ledger.begin("acme");
-        ledger.doubt_all();
-        ledger.settle(&pass, "acme", key(1), Known::default(), outcome(), at(0));
-        assert!(!holds(&ledger));
+        let cache = SyncCache::default();
+        let pass = cache.begin("acme");
+        cache.invalidate_all();
+        cache.settle(&pass, "acme", key(1), Known::default(), outcome(), at(0));
+        assert!(!holds(&cache));
     }
 
     /// A watch does not tell what went while it did not run; a list at a version that is new enough does.
     #[test]
     fn what_is_not_listed_any_more_is_missed() {
-        let ledger = settled();
-        let there: HashSet<_> = [("acme".to_owned(), policy(10, 1).place())].into();
-        assert!(ledger.missing("NetworkPolicy", 15, &there).is_empty());
-        assert!(ledger.missing("NetworkPolicy", 9, &HashSet::new()).is_empty(), "listed before it was made");
-        assert!(holds(&ledger));
-        assert_eq!(ledger.missing("NetworkPolicy", 15, &HashSet::new()), ["acme"]);
-        assert!(!holds(&ledger));
+        let cache = settled();
+        let there: HashSet<_> = [("acme".to_owned(), policy(10, 1).object_key())].into();
+        assert!(cache.missing("NetworkPolicy", 15, &there).is_empty());
+        assert!(cache.missing("NetworkPolicy", 9, &HashSet::new()).is_empty(), "listed before it was made");
+        assert!(holds(&cache));
+        assert_eq!(cache.missing("NetworkPolicy", 15, &HashSet::new()), ["acme"]);
+        assert!(!holds(&cache));
     }
 
     #[test]
     fn a_sweep_says_nothing_new_about_who_is_gone_through_anyway() {
-        let ledger = Ledger::default();
+        let cache = SyncCache::default();
         let seen = policy(10, 1);
-        assert!(!ledger.found("acme", seen.place(), seen.mark()));
-        assert!(ledger.heard("acme", seen.place(), seen.mark()), "a watch does: the Tenant may not have been looked at yet");
+        assert!(!cache.found("acme", seen.object_key(), seen.observed_version()));
+        assert!(
+            cache.observe("acme", seen.object_key(), seen.observed_version()),
+            "a watch does: the Tenant may not have been looked at yet"
+        );
     }
 }

@@ -20,7 +20,7 @@ pub enum NotStarted<E: Error + 'static> {
 }
 
 /// Tries until it succeeds, fails of something that does not pass by itself, or has been tried for two minutes.
-pub async fn patiently<T, E: Error + 'static>(
+pub async fn retry_startup<T, E: Error + 'static>(
     stop: &CancellationToken,
     attempt: impl AsyncFn() -> Result<T, E>,
     is_transient: fn(&E) -> bool,
@@ -52,7 +52,7 @@ mod tests {
     #[tokio::test]
     async fn only_what_passes_by_itself_is_waited_for() {
         let (stop, tries) = (CancellationToken::new(), Cell::new(0));
-        let second = patiently(
+        let second = retry_startup(
             &stop,
             async || {
                 tries.set(tries.get() + 1);
@@ -61,7 +61,7 @@ mod tests {
             is_refused,
         );
         assert_eq!(second.await.unwrap(), 2);
-        let damaged = patiently(&stop, async || Err::<(), _>(io::Error::other("damaged")), is_refused).await.unwrap_err();
+        let damaged = retry_startup(&stop, async || Err::<(), _>(io::Error::other("damaged")), is_refused).await.unwrap_err();
         assert_eq!(damaged.to_string(), "damaged");
     }
 
@@ -70,6 +70,6 @@ mod tests {
         let stop = CancellationToken::new();
         stop.cancel();
         let refused = async || Err::<(), io::Error>(io::ErrorKind::ConnectionRefused.into());
-        assert!(matches!(patiently(&stop, refused, is_refused).await, Err(NotStarted::Stopped)));
+        assert!(matches!(retry_startup(&stop, refused, is_refused).await, Err(NotStarted::Stopped)));
     }
 }
