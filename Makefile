@@ -93,6 +93,10 @@ bench: ## what is promised about speed and size, beside baselines; FIGURES="NAME
 upgrade-test: ## from the version before to this one and back, under a running collection
 	@e2e/upgrade
 
+.PHONY: test-scratch
+test-scratch: ## an imaginary service is added by the steps of CONTRIBUTING.md and removed
+	@e2e/scratch/run
+
 .PHONY: lint
 lint: lint-rust lint-deps lint-proto lint-charts lint-circles ## every lint
 

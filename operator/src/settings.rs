@@ -146,7 +146,8 @@ mod tests {
         assert_eq!(settings.report_endpoint(audit), None, "it is asked where it was said to answer");
         assert_eq!(settings.report_endpoint(backup).as_deref(), Some("https://tsujiban-backup-direct.tsujiban-system.svc:8443"));
         assert_eq!(settings.token_file(Service::Audit), PathBuf::from("/var/run/secrets/tsujiban.dev/audit/token"));
-        assert!(parse("backup,ledger").unwrap_err().to_string().contains("one of backup, audit"));
+        let names: Vec<_> = Service::ALL.iter().map(|service| service.row().name).collect();
+        assert!(parse("backup,ledger").unwrap_err().to_string().contains(&format!("one of {}", names.join(", "))));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 {{- if and .Values.otlpEndpoint (not .Values.network.otlp.namespace) (not .Values.network.otlp.cidrs) }}
 {{- fail "otlpEndpoint is set, but the network is closed to it: set network.otlp.namespace or network.otlp.cidrs" }}
 {{- end }}
+{{- include "tsujiban.checkNames" . }}
 {{- range include "tsujiban.services" . | fromJsonArray }}
 {{- $values := get $.Values .name }}
 {{- if .database }}
@@ -36,5 +37,25 @@
 {{- range .Values.staff }}
 {{- if has .name $names }}{{ fail (printf "staff: %s is there twice" .name) }}{{ end }}
 {{- $names = append $names .name }}
+{{- end }}
+{{- end }}
+
+{{/* The schema takes any name for a service's blocks: those that are no service's are refused here. */}}
+{{- define "tsujiban.checkNames" -}}
+{{- $names := list }}
+{{- range (.Files.Get "services.yaml" | fromYaml).services }}{{ $names = append $names .name }}{{ end }}
+{{- $images := concat $names (list "operator" "collector" "pullSecrets") }}
+{{- range $name, $_ := .Values.images }}
+{{- if not (has $name $images) }}{{ fail (printf "images.%s: there is no program %s; remove it" $name $name) }}{{ end }}
+{{- end }}
+{{- range $name, $block := .Values.database }}
+{{- if and (kindIs "map" $block) (hasKey $block "connections") (not (has $name $names)) }}
+{{- fail (printf "database.%s: there is no service %s; remove it" $name $name) }}
+{{- end }}
+{{- end }}
+{{- range $name, $block := .Values }}
+{{- if and (kindIs "map" $block) (hasKey $block "persistence") (not (has $name $names)) }}
+{{- fail (printf "%s: there is no service %s; remove it" $name $name) }}
+{{- end }}
 {{- end }}
 {{- end }}
