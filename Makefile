@@ -16,7 +16,9 @@ cluster := $(CURDIR)/e2e/cluster
 tool = $$($(cluster)/path $(1))
 # all packages at once, so that nothing is compiled twice with other features
 most = --workspace --exclude tsujiban-e2e
-plane = build/cargo test --profile optimized $(most) --test plane
+lints := lint-rust lint-deps lint-proto lint-charts lint-circles
+tests := test-unit test-plane test-e2e test-clean
+plane = build/cargo test $(most) --test plane
 
 .PHONY: help
 help: ## print the targets
@@ -48,7 +50,7 @@ deploy: images ## build, load and install into the running cluster: the inner lo
 	@e2e/deploy
 
 .PHONY: test
-test: test-unit test-plane test-e2e test-clean ## every test
+test: $(tests) ## every test
 
 .PHONY: test-unit
 test-unit: ## the tests that need no cluster
@@ -98,7 +100,7 @@ test-scratch: ## an imaginary service is added by the steps of CONTRIBUTING.md a
 	@e2e/scratch/run
 
 .PHONY: lint
-lint: lint-rust lint-deps lint-proto lint-charts lint-circles ## every lint
+lint: $(lints) ## every lint
 
 .PHONY: lint-rust
 lint-rust: ## formatting, clippy, drift of crds/ and of the chart's list of services
@@ -139,6 +141,10 @@ generate: ## write the generated files: crds/, the CRD chart, the charts' README
 	charts/sync-crds
 	charts/lint/run docs --write
 	charts/lint/run rendered --write
+
+.PHONY: stages
+stages: ## print the stages of lint and test, in the order in which .ci/run makes them
+	@echo $(lints) $(tests)
 
 .PHONY: clean
 clean: down ## stop everything and remove what was built, but not the cache
