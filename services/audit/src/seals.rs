@@ -14,6 +14,8 @@ use crate::service::Audit;
 const LABEL: &str = "history log";
 /// Says in table meta that logs from before there were seals have theirs.
 const META: &str = "logs are sealed";
+/// What is wrong with such a log.
+pub(crate) const NOT_SEALED: &str = "it is not sealed as its owner's";
 
 pub fn seal(keyring: &Keyring, number: i64, log: &LogId, owner: &str) -> [u8; 32] {
     keyring.mac(LABEL, &[number.to_be_bytes().as_slice(), log.as_bytes(), owner.as_bytes()].concat())
