@@ -9,6 +9,8 @@ use tsujiban_sealing::Keyring;
 use crate::owner::UNCLAIMED;
 
 const LABEL: &str = "history log";
+/// What is wrong with a log whose row names another owner.
+pub(crate) const NOT_SEALED: &str = "it is not sealed as its owner's";
 
 pub fn seal(keyring: &Keyring, number: i64, log: &LogId, owner: &str) -> [u8; 32] {
     keyring.mac(LABEL, &[number.to_be_bytes().as_slice(), log.as_bytes(), owner.as_bytes()].concat())

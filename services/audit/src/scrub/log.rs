@@ -10,6 +10,7 @@ use super::damages::{self, Damaged, Kind};
 use crate::bodies;
 use crate::error::{Error, Result};
 use crate::reading::{Bundle, DayKeys, Log};
+use crate::seals;
 use crate::service::Audit;
 use crate::signing::{NO_LOG, SUBJECT};
 
@@ -73,7 +74,7 @@ impl Audit {
             self.note_healed(log.number, Kind::Hash, &hash(name)).await?;
         }
         let head = if self.leads_to_head(log, &(0..0)).await? { None } else { Some("its hash is not that of its entries") };
-        let head = head.or((!log.is_sealed).then_some("it is not sealed as its owner's"));
+        let head = head.or((!log.is_sealed).then_some(seals::NOT_SEALED));
         let head: Vec<_> = head.map(|wrong| Damaged::thing("head".to_owned(), wrong)).into_iter().collect();
         self.note_damage(log.number, Kind::Head, (0, 1), &head).await?;
         self.scrub_keys(log.number, Some(&log.id)).await

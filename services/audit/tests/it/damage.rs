@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use jiff::SignedDuration;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tonic::Code;
 use tsujiban_audit::owner::Owner;
 use tsujiban_audit::reading::Log;
 use tsujiban_audit::rpc;
+use tsujiban_audit::scrub::{Scrub, Step};
 use tsujiban_database::on;
 use tsujiban_history::export::Loss;
 use tsujiban_history::verify::{DamagedEntry, Report, Verdict, Verifier};
@@ -366,9 +368,17 @@ async fn a_log_goes_back_to_the_group_for_which_it_is_sealed(world: World) {
             }
             assert_eq!(prepared.unwrap(), (incarnation.clone(), log.clone()));
         }
+        // C5: that somebody changed whose a log is stands in its history, also when no scrub saw it meanwhile
+        let mut scrub = Scrub::new(SignedDuration::from_hours(7 * 24));
+        while scrub.step(&stage.audit).await.unwrap() != Step::Idle {}
+        let (group, _) = lives.first().unwrap();
+        let words: Vec<_> =
+            stage.list(group).await.into_iter().filter_map(|entry| entry.operation).map(|operation| operation.reason).collect();
+        assert!(words.iter().any(|word| word == "DAMAGED") && words.iter().any(|word| word == "HEALED"), "{words:?}");
         for (group, _) in &lives {
             stage.say(&world, group, group).await;
-            assert!(stage.targets(group).await.iter().all(|target| target == group), "{group}");
+            // "head" is what the scrub tells of
+            assert!(stage.targets(group).await.iter().all(|target| target == group || target == "head"), "{group}");
         }
     }
 }
