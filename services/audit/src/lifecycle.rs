@@ -18,7 +18,7 @@ use tsujiban_service::lifecycle::{self, Eraser, Holder, Left, Prepared};
 use crate::error::{Error, Result};
 use crate::owner::{Owner, UNCLAIMED};
 use crate::reading::Log;
-use crate::scrub::{Damaged, Integrity, Kind};
+use crate::scrub::{self, Damaged, Integrity};
 use crate::seals;
 use crate::service::Audit;
 use crate::snapshot::{Import, Snapshot};
@@ -231,7 +231,7 @@ impl Audit {
         })?;
         self.engine.forget().await?;
         // the scrub may never have seen it
-        self.note_healed(log.number, Kind::Head, &Damaged::thing("head".to_owned(), seals::NOT_SEALED)).await?;
+        self.note_healed(log.number, scrub::Kind::Head, &Damaged::thing("head".to_owned(), seals::NOT_SEALED)).await?;
         tracing::error!(log = %log.id, group = %id, was = log.owner, "the row of a log named another group than its seal; the group has it again");
         Ok(())
     }
