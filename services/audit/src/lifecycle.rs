@@ -14,7 +14,7 @@ use crate::engine::UNCLAIMED;
 use crate::error::{Error, Result};
 use crate::owner::Owner;
 use crate::reading::Log;
-use crate::scrub::{Damaged, Kind};
+use crate::scrub::{self, Damaged};
 use crate::seals;
 use crate::service::Audit;
 
@@ -165,7 +165,7 @@ impl Audit {
         })?;
         self.engine.forget().await?;
         // the scrub may never have seen it
-        self.note_healed(log.number, Kind::Head, &Damaged::thing("head".to_owned(), seals::NOT_SEALED)).await?;
+        self.note_healed(log.number, scrub::Kind::Head, &Damaged::thing("head".to_owned(), seals::NOT_SEALED)).await?;
         tracing::error!(log = %log.id, group = %id, was = log.owner, "the row of a log named another group than its seal; the group has it again");
         Ok(())
     }
