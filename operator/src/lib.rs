@@ -23,6 +23,7 @@ pub mod lease;
 pub mod metrics;
 mod namespace;
 pub mod pki;
+pub mod program;
 pub mod read;
 pub mod reconcile;
 pub mod report;
