@@ -24,6 +24,7 @@ use crate::state::attempts::AttemptCache;
 use crate::state::conformance;
 use crate::state::reports::Reports;
 use crate::state::serials::Serials;
+use crate::state::unreadable::UnreadableObjects;
 
 /// The world, as far as reconciling needs it.
 pub struct Context {
@@ -42,6 +43,8 @@ pub struct Context {
     pub sites: Store<Site>,
     /// Which Devices share a serial number.
     pub serials: Serials,
+    /// Devices that this version does not understand.
+    pub unreadable_devices: UnreadableObjects,
     pub listed: CacheSync,
     /// What the backup service knows of each device.
     pub attempts: AttemptCache,

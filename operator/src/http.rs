@@ -10,6 +10,7 @@ use hyper::header::CONTENT_TYPE;
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tsujiban_service::http::Serving;
 
 use crate::metrics::Metrics;
 
@@ -19,7 +20,7 @@ pub async fn serve(listen: SocketAddr, metrics: Arc<Metrics>) -> std::io::Result
     let listener = TcpListener::bind(listen).await?;
     tracing::info!(listen = %listener.local_addr()?, "serving metrics and probes");
     let shown = move |request: Request<()>| std::future::ready(answer(&request, &metrics));
-    tsujiban_service::http::serve(listener, None, "metrics and probes", CancellationToken::new(), shown).await;
+    tsujiban_service::http::serve(listener, None, Serving::briefly("metrics and probes"), CancellationToken::new(), shown).await;
     Ok(())
 }
 

@@ -20,7 +20,7 @@ use crate::fence::Fence;
 use crate::lease::{Lease, TTL};
 use crate::metrics::Metrics;
 use crate::run::{Ended, World, lead};
-use crate::settings::Settings;
+use crate::settings::{InvalidServices, Settings};
 use crate::{connection, http};
 
 /// How long the answers to what was begun are waited for before the lease is given up.
@@ -29,6 +29,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// Why the program ended that was not told to.
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
+    #[error(transparent)]
+    Services(#[from] InvalidServices),
     #[error("logs and traces cannot be written")]
     Telemetry(#[from] TelemetryError),
     #[error("cannot listen for signals")]
@@ -56,6 +58,7 @@ pub enum ProgramError {
 /// Waits for the lease and leads, until it is told to stop or something is broken.
 pub async fn run() -> Result<(), ProgramError> {
     let settings = Settings::parse();
+    settings.check_services()?;
     let _telemetry = telemetry::init(names::OPERATOR, &settings.telemetry)?;
     let stop = shutdown::on_signal().map_err(ProgramError::Signals)?;
     let config = Config::infer().await?;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::runtime::events::EventType;
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -14,6 +15,9 @@ use crate::state::unreadable::UnreadableObjects;
 
 /// The reason of the Event of an object that is not understood.
 const NOT_UNDERSTOOD: &str = "NotUnderstood";
+
+/// For how many objects of a kind there are Events. The log and the metric have them all.
+const TOLD: usize = 100;
 
 /// Reads the events of one kind.
 #[derive(Clone)]
@@ -29,18 +33,23 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Reader<K> {
     pub fn read(&self, event: Event<Decoded<K>>) -> Option<Event<K>> {
         let read = match event {
             Event::Init => {
-                self.unreadable.clear();
+                self.unreadable.begin_list();
                 Some(Event::Init)
             }
-            Event::InitDone => Some(Event::InitDone),
-            Event::InitApply(object) => self.object(object).map(Event::InitApply),
-            // one that was understood in an earlier state stays in the cache as it was, until everything is listed anew
-            Event::Apply(object) => self.object(object).map(Event::Apply),
+            Event::InitDone => {
+                self.unreadable.end_list();
+                Some(Event::InitDone)
+            }
+            Event::InitApply(object) => self.object(object).ok().map(Event::InitApply),
+            // one that was understood in an earlier state leaves the cache: nothing is done by what it was
+            Event::Apply(object) => {
+                self.object(object).map_or_else(|metadata| self.cached(&metadata).map(Event::Delete), |it| Some(Event::Apply(it)))
+            }
             Event::Delete(object) => {
                 self.unreadable.forget(object.meta());
                 match object.read() {
                     Ok(object) => Some(Event::Delete(object)),
-                    Err(unreadable) => self.cached(&unreadable).map(Event::Delete),
+                    Err(unreadable) => self.cached(&unreadable.metadata).map(Event::Delete),
                 }
             }
         };
@@ -48,22 +57,22 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Reader<K> {
         read
     }
 
-    fn object(&self, object: Decoded<K>) -> Option<K> {
+    fn object(&self, object: Decoded<K>) -> Result<K, Box<ObjectMeta>> {
         match object.read() {
             Ok(object) => {
                 self.unreadable.forget(object.meta());
-                Some(object)
+                Ok(object)
             }
             Err(unreadable) => {
-                if self.unreadable.note(&unreadable.metadata) {
-                    self.tell(*unreadable);
+                if self.unreadable.note(&unreadable) {
+                    self.tell(&unreadable);
                 }
-                None
+                Err(Box::new(unreadable.metadata))
             }
         }
     }
 
-    fn cached(&self, Unreadable { metadata, .. }: &Unreadable) -> Option<K> {
+    fn cached(&self, metadata: &ObjectMeta) -> Option<K> {
         let reference = ObjectRef::new(metadata.name.as_deref().unwrap_or_default());
         let reference = match &metadata.namespace {
             Some(namespace) => reference.within(namespace),
@@ -72,11 +81,15 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Reader<K> {
         self.cache.get(&reference).map(|object| (*object).clone())
     }
 
-    fn tell(&self, Unreadable { metadata, why }: Unreadable) {
+    fn tell(&self, unreadable: &Unreadable) {
+        let Unreadable { metadata, why, .. } = unreadable;
         let kind = K::kind(&());
         let (namespace, name) = (metadata.namespace.clone(), metadata.name.clone().unwrap_or_default());
         tracing::error!(%kind, namespace, name, why, "an object is not understood by this version; it is left as it is, and all others go on");
-        let object: Decoded<K> = Decoded::Unreadable(Box::new(Unreadable { metadata, why: String::new() }));
+        if self.unreadable.count() > TOLD {
+            return;
+        }
+        let object: Decoded<K> = Decoded::Unreadable(Box::new(unreadable.clone()));
         let (about, events) = (kube::Resource::object_ref(&object, &()), Arc::clone(&self.events));
         let note = format!(
             "this version of Tsujiban does not understand the {kind}: {why}. It is left as it is; install the version that wrote it, or correct it"

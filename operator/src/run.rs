@@ -114,6 +114,7 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
         devices: devices.clone(),
         sites: sites.clone(),
         serials: Serials::default(),
+        unreadable_devices: device_feed.unreadable.clone(),
         listed: CacheSync { tenants: tenants_listed, devices: devices_listed, sites: sites_listed },
         attempts: AttemptCache::default(),
         journal: Journal::new(settings.is_installed(Service::Audit)),

@@ -67,6 +67,9 @@ impl FromStr for Installed {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, endpoint) = text.split_once('=').map_or((text, None), |(name, endpoint)| (name, Some(endpoint.to_owned())));
+        if endpoint.as_ref().is_some_and(String::is_empty) {
+            return Err(format!("{name}= has no address; use {name} for the usual one, or {name}=URL"));
+        }
         let service = Service::of_name(name).ok_or_else(|| {
             let known: Vec<_> = Service::ALL.iter().map(|service| service.row().name).collect();
             format!("{name:?} is no service; use NAME or NAME=URL, where NAME is one of {}", known.join(", "))
@@ -75,7 +78,30 @@ impl FromStr for Installed {
     }
 }
 
+/// Services that no installation can have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidServices {
+    #[error("--services lacks {}, which every installation has; add it", .0.row().name)]
+    Lacks(Service),
+    #[error("--services has {} twice; name each once", .0.row().name)]
+    Twice(Service),
+}
+
 impl Settings {
+    /// What cannot be told from one value of --services alone.
+    pub fn check_services(&self) -> Result<(), InvalidServices> {
+        for service in Service::ALL.iter().copied() {
+            let times = self.services.iter().filter(|installed| installed.service == service).count();
+            if times == 0 && service.row().absence.is_none() {
+                return Err(InvalidServices::Lacks(service));
+            }
+            if times > 1 {
+                return Err(InvalidServices::Twice(service));
+            }
+        }
+        Ok(())
+    }
+
     pub fn is_installed(&self, service: Service) -> bool {
         self.services.iter().any(|installed| installed.service == service)
     }
@@ -148,6 +174,18 @@ mod tests {
         assert_eq!(settings.token_file(Service::Audit), PathBuf::from("/var/run/secrets/tsujiban.dev/audit/token"));
         let names: Vec<_> = Service::ALL.iter().map(|service| service.row().name).collect();
         assert!(parse("backup,ledger").unwrap_err().to_string().contains(&format!("one of {}", names.join(", "))));
+    }
+
+    #[test]
+    fn an_installation_has_each_service_once_and_those_that_it_must_have() {
+        let check = |services: &str| {
+            let words = ["operator", "--environment=trial", "--collector-image=c:1", &format!("--services={services}")];
+            Settings::try_parse_from(words).map_err(|error| error.to_string())?.check_services().map_err(|error| error.to_string())
+        };
+        assert_eq!(check("backup,audit"), Ok(()));
+        assert!(check("audit").unwrap_err().contains("lacks backup"));
+        assert!(check("backup,audit,backup").unwrap_err().contains("backup twice"));
+        assert!(check("backup=").unwrap_err().contains("no address"));
     }
 
     #[test]

@@ -61,18 +61,18 @@ pub async fn run<K>(
                 continue;
             }
         };
-        let mut missed = missed(&listed, at, &cached(&cache));
         // one that is not understood is in no cache, and was seen all the same
-        missed.retain(|((namespace, name), _)| {
+        let is_unread = |(namespace, name): &Key| {
             let there = listed.get(&(namespace.clone(), name.clone()));
-            there.is_none_or(|there| !unreadable.knows(namespace.as_deref(), name, there.number))
-        });
-        if missed.is_empty() {
+            there.is_some_and(|there| unreadable.knows(namespace.as_deref(), name, there.number))
+        };
+        let missed = missed(&listed, at, &cached(&cache));
+        if missed.iter().all(|(key, _)| is_unread(key)) {
             continue;
         }
         sleep(ON_ITS_WAY).await;
         let now = cached(&cache);
-        if missed.iter().any(|(key, known)| now.get(key) == known.as_ref()) {
+        if missed.iter().any(|(key, known)| now.get(key) == known.as_ref() && !is_unread(key)) {
             tracing::warn!(%kind, "a watch missed a change; restarting it");
             again.notify_one();
         }

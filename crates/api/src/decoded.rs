@@ -20,6 +20,8 @@ pub enum Decoded<K> {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Unreadable {
     pub metadata: ObjectMeta,
+    /// The spec as it came.
+    pub spec: Value,
     /// What this version does not understand.
     pub why: String,
 }
@@ -41,7 +43,8 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Decoded<K> {
             Ok(object) => Ok(Self::Read(Box::new(object))),
             Err(why) => {
                 let metadata = value.get("metadata").map(ObjectMeta::deserialize).transpose().map_err(D::Error::custom)?;
-                Ok(Self::Unreadable(Box::new(Unreadable { metadata: metadata.unwrap_or_default(), why: why.to_string() })))
+                let spec = value.get("spec").cloned().unwrap_or_default();
+                Ok(Self::Unreadable(Box::new(Unreadable { metadata: metadata.unwrap_or_default(), spec, why: why.to_string() })))
             }
         }
     }

@@ -2,13 +2,13 @@
 
 use std::error::Error;
 
-/// An error and what caused it, in one line. Some libraries repeat their cause in their own message; it is not said twice.
+/// An error and what caused it, in one line. Some libraries repeat their cause at the end of their own message; it is not said twice.
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
         let more = cause.to_string();
-        if !text.contains(&more) {
+        if !text.ends_with(&more) {
             text = format!("{text}: {more}");
         }
         source = cause.source();

@@ -217,6 +217,9 @@ mod tests {
         let row = Service::Backup.row();
         assert_eq!((row.host, row.audience, row.tls_secret), ("tsujiban-backup", "backup.tsujiban.dev", "tsujiban-backup-tls"));
         assert_eq!((row.unavailable, Service::Audit.to_string().as_str()), ("BackupUnavailable", "audit service"));
+        let row = Service::Audit.row();
+        assert_eq!((row.host, row.audience, row.tls_secret), ("tsujiban-audit", "audit.tsujiban.dev", "tsujiban-audit-tls"));
+        assert_eq!(row.unavailable, "AuditUnavailable");
     }
 
     #[test]

@@ -27,6 +27,7 @@ fn every_commitment_of_an_existing_part_is_named_by_a_test() {
 /// What differs between services stands in their rows, so that a new one is a row.
 #[test]
 fn nothing_but_the_table_matches_on_services() {
+    assert!(workspace().count() > 100, "the search finds what is there");
     let arms: Vec<String> = workspace()
         .filter(|file| !file.ends_with("core/src/workload.rs") && !file.ends_with("core/tests/workspace.rs"))
         .flat_map(|file| {

@@ -79,6 +79,11 @@ pub trait Program: Send + Sync + Sized + 'static {
 
     fn routes(self: &Arc<Self>) -> Routes;
 
+    /// Whether it can answer calls from the first moment on. What changes later it says to `tasks.health`.
+    fn is_able(&self) -> bool {
+        true
+    }
+
     /// What it does by itself until `tasks.stop` is cancelled.
     fn run(self: Arc<Self>, args: Self::Args, tasks: Tasks) -> impl Future<Output = Result<(), Box<dyn Error + Send + Sync>>> + Send;
 }
@@ -232,6 +237,7 @@ async fn serve<P: Program>(args: ServeArgs<P::Args>) -> Result<(), ProgramError>
     let last = CancellationToken::new();
     let delivery = delivery.map(|delivery| tokio::spawn(delivery.run(last.clone())));
     let health = Health::new();
+    health.set_able(service.is_able()).await;
     let tasks = Tasks {
         server: args.server.clone(),
         keys: args.keys.clone(),

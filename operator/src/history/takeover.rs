@@ -150,6 +150,8 @@ async fn settle(context: &Context, notes: &Notes) -> Result<bool, ApplyError> {
         match presence(site, live(context, notes, name).as_deref()) {
             Presence::Reported => {}
             Presence::Unreported => is_done = false,
+            // the cache lacks one that this version does not understand
+            Presence::Gone if is_there(context, notes, name, site).await? => is_done = false,
             Presence::Gone => {
                 gone.push(&site.uid);
                 if !context.journal.is_deletion_recorded(&site.uid) {
@@ -166,6 +168,13 @@ async fn settle(context: &Context, notes: &Notes) -> Result<bool, ApplyError> {
         }
     }
     Ok(is_done)
+}
+
+async fn is_there(context: &Context, notes: &Notes, name: &str, site: &NotedSite) -> Result<bool, ApplyError> {
+    let namespace = names::namespace(&notes.group);
+    let api: Api<Site> = Api::namespaced(context.client.clone(), &namespace);
+    let found = api.get_metadata_opt(name).await.map_err(failed::<Site>("read", Some(&namespace), name))?;
+    Ok(found.is_some_and(|found| found.metadata.uid.as_ref() == Some(&site.uid)))
 }
 
 fn live(context: &Context, notes: &Notes, name: &str) -> Option<Arc<Site>> {

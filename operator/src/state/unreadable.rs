@@ -1,46 +1,85 @@
 //! Objects of our kinds that this version does not understand: a newer one wrote them, before it was rolled back. They are in no cache, and nothing
-//! is done with them: they are neither reconciled nor erased, and keep their finalizers. They are told of, and stop no others.
+//! is done with them: they are neither reconciled nor erased, and keep their finalizers. They are told of, and stop no others. What they hold,
+//! as a serial number, they go on holding.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use tsujiban_api::Unreadable;
 
 /// Namespace and name.
 type Key = (Option<String>, String);
 
-/// The unreadable objects of one kind, each with the version in which it was seen. Clones share them.
+/// What is known of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Known {
+    version: String,
+    /// Of a Device: its serial number, and since when it has it. Of two, the older one has the claim; in the same second the lesser uid.
+    serial: Option<String>,
+    claim: (Option<Timestamp>, Option<String>),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    known: BTreeMap<Key, Known>,
+    /// Those that a list which has begun has shown so far.
+    listed: BTreeSet<Key>,
+}
+
+/// The unreadable objects of one kind, each in the state in which it was seen last. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct UnreadableObjects(Arc<Mutex<BTreeMap<Key, String>>>);
+pub struct UnreadableObjects(Arc<Mutex<State>>);
 
 impl UnreadableObjects {
     /// Notes one. Answers whether that state of it is new.
-    pub fn note(&self, metadata: &ObjectMeta) -> bool {
-        let version = metadata.resource_version.clone().unwrap_or_default();
-        self.objects().insert(key(metadata), version.clone()) != Some(version)
+    pub fn note(&self, object: &Unreadable) -> bool {
+        let mut state = self.state();
+        let key = key(&object.metadata);
+        let known = Known {
+            version: object.metadata.resource_version.clone().unwrap_or_default(),
+            serial: object.spec.get("serialNumber").and_then(|serial| serial.as_str()).map(str::to_owned),
+            claim: (object.metadata.creation_timestamp.as_ref().map(|time| time.0), object.metadata.uid.clone()),
+        };
+        state.listed.insert(key.clone());
+        let before = state.known.insert(key, known.clone());
+        before.is_none_or(|before| before.version != known.version)
     }
 
-    /// One that is understood now, or gone. Answers whether it was not before.
-    pub fn forget(&self, metadata: &ObjectMeta) -> bool {
-        self.objects().remove(&key(metadata)).is_some()
+    /// One that is understood now, or gone.
+    pub fn forget(&self, metadata: &ObjectMeta) {
+        self.state().known.remove(&key(metadata));
     }
 
-    /// Everything is listed anew.
-    pub fn clear(&self) {
-        self.objects().clear();
+    /// Everything is listed anew. Until that is whole nothing is forgotten.
+    pub fn begin_list(&self) {
+        self.state().listed.clear();
+    }
+
+    pub fn end_list(&self) {
+        let mut state = self.state();
+        let listed = std::mem::take(&mut state.listed);
+        state.known.retain(|key, _| listed.contains(key));
     }
 
     /// Whether this state of the object, or a later one, was seen and not understood.
     pub fn knows(&self, namespace: Option<&str>, name: &str, version: u64) -> bool {
         let key = (namespace.map(str::to_owned), name.to_owned());
-        self.objects().get(&key).and_then(|seen| seen.parse().ok()).is_some_and(|seen: u64| seen >= version)
+        self.state().known.get(&key).and_then(|known| known.version.parse().ok()).is_some_and(|seen: u64| seen >= version)
+    }
+
+    /// Whether one of them has a serial number, and had it before this claim.
+    pub fn claims(&self, serial: &str, before: (Option<Timestamp>, Option<&String>)) -> bool {
+        let before = (before.0, before.1.cloned());
+        self.state().known.values().any(|known| known.serial.as_deref() == Some(serial) && known.claim < before)
     }
 
     pub fn count(&self) -> usize {
-        self.objects().len()
+        self.state().known.len()
     }
 
-    fn objects(&self) -> MutexGuard<'_, BTreeMap<Key, String>> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -52,19 +91,36 @@ fn key(metadata: &ObjectMeta) -> Key {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
-    fn object(version: &str) -> ObjectMeta {
-        let named = ObjectMeta { namespace: Some("tn-acme".into()), name: Some("tokyo-1".into()), ..ObjectMeta::default() };
-        ObjectMeta { resource_version: Some(version.into()), ..named }
+    fn object(name: &str, version: &str) -> Unreadable {
+        let named = ObjectMeta { namespace: Some("tn-acme".into()), name: Some(name.into()), ..ObjectMeta::default() };
+        let metadata = ObjectMeta { resource_version: Some(version.into()), uid: Some(name.into()), ..named };
+        Unreadable { metadata, spec: json!({"serialNumber": "SN1"}), why: String::new() }
     }
 
     #[test]
     fn each_state_of_an_object_is_news_once() {
         let unreadable = UnreadableObjects::default();
-        assert!(unreadable.note(&object("5")) && !unreadable.note(&object("5")) && unreadable.note(&object("6")));
-        assert!(unreadable.knows(Some("tn-acme"), "tokyo-1", 6) && !unreadable.knows(Some("tn-acme"), "tokyo-1", 7));
-        assert!(!unreadable.knows(None, "tokyo-1", 6));
+        assert!(unreadable.note(&object("a", "5")) && !unreadable.note(&object("a", "5")) && unreadable.note(&object("a", "6")));
+        assert!(unreadable.knows(Some("tn-acme"), "a", 6) && !unreadable.knows(Some("tn-acme"), "a", 7));
+        assert!(!unreadable.knows(None, "a", 6));
+        unreadable.begin_list();
+        assert!(!unreadable.note(&object("a", "6")), "a list tells nothing new");
+        unreadable.end_list();
         assert_eq!(unreadable.count(), 1);
-        assert!(unreadable.forget(&object("7")) && !unreadable.forget(&object("7")));
+        unreadable.begin_list();
+        unreadable.end_list();
+        assert_eq!(unreadable.count(), 0, "it has gone while no watch ran");
+    }
+
+    /// C7: nobody gets the serial number of a Device that is there and not understood.
+    #[test]
+    fn a_serial_number_stays_held() {
+        let unreadable = UnreadableObjects::default();
+        unreadable.note(&object("a", "5"));
+        let (older, younger) = ("A".to_owned(), "b".to_owned());
+        assert!(unreadable.claims("SN1", (None, Some(&younger))) && !unreadable.claims("SN1", (None, Some(&older))));
+        assert!(!unreadable.claims("SN2", (None, Some(&younger))));
     }
 }

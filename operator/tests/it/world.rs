@@ -29,6 +29,7 @@ use tsujiban_operator::services::client::ServiceClient;
 use tsujiban_operator::state::attempts::AttemptCache;
 use tsujiban_operator::state::reports::{Facts, Reports};
 use tsujiban_operator::state::serials::Serials;
+use tsujiban_operator::state::unreadable::UnreadableObjects;
 use tsujiban_plane::backup::Backup;
 use tsujiban_plane::history::History;
 use tsujiban_sealing::SystemRandom;
@@ -145,6 +146,7 @@ impl World {
             devices: device_store,
             sites: site_store,
             serials: Serials::default(),
+            unreadable_devices: UnreadableObjects::default(),
             listed: CacheSync::already(),
             attempts: AttemptCache::default(),
             journal: Journal::new(history.is_some()),

@@ -18,7 +18,7 @@ use tsujiban_service::lifecycle::{self, Eraser, Holder, Left, Prepared};
 use crate::error::{Error, Result};
 use crate::owner::{Owner, UNCLAIMED};
 use crate::reading::Log;
-use crate::scrub::{self, Damaged, Integrity};
+use crate::scrub::{self, Integrity};
 use crate::seals;
 use crate::service::Audit;
 use crate::snapshot::{Import, Snapshot};
@@ -212,13 +212,18 @@ impl Audit {
         if !seals::is_sealed(&self.keyring, log.number, &log.id, id.as_str(), seal.as_deref()) {
             return Err(other_owner());
         }
+        let now_us = self.now().as_microsecond();
         tsujiban_database::transaction!(self.database, tx => {
             let Backend::Sqlite(c) = tx.on() else { return Err(other_owner()) };
+            let mut healed = vec![log.number];
             let holder: Option<Holder> = sqlx::query_as(HOLDER).bind(id.as_str()).fetch_optional(&mut *c).await?;
             if let Some((number, holder_id, seal)) = &holder {
                 let holder_id = <[u8; 16]>::try_from(holder_id.as_slice()).map(LogId::from_bytes).map_err(|_| other_owner())?;
                 if seals::is_sealed(&self.keyring, *number, &holder_id, id.as_str(), seal.as_deref()) {
                     return Err(other_owner());
+                }
+                if seals::is_sealed(&self.keyring, *number, &holder_id, &log.owner, seal.as_deref()) {
+                    healed.push(*number); // the two were exchanged
                 }
                 // a name that no group can have
                 sqlx::query(NAME).bind("~").bind(number).execute(&mut *c).await?;
@@ -227,12 +232,14 @@ impl Audit {
             if let Some((number, ..)) = holder {
                 sqlx::query(NAME).bind(log.owner.clone()).bind(number).execute(&mut *c).await?;
             }
+            // the scrub may never see it: it is recorded with what heals it, or not at all
+            for number in healed {
+                sqlx::query(scrub::PUT_HEALED_HEAD).bind(number).bind(seals::NOT_SEALED).bind(now_us).execute(&mut *c).await?;
+            }
             Ok::<_, Error>(())
         })?;
-        self.engine.forget().await?;
-        // the scrub may never have seen it
-        self.note_healed(log.number, scrub::Kind::Head, &Damaged::thing("head".to_owned(), seals::NOT_SEALED)).await?;
         tracing::error!(log = %log.id, group = %id, was = log.owner, "the row of a log named another group than its seal; the group has it again");
+        self.engine.forget().await?;
         Ok(())
     }
 

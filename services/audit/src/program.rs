@@ -151,11 +151,14 @@ impl Program for Audit {
         rpc::routes(self)
     }
 
+    fn is_able(&self) -> bool {
+        self.engine.standing() == Standing::Sound
+    }
+
     async fn run(self: Arc<Self>, args: AuditArgs, tasks: Tasks) -> Result<(), Box<dyn Error + Send + Sync>> {
         let Tasks { server, keys, scrub, history, health, stop } = tasks;
         // whatever is logged: an auditor needs it
         println!("{}", self.verifier());
-        health.set_able(self.engine.standing() == Standing::Sound).await;
         let scrub = Scrub::new(scrub.scrub_days).healing_from(self.clone());
         let tiles = tokio::spawn(show_tiles(Arc::clone(&self), server, args.tiles_listen, stop.clone()));
         if let Some(own) = history {

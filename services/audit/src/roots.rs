@@ -8,6 +8,7 @@ mod compare;
 mod covered;
 mod gap;
 mod listing;
+mod missing;
 mod publish;
 mod refuse;
 mod standing;

@@ -18,7 +18,7 @@ use jiff::{SignedDuration, Timestamp};
 use tsujiban_database::on;
 use tsujiban_history::LogId;
 
-pub(crate) use self::damages::{Damaged, Kind};
+pub(crate) use self::damages::{Damaged, Kind, PUT_HEALED_HEAD};
 pub use self::integrity::Integrity;
 use crate::error::Result;
 use crate::reading::Stored;

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tsujiban_core::error::chain;
 use tsujiban_history::LogId;
 use tsujiban_history::tile::{Path, TileId, encode_tile};
-use tsujiban_service::http;
+use tsujiban_service::http::{self, Serving};
 
 use crate::error::{Error, Result};
 use crate::reading::Log;
@@ -35,7 +35,7 @@ pub async fn serve(audit: Arc<Audit>, listener: TcpListener, tls: TlsAcceptor, s
         let audit = Arc::clone(&audit);
         async move { answer(&audit, request.method(), request.uri().path()).await }
     };
-    http::serve(listener, Some(tls), "tiles", shutdown, shown).await;
+    http::serve(listener, Some(tls), Serving::files("tiles"), shutdown, shown).await;
 }
 
 /// The answer to a request, whose body is not looked at.

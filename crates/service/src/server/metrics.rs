@@ -8,10 +8,12 @@ use prometheus::{Registry, TextEncoder};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::http::Serving;
+
 /// Shows the registry's metrics until `shutdown` is cancelled.
 pub(super) async fn serve(listener: TcpListener, registry: Registry, shutdown: CancellationToken) {
     let shown = move |request: Request<()>| std::future::ready(answer(&request, &registry));
-    crate::http::serve(listener, None, "metrics", shutdown, shown).await;
+    crate::http::serve(listener, None, Serving::briefly("metrics"), shutdown, shown).await;
 }
 
 fn answer<B>(request: &Request<B>, registry: &Registry) -> Response<Full<Bytes>> {

@@ -65,7 +65,8 @@ pub async fn dereference(context: &Context, device: &Device, id: &Identity, tena
         site_exists: site_exists(context, id, &device.spec.site_ref.name).await?,
         secret,
         is_erased: context.reports.borrow().is_erased(device),
-        is_duplicate: context.serials.may_be_shared(device) && is_duplicate(device, &context.devices.state()),
+        is_duplicate: (context.serials.may_be_shared(device) && is_duplicate(device, &context.devices.state()))
+            || context.unreadable_devices.claims(&device.spec.serial_number, claim(device)),
         record: incarnation.and_then(|group| context.attempts.get(&group, id.serial.as_str())),
         plan: plan(&tenant),
         tenant,

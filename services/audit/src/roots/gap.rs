@@ -71,7 +71,8 @@ impl Audit {
             GapScope::All => None,
             GapScope::Of(owner) => Some(self.some_log_of(owner).await?.id),
         };
-        let survey = self.survey().await?;
+        let mut survey = self.survey().await?;
+        self.survey_missing(&mut survey).await?;
         let (lists, heads) = (bounded(survey.lost_lists()), survey.heads());
         self.note_all(&survey).await?;
         let (mut declared, mut left, mut is_any) = (Vec::new(), 0_u64, false);

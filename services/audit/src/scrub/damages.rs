@@ -9,6 +9,10 @@ use crate::service::Audit;
 /// How many runs of entries are told apart.
 const RUNS: usize = 64;
 
+/// Notes a damaged head that was healed at once, in the transaction that healed it: log, what was wrong, and when.
+pub(crate) const PUT_HEALED_HEAD: &str = "INSERT INTO damages (log, place, kind, first, beyond, wrong, found_at, healed_at, is_recorded)
+     VALUES ($1, 'head', 'head', 0, 1, $2, $3, $3, FALSE) ON CONFLICT (log, place) DO UPDATE SET healed_at = excluded.healed_at";
+
 /// Of which kind a damaged thing is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {

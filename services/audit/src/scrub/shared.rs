@@ -47,7 +47,8 @@ impl Audit {
         Ok(rows.into_iter().map(|(number, hash, at)| (number.cast_unsigned(), hash, at)).collect())
     }
 
-    /// What is wrong with a root list in the bucket, of which the first version counts. One whose lock has ended may be gone.
+    /// What is wrong with a root list in the bucket, of which the first version counts. One whose lock has ended may be gone, and of one that a
+    /// gap stated it is known.
     async fn scrub_list(&self, number: u64, hash: Vec<u8>, at: i64, version: Option<&Version>) -> Result<Option<String>> {
         self.metrics.scrub_checked.inc();
         let hash = hash.try_into().map(Hash::from_bytes).ok();
@@ -56,7 +57,8 @@ impl Audit {
             Ok(_) => Some("it is another one than this database knows".to_owned()),
             Err(Lost { was: ListLoss::Missing, .. }) => {
                 let locked_until = at.saturating_add(i64::try_from(LOCKED.as_micros()).unwrap_or(i64::MAX));
-                (self.now().as_microsecond() < locked_until).then(|| "it is not in the bucket".to_owned())
+                let is_stated = self.now().as_microsecond() >= locked_until || self.is_skipped(number).await;
+                (!is_stated).then(|| "it is not in the bucket".to_owned())
             }
             Err(lost) if lost.is_certain => self.unless_repeated(number, lost.why).await,
             Err(lost) => Some(lost.why),

@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use jiff::SignedDuration;
 use sqlx::AssertSqlSafe;
+use tsujiban_audit::engine::Standing;
 use tsujiban_audit::error::Result;
 use tsujiban_audit::owner::Owner;
 use tsujiban_audit::reading::{Log, Stored};
+use tsujiban_audit::roots::GapScope;
 use tsujiban_audit::scrub::{EntrySource, Integrity, Scrub, Step};
 use tsujiban_database::on;
 use tsujiban_history::LogId;
@@ -33,6 +35,7 @@ crate::on_both!(
     shared_things_are_read_again,
     a_damaged_list_is_healed_by_the_next_one,
     keys_of_days_come_back_from_the_bucket,
+    lists_that_a_gap_stated_are_damage_no_more,
     a_healed_body_goes_with_its_day,
 );
 
@@ -279,4 +282,32 @@ async fn keys_of_days_come_back_from_the_bucket(world: World) {
     assert_eq!(of(&stage, &log).await.damaged, [""; 0]);
     let said: Vec<_> = stage.targets("acme").await.into_iter().filter(|target| target.ends_with("day")).collect();
     assert_eq!(said, ["monday", "tuesday", "still tuesday"]);
+}
+
+/// Lists that are gone from the bucket are damage until staff have declared the gap, which states them; one that goes later is damage again.
+async fn lists_that_a_gap_stated_are_damage_no_more(world: World) {
+    let stage = world.start().await;
+    for word in ["one", "two", "three"] {
+        stage.say(&world, "acme", word).await;
+        stage.audit.follow_roots().await.unwrap();
+        world.advance(SignedDuration::from_mins(2));
+    }
+    let shared = async |stage: &Stage| {
+        let mut now = Scrub::new(WEEK);
+        scrub(&mut now, stage).await;
+        stage.audit.shared_integrity(&stage.audit.integrity().await.unwrap()).await.unwrap().damaged
+    };
+    assert_eq!(shared(&stage).await, [""; 0]);
+    world.bucket.remove_all("roots/").await;
+    stage.audit.follow_roots().await.unwrap();
+    assert!(matches!(stage.audit.engine.standing(), Standing::Forked(_)));
+    assert!(shared(&stage).await.iter().any(|name| name == "root list 1"), "it is locked, and gone");
+    stage.audit.declare_gap(&GapScope::All, "the bucket was emptied", "hanako").await.unwrap();
+    world.advance(WEEK);
+    assert_eq!(shared(&stage).await, [""; 0], "the gap and the list behind it state them");
+    stage.say(&world, "acme", "four").await;
+    stage.audit.follow_roots().await.unwrap();
+    world.bucket.remove(&world.bucket.names("roots/").await.remove(0));
+    world.advance(WEEK);
+    assert!(!shared(&stage).await.is_empty(), "this one nobody has stated");
 }
