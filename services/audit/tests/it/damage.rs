@@ -371,7 +371,9 @@ async fn a_log_goes_back_to_the_group_for_which_it_is_sealed(world: World) {
             assert_eq!(prepared.unwrap(), (incarnation.clone(), log.clone()));
         }
         // C5: that somebody changed whose a log is stands in its history, also when no scrub saw it meanwhile
-        let mut scrub = Scrub::new(SignedDuration::from_hours(7 * 24));
+        let week = SignedDuration::from_hours(7 * 24);
+        world.advance(week);
+        let mut scrub = Scrub::new(week);
         while scrub.step(&stage.audit).await.unwrap() != Step::Idle {}
         for (group, times) in lives.iter().map(|(group, _)| *group).zip(told) {
             let words: Vec<_> =

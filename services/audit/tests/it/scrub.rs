@@ -293,6 +293,7 @@ async fn lists_that_a_gap_stated_are_damage_no_more(world: World) {
         world.advance(SignedDuration::from_mins(2));
     }
     let shared = async |stage: &Stage| {
+        world.advance(WEEK);
         let mut now = Scrub::new(WEEK);
         scrub(&mut now, stage).await;
         stage.audit.shared_integrity(&stage.audit.integrity().await.unwrap()).await.unwrap().damaged
@@ -303,11 +304,9 @@ async fn lists_that_a_gap_stated_are_damage_no_more(world: World) {
     assert!(matches!(stage.audit.engine.standing(), Standing::Forked(_)));
     assert!(shared(&stage).await.iter().any(|name| name == "root list 1"), "it is locked, and gone");
     stage.audit.declare_gap(&GapScope::All, "the bucket was emptied", "hanako").await.unwrap();
-    world.advance(WEEK);
     assert_eq!(shared(&stage).await, [""; 0], "the gap and the list behind it state them");
     stage.say(&world, "acme", "four").await;
     stage.audit.follow_roots().await.unwrap();
     world.bucket.remove(&world.bucket.names("roots/").await.remove(0));
-    world.advance(WEEK);
     assert!(!shared(&stage).await.is_empty(), "this one nobody has stated");
 }
