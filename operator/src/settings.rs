@@ -34,7 +34,7 @@ pub struct Settings {
 
     /// The services that are installed, such as backup,audit. Each answers at https://tsujiban-NAME.<namespace>.svc:8443 unless another address
     /// is given: NAME=URL. Without audit there is no operation history, and nothing of what people declare is recorded (C5 is not kept).
-    #[arg(long = "services", env = "TSUJIBAN_SERVICES", value_delimiter = ',', default_value = "backup")]
+    #[arg(long = "services", env = "TSUJIBAN_SERVICES", value_delimiter = ',', required = true)]
     pub services: Vec<Installed>,
 
     /// The projected ServiceAccount tokens, one for each service: <folder>/NAME/token. Read again for each call.
@@ -66,7 +66,12 @@ impl FromStr for Installed {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim();
         let (name, endpoint) = text.split_once('=').map_or((text, None), |(name, endpoint)| (name, Some(endpoint.to_owned())));
+        let is_secure = |url: &String| url.starts_with("https://") || url.starts_with("http://127.0.0.1:");
+        if endpoint.as_ref().is_some_and(|url| !url.is_empty() && !is_secure(url)) {
+            return Err(format!("{name} is called with a token, so over TLS alone (C22): use {name}=https://HOST:PORT"));
+        }
         if endpoint.as_ref().is_some_and(String::is_empty) {
             return Err(format!("{name}= has no address; use {name} for the usual one, or {name}=URL"));
         }
@@ -155,6 +160,7 @@ mod tests {
             "c:1",
             "--forbidden-cidrs",
             "10.1.0.0/16,10.2.0.0/16",
+            "--services=backup",
         ]);
         assert_eq!(settings.forbidden_cidrs.len(), 2);
         assert!(settings.is_installed(Service::Backup) && !settings.is_installed(Service::Audit));
@@ -186,6 +192,8 @@ mod tests {
         assert!(check("audit").unwrap_err().contains("lacks backup"));
         assert!(check("backup,audit,backup").unwrap_err().contains("backup twice"));
         assert!(check("backup=").unwrap_err().contains("no address"));
+        assert!(check("backup=http://tsujiban-backup:8443").unwrap_err().contains("over TLS alone"));
+        assert_eq!(check("backup, audit"), Ok(()));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use tsujiban_api::{Tenant, names};
 use tsujiban_core::error::chain;
 use tsujiban_core::id::IncarnationId;
 use tsujiban_core::workload::{Ends, Service};
+use tsujiban_proto::lifecycle::v1::GroupState;
 
 use super::apply::{annotate, close};
 use super::belongs_to;
@@ -103,7 +104,9 @@ pub async fn clean_up(context: &Context, cached: &Tenant, id: &Identity) -> Resu
     let incarnation = namespace.as_ref().filter(|_| place != Place::Foreign).and_then(incarnation).or(noted);
     match decision {
         Decision::Erase => {
-            erase(context, id, incarnation.as_ref(), |service| service.row().ends == Ends::WithTheGroup).await?;
+            // its namespace is deleted only after it was erased: while that hangs, the history is not told so again and again
+            let is_erased = |service| place == Place::Terminating && reports_erased(context, service, id, incarnation.as_ref());
+            erase(context, id, incarnation.as_ref(), |service| service.row().ends == Ends::WithTheGroup && !is_erased(service)).await?;
             if let Some(namespace) = namespace {
                 if !is_terminating(&namespace) && site::namespace_may_go(context, &namespace).await? {
                     delete(&namespaces, &namespace).await?;
@@ -145,6 +148,12 @@ fn place(namespace: Option<&Namespace>, id: &Identity) -> Place {
         Some(namespace) if is_terminating(namespace) => Place::Terminating,
         Some(_) => Place::Standing,
     }
+}
+
+/// Whether a service said last that this incarnation is erased.
+fn reports_erased(context: &Context, service: Service, id: &Identity, incarnation: Option<&IncarnationId>) -> bool {
+    let state = incarnation.and_then(|incarnation| context.reports.borrow().state(service, &id.group, incarnation));
+    state == Some(GroupState::Erased)
 }
 
 /// Erases the group in some of the services.
