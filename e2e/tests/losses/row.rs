@@ -148,7 +148,7 @@ pub enum VolumeLoss {
     SpoolByte,
     /// The spool's folder goes, while the service is stopped.
     Spool,
-    /// It is as small as this many MiB from now on.
+    /// It has this many MiB free from now on, and no more.
     Small(u64),
     /// What is left of it is taken, until `Emptied`.
     Filled,

@@ -45,7 +45,7 @@ impl Volumes {
             VolumeLoss::Small(mebibytes) => {
                 self.small.push(service);
                 format!(
-                    "rm -rf {at}.whole; mkdir {at}.whole; cp -a {at}/. {at}.whole/; mount -t tmpfs -o size={mebibytes}M tmpfs {at}; cp -a {at}.whole/. {at}/"
+                    "rm -rf {at}.whole; mkdir {at}.whole; cp -a {at}/. {at}.whole/; mount -t tmpfs -o size=$(($(du -sm {at}.whole | cut -f1) + {mebibytes}))M tmpfs {at}; cp -a {at}.whole/. {at}/"
                 )
             }
             VolumeLoss::Keep => format!("rm -rf {at}.kept; cp -a {at} {at}.kept"),
