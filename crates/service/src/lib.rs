@@ -12,6 +12,7 @@ pub mod http;
 pub mod identity;
 pub mod jobs;
 pub mod lifecycle;
+pub mod parse;
 pub mod plan;
 #[cfg(feature = "program")]
 pub mod program;

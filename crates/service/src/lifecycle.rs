@@ -2,13 +2,12 @@
 //! what they ask for.
 
 use std::future::Future;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use futures::stream;
 use jiff::Timestamp;
 use tonic::{Request, Response, Status, Streaming};
-use tsujiban_core::id::{GroupId, IncarnationId, InvalidId, SerialNumber};
+use tsujiban_core::id::{GroupId, IncarnationId, SerialNumber};
 use tsujiban_core::workload::Service;
 use tsujiban_proto::error::{Kind, ServiceError};
 use tsujiban_proto::lifecycle::v1::import_request::Part;
@@ -22,6 +21,7 @@ use uuid::Uuid;
 
 use crate::answers::{Answers, in_chunks};
 use crate::caller::{Caller, GroupScope};
+use crate::parse::{device_uid_or_none, id, id_or_none, invalid};
 
 /// Who wants a group erased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -214,7 +214,7 @@ enum Erasure {
 
 impl Erasure {
     fn of(request: &EraseRequest, by: Eraser) -> Result<Self, ServiceError> {
-        let uid = uid_or_none(&request.device_uid)?;
+        let uid = device_uid_or_none(&request.device_uid)?;
         if request.device_serial.is_empty() {
             if uid.is_some() {
                 return Err(invalid("a device_uid without device_serial; name both for a device, and neither for a whole group"));
@@ -227,26 +227,6 @@ impl Erasure {
         }
         Ok(Self::Device(ErasedDevice { incarnation: id_or_none(&request.incarnation)?, serial: id(&request.device_serial)?, uid }))
     }
-}
-
-fn invalid(message: impl Into<String>) -> ServiceError {
-    ServiceError::new(Kind::Invalid, "INVALID", message)
-}
-
-fn id<T: FromStr<Err = InvalidId>>(value: &str) -> Result<T, ServiceError> {
-    value.parse().map_err(|error: InvalidId| invalid(error.to_string()))
-}
-
-fn id_or_none<T: FromStr<Err = InvalidId>>(value: &str) -> Result<Option<T>, ServiceError> {
-    if value.is_empty() { Ok(None) } else { id(value).map(Some) }
-}
-
-fn uid_or_none(uid: &str) -> Result<Option<Uuid>, ServiceError> {
-    if uid.is_empty() {
-        return Ok(None);
-    }
-    let no_uuid = |_| invalid("the uid of the device is no UUID; send the metadata.uid of the Device as it is");
-    Uuid::parse_str(uid).map(Some).map_err(no_uuid)
 }
 
 /// The namespace of a group names an incarnation that the service does not have.

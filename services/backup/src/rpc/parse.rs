@@ -1,13 +1,12 @@
 //! From the wire into types that are known to be good.
 
-use std::str::FromStr;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tsujiban_core::driver::Driver;
-use tsujiban_core::id::InvalidId;
 use tsujiban_proto::backup::v1 as wire;
-use tsujiban_proto::error::{Kind, ServiceError};
+use tsujiban_proto::error::ServiceError;
+use tsujiban_service::parse::device_uid_or_none;
+pub use tsujiban_service::parse::{id, id_or_none, invalid};
 use uuid::Uuid;
 
 use crate::device::{Declared, Named};
@@ -19,18 +18,6 @@ type Parsed<T> = Result<T, ServiceError>;
 const MAX_HOST_KEY: usize = 8 * 1024;
 const MAX_LABEL: usize = 128;
 const MAX_MESSAGE: usize = 512;
-
-pub fn invalid(message: impl Into<String>) -> ServiceError {
-    ServiceError::new(Kind::Invalid, "INVALID", message)
-}
-
-pub fn id<T: FromStr<Err = InvalidId>>(value: &str) -> Parsed<T> {
-    value.parse().map_err(|error: InvalidId| invalid(error.to_string()))
-}
-
-pub fn id_or_none<T: FromStr<Err = InvalidId>>(value: &str) -> Parsed<Option<T>> {
-    if value.is_empty() { Ok(None) } else { id(value).map(Some) }
-}
 
 /// The device of a request. Its group is checked by the caller's scope.
 pub fn device(device: Option<&wire::DeviceRef>) -> Parsed<(&str, &wire::DeviceRef)> {
@@ -47,12 +34,7 @@ pub fn declared(device: &wire::DeviceRef) -> Parsed<Declared> {
 
 /// The life of the Device with this uid.
 pub fn life_or_none(uid: &str) -> Parsed<Option<DeviceUidHash>> {
-    if uid.is_empty() {
-        return Ok(None);
-    }
-    let uid =
-        Uuid::parse_str(uid).map_err(|_| invalid("the uid of the device is no UUID; send the metadata.uid of the Device as it is"))?;
-    Ok(Some(DeviceUidHash::of(&uid)))
+    Ok(device_uid_or_none(uid)?.as_ref().map(DeviceUidHash::of))
 }
 
 pub fn driver(name: &str) -> Parsed<Driver> {
