@@ -164,7 +164,7 @@ pub enum ProgramError {
     Keys(#[from] KeyringError),
     #[error(transparent)]
     S3(#[from] InvalidS3),
-    #[error("the database cannot be opened")]
+    #[error(transparent)]
     Database(#[from] NotStarted<InvalidDatabase>),
     #[error(transparent)]
     Client(#[from] InvalidClient),
