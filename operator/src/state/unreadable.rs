@@ -49,7 +49,11 @@ impl UnreadableObjects {
 
     /// One that is understood now, or gone.
     pub fn forget(&self, metadata: &ObjectMeta) {
-        self.state().known.remove(&key(metadata));
+        let mut state = self.state();
+        // as a rule there are none, and this is asked of every object that is understood
+        if !state.known.is_empty() {
+            state.known.remove(&key(metadata));
+        }
     }
 
     /// Everything is listed anew. Until that is whole nothing is forgotten.
