@@ -37,7 +37,7 @@ impl<K> Decoded<K> {
 
 impl<'de, K: DeserializeOwned> Deserialize<'de> for Decoded<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // one copy of one object at a time, and none of it is cloned
+        // one copy of one object at a time, and nothing of one that is read is cloned
         let value = Value::deserialize(deserializer)?;
         match K::deserialize(&value) {
             Ok(object) => Ok(Self::Read(Box::new(object))),

@@ -312,10 +312,8 @@ pub struct TenantStatus {
     pub recorded: Option<Recorded>,
 }
 
-/// The types of a Tenant's conditions.
+/// The types of a Tenant's conditions. Besides these, each service has one: `can_write` in its row of [`tsujiban_core::workload::Service`].
 pub mod condition {
-    use tsujiban_core::workload::Service;
-
     pub const READY: &str = "Ready";
     pub const NAMESPACE_READY: &str = "NamespaceReady";
     pub const ISOLATION_READY: &str = "IsolationReady";
@@ -326,10 +324,6 @@ pub mod condition {
     pub const CONFORMANT: &str = "Conformant";
     /// The clock by which the operation history is written follows a precise source.
     pub const CLOCK_SYNCHRONISED: &str = "ClockSynchronised";
-    /// What is done with the group can be written to the operation history.
-    pub const HISTORY_RECORDED: &str = Service::Audit.row().can_write.condition;
-    /// Backups of the group's devices can be stored.
-    pub const BACKUPS_STORED: &str = Service::Backup.row().can_write.condition;
     /// What is stored of the group was read again, and is as it was written.
     pub const STORAGE_INTACT: &str = "StorageIntact";
     /// The chart's admission policies stand as the chart has them.
