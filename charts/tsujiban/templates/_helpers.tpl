@@ -22,6 +22,13 @@ app.kubernetes.io/component: {{ .component }}
 {{- toJson $services }}
 {{- end }}
 
+{{/* Their names, as JSON. */}}
+{{- define "tsujiban.serviceNames" -}}
+{{- $names := list }}
+{{- range include "tsujiban.services" . | fromJsonArray }}{{ $names = append $names .name }}{{ end }}
+{{- toJson $names }}
+{{- end }}
+
 {{/* The names of those that a workload of ours calls, as JSON. Call with (dict "root" . "caller" "operator"). */}}
 {{- define "tsujiban.calledBy" -}}
 {{- $called := list }}

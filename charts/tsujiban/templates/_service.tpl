@@ -232,8 +232,7 @@ spec:
 {{- end }}
 
 {{- define "tsujiban.service.networkPolicy" -}}
-{{- $here := list "operator" }}
-{{- range include "tsujiban.services" .root | fromJsonArray }}{{ $here = append $here .name }}{{ end }}
+{{- $here := append (include "tsujiban.serviceNames" .root | fromJsonArray) "operator" }}
 {{- $routed := list }}
 {{- if .root.Values.edge.enabled }}{{ range .root.Values.edge.routes }}{{ $routed = append $routed .service }}{{ end }}{{ end -}}
 apiVersion: networking.k8s.io/v1
