@@ -31,6 +31,11 @@ const KINDS: [&str; 10] = [
     "apis/tsujiban.dev/v1alpha1/devices",
 ];
 
+/// Reasons of conditions that the operator replaces by itself within a minute: a Device that was reconciled before its Tenant's plan was known, and a
+/// Tenant that was reconciled before the operator had looked at the admission policies. `NotReported` and `NotChecked` stay: the double of the
+/// backup service says nothing of its storage.
+const PROVISIONAL: [&str; 2] = ["NotScheduled", "NotLooked"];
+
 /// What a group looks like.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Picture {
@@ -98,9 +103,11 @@ fn unsettled(tenant: &Value, lists: &[Value], declared: &Declared) -> Vec<String
         if !(current && ready["status"] == "True" && object["metadata"].get("deletionTimestamp").is_none()) {
             wrong.push(format!("{name} is not ready: {ready}"));
         }
-        // the Device was looked at before the Tenant's plan was known, and will be again
-        if object["status"].to_string().contains("\"NotScheduled\"") {
-            wrong.push(format!("{name} knows no plan"));
+        let status = object["status"].to_string();
+        for reason in PROVISIONAL {
+            if status.contains(&format!("\"{reason}\"")) {
+                wrong.push(format!("{name} says {reason}"));
+            }
         }
     }
     if tenant["status"]["devices"] != json!(declared.devices.len()) {
