@@ -11,6 +11,8 @@ export CARGO_INCREMENTAL ?= 0
 export CLUSTER ?= own
 # Where images go with CLUSTER=external: own, kind, k3d or push:REGISTRY.
 export IMAGES ?= own
+# What the services of our own cluster keep their data in: sqlite or postgres.
+export DATABASE ?= sqlite
 
 cluster := $(CURDIR)/e2e/cluster
 tool = $$($(cluster)/path $(1))
@@ -94,6 +96,10 @@ bench: ## what is promised about speed and size, beside baselines; FIGURES="NAME
 .PHONY: upgrade-test
 upgrade-test: ## from the version before to this one and back, under a running collection
 	@e2e/upgrade
+
+.PHONY: test-postgres
+test-postgres: ## both services on PostgreSQL: roles, an upgrade under a running collection, tables of a newer release, tables that are too new
+	@e2e/postgres
 
 .PHONY: test-scratch
 test-scratch: ## an imaginary service is added by the steps of CONTRIBUTING.md and removed

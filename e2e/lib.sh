@@ -1,11 +1,13 @@
 # What the scripts beside this file share. Sourced; sets:
 #   checkout, cluster (the folder with the cluster's commands), state, KUBECONFIG, PATH with kubectl, helm and tsujiban first
+# DATABASE=sqlite or postgres: what the services keep their data in.
 # CLUSTER=own uses the cluster whose state is in TSUJIBAN_CLUSTER_STATE (default target/cluster); CLUSTER=external the current KUBECONFIG.
 set -euo pipefail
 checkout=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cluster=$checkout/e2e/cluster
 CLUSTER=${CLUSTER:-own}
 IMAGES=${IMAGES:-own}
+DATABASE=${DATABASE:-sqlite}
 target=${CARGO_BUILD_TARGET:-x86_64-unknown-linux-musl}
 binaries=${CARGO_TARGET_DIR:-$checkout/target}/$target/debug
 state=${TSUJIBAN_CLUSTER_STATE:-$checkout/target/cluster}
@@ -46,6 +48,27 @@ use_tools() {
   fi
 }
 
+# Builds all binaries. Says every minute how far it is, for on a new machine it takes long.
+build_binaries() {
+  local log waited=0 builder crates
+  log=$(mktemp)
+  crates=$(grep -c '^name = ' "$checkout/Cargo.lock")
+  (cd "$checkout" && exec build/cargo build --workspace --bins) >"$log" 2>&1 &
+  builder=$!
+  while kill -0 $builder 2>/dev/null; do
+    sleep 1
+    waited=$((waited + 1))
+    if [ $((waited % 60)) = 0 ]; then step "  $(grep -c '^ *Compiling ' "$log") of at most $crates crates compiled"; fi
+  done
+  if ! wait $builder; then
+    echo "$(basename "$0"): building the binaries failed; the end of its output:" >&2
+    tail -n 40 "$log" >&2
+    rm -f "$log"
+    return 1
+  fi
+  rm -f "$log"
+}
+
 # Installs and builds what is missing, starts our own cluster unless it is up, and puts what was built into the cluster.
 bring_up() {
   step "installing what is missing"
@@ -55,13 +78,17 @@ bring_up() {
     "$cluster/install" build
     "$cluster/build" kubectl helm
   fi
-  step "building the binaries"
-  (cd "$checkout" && build/cargo build --workspace --bins --quiet)
+  step "building the binaries (usually 8 minutes when nothing was ever compiled)"
   if [ "$CLUSTER" = own ]; then
-    step "building the cluster's programs (12 minutes when the cache is empty)"
-    "$cluster/build"
+    # side by side: while the one links, which takes one core, the other compiles
+    "$cluster/build" &
+    local programs=$!
+    build_binaries
+    wait $programs
     step "starting Kubernetes"
     "$cluster/up" --name "$cluster_name" --state "$state" --subnet "$cluster_subnet"
+  else
+    build_binaries
   fi
   use_tools
   step "building and loading the images"

@@ -17,8 +17,14 @@
 {{- if and $database.url (not $.Values.database.egressCIDRs) (not $.Values.database.namespace) }}
 {{- fail (printf "database.%s.url is set, but the network is closed to it: set database.egressCIDRs or database.namespace" .name) }}
 {{- end }}
-{{- if and $database.url (eq $.Values.mode "production") (not $database.passwordSecret) }}
-{{- fail (printf "mode production, but database.%s.passwordSecret is empty: name a Secret with the key password" .name) }}
+{{- if and $database.url (not $database.owner) }}
+{{- fail (printf "database.%s.url is set, but database.%s.owner is empty: name the role that owns the tables, such as tsujiban_%s_owner; postgresql.sql in this chart makes it" .name .name .name) }}
+{{- end }}
+{{- if and $database.url (contains (printf "//%s@" $database.owner) $database.url) }}
+{{- fail (printf "database.%s.owner is the service's own role: the tables must belong to another one, or the service could change what guards them; postgresql.sql in this chart makes both" .name) }}
+{{- end }}
+{{- if and $database.url (eq $.Values.mode "production") (not (and $database.passwordSecret $database.ownerPasswordSecret)) }}
+{{- fail (printf "mode production, but database.%s.passwordSecret or database.%s.ownerPasswordSecret is empty: name a Secret with the key password each" .name .name) }}
 {{- end }}
 {{- if and (gt (int $values.replicas) 1) (not $database.url) }}
 {{- fail (printf "%s.replicas is above 1, but SQLite has one writer: set database.%s.url to a PostgreSQL, or %s.replicas to 1" .name .name .name) }}

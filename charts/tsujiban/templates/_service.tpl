@@ -141,6 +141,7 @@ spec:
       {{- if gt (int $values.replicas) 1 }}
       {{- include "tsujiban.spread" (dict "root" .root "component" .component "spread" $values.topologySpread "labelKey" "controller-revision-hash") | nindent 6 }}
       {{- end }}
+      {{- include "tsujiban.migration" (merge (dict "image" $image) .) | nindent 6 }}
       containers:
       - name: {{ .component }}
         image: {{ include "tsujiban.image" (dict "root" .root "image" $image) }}

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tsujiban_audit::metrics::Metrics;
 use tsujiban_audit::rpc;
-use tsujiban_audit::service::{Audit, Parts, migrations};
+use tsujiban_audit::service::{Audit, Parts, SCHEMA};
 use tsujiban_core::clock::{Clock, ManualClock};
 use tsujiban_database::Database;
 use tsujiban_objects::{Memory, Objects as _, list_all};
@@ -74,7 +74,7 @@ impl World {
 
     async fn start(&self) -> Process {
         let database = Database::sqlite(&self.file()).await.unwrap();
-        database.migrate(&migrations()).await.unwrap();
+        database.migrate(&SCHEMA).await.unwrap();
         let parts = Parts {
             clock: self.clock.clone(),
             random: Arc::new(SystemRandom::new()),

@@ -8,6 +8,9 @@ use url::Url;
 
 use crate::{Class, Database, is_unavailable};
 
+/// The owner does one thing at a time; a second connection asks while the first one holds the migrations' lock.
+const OWNERS_CONNECTIONS: u32 = 2;
+
 /// Where a service's data lies.
 #[derive(Debug, Clone, Args)]
 pub struct DatabaseArgs {
@@ -33,6 +36,10 @@ pub enum InvalidDatabase {
     Url,
     #[error("--database-url has a password in it, which others can see; put it into a file and name that with --database-password-file")]
     PasswordInUrl,
+    #[error("--database-url names no PostgreSQL; an SQLite file is brought to this version by the service itself")]
+    NoPostgres,
+    #[error("--database-owner is the service's own role {role}; the tables must belong to another one, which the chart's postgresql.sql makes")]
+    SameRole { role: String },
     #[error("{path} cannot be read; mount it, or name another place")]
     Read { path: PathBuf, source: io::Error },
     #[error("--database-url cannot be used")]
@@ -52,7 +59,39 @@ impl InvalidDatabase {
     }
 }
 
+/// The role to which the tables in PostgreSQL belong. The service's own role could else change what guards them.
+#[derive(Debug, Clone, Args)]
+pub struct OwnerArgs {
+    /// The role that owns the database and its tables. It connects to the same database as the service, whose role the URL names.
+    #[arg(long, env = "TSUJIBAN_DATABASE_OWNER")]
+    pub database_owner: String,
+    /// A file with the owner's password.
+    #[arg(long, env = "TSUJIBAN_DATABASE_OWNER_PASSWORD_FILE")]
+    pub database_owner_password_file: Option<PathBuf>,
+}
+
 impl DatabaseArgs {
+    /// The role that the service connects as.
+    pub fn role(&self) -> Result<String, InvalidDatabase> {
+        let url = self.url()?.ok_or(InvalidDatabase::NoPostgres)?;
+        if url.username().is_empty() { Err(InvalidDatabase::Url) } else { Ok(url.username().to_owned()) }
+    }
+
+    /// The same database as its owner sees it.
+    pub fn of_owner(&self, owner: &OwnerArgs) -> Result<Self, InvalidDatabase> {
+        let mut url = self.url()?.ok_or(InvalidDatabase::NoPostgres)?;
+        if url.username() == owner.database_owner {
+            return Err(InvalidDatabase::SameRole { role: owner.database_owner.clone() });
+        }
+        url.set_username(&owner.database_owner).map_err(|()| InvalidDatabase::Url)?;
+        Ok(Self {
+            database_url: url.into(),
+            database_password_file: owner.database_owner_password_file.clone(),
+            database_ca_file: self.database_ca_file.clone(),
+            database_connections: OWNERS_CONNECTIONS,
+        })
+    }
+
     /// Opens the database that is named, or else this file.
     pub async fn open(&self, file: &Path) -> Result<Database, InvalidDatabase> {
         let opened = match self.options()? {
@@ -65,8 +104,8 @@ impl DatabaseArgs {
         })
     }
 
-    /// How to connect to PostgreSQL; `None`: it is SQLite.
-    fn options(&self) -> Result<Option<PgConnectOptions>, InvalidDatabase> {
+    /// The URL, if one is named: of PostgreSQL, with a database and without a password.
+    fn url(&self) -> Result<Option<Url>, InvalidDatabase> {
         if self.database_url.is_empty() {
             return Ok(None);
         }
@@ -74,12 +113,17 @@ impl DatabaseArgs {
         if !["postgres", "postgresql"].contains(&url.scheme()) || url.path().trim_matches('/').is_empty() {
             return Err(InvalidDatabase::Url);
         }
-        let says = |names: &[&str]| url.query_pairs().any(|(name, _)| names.contains(&&*name));
-        if url.password().is_some() || says(&["password"]) {
+        if url.password().is_some() || says(&url, &["password"]) {
             return Err(InvalidDatabase::PasswordInUrl);
         }
+        Ok(Some(url))
+    }
+
+    /// How to connect to PostgreSQL; `None`: it is SQLite.
+    fn options(&self) -> Result<Option<PgConnectOptions>, InvalidDatabase> {
+        let Some(url) = self.url()? else { return Ok(None) };
         let mut options = PgConnectOptions::from_str(&self.database_url).map_err(InvalidDatabase::Options)?;
-        if !says(&["sslmode", "ssl-mode"]) {
+        if !says(&url, &["sslmode", "ssl-mode"]) {
             options = options.ssl_mode(PgSslMode::VerifyFull);
         }
         if let Some(pem) = read(self.database_ca_file.as_deref())? {
@@ -90,6 +134,11 @@ impl DatabaseArgs {
         }
         Ok(Some(options))
     }
+}
+
+/// Whether the URL has one of these parameters.
+fn says(url: &Url, names: &[&str]) -> bool {
+    url.query_pairs().any(|(name, _)| names.contains(&&*name))
 }
 
 /// What a file holds that is named; an empty name is none.

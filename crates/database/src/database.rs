@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::Connection;
-use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::SqlitePool;
 use tokio::sync::{Mutex, OwnedMutexGuard};
@@ -33,13 +32,6 @@ macro_rules! on {
             $crate::Backend::Postgres($on) => $body,
         }
     };
-}
-
-/// How the tables come to be: `sqlx::migrate!` of one folder for each database. What is common text may be one folder, named twice.
-#[derive(Debug)]
-pub struct Migrations {
-    pub sqlite: Migrator,
-    pub postgres: Migrator,
 }
 
 /// The database.
@@ -83,14 +75,6 @@ impl Database {
     pub(crate) async fn turn(&self) -> Option<OwnedMutexGuard<()>> {
         let Backend::Postgres(Postgres { turn: Some(turn), .. }) = &self.0 else { return None };
         Some(Arc::clone(turn).lock_owned().await)
-    }
-
-    /// Brings the tables to this version. Several processes may do so at the same time.
-    pub async fn migrate(&self, migrations: &Migrations) -> Result<(), MigrateError> {
-        match &self.0 {
-            Backend::Sqlite(sqlite) => migrations.sqlite.run(&sqlite.writer).await,
-            Backend::Postgres(postgres) => migrations.postgres.run(&postgres.pool).await,
-        }
     }
 
     /// Where single statements that only read go. With SQLite a write is refused here.

@@ -21,14 +21,16 @@ mod database;
 mod error;
 mod files;
 mod reserve;
+mod schema;
 mod sqlite;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod transaction;
 
-pub use args::{DatabaseArgs, InvalidDatabase};
+pub use args::{DatabaseArgs, InvalidDatabase, OwnerArgs};
 pub use class::{Class, why_unwritable};
 pub use columns::Columns;
-pub use database::{Backend, Database, Migrations};
+pub use database::{Backend, Database};
 pub use error::{Failure, is_conflict, is_unavailable};
+pub use schema::{Rights, Schema, SchemaError};
 pub use transaction::{Tries, Tx};

@@ -16,7 +16,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 pub use self::faults::{Fault, Faults};
-use crate::{Database, DatabaseArgs};
+use crate::{Database, DatabaseArgs, Schema};
 
 /// The user who needs a password, and TLS.
 pub const GUARDED: &str = "guarded";
@@ -85,6 +85,35 @@ impl Postgres {
         Fresh { url: self.url(&name), name }
     }
 
+    /// A database with tables, which belong to one plain role and are used by another one, as in an installation.
+    pub async fn with_tables(&self, schema: &Schema) -> Tables {
+        let tables = self.with_roles().await;
+        let owners = tables.owner.open().await;
+        owners.migrate(schema).await.expect("the tables are made");
+        owners.grant(schema, &tables.role).await.expect("the service's role gets its rights");
+        owners.close().await;
+        tables
+    }
+
+    /// The same before anybody has made tables.
+    pub async fn with_roles(&self) -> Tables {
+        let superuser = self.fresh().await;
+        let name = &superuser.name;
+        let (owner, service) = (format!("{name}_owner"), format!("{name}_service"));
+        let mut admin = PgConnection::connect(&superuser.url).await.expect("PostgreSQL answers");
+        for text in [
+            format!("CREATE ROLE {owner} LOGIN"),
+            format!("CREATE ROLE {service} LOGIN"),
+            format!("ALTER DATABASE {name} OWNER TO {owner}"),
+            format!("ALTER SCHEMA public OWNER TO {owner}"),
+        ] {
+            sqlx::query(AssertSqlSafe(text)).execute(&mut admin).await.expect("roles");
+        }
+        admin.close().await.expect("PostgreSQL says goodbye");
+        let as_role = |role: &str| Fresh { url: superuser.url.replace("//postgres@", &format!("//{role}@")), name: name.clone() };
+        Tables { owner: as_role(&owner), service: as_role(&service), role: service, superuser }
+    }
+
     /// A copy of a database that nobody is connected to, as somebody who was there before may have one.
     pub async fn copy(&self, of: &Fresh) -> Fresh {
         let name = format!("t{}", some_name());
@@ -117,6 +146,11 @@ impl Postgres {
         format!("postgres://{GUARDED}@localhost:{}/{}", self.port, database.name)
     }
 
+    /// A program of the server's version, such as psql.
+    pub fn program(&self, name: &str) -> PathBuf {
+        programs().join(name)
+    }
+
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -129,6 +163,25 @@ impl Postgres {
     /// The certificate of the authority that the server's comes from.
     pub fn ca_pem(&self) -> &str {
         &self.ca
+    }
+}
+
+/// A database with its roles, as each of them and the superuser see it.
+#[derive(Debug, Clone)]
+pub struct Tables {
+    pub superuser: Fresh,
+    pub owner: Fresh,
+    pub service: Fresh,
+    /// The name of the service's role.
+    pub role: String,
+}
+
+impl Tables {
+    /// The same roles on a copy of the database that nobody is connected to.
+    pub async fn copy(&self, server: &Postgres) -> Self {
+        let copy = server.copy(&self.superuser).await;
+        let there = |fresh: &Fresh| Fresh { url: fresh.url.replace(&format!("/{}?", fresh.name), &format!("/{}?", copy.name)), name: copy.name.clone() };
+        Self { owner: there(&self.owner), service: there(&self.service), role: self.role.clone(), superuser: copy }
     }
 }
 

@@ -1,6 +1,9 @@
 //! A service from its arguments to its last write. What differs between services is a [`Program`]; all else happens here, once: telemetry,
 //! signals, a start that retries, database, keys, storage, history, access, health, jobs, and the order in which they end.
 
+mod migrate;
+mod probe;
+
 use std::error::Error;
 use std::future::Future;
 use std::path::PathBuf;
@@ -13,10 +16,12 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tsujiban_core::clock::SystemClock;
 use tsujiban_core::workload::Service;
-use tsujiban_database::{Database, DatabaseArgs, InvalidDatabase};
+use tsujiban_database::{Database, DatabaseArgs, InvalidDatabase, Schema, SchemaError};
 use tsujiban_objects::{InvalidS3, S3, S3Args};
 use tsujiban_sealing::{Keyring, SystemRandom};
 
+pub use self::migrate::{MigrateArgs, MigrateError};
+pub use self::probe::{ProbeArgs, ProbeError};
 use crate::access::Guard;
 use crate::health::Health;
 use crate::history::spool::SpoolError;
@@ -40,8 +45,6 @@ pub trait Program: Send + Sync + Sized + 'static {
 
     /// The arguments of `serve` that no other service has.
     type Args: Args + Clone + Send + Sync;
-    /// Its commands besides `serve`.
-    type Command: Subcommand;
     /// Its database with tables of this version.
     type Tables: Clone + Send + Sync;
     /// What it is made of. Made once, and taken again whenever the start is retried.
@@ -49,15 +52,15 @@ pub trait Program: Send + Sync + Sized + 'static {
     /// Why it does not start.
     type Error: Error + Send + Sync + 'static;
 
-    /// Runs a command besides `serve`.
-    fn execute(command: Self::Command) -> impl Future<Output = Result<(), Box<dyn Error + Send + Sync>>>;
+    /// Its tables.
+    fn schema() -> &'static Schema;
 
     /// Where operations are recorded, when another service keeps them. `None`: nowhere, or in the service itself.
     fn ledger(_args: &Self::Args) -> Result<Option<Arc<dyn Ledger>>, InvalidClient> {
         Ok(None)
     }
 
-    /// Brings the tables to this version, where the service does that itself. Retried as the start is.
+    /// Takes the database, whose tables are of this version. Retried as the start is.
     fn open(database: Database) -> impl Future<Output = Result<Self::Tables, Self::Error>>;
 
     /// Takes its parts from the kit. Talks to nobody.
@@ -114,17 +117,19 @@ pub struct ServeArgs<A: Args> {
 
 #[derive(Debug, Parser)]
 #[command(version)]
-struct Cli<A: Args, C: Subcommand> {
+struct Cli<A: Args> {
     #[command(subcommand)]
-    command: Command<A, C>,
+    command: Command<A>,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command<A: Args, C: Subcommand> {
+enum Command<A: Args> {
     /// Runs the service until it is told to stop.
     Serve(Box<ServeArgs<A>>),
-    #[command(flatten)]
-    Other(C),
+    /// PostgreSQL: brings the tables to this version, as the role that owns them, and lets the service's role use them.
+    Migrate(Box<MigrateArgs>),
+    /// Checks that a service answers over TLS and refuses a call without a token.
+    Probe(ProbeArgs),
 }
 
 /// What a service's parts are made of.
@@ -167,6 +172,12 @@ pub enum ProgramError {
     #[error(transparent)]
     Database(#[from] NotStarted<InvalidDatabase>),
     #[error(transparent)]
+    Schema(#[from] NotStarted<SchemaError>),
+    #[error(transparent)]
+    Migrate(#[from] NotStarted<MigrateError>),
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    #[error(transparent)]
     Client(#[from] InvalidClient),
     #[error("the operation history cannot be written")]
     Spool(#[from] SpoolError),
@@ -185,11 +196,22 @@ pub enum ProgramError {
 /// Runs the program as it was called.
 pub async fn run<P: Program>() -> Result<(), ProgramError> {
     let row = P::SERVICE.row();
-    let mut command = Cli::<P::Args, P::Command>::command().name(row.host).about(P::ABOUT);
-    let called = Cli::<P::Args, P::Command>::from_arg_matches_mut(&mut command.get_matches_mut());
+    let mut command = Cli::<P::Args>::command().name(row.host).about(P::ABOUT);
+    let called = Cli::<P::Args>::from_arg_matches_mut(&mut command.get_matches_mut());
     match called.unwrap_or_else(|error| error.format(&mut command).exit()).command {
         Command::Serve(args) => serve::<P>(*args).await,
-        Command::Other(other) => P::execute(other).await.map_err(ProgramError::Service),
+        Command::Migrate(args) => {
+            let _telemetry = telemetry::init(row.host, &args.telemetry)?;
+            let stop = shutdown::on_signal().map_err(ProgramError::Signals)?;
+            let role = migrate::migrate(&args, P::schema(), &stop).await?;
+            tracing::info!(version = env!("CARGO_PKG_VERSION"), role, "the tables are of this version, and the role may use them");
+            Ok(())
+        }
+        Command::Probe(args) => {
+            probe::probe(&args).await?;
+            println!("{} answers, and refuses a call without a token", args.endpoint);
+            Ok(())
+        }
     }
 }
 
@@ -201,6 +223,7 @@ async fn serve<P: Program>(args: ServeArgs<P::Args>) -> Result<(), ProgramError>
     let registry = Registry::new();
     let file = args.data_dir.join(row.database);
     let database = retry_startup(&stop, async || args.database.open(&file).await, InvalidDatabase::is_transient).await?;
+    retry_startup(&stop, async || database.prepare(P::schema()).await, SchemaError::is_transient).await?;
     let tables = retry_startup(&stop, async || P::open(database.clone()).await, P::is_transient).await.map_err(failed)?;
     let keyring = args.keys.keyring()?;
     let open = |ledger| History::open(args.spool.parts(row.host, Arc::clone(&keyring), ledger), &registry);

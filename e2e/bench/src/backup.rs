@@ -11,7 +11,7 @@ use prometheus::Registry;
 use ring::digest::{SHA256, digest};
 use tempfile::TempDir;
 use tonic::transport::Channel;
-use tsujiban_backup::catalogue::Catalogue;
+use tsujiban_backup::catalogue::{Catalogue, SCHEMA};
 use tsujiban_backup::metrics::Metrics;
 use tsujiban_backup::rpc;
 use tsujiban_backup::scrub::Scrub;
@@ -113,9 +113,11 @@ impl Service {
         let master = MasterKey::generate(&random)?;
         let epoch = SealedEpochKey::generate(&master, &random, clock.now())?;
         let metrics = Metrics::new(&Registry::new())?;
+        let database = Database::sqlite(&folder.path().join("catalogue.db")).await?;
+        database.migrate(&SCHEMA).await?;
         let parts = Parts {
             store: Arc::new(Memory::new(clock.clone(), REGION)),
-            catalogue: Catalogue::open(Database::sqlite(&folder.path().join("catalogue.db")).await?).await?,
+            catalogue: Catalogue::new(database).await?,
             keyring: Arc::new(Keyring::new(master, &[epoch])?),
             environment: "bench".parse()?,
             metrics: metrics.clone(),

@@ -1,4 +1,4 @@
-//! `tsujiban-audit serve` and `tsujiban-audit migrate`.
+//! `tsujiban-audit serve`, `migrate` and `probe`.
 
 use tsujiban_audit::service::Audit;
 use tsujiban_service::program;

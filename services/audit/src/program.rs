@@ -2,17 +2,16 @@
 
 use std::error::Error;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tsujiban_core::workload::Service;
-use tsujiban_database::{Backend, Database, DatabaseArgs, InvalidDatabase};
+use tsujiban_database::{Database, Schema};
 use tsujiban_history::{EnvironmentOrigin, OriginDomain};
 use tsujiban_objects::{Measured, StoreMetrics};
 use tsujiban_service::history::{History, Ledger};
@@ -23,12 +22,9 @@ use tsujiban_service::tls::Certificate;
 use crate::engine::Standing;
 use crate::metrics::Metrics;
 use crate::scrub::Scrub;
-use crate::service::{Audit, Parts, migrations};
+use crate::service::{Audit, Parts, SCHEMA};
 use crate::start::{StartError, start};
 use crate::{jobs, rpc, tiles};
-
-/// PostgreSQL: what lets the service's role use the tables, one function for each version of them.
-const GRANTS: [&str; 2] = ["SELECT grant_history($1)", "SELECT grant_archive($1)"];
 
 #[derive(Debug, Clone, Args)]
 pub struct AuditArgs {
@@ -40,79 +36,21 @@ pub struct AuditArgs {
     pub origin_domain: OriginDomain,
 }
 
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// PostgreSQL: brings the tables to this version, as the role that owns them, and lets the service's role use them.
-    Migrate(MigrateArgs),
-}
-
-#[derive(Debug, Clone, Args)]
-pub struct MigrateArgs {
-    /// The database, as the role that owns the tables. That role is not the service's: the service could else change them.
-    #[command(flatten)]
-    pub database: DatabaseArgs,
-    /// The role that the service connects as.
-    #[arg(long, env = "TSUJIBAN_SERVICE_ROLE")]
-    pub service_role: String,
-}
-
-/// Why the tables were not brought to this version.
-#[derive(Debug, thiserror::Error)]
-pub enum MigrateError {
-    #[error("migrate is for PostgreSQL; an SQLite file is brought to this version by the service itself")]
-    NoPostgres,
-    #[error(transparent)]
-    Database(#[from] InvalidDatabase),
-    #[error("the tables cannot be brought to this version; was a newer version of the service here?")]
-    Migration(#[from] sqlx::migrate::MigrateError),
-    #[error("role {role} cannot be given its rights; create it first: CREATE ROLE {role} LOGIN")]
-    Grant {
-        role: String,
-        #[source]
-        source: sqlx::Error,
-    },
-}
-
-impl MigrateArgs {
-    pub async fn migrate(&self) -> Result<(), MigrateError> {
-        if self.database.database_url.is_empty() {
-            return Err(MigrateError::NoPostgres);
-        }
-        let database = self.database.open(&PathBuf::new()).await?;
-        database.migrate(&migrations()).await?;
-        if let Backend::Postgres(pool) = database.writes() {
-            for grant in GRANTS {
-                let granted = sqlx::query(grant).bind(self.service_role.clone()).execute(pool).await;
-                granted.map_err(|source| MigrateError::Grant { role: self.service_role.clone(), source })?;
-            }
-        }
-        database.close().await;
-        Ok(())
-    }
-}
-
 impl Program for Audit {
     const SERVICE: Service = Service::Audit;
     const ABOUT: &'static str = "Keeps the operation history of every group";
     const CONTRACTS: &'static [&'static str] = &rpc::SERVICES;
 
     type Args = AuditArgs;
-    type Command = Command;
     type Tables = Database;
     type Parts = Parts;
     type Error = StartError;
 
-    async fn execute(Command::Migrate(args): Command) -> Result<(), Box<dyn Error + Send + Sync>> {
-        args.migrate().await?;
-        println!("the tables are of this version, and {} may use them", args.service_role);
-        Ok(())
+    fn schema() -> &'static Schema {
+        &SCHEMA
     }
 
-    /// A file is brought to this version; PostgreSQL is by `migrate`.
     async fn open(database: Database) -> Result<Database, StartError> {
-        if let Backend::Sqlite(_) = database.writes() {
-            database.migrate(&migrations()).await?;
-        }
         Ok(database)
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use jiff::Timestamp;
 use tsujiban_core::clock::Clock;
 use tsujiban_core::error::chain;
-use tsujiban_database::{Database, Migrations};
+use tsujiban_database::{Database, Rights, Schema};
 use tsujiban_history::{Checkpoint, EnvironmentOrigin, LogId, Origin, SigningKey, TreeHead, VerifierKey};
 use tsujiban_objects::Objects;
 use tsujiban_proto::lifecycle::v1::Writing;
@@ -64,10 +64,14 @@ pub struct Audit {
     own: OnceLock<History>,
 }
 
-/// How the tables come to be. With PostgreSQL their owner does this, who is not the service.
-pub fn migrations() -> Migrations {
-    Migrations { sqlite: sqlx::migrate!("migrations/sqlite"), postgres: sqlx::migrate!("migrations/postgres") }
-}
+/// The history's tables. In PostgreSQL functions of them say what the service's role may do: it may add, and neither change nor remove an entry.
+pub static SCHEMA: Schema = Schema {
+    sqlite: sqlx::migrate!("migrations/sqlite"),
+    postgres: sqlx::migrate!("migrations/postgres"),
+    additions: "",
+    oldest: "0.2.0",
+    rights: Rights::Granted(&["SELECT grant_history($1)", "SELECT grant_archive($1)"]),
+};
 
 impl Audit {
     /// Opens the signing key and starts the engine, read-only if it was so before. The tables are there already.

@@ -18,10 +18,8 @@ pub enum StartError {
     Other { what: &'static str, found: String, own: String },
     #[error("the storage cannot be used")]
     Store(#[from] StoreError),
-    #[error("the database cannot be used; with PostgreSQL, run tsujiban-audit migrate first")]
+    #[error("the database cannot be used")]
     Database(#[from] sqlx::Error),
-    #[error("the tables cannot be brought to this version; was a newer version of the service here?")]
-    Migration(#[from] sqlx::migrate::MigrateError),
     #[error("a metric is registered twice; this is a bug")]
     Metrics(#[from] prometheus::Error),
     #[error("the history cannot be opened")]

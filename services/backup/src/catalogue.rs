@@ -28,8 +28,7 @@ mod table;
 mod unreadable;
 mod uploads;
 
-use sqlx::migrate::MigrateError;
-use tsujiban_database::{Class, Database, Failure, Migrations, is_unavailable, on};
+use tsujiban_database::{Class, Database, Failure, Rights, Schema, is_unavailable};
 
 pub use attempts::{Answered, AttemptRow, NewAttempt};
 pub use damage::{Damage, DamageRow};
@@ -42,17 +41,20 @@ pub use meta::Meta;
 pub use snapshots::SnapshotRow;
 pub use unreadable::{ROW, Rows, Unreadable};
 
-static MIGRATIONS: Migrations = Migrations { sqlite: sqlx::migrate!("./migrations"), postgres: sqlx::migrate!("./migrations") };
-/// Tables that version 0.1.0, to which one may go back, does not know.
-static ADDITIONS: &str = include_str!("../schema/additions.sql");
+/// The catalogue's tables. Version 0.1.0, to which one may go back, does not know those of the additions.
+pub static SCHEMA: Schema = Schema {
+    sqlite: sqlx::migrate!("./migrations"),
+    postgres: sqlx::migrate!("./migrations"),
+    additions: include_str!("../schema/additions.sql"),
+    oldest: "0.1.0",
+    rights: Rights::AllRows,
+};
 
 /// Why the catalogue could not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogueError {
     #[error("the catalogue's database failed")]
     Database(#[source] sqlx::Error),
-    #[error("the catalogue's database cannot be brought to this version; was a newer version of the service here?")]
-    Migration(#[from] MigrateError),
     #[error("the catalogue holds {value:?} as {column}; rebuild it from the bucket")]
     Corrupt { column: &'static str, value: String },
     #[error("what the row belongs to was erased")]
@@ -88,7 +90,7 @@ impl CatalogueError {
     /// Whether it may work in a moment, without anybody doing anything.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Database(error) | Self::Migration(MigrateError::Execute(error)) => is_unavailable(error),
+            Self::Database(error) => is_unavailable(error),
             _ => false,
         }
     }
@@ -102,10 +104,8 @@ pub struct Catalogue {
 }
 
 impl Catalogue {
-    /// Brings the tables to this version.
-    pub async fn open(database: Database) -> Result<Self, CatalogueError> {
-        database.migrate(&MIGRATIONS).await?;
-        on!(database.writes(), p => sqlx::raw_sql(ADDITIONS).execute(p).await.map(drop))?;
+    /// Takes a database with the tables of this version.
+    pub async fn new(database: Database) -> Result<Self, CatalogueError> {
         // every attempt has the cursor after all others', and every key raises the generation of the key table
         let catalogue = Self { database: database.taking_turns(), unreadable: unreadable::Noted::default() };
         catalogue.record_past_erasures().await?;

@@ -24,7 +24,6 @@ pub mod lifecycle;
 pub mod marker;
 pub mod metrics;
 pub mod object;
-pub mod probe;
 pub mod program;
 pub mod reading;
 pub mod rebuild;

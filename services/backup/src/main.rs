@@ -1,4 +1,4 @@
-//! `tsujiban-backup serve`.
+//! `tsujiban-backup serve`, `migrate` and `probe`.
 
 use tsujiban_backup::service::Backup;
 use tsujiban_service::program;

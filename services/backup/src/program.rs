@@ -3,16 +3,15 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use tonic::service::Routes;
 use tsujiban_core::workload::Service;
-use tsujiban_database::Database;
+use tsujiban_database::{Database, Schema};
 use tsujiban_service::history::{ClientArgs, HistoryClient, InvalidClient, Ledger};
 use tsujiban_service::program::{Kit, Program, Tasks};
 
-use crate::catalogue::Catalogue;
+use crate::catalogue::{self, Catalogue};
 use crate::metrics::Metrics;
-use crate::probe::{self, ProbeArgs};
 use crate::service::{Backup, Parts};
 use crate::start::{StartError, start};
 use crate::{jobs, rpc};
@@ -23,27 +22,18 @@ pub struct BackupArgs {
     pub audit: ClientArgs,
 }
 
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Checks that a service answers over TLS and refuses a call without a token.
-    Probe(ProbeArgs),
-}
-
 impl Program for Backup {
     const SERVICE: Service = Service::Backup;
     const ABOUT: &'static str = "Takes configs of devices in, and keeps them sealed and locked";
     const CONTRACTS: &'static [&'static str] = &rpc::SERVICES;
 
     type Args = BackupArgs;
-    type Command = Command;
     type Tables = Catalogue;
     type Parts = Parts;
     type Error = StartError;
 
-    async fn execute(Command::Probe(args): Command) -> Result<(), Box<dyn Error + Send + Sync>> {
-        probe::probe(&args).await?;
-        println!("{} answers, and refuses a call without a token", args.endpoint);
-        Ok(())
+    fn schema() -> &'static Schema {
+        &catalogue::SCHEMA
     }
 
     fn ledger(args: &BackupArgs) -> Result<Option<Arc<dyn Ledger>>, InvalidClient> {
@@ -54,7 +44,7 @@ impl Program for Backup {
     }
 
     async fn open(database: Database) -> Result<Catalogue, StartError> {
-        Ok(Catalogue::open(database).await?)
+        Ok(Catalogue::new(database).await?)
     }
 
     fn parts(kit: &Kit<Catalogue>, _args: &BackupArgs) -> Result<Parts, StartError> {

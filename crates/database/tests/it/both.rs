@@ -7,10 +7,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tsujiban_database::testing::Postgres;
-use tsujiban_database::{Backend, Columns, Database, Failure, Migrations, Tx, is_conflict, on, transaction};
+use tsujiban_database::{Backend, Columns, Database, Failure, Rights, Schema, Tx, is_conflict, on, transaction};
 
-pub static MIGRATIONS: Migrations =
-    Migrations { sqlite: sqlx::migrate!("tests/it/migrations"), postgres: sqlx::migrate!("tests/it/migrations") };
+pub static SCHEMA: Schema = Schema {
+    sqlite: sqlx::migrate!("tests/it/migrations"),
+    postgres: sqlx::migrate!("tests/it/migrations"),
+    additions: "",
+    oldest: "0.2.0",
+    rights: Rights::AllRows,
+};
 
 /// A database, and what has to live as long as it.
 pub struct Subject {
@@ -23,9 +28,9 @@ pub async fn subjects() -> [Subject; 2] {
     let sqlite = Database::sqlite(&dir.path().join("test.db")).await.unwrap();
     let postgres = Postgres::shared().fresh().await.open().await;
     for database in [&sqlite, &postgres] {
-        database.migrate(&MIGRATIONS).await.unwrap();
+        database.migrate(&SCHEMA).await.unwrap();
         // again, as at every start
-        database.migrate(&MIGRATIONS).await.unwrap();
+        database.migrate(&SCHEMA).await.unwrap();
     }
     [Subject { database: sqlite, _dir: Some(dir) }, Subject { database: postgres, _dir: None }]
 }
@@ -202,7 +207,7 @@ async fn a_file_is_durable_and_forgets() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("test.db");
     let database = Database::sqlite(&file).await.unwrap();
-    database.migrate(&MIGRATIONS).await.unwrap();
+    database.migrate(&SCHEMA).await.unwrap();
     let Backend::Sqlite(writer) = database.writes() else { panic!("it is SQLite") };
     let pragma = async |text: &'static str| sqlx::query_scalar::<_, i64>(text).fetch_one(writer).await.unwrap();
     assert_eq!(pragma("PRAGMA synchronous").await, 2);

@@ -3,7 +3,7 @@
 use tsujiban_database::testing::{Fault, Faults, Postgres};
 use tsujiban_database::{Backend, Class, Database, on, transaction};
 
-use crate::both::{MIGRATIONS, add, charge, used};
+use crate::both::{SCHEMA, add, charge, used};
 
 async fn change_twice(database: &Database) -> Result<i64, sqlx::Error> {
     transaction!(database, tx => {
@@ -42,7 +42,7 @@ async fn every_fault(database: &Database, faults: &Faults) {
 async fn a_file_after_any_fault() {
     let dir = tempfile::tempdir().unwrap();
     let database = Database::sqlite(&dir.path().join("test.db")).await.unwrap();
-    database.migrate(&MIGRATIONS).await.unwrap();
+    database.migrate(&SCHEMA).await.unwrap();
     every_fault(&database, &Faults::sqlite(database.clone())).await;
 }
 
@@ -50,7 +50,7 @@ async fn a_file_after_any_fault() {
 async fn postgresql_after_any_fault() {
     let fresh = Postgres::shared().fresh().await;
     let database = fresh.open().await;
-    database.migrate(&MIGRATIONS).await.unwrap();
+    database.migrate(&SCHEMA).await.unwrap();
     every_fault(&database, &Faults::postgres(&fresh).await).await;
 }
 
@@ -60,7 +60,7 @@ async fn postgresql_after_any_fault() {
 async fn a_full_disk_is_told_and_heals_without_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let database = Database::sqlite(&dir.path().join("test.db")).await.unwrap();
-    database.migrate(&MIGRATIONS).await.unwrap();
+    database.migrate(&SCHEMA).await.unwrap();
     add(&database, "a", 1).await;
     let Backend::Sqlite(writer) = database.writes() else { panic!("it is SQLite") };
     let pages: i64 = sqlx::query_scalar("PRAGMA page_count").fetch_one(writer).await.unwrap();
@@ -88,12 +88,10 @@ async fn a_full_disk_is_told_and_heals_without_a_restart() {
 async fn a_write_check_writes() {
     for subject in crate::both::subjects().await {
         let database = &subject.database;
-        let text = "CREATE TABLE meta (name TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL)";
-        on!(database.writes(), p => sqlx::query(text).execute(p).await.map(drop)).unwrap();
         for moment in [1, 2] {
             database.try_write(moment).await.unwrap();
         }
-        let value: String = on!(database.reads(), p => sqlx::query_scalar("SELECT value FROM meta").fetch_one(p).await).unwrap();
+        let value: String = on!(database.reads(), p => sqlx::query_scalar("SELECT value FROM meta WHERE name = 'last write check'").fetch_one(p).await).unwrap();
         assert_eq!(value, "2");
         database.close().await;
         assert!(database.try_write(3).await.is_err());

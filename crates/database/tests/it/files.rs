@@ -9,11 +9,11 @@ use std::process::Command;
 use tempfile::TempDir;
 use tsujiban_database::{Backend, Class, Database, on, transaction};
 
-use crate::both::{MIGRATIONS, add, charge, used};
+use crate::both::{SCHEMA, add, charge, used};
 
 async fn opened(file: &Path) -> Database {
     let database = Database::sqlite(file).await.unwrap();
-    database.migrate(&MIGRATIONS).await.unwrap();
+    database.migrate(&SCHEMA).await.unwrap();
     database
 }
 
@@ -221,8 +221,6 @@ async fn on_a_full_volume_a_file_is_opened_in_the_room_that_was_kept() {
     let (file, filler) = (volume.0.path().join("test.db"), volume.0.path().join("filler"));
     let database = opened(&file).await;
     add(&database, "a", 10).await;
-    let meta = "CREATE TABLE meta (name TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL)";
-    on!(database.writes(), p => sqlx::query(meta).execute(p).await.map(drop)).unwrap();
     database.try_write(1).await.unwrap();
     database.close().await;
     volume.fill();

@@ -5,4 +5,5 @@ mod both;
 mod connect;
 mod faults;
 mod files;
+mod schema;
 mod server;

@@ -13,7 +13,7 @@ use tsujiban_audit::metrics::Metrics;
 use tsujiban_audit::owner::Owner;
 use tsujiban_audit::reading::Log;
 use tsujiban_audit::rpc;
-use tsujiban_audit::service::{Audit, Parts, migrations};
+use tsujiban_audit::service::{Audit, Parts, SCHEMA};
 use tsujiban_core::clock::{Clock, SystemClock};
 use tsujiban_database::Database;
 use tsujiban_objects::Memory;
@@ -60,7 +60,7 @@ impl Service {
     pub async fn open_beside(disk: &Path, outside: &Outside) -> Result<Self> {
         let folder = super::folder(disk)?;
         let database = Database::sqlite(&folder.path().join("history.db")).await?;
-        database.migrate(&migrations()).await?;
+        database.migrate(&SCHEMA).await?;
         let (random, clock) = (Arc::new(SystemRandom::new()), Arc::new(SystemClock));
         let metrics = Metrics::new(&Registry::new())?;
         let parts = Parts {

@@ -4,18 +4,18 @@ use std::error::Error as AnyError;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use tonic::service::Routes;
 use tsujiban_core::error::chain;
 use tsujiban_core::workload::Service;
-use tsujiban_database::Database;
+use tsujiban_database::{Database, Schema};
 use tsujiban_service::history::{ClientArgs, HistoryClient, InvalidClient, Ledger};
 use tsujiban_service::jobs::{interrupted, repeat, report, rest_after};
 use tsujiban_service::program::{Kit, Program, Tasks};
 use tsujiban_service::writing;
 
 use crate::rpc;
-use crate::service::{Error, MIGRATIONS, Parts, Result, Scratch};
+use crate::service::{Error, Parts, Result, SCHEMA, Scratch};
 
 /// How often it looks which epoch keys are mounted.
 const KEYS: Duration = Duration::from_secs(30);
@@ -26,23 +26,18 @@ pub struct ScratchArgs {
     pub audit: ClientArgs,
 }
 
-/// It has no command besides `serve`.
-#[derive(Debug, Subcommand)]
-pub enum Command {}
-
 impl Program for Scratch {
     const SERVICE: Service = Service::Scratch;
     const ABOUT: &'static str = "Keeps one counter for each group";
     const CONTRACTS: &'static [&'static str] = &rpc::SERVICES;
 
     type Args = ScratchArgs;
-    type Command = Command;
     type Tables = Database;
     type Parts = Parts;
     type Error = Error;
 
-    async fn execute(command: Command) -> Result<(), Box<dyn AnyError + Send + Sync>> {
-        match command {}
+    fn schema() -> &'static Schema {
+        &SCHEMA
     }
 
     fn ledger(args: &ScratchArgs) -> Result<Option<Arc<dyn Ledger>>, InvalidClient> {
@@ -53,7 +48,6 @@ impl Program for Scratch {
     }
 
     async fn open(database: Database) -> Result<Database> {
-        database.migrate(&MIGRATIONS).await?;
         Ok(database)
     }
 

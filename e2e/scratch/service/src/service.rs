@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use sqlx::migrate::MigrateError;
 use tsujiban_core::clock::Clock;
 use tsujiban_core::error::chain;
 use tsujiban_core::id::{EnvironmentName, GroupId};
-use tsujiban_database::{Class, Database, Failure, Migrations, is_unavailable, on, why_unwritable};
+use tsujiban_database::{Class, Database, Failure, Rights, Schema, is_unavailable, on, why_unwritable};
 use tsujiban_proto::error::{Kind, ServiceError};
 use tsujiban_sealing::{KeyError, Keyring, Random, SealedEpochKey, SealingError};
 use tsujiban_service::caller::GroupScope;
@@ -16,7 +15,13 @@ use tsujiban_service::history::spool::SpoolKeyError;
 use tsujiban_service::writing::{Place, WriteState};
 
 /// One text for both databases.
-pub static MIGRATIONS: Migrations = Migrations { sqlite: sqlx::migrate!("./migrations"), postgres: sqlx::migrate!("./migrations") };
+pub static SCHEMA: Schema = Schema {
+    sqlite: sqlx::migrate!("./migrations"),
+    postgres: sqlx::migrate!("./migrations"),
+    additions: "",
+    oldest: "0.2.0",
+    rights: Rights::AllRows,
+};
 
 /// What to do about a database that is malformed.
 const WAY_OUT: &str = "restore the newest backup of the database";
@@ -52,8 +57,6 @@ pub enum Error {
     Refused(#[from] ServiceError),
     #[error("the database of the counters failed")]
     Database(#[from] sqlx::Error),
-    #[error("the tables cannot be brought to this version; was a newer version of the service here?")]
-    Migration(#[from] MigrateError),
     #[error("the database belongs to {what} {found}, and this is {own}; give each environment its own, and mount its master key")]
     Other { what: &'static str, found: String, own: String },
     #[error("the database holds {value:?} as {column}")]
@@ -74,7 +77,7 @@ impl Error {
     /// Whether it may work in a moment, without anybody doing anything.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Database(error) | Self::Migration(MigrateError::Execute(error)) => is_unavailable(error),
+            Self::Database(error) => is_unavailable(error),
             _ => false,
         }
     }

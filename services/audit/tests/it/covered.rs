@@ -270,12 +270,7 @@ async fn copy(world: &World) -> Place {
             }
             Place::Sqlite(copy)
         }
-        Place::Postgres { owner, service } => {
-            let copy = Postgres::shared().copy(owner).await;
-            let (server, _) = service.rsplit_once('/').unwrap();
-            let (_, name) = copy.url.rsplit_once('/').unwrap();
-            Place::Postgres { service: format!("{server}/{name}"), owner: copy }
-        }
+        Place::Postgres(tables) => Place::Postgres(tables.copy(Postgres::shared()).await),
     }
 }
 

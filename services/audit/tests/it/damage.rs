@@ -46,8 +46,8 @@ pub async fn forge(world: &World, stage: &Stage, statement: &str) {
             }
             on!(stage.database.writes(), p => sqlx::query(AssertSqlSafe(statement.to_owned())).execute(p).await.map(drop)).unwrap();
         }
-        Place::Postgres { owner, .. } => {
-            let mut admin = PgConnection::connect(&owner.url).await.unwrap();
+        Place::Postgres(tables) => {
+            let mut admin = PgConnection::connect(&tables.superuser.url).await.unwrap();
             sqlx::query("SET session_replication_role = replica").execute(&mut admin).await.unwrap();
             sqlx::query(AssertSqlSafe(statement.to_owned())).execute(&mut admin).await.unwrap();
         }
@@ -59,7 +59,7 @@ fn blob(world: &World, bytes: &[u8]) -> String {
     let digits = hex::encode(bytes);
     match world.place {
         Place::Sqlite(_) => format!("X'{digits}'"),
-        Place::Postgres { .. } => format!("'\\x{digits}'::bytea"),
+        Place::Postgres(_) => format!("'\\x{digits}'::bytea"),
     }
 }
 
@@ -364,7 +364,7 @@ async fn a_log_goes_back_to_the_group_for_which_it_is_sealed(world: World) {
         assert!(stage.append(vec![entry(&world, "acme", "more")]).await.is_err(), "it gets no other log");
         for (group, (incarnation, log)) in &lives {
             let prepared = stage.prepare_with_log(group, incarnation, log).await;
-            if let Place::Postgres { .. } = &world.place {
+            if let Place::Postgres(_) = &world.place {
                 assert!(prepared.is_ok() || prepared.unwrap_err().code() == Code::DataLoss);
                 return;
             }

@@ -115,7 +115,7 @@ async fn nothing_is_lost(world: &World, kills: usize) {
     stage.stop().await;
     let place = match &world.place {
         Place::Sqlite(folder) => Ok(folder.path().to_owned()),
-        Place::Postgres { service, .. } => Err(service.clone()),
+        Place::Postgres(tables) => Err(tables.service.url.clone()),
     };
     let told = Told { place, master: hex::encode(world.master.expose()), epochs: world.epochs() };
     let mut acknowledged: BTreeMap<(String, u64), String> = BTreeMap::new();

@@ -16,6 +16,7 @@ mod damaged;
 mod fsck;
 mod lives;
 mod lost;
+mod migrate;
 mod origin;
 mod rebuild;
 mod refused;

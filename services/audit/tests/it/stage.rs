@@ -14,11 +14,11 @@ use tonic::transport::Channel;
 use tsujiban_audit::error::Result;
 use tsujiban_audit::metrics::Metrics;
 use tsujiban_audit::rpc;
-use tsujiban_audit::service::{Audit, Parts, migrations};
+use tsujiban_audit::service::{Audit, Parts, SCHEMA};
 use tsujiban_core::clock::{Clock, ManualClock};
 use tsujiban_core::workload::Service;
-use tsujiban_database::testing::{Fresh, Postgres};
-use tsujiban_database::{Database, DatabaseArgs};
+use tsujiban_database::testing::{Postgres, Tables};
+use tsujiban_database::Database;
 use tsujiban_history::{EnvironmentOrigin, OriginDomain};
 use tsujiban_objects::{Memory, Objects, list_all};
 use tsujiban_proto::access::v1::Operation as Verb;
@@ -51,11 +51,7 @@ pub struct World {
 
 pub enum Place {
     Sqlite(TempDir),
-    /// The tables have one owner, and the service is another role.
-    Postgres {
-        owner: Fresh,
-        service: String,
-    },
+    Postgres(Tables),
 }
 
 /// The service's process.
@@ -76,18 +72,7 @@ impl World {
     }
 
     async fn new_postgres() -> Place {
-        let owner = Postgres::shared().fresh().await;
-        let role = format!("audit_{}", owner.name);
-        let mut admin = PgConnection::connect(&owner.url).await.unwrap();
-        sqlx::query(AssertSqlSafe(format!("CREATE ROLE {role} LOGIN"))).execute(&mut admin).await.unwrap();
-        let owners = owner.open().await;
-        owners.migrate(&migrations()).await.unwrap();
-        for grant in ["SELECT grant_history($1)", "SELECT grant_archive($1)"] {
-            sqlx::query(grant).bind(&role).execute(&mut admin).await.unwrap();
-        }
-        owners.close().await;
-        let service = owner.url.replace("postgres://postgres@", &format!("postgres://{role}@"));
-        Place::Postgres { owner, service }
+        Place::Postgres(Postgres::shared().with_tables(&SCHEMA).await)
     }
 
     fn new(place: Place) -> Self {
@@ -130,7 +115,7 @@ impl World {
     pub fn folder(&self) -> Option<&Path> {
         match &self.place {
             Place::Sqlite(folder) => Some(folder.path()),
-            Place::Postgres { .. } => None,
+            Place::Postgres(_) => None,
         }
     }
 
@@ -147,7 +132,7 @@ impl World {
     pub async fn lose_database(&mut self) {
         match &self.place {
             Place::Sqlite(_) => self.place = Place::Sqlite(tempfile::tempdir().unwrap()),
-            Place::Postgres { .. } => self.place = Self::new_postgres().await,
+            Place::Postgres(_) => self.place = Self::new_postgres().await,
         }
     }
 
@@ -166,10 +151,7 @@ impl World {
                 }
                 Place::Sqlite(copy)
             }
-            Place::Postgres { owner, service } => {
-                let copy = Postgres::shared().copy(owner).await;
-                Place::Postgres { service: service.replace(&format!("/{}?", owner.name), &format!("/{}?", copy.name)), owner: copy }
-            }
+            Place::Postgres(tables) => Place::Postgres(tables.copy(Postgres::shared()).await),
         }
     }
 
@@ -189,8 +171,8 @@ impl World {
                 }
                 database.close().await;
             }
-            Place::Postgres { owner, .. } => {
-                let mut admin = PgConnection::connect(&owner.url).await.unwrap();
+            Place::Postgres(tables) => {
+                let mut admin = PgConnection::connect(&tables.superuser.url).await.unwrap();
                 sqlx::query("SET session_replication_role = replica").execute(&mut admin).await.unwrap();
                 for statement in statements {
                     sqlx::query(AssertSqlSafe(statement.replace("X'", "'\\x"))).execute(&mut admin).await.unwrap();
@@ -207,12 +189,10 @@ impl World {
         match &self.place {
             Place::Sqlite(_) => {
                 let database = Database::sqlite(&self.file()).await.unwrap();
-                database.migrate(&migrations()).await.unwrap();
+                database.migrate(&SCHEMA).await.unwrap();
                 database
             }
-            Place::Postgres { owner, service } => {
-                DatabaseArgs { database_url: service.clone(), ..owner.args() }.open(Path::new("")).await.unwrap()
-            }
+            Place::Postgres(tables) => tables.service.open().await,
         }
     }
 

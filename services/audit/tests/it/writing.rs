@@ -33,7 +33,7 @@ crate::on_both!(
 async fn faults(world: &World, stage: &Stage) -> Faults {
     match &world.place {
         Place::Sqlite(_) => Faults::sqlite(stage.database.clone()),
-        Place::Postgres { owner, .. } => Faults::postgres(owner).await,
+        Place::Postgres(tables) => Faults::postgres(&tables.superuser).await,
     }
 }
 
@@ -241,12 +241,12 @@ async fn a_bad_entry_is_refused_alone(world: World) {
             let Backend::Sqlite(writer) = stage.database.writes() else { panic!("it is SQLite") };
             sqlx::query(AssertSqlSafe(text)).execute(writer).await.unwrap();
         }
-        Place::Postgres { owner, .. } => {
+        Place::Postgres(tables) => {
             let text = format!(
                 "CREATE FUNCTION bad() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'bad'; END $$;
                  CREATE TRIGGER bad BEFORE INSERT ON entries FOR EACH ROW WHEN (NEW.time_us = {us}) EXECUTE FUNCTION bad()"
             );
-            let mut admin = PgConnection::connect(&owner.url).await.unwrap();
+            let mut admin = PgConnection::connect(&tables.superuser.url).await.unwrap();
             sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut admin).await.unwrap();
         }
     }

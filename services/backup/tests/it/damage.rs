@@ -3,7 +3,6 @@
 
 use jiff::SignedDuration;
 use tonic::Code;
-use tsujiban_backup::catalogue::Catalogue;
 use tsujiban_backup::marker::MARKER;
 use tsujiban_objects::{Objects as _, list_all};
 use tsujiban_proto::backup::v1::{RebuildCatalogueRequest, Snapshot};
@@ -278,7 +277,7 @@ async fn what_an_earlier_version_erased_stays_erased() {
     stage.erase(crate::stage::OPERATOR, "acme", &incarnation, "GONE").await.unwrap();
     let erasures = stage.catalogue.erasures().await.unwrap();
     stage.world.disk.change("DELETE FROM erasures").await;
-    let catalogue = Catalogue::open(stage.world.disk.open().await).await.unwrap();
+    let catalogue = stage.world.disk.catalogue().await;
     assert_eq!(catalogue.erasures().await.unwrap(), erasures);
     catalogue.close().await;
 }

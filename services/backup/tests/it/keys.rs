@@ -1,7 +1,6 @@
 //! Epochs: old copies of the key table open nothing once the old epoch key is gone.
 
 use jiff::SignedDuration;
-use tsujiban_backup::catalogue::Catalogue;
 use tsujiban_backup::error::Error;
 use tsujiban_backup::keys;
 use tsujiban_sealing::{KeyError, Keyring};
@@ -40,7 +39,7 @@ async fn an_old_copy_of_the_database_opens_nothing_after_a_rotation() {
     stage.epochs = vec![new_epoch.clone()];
     stage.backup.rotate_keys(&stage.epochs).await.unwrap();
     assert_eq!(stage.get(STAFF, "acme", &id, true).await.unwrap(), config("one"));
-    let old = Catalogue::open(copy.open().await).await.unwrap();
+    let old = copy.catalogue().await;
     let table = old.key_table().await.unwrap();
     assert_eq!(table.len(), 3, "two groups and a device");
     let now = Keyring::new(stage.world.master.clone(), &[new_epoch]).unwrap();

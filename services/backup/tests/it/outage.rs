@@ -5,7 +5,8 @@ use std::net::Ipv4Addr;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OnceCell, watch};
 use tonic::Code;
-use tsujiban_database::testing::{Fresh, Postgres};
+use tsujiban_backup::catalogue::SCHEMA;
+use tsujiban_database::testing::Postgres;
 
 use crate::stage::{Disk, World, config};
 
@@ -41,12 +42,12 @@ impl Way {
 
 #[tokio::test]
 async fn a_database_that_is_away_is_worth_another_try() {
-    let direct = Postgres::shared().fresh().await;
+    let mut tables = Postgres::shared().with_tables(&SCHEMA).await;
     let port = Postgres::shared().port();
     let way = Way::to(port).await;
-    let url = direct.url.replace(&format!(":{port}/"), &format!(":{}/", way.port));
+    tables.service.url = tables.service.url.replace(&format!(":{port}/"), &format!(":{}/", way.port));
     let mut world = World::new();
-    world.disk = Disk::Postgres(OnceCell::new_with(Some(Fresh { url, ..direct })));
+    world.disk = Disk::Postgres(OnceCell::new_with(Some(tables)));
     let stage = world.start().await;
     stage.prepare("acme").await.unwrap();
     stage.put("acme", "SN1", &config("one")).await.unwrap();

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::sync::OnceCell;
 use tonic::Status;
 use tonic::transport::Channel;
-use tsujiban_backup::catalogue::Catalogue;
+use tsujiban_backup::catalogue::{Catalogue, SCHEMA};
 use tsujiban_backup::metrics::Metrics;
 use tsujiban_backup::rpc;
 use tsujiban_backup::scrub::Scrub;
@@ -17,7 +17,7 @@ use tsujiban_backup::service::{Backup, Parts};
 use tsujiban_backup::start::{StartError, start};
 use tsujiban_core::clock::{Clock, ManualClock};
 use tsujiban_database::Database;
-use tsujiban_database::testing::{Fresh, Postgres};
+use tsujiban_database::testing::{Postgres, Tables};
 use tsujiban_objects::{Memory, Objects, list_all};
 use tsujiban_proto::backup::v1::backup_service_client::BackupServiceClient;
 use tsujiban_proto::backup::v1::get_snapshot_response;
@@ -56,7 +56,7 @@ pub struct World {
 /// Where a database lies: a file in a folder of its own, or a database of the server that all tests of this binary share.
 pub enum Disk {
     Sqlite(TempDir),
-    Postgres(OnceCell<Fresh>),
+    Postgres(OnceCell<Tables>),
 }
 
 impl Disk {
@@ -65,16 +65,27 @@ impl Disk {
         if POSTGRES { Self::Postgres(OnceCell::new()) } else { Self::Sqlite(tempfile::tempdir().unwrap()) }
     }
 
+    /// As the service sees it.
     pub async fn open(&self) -> Database {
         match self {
             Self::Sqlite(dir) => Database::sqlite(&dir.path().join(FILE)).await.unwrap(),
-            Self::Postgres(_) => self.server().await.open().await,
+            Self::Postgres(_) => self.server().await.service.open().await,
         }
+    }
+
+    /// The same with tables of this version.
+    pub async fn catalogue(&self) -> Catalogue {
+        let database = self.open().await;
+        database.prepare(&SCHEMA).await.unwrap();
+        Catalogue::new(database).await.unwrap()
     }
 
     /// Changes the database behind the service's back.
     pub async fn change(&self, statements: &str) {
-        let database = self.open().await;
+        let database = match self {
+            Self::Sqlite(_) => self.open().await,
+            Self::Postgres(_) => self.server().await.superuser.open().await,
+        };
         let statements = sqlx::AssertSqlSafe(statements.to_owned());
         tsujiban_database::on!(database.writes(), p => sqlx::raw_sql(statements).execute(p).await.map(drop)).unwrap();
         database.close().await;
@@ -88,7 +99,7 @@ impl Disk {
                 std::fs::copy(dir.path().join(FILE), copy.path().join(FILE)).unwrap();
                 Self::Sqlite(copy)
             }
-            Self::Postgres(_) => Self::Postgres(OnceCell::new_with(Some(Postgres::shared().copy(self.server().await).await))),
+            Self::Postgres(_) => Self::Postgres(OnceCell::new_with(Some(self.server().await.copy(Postgres::shared()).await))),
         }
     }
 
@@ -99,13 +110,13 @@ impl Disk {
                 let paths = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
                 paths.map(|path| (path.display().to_string(), std::fs::read(&path).unwrap())).collect()
             }
-            Self::Postgres(_) => Postgres::shared().files(self.server().await).await,
+            Self::Postgres(_) => Postgres::shared().files(&self.server().await.superuser).await,
         }
     }
 
-    async fn server(&self) -> &Fresh {
-        let Self::Postgres(fresh) = self else { panic!("it is a file") };
-        fresh.get_or_init(|| Postgres::shared().fresh()).await
+    async fn server(&self) -> &Tables {
+        let Self::Postgres(tables) = self else { panic!("it is a file") };
+        tables.get_or_init(|| Postgres::shared().with_tables(&SCHEMA)).await
     }
 }
 
@@ -139,7 +150,7 @@ impl World {
             clock: self.clock.clone(),
             random: Arc::new(SystemRandom::new()),
             store,
-            catalogue: Catalogue::open(self.disk.open().await).await.unwrap(),
+            catalogue: self.disk.catalogue().await,
             keyring: Arc::new(Keyring::new(self.master.clone(), epochs).unwrap()),
             environment: "test".parse().unwrap(),
             metrics: Metrics::new(&Registry::new()).unwrap(),

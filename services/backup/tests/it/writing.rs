@@ -16,7 +16,7 @@ use crate::stage::{Disk, HOST_KEY, OPERATOR, STAFF, Stage, config, device};
 async fn faults(stage: &Stage) -> Faults {
     match &stage.world.disk {
         Disk::Sqlite(_) => Faults::sqlite(stage.catalogue.database().clone()),
-        Disk::Postgres(fresh) => Faults::postgres(fresh.get().unwrap()).await,
+        Disk::Postgres(tables) => Faults::postgres(&tables.get().unwrap().superuser).await,
     }
 }
 

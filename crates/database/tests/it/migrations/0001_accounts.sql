@@ -1,3 +1,7 @@
+CREATE TABLE meta (
+    name TEXT NOT NULL PRIMARY KEY,
+    value TEXT NOT NULL
+);
 CREATE TABLE accounts (
     id TEXT NOT NULL PRIMARY KEY,
     quota BIGINT NOT NULL,
