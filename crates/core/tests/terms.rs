@@ -93,10 +93,11 @@ fn variants(terms: &[Term], text: &str) -> Vec<(usize, String)> {
                 if other.is_some_and(|other| beside.iter().any(|line| line.contains(other))) {
                     continue;
                 }
-                let mut advice = format!("{variant} is not the term for \"{}\"; write {}", term.english, term.japanese);
-                if let Some(other) = other {
-                    advice += &format!(", or say \"{other}\" in the English text right above it");
-                }
+                let advice = format!("{variant} is not the term for \"{}\"; write {}", term.english, term.japanese);
+                let advice = match other {
+                    Some(other) => format!("{advice}, or say \"{other}\" in the English text right above it"),
+                    None => advice,
+                };
                 found.push((at + 1, advice));
             }
         }
