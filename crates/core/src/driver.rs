@@ -1,6 +1,6 @@
 //! What is known about each family of devices: when its config is whole, which lines change by themselves, what is secret.
 //!
-//! How to talk to a device is the collector's; this module only looks at text.
+//! How to talk to a device is the collector's task; this module only reads the text of configs.
 
 mod frr;
 

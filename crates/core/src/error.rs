@@ -1,4 +1,4 @@
-//! Errors in the words of those who read logs.
+//! An error and its causes as one line for logs.
 
 use std::error::Error;
 

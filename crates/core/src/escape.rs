@@ -1,4 +1,4 @@
-//! Text that cannot drive a terminal. What devices, customers and servers wrote is shown, never obeyed.
+//! Escapes text from devices, customers and servers before it is shown, so that no control character in it reaches a terminal.
 
 /// One line: every control character is written out, line breaks included.
 pub fn escape_line(text: &str) -> String {

@@ -1,4 +1,4 @@
-//! Days of the operation history, which are days in Japan, and until when one can be read (C5).
+//! Days of the operation history, which are days in Japan, and how long the entries of a day can be read (C5).
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,7 +1,7 @@
 //! How long snapshots stay (C23).
 //!
-//! A snapshot that is seen again is not stored again: the sighting prolongs the life of the stored object. So a config that
-//! never changes is there on day 36 and on every day after, and 35 days after the last sighting the object goes.
+//! A config that a backup finds unchanged is not stored again: the sighting extends the lock of the stored object. So a config that
+//! never changes is still there on day 36 and later, and the object is deleted 35 days after the last sighting.
 
 use jiff::{SignedDuration, Timestamp};
 

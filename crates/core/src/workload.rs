@@ -1,5 +1,5 @@
-//! The services of an installation, one row each, and who calls them. Whatever lists services, or treats them differently, reads it here; the
-//! chart and the scripts read charts/tsujiban/services.yaml, which `make generate` writes from these rows.
+//! The services of an installation, one row each, and who calls them. Code that lists services, or treats one differently, reads these rows.
+//! The chart and the scripts read charts/tsujiban/services.yaml, which `make generate` writes from them.
 
 use std::fmt;
 

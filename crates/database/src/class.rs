@@ -1,4 +1,4 @@
-//! What kind of failure an error of the database is, so that callers know whether to wait, to split, or to tell people of damage.
+//! Classifies errors of the database, so that callers know whether to try again, to split the batch, or to report damage.
 
 use std::io;
 

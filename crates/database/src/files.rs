@@ -1,6 +1,6 @@
 //! The files of an open SQLite database, and whether they are still the ones that were opened.
 //!
-//! A file that is removed or replaced stays open for those who have it: they go on writing to what nobody will ever read again.
+//! A process that has a file open keeps it when the file is removed or replaced. It would go on writing to a file that nobody can open any more.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};

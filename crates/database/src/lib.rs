@@ -1,7 +1,7 @@
 //! The database of a service: one SQLite file with one connection that writes and several that read, or PostgreSQL.
 //!
-//! Both have typed pools of their own, and the same text of SQL goes to either through [`on!`], which writes an expression once for
-//! each. So nothing is lost to a common denominator of types, and what a database is asked stands in one place:
+//! Each has a typed pool of its own. The macro [`on!`] expands an expression once for each of them, so that the same text of SQL goes to
+//! either. So no abstraction over both hides their types, and each query is written once:
 //!
 //! ```text
 //! let used = on!(db.reads(), p => sqlx::query_scalar::<_, i64>("SELECT used FROM accounts WHERE id = $1").bind(id).fetch_one(p).await)?;
@@ -11,7 +11,7 @@
 //! });
 //! ```
 //!
-//! What the common text has to do without: `?`, `INTEGER` (`BIGINT` everywhere), `BLOB` (`BYTEA`), `SUM` without a cast to `BIGINT`, `MAX` of
+//! What the common text of SQL cannot use: `?`, `INTEGER` (`BIGINT` everywhere), `BLOB` (`BYTEA`), `SUM` without a cast to `BIGINT`, `MAX` of
 //! two values, `FOR UPDATE`, `= ANY`, a subquery in `FROM` without a name. Numbers are bound as `i64`.
 
 mod args;

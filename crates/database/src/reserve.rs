@@ -1,5 +1,5 @@
-//! Room on the volume that is kept for the next start: on a full volume SQLite cannot open a file whose log was emptied, and a service that
-//! does not start can show nobody what it holds, nor say what is wrong.
+//! A file that reserves space on the volume for the next start. On a full volume SQLite cannot open a database whose write-ahead log was
+//! emptied, and a service that does not start can neither be read nor report what is wrong.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! An open SQLite file: one connection that writes, several that read, and one that does neither.
+//! An open SQLite file: one connection that writes, several that read, and one that only keeps the file open.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

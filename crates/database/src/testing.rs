@@ -1,4 +1,4 @@
-//! A PostgreSQL for tests: Debian's, in a temporary folder, one for each test binary, gone when that ends, however it does.
+//! A PostgreSQL for tests: Debian's, in a temporary folder, one for each test binary. It is removed when the binary ends, also after a crash.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::missing_panics_doc)] // compiled for tests only, where a set-up that fails is a failed test
 

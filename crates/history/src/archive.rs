@@ -1,4 +1,4 @@
-//! The signature on parts of the archive: what lies in the bucket besides root lists, and is not for auditors.
+//! The signature on parts of the archive. Parts are in the bucket beside the root lists; they restore a lost database and are not given to auditors.
 
 use crate::{EnvironmentOrigin, Hash, SigningKey, VerifierKey};
 

@@ -1,4 +1,4 @@
-//! Numbers of which there is one text each.
+//! Decimal numbers in their one canonical form.
 
 /// A decimal number without sign and without leading zeros.
 pub fn parse(text: &str) -> Option<u64> {

@@ -1,16 +1,16 @@
-//! What of a log is handed out: JSON Lines that an auditor can verify offline, and CSV for a spreadsheet.
+//! The formats in which a log is exported: JSON Lines that an auditor can verify offline, and CSV for a spreadsheet.
 //!
-//! JSON Lines, in this order; there is one text for each export, and nothing may follow:
+//! JSON Lines come in this order. An export has only one valid text, and nothing may follow the last line:
 //! 1. [`Header`]: the log, the verifier key, the tree's size, the range `first` to before `end`, and `left`: the hashes of the
 //!    whole subtrees that span the entries before `first`, so that one pass over the lines gives the root.
 //! 2. [`entry_line`] for every leaf of the range, without gaps. An entry whose day has expired has no opening and no body.
 //!    Before the entries of a subtree of which some are damaged where they are stored: [`Damage`], a signed statement of it.
-//! 3. [`Outside`]: gaps and retentions elsewhere in the log, with proofs of inclusion: they say why a body is not here.
-//! 4. [`Growth`]: proofs of consistency between other sizes and this one, where asked for.
+//! 3. [`Outside`]: gaps and retentions elsewhere in the log, with proofs of inclusion: they say why a body is missing.
+//! 4. [`Growth`]: proofs of consistency between other sizes and this one, when they are asked for.
 //! 5. [`Footer`]: `right`, the hashes that span the entries from `end` on, and the signed checkpoint.
 //!
-//! `check` in a line is the beginning of its leaf's hash, or of the line's: nothing relies on it, but it tells which line is
-//! damaged. Bodies are the very bytes of which the leaf holds a commitment: they are never written anew.
+//! `check` in a line is the beginning of its leaf's hash, or of the line's. No verdict depends on it; it shows which line is
+//! damaged. A body is exported as the bytes to which the leaf's commitment was made; it is never serialized again.
 
 mod csv;
 mod damage;

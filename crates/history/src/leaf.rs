@@ -1,4 +1,4 @@
-//! What the tree holds of an entry: its number, the key of its day and a commitment to its body. Nothing of a customer.
+//! The leaf of an entry in the tree: its number, the key of its day and a commitment to its body. It contains no data of a customer.
 
 mod commitment;
 mod records;

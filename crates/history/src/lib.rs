@@ -1,5 +1,5 @@
-//! The operation history that nobody can alter (C5), as far as it needs no I/O: what an entry is, the Merkle tree over all
-//! entries of a log, what is signed, what is exported, and how an auditor verifies it offline.
+//! The tamper-evident operation history (C5), without any I/O: the entries, the Merkle tree over all entries of a log, the signed
+//! statements, the exports, and the offline verification by an auditor.
 //!
 //! Nothing here knows tokio, tonic, a database or Kubernetes. Time, randomness, keys and stored hashes arrive as arguments.
 

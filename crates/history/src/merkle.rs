@@ -1,8 +1,8 @@
 //! The Merkle tree of RFC 6962, section 2.1, with SHA-256.
 //!
-//! A tree is never held as a whole. What grows it is its [`Range`] of at most 63 hashes; what proves something reads the few
-//! nodes it needs through a [`HashReader`]. Whoever reads them asynchronously asks for the nodes first ([`inclusion_nodes`],
-//! [`consistency_nodes`], [`Node::cover`]), fetches their tiles and proves from a [`crate::tile::TileSet`].
+//! A tree is never in memory as a whole. Appending needs only its [`Range`] of at most 63 hashes. A proof reads the few nodes that it
+//! needs through a [`HashReader`]. Code that reads asynchronously first asks which nodes are needed ([`inclusion_nodes`],
+//! [`consistency_nodes`], [`Node::cover`]), fetches their tiles, and makes the proof from a [`crate::tile::TileSet`].
 
 mod hash;
 mod node;

@@ -1,5 +1,5 @@
 //! Signed notes as C2SP signed-note has them: text, an empty line, and lines `— <key name> <base64 of key id and signature>`.
-//! Ed25519 only. The text of a note is seen by nobody before a known key's signature on it was verified.
+//! Ed25519 only. The text of a note can be read only after a signature on it was verified with a known key.
 
 mod key;
 mod text;

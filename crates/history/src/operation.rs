@@ -1,5 +1,5 @@
-//! What came of an operation (C5). Its JSON is the body of an entry: the order of the fields is fixed, and it holds no line
-//! break and nothing that a terminal obeys, whatever a customer typed.
+//! A recorded operation (C5). Its JSON is the body of an entry. The order of the fields is fixed. Line breaks and control characters are
+//! escaped, whatever a customer typed.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! Lists of the roots of logs, which lie locked in object storage: signed notes, each with the hash of the one before, so that
-//! none can be left out or exchanged. They name logs by opaque ids.
+//! Root lists: signed notes with the sizes and roots of all logs, locked in object storage. Each has the hash of the one before, so that
+//! none can be left out or replaced unnoticed. They name logs by opaque ids.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;

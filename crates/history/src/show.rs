@@ -1,5 +1,5 @@
-//! Text from operations as people may see it: nothing in it drives a terminal, turns the direction of writing, or hides.
-//! Bodies keep what was typed; what shows them goes through these.
+//! Escapes text from operations for people: control characters, invisible characters, and characters that change the direction of writing.
+//! Bodies are stored as they were typed; all code that shows them calls these functions.
 
 pub use tsujiban_core::escape::{escape_json, escape_line, escape_text};
 

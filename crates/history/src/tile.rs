@@ -1,4 +1,4 @@
-//! What is served of a log: tiles of hashes and bundles of entries, as C2SP tlog-tiles lays them out (height 8).
+//! The files in which a log is served: tiles of hashes and bundles of entries, as C2SP tlog-tiles lays them out (height 8).
 
 mod bundle;
 mod path;

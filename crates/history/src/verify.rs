@@ -1,9 +1,9 @@
-//! The offline verifier. It trusts the key that the auditor brings and nothing that stands in an export, a checkpoint or a
-//! list before that key has vouched for it.
+//! The offline verifier. It trusts the key that the auditor provides. It believes nothing in an export, a checkpoint or a root list
+//! before it has verified that this key has signed it.
 //!
 //! It answers one of four: intact; lawfully expired (which days); DAMAGED (which entries: the log's key has signed that they are damaged where
-//! they are stored, and the rest is as it was); TAMPERED (where, and why). A gap that staff declared is
-//! named beside the answer, whatever the answer is. Where what was brought does not suffice for an answer, there is none.
+//! they are stored, and the rest is unchanged); TAMPERED (where, and why). A gap that staff declared is
+//! named beside the answer, whatever the answer is. When the files are not enough for an answer, there is an error instead.
 
 mod bodies;
 mod damage;

@@ -1,4 +1,4 @@
-//! A storage that does something after each object that it was given.
+//! A storage that calls a hook after each put.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! The object storage: what services need of it, and nothing else. [`S3`] talks to a real one, [`Memory`] keeps objects in
-//! the process and its locks by a [`Clock`](tsujiban_core::clock::Clock). Both pass the same contract tests.
+//! The object storage, with only the operations that services need. [`S3`] talks to a real storage. [`Memory`] keeps objects in the process, and
+//! its locks end by a [`Clock`](tsujiban_core::clock::Clock). Both pass the same contract tests.
 
 mod args;
 mod hooked;

@@ -1,4 +1,4 @@
-//! A real S3 storage for tests: versitygw on the loopback interface, with folders of its own, gone when it is dropped.
+//! A real S3 storage for tests: versitygw on the loopback interface, with folders of its own. It is removed when it is dropped.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)] // compiled for tests only, where a set-up that fails is a failed test
 

@@ -1,4 +1,4 @@
-//! The keys that are mounted, and what they wrap.
+//! The mounted master and epoch keys: wrapping and unwrapping data keys with them.
 
 use std::sync::{PoisonError, RwLock};
 

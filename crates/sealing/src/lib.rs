@@ -1,11 +1,11 @@
 //! Envelope encryption: a master key wraps epoch keys, an epoch key wraps data keys, a data key seals customer data.
 //!
-//! Losing one of the three layers makes everything below it unreadable; that is how erasure works. Everything is AES-256-GCM
-//! by ring with random nonces, and each sealed thing is bound to what it is and which record it belongs to, so that nothing
-//! sealed can be put in the place of something else. Keys are zeroized when they are dropped and never printed.
+//! When a key of one layer is lost, everything below it is unreadable; erasure works by destroying data keys. All encryption is AES-256-GCM
+//! by ring with random nonces. The associated data names the class and the record of each sealed text, so that it cannot be decrypted in
+//! the place of another one. Keys are zeroized when they are dropped, and never printed.
 //!
-//! There is no storage here, and no clock is read. Keys are read as they are mounted ([`files`]) and kept in a [`Keyring`]; where
-//! wrapped data keys lie is a service's business.
+//! There is no storage here, and no clock is read. Keys are read from mounted files ([`files`]) and kept in a [`Keyring`]. Each service stores
+//! its wrapped data keys itself.
 
 mod data;
 mod epoch;

@@ -1,4 +1,4 @@
-//! 32 secret bytes, and what every kind of key does with them.
+//! A key of 32 bytes, and the operations that all kinds of keys share.
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::hmac;

@@ -14,7 +14,7 @@ use tsujiban_api::names::SYSTEM_NAMESPACE;
 use tsujiban_core::workload::Service;
 use tsujiban_e2e::manifests::Group;
 use tsujiban_e2e::router::{Login, Router};
-use tsujiban_e2e::stage::{Stage, ids};
+use tsujiban_e2e::stage::Stage;
 use tsujiban_e2e::wait::{stays, until};
 
 const GROUP: &str = "postgres";
@@ -85,14 +85,14 @@ async fn both_services_on_postgresql() -> Result<()> {
     let group = Group::create(&stage, GROUP, 61).await?;
     group.device(DEVICE, "PG-1", json!({"host": "172.20.61.11"})).await?;
     let key = group.public_key(DEVICE).await?;
-    let router = Router::up(&stage, "pg-1", "172.20.61.11", &Login::Key(&key))?;
+    let router = Arc::new(Router::up(&stage, "pg-1", "172.20.61.11", &Login::Key(&key))?);
     group.back_up().await?.ok()?;
     group.attempt(DEVICE, "Changed").await?;
 
     roles_are_apart(&databases)?;
     println!("upgrading under a running collection");
     let stop = Arc::new(AtomicBool::new(false));
-    let load = tokio::spawn(collect(Arc::clone(&stage), router, Arc::clone(&stop)));
+    let load = tokio::spawn(collect(Arc::clone(&stage), Arc::clone(&router), Arc::clone(&stop)));
     for service in Service::ALL {
         restart(&stage, *service).await?;
         rolled_out(&stage, *service).await?;
@@ -113,7 +113,7 @@ async fn both_services_on_postgresql() -> Result<()> {
     stage.tsujiban(&["snapshots", "verify", GROUP, "--all"]).await?.ok()?;
     println!("{runs} collections meanwhile, each change stored once");
 
-    several_refuse_and_one_goes_on(&databases, &ids(&snapshots).len()).await?;
+    several_refuse_and_one_goes_on(&databases, snapshots.len()).await?;
     one_is_refused_by_name(&databases, &group).await?;
     history_holds(&stage).await?;
     group.erase().await
@@ -139,7 +139,7 @@ fn roles_are_apart(databases: &Databases<'_>) -> Result<()> {
 }
 
 /// Changes the router and backs it up, again and again. Answers how often.
-async fn collect(stage: Arc<Stage>, router: Router, stop: Arc<AtomicBool>) -> Result<usize> {
+async fn collect(stage: Arc<Stage>, router: Arc<Router>, stop: Arc<AtomicBool>) -> Result<usize> {
     let mut runs = 0;
     while !stop.load(Ordering::Relaxed) {
         router.configure(&["interface lo", &format!("description run {runs}")])?;
@@ -150,7 +150,7 @@ async fn collect(stage: Arc<Stage>, router: Router, stop: Arc<AtomicBool>) -> Re
 }
 
 /// Of several pods those of an older version are refused by name, and the one that runs goes on.
-async fn several_refuse_and_one_goes_on(databases: &Databases<'_>, snapshots: &usize) -> Result<()> {
+async fn several_refuse_and_one_goes_on(databases: &Databases<'_>, snapshots: usize) -> Result<()> {
     println!("the history's tables are too new for this version");
     let stage = databases.stage;
     let first = format!("{}-0", Service::Audit.row().host);
@@ -163,7 +163,7 @@ async fn several_refuse_and_one_goes_on(databases: &Databases<'_>, snapshots: &u
     stays("the pod that ran", Duration::from_secs(20), || async { Ok((stage.kubectl(&uid).await?.out, is_ready(stage, &first).await?)) }).await?;
     ensure!(stage.kubectl(&uid).await?.out == before, "the pod that ran was replaced");
     stage.tsujiban(&["audit", "list", GROUP, "--limit", "5"]).await?.ok()?;
-    ensure!(stage.snapshots(GROUP).await?.len() == *snapshots, "the backup service answers otherwise");
+    ensure!(stage.snapshots(GROUP).await?.len() == snapshots, "the backup service answers otherwise");
     databases.set_oldest(Service::Audit, "0.2.0")?;
     rolled_out(stage, Service::Audit).await
 }

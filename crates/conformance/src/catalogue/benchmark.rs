@@ -203,7 +203,7 @@ pub const CHECKS: &[Check] = &[
         },
         basis: Basis::NotApplicable(Text {
             en: "an owner is named in the Tenant by platform staff; whoever could bind roles could undo the isolation",
-            ja: "オーナーは運用担当が Tenant に記す。ロールを束ねられる者は隔離を解けてしまう",
+            ja: "オーナーは運用担当者が Tenant に記す。ロールを束ねられる者は隔離を解けてしまう",
         }),
     },
     Check {

@@ -196,7 +196,7 @@ pub const CHECKS: &[Check] = &[
     Check {
         id: "TSJ-CPI-4",
         title: Text {
-            en: "An owner has no function of staff at the services", ja: "オーナーは運用担当のサービス機能を持たない"
+            en: "An owner has no function of staff at the services", ja: "オーナーは運用担当者のサービス機能を持たない"
         },
         basis: Basis::Denied(FUNCTIONS),
     },

@@ -1,4 +1,4 @@
-//! Faults for tests: a statement, a COMMIT or a connection fails at a chosen point of whatever a service does to its database.
+//! Faults for tests: lets a statement, a COMMIT or a connection of a service fail at a chosen point.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};

@@ -1,5 +1,5 @@
-//! What the service states of entries that are damaged where they are stored, so that an auditor can tell them from entries that somebody
-//! took out of the file.
+//! A signed statement of the service which entries are damaged in its storage, so that an auditor can tell them from entries that somebody
+//! removed from the file.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

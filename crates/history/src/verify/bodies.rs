@@ -1,4 +1,4 @@
-//! Which bodies are not here, and whether they may be gone.
+//! Which bodies are missing in the export, and whether a recorded expiry of their day explains it.
 
 use std::collections::BTreeMap;
 

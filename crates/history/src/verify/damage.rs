@@ -1,4 +1,4 @@
-//! Entries of which the log's key has signed that they are damaged where they are stored.
+//! Entries that are damaged in the service's storage, by a statement that the log's key has signed.
 
 use super::report::DamagedEntry;
 use crate::export::{Loss, UnsignedDamage};

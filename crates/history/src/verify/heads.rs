@@ -1,4 +1,4 @@
-//! The heads that the auditor brought, from checkpoints and from root lists, and whether the log goes through them.
+//! The tree heads that the auditor provides, from checkpoints and root lists, and whether the log is consistent with them.
 
 use jiff::{SignedDuration, Timestamp};
 use tsujiban_core::history::JstTime;

@@ -1,4 +1,4 @@
-//! What follows from all that was read.
+//! The verdict, from everything that was read.
 
 use super::bodies::{Bodies, Judge};
 use super::damage::Damages;

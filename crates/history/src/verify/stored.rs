@@ -1,4 +1,4 @@
-//! Whether what is stored and served of a log, tiles and entry bundles, is what its signed head says.
+//! Checks stored tiles and entry bundles of a log against its signed head.
 
 use crate::merkle::{Node, Range, leaf_hash};
 use crate::tile::{Path, TileId, WIDTH, parse_bundle, parse_tile};

@@ -1,4 +1,4 @@
-//! An auditor, and whoever wants to deceive them.
+//! Tests of the verifier, honest exports and forged ones.
 
 mod attacks;
 mod brought;

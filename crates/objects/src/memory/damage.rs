@@ -1,4 +1,4 @@
-//! What befalls a storage behind the back of those who use it, for tests.
+//! Damage to a storage that its users do not notice at once, for tests.
 
 use bytes::Bytes;
 

@@ -1,4 +1,4 @@
-//! What somebody does who has the export in their hands, and perhaps the key.
+//! Forgeries by somebody who can change the export, and who may have the signing key too.
 
 use proptest::prelude::*;
 

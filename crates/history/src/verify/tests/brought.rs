@@ -1,4 +1,4 @@
-//! Checkpoints and root lists that the auditor kept.
+//! Checkpoints and root lists from the auditor's own files.
 
 use super::*;
 use crate::roots::{BrokenChain, RootList, Scope};

@@ -1,4 +1,4 @@
-//! Entries that are damaged where they are stored, and whoever would like to have some that are.
+//! Entries that are damaged in storage, and forged statements of such damage.
 
 use proptest::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Days that are gone, lawfully or not.
+//! Days that have expired, and days that were removed without having expired.
 
 use super::*;
 use crate::leaf::{Content, Retention};

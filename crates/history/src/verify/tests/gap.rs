@@ -1,4 +1,4 @@
-//! After a real loss: an older state goes on, and says so.
+//! Gaps: after a real loss an older state of the log continues, with a signed statement.
 
 use super::*;
 use crate::TreeHead;

@@ -1,4 +1,4 @@
-//! A log as the audit service would keep it, small.
+//! A small log, stored as the audit service stores it.
 
 use std::ops::Range as Numbers;
 
