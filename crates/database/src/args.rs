@@ -38,7 +38,9 @@ pub enum InvalidDatabase {
     PasswordInUrl,
     #[error("--database-url names no PostgreSQL; an SQLite file is brought to this version by the service itself")]
     NoPostgres,
-    #[error("--database-owner is the service's own role {role}; the tables must belong to another one, which the chart's postgresql.sql makes")]
+    #[error(
+        "--database-owner is the service's own role {role}; the tables must belong to another one, which the chart's postgresql.sql makes"
+    )]
     SameRole { role: String },
     #[error("{path} cannot be read; mount it, or name another place")]
     Read { path: PathBuf, source: io::Error },

@@ -46,7 +46,9 @@ pub enum Rights {
 pub enum SchemaError {
     #[error("the tables need version {oldest} or later, and this is {own}; install {oldest} or a later version. Nothing was changed")]
     TooNew { oldest: String, own: String },
-    #[error("the tables are older than this version {own}: run `migrate`, which the pod's init container does; delete the pod so that it runs again")]
+    #[error(
+        "the tables are older than this version {own}: run `migrate`, which the pod's init container does; delete the pod so that it runs again"
+    )]
     TooOld { own: String },
     #[error("the tables cannot be brought to version {own}; nothing of the migration that failed was kept")]
     Migration {
@@ -121,7 +123,8 @@ impl Database {
         match schema.rights {
             Rights::AllRows => {
                 let quoted: String = sqlx::query_scalar("SELECT quote_ident($1)").bind(role).fetch_one(&mut *tx).await.map_err(failed)?;
-                let schema: String = sqlx::query_scalar("SELECT quote_ident(current_schema())").fetch_one(&mut *tx).await.map_err(failed)?;
+                let schema: String =
+                    sqlx::query_scalar("SELECT quote_ident(current_schema())").fetch_one(&mut *tx).await.map_err(failed)?;
                 for text in [
                     format!("GRANT USAGE ON SCHEMA {schema} TO {quoted}"),
                     format!("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {quoted}"),

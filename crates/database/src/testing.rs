@@ -180,7 +180,10 @@ impl Tables {
     /// The same roles on a copy of the database that nobody is connected to.
     pub async fn copy(&self, server: &Postgres) -> Self {
         let copy = server.copy(&self.superuser).await;
-        let there = |fresh: &Fresh| Fresh { url: fresh.url.replace(&format!("/{}?", fresh.name), &format!("/{}?", copy.name)), name: copy.name.clone() };
+        let there = |fresh: &Fresh| Fresh {
+            url: fresh.url.replace(&format!("/{}?", fresh.name), &format!("/{}?", copy.name)),
+            name: copy.name.clone(),
+        };
         Self { owner: there(&self.owner), service: there(&self.service), role: self.role.clone(), superuser: copy }
     }
 }

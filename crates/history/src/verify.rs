@@ -13,7 +13,7 @@ mod judge;
 mod report;
 mod stored;
 
-pub use report::{DamagedEntry, DeclaredGap, Finding, Flaw, Place, Report, Verdict};
+pub use report::{DamagedEntry, DeclaredGap, Finding, Flaw, Location, Report, Verdict};
 pub use stored::{StoredFlaw, TileSource, verify_stored};
 
 use std::io::BufRead;
@@ -59,7 +59,7 @@ pub struct Verifier {
     lists: u64,
     is_listed: bool,
     /// What is wrong with objects that are no lists, or that are not there, and their numbers: a list may say that they are skipped.
-    unlisted: Vec<(Option<RangeInclusive<u64>>, Place, Flaw)>,
+    unlisted: Vec<(Option<RangeInclusive<u64>>, Location, Flaw)>,
     findings: Findings,
 }
 
@@ -94,7 +94,7 @@ impl Verifier {
                 if let Some(found) = self.other_log(signed) {
                     return Err(VerifyError::OtherLog { name: name.to_owned(), found, wanted });
                 }
-                self.findings.add(Place::Checkpoint { name: name.to_owned() }, Flaw::Checkpoint(error));
+                self.findings.add(Location::Checkpoint { name: name.to_owned() }, Flaw::Checkpoint(error));
             }
         }
         Ok(())
@@ -108,7 +108,7 @@ impl Verifier {
     /// The next root list. Lists come in the order of their numbers, without gaps, from whichever number on.
     pub fn add_list(&mut self, name: &str, signed: &[u8]) -> Result<(), VerifyError> {
         self.lists = self.lists.saturating_add(1);
-        let place = || Place::List { name: name.to_owned() };
+        let place = || Location::List { name: name.to_owned() };
         let list = match RootList::open(signed, &self.environment_key, &self.origin.environment) {
             Ok(list) => list,
             Err(RootListError::Key(error)) => return Err(error.into()),
@@ -147,7 +147,7 @@ impl Verifier {
         entries::read(export, self)
     }
 
-    fn add_unlisted(&mut self, numbers: Option<RangeInclusive<u64>>, place: Place, flaw: Flaw) {
+    fn add_unlisted(&mut self, numbers: Option<RangeInclusive<u64>>, place: Location, flaw: Flaw) {
         if self.unlisted.len() < MOST_UNLISTED {
             self.unlisted.push((numbers, place, flaw));
         } else {

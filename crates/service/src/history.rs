@@ -35,7 +35,7 @@ use self::ledger::{OTHER_OWNER, UNCLAIMED};
 pub use self::losses::{SPOOL_BEGUN, SPOOL_DAMAGED, SPOOL_LOST};
 pub use self::operation::{entry, entry_id};
 use self::refusals::{Refusals, Verdict};
-use self::spool::{Drain, Known, Opened, Place, Spool, SpoolError, SpoolKeyError, Until};
+use self::spool::{Drain, Durability, Opened, Reservation, Spool, SpoolError, SpoolKeyError, Succession};
 
 /// The reason of a refusal to do what could not be recorded.
 pub const HISTORY_UNAVAILABLE: &str = "HISTORY_UNAVAILABLE";
@@ -81,12 +81,12 @@ pub struct Delivery {
     history: History,
     /// How often the history is asked about what is kept.
     every: Duration,
-    beginning: Option<(Known, Written)>,
+    beginning: Option<(Succession, Written)>,
 }
 
 /// The part of a call that is about the history, from before its handler to its end.
 pub(crate) struct Ticket {
-    place: Place,
+    place: Reservation,
     class: AuditLevel,
     history: History,
 }
@@ -140,7 +140,7 @@ impl History {
     /// when it is on the disk here. Its id is the caller's choice: the same again within two days is the same entry.
     pub async fn observe(&self, group: &str, mut operation: Operation) -> Result<(), ServiceError> {
         operation.set_phase(Phase::Observed);
-        let written = self.0.spool.reserve(1)?.end(&operation::entry(group, operation), Until::Synchronised);
+        let written = self.0.spool.reserve(1)?.end(&operation::entry(group, operation), Durability::Synchronised);
         match written.await {
             Ok(Ok(())) => Ok(()),
             _ => Err(not_recorded()),
@@ -196,7 +196,7 @@ impl History {
 
     fn offer(&self, group: &str, operation: Operation) {
         match self.0.spool.reserve(1) {
-            Ok(mut place) => drop(place.end(&operation::entry(group, operation), Until::Written)),
+            Ok(mut place) => drop(place.end(&operation::entry(group, operation), Durability::Written)),
             Err(_) => self.0.refusals.leave_out(),
         }
     }
@@ -222,7 +222,7 @@ impl Ticket {
             // whose history it is turns out by this very call and the ones after it, so the intent follows from the spool
             Ok(Err(error)) if [UNCLAIMED, OTHER_OWNER].contains(&error.reason.as_str()) && operation.method == PREPARE => {
                 let mut place = history.spool.reserve(1)?;
-                match place.end(&intent, Until::Synchronised).await {
+                match place.end(&intent, Durability::Synchronised).await {
                     Ok(Ok(())) => Ok(()),
                     _ => Err(unavailable("the volume of the history's spool cannot be written; look at the volume of the service")),
                 }
@@ -238,8 +238,8 @@ impl Ticket {
     /// Says what came of the call. The answer has to wait until that is written.
     pub(crate) fn close(mut self, group: &str, operation: Operation) -> Written {
         // a read is safe from the end of this process, a write from that of the machine
-        let until = if self.class == AuditLevel::Read { Until::Written } else { Until::Synchronised };
-        self.place.end(&operation::entry(group, operation), until)
+        let durability = if self.class == AuditLevel::Read { Durability::Written } else { Durability::Synchronised };
+        self.place.end(&operation::entry(group, operation), durability)
     }
 }
 

@@ -23,7 +23,7 @@ const DEADLINE: Duration = Duration::from_secs(15);
 
 /// What a service writes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum Resource {
     /// The database takes no write.
     Database,
     /// The database takes writes, and what it holds is malformed.
@@ -32,7 +32,7 @@ pub enum Place {
     Storage,
 }
 
-/// What keeps a service from writing, place by place. Pure: what it is told it remembers.
+/// What keeps a service from writing, resource by resource. Pure: what it is told it remembers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Obstacles {
     database: Option<String>,
@@ -47,12 +47,12 @@ impl Obstacles {
     }
 
     /// Notes what was found, and answers whether that changes anything. `since` changes only with the ability.
-    fn note(&mut self, place: Place, found: Option<String>, now: Timestamp) -> bool {
+    fn note(&mut self, resource: Resource, found: Option<String>, now: Timestamp) -> bool {
         let was_able = self.is_able();
-        let known = match place {
-            Place::Database => &mut self.database,
-            Place::Integrity => &mut self.integrity,
-            Place::Storage => &mut self.storage,
+        let known = match resource {
+            Resource::Database => &mut self.database,
+            Resource::Integrity => &mut self.integrity,
+            Resource::Storage => &mut self.storage,
         };
         if *known == found {
             return false;
@@ -99,18 +99,18 @@ impl WriteState {
     }
 
     /// Something could not be written, for a reason that says what to do.
-    pub fn fails(&self, place: Place, reason: String) {
-        self.note(place, Some(reason));
+    pub fn fails(&self, resource: Resource, reason: String) {
+        self.note(resource, Some(reason));
     }
 
     /// Something was written.
-    pub fn works(&self, place: Place) {
-        self.note(place, None);
+    pub fn works(&self, resource: Resource) {
+        self.note(resource, None);
     }
 
-    fn note(&self, place: Place, found: Option<String>) {
+    fn note(&self, resource: Resource, found: Option<String>) {
         let mut obstacles = self.obstacles.lock().unwrap_or_else(PoisonError::into_inner);
-        if !obstacles.note(place, found, self.clock.now()) {
+        if !obstacles.note(resource, found, self.clock.now()) {
             return;
         }
         self.writable.set(i64::from(obstacles.is_able()));
@@ -161,10 +161,10 @@ where
 {
     repeat(stop, || async {
         match tokio::time::timeout(DEADLINE, try_write()).await {
-            Ok(Ok(())) => state.works(Place::Database),
-            Ok(Err(reason)) => state.fails(Place::Database, reason),
+            Ok(Ok(())) => state.works(Resource::Database),
+            Ok(Err(reason)) => state.fails(Resource::Database, reason),
             Err(_) => state
-                .fails(Place::Database, format!("the database did not take a write within {} s; it is tried again", DEADLINE.as_secs())),
+                .fails(Resource::Database, format!("the database did not take a write within {} s; it is tried again", DEADLINE.as_secs())),
         }
         health.set_writable(state.is_ready()).await;
         EVERY
@@ -187,16 +187,16 @@ mod tests {
         let mut obstacles = Obstacles::none(at(0));
         // what was found, at which second; then ready, able, since when, and why not
         let table = [
-            (Place::Storage, Some("no route"), 1, (true, false, 1, "no route")),
-            (Place::Database, Some("full"), 2, (false, false, 1, "full; no route")),
-            (Place::Storage, None, 3, (false, false, 1, "full")),
-            (Place::Integrity, Some("malformed"), 4, (false, false, 1, "malformed; full")),
-            (Place::Database, None, 5, (false, false, 1, "malformed")),
-            (Place::Integrity, None, 6, (true, true, 6, "")),
+            (Resource::Storage, Some("no route"), 1, (true, false, 1, "no route")),
+            (Resource::Database, Some("full"), 2, (false, false, 1, "full; no route")),
+            (Resource::Storage, None, 3, (false, false, 1, "full")),
+            (Resource::Integrity, Some("malformed"), 4, (false, false, 1, "malformed; full")),
+            (Resource::Database, None, 5, (false, false, 1, "malformed")),
+            (Resource::Integrity, None, 6, (true, true, 6, "")),
         ];
-        for (place, found, second, (ready, able, since, reason)) in table {
-            assert!(obstacles.note(place, found.map(str::to_owned), at(second)));
-            assert!(!obstacles.note(place, found.map(str::to_owned), at(99)), "the same again changes nothing");
+        for (resource, found, second, (ready, able, since, reason)) in table {
+            assert!(obstacles.note(resource, found.map(str::to_owned), at(second)));
+            assert!(!obstacles.note(resource, found.map(str::to_owned), at(99)), "the same again changes nothing");
             let seen = (obstacles.is_ready(), obstacles.is_able(), obstacles.since, obstacles.reason());
             assert_eq!(seen, (ready, able, at(since), reason.to_owned()), "{second}");
         }
@@ -217,18 +217,18 @@ mod tests {
         state.check().unwrap();
         assert!(state.report().able && is_writable(&registry));
         clock.advance(jiff::SignedDuration::from_secs(5));
-        state.fails(Place::Storage, "the storage cannot be reached".into());
+        state.fails(Resource::Storage, "the storage cannot be reached".into());
         state.check().unwrap();
         assert!(!state.storage_works() && state.is_ready() && !is_writable(&registry));
-        state.fails(Place::Database, "the disk is full".into());
+        state.fails(Resource::Database, "the disk is full".into());
         let refused = state.check().unwrap_err();
         assert_eq!((refused.kind, refused.reason.as_str()), (Kind::Unavailable, CANNOT_WRITE));
         assert!(refused.message.contains("the disk is full"), "{}", refused.message);
         let report = state.report();
         assert_eq!((report.able, report.since), (false, Some(to_wire(at(105)))));
         assert_eq!(report.reason, "the disk is full; the storage cannot be reached");
-        state.works(Place::Database);
-        state.works(Place::Storage);
+        state.works(Resource::Database);
+        state.works(Resource::Storage);
         assert!(state.report().able && is_writable(&registry));
     }
 

@@ -131,7 +131,8 @@ fn roles_are_apart(databases: &Databases<'_>) -> Result<()> {
         let owners = databases.ask(&name, "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'")?;
         ensure!(owners == format!("{name}_owner"), "the tables of {name} belong to {owners}");
     }
-    let may = databases.ask(&database(Service::Audit), "SELECT has_table_privilege('tsujiban_audit', 'entries', 'UPDATE, DELETE, TRUNCATE')")?;
+    let may =
+        databases.ask(&database(Service::Audit), "SELECT has_table_privilege('tsujiban_audit', 'entries', 'UPDATE, DELETE, TRUNCATE')")?;
     ensure!(may == "f", "the audit service could change entries: {may}");
     let may = databases.ask("postgres", "SELECT has_database_privilege('tsujiban_backup', 'tsujiban_audit', 'CONNECT')")?;
     ensure!(may == "f", "the backup service may connect to the history: {may}");
@@ -160,7 +161,8 @@ async fn several_refuse_and_one_goes_on(databases: &Databases<'_>, snapshots: us
     let before = stage.kubectl(&uid).await?.ok()?.out;
     restart(stage, Service::Audit).await?;
     init_says(stage, &last, "the tables need version 99.0.0 or later").await?;
-    stays("the pod that ran", Duration::from_secs(20), || async { Ok((stage.kubectl(&uid).await?.out, is_ready(stage, &first).await?)) }).await?;
+    stays("the pod that ran", Duration::from_secs(20), || async { Ok((stage.kubectl(&uid).await?.out, is_ready(stage, &first).await?)) })
+        .await?;
     ensure!(stage.kubectl(&uid).await?.out == before, "the pod that ran was replaced");
     stage.tsujiban(&["audit", "list", GROUP, "--limit", "5"]).await?.ok()?;
     ensure!(stage.snapshots(GROUP).await?.len() == snapshots, "the backup service answers otherwise");

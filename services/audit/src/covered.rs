@@ -58,11 +58,11 @@ impl Audit {
         let place = |owner: &Owner| owners.binary_search(&owner).unwrap_or_default();
         let groups = lives.iter().flat_map(|(owner, logs)| logs.iter().map(|log| (log.number, place(owner)))).collect();
         let wanted: HashSet<_> = asked.iter().flat_map(|(owner, ids)| ids.iter().map(|id| (place(owner), *id))).collect();
-        let mut found = engine::places(&self.database, &groups, wanted.clone(), self.now()).await?;
+        let mut found = engine::locate(&self.database, &groups, wanted.clone(), self.now()).await?;
         let unknown = asked.iter().filter(|(owner, ids)| ids.iter().any(|id| !found.contains_key(&(place(owner), *id))));
         let unknown: Vec<i64> = unknown.flat_map(|(owner, _)| lives.get(owner).into_iter().flatten()).map(|log| log.number).collect();
         if self.fill_holes(&unknown).await? {
-            found = engine::places(&self.database, &groups, wanted, self.now()).await?;
+            found = engine::locate(&self.database, &groups, wanted, self.now()).await?;
         }
         let refused = self.engine.refused().all();
         let answers = asked.iter().map(|(owner, ids)| {

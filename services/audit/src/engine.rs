@@ -7,15 +7,15 @@
 pub mod cache;
 mod error;
 mod failure;
-mod known;
 mod load;
+mod locate;
 mod mark;
-mod places;
 mod prepare;
 mod recent;
 mod refused;
 mod rows;
 mod sequencer;
+mod sequencer_state;
 mod statement;
 
 use std::path::PathBuf;
@@ -37,10 +37,10 @@ use tsujiban_service::writing::WriteState;
 use crate::owner::Owner;
 
 pub use self::error::{EngineError, MAX_BODY};
-pub use self::known::edge;
-pub(crate) use self::places::places;
+pub(crate) use self::locate::locate;
 pub use self::refused::{Refused, RefusedLogs};
 pub use self::rows::{Conn, GoneDay, KeyRow};
+pub use self::sequencer_state::edge;
 
 /// How many calls wait at most.
 const QUEUE: usize = 16_384;

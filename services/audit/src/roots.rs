@@ -32,7 +32,7 @@ pub const LOCKED: SignedDuration = SignedDuration::from_hours(400 * 24);
 
 /// A list that this database knows.
 #[derive(Debug, Clone)]
-pub struct Known {
+pub struct ListRow {
     pub number: u64,
     pub hash: Hash,
     pub at: Timestamp,
@@ -41,7 +41,7 @@ pub struct Known {
 /// A list as it is stored: number, hash, time.
 type NotedRow = (i64, Vec<u8>, i64);
 
-impl Known {
+impl ListRow {
     fn from_row((number, hash, at): NotedRow) -> Result<Self> {
         let damaged = || Error::Damaged(format!("what the database says of root list {number}"));
         let hash = hash.try_into().map(Hash::from_bytes).map_err(|_| damaged())?;
@@ -98,15 +98,15 @@ impl Audit {
     }
 
     /// The newest list that this database knows.
-    async fn known(&self) -> Result<Option<Known>> {
+    async fn known(&self) -> Result<Option<ListRow>> {
         self.known_before(u64::MAX).await
     }
 
     /// The newest list that this database knows before a number.
-    async fn known_before(&self, number: u64) -> Result<Option<Known>> {
+    async fn known_before(&self, number: u64) -> Result<Option<ListRow>> {
         const NEWEST: &str = "SELECT number, hash, at FROM root_lists WHERE number < $1 ORDER BY number DESC LIMIT 1";
         let before = i64::try_from(number).unwrap_or(i64::MAX);
         let row: Option<NotedRow> = on!(self.database.reads(), p => sqlx::query_as(NEWEST).bind(before).fetch_optional(p).await)?;
-        row.map(Known::from_row).transpose()
+        row.map(ListRow::from_row).transpose()
     }
 }

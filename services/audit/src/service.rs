@@ -12,7 +12,7 @@ use tsujiban_objects::Objects;
 use tsujiban_proto::lifecycle::v1::Writing;
 use tsujiban_sealing::{Keyring, Random};
 use tsujiban_service::history::History;
-use tsujiban_service::writing::{Place, WriteState};
+use tsujiban_service::writing::{Resource, WriteState};
 
 use crate::archive::Waiting;
 use crate::engine::{Added, Addition, Engine, EngineParts, Standing};
@@ -20,7 +20,7 @@ use crate::error::{Result, WAY_OUT, why_unwritable};
 use crate::metrics::Metrics;
 use crate::rebuild::MissingKeys;
 use crate::roots::Listing;
-use crate::signing::{self, Places};
+use crate::signing::{self, KeySources};
 
 /// What the service is made of. Whatever it knows of the world comes from here.
 #[derive(Clone)]
@@ -77,8 +77,8 @@ impl Audit {
     /// Opens the signing key and starts the engine, read-only if it was so before. The tables are there already.
     pub async fn open(parts: Parts) -> Result<Arc<Self>> {
         let Parts { clock, random, store, database, folder, keyring, environment, metrics, writing } = parts;
-        let places = Places { database: &database, store: &store, keyring: &keyring, random: &random, environment: &environment };
-        let key = Arc::new(signing::open(places, clock.now()).await?);
+        let sources = KeySources { database: &database, store: &store, keyring: &keyring, random: &random, environment: &environment };
+        let key = Arc::new(signing::open(sources, clock.now()).await?);
         let verifier = signing::verifier(&key, &environment)?;
         tracing::info!(%verifier, "checkpoints and root lists are signed by this key");
         let engine = Engine::start(EngineParts {
@@ -120,7 +120,7 @@ impl Audit {
     /// Puts the signing key into the bucket once more before the lock of its copy ends.
     pub(crate) async fn keep_signing_key(&self) -> Result<()> {
         let Self { database, store, keyring, random, environment, .. } = self;
-        signing::keep_in_bucket(Places { database, store, keyring, random, environment }, self.now()).await
+        signing::keep_in_bucket(KeySources { database, store, keyring, random, environment }, self.now()).await
     }
 
     /// Says where what is done to this service is recorded. Its spool needs epoch keys, too.
@@ -171,10 +171,10 @@ impl Audit {
     pub async fn check_database(&self) -> Result<()> {
         let found = self.database.damage().await?;
         match found.first() {
-            None => self.writing.works(Place::Integrity),
+            None => self.writing.works(Resource::Integrity),
             Some(first) => {
                 tracing::error!(found = found.len(), first, "the database is malformed");
-                self.writing.fails(Place::Integrity, format!("the database is malformed ({first}): {WAY_OUT}"));
+                self.writing.fails(Resource::Integrity, format!("the database is malformed ({first}): {WAY_OUT}"));
             }
         }
         Ok(())

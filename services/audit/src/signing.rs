@@ -31,7 +31,7 @@ type Seed = Zeroizing<[u8; 32]>;
 
 /// Where the key may be, and what opens it.
 #[derive(Clone, Copy)]
-pub struct Places<'a> {
+pub struct KeySources<'a> {
     pub database: &'a Database,
     pub store: &'a Arc<dyn Objects>,
     pub keyring: &'a Keyring,
@@ -39,13 +39,13 @@ pub struct Places<'a> {
     pub environment: &'a EnvironmentOrigin,
 }
 
-/// Opens the key that signed the newest root list, or makes one when there is neither a key nor a list. It is in both places afterwards, and
+/// Opens the key that signed the newest root list, or makes one when there is neither a key nor a list. It is in both sources afterwards, and
 /// the domain of its names is fixed.
-pub async fn open(places: Places<'_>, now: Timestamp) -> Result<SigningKey> {
-    let own = &places.environment.domain;
-    let stored_here = stored(places.database).await?;
+pub async fn open(sources: KeySources<'_>, now: Timestamp) -> Result<SigningKey> {
+    let own = &sources.environment.domain;
+    let stored_here = stored(sources.database).await?;
     let here = match &stored_here {
-        Some(stored) => match unsealed(places.keyring, stored) {
+        Some(stored) => match unsealed(sources.keyring, stored) {
             Ok(seed) => Some(seed),
             Err(error) => {
                 let error = tsujiban_core::error::chain(&error);
@@ -55,34 +55,34 @@ pub async fn open(places: Places<'_>, now: Timestamp) -> Result<SigningKey> {
         },
         None => None,
     };
-    let copies = Copies::read(places).await?;
-    let signer = copies.signer(places, here.as_ref()).await?;
+    let copies = Copies::read(sources).await?;
+    let signer = copies.signer(sources, here.as_ref()).await?;
     let is_listed = matches!(signer, Signer::Database | Signer::Bucket(_));
     if !is_listed {
-        domain::check(places.database, own, stored_here.is_some()).await?;
+        domain::check(sources.database, own, stored_here.is_some()).await?;
     }
     let seed = match choose(here.is_some(), copies.newest().is_some(), signer) {
         Choice::Database => here,
         Choice::Bucket(at) => copies.seed(at),
-        Choice::New => Some(copies.make(places, now).await?),
-        Choice::Refuse => return Err(Error::NoSigningKey { master: places.keyring.master_id() }),
+        Choice::New => Some(copies.make(sources, now).await?),
+        Choice::Refuse => return Err(Error::NoSigningKey { master: sources.keyring.master_id() }),
     };
     let seed = seed.ok_or_else(|| Error::Damaged("the signing key is gone".to_owned()))?;
     // before the key: a key without a domain is of a time when there was one domain
-    domain::fix(places.database, own, is_listed).await?;
+    domain::fix(sources.database, own, is_listed).await?;
     if stored_here.is_none() {
-        keep_here(places, &seed, now).await?;
+        keep_here(sources, &seed, now).await?;
     }
-    copies.keep(places, &seed, now).await?;
+    copies.keep(sources, &seed, now).await?;
     key_of(&seed)
 }
 
 /// Puts the key into the bucket once more before the lock of its copy ends.
-pub async fn keep_in_bucket(places: Places<'_>, now: Timestamp) -> Result<()> {
-    let Some(stored) = stored(places.database).await? else { return Ok(()) };
+pub async fn keep_in_bucket(sources: KeySources<'_>, now: Timestamp) -> Result<()> {
+    let Some(stored) = stored(sources.database).await? else { return Ok(()) };
     // a key that only the bucket has is not copied over by what does not open
-    let Ok(seed) = unsealed(places.keyring, &stored) else { return Ok(()) };
-    Copies::read(places).await?.keep(places, &seed, now).await
+    let Ok(seed) = unsealed(sources.keyring, &stored) else { return Ok(()) };
+    Copies::read(sources).await?.keep(sources, &seed, now).await
 }
 
 /// What auditors get of it.
@@ -120,10 +120,10 @@ async fn stored(database: &Database) -> Result<Option<Stored>> {
 }
 
 /// Puts the key into the database. Of several processes that do so at the same time one succeeds, with the same key.
-async fn keep_here(places: Places<'_>, seed: &Seed, now: Timestamp) -> Result<()> {
-    let new = places.keyring.new_data_key(SUBJECT, places.random, now)?;
-    let sealed = hex::encode(new.key.seal(CONTEXT, &**seed, places.random)?);
-    let mut tries = Tries::new(places.database);
+async fn keep_here(sources: KeySources<'_>, seed: &Seed, now: Timestamp) -> Result<()> {
+    let new = sources.keyring.new_data_key(SUBJECT, sources.random, now)?;
+    let sealed = hex::encode(new.key.seal(CONTEXT, &**seed, sources.random)?);
+    let mut tries = Tries::new(sources.database);
     loop {
         let mut tx = tries.begin().await?;
         let done = put(&mut tx, &sealed, &new).await;

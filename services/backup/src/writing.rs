@@ -4,7 +4,7 @@ mod noting;
 
 use tsujiban_database::{Class, why_unwritable};
 use tsujiban_proto::error::ServiceError;
-use tsujiban_service::writing::Place;
+use tsujiban_service::writing::Resource;
 
 pub(crate) use self::noting::Noting;
 use crate::catalogue::CatalogueError;
@@ -30,10 +30,10 @@ impl Backup {
             found => found.map_err(CatalogueError::from)?,
         };
         match found.first() {
-            None => self.writing.works(Place::Integrity),
+            None => self.writing.works(Resource::Integrity),
             Some(first) => {
                 tracing::error!(found = found.len(), first, "the database is malformed");
-                self.writing.fails(Place::Integrity, format!("the database is malformed ({first}): {WAY_OUT}"));
+                self.writing.fails(Resource::Integrity, format!("the database is malformed ({first}): {WAY_OUT}"));
             }
         }
         Ok(())
@@ -42,7 +42,7 @@ impl Backup {
     /// Refuses a call that would have to write, before it puts an object that would be in no catalogue.
     pub(crate) fn check_writing(&self) -> Result<(), ServiceError> {
         if let Err(error) = self.catalogue.database().check_files() {
-            self.writing.fails(Place::Database, why_unwritable(&error, WAY_OUT));
+            self.writing.fails(Resource::Database, why_unwritable(&error, WAY_OUT));
         }
         self.writing.check()
     }
@@ -52,7 +52,7 @@ impl Backup {
         if let Error::Catalogue(CatalogueError::Database(error)) = error
             && Class::of(error).is_of_the_database()
         {
-            self.writing.fails(Place::Database, why_unwritable(error, WAY_OUT));
+            self.writing.fails(Resource::Database, why_unwritable(error, WAY_OUT));
         }
     }
 }

@@ -91,7 +91,9 @@ async fn a_write_check_writes() {
         for moment in [1, 2] {
             database.try_write(moment).await.unwrap();
         }
-        let value: String = on!(database.reads(), p => sqlx::query_scalar("SELECT value FROM meta WHERE name = 'last write check'").fetch_one(p).await).unwrap();
+        let value: String =
+            on!(database.reads(), p => sqlx::query_scalar("SELECT value FROM meta WHERE name = 'last write check'").fetch_one(p).await)
+                .unwrap();
         assert_eq!(value, "2");
         database.close().await;
         assert!(database.try_write(3).await.is_err());

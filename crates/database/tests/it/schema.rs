@@ -120,8 +120,13 @@ async fn the_charts_file_makes_databases_and_roles() {
     let server = Postgres::shared();
     let service = format!("test{}", &server.fresh().await.name[1..9]);
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../charts/tsujiban/postgresql.sql");
+    // as a managed server has them: no superuser
+    let admin = format!("admin_{service}");
+    let mut superuser = PgConnection::connect(&server.fresh().await.url).await.unwrap();
+    let make = format!("CREATE ROLE {admin} LOGIN CREATEROLE CREATEDB");
+    sqlx::query(AssertSqlSafe(make)).execute(&mut superuser).await.unwrap();
     let run = |variables: &[(&str, &str)]| {
-        let url = format!("postgres://postgres@127.0.0.1:{}/postgres?sslmode=disable", server.port());
+        let url = format!("postgres://{admin}@127.0.0.1:{}/postgres?sslmode=disable", server.port());
         let mut psql = Command::new(server.program("psql"));
         psql.arg(url).args(["--no-psqlrc", "--quiet", "--variable", &format!("service={service}"), "--file"]).arg(&file);
         psql.env_remove("OWNER_PASSWORD").env_remove("SERVICE_PASSWORD").envs(variables.iter().copied()).stdin(Stdio::null());

@@ -7,7 +7,7 @@ use tsujiban_core::history::Day;
 
 use super::damage::Lost;
 use super::heads::{Listed, TOLERANCE};
-use super::report::{Findings, Flaw, Place};
+use super::report::{Findings, Flaw, Location};
 use crate::leaf::Retention;
 use crate::{DayKeyId, JstTime, Operation};
 
@@ -93,7 +93,7 @@ impl Bodies {
             let Some((first, last, count)) = entries.missing else { continue };
             match gone.get(key).filter(|retention| retention.first <= first && last <= retention.last) {
                 Some(retention) => days.push(retention.day),
-                None => findings.add(Place::Entries { from: first, to: last.saturating_add(1) }, Flaw::NoBody(count)),
+                None => findings.add(Location::Entries { from: first, to: last.saturating_add(1) }, Flaw::NoBody(count)),
             }
         }
         days.sort_unstable();
@@ -131,7 +131,7 @@ pub(super) struct Judge<'a> {
 impl Judge<'_> {
     fn holds(&self, sequence: u64, retention: &Retention, entries: Option<&Entries>, findings: &mut Findings) -> bool {
         let Retention { day, first, last, count, .. } = *retention;
-        let place = Place::Entry { sequence };
+        let place = Location::Entry { sequence };
         if !day.is_expired(self.now) || self.listed.had(sequence, day.expires_at()).is_some() {
             findings.add(place, Flaw::TooEarly(day));
             return false;

@@ -6,7 +6,7 @@ use super::bodies::{Bodies, Body};
 use super::damage::Damages;
 use super::heads::Heads;
 use super::judge::{self, Read};
-use super::report::{Findings, Flaw, Place, Report};
+use super::report::{Findings, Flaw, Location, Report};
 use super::{Verifier, VerifyError};
 use crate::Leaf;
 use crate::export::{Damage, EntryLine, Footer, Header, Line, Loss, MAX_LINE, Outside, UnsignedDamage};
@@ -25,7 +25,7 @@ pub(super) fn read(mut export: impl BufRead, mut verifier: Verifier) -> Result<R
     };
     let Some(mut reading) = header.and_then(|header| Reading::begin(&header, &mut verifier)) else {
         if verifier.findings.is_empty() {
-            verifier.findings.add(Place::Line { line, entry: None }, Flaw::Line);
+            verifier.findings.add(Location::Line { line, entry: None }, Flaw::Line);
         }
         return Ok(judge::without_export(verifier));
     };
@@ -33,7 +33,7 @@ pub(super) fn read(mut export: impl BufRead, mut verifier: Verifier) -> Result<R
     loop {
         line = line.saturating_add(1);
         let text = next_line(&mut export, &mut buffer)?;
-        let place = Place::Line { line, entry: reading.wanted() };
+        let place = Location::Line { line, entry: reading.wanted() };
         match (text, &footer) {
             (Text::End, _) => break,
             (_, Some(_)) => {
@@ -63,10 +63,10 @@ pub(super) fn read(mut export: impl BufRead, mut verifier: Verifier) -> Result<R
     let Reading { mut read, expected, .. } = reading;
     if expected < read.end {
         read.is_whole = false;
-        verifier.findings.add(Place::Entries { from: expected, to: read.end }, Flaw::Missing);
+        verifier.findings.add(Location::Entries { from: expected, to: read.end }, Flaw::Missing);
     }
     if footer.is_none() {
-        verifier.findings.add(Place::Line { line, entry: None }, Flaw::Cut);
+        verifier.findings.add(Location::Line { line, entry: None }, Flaw::Cut);
     }
     judge::export(read, footer.as_ref(), verifier)
 }
@@ -99,7 +99,7 @@ struct Reading {
 impl Reading {
     /// `None` if nothing can be said about the lines that follow.
     fn begin(header: &Header, verifier: &mut Verifier) -> Option<Self> {
-        let place = || Place::Line { line: 1, entry: None };
+        let place = || Location::Line { line: 1, entry: None };
         if header.origin != verifier.origin.to_string() || header.log != verifier.origin.log.to_string() {
             verifier.findings.add(place(), Flaw::OtherLog(header.origin.chars().take(120).collect()));
             return None;
@@ -159,7 +159,7 @@ impl Reading {
         }
     }
 
-    fn damage(&mut self, damage: Damage, place: Place, verifier: &mut Verifier) {
+    fn damage(&mut self, damage: Damage, place: Location, verifier: &mut Verifier) {
         let (begin, end) = (damage.unsigned.damaged, damage.unsigned.end);
         if begin < self.expected || end > self.read.end || self.read.damages.at.is_some() {
             verifier.findings.add(place, Flaw::Repeated);
@@ -175,14 +175,14 @@ impl Reading {
         }
         if begin > self.expected {
             self.read.is_whole = false;
-            verifier.findings.add(Place::Entries { from: self.expected, to: begin }, Flaw::Missing);
+            verifier.findings.add(Location::Entries { from: self.expected, to: begin }, Flaw::Missing);
         }
         self.read.damages.begin(damage.unsigned);
         self.expected = self.read.damages.skip_lost(begin);
         self.close();
     }
 
-    fn entry(&mut self, entry: &EntryLine<'_>, place: Place, verifier: &mut Verifier) {
+    fn entry(&mut self, entry: &EntryLine<'_>, place: Location, verifier: &mut Verifier) {
         let findings = &mut verifier.findings;
         let (sequence, leaf) = (entry.sequence, Leaf::parse(entry.leaf()));
         if let Some(other) = leaf.as_ref().ok().map(|leaf| leaf.sequence).filter(|other| entry.is_sound && *other != sequence) {
@@ -196,13 +196,13 @@ impl Reading {
         }
         if sequence > self.expected {
             self.read.is_whole = false;
-            findings.add(Place::Entries { from: self.expected, to: sequence }, Flaw::Missing);
+            findings.add(Location::Entries { from: self.expected, to: sequence }, Flaw::Missing);
         }
         let stated = self.read.damages.of(sequence);
         let (is_open, loss) = (stated.is_some_and(UnsignedDamage::is_open), stated.and_then(|stated| stated.loss(sequence)));
         let is_other = stated.is_some_and(|stated| stated.leaf(sequence) != Some(entry.hash));
         self.read.entries = self.read.entries.saturating_add(1);
-        let place = Place::Entry { sequence };
+        let place = Location::Entry { sequence };
         if !entry.is_sound {
             // the line is damaged: more cannot be said of it, and its hash leads nowhere
             self.read.is_whole = false;
@@ -229,7 +229,7 @@ impl Reading {
         entry: &EntryLine<'_>,
         leaf: Result<Leaf, InvalidLeaf>,
         loss: Option<Loss>,
-        place: Place,
+        place: Location,
         findings: &mut Findings,
     ) {
         let sequence = entry.sequence;
@@ -260,7 +260,7 @@ impl Reading {
         }
     }
 
-    fn outside(&mut self, outside: &Outside, place: Place, verifier: &mut Verifier) {
+    fn outside(&mut self, outside: &Outside, place: Location, verifier: &mut Verifier) {
         let findings = &mut verifier.findings;
         let sequence = outside.outside;
         let is_next = self.read.outside.last().is_none_or(|(last, ..)| *last < sequence);
@@ -284,7 +284,7 @@ impl Reading {
         }
         match root_from_inclusion(sequence, self.read.size, leaf_hash(&bytes), &outside.proof) {
             Ok(root) => self.read.outside.push((sequence, leaf.content, root)),
-            Err(error) => findings.add(Place::Entry { sequence }, Flaw::Proof(error)),
+            Err(error) => findings.add(Location::Entry { sequence }, Flaw::Proof(error)),
         }
     }
 }

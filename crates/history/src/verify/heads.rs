@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use tsujiban_core::history::JstTime;
 
 use super::VerifyError;
-use super::report::{DeclaredGap, Findings, Flaw, Place};
+use super::report::{DeclaredGap, Findings, Flaw, Location};
 use crate::merkle::{Range, verify_consistency};
 use crate::{Hash, TreeHead};
 
@@ -31,10 +31,10 @@ impl Source {
         }
     }
 
-    fn place(&self) -> Place {
+    fn place(&self) -> Location {
         match self {
-            Self::Checkpoint { name } => Place::Checkpoint { name: name.clone() },
-            Self::List { name, .. } => Place::List { name: name.clone() },
+            Self::Checkpoint { name } => Location::Checkpoint { name: name.clone() },
+            Self::List { name, .. } => Location::List { name: name.clone() },
         }
     }
 }

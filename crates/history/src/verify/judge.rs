@@ -3,7 +3,7 @@
 use super::bodies::{Bodies, Judge};
 use super::damage::Damages;
 use super::heads::Heads;
-use super::report::{DeclaredGap, Flaw, Place, Report};
+use super::report::{DeclaredGap, Flaw, Location, Report};
 use super::{Verifier, VerifyError};
 use crate::export::Footer;
 use crate::leaf::{Content, Gap, Retention};
@@ -72,7 +72,7 @@ pub(super) fn export(mut read: Read, footer: Option<&Footer>, mut verifier: Veri
     }
     if verifier.findings.is_empty() && (head.is_none() || !read.is_whole) {
         // nothing leads here; if something did, it would not be called intact
-        verifier.findings.add(Place::Head, Flaw::Cut);
+        verifier.findings.add(Location::Head, Flaw::Cut);
     }
     Ok(Report {
         verdict: verifier.findings.verdict(expired, count),
@@ -96,11 +96,11 @@ fn signed_head(read: &Read, footer: &Footer, verifier: &mut Verifier) -> Option<
     match Checkpoint::open(footer.checkpoint.as_bytes(), &verifier.key, &verifier.origin.to_string()) {
         Ok(checkpoint) if checkpoint.head.size == read.size => Some(checkpoint.head),
         Ok(checkpoint) => {
-            verifier.findings.add(Place::Head, Flaw::OtherSize { found: checkpoint.head.size, wanted: read.size });
+            verifier.findings.add(Location::Head, Flaw::OtherSize { found: checkpoint.head.size, wanted: read.size });
             None
         }
         Err(error) => {
-            verifier.findings.add(Place::Head, Flaw::Checkpoint(error));
+            verifier.findings.add(Location::Head, Flaw::Checkpoint(error));
             None
         }
     }
@@ -113,7 +113,7 @@ fn hold_to_root(read: &mut Read, footer: &Footer, head: TreeHead, verifier: &mut
     }
     read.is_whole = false;
     let to = read.heads.first_differing().unwrap_or(read.size);
-    verifier.findings.add(Place::Entries { from: read.heads.sound_before(to), to }, Flaw::OtherRoot);
+    verifier.findings.add(Location::Entries { from: read.heads.sound_before(to), to }, Flaw::OtherRoot);
 }
 
 /// The gaps and retentions that are in the log, in order.
@@ -123,7 +123,7 @@ fn records(read: &mut Read, head: Option<TreeHead>, verifier: &mut Verifier) -> 
         if head.is_some_and(|head| head.root == root) {
             all.push((sequence, content));
         } else if head.is_some() {
-            verifier.findings.add(Place::Entry { sequence }, Flaw::OtherRoot);
+            verifier.findings.add(Location::Entry { sequence }, Flaw::OtherRoot);
         }
     }
     all.sort_by_key(|(sequence, _)| *sequence);
@@ -131,7 +131,7 @@ fn records(read: &mut Read, head: Option<TreeHead>, verifier: &mut Verifier) -> 
     for (sequence, content) in all {
         match content {
             Content::Gap(gap) if gap.verify(&verifier.key, &verifier.origin, sequence).is_ok() => gaps.push(declared(sequence, &gap)),
-            Content::Gap(_) => verifier.findings.add(Place::Entry { sequence }, Flaw::Gap),
+            Content::Gap(_) => verifier.findings.add(Location::Entry { sequence }, Flaw::Gap),
             Content::Retention(retention) => retentions.push((sequence, retention)),
             Content::Entry { .. } => (),
         }

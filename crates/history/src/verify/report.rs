@@ -54,12 +54,12 @@ pub enum Verdict {
 /// Where, and what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    pub place: Place,
+    pub place: Location,
     pub flaw: Flaw,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum Location {
     /// A line of the export, from 1; and the entry that has to stand there, if one has to.
     Line {
         line: u64,
@@ -189,7 +189,7 @@ pub(super) struct Findings {
 }
 
 impl Findings {
-    pub(super) fn add(&mut self, place: Place, flaw: Flaw) {
+    pub(super) fn add(&mut self, place: Location, flaw: Flaw) {
         let finding = Finding { place, flaw };
         if self.named.len() < NAMED {
             self.named.push(finding);
@@ -212,7 +212,7 @@ impl Findings {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Line { line, entry: None } => write!(f, "line {line}"),

@@ -49,13 +49,13 @@ fn the_key_is_that_which_the_auditor_brings() {
     let stranger = Log::signed_by([77; 32], 5);
     let report = log.verifier().verify(stranger.export().as_slice()).unwrap();
     let Verdict::Tampered { findings, .. } = report.verdict else { panic!("{report}") };
-    assert_eq!(findings[0], Finding { place: Place::Line { line: 1, entry: None }, flaw: Flaw::OtherKey });
+    assert_eq!(findings[0], Finding { place: Location::Line { line: 1, entry: None }, flaw: Flaw::OtherKey });
     assert!(matches!(findings[1].flaw, Flaw::Checkpoint(_)), "{findings:?}");
     // also when the export claims the right key
     let claimed = stranger.export_as(&log.verifier_key());
     let report = log.verifier().verify(claimed.as_slice()).unwrap();
     let Verdict::Tampered { findings, .. } = report.verdict else { panic!("{report}") };
-    assert!(matches!(findings[..], [Finding { place: Place::Head, flaw: Flaw::Checkpoint(_) }]), "{findings:?}");
+    assert!(matches!(findings[..], [Finding { place: Location::Head, flaw: Flaw::Checkpoint(_) }]), "{findings:?}");
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn the_history_of_another_group_is_not_this_one() {
     let (log, other) = (Log::new(5), Log::of_other_group(5));
     let report = log.verify(&other.export());
     let Verdict::Tampered { findings, .. } = report.verdict else { panic!("{report}") };
-    assert!(matches!(findings[..], [Finding { place: Place::Line { line: 1, .. }, flaw: Flaw::OtherLog(_) }]));
+    assert!(matches!(findings[..], [Finding { place: Location::Line { line: 1, .. }, flaw: Flaw::OtherLog(_) }]));
     let mut verifier = log.verifier();
     let error = verifier.add_checkpoint("other", other.checkpoint(3).as_bytes()).unwrap_err();
     assert!(matches!(error, VerifyError::OtherLog { .. }));
@@ -98,7 +98,7 @@ fn bodies_with_everything_a_terminal_obeys_are_exported_and_shown_safely() {
     let export = log.export();
     assert_eq!(export.split(|b| *b == b'\n').count(), 5);
     assert_eq!(log.verify(&export).verdict, Verdict::Intact);
-    let finding = Finding { place: Place::List { name: "\x1b[2J".to_owned() }, flaw: Flaw::OtherLog("\x1b[2J\n".to_owned()) };
+    let finding = Finding { place: Location::List { name: "\x1b[2J".to_owned() }, flaw: Flaw::OtherLog("\x1b[2J\n".to_owned()) };
     assert!(!finding.to_string().contains(|c: char| c.is_control()), "{finding}");
 }
 

@@ -13,10 +13,10 @@ mod drain;
 mod frame;
 mod kept_files;
 mod key;
-mod known;
 mod metrics;
 mod reader;
 mod segments;
+mod succession;
 mod writer;
 
 use std::collections::BTreeSet;
@@ -41,9 +41,9 @@ use self::frame::{CallId, Kind};
 use self::kept_files::KeptFiles;
 use self::key::SpoolKey;
 pub use self::key::SpoolKeyError;
-pub(crate) use self::known::Known;
 use self::metrics::Metrics;
 use self::segments::Segments;
+pub(crate) use self::succession::Succession;
 use self::writer::{Command, Item};
 use super::keeper::Keeper;
 use super::losses::{self, Name};
@@ -112,20 +112,20 @@ pub(crate) struct Opened {
     pub drain: Drain,
     pub keeper: Keeper,
     /// Whether it began anew, and somebody has to be told.
-    pub beginning: Option<Known>,
+    pub beginning: Option<Succession>,
     /// The intents of calls that were cut off. Each stays open until an entry of its call is written.
     pub begun: Vec<NewEntry>,
 }
 
 /// Room for what a call will have to say.
-pub(crate) struct Place {
+pub(crate) struct Reservation {
     spool: Spool,
     bytes: u64,
 }
 
 /// How far a record has to be before [`Written`] is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Until {
+pub(crate) enum Durability {
     /// Safe from the end of this process.
     Written,
     /// Safe from the end of the machine.
@@ -168,7 +168,7 @@ impl Spool {
         let keeper = Keeper::new(Box::new(files), kept, limit / KEPT, registry)?;
         let apart = Apart::open(dir, key.clone(), limit / KEPT).map_err(unusable)?;
         metrics.apart.set(i64::try_from(apart.entries()).unwrap_or(i64::MAX));
-        let beginning = Known::look(dir, &name.spool);
+        let beginning = Succession::look(dir, &name.spool);
         let reported = BTreeSet::new();
         let state = State { segments: found.segments, reserved: 0, broken: false, depth: found.entries + apart.entries(), reported };
         let open_calls = found.begun.iter().filter_map(|frame| opened(&key, frame).map(|entry| (frame.call, entry)));
@@ -191,7 +191,7 @@ impl Spool {
     }
 
     /// Room for `records` records, or the reason why there is none.
-    pub(crate) fn reserve(&self, records: u64) -> Result<Place, ServiceError> {
+    pub(crate) fn reserve(&self, records: u64) -> Result<Reservation, ServiceError> {
         let bytes = records * RECORD_BYTES;
         let refusal = {
             let mut state = self.shared.state();
@@ -214,7 +214,7 @@ impl Spool {
             }
         };
         match refusal {
-            None => Ok(Place { spool: self.clone(), bytes }),
+            None => Ok(Reservation { spool: self.clone(), bytes }),
             Some((kind, reason, message)) => {
                 self.shared.metrics.refused.inc();
                 Err(ServiceError::new(kind, reason, message))
@@ -249,7 +249,7 @@ impl Spool {
     }
 
     /// Records that this spool began, or took the place of another one. Answers when that is on the disk.
-    pub(crate) fn report_beginning(&self, beginning: &Known, now: Timestamp) -> Written {
+    pub(crate) fn report_beginning(&self, beginning: &Succession, now: Timestamp) -> Written {
         let before = beginning.before();
         if let Some(before) = before {
             tracing::error!(before, "the history's spool is gone, with everything that was in it; another one begins");
@@ -262,33 +262,33 @@ impl Spool {
 
     /// Puts an entry on its way without asking for room.
     pub(crate) fn force(&self, entry: &NewEntry) -> Written {
-        self.send(Kind::Entry, entry, Until::Synchronised, 0)
+        self.send(Kind::Entry, entry, Durability::Synchronised, 0)
     }
 
-    fn send(&self, kind: Kind, entry: &NewEntry, until: Until, reserved: u64) -> Written {
+    fn send(&self, kind: Kind, entry: &NewEntry, durability: Durability, reserved: u64) -> Written {
         let (done, written) = oneshot::channel();
         let call = entry.operation.as_ref().and_then(|operation| operation.id.as_slice().try_into().ok()).unwrap_or_default();
         if kind == Kind::Entry {
             self.shared.state().depth += 1;
         }
-        let item = Item { kind, call, plain: entry.encode_to_vec(), until, reserved, done: Some(done) };
+        let item = Item { kind, call, plain: entry.encode_to_vec(), durability, reserved, done: Some(done) };
         // only a thread that was ended by a fault of ours does not take it; then `written` fails at once
         drop(self.commands.send(Command::Write(item)));
         written
     }
 }
 
-impl Place {
+impl Reservation {
     /// Writes down that a call has begun. At the next start it is known as cut off, unless it ended.
     pub(crate) fn begin(&mut self, entry: &NewEntry) -> Written {
         let reserved = self.take();
-        self.spool.send(Kind::Begun, entry, Until::Synchronised, reserved)
+        self.spool.send(Kind::Begun, entry, Durability::Synchronised, reserved)
     }
 
     /// Puts an entry on its way, and with it ends its call.
-    pub(crate) fn end(&mut self, entry: &NewEntry, until: Until) -> Written {
+    pub(crate) fn end(&mut self, entry: &NewEntry, durability: Durability) -> Written {
         let reserved = self.take();
-        self.spool.send(Kind::Entry, entry, until, reserved)
+        self.spool.send(Kind::Entry, entry, durability, reserved)
     }
 
     fn take(&mut self) -> u64 {
@@ -298,7 +298,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Reservation {
     fn drop(&mut self) {
         let mut state = self.spool.shared.state();
         state.reserved = state.reserved.saturating_sub(self.bytes);

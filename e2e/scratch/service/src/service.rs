@@ -12,7 +12,7 @@ use tsujiban_sealing::{KeyError, Keyring, Random, SealedEpochKey, SealingError};
 use tsujiban_service::caller::GroupScope;
 use tsujiban_service::history::History;
 use tsujiban_service::history::spool::SpoolKeyError;
-use tsujiban_service::writing::{Place, WriteState};
+use tsujiban_service::writing::{Resource, WriteState};
 
 /// One text for both databases.
 pub static SCHEMA: Schema = Schema {
@@ -170,8 +170,8 @@ impl Scratch {
     /// Whether the database holds together; what was found is in the state of writing.
     pub async fn check_database(&self) -> Result<()> {
         match self.database.damage().await?.first() {
-            None => self.writing.works(Place::Integrity),
-            Some(first) => self.writing.fails(Place::Integrity, format!("the database is malformed ({first}): {WAY_OUT}")),
+            None => self.writing.works(Resource::Integrity),
+            Some(first) => self.writing.fails(Resource::Integrity, format!("the database is malformed ({first}): {WAY_OUT}")),
         }
         Ok(())
     }

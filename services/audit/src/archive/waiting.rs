@@ -9,7 +9,7 @@ use tsujiban_history::leaf::Content;
 use super::{ArchivedEntry, Section};
 use crate::engine::{Added, Addition};
 use crate::error::Result;
-use crate::reading::{Bundle, DayKeys, KeyState, Log, Place, Rows, Stored, Wrong, judge_all};
+use crate::reading::{Bundle, DayKeys, KeyState, Log, Rows, Slot, Stored, Wrong, judge_all};
 use crate::service::Audit;
 
 impl Audit {
@@ -21,9 +21,9 @@ impl Audit {
             (section.first..).zip(&section.entries).map(|(sequence, entry)| entry.clone().into_stored(sequence)).collect();
         self.find_keys(log, &rows.iter().map(Stored::key).collect::<Vec<_>>(), &mut keys).await?;
         let rows = Rows { rows, unreadable: Vec::new() };
-        let places = judge_all((log.number, &log.id), (section.first, section.end()), rows, &keys);
-        let is_damaged = |place: &&Place| place.wrong == Some(Wrong::Body) && place.sequence >= listed;
-        let damaged: Vec<u64> = places.iter().filter(is_damaged).map(|place| place.sequence).collect();
+        let slots = judge_all((log.number, &log.id), (section.first, section.end()), rows, &keys);
+        let is_damaged = |slot: &&Slot| slot.wrong == Some(Wrong::Body) && slot.sequence >= listed;
+        let damaged: Vec<u64> = slots.iter().filter(is_damaged).map(|slot| slot.sequence).collect();
         for bundle in damaged.iter().map(|sequence| Bundle::of(*sequence)).collect::<BTreeSet<_>>() {
             self.scrub_bundle(log, bundle, None).await?;
         }

@@ -10,9 +10,9 @@ use tsujiban_history::tile::HEIGHT;
 use tsujiban_history::{Day, Leaf};
 use tsujiban_sealing::{KeyError, Random};
 
-use super::known::{Ids, Known, LogState, REMEMBERED_US, Writers, additions};
 use super::recent::SEGMENT;
 use super::rows::{Conn, EntryRow, HeadRow, Rows};
+use super::sequencer_state::{Ids, LogState, REMEMBERED_US, SequencerState, Writers, additions};
 use super::{Added, Addition, EngineError, Phase, RefusedLogs, Request, Restored, Standing, Work};
 
 /// A batch that can be written.
@@ -37,7 +37,7 @@ impl May {
     }
 }
 
-impl Known {
+impl SequencerState {
     /// Decides what each request gets, and grows the trees. `before` are the ids of the batch that is being written.
     pub async fn prepare(
         &mut self,

@@ -13,15 +13,15 @@ use tokio::task::JoinHandle;
 use tsujiban_core::error::chain;
 use tsujiban_database::{Backend, Class, Database};
 use tsujiban_history::Day;
-use tsujiban_service::writing::Place as WritesTo;
+use tsujiban_service::writing::Resource;
 
 use super::failure::{self, Next};
-use super::known::{Ids, Known, REMEMBERED_US, Writers};
 use super::mark::Mark;
 use super::prepare::{May, Prepared};
 use super::recent::{Recent, SEGMENT};
 use super::refused::Refused;
 use super::rows::{Conn, Rows};
+use super::sequencer_state::{Ids, REMEMBERED_US, SequencerState, Writers};
 use super::{Added, EngineError, EngineParts, Request, Standing, Work, load};
 use crate::error::why_unwritable;
 
@@ -41,16 +41,16 @@ pub(super) struct Shared {
 pub(super) struct Sequencer {
     parts: EngineParts,
     shared: Shared,
-    known: Known,
+    known: SequencerState,
     /// Something failed: what is known may never have been written, and is read again before the next batch.
     is_stale: bool,
     /// Batches that come before what waits in the queue: parts of one that failed.
     parts_of_failed: VecDeque<Vec<Request>>,
-    place: Place,
+    target: Target,
 }
 
 /// Where it writes.
-enum Place {
+enum Target {
     Sqlite {
         database: Database,
         readers: SqlitePool,
@@ -101,29 +101,29 @@ impl Sequencer {
                 }
                 let memory = recollect(&mut Backend::Sqlite(&mut *reader), parts.clock.now()).await?;
                 let (database, readers) = (parts.database.clone(), readers.clone());
-                let place = Place::Sqlite { database, readers, reader: Some(reader), mark, entries };
-                Ok(Self::new(parts, shared, memory, place))
+                let target = Target::Sqlite { database, readers, reader: Some(reader), mark, entries };
+                Ok(Self::new(parts, shared, memory, target))
             }
             (_, Backend::Postgres(pool)) => {
-                let place = Place::Postgres(pool.clone());
-                Ok(Self::new(parts, shared, Writers::Shared, place))
+                let target = Target::Postgres(pool.clone());
+                Ok(Self::new(parts, shared, Writers::Shared, target))
             }
             (Backend::Postgres(_), Backend::Sqlite(_)) => Err(start(&"the database is of two kinds")),
         }
     }
 
-    fn new(parts: EngineParts, shared: Shared, memory: Writers, place: Place) -> Self {
-        let known = Known::new(memory, Arc::clone(&shared.holding));
-        Self { parts, shared, known, is_stale: false, parts_of_failed: VecDeque::new(), place }
+    fn new(parts: EngineParts, shared: Shared, memory: Writers, target: Target) -> Self {
+        let known = SequencerState::new(memory, Arc::clone(&shared.holding));
+        Self { parts, shared, known, is_stale: false, parts_of_failed: VecDeque::new(), target }
     }
 
     /// Works until nobody can ask any more.
     pub async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let mut flight: Option<InFlightBatch> = None;
         while let Some(batch) = self.next_batch(&mut requests, &mut flight).await {
-            flight = match self.place {
-                Place::Sqlite { .. } => self.submit(batch, flight).await,
-                Place::Postgres(_) => {
+            flight = match self.target {
+                Target::Sqlite { .. } => self.submit(batch, flight).await,
+                Target::Postgres(_) => {
                     self.write_shared(batch).await;
                     None
                 }
@@ -180,7 +180,7 @@ impl Sequencer {
         match prepared {
             Ok(Prepared { rows, answers, ids }) => {
                 let entries = u64::try_from(rows.entries.len()).unwrap_or_default();
-                let Place::Sqlite { database, .. } = &self.place else { return None };
+                let Target::Sqlite { database, .. } = &self.target else { return None };
                 let writing = tokio::spawn(write(database.clone(), rows));
                 Some(InFlightBatch { requests: batch, answers, ids, entries, writing })
             }
@@ -196,7 +196,7 @@ impl Sequencer {
         if self.is_stale || batch.iter().any(|request| matches!(request.work, Work::Forget)) {
             self.read_again(now).await?;
         }
-        let Place::Sqlite { reader: Some(reader), .. } = &mut self.place else { return Err(EngineError::Stopped) };
+        let Target::Sqlite { reader: Some(reader), .. } = &mut self.target else { return Err(EngineError::Stopped) };
         let mut conn: Conn<'_> = Backend::Sqlite(&mut **reader);
         let may = self.shared.may();
         let mut rows = Rows::default();
@@ -213,7 +213,7 @@ impl Sequencer {
     async fn complete(&mut self, flight: InFlightBatch, written: Result<(), EngineError>) -> Landed {
         match written {
             Ok(()) => {
-                if let Place::Sqlite { mark, entries, .. } = &mut self.place {
+                if let Target::Sqlite { mark, entries, .. } = &mut self.target {
                     *entries += flight.entries;
                     if let Err(error) = mark.write(*entries) {
                         tracing::warn!(%error, "the mark of the newest entry cannot be written");
@@ -234,7 +234,7 @@ impl Sequencer {
         if let EngineError::Database(cause) = error
             && Class::of(cause).is_of_the_database()
         {
-            self.parts.writing.fails(WritesTo::Database, why_unwritable(cause));
+            self.parts.writing.fails(Resource::Database, why_unwritable(cause));
         }
         match failure::next(error, batch.len()) {
             Next::Split(first) => {
@@ -257,9 +257,9 @@ impl Sequencer {
 
     /// Forgets everything, and reads again what cannot be done without.
     async fn read_again(&mut self, now: Timestamp) -> Result<(), EngineError> {
-        let memory = match &mut self.place {
-            Place::Postgres(_) => Writers::Shared,
-            Place::Sqlite { readers, reader, entries, .. } => {
+        let memory = match &mut self.target {
+            Target::Postgres(_) => Writers::Shared,
+            Target::Sqlite { readers, reader, entries, .. } => {
                 let (memory, rows) = match read_all(readers, reader, now).await {
                     Ok(read) => read,
                     // the connection may be what failed: the second time it is another one
@@ -275,7 +275,7 @@ impl Sequencer {
                 memory
             }
         };
-        self.known = Known::new(memory, Arc::clone(&self.shared.holding));
+        self.known = SequencerState::new(memory, Arc::clone(&self.shared.holding));
         self.is_stale = false;
         Ok(())
     }
@@ -298,7 +298,7 @@ impl Sequencer {
         if self.is_stale {
             self.read_again(self.parts.clock.now()).await?;
         }
-        let Place::Postgres(pool) = &self.place else { return Err(EngineError::Stopped) };
+        let Target::Postgres(pool) = &self.target else { return Err(EngineError::Stopped) };
         let mut tx: Transaction<'_, Postgres> = pool.begin().await?;
         let mut conn: Conn<'_> = Backend::Postgres(&mut *tx);
         // after the locks: two writers' times must not cross

@@ -10,27 +10,27 @@ use tsujiban_history::merkle::{Node, Range as Tree, leaf_hash};
 use tsujiban_sealing::KeyError;
 
 use crate::error::{Error, Result};
-use crate::reading::{Bundle, DayKeys, Found, KeyState, Log, Place, Wrong};
+use crate::reading::{Bundle, DayKeys, Found, KeyState, Log, Slot, Wrong};
 use crate::service::Audit;
 
 /// The statements about the entries of a span, in their order. Fails where an epoch key is missing: then nothing is damaged.
 pub(super) fn statements(log: &Log, bundle: &Bundle, span: Range<u64>, keys: &DayKeys) -> Result<Vec<UnsignedDamage>> {
     let mut statements = Vec::new();
     for subtree in bundle.subtrees.iter().filter(|subtree| subtree.begin < span.end && span.start < subtree.end) {
-        let places = bundle.between(subtree.begin.max(span.start), subtree.end.min(span.end));
-        let lost = places.iter().filter_map(|place| loss(log, place, keys).transpose()).collect::<Result<Vec<_>>>()?;
+        let slots = bundle.between(subtree.begin.max(span.start), subtree.end.min(span.end));
+        let lost = slots.iter().filter_map(|slot| loss(log, slot, keys).transpose()).collect::<Result<Vec<_>>>()?;
         if lost.iter().any(|lost| lost.loss == Loss::Entry) {
             let hash = subtree.hash.ok_or_else(|| {
                 let (first, to) = (subtree.begin, subtree.end.saturating_sub(1));
                 Error::Damaged(format!("entries and hashes of entries {first} to {to} of log {} are lost together", log.id))
             })?;
-            let leaves = places.iter().map(|place| place.leaf.as_deref().map(leaf_hash)).collect();
+            let leaves = slots.iter().map(|slot| slot.leaf.as_deref().map(leaf_hash)).collect();
             statements.push(UnsignedDamage { damaged: subtree.begin, end: subtree.end, size: log.size(), hash, leaves, lost });
             continue;
         }
         for lost in lost {
-            let place = bundle.between(lost.sequence, lost.sequence + 1).first();
-            let Some(hash) = place.and_then(|place| place.leaf.as_deref()).map(leaf_hash) else { continue };
+            let slot = bundle.between(lost.sequence, lost.sequence + 1).first();
+            let Some(hash) = slot.and_then(|slot| slot.leaf.as_deref()).map(leaf_hash) else { continue };
             let (damaged, end) = (lost.sequence, lost.sequence + 1);
             statements.push(UnsignedDamage { damaged, end, size: log.size(), hash, leaves: vec![Some(hash)], lost: vec![lost] });
         }
@@ -38,16 +38,16 @@ pub(super) fn statements(log: &Log, bundle: &Bundle, span: Range<u64>, keys: &Da
     Ok(statements)
 }
 
-fn loss(log: &Log, place: &Place, keys: &DayKeys) -> Result<Option<LostEntry>> {
-    let sequence = place.sequence;
-    let Some(leaf) = &place.leaf else { return Ok(Some(LostEntry { sequence, loss: Loss::Entry })) };
-    if place.wrong == Some(Wrong::NotMounted)
+fn loss(log: &Log, slot: &Slot, keys: &DayKeys) -> Result<Option<LostEntry>> {
+    let sequence = slot.sequence;
+    let Some(leaf) = &slot.leaf else { return Ok(Some(LostEntry { sequence, loss: Loss::Entry })) };
+    if slot.wrong == Some(Wrong::NotMounted)
         && let Ok(Leaf { content: Content::Entry { key, .. }, .. }) = Leaf::parse(leaf)
         && let KeyState::NotMounted(epoch) = keys.state(log.number, key)
     {
         return Err(KeyError::EpochMissing(epoch.clone()).into());
     }
-    Ok(matches!(place.found, Found::Nothing).then_some(LostEntry { sequence, loss: Loss::Body }))
+    Ok(matches!(slot.found, Found::Nothing).then_some(LostEntry { sequence, loss: Loss::Body }))
 }
 
 impl Audit {

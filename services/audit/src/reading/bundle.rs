@@ -8,7 +8,7 @@ use tsujiban_history::tile::WIDTH;
 use tsujiban_history::{DayKeyId, Leaf};
 
 use super::keys::DayKeys;
-use super::place::{self, Place, Wrong};
+use super::slot::{self, Slot, Wrong};
 use super::{Log, Stored};
 use crate::error::Result;
 use crate::service::Audit;
@@ -40,7 +40,7 @@ impl Subtree {
 #[derive(Debug)]
 pub struct Bundle {
     pub begin: u64,
-    pub places: Vec<Place>,
+    pub slots: Vec<Slot>,
     pub subtrees: Vec<Subtree>,
 }
 
@@ -56,15 +56,15 @@ impl Bundle {
         begin..begin.saturating_add(ENTRIES).min(size)
     }
 
-    /// The places from one entry to before another.
-    pub fn between(&self, begin: u64, end: u64) -> &[Place] {
-        let at = |sequence: u64| usize::try_from(sequence.saturating_sub(self.begin)).unwrap_or(usize::MAX).min(self.places.len());
-        self.places.get(at(begin)..at(end)).unwrap_or_default()
+    /// The slots from one entry to before another.
+    pub fn between(&self, begin: u64, end: u64) -> &[Slot] {
+        let at = |sequence: u64| usize::try_from(sequence.saturating_sub(self.begin)).unwrap_or(usize::MAX).min(self.slots.len());
+        self.slots.get(at(begin)..at(end)).unwrap_or_default()
     }
 
     /// The keys that its leaves name, and that are not there though their days have not expired.
     pub fn missing_keys(&self) -> impl Iterator<Item = DayKeyId> {
-        let leaves = self.places.iter().filter(|place| place.wrong == Some(Wrong::Key)).filter_map(|place| place.leaf.as_deref());
+        let leaves = self.slots.iter().filter(|slot| slot.wrong == Some(Wrong::Key)).filter_map(|slot| slot.leaf.as_deref());
         leaves.filter_map(|leaf| match Leaf::parse(leaf).ok()?.content {
             Content::Entry { key, .. } => Some(key),
             Content::Gap(_) | Content::Retention(_) => None,
@@ -73,13 +73,13 @@ impl Bundle {
 
     /// Whether leaves of a subtree are lost, so that they do not lead to its hash.
     pub fn is_open(&self, subtree: &Subtree) -> bool {
-        self.between(subtree.begin, subtree.end).iter().any(|place| place.leaf.is_none())
+        self.between(subtree.begin, subtree.end).iter().any(|slot| slot.leaf.is_none())
     }
 
-    /// Whether a place is what it says: by its body, or by the tree, which says nothing where a leaf beside it is lost.
-    pub fn is_proven(&self, place: &Place) -> bool {
-        let mut subtrees = self.subtrees.iter().filter(|subtree| subtree.holds(place.sequence));
-        place.is_authentic() || (place.wrong.is_none() && !subtrees.any(|subtree| self.is_open(subtree)))
+    /// Whether a slot is what it says: by its body, or by the tree, which says nothing where a leaf beside it is lost.
+    pub fn is_proven(&self, slot: &Slot) -> bool {
+        let mut subtrees = self.subtrees.iter().filter(|subtree| subtree.holds(slot.sequence));
+        slot.is_authentic() || (slot.wrong.is_none() && !subtrees.any(|subtree| self.is_open(subtree)))
     }
 
     /// The hash of a node within the bundle, if it is known.
@@ -91,7 +91,7 @@ impl Bundle {
 
     /// The leaves, if none is lost.
     pub fn leaves(self) -> Option<Vec<Vec<u8>>> {
-        self.places.into_iter().map(|place| place.leaf).collect()
+        self.slots.into_iter().map(|slot| slot.leaf).collect()
     }
 }
 
@@ -102,9 +102,9 @@ impl Audit {
         let rows = self.rows(log.number, begin, end).await?;
         let wanted: Vec<_> = rows.rows.iter().map(Stored::key).collect();
         self.find_keys(log, &wanted, keys).await?;
-        let places = place::judge_all((log.number, &log.id), (begin, end), rows, keys);
+        let slots = slot::judge_all((log.number, &log.id), (begin, end), rows, keys);
         let subtrees = self.subtrees(log, index).await?;
-        let mut bundle = Bundle { begin, places, subtrees };
+        let mut bundle = Bundle { begin, slots, subtrees };
         for at in 0..bundle.subtrees.len() {
             self.hold_to_tree(log, &mut bundle, at).await?;
         }
@@ -133,7 +133,7 @@ impl Audit {
         if computed.is_some() && computed == stored {
             return Ok(());
         }
-        let is_authentic = bundle.between(begin, end).iter().all(Place::is_authentic);
+        let is_authentic = bundle.between(begin, end).iter().all(Slot::is_authentic);
         let (right, is_other) = match computed {
             Some(computed) if is_authentic || self.leads_up(log, node, computed).await? => (Some(computed), true),
             _ => {
@@ -147,9 +147,9 @@ impl Audit {
         };
         if computed.is_some() && computed != right {
             // nothing says which of them it is: those that nothing else vouches for are not known any more
-            for place in bundle.places.iter_mut().filter(|place| (begin..end).contains(&place.sequence) && !place.is_authentic()) {
-                place.leaf = None;
-                place.wrong.get_or_insert(Wrong::Unproven);
+            for slot in bundle.slots.iter_mut().filter(|slot| (begin..end).contains(&slot.sequence) && !slot.is_authentic()) {
+                slot.leaf = None;
+                slot.wrong.get_or_insert(Wrong::Unproven);
             }
         }
         if let Some(subtree) = bundle.subtrees.get_mut(at) {
@@ -158,7 +158,7 @@ impl Audit {
         Ok(())
     }
 
-    /// Whether a hash of level 8 leads to the next hash above it that is stored: another place, which says the same.
+    /// Whether a hash of level 8 leads to the next hash above it that is stored: another slot, which says the same.
     pub(crate) async fn leads_up(&self, log: &Log, node: Node, hash: Hash) -> Result<bool> {
         if node.level != LEVEL {
             return Ok(false);
@@ -167,8 +167,8 @@ impl Audit {
         let (tile, whole) = (node.index / width, log.size() >> LEVEL);
         let (begin, end) = (tile * width, (tile + 1).saturating_mul(width).min(whole));
         let mut below = self.nodes(log.number, 1, begin..end).await?;
-        if let Some(place) = usize::try_from(node.index - begin).ok().and_then(|at| below.get_mut(at)) {
-            *place = Some(hash);
+        if let Some(slot) = usize::try_from(node.index - begin).ok().and_then(|at| below.get_mut(at)) {
+            *slot = Some(hash);
         }
         if end - begin == width {
             let above = self.nodes(log.number, 2, tile..tile.saturating_add(1)).await?.into_iter().next().flatten();
@@ -189,8 +189,8 @@ fn peak(log: &Log, node: Node) -> Option<Hash> {
 }
 
 /// The hashes of leaves of which none is lost.
-fn hashes(places: &[Place]) -> Option<Vec<Hash>> {
-    places.iter().map(|place| place.leaf.as_deref().map(leaf_hash)).collect()
+fn hashes(slots: &[Slot]) -> Option<Vec<Hash>> {
+    slots.iter().map(|slot| slot.leaf.as_deref().map(leaf_hash)).collect()
 }
 
 /// The hash over a power of two of hashes.

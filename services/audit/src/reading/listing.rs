@@ -9,7 +9,7 @@ use tsujiban_history::{Day, EntryId, Operation};
 use super::Log;
 use super::bundle::{Bundle, ENTRIES};
 use super::keys::DayKeys;
-use super::place::{Found, Place, Wrong};
+use super::slot::{Found, Slot, Wrong};
 use crate::error::Result;
 use crate::service::Audit;
 
@@ -66,24 +66,24 @@ impl Audit {
         let mut known_from = end;
         while end > floor {
             let bundle = self.examine(log, Bundle::of(end - 1), &mut keys).await?;
-            for place in bundle.between(bundle.begin, end).iter().rev() {
+            for slot in bundle.between(bundle.begin, end).iter().rev() {
                 if page.entries.len() == size || page.damaged.len() == NAMED {
                     page.next = Some(end);
                     return Ok(page);
                 }
-                if filter.is_before(&bundle, place) {
+                if filter.is_before(&bundle, slot) {
                     return Ok(page);
                 }
-                end = place.sequence;
-                let read = operation(place).transpose();
-                if let Some(wrong) = place.wrong.or(read.as_ref().err().copied()) {
-                    page.damaged.insert(place.sequence, wrong);
+                end = slot.sequence;
+                let read = operation(slot).transpose();
+                if let Some(wrong) = slot.wrong.or(read.as_ref().err().copied()) {
+                    page.damaged.insert(slot.sequence, wrong);
                 }
                 let Ok(Some(mut operation)) = read else { continue };
                 if operation.phase == Phase::Intent && !ended.contains(&operation.id) {
                     // an intent that was lost and sent again stands behind its outcome
-                    let from = place.sequence.saturating_sub(LOOKED_AHEAD).min(known_from);
-                    ended.extend(self.outcomes(log, from..known_from.min(place.sequence), &mut keys).await?);
+                    let from = slot.sequence.saturating_sub(LOOKED_AHEAD).min(known_from);
+                    ended.extend(self.outcomes(log, from..known_from.min(slot.sequence), &mut keys).await?);
                     known_from = from;
                 }
                 match operation.phase {
@@ -93,8 +93,8 @@ impl Audit {
                     Phase::Intent | Phase::Observed => {}
                 }
                 if filter.takes(&operation) {
-                    let appended_us = place.stored.as_ref().map_or(0, |row| row.appended_us);
-                    page.entries.push(Listed { sequence: place.sequence, appended_us, operation });
+                    let appended_us = slot.stored.as_ref().map_or(0, |row| row.appended_us);
+                    page.entries.push(Listed { sequence: slot.sequence, appended_us, operation });
                 }
             }
         }
@@ -116,18 +116,18 @@ impl Audit {
     }
 }
 
-/// The operation of a place; `None` for what has none, or none that may be shown. What was sealed as a body and is no operation is damaged.
-pub(crate) fn operation(place: &Place) -> Option<std::result::Result<Operation, Wrong>> {
-    let Found::Body { body, .. } = &place.found else { return None };
+/// The operation of a slot; `None` for what has none, or none that may be shown. What was sealed as a body and is no operation is damaged.
+pub(crate) fn operation(slot: &Slot) -> Option<std::result::Result<Operation, Wrong>> {
+    let Found::Body { body, .. } = &slot.found else { return None };
     Some(Operation::parse(body).map_err(|_| Wrong::Unreadable))
 }
 
 impl Filter {
     /// Whether nothing that is wanted stands here or before: an entry that is what it says was recorded on an earlier day than the span
     /// begins, or its day and so all days before it have expired.
-    fn is_before(&self, bundle: &Bundle, place: &Place) -> bool {
-        match place.found {
-            Found::Expired(_) => bundle.is_proven(place),
+    fn is_before(&self, bundle: &Bundle, slot: &Slot) -> bool {
+        match slot.found {
+            Found::Expired(_) => bundle.is_proven(slot),
             Found::Body { day, .. } => self.first_day().is_some_and(|first| day < first),
             Found::Record | Found::Nothing => false,
         }

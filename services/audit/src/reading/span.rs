@@ -9,7 +9,7 @@ use super::Log;
 use super::bundle::{Bundle, ENTRIES};
 use super::keys::DayKeys;
 use super::listing::operation;
-use super::place::{Found, Place};
+use super::slot::{Found, Slot};
 use crate::error::Result;
 use crate::service::Audit;
 
@@ -28,7 +28,7 @@ impl Audit {
         }
         let end = self.first_of(log, day.plus(1), &mut keys).await?.max(first);
         let by_column = self.edge_by_column(SINCE, log, (first, end), time).await?.unwrap_or(end);
-        let done = self.any(log, first..by_column, &mut keys, |place| may_be_done(place, |done| done >= time)).await?;
+        let done = self.any(log, first..by_column, &mut keys, |slot| may_be_done(slot, |done| done >= time)).await?;
         Ok(done.into_iter().min().map_or(by_column, |done| done.min(by_column)))
     }
 
@@ -43,7 +43,7 @@ impl Audit {
         }
         let end = self.first_of(log, day.plus(1), &mut keys).await?.max(first);
         let by_column = self.edge_by_column(BEFORE, log, (first, end), time).await?.map_or(first, |last| last + 1);
-        let done = self.any(log, by_column..end, &mut keys, |place| may_be_done(place, |done| done < time)).await?;
+        let done = self.any(log, by_column..end, &mut keys, |slot| may_be_done(slot, |done| done < time)).await?;
         Ok(done.into_iter().max().map_or(by_column, |last| last + 1))
     }
 
@@ -53,8 +53,8 @@ impl Audit {
             return Ok(from);
         }
         let bundle = self.examine(log, Bundle::of(from), keys).await?;
-        let undated = bundle.between(from, log.size()).iter().take_while(|place| matches!(place.found, Found::Nothing));
-        Ok(undated.last().map_or(from, |place| place.sequence + 1))
+        let undated = bundle.between(from, log.size()).iter().take_while(|slot| matches!(slot.found, Found::Nothing));
+        Ok(undated.last().map_or(from, |slot| slot.sequence + 1))
     }
 
     async fn edge_by_column(&self, query: &'static str, log: &Log, (first, end): (u64, u64), time: Timestamp) -> Result<Option<u64>> {
@@ -69,11 +69,11 @@ impl Audit {
     }
 
     /// The first and the last entry of a span of which something holds.
-    async fn any(&self, log: &Log, span: std::ops::Range<u64>, keys: &mut DayKeys, holds: impl Fn(&Place) -> bool) -> Result<Vec<u64>> {
+    async fn any(&self, log: &Log, span: std::ops::Range<u64>, keys: &mut DayKeys, holds: impl Fn(&Slot) -> bool) -> Result<Vec<u64>> {
         let (mut found, mut at) = (Vec::new(), span.start);
         while at < span.end {
             let bundle = self.examine(log, Bundle::of(at), keys).await?;
-            let mut holding = bundle.between(at, span.end).iter().filter(|place| holds(place)).map(|place| place.sequence);
+            let mut holding = bundle.between(at, span.end).iter().filter(|slot| holds(slot)).map(|slot| slot.sequence);
             found.extend(holding.next().into_iter().chain(holding.next_back()));
             at = bundle.begin + ENTRIES;
         }
@@ -106,7 +106,7 @@ impl Audit {
     /// The first entry of a span, within its first bundle, of which it is known on which day it was recorded.
     async fn recorded(&self, log: &Log, span: std::ops::Range<u64>, keys: &mut DayKeys) -> Result<Option<(u64, Day)>> {
         let bundle = self.examine(log, Bundle::of(span.start), keys).await?;
-        Ok(bundle.between(span.start, span.end).iter().find_map(|place| recorded(&bundle, place)))
+        Ok(bundle.between(span.start, span.end).iter().find_map(|slot| recorded(&bundle, slot)))
     }
 
     /// The last one, which its own body vouches for.
@@ -115,29 +115,24 @@ impl Audit {
             return Ok(None);
         }
         let bundle = self.examine(log, Bundle::of(span.start), keys).await?;
-        Ok(bundle
-            .between(span.start, span.end)
-            .iter()
-            .rev()
-            .filter(|place| place.is_authentic())
-            .find_map(|place| recorded(&bundle, place)))
+        Ok(bundle.between(span.start, span.end).iter().rev().filter(|slot| slot.is_authentic()).find_map(|slot| recorded(&bundle, slot)))
     }
 }
 
-fn recorded(bundle: &Bundle, place: &Place) -> Option<(u64, Day)> {
-    match place.found {
-        Found::Body { day, .. } => Some((place.sequence, day)),
-        Found::Expired(day) if bundle.is_proven(place) => Some((place.sequence, day)),
+fn recorded(bundle: &Bundle, slot: &Slot) -> Option<(u64, Day)> {
+    match slot.found {
+        Found::Body { day, .. } => Some((slot.sequence, day)),
+        Found::Expired(day) if bundle.is_proven(slot) => Some((slot.sequence, day)),
         _ => None,
     }
 }
 
 /// Whether something holds of when it was done, as far as is known: of what is damaged, everything may. Gaps, retentions and what has expired
 /// are dated by their columns alone.
-fn may_be_done(place: &Place, holds: impl Fn(Timestamp) -> bool) -> bool {
-    match place.found {
+fn may_be_done(slot: &Slot, holds: impl Fn(Timestamp) -> bool) -> bool {
+    match slot.found {
         Found::Record | Found::Expired(_) => false,
         Found::Nothing => true,
-        Found::Body { .. } => operation(place).is_none_or(|read| read.is_ok_and(|operation| holds(operation.time.timestamp()))),
+        Found::Body { .. } => operation(slot).is_none_or(|read| read.is_ok_and(|operation| holds(operation.time.timestamp()))),
     }
 }

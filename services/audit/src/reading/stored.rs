@@ -48,7 +48,7 @@ const HEALED: &str = "SELECT sequence, day, time_us, appended_us, leaf, id, seal
      WHERE log = $1 AND sequence >= $2 AND sequence < $3 ORDER BY sequence";
 
 impl Audit {
-    /// Entries from one on, up to so many places, in their order. Places without a row are left out.
+    /// Entries from one on, up to so many slots, in their order. Slots without a row are left out.
     pub async fn entries(&self, log: i64, from: u64, limit: u32) -> Result<Vec<Stored>> {
         Ok(self.rows(log, from, from.saturating_add(limit.into())).await?.rows)
     }

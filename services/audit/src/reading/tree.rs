@@ -143,7 +143,7 @@ impl Audit {
             }
         }
         let bundle = self.examine(log, index, &mut DayKeys::default()).await?;
-        let lost = bundle.places.iter().find(|place| place.leaf.is_none()).map(|place| place.sequence);
+        let lost = bundle.slots.iter().find(|slot| slot.leaf.is_none()).map(|slot| slot.sequence);
         let damaged = || Error::Damaged(format!("entry {} of log {} is lost", lost.unwrap_or(bundle.begin), log.id));
         match lost {
             Some(_) => Err(damaged()),

@@ -87,7 +87,7 @@ impl Audit {
             Content::Entry { key, .. } => Some(key),
             Content::Gap(_) | Content::Retention(_) => None,
         };
-        Ok((bundle.begin, bundle.places.iter().map(|place| named(place.leaf.as_deref()?)).collect()))
+        Ok((bundle.begin, bundle.slots.iter().map(|slot| named(slot.leaf.as_deref()?)).collect()))
     }
 
     async fn first_naming(&self, log: &Log, key: DayKeyId) -> Result<Option<u64>> {

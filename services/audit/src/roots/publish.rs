@@ -12,7 +12,7 @@ use tsujiban_history::roots::{RootList, Scope, Skipped};
 use tsujiban_objects::{LockUntil, StoreError};
 
 use super::compare::newest;
-use super::{Known, LOCKED, Listing};
+use super::{LOCKED, ListRow, Listing};
 use crate::archive::{Batch, Collected};
 use crate::error::{Error, Result};
 use crate::service::Audit;
@@ -21,7 +21,7 @@ use crate::service::Audit;
 const NONE_BEFORE: Hash = Hash::EMPTY;
 
 /// Where a list stands.
-struct Place {
+struct ListPosition {
     number: u64,
     previous: Hash,
     /// A list is not older than the one before, whatever the clock says.
@@ -37,13 +37,13 @@ impl Audit {
             let (known, day) = (self.known().await?, JstTime::new(self.now()).day().number());
             let is_full = !listing.damaged.is_empty() || !self.has_full_of(day).await?;
             let skipped = if is_full { listing.skipped.clone() } else { Skipped::default() };
-            let place = Place {
+            let position = ListPosition {
                 number: listing.skipped.next_after(known.as_ref().map_or(0, |known| known.number)),
                 not_before: known.as_ref().map(|known| known.at),
                 previous: self.newest_but(&skipped).await?.map_or(NONE_BEFORE, |known| known.hash),
                 skipped,
             };
-            if self.put_list(place, is_full, listing).await? != Progress::More {
+            if self.put_list(position, is_full, listing).await? != Progress::More {
                 return Ok(());
             }
         }
@@ -53,13 +53,13 @@ impl Audit {
     pub(super) async fn publish_behind(&self, last: Option<&RootList>, skipped: Skipped, listing: &mut Listing) -> Result<()> {
         let known = self.known().await?;
         let newest = known.as_ref().map_or(0, |known| known.number).max(last.map_or(0, |list| list.number));
-        let place = Place {
+        let position = ListPosition {
             number: skipped.next_after(newest),
             not_before: known.as_ref().map(|known| known.at).max(last.map(|list| list.time.timestamp())),
             previous: last.map(RootList::digest).or(known.map(|known| known.hash)).unwrap_or(NONE_BEFORE),
             skipped,
         };
-        match self.put_list(place, true, listing).await? {
+        match self.put_list(position, true, listing).await? {
             Progress::More => self.publish(listing).await,
             Progress::All => Ok(()),
             Progress::Overtaken => {
@@ -70,10 +70,10 @@ impl Audit {
         }
     }
 
-    async fn put_list(&self, place: Place, is_full: bool, listing: &mut Listing) -> Result<Progress> {
+    async fn put_list(&self, position: ListPosition, is_full: bool, listing: &mut Listing) -> Result<Progress> {
         let now = self.now();
         let tried = if is_full { BTreeSet::new() } else { std::mem::take(&mut listing.faulty) };
-        let Collected { part, mut roots, spans, is_cut, faulty } = self.collect(place.number, is_full, &tried).await?;
+        let Collected { part, mut roots, spans, is_cut, faulty } = self.collect(position.number, is_full, &tried).await?;
         listing.faulty = faulty.into_iter().collect();
         self.metrics.unlisted_logs.set(i64::try_from(listing.faulty.len()).unwrap_or(i64::MAX));
         if is_full && !listing.faulty.is_empty() {
@@ -81,18 +81,18 @@ impl Audit {
             let heads = newest(&self.survey().await?.heads());
             roots.extend(heads.into_iter().filter(|(log, _)| listing.faulty.contains(log)));
         }
-        let skips_more = place.skipped.ranges().any(|range| !listing.skipped.contains(*range.start()));
+        let skips_more = position.skipped.ranges().any(|range| !listing.skipped.contains(*range.start()));
         if roots.is_empty() && part.is_empty() && !skips_more {
             self.metrics.root_list_timestamp.set(now.as_duration().as_secs_f64());
             return Ok(Progress::All);
         }
         let list = RootList {
             environment: self.environment.clone(),
-            number: place.number,
-            time: JstTime::new(place.not_before.map_or(now, |before| before.max(now))),
+            number: position.number,
+            time: JstTime::new(position.not_before.map_or(now, |before| before.max(now))),
             scope: if is_full { Scope::Full } else { Scope::Changed },
-            previous: place.previous,
-            skipped: place.skipped,
+            previous: position.previous,
+            skipped: position.skipped,
             roots,
         };
         let signed = list.sign(&self.key).map_err(|error| Error::Damaged(chain(&error)))?;
@@ -115,7 +115,7 @@ impl Audit {
     }
 
     /// The newest list that is known here and not skipped: the one that the next list follows.
-    async fn newest_but(&self, skipped: &Skipped) -> Result<Option<Known>> {
+    async fn newest_but(&self, skipped: &Skipped) -> Result<Option<ListRow>> {
         let mut newest = self.known().await?;
         while let Some(number) = newest.as_ref().map(|known| known.number).filter(|number| skipped.contains(*number)) {
             newest = self.known_before(number).await?;

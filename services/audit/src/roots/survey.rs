@@ -10,7 +10,7 @@ use tsujiban_history::{JstTime, LogId, TreeHead};
 use tsujiban_objects::{Cursor, StoreError, Version};
 
 use super::listing::{MOST_SKIPPED, PREFIX};
-use super::{Known, NotedRow};
+use super::{ListRow, NotedRow};
 use crate::error::Result;
 use crate::service::Audit;
 
@@ -113,7 +113,7 @@ impl Survey {
 type Opened = (u64, Result<RootList, Lost>);
 
 /// From what lies there and what this database knows to what the lists say. `opened` begins with the newest full list, in order.
-fn judge(opened: Vec<Opened>, noted: &BTreeMap<u64, Known>) -> Survey {
+fn judge(opened: Vec<Opened>, noted: &BTreeMap<u64, ListRow>) -> Survey {
     let known = noted.last_key_value().map(|(_, known)| known);
     let mut survey = Survey::default();
     let mut chain = Chain::new();
@@ -203,11 +203,11 @@ impl Audit {
     }
 
     /// The lists from a number on that this database knows.
-    async fn noted_since(&self, first: u64) -> Result<BTreeMap<u64, Known>> {
+    async fn noted_since(&self, first: u64) -> Result<BTreeMap<u64, ListRow>> {
         const SINCE: &str = "SELECT number, hash, at FROM root_lists WHERE number >= $1";
         let rows: Vec<NotedRow> = on!(self.database.reads(), p => sqlx::query_as(SINCE).bind(first.cast_signed()).fetch_all(p).await)?;
         // one that cannot be read is not known: the list in the bucket has to speak for itself
-        Ok(rows.into_iter().filter_map(|row| Known::from_row(row).ok()).map(|known| (known.number, known)).collect())
+        Ok(rows.into_iter().filter_map(|row| ListRow::from_row(row).ok()).map(|known| (known.number, known)).collect())
     }
 
     /// The lists after a number, from the newest full one on; `None` when none of them is full and there may be older ones.

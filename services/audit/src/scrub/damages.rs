@@ -87,7 +87,7 @@ fn runs(found: impl Iterator<Item = (u64, Wrong)>) -> Vec<(u64, u64, Wrong)> {
 /// damages nothing.
 pub(super) fn entries(bundle: &Bundle) -> Vec<Damaged> {
     let damaged = |place: &Place| Some((place.sequence, place.wrong.filter(|wrong| *wrong != Wrong::NotMounted)?));
-    runs(bundle.places.iter().filter_map(damaged)).into_iter().map(Damaged::entries).collect()
+    runs(bundle.slots.iter().filter_map(damaged)).into_iter().map(Damaged::entries).collect()
 }
 
 impl Audit {

@@ -7,13 +7,13 @@ use tsujiban_history::{Day, JstTime, Operation};
 
 use super::EntrySource;
 use crate::error::Result;
-use crate::reading::{Bundle, DayKeys, Found, Log, Place, Rows, Stored, Wrong, judge_all, root};
+use crate::reading::{Bundle, DayKeys, Found, Log, Rows, Slot, Stored, Wrong, judge_all, root};
 use crate::service::Audit;
 
 impl Audit {
     /// Heals what can be healed of a bundle. Answers how many entries those were.
     pub(super) async fn heal(&self, log: &Log, bundle: &Bundle, source: Option<&dyn EntrySource>, keys: &mut DayKeys) -> Result<u64> {
-        let mut healed: Vec<Stored> = bundle.places.iter().filter(|place| place.wrong.is_some()).filter_map(from_itself).collect();
+        let mut healed: Vec<Stored> = bundle.slots.iter().filter(|slot| slot.wrong.is_some()).filter_map(from_itself).collect();
         if let Some(source) = source {
             healed.extend(self.copied(log, bundle, source, keys).await?);
         }
@@ -32,9 +32,9 @@ impl Audit {
     }
 
     async fn copied(&self, log: &Log, bundle: &Bundle, source: &dyn EntrySource, keys: &mut DayKeys) -> Result<Vec<Stored>> {
-        let is_damaged = |place: &&Place| matches!(place.found, Found::Nothing) && place.wrong != Some(Wrong::NotMounted);
-        let is_open = |place: &&Place| place.leaf.is_none() || is_damaged(place);
-        let wanted: Vec<u64> = bundle.places.iter().filter(is_open).map(|place| place.sequence).collect();
+        let is_damaged = |slot: &&Slot| matches!(slot.found, Found::Nothing) && slot.wrong != Some(Wrong::NotMounted);
+        let is_open = |slot: &&Slot| slot.leaf.is_none() || is_damaged(slot);
+        let wanted: Vec<u64> = bundle.slots.iter().filter(is_open).map(|slot| slot.sequence).collect();
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
@@ -48,13 +48,13 @@ impl Audit {
         let copies = judge_all((log.number, &log.id), (span.start, span.end), rows, keys);
         let mut healed = Vec::new();
         for subtree in &bundle.subtrees {
-            let places = bundle.between(subtree.begin, subtree.end).iter();
-            let pairs: Vec<(&Place, &Place)> = places.zip(copies.iter().filter(|copy| subtree.holds(copy.sequence))).collect();
-            let leaves: Option<Vec<_>> = pairs.iter().map(|(place, copy)| place.leaf.as_ref().or(copy.leaf.as_ref())).collect();
+            let slots = bundle.between(subtree.begin, subtree.end).iter();
+            let pairs: Vec<(&Slot, &Slot)> = slots.zip(copies.iter().filter(|copy| subtree.holds(copy.sequence))).collect();
+            let leaves: Option<Vec<_>> = pairs.iter().map(|(slot, copy)| slot.leaf.as_ref().or(copy.leaf.as_ref())).collect();
             let leads = leaves.and_then(|leaves| root(leaves.into_iter().map(|leaf| leaf_hash(leaf)).collect())) == subtree.hash;
             let leads = leads && subtree.hash.is_some();
-            let takes = |(place, copy): &(&Place, &Place)| {
-                let fits = place.leaf.as_ref().is_none_or(|leaf| copy.leaf.as_ref() == Some(leaf));
+            let takes = |(slot, copy): &(&Slot, &Slot)| {
+                let fits = slot.leaf.as_ref().is_none_or(|leaf| copy.leaf.as_ref() == Some(leaf));
                 wanted.contains(&copy.sequence) && fits && copy.wrong.is_none() && (copy.is_authentic() || leads)
             };
             healed.extend(pairs.into_iter().filter(takes).filter_map(|(_, copy)| copy.stored.clone()));
@@ -64,14 +64,14 @@ impl Audit {
 }
 
 /// An entry whose body is intact, with the columns and the leaf that follow from it.
-fn from_itself(place: &Place) -> Option<Stored> {
-    let (Found::Body { body, day, .. }, Some(row), Some(leaf)) = (&place.found, &place.stored, &place.leaf) else { return None };
+fn from_itself(slot: &Slot) -> Option<Stored> {
+    let (Found::Body { body, day, .. }, Some(row), Some(leaf)) = (&slot.found, &slot.stored, &slot.leaf) else { return None };
     let time = std::str::from_utf8(&Operation::time_in(body)?).ok()?.parse::<JstTime>().ok()?.timestamp();
     let appended = Timestamp::from_microsecond(row.appended_us).ok().filter(|appended| Day::of(*appended) == *day);
     // of when it was recorded nothing is left but the day
     let appended = appended.unwrap_or_else(|| if Day::of(time) == *day { time } else { day.starts() });
     Some(Stored {
-        sequence: place.sequence,
+        sequence: slot.sequence,
         day: Some(*day),
         time_us: time.as_microsecond(),
         appended_us: appended.as_microsecond(),

@@ -56,7 +56,7 @@ impl Audit {
         let span = (span.start, span.end);
         self.metrics.scrub_checked.inc_by(span.1 - span.0);
         self.note_damage(log.number, Kind::Entries, span, &damages::entries(&bundle)).await?;
-        let is_newest_day = bundle.places.last().is_some_and(|place| place.sequence + 1 == log.size());
+        let is_newest_day = bundle.slots.last().is_some_and(|slot| slot.sequence + 1 == log.size());
         self.missing_keys().note(log.id, bundle.missing_keys(), is_newest_day);
         if let Some(name) = self.mend_bundle(log, index, &bundle).await? {
             self.note_healed(log.number, Kind::Hash, &hash(name)).await?;

@@ -11,7 +11,7 @@ use tsujiban_sealing::Context;
 use zeroize::Zeroizing;
 
 use super::choice::Signer;
-use super::{Places, Seed, key_of, verifier};
+use super::{KeySources, Seed, key_of, verifier};
 use crate::error::{Error, Result};
 use crate::{domain, roots};
 
@@ -47,9 +47,9 @@ fn name(number: u64) -> String {
 }
 
 impl Copies {
-    pub async fn read(places: Places<'_>) -> Result<Self> {
+    pub async fn read(sources: KeySources<'_>) -> Result<Self> {
         let mut found: Vec<(u64, String, Version)> = Vec::new();
-        for entry in tsujiban_objects::list_all(&**places.store, PREFIX).await?.into_iter().filter(|entry| !entry.delete_marker) {
+        for entry in tsujiban_objects::list_all(&**sources.store, PREFIX).await?.into_iter().filter(|entry| !entry.delete_marker) {
             let Some(number) = entry.key.strip_prefix(PREFIX).and_then(|digits| digits.parse().ok()) else { continue };
             // the first version: what came after it is not ours
             found.retain(|(other, ..)| *other != number);
@@ -58,8 +58,8 @@ impl Copies {
         found.sort_unstable_by_key(|(number, ..)| std::cmp::Reverse(*number));
         let mut copies = Vec::new();
         for (number, key, version) in found {
-            let opened = match places.store.get(&key, Some(&version)).await {
-                Ok(bytes) => opened(places, number, &bytes),
+            let opened = match sources.store.get(&key, Some(&version)).await {
+                Ok(bytes) => opened(sources, number, &bytes),
                 Err(error @ StoreError::Unreachable { .. }) => return Err(error.into()),
                 Err(error) => {
                     tracing::error!(object = key, error = chain(&error), "a copy of the signing key cannot be read");
@@ -87,7 +87,7 @@ impl Copies {
 
     /// Whose signature the newest list carries that is signed by a key that is here. A list that such a key signed under another domain is a
     /// refusal: its logs have that domain in their names.
-    pub async fn signer(&self, places: Places<'_>, here: Option<&Seed>) -> Result<Signer> {
+    pub async fn signer(&self, sources: KeySources<'_>, here: Option<&Seed>) -> Result<Signer> {
         let mut keys = Vec::new();
         let copies = self.seeds().enumerate().map(|(at, seed)| (Signer::Bucket(at), seed));
         for (signer, seed) in here.map(|seed| (Signer::Database, seed)).into_iter().chain(copies) {
@@ -96,7 +96,7 @@ impl Copies {
         let mut lists: Vec<(String, Version)> = Vec::new();
         let mut from = None;
         loop {
-            let page = places.store.list(roots::PREFIX, from).await?;
+            let page = sources.store.list(roots::PREFIX, from).await?;
             for entry in page.entries.into_iter().filter(|entry| !entry.delete_marker) {
                 match lists.last_mut().filter(|(key, _)| *key == entry.key) {
                     Some((_, version)) => *version = entry.version,
@@ -113,15 +113,15 @@ impl Copies {
             return Ok(Signer::NoLists);
         }
         for (key, version) in lists.iter().rev() {
-            let bytes = match places.store.get(key, Some(version)).await {
+            let bytes = match sources.store.get(key, Some(version)).await {
                 Ok(bytes) => bytes,
                 Err(error @ StoreError::Unreachable { .. }) => return Err(error.into()),
                 Err(_) => continue,
             };
-            let Some(named) = named_in(&bytes).filter(|named| named.environment == places.environment.environment) else { continue };
+            let Some(named) = named_in(&bytes).filter(|named| named.environment == sources.environment.environment) else { continue };
             for (signer, key) in &keys {
                 if RootList::open(&bytes, &verifier(key, &named)?, &named).is_ok() {
-                    domain::must_equal(&named.domain, &places.environment.domain)?;
+                    domain::must_equal(&named.domain, &sources.environment.domain)?;
                     return Ok(*signer);
                 }
             }
@@ -130,31 +130,31 @@ impl Copies {
     }
 
     /// Makes a key. Of several processes that do so at the same time one puts its key into the bucket, and the others take that one.
-    pub async fn make(&self, places: Places<'_>, now: Timestamp) -> Result<Seed> {
+    pub async fn make(&self, sources: KeySources<'_>, now: Timestamp) -> Result<Seed> {
         let mut seed = Zeroizing::new([0; 32]);
-        places.random.fill(&mut *seed)?;
+        sources.random.fill(&mut *seed)?;
         let next = self.0.first().map_or(1, |copy| copy.number.saturating_add(1));
-        match put(places, next, &seed, now).await {
+        match put(sources, next, &seed, now).await {
             Ok(()) => Ok(seed),
             Err(Error::Store(StoreError::AlreadyExists { .. })) => {
                 let lost = || Error::Damaged("the signing key that another process made does not open".to_owned());
-                Self::read(places).await?.newest().cloned().ok_or_else(lost)
+                Self::read(sources).await?.newest().cloned().ok_or_else(lost)
             }
             Err(error) => Err(error),
         }
     }
 
     /// Puts the key once more unless a copy of it is locked for long enough.
-    pub async fn keep(&self, places: Places<'_>, seed: &Seed, now: Timestamp) -> Result<()> {
+    pub async fn keep(&self, sources: KeySources<'_>, seed: &Seed, now: Timestamp) -> Result<()> {
         let is_kept = |copy: &Copy| {
             copy.opened.as_ref().is_some_and(|(there, put)| **there == **seed && now.duration_since(*put) < LOCKED - AGAIN_BEFORE)
         };
         // a key that was just made is there already
-        if self.0.iter().any(is_kept) || (self.0.is_empty() && Self::read(places).await?.0.iter().any(is_kept)) {
+        if self.0.iter().any(is_kept) || (self.0.is_empty() && Self::read(sources).await?.0.iter().any(is_kept)) {
             return Ok(());
         }
         let next = self.0.first().map_or(1, |copy| copy.number.saturating_add(1));
-        match put(places, next, seed, now).await {
+        match put(sources, next, seed, now).await {
             // another replica does so, too
             Ok(()) | Err(Error::Store(StoreError::AlreadyExists { .. })) => Ok(()),
             Err(error) => Err(error),
@@ -167,25 +167,25 @@ fn named_in(list: &[u8]) -> Option<EnvironmentOrigin> {
     EnvironmentOrigin::of_roots(std::str::from_utf8(list).ok()?.lines().next()?)
 }
 
-async fn put(places: Places<'_>, number: u64, seed: &Seed, now: Timestamp) -> Result<()> {
-    let record = record(places, number, now);
-    let master = places.keyring.master();
-    let sealed = master.seal(Context { class: CLASS, record: &record }, &**seed, places.random)?;
+async fn put(sources: KeySources<'_>, number: u64, seed: &Seed, now: Timestamp) -> Result<()> {
+    let record = record(sources, number, now);
+    let master = sources.keyring.master();
+    let sealed = master.seal(Context { class: CLASS, record: &record }, &**seed, sources.random)?;
     let sealed = Sealed { master: master.id().to_string(), put: now, key: hex::encode(sealed) };
     let bytes = serde_json::to_vec(&sealed).map_err(|error| Error::Damaged(error.to_string()))?;
     let until = now.checked_add(LOCKED).map_err(|_| Error::Damaged("the clock is at the end of time".to_owned()))?;
-    places.store.put_new(&name(number), Bytes::from(bytes), Some(LockUntil::at_least(until))).await?;
+    sources.store.put_new(&name(number), Bytes::from(bytes), Some(LockUntil::at_least(until))).await?;
     tracing::info!(object = name(number), "the signing key lies in the bucket, sealed under the master key");
     Ok(())
 }
 
-fn opened(places: Places<'_>, number: u64, bytes: &[u8]) -> Option<(Seed, Timestamp)> {
+fn opened(sources: KeySources<'_>, number: u64, bytes: &[u8]) -> Option<(Seed, Timestamp)> {
     let Sealed { put, key, .. } = serde_json::from_slice(bytes).ok()?;
-    let record = record(places, number, put);
-    let seed = places.keyring.master().open(Context { class: CLASS, record: &record }, &hex::decode(key).ok()?).ok()?;
+    let record = record(sources, number, put);
+    let seed = sources.keyring.master().open(Context { class: CLASS, record: &record }, &hex::decode(key).ok()?).ok()?;
     Some((Zeroizing::new(seed.as_slice().try_into().ok()?), put))
 }
 
-fn record(places: Places<'_>, number: u64, put: Timestamp) -> Vec<u8> {
-    format!("{} {number} {put}", places.environment.environment).into_bytes()
+fn record(sources: KeySources<'_>, number: u64, put: Timestamp) -> Vec<u8> {
+    format!("{} {number} {put}", sources.environment.environment).into_bytes()
 }

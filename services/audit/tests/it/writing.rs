@@ -286,7 +286,7 @@ async fn what_is_reported_follows_the_database(world: World) {
     assert!(!stage.audit.writing.is_ready());
     // the next write that succeeds is the end of it; the job of the service makes it
     stage.audit.try_write().await.unwrap();
-    stage.audit.writing.works(tsujiban_service::writing::Place::Database);
+    stage.audit.writing.works(tsujiban_service::writing::Resource::Database);
     assert!(report(&stage).await.able);
     stage.say(&world, "acme", "two").await;
 }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use tsujiban_core::error::chain;
 use tsujiban_objects::{AfterPut, LockUntil, StoreError, Version};
-use tsujiban_service::writing::{Place, WriteState};
+use tsujiban_service::writing::{Resource, WriteState};
 
 /// Notes whether the storage takes objects. That one is there already (`put_new`) is an answer, too.
 pub(crate) struct Noting(pub WriteState);
@@ -12,8 +12,8 @@ pub(crate) struct Noting(pub WriteState);
 impl AfterPut for Noting {
     async fn after_put(&self, _: &str, _: Option<LockUntil>, put: Result<Version, StoreError>) -> Result<Version, StoreError> {
         match &put {
-            Ok(_) => self.0.works(Place::Storage),
-            Err(error) => self.0.fails(Place::Storage, format!("the storage took no object ({}); it is tried again", chain(error))),
+            Ok(_) => self.0.works(Resource::Storage),
+            Err(error) => self.0.fails(Resource::Storage, format!("the storage took no object ({}); it is tried again", chain(error))),
         }
         put
     }

@@ -3,7 +3,7 @@
 use tonic::Code;
 use tsujiban_database::{Backend, on};
 use tsujiban_objects::list_all;
-use tsujiban_service::writing::Place;
+use tsujiban_service::writing::Resource;
 
 use crate::stage::{Disk, FILE, Stage, config};
 
@@ -38,7 +38,7 @@ async fn a_full_disk_heals_without_a_restart_or_an_orphan() {
         // there is space again, and the job of the service tries
         limit(1_073_741_823).await;
         stage.backup.try_write().await.unwrap();
-        stage.backup.writing.works(Place::Database);
+        stage.backup.writing.works(Resource::Database);
         assert!(stage.put("acme", "SN0", &config(&round.to_string())).await.unwrap().changed);
     }
 }

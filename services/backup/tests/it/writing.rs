@@ -8,7 +8,7 @@ use tsujiban_proto::backup::v1::{AcknowledgeSnapshotRequest, GetHostKeyRequest, 
 use tsujiban_proto::error::ServiceError;
 use tsujiban_proto::lifecycle::v1::{DetachRequest, GroupState, PrepareRequest};
 use tsujiban_service::testing::with_token;
-use tsujiban_service::writing::Place;
+use tsujiban_service::writing::Resource;
 
 use crate::export::{export, import};
 use crate::stage::{Disk, HOST_KEY, OPERATOR, STAFF, Stage, config, device};
@@ -23,7 +23,7 @@ async fn faults(stage: &Stage) -> Faults {
 /// What the service's job does every few seconds.
 async fn tried_again(stage: &Stage) {
     stage.backup.try_write().await.unwrap();
-    stage.backup.writing.works(Place::Database);
+    stage.backup.writing.works(Resource::Database);
 }
 
 /// Every statement and every COMMIT of taking configs in, preparing, erasing, rotating, forgetting and rebuilding.

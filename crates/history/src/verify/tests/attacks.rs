@@ -10,11 +10,11 @@ fn findings(report: &Report) -> &[Finding] {
 }
 
 /// Whether the place is the given line of an export of entries from `first` on, with `entries` of them.
-fn is_line(place: &Place, line: u64, first: u64, entries: u64) -> bool {
+fn is_line(place: &Location, line: u64, first: u64, entries: u64) -> bool {
     match place {
-        Place::Line { line: found, .. } => *found == line,
-        Place::Entry { sequence } => (2..2 + entries).contains(&line) && *sequence == first + line - 2,
-        Place::Head => line == 2 + entries,
+        Location::Line { line: found, .. } => *found == line,
+        Location::Entry { sequence } => (2..2 + entries).contains(&line) && *sequence == first + line - 2,
+        Location::Head => line == 2 + entries,
         _ => false,
     }
 }
@@ -56,7 +56,7 @@ fn an_export_that_is_cut_anywhere_is_found() {
         assert!(!findings(&log.verify(&export[..at])).is_empty());
     }
     let report = log.verify(&log.lines(0..4, 4, &log.verifier_key())[..3].concat());
-    assert_eq!(findings(&report)[0], Finding { place: Place::Entries { from: 2, to: 4 }, flaw: Flaw::Missing });
+    assert_eq!(findings(&report)[0], Finding { place: Location::Entries { from: 2, to: 4 }, flaw: Flaw::Missing });
     assert_eq!(findings(&report)[1].flaw, Flaw::Cut);
     let more = [export.as_slice(), b"\n"].concat();
     assert_eq!(findings(&log.verify(&more))[0].flaw, Flaw::Trailing);
@@ -71,17 +71,17 @@ fn dropped_doubled_and_swapped_entries_are_named() {
         let mut dropped = lines.clone();
         dropped.remove(at);
         let report = log.verify(&dropped.concat());
-        assert_eq!(findings(&report), [Finding { place: Place::Entries { from: entry, to: entry + 1 }, flaw: Flaw::Missing }]);
+        assert_eq!(findings(&report), [Finding { place: Location::Entries { from: entry, to: entry + 1 }, flaw: Flaw::Missing }]);
         let mut doubled = lines.clone();
         doubled.insert(at, lines[at].clone());
         let report = log.verify(&doubled.concat());
-        assert!(matches!(findings(&report), [Finding { place: Place::Line { line, .. }, flaw: Flaw::Repeated }] if *line == entry + 3));
+        assert!(matches!(findings(&report), [Finding { place: Location::Line { line, .. }, flaw: Flaw::Repeated }] if *line == entry + 3));
         for other in at + 1..=9 {
             let mut swapped = lines.clone();
             swapped.swap(at, other);
             let report = log.verify(&swapped.concat());
             let to = u64::try_from(other).unwrap() - 1;
-            assert_eq!(findings(&report)[0], Finding { place: Place::Entries { from: entry, to }, flaw: Flaw::Missing });
+            assert_eq!(findings(&report)[0], Finding { place: Location::Entries { from: entry, to }, flaw: Flaw::Missing });
         }
     }
 }
@@ -100,7 +100,7 @@ fn entries_that_change_places_and_numbers_are_not_those_of_the_signed_root() {
         let mut lines = forged.lines(0..6, 6, &log.verifier_key());
         *lines.last_mut().unwrap() = log.lines(0..6, 6, &log.verifier_key()).pop().unwrap();
         let report = log.verify(&lines.concat());
-        assert_eq!(findings(&report), [Finding { place: Place::Entries { from: 0, to: 6 }, flaw: Flaw::OtherRoot }]);
+        assert_eq!(findings(&report), [Finding { place: Location::Entries { from: 0, to: 6 }, flaw: Flaw::OtherRoot }]);
     }
 }
 
@@ -112,7 +112,7 @@ fn a_body_is_that_of_its_own_leaf() {
         stored[2].opened = body;
     });
     let report = log.verify(&forged.export());
-    assert_eq!(findings(&report), [Finding { place: Place::Entry { sequence: 2 }, flaw: Flaw::Body }]);
+    assert_eq!(findings(&report), [Finding { place: Location::Entry { sequence: 2 }, flaw: Flaw::Body }]);
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn a_body_cannot_be_left_out() {
     let log = Log::new(4);
     let forged = log.rewritten(|stored| stored[2].opened = None);
     let report = log.verify(&forged.export());
-    assert_eq!(findings(&report), [Finding { place: Place::Entries { from: 2, to: 3 }, flaw: Flaw::NoBody(1) }]);
+    assert_eq!(findings(&report), [Finding { place: Location::Entries { from: 2, to: 3 }, flaw: Flaw::NoBody(1) }]);
 }
 
 /// The worst: the log's own key signs another history. Only what the auditor kept shows it.
@@ -145,7 +145,7 @@ fn a_history_rewritten_with_the_right_key_is_found_against_every_earlier_checkpo
                 continue;
             }
             let root = log.head(size).root;
-            let place = Place::Checkpoint { name: "kept".to_owned() };
+            let place = Location::Checkpoint { name: "kept".to_owned() };
             assert_eq!(findings(&report), [Finding { place, flaw: Flaw::Rewritten { size, root, from: 0 } }]);
         }
     }
@@ -163,7 +163,7 @@ fn earlier_checkpoints_narrow_down_where_a_history_was_rewritten() {
     let rewritten: Vec<(String, u64)> = findings(&report)
         .iter()
         .filter_map(|finding| match (&finding.place, &finding.flaw) {
-            (Place::Checkpoint { name }, Flaw::Rewritten { from, .. }) => Some((name.clone(), *from)),
+            (Location::Checkpoint { name }, Flaw::Rewritten { from, .. }) => Some((name.clone(), *from)),
             _ => None,
         })
         .collect();

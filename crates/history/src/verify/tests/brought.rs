@@ -59,10 +59,10 @@ fn one_flipped_bit_in_a_checkpoint_or_a_list_is_found_there() {
                 let mut verifier = log.verifier();
                 let place = if kind == "list" {
                     verifier.add_list("brought", &flipped).unwrap();
-                    Place::List { name: "brought".to_owned() }
+                    Location::List { name: "brought".to_owned() }
                 } else {
                     verifier.add_checkpoint("brought", &flipped).unwrap();
-                    Place::Checkpoint { name: "brought".to_owned() }
+                    Location::Checkpoint { name: "brought".to_owned() }
                 };
                 let report = verifier.verify(export.as_slice()).unwrap();
                 assert_eq!(findings(&report)[0].place, place, "bit {bit} of byte {at}");
@@ -78,7 +78,7 @@ fn lists_cannot_be_left_out_repeated_or_exchanged() {
     let broken = |lists: &[String]| {
         let report = held_to(&log, lists).verify(log.export().as_slice()).unwrap();
         let chain = findings(&report).iter().find_map(|finding| match (&finding.place, &finding.flaw) {
-            (Place::List { name }, Flaw::Chain(broken)) => Some((name.clone(), broken.clone())),
+            (Location::List { name }, Flaw::Chain(broken)) => Some((name.clone(), broken.clone())),
             _ => None,
         });
         chain.unwrap()
@@ -97,7 +97,7 @@ fn a_rewritten_list_is_found_at_the_next() {
     lists[1].roots.retain(|log, _| *log != Log::of_other_group(0).origin.log);
     let report = held_to(&log, &signed(&log, &lists)).verify(log.export().as_slice()).unwrap();
     let flaw = Flaw::Chain(BrokenChain::Previous { before: 2 });
-    assert_eq!(findings(&report), [Finding { place: Place::List { name: "list 3".to_owned() }, flaw }]);
+    assert_eq!(findings(&report), [Finding { place: Location::List { name: "list 3".to_owned() }, flaw }]);
     let (_, mut lists) = listed(&[2, 1]);
     lists[1].time = (lists[0].time.timestamp() - jiff::SignedDuration::from_secs(1)).into();
     let report = held_to(&log, &signed(&log, &lists)).verify(log.export().as_slice()).unwrap();
@@ -109,12 +109,12 @@ fn a_log_does_not_vanish_from_a_full_list_nor_shrink() {
     let (log, mut lists) = listed(&[2, 1, 1, 1]);
     lists[3].roots.remove(&log.origin.log);
     let report = held_to(&log, &signed(&log, &lists)).verify(log.export().as_slice()).unwrap();
-    assert_eq!(findings(&report), [Finding { place: Place::List { name: "list 4".to_owned() }, flaw: Flaw::Unlisted }]);
+    assert_eq!(findings(&report), [Finding { place: Location::List { name: "list 4".to_owned() }, flaw: Flaw::Unlisted }]);
     let (log, mut lists) = listed(&[2, 1, 1, 1]);
     lists[3].roots.insert(log.origin.log, log.head(3));
     let report = held_to(&log, &signed(&log, &lists)).verify(log.export().as_slice()).unwrap();
     let flaw = Flaw::Shrunk { list: 3, before: 4, size: 3 };
-    assert_eq!(findings(&report), [Finding { place: Place::List { name: "list 4".to_owned() }, flaw }]);
+    assert_eq!(findings(&report), [Finding { place: Location::List { name: "list 4".to_owned() }, flaw }]);
 }
 
 #[test]
@@ -122,9 +122,9 @@ fn a_history_rewritten_with_the_right_key_is_found_against_the_lists() {
     let (log, lists) = listed(&[2, 3, 4]);
     let forged = log.rewritten(|stored| stored[3].leaf[30] ^= 1);
     let report = held_to(&log, &signed(&log, &lists)).verify(forged.export().as_slice()).unwrap();
-    let places: Vec<&Place> =
+    let places: Vec<&Location> =
         findings(&report).iter().filter(|f| matches!(f.flaw, Flaw::Rewritten { from: 2, .. })).map(|f| &f.place).collect();
-    assert_eq!(places, [&Place::List { name: "list 2".to_owned() }, &Place::List { name: "list 3".to_owned() }]);
+    assert_eq!(places, [&Location::List { name: "list 2".to_owned() }, &Location::List { name: "list 3".to_owned() }]);
 }
 
 #[test]
@@ -133,11 +133,11 @@ fn entries_that_were_cut_off_are_missed() {
     let older = log.export_range(0..7, 7);
     let report = held_to(&log, &signed(&log, &lists)).verify(older.as_slice()).unwrap();
     let flaw = Flaw::Shorter { known: 9, exported: 7 };
-    assert_eq!(findings(&report), [Finding { place: Place::List { name: "list 3".to_owned() }, flaw }]);
+    assert_eq!(findings(&report), [Finding { place: Location::List { name: "list 3".to_owned() }, flaw }]);
     let mut verifier = log.verifier();
     verifier.add_checkpoint("kept", log.checkpoint(8).as_bytes()).unwrap();
     let report = verifier.verify(older.as_slice()).unwrap();
-    assert!(matches!(findings(&report), [Finding { place: Place::Checkpoint { .. }, flaw: Flaw::Shorter { known: 8, exported: 7 } }]));
+    assert!(matches!(findings(&report), [Finding { place: Location::Checkpoint { .. }, flaw: Flaw::Shorter { known: 8, exported: 7 } }]));
     // that the older export is where the log came through is proven by its growth
     let mut verifier = log.verifier();
     verifier.add_checkpoint("kept", log.checkpoint(8).as_bytes()).unwrap();

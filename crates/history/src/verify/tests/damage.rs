@@ -127,7 +127,7 @@ fn nobody_but_the_log_states_damage() {
     // left out: then the entry is missing
     let mut lines = lines_with(&log, &of(&log));
     lines.remove(1);
-    assert_eq!(findings(&log.verify(&lines.concat()))[0], Finding { place: Place::Entries { from: 3, to: 4 }, flaw: Flaw::Missing });
+    assert_eq!(findings(&log.verify(&lines.concat()))[0], Finding { place: Location::Entries { from: 3, to: 4 }, flaw: Flaw::Missing });
     // of another size, or once more
     let mut grown = log.restored(8);
     grown.grow(1);
@@ -157,7 +157,7 @@ fn entries_beside_a_lost_one_cannot_be_exchanged_or_left_out() {
         lines[line] = forged.lines(0..8, 8, &log.verifier_key())[at + 1].clone();
         let report = log.verify(&lines.concat());
         let sequence = u64::try_from(at).unwrap();
-        assert_eq!(findings(&report)[0], Finding { place: Place::Entry { sequence }, flaw: Flaw::OtherLeaf });
+        assert_eq!(findings(&report)[0], Finding { place: Location::Entry { sequence }, flaw: Flaw::OtherLeaf });
         lines.remove(line);
         assert_eq!(findings(&log.verify(&lines.concat()))[0].flaw, Flaw::Missing);
     }

@@ -6,7 +6,7 @@ use crate::roots::Scope;
 use crate::{Day, JstTime};
 use log::key_of;
 
-fn flaw(report: &Report) -> (&Place, &Flaw) {
+fn flaw(report: &Report) -> (&Location, &Flaw) {
     let Verdict::Tampered { findings, .. } = &report.verdict else { panic!("{report}") };
     (&findings[0].place, &findings[0].flaw)
 }
@@ -50,14 +50,14 @@ fn the_retention_of_a_part_stands_outside_of_it() {
     // left out, or one that is not in the log
     let mut lines = log.lines(0..4, 16, &log.verifier_key());
     let retention = lines.remove(5);
-    assert!(matches!(flaw(&log.verify(&lines.concat())), (Place::Entries { from: 0, to: 4 }, Flaw::NoBody(4))));
+    assert!(matches!(flaw(&log.verify(&lines.concat())), (Location::Entries { from: 0, to: 4 }, Flaw::NoBody(4))));
     let (mut forged, _) = three_days();
     forged.expire(days[0]);
     forged.grow(3);
     forged.append_target("other");
     let mut lines = log.lines(0..4, 16, &log.verifier_key());
     lines[5] = forged.lines(0..4, 17, &log.verifier_key()).remove(5);
-    assert!(matches!(flaw(&log.verify(&lines.concat())), (Place::Entry { sequence: 12 }, Flaw::OtherRoot | Flaw::Proof(_))));
+    assert!(matches!(flaw(&log.verify(&lines.concat())), (Location::Entry { sequence: 12 }, Flaw::OtherRoot | Flaw::Proof(_))));
     assert!(!retention.is_empty());
 }
 
@@ -67,7 +67,7 @@ fn a_day_that_goes_a_moment_too_early_is_tampered_with() {
     let (mut log, days) = three_days();
     log.expire(days[0]);
     log.now = days[0].expires_at() - jiff::SignedDuration::from_nanos(1);
-    assert_eq!(flaw(&log.verify(&log.export())), (&Place::Entry { sequence: 12 }, &Flaw::TooEarly(days[0])));
+    assert_eq!(flaw(&log.verify(&log.export())), (&Location::Entry { sequence: 12 }, &Flaw::TooEarly(days[0])));
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn a_day_that_is_gone_without_a_word_is_tampered_with() {
     let (mut log, days) = three_days();
     log.forget(days[0]);
     log.now = days[2].expires_at();
-    assert_eq!(flaw(&log.verify(&log.export())), (&Place::Entries { from: 0, to: 4 }, &Flaw::NoBody(4)));
+    assert_eq!(flaw(&log.verify(&log.export())), (&Location::Entries { from: 0, to: 4 }, &Flaw::NoBody(4)));
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn entries_of_today_cannot_be_declared_old_behind_those_of_yesterday() {
     log.append_record(Content::Retention(Retention { day: days[0], key: key_of(fresh), first: 12, last: 13, count: 2 }));
     log.forget(fresh);
     let after = JstTime::new(days[2].starts());
-    assert_eq!(flaw(&log.verify(&log.export())), (&Place::Entry { sequence: 14 }, &Flaw::Younger { day: days[0], after }));
+    assert_eq!(flaw(&log.verify(&log.export())), (&Location::Entry { sequence: 14 }, &Flaw::Younger { day: days[0], after }));
     // clocks may be apart by some minutes around midnight
     let mut log = Log::new(0);
     let day = log.day;
@@ -138,7 +138,7 @@ fn entries_of_today_cannot_be_declared_old_against_the_lists() {
     log.forget(fresh);
     assert_eq!(log.verify(&log.export()).verdict, Verdict::Expired(vec![days[0]]));
     let report = verifier.verify(log.export().as_slice()).unwrap();
-    assert_eq!(flaw(&report), (&Place::Entry { sequence: 16 }, &Flaw::OtherDay { day: days[0], list: 1 }));
+    assert_eq!(flaw(&report), (&Location::Entry { sequence: 16 }, &Flaw::OtherDay { day: days[0], list: 1 }));
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn entries_that_were_there_before_their_day_are_of_another() {
     verifier.add_list("1", log.signed(&early).as_bytes()).unwrap();
     log.expire(days[0]);
     let report = verifier.verify(log.export().as_slice()).unwrap();
-    assert_eq!(flaw(&report), (&Place::Entry { sequence: 12 }, &Flaw::OtherDay { day: days[0], list: 1 }));
+    assert_eq!(flaw(&report), (&Location::Entry { sequence: 12 }, &Flaw::OtherDay { day: days[0], list: 1 }));
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn a_retention_that_a_list_shows_too_early_was_written_too_early() {
     let mut verifier = log.verifier();
     verifier.add_list("1", log.signed(&early).as_bytes()).unwrap();
     let report = verifier.verify(log.export().as_slice()).unwrap();
-    assert_eq!(flaw(&report), (&Place::Entry { sequence: 12 }, &Flaw::TooEarly(days[0])));
+    assert_eq!(flaw(&report), (&Location::Entry { sequence: 12 }, &Flaw::TooEarly(days[0])));
 }
 
 #[test]
@@ -188,5 +188,5 @@ fn what_is_no_operation_has_no_body() {
     let (mut log, days) = three_days();
     log.expire(days[0]);
     let forged = log.rewritten(|stored| stored[12].opened = stored[11].opened.clone());
-    assert_eq!(flaw(&log.verify(&forged.export())), (&Place::Entry { sequence: 12 }, &Flaw::NoOperation));
+    assert_eq!(flaw(&log.verify(&forged.export())), (&Location::Entry { sequence: 12 }, &Flaw::NoOperation));
 }

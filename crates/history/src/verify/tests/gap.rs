@@ -87,7 +87,9 @@ fn a_gap_excuses_no_other_root_than_the_newest_one() {
     log.declare_gap(4, TreeHead { size: 12, root: lost.head(11).root });
     log.grow(9);
     let report = held_to(&log, &lists[..3], &[]).unwrap();
-    assert!(matches!(findings(&report), [Finding { place: Place::List { name }, flaw: Flaw::Rewritten { size: 12, .. } }] if name == "3"));
+    assert!(
+        matches!(findings(&report), [Finding { place: Location::List { name }, flaw: Flaw::Rewritten { size: 12, .. } }] if name == "3")
+    );
 }
 
 #[test]
@@ -113,7 +115,9 @@ fn what_was_written_after_a_gap_cannot_be_rewritten_under_its_cover() {
         stored[7] = other.stored[7].clone();
     });
     let report = held_to(&forged, &lists, &[]).unwrap();
-    assert!(matches!(findings(&report), [Finding { place: Place::List { name }, flaw: Flaw::Rewritten { size: 8, .. } }] if name == "4"));
+    assert!(
+        matches!(findings(&report), [Finding { place: Location::List { name }, flaw: Flaw::Rewritten { size: 8, .. } }] if name == "4")
+    );
 }
 
 #[test]
@@ -123,7 +127,7 @@ fn the_lost_log_does_not_come_back_after_the_gap() {
     lists.push(back);
     let report = held_to(&log, &lists, &[]).unwrap();
     let flaw = Flaw::BackBehindGap { gap: 6, list: 4 };
-    assert_eq!(findings(&report), [Finding { place: Place::List { name: "5".to_owned() }, flaw }]);
+    assert_eq!(findings(&report), [Finding { place: Location::List { name: "5".to_owned() }, flaw }]);
 }
 
 #[test]
@@ -136,7 +140,7 @@ fn a_gap_that_the_key_did_not_sign_for_its_place_is_none() {
         stored.truncate(8);
     });
     let report = moved.verify(&moved.export());
-    assert_eq!(findings(&report), [Finding { place: Place::Entry { sequence: 7 }, flaw: Flaw::Gap }]);
+    assert_eq!(findings(&report), [Finding { place: Location::Entry { sequence: 7 }, flaw: Flaw::Gap }]);
     let mut stranger = Log::signed_by([9; 32], 0);
     stranger.declare_gap(0, lost.head(12));
     let forged = log.rewritten(|stored| *stored = stranger.stored.clone());

@@ -37,16 +37,16 @@ pub(crate) struct Drain {
     spool: Spool,
     keeper: Keeper,
     apart: Arc<Mutex<Apart>>,
-    place: Place,
+    position: ReadPosition,
 }
 
 /// How far the drain has read.
 #[derive(Debug, Clone, Copy, Default)]
-struct Place {
+struct ReadPosition {
     /// The last record that was passed.
     passed: Option<u64>,
     /// How many bytes of the oldest segment were passed.
-    position: u64,
+    offset: u64,
 }
 
 /// An entry, and as it lies in the spool.
@@ -55,7 +55,7 @@ type Waiting = (NewEntry, Frame);
 struct Batch {
     entries: Vec<Waiting>,
     /// Where the reading goes on after them.
-    place: Place,
+    position: ReadPosition,
     /// How many of the oldest segments are done with.
     finished: usize,
     /// Records that could not be read.
@@ -64,7 +64,7 @@ struct Batch {
 
 impl Drain {
     pub(super) fn new(spool: Spool, keeper: Keeper, apart: Apart) -> Self {
-        Self { spool, keeper, apart: Arc::new(Mutex::new(apart)), place: Place::default() }
+        Self { spool, keeper, apart: Arc::new(Mutex::new(apart)), position: ReadPosition::default() }
     }
 
     /// Runs until `stop` is cancelled. What has not arrived by then stays in the spool. Every so often it asks about what is kept, and the
@@ -114,8 +114,8 @@ impl Drain {
             self.try_again(ledger, clock, &group).await?;
             return Ok(true);
         }
-        let (shared, place) = (Arc::clone(&self.spool.shared), self.place);
-        let batch = spawn_blocking(move || read(&shared, place)).await.map_err(Failure::of)?.map_err(Failure::of)?;
+        let (shared, position) = (Arc::clone(&self.spool.shared), self.position);
+        let batch = spawn_blocking(move || read(&shared, position)).await.map_err(Failure::of)?.map_err(Failure::of)?;
         let oldest = batch.entries.first().and_then(|(entry, _)| entry.operation.as_ref()?.time.as_ref()).and_then(from_wire);
         let age = oldest.map(|oldest| clock.now().duration_since(oldest).as_secs()).unwrap_or_default();
         self.spool.shared.metrics.age.set(age.max(0));
@@ -126,20 +126,20 @@ impl Drain {
             }
         }
         let arrived = self.deliver(ledger, clock, batch.entries).await?;
-        let has_moved = batch.place.passed != self.place.passed || batch.finished > 0;
+        let has_moved = batch.position.passed != self.position.passed || batch.finished > 0;
         if has_moved {
             let shared = Arc::clone(&self.spool.shared);
-            let (place, finished) = (batch.place, batch.finished);
-            spawn_blocking(move || forget(&shared, place, finished)).await.map_err(Failure::of)?.map_err(Failure::of)?;
+            let (position, finished) = (batch.position, batch.finished);
+            spawn_blocking(move || forget(&shared, position, finished)).await.map_err(Failure::of)?.map_err(Failure::of)?;
             let mut state = self.spool.shared.state();
             state.depth = state.depth.saturating_sub(arrived);
             drop(state);
-            self.place = batch.place;
+            self.position = batch.position;
             self.spool.shared.show();
         }
         let is_worth_rotating = {
             let state = self.spool.shared.state();
-            state.depth == 0 && self.place.position >= WORTH_ROTATING
+            state.depth == 0 && self.position.offset >= WORTH_ROTATING
         };
         if is_worth_rotating && !has_moved {
             drop(self.spool.commands.send(Command::Rotate));
@@ -296,25 +296,25 @@ impl From<ServiceError> for Failure {
     }
 }
 
-/// The next batch after a place.
-fn read(shared: &Shared, mut place: Place) -> io::Result<Batch> {
+/// The next batch after a position.
+fn read(shared: &Shared, mut position: ReadPosition) -> io::Result<Batch> {
     let segments: Vec<_> = shared.state().segments.0.iter().cloned().collect();
-    if place.passed.is_none() {
-        place.passed = ARRIVED.read(&shared.dir)?;
+    if position.passed.is_none() {
+        position.passed = ARRIVED.read(&shared.dir)?;
     }
-    let is_new = |sequence: u64, place: &Place| place.passed.is_none_or(|passed| sequence > passed);
+    let is_new = |sequence: u64, position: &ReadPosition| position.passed.is_none_or(|passed| sequence > passed);
     let (mut entries, mut bytes, mut finished, mut losses) = (Vec::new(), 0, 0, Vec::new());
     for (index, segment) in segments.iter().enumerate() {
-        let mut reader = Reader::open(&segment.path, place.position, segment.bytes)?;
+        let mut reader = Reader::open(&segment.path, position.offset, segment.bytes)?;
         while entries.len() < BATCH_ENTRIES && bytes < BATCH_BYTES {
             let Some(frame) = reader.next()? else { break };
-            if !is_new(frame.sequence, &place) {
+            if !is_new(frame.sequence, &position) {
                 continue;
             }
-            if let Some(missing) = place.passed.and_then(|passed| Loss::between(passed + 1, frame.sequence)) {
+            if let Some(missing) = position.passed.and_then(|passed| Loss::between(passed + 1, frame.sequence)) {
                 missing.add_to(&mut losses);
             }
-            place.passed = Some(frame.sequence);
+            position.passed = Some(frame.sequence);
             if frame.kind == Kind::Entry {
                 bytes += frame.sealed.len();
                 if let Some(entry) = opened(&shared.key, &frame) {
@@ -329,7 +329,7 @@ fn read(shared: &Shared, mut place: Place) -> io::Result<Batch> {
         if reader.damaged() > 0 {
             damage::set_aside(&segment.path);
         }
-        place.position = reader.position();
+        position.offset = reader.position();
         let is_full = entries.len() >= BATCH_ENTRIES || bytes >= BATCH_BYTES;
         let is_newest = index + 1 == segments.len();
         if is_full || is_newest {
@@ -337,14 +337,14 @@ fn read(shared: &Shared, mut place: Place) -> io::Result<Batch> {
         }
         // nothing readable is left in it
         finished += 1;
-        place.position = 0;
+        position.offset = 0;
     }
-    Ok(Batch { entries, place, finished, losses })
+    Ok(Batch { entries, position, finished, losses })
 }
 
 /// Notes that a batch has arrived, and deletes the segments from which everything has.
-fn forget(shared: &Shared, place: Place, finished: usize) -> io::Result<()> {
-    if let Some(passed) = place.passed {
+fn forget(shared: &Shared, position: ReadPosition, finished: usize) -> io::Result<()> {
+    if let Some(passed) = position.passed {
         ARRIVED.note(&shared.dir, passed)?;
     }
     if finished > 0 {

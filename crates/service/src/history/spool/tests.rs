@@ -125,7 +125,7 @@ fn entry(number: u64, phase: Phase) -> NewEntry {
 
 async fn put(spool: &Spool, number: u64) {
     let mut place = spool.reserve(1).unwrap();
-    place.end(&entry(number, Phase::Outcome), Until::Synchronised).await.unwrap().unwrap();
+    place.end(&entry(number, Phase::Outcome), Durability::Synchronised).await.unwrap().unwrap();
 }
 
 fn numbers(range: std::ops::Range<u64>) -> Vec<String> {
@@ -159,7 +159,7 @@ async fn records_are_sealed() {
     let Opened { spool, drain, .. } = bench.open(DEFAULT_BYTES);
     let mut entry = entry(1, Phase::Outcome);
     entry.operation.as_mut().unwrap().target = "a-serial-number".into();
-    spool.reserve(1).unwrap().end(&entry, Until::Synchronised).await.unwrap().unwrap();
+    spool.reserve(1).unwrap().end(&entry, Durability::Synchronised).await.unwrap().unwrap();
     let bytes: Vec<u8> = bench.segments().iter().flat_map(|path| fs::read(path).unwrap()).collect();
     assert!(bytes.len() > 60);
     for clear in [&b"a-serial-number"[..], b"acme"] {
@@ -175,7 +175,7 @@ async fn a_full_spool_refuses_and_takes_again_when_it_is_drained() {
     let mut number = 0;
     let refused = loop {
         match spool.reserve(1) {
-            Ok(mut place) => place.end(&entry(number, Phase::Outcome), Until::Written).await.unwrap().unwrap(),
+            Ok(mut place) => place.end(&entry(number, Phase::Outcome), Durability::Written).await.unwrap().unwrap(),
             Err(error) => break error,
         }
         number += 1;
@@ -196,7 +196,7 @@ async fn promised_room_is_kept_and_given_back() {
     let Opened { spool, .. } = bench.open(0);
     let mut places: Vec<_> = std::iter::from_fn(|| spool.reserve(2).ok()).collect();
     assert_eq!(u64::try_from(places.len()).unwrap(), LEAST_BYTES / RECORD_BYTES / 2);
-    let written = places.pop().unwrap().end(&entry(1, Phase::Outcome), Until::Synchronised);
+    let written = places.pop().unwrap().end(&entry(1, Phase::Outcome), Durability::Synchronised);
     written.await.unwrap().unwrap();
     drop(places);
     assert_eq!(spool.shared.state().reserved, 0);
@@ -209,11 +209,11 @@ async fn calls_that_were_cut_off_are_known_at_the_next_start_and_only_those() {
     let (mut cut, mut ended) = (spool.reserve(2).unwrap(), spool.reserve(2).unwrap());
     cut.begin(&entry(1, Phase::Intent)).await.unwrap().unwrap();
     ended.begin(&entry(2, Phase::Intent)).await.unwrap().unwrap();
-    ended.end(&entry(2, Phase::Outcome), Until::Synchronised).await.unwrap().unwrap();
+    ended.end(&entry(2, Phase::Outcome), Durability::Synchronised).await.unwrap().unwrap();
     // the segment in which they began goes, and what is open is carried over
     let first = bench.segments();
     for number in 10..1000 {
-        spool.reserve(1).unwrap().end(&entry(number, Phase::Outcome), Until::Written).await.unwrap().unwrap();
+        spool.reserve(1).unwrap().end(&entry(number, Phase::Outcome), Durability::Written).await.unwrap().unwrap();
     }
     let stop = CancellationToken::new();
     let running = tokio::spawn(drain.run(bench.taken.clone(), Arc::new(SystemClock), ASK, stop.clone()));
@@ -235,7 +235,7 @@ async fn a_segment_goes_when_all_in_it_has_arrived() {
     let bench = Bench::new();
     let Opened { spool, drain, .. } = bench.open(DEFAULT_BYTES);
     for number in 0..1500 {
-        spool.reserve(1).unwrap().end(&entry(number, Phase::Outcome), Until::Written).await.unwrap().unwrap();
+        spool.reserve(1).unwrap().end(&entry(number, Phase::Outcome), Durability::Written).await.unwrap().unwrap();
     }
     let stop = CancellationToken::new();
     let running = tokio::spawn(drain.run(bench.taken.clone(), Arc::new(SystemClock), ASK, stop.clone()));
@@ -325,7 +325,7 @@ async fn a_file_that_is_missing_is_said() {
     let bench = Bench::new();
     let Opened { spool, drain, .. } = bench.open(0);
     for number in 0..700 {
-        spool.reserve(1).unwrap().end(&entry(number, Phase::Outcome), Until::Written).await.unwrap().unwrap();
+        spool.reserve(1).unwrap().end(&entry(number, Phase::Outcome), Durability::Written).await.unwrap().unwrap();
     }
     drop((spool, drain));
     let segments = bench.segments();
@@ -375,7 +375,7 @@ async fn many_calls_share_one_synchronisation() {
     let Opened { spool, .. } = bench.open(DEFAULT_BYTES);
     let calls = (0..5000).map(|number| {
         let mut place = spool.reserve(1).unwrap();
-        place.end(&entry(number, Phase::Outcome), Until::Synchronised)
+        place.end(&entry(number, Phase::Outcome), Durability::Synchronised)
     });
     let written = futures::future::join_all(calls).await;
     assert!(written.into_iter().all(|written| written == Ok(Ok(()))));
@@ -405,7 +405,7 @@ async fn a_history_that_comes_back_gets_everything_and_no_two_processes_share_a_
 /// An entry of one of three groups.
 async fn put_of(spool: &Spool, group: &str, number: u64) {
     let operation = entry(number, Phase::Outcome).operation.unwrap();
-    spool.reserve(1).unwrap().end(&operation::entry(group, operation), Until::Synchronised).await.unwrap().unwrap();
+    spool.reserve(1).unwrap().end(&operation::entry(group, operation), Durability::Synchronised).await.unwrap().unwrap();
 }
 
 /// A log that takes nothing holds up nobody else's entries; its own wait on the disk, over restarts, and arrive in their order.
@@ -451,7 +451,7 @@ async fn what_has_no_room_apart_waits_in_the_spool() {
     let stop = CancellationToken::new();
     let running = tokio::spawn(drain.run(bench.taken.clone(), Arc::new(SystemClock), ASK, stop.clone()));
     while let Ok(mut place) = spool.reserve(1) {
-        place.end(&entry(count, Phase::Outcome), Until::Written).await.unwrap().unwrap();
+        place.end(&entry(count, Phase::Outcome), Durability::Written).await.unwrap().unwrap();
         count += 1;
         assert!(count < 100_000);
     }

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::frame::{self, CallId, Kind};
 use super::segments::{self, Segment};
-use super::{Shared, Until, WriteFailed};
+use super::{Durability, Shared, WriteFailed};
 
 /// At most this many records and bytes go to the disk at once.
 const BATCH_RECORDS: usize = 1024;
@@ -32,7 +32,7 @@ pub(super) struct Item {
     pub kind: Kind,
     pub call: CallId,
     pub plain: Vec<u8>,
-    pub until: Until,
+    pub durability: Durability,
     pub reserved: u64,
     pub done: Option<oneshot::Sender<Result<(), WriteFailed>>>,
 }
@@ -122,7 +122,7 @@ impl Writer {
         }
         let Some(file) = &mut self.file else { return Ok(()) };
         file.write_all(&out)?;
-        if items.iter().any(|item| item.until == Until::Synchronised) {
+        if items.iter().any(|item| item.durability == Durability::Synchronised) {
             file.sync_data()?;
         }
         self.next = next;

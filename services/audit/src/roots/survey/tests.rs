@@ -24,8 +24,8 @@ fn three() -> [RootList; 3] {
     [first, second, third]
 }
 
-fn known(list: &RootList) -> Known {
-    Known { number: list.number, hash: list.digest(), at: list.time.timestamp() }
+fn known(list: &RootList) -> ListRow {
+    ListRow { number: list.number, hash: list.digest(), at: list.time.timestamp() }
 }
 
 fn lost(was: ListLoss, is_certain: bool) -> Lost {
@@ -33,7 +33,7 @@ fn lost(was: ListLoss, is_certain: bool) -> Lost {
 }
 
 /// What a database knows that put these lists.
-fn noted(lists: &[RootList]) -> BTreeMap<u64, Known> {
+fn noted(lists: &[RootList]) -> BTreeMap<u64, ListRow> {
     lists.iter().map(|list| (list.number, known(list))).collect()
 }
 
@@ -72,7 +72,7 @@ fn what_is_missing_damaged_or_foreign_is_told_apart() {
         assert_eq!(survey.lost.iter().map(|(number, was)| (*number, *was)).collect::<Vec<_>>(), lost);
         assert!(survey.fault().is_some());
     }
-    let other = BTreeMap::from([(3, Known { hash: Hash::EMPTY, ..known(&lists[2]) })]);
+    let other = BTreeMap::from([(3, ListRow { hash: Hash::EMPTY, ..known(&lists[2]) })]);
     assert!(judge(good(&lists), &other).fault().unwrap().contains("another one"));
 }
 
@@ -112,7 +112,7 @@ fn a_damaged_list_that_this_database_knows_is_no_fault() {
     let survey = judge(vec![bad(3)], &noted(&lists));
     assert_eq!(survey.fault().as_deref(), Some("no root list in the bucket that can be read names all logs"));
     let mut other = noted(&lists);
-    other.insert(2, Known { hash: Hash::EMPTY, ..known(&lists[1]) });
+    other.insert(2, ListRow { hash: Hash::EMPTY, ..known(&lists[1]) });
     let survey = judge(vec![good(&lists)[0].clone(), bad(2), third], &other);
     assert!(survey.fault().unwrap().contains("names another one"), "the list after it says what the damaged one was");
 }

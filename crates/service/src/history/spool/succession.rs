@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 /// A spool that is not the one that was known here, or the first one.
 #[derive(Debug)]
-pub(crate) struct Known {
+pub(crate) struct Succession {
     path: PathBuf,
     before: Option<String>,
     now: String,
 }
 
-impl Known {
+impl Succession {
     /// `None`: it is the one that was known.
     pub(super) fn look(dir: &Path, spool: &str) -> Option<Self> {
         let mut name = dir.file_name().map_or_else(OsString::new, OsString::from);
@@ -48,13 +48,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let spool = dir.path().join("spool");
         for _ in 0..2 {
-            assert_eq!(Known::look(&spool, "k1").unwrap().before(), None);
+            assert_eq!(Succession::look(&spool, "k1").unwrap().before(), None);
         }
-        Known::look(&spool, "k1").unwrap().note().unwrap();
-        assert!(Known::look(&spool, "k1").is_none());
-        let other = Known::look(&spool, "k2").unwrap();
+        Succession::look(&spool, "k1").unwrap().note().unwrap();
+        assert!(Succession::look(&spool, "k1").is_none());
+        let other = Succession::look(&spool, "k2").unwrap();
         assert_eq!(other.before(), Some("k1"));
         other.note().unwrap();
-        assert!(Known::look(&spool, "k2").is_none());
+        assert!(Succession::look(&spool, "k2").is_none());
     }
 }

@@ -18,7 +18,7 @@ const DAY_US: i64 = 24 * 60 * 60 * 1_000_000;
 pub(crate) type Wanted = (usize, [u8; 16]);
 
 /// Where these entries of the past days are: log and sequence. `groups` says which group's history each log holds.
-pub(crate) async fn places(
+pub(crate) async fn locate(
     database: &Database,
     groups: &HashMap<i64, usize>,
     mut wanted: HashSet<Wanted>,

@@ -1,4 +1,4 @@
-//! What is found in the place of an entry. Pure: rows and keys come as arguments.
+//! What is found in the slot of an entry. Pure: rows and keys come as arguments.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::bodies::DayKey;
 /// What is wrong with an entry where it is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Wrong {
-    /// There is no row in its place.
+    /// There is no row in its slot.
     Missing,
     /// The row cannot be read, or is of nothing that this log has.
     Unreadable,
@@ -26,7 +26,7 @@ pub enum Wrong {
     Key,
     /// The key of its day is wrapped by an epoch key that is not mounted.
     NotMounted,
-    /// Its row stands in the place of another entry.
+    /// Its row stands in the slot of another entry.
     Misplaced,
     /// Its times or its day are not those of its body and its key.
     Columns,
@@ -60,7 +60,7 @@ impl fmt::Display for Wrong {
             Self::Body => "its body is damaged or missing",
             Self::Key => "the key of its day is damaged or missing, though the day has not expired",
             Self::NotMounted => "the key of its day is wrapped by an epoch key that is not mounted",
-            Self::Misplaced => "its row stands in the place of another entry",
+            Self::Misplaced => "its row stands in the slot of another entry",
             Self::Columns => "its day, times or id were changed; what is shown is what its body and its key say",
             Self::Unproven => "it does not lead to the hash that the tree has",
         })
@@ -70,7 +70,7 @@ impl fmt::Display for Wrong {
 /// What is left of an entry's content.
 #[derive(Debug)]
 pub enum Found {
-    /// The body, to which the leaf commits, and which was sealed for this place of this log.
+    /// The body, to which the leaf commits, and which was sealed for this slot of this log.
     Body {
         body: Zeroizing<Vec<u8>>,
         opening: Opening,
@@ -84,7 +84,7 @@ pub enum Found {
 }
 
 #[derive(Debug)]
-pub struct Place {
+pub struct Slot {
     pub sequence: u64,
     /// `None` when it is lost.
     pub leaf: Option<Vec<u8>>,
@@ -94,7 +94,7 @@ pub struct Place {
     pub stored: Option<Stored>,
 }
 
-impl Place {
+impl Slot {
     /// Whether its leaf is known to be right without the tree.
     pub fn is_authentic(&self) -> bool {
         matches!(self.found, Found::Body { .. })
@@ -105,76 +105,76 @@ impl Place {
     }
 }
 
-/// Gives each place from `begin` to before `end` its row: the one that stands there, unless its leaf says that it belongs to another place
+/// Gives each slot from `begin` to before `end` its row: the one that stands there, unless its leaf says that it belongs to another slot
 /// which has none of its own. `true`: it stood elsewhere.
 pub fn assign(begin: u64, end: u64, rows: Vec<Stored>) -> BTreeMap<u64, (Stored, bool)> {
     let place_of = |row: &Stored| Leaf::parse(&row.leaf).ok().map(|leaf| leaf.sequence).filter(|at| (begin..end).contains(at));
     let (fitting, other): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| place_of(row) == Some(row.sequence));
-    let mut places: BTreeMap<u64, (Stored, bool)> = fitting.into_iter().map(|row| (row.sequence, (row, false))).collect();
+    let mut slots: BTreeMap<u64, (Stored, bool)> = fitting.into_iter().map(|row| (row.sequence, (row, false))).collect();
     let mut left = Vec::new();
     for row in other {
-        match place_of(&row).filter(|at| !places.contains_key(at)) {
-            Some(at) => drop(places.insert(at, (row, true))),
+        match place_of(&row).filter(|at| !slots.contains_key(at)) {
+            Some(at) => drop(slots.insert(at, (row, true))),
             None => left.push(row),
         }
     }
     for row in left {
-        places.entry(row.sequence).or_insert((row, false));
+        slots.entry(row.sequence).or_insert((row, false));
     }
-    places
+    slots
 }
 
-/// The places of some entries, whose keys were looked for.
-pub fn judge_all((log, id): (i64, &LogId), (begin, end): (u64, u64), rows: Rows, keys: &DayKeys) -> Vec<Place> {
+/// The slots of some entries, whose keys were looked for.
+pub fn judge_all((log, id): (i64, &LogId), (begin, end): (u64, u64), rows: Rows, keys: &DayKeys) -> Vec<Slot> {
     let mut rows_by_place = assign(begin, end, rows.rows);
-    let place = |sequence| match rows_by_place.remove(&sequence) {
+    let slot = |sequence| match rows_by_place.remove(&sequence) {
         Some((row, moved)) => {
-            let place = judge(log, id, sequence, row, keys);
-            let wrong = if moved { place.wrong.or(Some(Wrong::Misplaced)) } else { place.wrong };
-            Place { wrong, ..place }
+            let slot = judge(log, id, sequence, row, keys);
+            let wrong = if moved { slot.wrong.or(Some(Wrong::Misplaced)) } else { slot.wrong };
+            Slot { wrong, ..slot }
         }
-        None if rows.unreadable.contains(&sequence) => Place::lost(sequence, Wrong::Unreadable),
-        None => Place::lost(sequence, Wrong::Missing),
+        None if rows.unreadable.contains(&sequence) => Slot::lost(sequence, Wrong::Unreadable),
+        None => Slot::lost(sequence, Wrong::Missing),
     };
-    let mut places: Vec<Place> = (begin..end).map(place).collect();
-    reject_old_behind_new(&mut places);
-    places
+    let mut slots: Vec<Slot> = (begin..end).map(slot).collect();
+    reject_old_behind_new(&mut slots);
+    slots
 }
 
 /// The days of a log never go back: what says that it is of an expired day and stands behind an entry of a later one is not what it says.
-fn reject_old_behind_new(places: &mut [Place]) {
+fn reject_old_behind_new(slots: &mut [Slot]) {
     let mut newest = None;
-    for place in places {
-        match place.found {
+    for slot in slots {
+        match slot.found {
             Found::Body { day, .. } => newest = newest.max(Some(day)),
             Found::Expired(day) if newest > Some(day) => {
-                (place.leaf, place.found, place.wrong) = (None, Found::Nothing, Some(Wrong::Unproven));
+                (slot.leaf, slot.found, slot.wrong) = (None, Found::Nothing, Some(Wrong::Unproven));
             }
             Found::Expired(_) | Found::Record | Found::Nothing => {}
         }
     }
 }
 
-fn judge(log: i64, id: &LogId, sequence: u64, row: Stored, keys: &DayKeys) -> Place {
+fn judge(log: i64, id: &LogId, sequence: u64, row: Stored, keys: &DayKeys) -> Slot {
     let leaf = Leaf::parse(&row.leaf).ok().filter(|leaf| leaf.sequence == sequence);
-    let mut place = Place { sequence, leaf: None, found: Found::Nothing, wrong: Some(Wrong::Unreadable), stored: None };
+    let mut slot = Slot { sequence, leaf: None, found: Found::Nothing, wrong: Some(Wrong::Unreadable), stored: None };
     match leaf.map(|leaf| leaf.content) {
         Some(Content::Gap(_) | Content::Retention(_)) if row.sealed.is_none() => {
-            (place.leaf, place.found, place.wrong) = (Some(row.leaf.clone()), Found::Record, None);
+            (slot.leaf, slot.found, slot.wrong) = (Some(row.leaf.clone()), Found::Record, None);
         }
         Some(Content::Entry { key, commitment }) => {
             let state = keys.state(log, key);
             if let KeyState::Expired(day) = state {
-                (place.leaf, place.found, place.wrong) = (Some(row.leaf.clone()), Found::Expired(*day), None);
+                (slot.leaf, slot.found, slot.wrong) = (Some(row.leaf.clone()), Found::Expired(*day), None);
             } else if let Some((opened, body)) = opened_by(log, id, sequence, &row, keys) {
                 let opening = opened.mac.opening(sequence);
                 let is_leaf = opened.id == key && commitment.is_to(&body, &opening);
-                place.wrong = if is_leaf { columns(&row, opened.day, &body) } else { Some(Wrong::Leaf) };
-                place.leaf = Some(if is_leaf { row.leaf.clone() } else { leaf_of(opened, sequence, &body) });
-                place.found = Found::Body { body, opening, day: opened.day };
+                slot.wrong = if is_leaf { columns(&row, opened.day, &body) } else { Some(Wrong::Leaf) };
+                slot.leaf = Some(if is_leaf { row.leaf.clone() } else { leaf_of(opened, sequence, &body) });
+                slot.found = Found::Body { body, opening, day: opened.day };
             } else {
-                place.leaf = Some(row.leaf.clone());
-                place.wrong = Some(match state {
+                slot.leaf = Some(row.leaf.clone());
+                slot.wrong = Some(match state {
                     KeyState::NotMounted(_) => Wrong::NotMounted,
                     KeyState::Missing => Wrong::Key,
                     KeyState::Open(_) | KeyState::Expired(_) => Wrong::Body,
@@ -184,16 +184,16 @@ fn judge(log: i64, id: &LogId, sequence: u64, row: Stored, keys: &DayKeys) -> Pl
         _ => {
             // a body that opens says what the leaf has to be
             if let Some((opened, body)) = opened_by(log, id, sequence, &row, keys) {
-                place.leaf = Some(leaf_of(opened, sequence, &body));
-                place.wrong = Some(Wrong::Leaf);
-                place.found = Found::Body { opening: opened.mac.opening(sequence), body, day: opened.day };
+                slot.leaf = Some(leaf_of(opened, sequence, &body));
+                slot.wrong = Some(Wrong::Leaf);
+                slot.found = Found::Body { opening: opened.mac.opening(sequence), body, day: opened.day };
             }
         }
     }
-    Place { stored: Some(row), ..place }
+    Slot { stored: Some(row), ..slot }
 }
 
-/// The body, by whichever key of the log opens it for this place.
+/// The body, by whichever key of the log opens it for this slot.
 fn opened_by<'a>(log: i64, id: &LogId, sequence: u64, row: &Stored, keys: &'a DayKeys) -> Option<(&'a DayKey, Zeroizing<Vec<u8>>)> {
     let sealed = row.sealed.as_ref()?;
     let open = |key: &'a DayKey| Some((key, key.open(id, sequence, sealed).ok()?));
@@ -231,7 +231,7 @@ mod tests {
 
     const LOG: LogId = LogId::from_bytes([9; 16]);
 
-    /// What is wrong with a place, whether its leaf is known, and whether its body is.
+    /// What is wrong with a slot, whether its leaf is known, and whether its body is.
     type Judged = (Option<Wrong>, bool, bool);
 
     fn day() -> Day {
@@ -273,10 +273,10 @@ mod tests {
         Stored { sequence, day: Some(day()), time_us, appended_us: time_us, leaf, id: Some(vec![1; 16]), sealed: Some(sealed) }
     }
 
-    fn judged(rows: Vec<Stored>, keys: &DayKeys, places: u64) -> Vec<Judged> {
+    fn judged(rows: Vec<Stored>, keys: &DayKeys, slots: u64) -> Vec<Judged> {
         let rows = Rows { rows, unreadable: vec![99] };
-        let places = judge_all((1, &LOG), (0, places), rows, keys);
-        places.iter().map(|place| (place.wrong, place.leaf.is_some(), place.is_authentic())).collect()
+        let slots = judge_all((1, &LOG), (0, slots), rows, keys);
+        slots.iter().map(|slot| (slot.wrong, slot.leaf.is_some(), slot.is_authentic())).collect()
     }
 
     #[test]
@@ -342,7 +342,7 @@ mod tests {
         let (misplaced, sound) = ((Some(Wrong::Misplaced), true, true), (None, true, true));
         let swapped = vec![moved(row(&key, 2), 0), row(&key, 1), moved(row(&key, 0), 2)];
         assert_eq!(judged(swapped, &keys, 3), [misplaced, sound, misplaced]);
-        // a second row of an entry takes nobody's place
+        // a second row of an entry takes nobody's slot
         let doubled = vec![row(&key, 0), moved(row(&key, 0), 1)];
         assert_eq!(judged(doubled, &keys, 2), [sound, (Some(Wrong::Unreadable), false, false)]);
     }

@@ -42,7 +42,7 @@ pub enum Writers {
 }
 
 /// What the sequencer remembers.
-pub struct Known {
+pub struct SequencerState {
     pub owners: Cache<Owner, i64>,
     pub logs: Cache<i64, LogState>,
     pub memory: Writers,
@@ -58,7 +58,7 @@ pub struct Known {
 /// Ids of one batch, and where their entries are.
 pub type Ids = HashMap<(i64, [u8; 16]), u64>;
 
-impl Known {
+impl SequencerState {
     pub fn new(memory: Writers, holding: Arc<AtomicI64>) -> Self {
         Self {
             owners: Cache::new(LOGS),
