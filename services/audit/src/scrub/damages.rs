@@ -3,7 +3,7 @@
 use tsujiban_database::on;
 
 use crate::error::Result;
-use crate::reading::{Bundle, Place, Wrong};
+use crate::reading::{Bundle, Slot, Wrong};
 use crate::service::Audit;
 
 /// How many runs of entries are told apart.
@@ -86,7 +86,7 @@ fn runs(found: impl Iterator<Item = (u64, Wrong)>) -> Vec<(u64, u64, Wrong)> {
 /// The damaged entries of a bundle: those that follow each other and have the same fault are one thing. An epoch key that is not mounted
 /// damages nothing.
 pub(super) fn entries(bundle: &Bundle) -> Vec<Damaged> {
-    let damaged = |place: &Place| Some((place.sequence, place.wrong.filter(|wrong| *wrong != Wrong::NotMounted)?));
+    let damaged = |slot: &Slot| Some((slot.sequence, slot.wrong.filter(|wrong| *wrong != Wrong::NotMounted)?));
     runs(bundle.slots.iter().filter_map(damaged)).into_iter().map(Damaged::entries).collect()
 }
 
