@@ -1,9 +1,10 @@
 -- Database and roles of one service in PostgreSQL 13 or later: run once for each service, as a role that may make roles and databases. Passwords come
 -- by the environment, so that neither a process list nor a history of commands has them; psql 14 or later is needed for that.
 --
---   export OWNER_PASSWORD=... SERVICE_PASSWORD=...
+--   export OWNER_PASSWORD=... SERVICE_PASSWORD=...   (two passwords of this service alone)
 --   psql "host=... dbname=postgres user=..." --variable service=backup --file postgresql.sql
---   psql "host=... dbname=postgres user=..." --variable service=audit --file postgresql.sql
+--
+-- and the same for `audit`, with passwords of its own.
 --
 -- Makes database tsujiban_SERVICE, role tsujiban_SERVICE_owner, to which it belongs and who makes the tables (`database.SERVICE.owner` in the chart's
 -- values), and role tsujiban_SERVICE, as which the service connects and who may do nothing but what the migrations let it do. Run again, it sets the

@@ -1,6 +1,8 @@
 //! Every figure that is promised to customers, in one table.
 //!
-//! Code names the constants; documents and tests iterate over [`TABLE`]. To change a promise, change it here.
+//! Code names the constants; documents and tests iterate over [`TABLE`]. To change a promise, change it here. What cannot read these constants repeats a
+//! figure, and a test compares it: the history's databases guard C5 by their own clocks (`services/audit/migrations`), so another figure for C5 needs a new
+//! migration too (`services/audit/tests/it/figures.rs`).
 
 use std::time::Duration;
 
@@ -61,7 +63,8 @@ impl Part {
         }
     }
 
-    /// Whether this version has the service. A figure of an existing part that no test names fails the build.
+    /// Whether this version has the service: a row of this name. From then on a test must stand under `/// Cn: ...` for each figure of the part, or the build
+    /// fails.
     pub fn exists(self) -> bool {
         Service::of_name(self.name()).is_some()
     }

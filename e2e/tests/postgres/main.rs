@@ -17,7 +17,6 @@ use tsujiban_e2e::router::{Login, Router};
 use tsujiban_e2e::stage::Stage;
 use tsujiban_e2e::wait::{stays, until};
 
-const GROUP: &str = "postgres";
 const DEVICE: &str = "core-1";
 /// How long a pod may take to start, to be refused, or to come back.
 const START: Duration = Duration::from_mins(3);
@@ -82,7 +81,9 @@ async fn is_ready(stage: &Stage, pod: &str) -> Result<bool> {
 async fn both_services_on_postgresql() -> Result<()> {
     let stage = Arc::new(Stage::find().await?);
     let databases = Databases { stage: &stage };
-    let group = Group::create(&stage, GROUP, 61).await?;
+    // the id of a group that was erased is not free again for a long time
+    let id = format!("pg{}", std::process::id());
+    let group = Group::create(&stage, &id, 61).await?;
     group.device(DEVICE, "PG-1", json!({"host": "172.20.61.11"})).await?;
     let key = group.public_key(DEVICE).await?;
     let router = Arc::new(Router::up(&stage, "pg-1", "172.20.61.11", &Login::Key(&key))?);
@@ -92,7 +93,7 @@ async fn both_services_on_postgresql() -> Result<()> {
     roles_are_apart(&databases)?;
     println!("upgrading under a running collection");
     let stop = Arc::new(AtomicBool::new(false));
-    let load = tokio::spawn(collect(Arc::clone(&stage), Arc::clone(&router), Arc::clone(&stop)));
+    let load = tokio::spawn(collect(Arc::clone(&stage), id.clone(), Arc::clone(&router), Arc::clone(&stop)));
     for service in Service::ALL {
         restart(&stage, *service).await?;
         rolled_out(&stage, *service).await?;
@@ -108,14 +109,14 @@ async fn both_services_on_postgresql() -> Result<()> {
     stop.store(true, Ordering::Relaxed);
     let runs = load.await??;
     ensure!(runs > 0, "no collection ran during the upgrade");
-    let snapshots = stage.snapshots(GROUP).await?;
+    let snapshots = stage.snapshots(&id).await?;
     ensure!(snapshots.len() == runs + 1, "{runs} collections after the first one stored {} snapshots", snapshots.len());
-    stage.tsujiban(&["snapshots", "verify", GROUP, "--all"]).await?.ok()?;
+    stage.tsujiban(&["snapshots", "verify", &id, "--all"]).await?.ok()?;
     println!("{runs} collections meanwhile, each change stored once");
 
-    several_refuse_and_one_goes_on(&databases, snapshots.len()).await?;
+    several_refuse_and_one_goes_on(&databases, &id, snapshots.len()).await?;
     one_is_refused_by_name(&databases, &group).await?;
-    history_holds(&stage).await?;
+    history_holds(&stage, &id).await?;
     group.erase().await
 }
 
@@ -140,18 +141,18 @@ fn roles_are_apart(databases: &Databases<'_>) -> Result<()> {
 }
 
 /// Changes the router and backs it up, again and again. Answers how often.
-async fn collect(stage: Arc<Stage>, router: Arc<Router>, stop: Arc<AtomicBool>) -> Result<usize> {
+async fn collect(stage: Arc<Stage>, group: String, router: Arc<Router>, stop: Arc<AtomicBool>) -> Result<usize> {
     let mut runs = 0;
     while !stop.load(Ordering::Relaxed) {
         router.configure(&["interface lo", &format!("description run {runs}")])?;
-        stage.tsujiban(&["backup", "now", GROUP]).await?.ok().with_context(|| format!("collection {runs}"))?;
+        stage.tsujiban(&["backup", "now", &group]).await?.ok().with_context(|| format!("collection {runs}"))?;
         runs += 1;
     }
     Ok(runs)
 }
 
 /// Of several pods those of an older version are refused by name, and the one that runs goes on.
-async fn several_refuse_and_one_goes_on(databases: &Databases<'_>, snapshots: usize) -> Result<()> {
+async fn several_refuse_and_one_goes_on(databases: &Databases<'_>, group: &str, snapshots: usize) -> Result<()> {
     println!("the history's tables are too new for this version");
     let stage = databases.stage;
     let first = format!("{}-0", Service::Audit.row().host);
@@ -164,8 +165,8 @@ async fn several_refuse_and_one_goes_on(databases: &Databases<'_>, snapshots: us
     stays("the pod that ran", Duration::from_secs(20), || async { Ok((stage.kubectl(&uid).await?.out, is_ready(stage, &first).await?)) })
         .await?;
     ensure!(stage.kubectl(&uid).await?.out == before, "the pod that ran was replaced");
-    stage.tsujiban(&["audit", "list", GROUP, "--limit", "5"]).await?.ok()?;
-    ensure!(stage.snapshots(GROUP).await?.len() == snapshots, "the backup service answers otherwise");
+    stage.tsujiban(&["audit", "list", group, "--limit", "5"]).await?.ok()?;
+    ensure!(stage.snapshots(group).await?.len() == snapshots, "the backup service answers otherwise");
     databases.set_oldest(Service::Audit, "0.2.0")?;
     rolled_out(stage, Service::Audit).await
 }
@@ -186,10 +187,10 @@ async fn one_is_refused_by_name(databases: &Databases<'_>, group: &Group<'_>) ->
 }
 
 /// What was done to the group is in its history, which verifies.
-async fn history_holds(stage: &Stage) -> Result<()> {
+async fn history_holds(stage: &Stage, group: &str) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("history.jsonl").to_string_lossy().into_owned();
-    stage.tsujiban(&["audit", "export", GROUP, "--output", &file]).await?.ok()?;
+    stage.tsujiban(&["audit", "export", group, "--output", &file]).await?.ok()?;
     stage.tsujiban(&["audit", "verify", &file]).await?.ok()?;
     let exported = std::fs::read_to_string(&file)?;
     ensure!(exported.lines().count() > 5, "the export has {} lines", exported.lines().count());

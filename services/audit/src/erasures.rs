@@ -14,12 +14,12 @@ use tsujiban_sealing::{Context, Random as _};
 
 use crate::error::{Error, Result};
 use crate::owner::UNCLAIMED;
+use crate::roots::LOCKED;
 use crate::seals;
 use crate::service::Audit;
 
 const PREFIX: &str = "erasures/";
 const CLASS: &str = "history erasure in the bucket";
-const LOCKED: SignedDuration = SignedDuration::from_hours(24 * 400);
 /// So long before the lock ends, what is still needed is put once more.
 const AGAIN_BEFORE: SignedDuration = SignedDuration::from_hours(24 * 25);
 /// Begins the names in table meta that say when the erasure of a log was put.

@@ -13,10 +13,10 @@ use zeroize::Zeroizing;
 use super::choice::Signer;
 use super::{KeySources, Seed, key_of, verifier};
 use crate::error::{Error, Result};
+use crate::roots::LOCKED;
 use crate::{domain, roots};
 
 const PREFIX: &str = "signing-key/";
-const LOCKED: SignedDuration = SignedDuration::from_hours(24 * 400);
 /// So long before the lock ends the key is put once more.
 const AGAIN_BEFORE: SignedDuration = SignedDuration::from_hours(24 * 60);
 /// How many of the newest lists are asked whose signature they carry.

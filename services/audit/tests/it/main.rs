@@ -13,6 +13,7 @@ mod bucket;
 mod covered;
 mod damage;
 mod damaged;
+mod figures;
 mod fsck;
 mod lives;
 mod lost;
