@@ -25,6 +25,7 @@ pub use self::call::CallError;
 use self::token::Tokens;
 use self::tunnel::Tunnel;
 use crate::cluster::{Cluster, ClusterError, Right, ask};
+use crate::exit::ExitCode;
 
 /// How long a connection may take, with its handshake.
 const CONNECT: Duration = Duration::from_secs(20);
@@ -108,6 +109,8 @@ pub enum ConnectError {
     )]
     Transport { peer: Peer, namespace: String, source: tonic::transport::Error },
 }
+
+impl ExitCode for ConnectError {}
 
 /// A way to one of the services.
 struct Connection {

@@ -5,6 +5,9 @@ use std::error::Error;
 use tonic::Status;
 use tsujiban_proto::error::{Kind, ServiceError};
 
+use crate::exit::ExitCode;
+use crate::failure::Failure;
+
 /// An error that the service answered, or that the way to it made. The service's messages say what to do.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
@@ -12,6 +15,8 @@ pub struct CallError {
     pub kind: Kind,
     message: String,
 }
+
+impl ExitCode for CallError {}
 
 impl From<Status> for CallError {
     fn from(status: Status) -> Self {
@@ -24,6 +29,12 @@ impl From<Status> for CallError {
             (_, true) => message,
         };
         Self { kind, message }
+    }
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        CallError::from(status).into()
     }
 }
 
