@@ -9,7 +9,8 @@ use tsujiban_api::names;
 use tsujiban_core::id::{GroupId, IncarnationId, SnapshotId};
 
 pub use self::audit::Audit;
-use crate::output::{Format, exit_codes_help};
+use crate::exit::exit_codes_help;
+use crate::output::Format;
 use crate::service::StaffName;
 
 /// Look after the groups whose devices Tsujiban backs up.

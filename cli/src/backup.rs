@@ -8,8 +8,9 @@ use serde::Serialize;
 use tokio_stream::StreamExt;
 use tsujiban_proto::backup::v1::{RebuildCatalogueRequest, RebuildCatalogueResponse};
 
+use crate::exit::Verdict;
 use crate::failure::Failure;
-use crate::output::{Answer, Format, Verdict, escape_line};
+use crate::output::{Answer, Format, escape_line};
 use crate::progress::Progress;
 use crate::service::Service;
 

@@ -7,6 +7,8 @@ use kube::config::KubeConfigOptions;
 use kube::{Client, Config};
 use tokio::time::timeout;
 
+use crate::exit::ExitCode;
+
 /// How long the apiserver has for an answer.
 const DEADLINE: Duration = Duration::from_secs(30);
 /// How long a connection may take.
@@ -50,6 +52,8 @@ pub enum ClusterError {
     #[error("the cluster cannot be reached to {right}; check that it is up, and that KUBECONFIG or --context names it")]
     Unreachable { right: Right, source: Box<kube::Error> },
 }
+
+impl ExitCode for ClusterError {}
 
 /// A cluster with Tsujiban in it.
 #[derive(Clone)]

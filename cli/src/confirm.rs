@@ -2,6 +2,8 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use crate::exit::ExitCode;
+
 /// Why something was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfirmError {
@@ -12,6 +14,8 @@ pub enum ConfirmError {
     #[error("the question cannot be asked")]
     Ask(#[from] io::Error),
 }
+
+impl ExitCode for ConfirmError {}
 
 /// Says what is going to happen, and waits until `word` is typed, unless it was said `yes` to before.
 pub fn confirm(announcement: &str, what: &str, word: &str, yes: bool) -> Result<(), ConfirmError> {

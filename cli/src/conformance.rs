@@ -13,8 +13,9 @@ use tsujiban_core::id::GroupId;
 
 use self::owner::AsOwner;
 use crate::cluster::{Cluster, ClusterError};
+use crate::exit::{ExitCode, Verdict};
 use crate::failure::Failure;
-use crate::output::{Answer, Format, Verdict};
+use crate::output::{Answer, Format};
 use crate::progress::Progress;
 
 /// What was not tried, and why.
@@ -46,11 +47,7 @@ pub enum ConformanceError {
     Cluster(#[from] ClusterError),
 }
 
-impl From<ConformanceError> for Failure {
-    fn from(error: ConformanceError) -> Self {
-        Self::Command(Box::new(error))
-    }
-}
+impl ExitCode for ConformanceError {}
 
 /// Checks a group.
 pub async fn check(

@@ -1,50 +1,43 @@
 //! Why a command did not come to its end, in words that say what to do.
 
 use std::error::Error;
+use std::fmt;
 
 use tsujiban_core::error::chain;
-use tsujiban_core::id::GroupId;
+use tsujiban_core::escape::escape_line;
 
-use crate::audit::span::EmptySpan;
-use crate::cluster::ClusterError;
-use crate::confirm::ConfirmError;
-use crate::output::escape_line;
-use crate::service::{CallError, ConnectError};
-use crate::snapshots::content::ContentError;
+use crate::exit::{ExitCode, Verdict};
 
-/// Whatever a command fails of.
-#[derive(Debug, thiserror::Error)]
-pub enum Failure {
-    #[error(transparent)]
-    Cluster(#[from] ClusterError),
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
-    #[error(transparent)]
-    Call(#[from] CallError),
-    #[error(transparent)]
-    Content(#[from] ContentError),
-    #[error(transparent)]
-    Confirm(#[from] ConfirmError),
-    #[error(transparent)]
-    Span(#[from] EmptySpan),
-    #[error(
-        "group {group} has fewer than two snapshots of device {device}, so there is nothing to compare; look with: tsujiban snapshots list {group}"
-    )]
-    NothingToCompare { group: GroupId, device: String },
-    /// What a command fails of in its own words. It says them here, for this file knows no command.
-    #[error(transparent)]
-    Command(Box<dyn Error + Send + Sync>),
-    #[error(transparent)]
-    Contract(#[from] tsujiban_proto::rules::InvalidContract),
-    #[error("the answer cannot be written as JSON; this is a fault of tsujiban")]
-    Json(#[from] serde_json::Error),
-    #[error("the answer cannot be written")]
-    Output(#[from] std::io::Error),
+/// The error that a command ended with, and the exit code that it carries. No command and no service is known here.
+#[derive(Debug)]
+pub struct Failure {
+    pub verdict: Verdict,
+    cause: Box<dyn Error + Send + Sync>,
 }
 
-impl From<tonic::Status> for Failure {
-    fn from(status: tonic::Status) -> Self {
-        Self::Call(status.into())
+impl<E: ExitCode> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self { verdict: error.verdict(), cause: Box::new(error) }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.cause.fmt(f)
+    }
+}
+
+impl Error for Failure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.cause.source()
+    }
+}
+
+#[cfg(test)]
+impl Failure {
+    /// The error itself, when it is of this type.
+    pub fn downcast_ref<E: ExitCode>(&self) -> Option<&E> {
+        self.cause.downcast_ref()
     }
 }
 
@@ -61,9 +54,28 @@ mod tests {
     #[error("{0}")]
     struct Step(&'static str, #[source] Option<Box<Step>>);
 
+    impl ExitCode for Step {}
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("a leaf was changed")]
+    struct Changed(#[source] Step);
+
+    impl ExitCode for Changed {
+        fn verdict(&self) -> Verdict {
+            Verdict::Tampered
+        }
+    }
+
     #[test]
     fn causes_follow_once_and_harmless() {
         let cause = Step("refused", Some(Box::new(Step("refused", Some(Box::new(Step("by \x1b[2J", None)))))));
         assert_eq!(explain(&Step("cannot connect", Some(Box::new(cause)))), "cannot connect: refused: by \\u{1b}[2J");
+    }
+
+    #[test]
+    fn a_failure_has_the_exit_code_and_the_words_of_its_error() {
+        assert_eq!(Failure::from(Step("refused", None)).verdict.exit_code(), 1);
+        let failure = Failure::from(Changed(Step("entry 7", None)));
+        assert_eq!((failure.verdict.exit_code(), explain(&failure).as_str()), (5, "a leaf was changed: entry 7"));
     }
 }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
+use crate::exit::ExitCode;
+
 /// A file that was not written. What was there before is still there.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
@@ -13,6 +15,8 @@ pub enum FileError {
     #[error("{} cannot be written; check that its folder exists and is yours", path.display())]
     Write { path: PathBuf, source: io::Error },
 }
+
+impl ExitCode for FileError {}
 
 /// A file that is being written beside its place, readable by its owner alone. Dropped before [`NewFile::finish`] it leaves nothing.
 #[derive(Debug)]

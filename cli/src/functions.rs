@@ -3,7 +3,9 @@
 use serde::Serialize;
 use tsujiban_proto::access::v1::{History, Operation};
 use tsujiban_proto::functions::{self, Function, Language};
+use tsujiban_proto::rules::InvalidContract;
 
+use crate::exit::ExitCode;
 use crate::failure::Failure;
 use crate::output::{Align, Answer, Format, Table};
 
@@ -38,6 +40,8 @@ struct MethodView {
     /// The field by which a call reveals secrets. Such a call is recorded strictly, and needs the right to reveal as well.
     reveals: Option<String>,
 }
+
+impl ExitCode for InvalidContract {}
 
 /// Prints the catalogue of functions.
 pub fn list(language: Language, format: Format) -> Result<Answer, Failure> {

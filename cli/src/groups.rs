@@ -5,9 +5,10 @@ use tsujiban_core::id::{GroupId, IncarnationId};
 use tsujiban_proto::lifecycle::v1::{EraseRequest, ReportRequest};
 
 use crate::confirm::confirm;
+use crate::exit::{ExitCode, Verdict};
 use crate::failure::Failure;
 use crate::output::view::{Canary, Group, State, time};
-use crate::output::{Align, Answer, Format, Table, Verdict, bytes, escape_line, jst};
+use crate::output::{Align, Answer, Format, Table, bytes, escape_line, jst};
 use crate::service::Service;
 
 /// What is kept of the groups, and whether the storage keeps its promises.
@@ -30,11 +31,7 @@ pub enum EraseError {
     Erased { group: GroupId, incarnation: IncarnationId },
 }
 
-impl From<EraseError> for Failure {
-    fn from(error: EraseError) -> Self {
-        Self::Command(Box::new(error))
-    }
-}
+impl ExitCode for EraseError {}
 
 /// Lists groups.
 pub async fn list(service: &Service, retained: bool, format: Format) -> Result<Answer, Failure> {

@@ -8,6 +8,7 @@ use tsujiban_core::id::{DeviceName, GroupId, SerialNumber};
 use tsujiban_proto::backup::v1::{DeviceRef, GetHostKeyRequest, ReplaceHostKeyRequest};
 
 use crate::cluster::{Cluster, Right, ask};
+use crate::exit::ExitCode;
 use crate::failure::Failure;
 use crate::output::{Answer, Format, escape_line};
 use crate::service::Service;
@@ -19,11 +20,7 @@ pub enum DeviceError {
     Unknown { group: GroupId, device: String },
 }
 
-impl From<DeviceError> for Failure {
-    fn from(error: DeviceError) -> Self {
-        Self::Command(Box::new(error))
-    }
-}
+impl ExitCode for DeviceError {}
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -6,6 +6,7 @@ mod backup;
 mod cluster;
 mod confirm;
 mod conformance;
+mod exit;
 mod failure;
 mod file;
 mod functions;
@@ -25,8 +26,9 @@ use uuid::Uuid;
 
 use crate::args::{Audit, Backup, Cli, Command, Groups, Hostkeys, Snapshots};
 use crate::cluster::Cluster;
+use crate::exit::Verdict;
 use crate::failure::{Failure, explain};
-use crate::output::{Answer, Verdict};
+use crate::output::{Answer, AnswerError};
 use crate::service::{HistoryService, Service};
 
 #[global_allocator]
@@ -38,7 +40,7 @@ async fn main() -> ExitCode {
         let mut out = io::stdout().lock();
         match out.write_all(answer.text.as_bytes()).and_then(|()| out.flush()) {
             // a reader such as `head` has seen enough
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(AnswerError::Output(error).into()),
             _ => Ok(answer.verdict),
         }
     });
@@ -47,7 +49,7 @@ async fn main() -> ExitCode {
         Err(failure) => {
             // nothing is left to say it to when standard error is closed
             let _ = writeln!(io::stderr(), "error: {}", explain(&failure));
-            ExitCode::from(Verdict::Failed.exit_code())
+            ExitCode::from(failure.verdict.exit_code())
         }
     }
 }

@@ -11,6 +11,7 @@ pub use tsujiban_core::escape::{escape_line, escape_text};
 
 pub use self::table::{Align, Table, short_cell, shortened};
 pub use self::time::{bytes, jst};
+use crate::exit::{ExitCode, Verdict};
 
 /// How an answer is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -29,68 +30,20 @@ pub struct Answer {
     pub verdict: Verdict,
 }
 
-/// How a command went that came to an end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    Good,
-    /// What was started did not succeed.
-    Failed,
-    /// What is stored is damaged, a snapshot or an entry of a history, or the storage does not keep it as promised.
-    Damaged,
-    /// A check of a group fails.
-    NotConformant,
-    /// A history was tampered with.
-    Tampered,
-    /// A config that was to be stored was not.
-    NotStored,
+/// Why an answer did not reach its reader.
+#[derive(Debug, thiserror::Error)]
+pub enum AnswerError {
+    #[error("the answer cannot be written as JSON; this is a fault of tsujiban")]
+    Json(#[from] serde_json::Error),
+    #[error("the answer cannot be written")]
+    Output(#[from] std::io::Error),
 }
 
-/// The exit code of a command line that is wrong. The parser of the command line ends the program with it.
-const WRONG_USAGE: u8 = 2;
-
-impl Verdict {
-    const ALL: [Self; 6] = [Self::Good, Self::Failed, Self::Damaged, Self::NotConformant, Self::Tampered, Self::NotStored];
-
-    pub const fn exit_code(self) -> u8 {
-        match self {
-            Self::Good => 0,
-            Self::Failed => 1,
-            Self::Damaged => 3,
-            Self::NotConformant => 4,
-            Self::Tampered => 5,
-            Self::NotStored => 6,
-        }
-    }
-
-    const fn meaning(self) -> &'static str {
-        match self {
-            Self::Good => "done",
-            Self::Failed => "error",
-            Self::Damaged => "something stored is damaged or not kept",
-            Self::NotConformant => "a group does not conform",
-            Self::Tampered => "a history was tampered with",
-            Self::NotStored => "a device's config was not stored",
-        }
-    }
-}
-
-/// All exit codes with what they mean, in the order of the codes.
-fn exit_codes() -> Vec<(u8, &'static str)> {
-    let verdicts = Verdict::ALL.map(|verdict| (verdict.exit_code(), verdict.meaning()));
-    let mut codes: Vec<_> = verdicts.into_iter().chain([(WRONG_USAGE, "wrong usage")]).collect();
-    codes.sort_unstable();
-    codes
-}
-
-/// The exit codes as the help of the command shows them.
-pub fn exit_codes_help() -> String {
-    let lines = exit_codes().into_iter().map(|(code, meaning)| format!("\n  {code}  {meaning}"));
-    format!("Exit codes:{}", lines.collect::<String>())
-}
+impl ExitCode for AnswerError {}
 
 impl Answer {
     /// Writes `value` as JSON or as `text` writes it.
-    pub fn new<T: Serialize>(format: Format, value: &T, text: impl FnOnce(&T) -> String) -> Result<Self, serde_json::Error> {
+    pub fn new<T: Serialize>(format: Format, value: &T, text: impl FnOnce(&T) -> String) -> Result<Self, AnswerError> {
         let text = match format {
             Format::Table => text(value),
             Format::Json => format!("{}\n", escape_json(&serde_json::to_string_pretty(value)?)),
@@ -101,23 +54,5 @@ impl Answer {
     #[must_use]
     pub fn with(self, verdict: Verdict) -> Self {
         Self { verdict, ..self }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// People write scripts by the document, and the program goes by this file.
-    #[test]
-    fn the_document_has_every_exit_code() {
-        let document = include_str!("../../docs/exit-codes.md");
-        let rows: Vec<_> = document.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | ")).collect();
-        let documented: Vec<_> =
-            rows.iter().filter_map(|(code, rest)| Some((code.parse::<u8>().ok()?, rest.split(" |").next()?))).collect();
-        assert_eq!(documented, exit_codes());
-        let mut codes: Vec<_> = exit_codes().into_iter().map(|(code, _)| code).collect();
-        codes.dedup();
-        assert_eq!(codes.len(), exit_codes().len(), "each means one thing");
     }
 }

@@ -12,9 +12,10 @@ use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use tonic::Request;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::Channel;
 use tower::service_fn;
 use tsujiban_api::names;
+use tsujiban_client::{Address, ClientError, Limits, Login};
 use tsujiban_core::clock::Clock;
 use tsujiban_core::workload::{GRPC_PORT, Service as Peer};
 use tsujiban_proto::audit::v1::audit_service_client::AuditServiceClient;
@@ -25,13 +26,15 @@ pub use self::call::CallError;
 use self::token::Tokens;
 use self::tunnel::Tunnel;
 use crate::cluster::{Cluster, ClusterError, Right, ask};
+use crate::exit::ExitCode;
 
-/// How long a connection may take, with its handshake.
-const CONNECT: Duration = Duration::from_secs(20);
-/// How long an answer may take to begin. The service gives up earlier.
-const ANSWER: Duration = Duration::from_secs(90);
-/// How often a quiet connection is checked.
-const KEEPALIVE: Duration = Duration::from_secs(20);
+/// How long the connection may take, with its handshake, and an answer to begin. The service gives up earlier.
+const LIMITS: Limits = Limits {
+    connect: Duration::from_secs(20),
+    answer: Some(Duration::from_secs(90)),
+    keep_alive: Some(Duration::from_secs(20)),
+    keep_alive_while_idle: false,
+};
 /// The largest answer. The diff of two large configs is one message.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
@@ -100,14 +103,16 @@ pub enum ConnectError {
     Forward { namespace: String, pod: String },
     #[error("the node cannot forward the port of the {peer} ({complaint}); look at its pods: kubectl -n {namespace} get pods")]
     Forwarding { peer: Peer, namespace: String, complaint: String },
-    #[error("the certificates in ConfigMap {} cannot be used", names::CA_CONFIGMAP)]
-    Tls(#[source] tonic::transport::Error),
+    #[error(transparent)]
+    Client(#[from] ClientError),
     #[error(
         "the {peer} does not answer through the forwarded port; look at its log: kubectl -n {namespace} logs statefulset/{}",
         peer.row().host
     )]
     Transport { peer: Peer, namespace: String, source: tonic::transport::Error },
 }
+
+impl ExitCode for ConnectError {}
 
 /// A way to one of the services.
 struct Connection {
@@ -125,12 +130,7 @@ impl Connection {
         let ca = authority(cluster).await?;
         let tunnel = Tunnel::find(cluster, peer).await?;
         let name = format!("{}.{namespace}.svc", peer.row().host);
-        let endpoint = Endpoint::from_shared(format!("https://{name}:{GRPC_PORT}"))
-            .and_then(|endpoint| endpoint.tls_config(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)).domain_name(name)))
-            .map_err(ConnectError::Tls)?
-            .connect_timeout(CONNECT)
-            .timeout(ANSWER)
-            .http2_keep_alive_interval(KEEPALIVE);
+        let endpoint = Address::new(format!("https://{name}:{GRPC_PORT}"), LIMITS).endpoint(Some(ca.as_bytes()))?;
         let forwarding = tunnel.clone();
         let connector = service_fn(move |_| {
             let tunnel = forwarding.clone();
@@ -145,9 +145,7 @@ impl Connection {
     }
 
     async fn request<T>(&self, message: T) -> Result<Request<T>, ConnectError> {
-        let mut request = Request::new(message);
-        request.metadata_mut().insert("authorization", self.tokens.current().await?);
-        Ok(request)
+        Ok(Login::by(self.tokens.current().await?).request(message))
     }
 }
 

@@ -10,6 +10,7 @@ use tsujiban_proto::backup::v1::{AcknowledgeSnapshotRequest, DiffSnapshotsReques
 
 use self::content::ContentError;
 pub use self::verify::verify;
+use crate::exit::ExitCode;
 use crate::failure::Failure;
 use crate::output::view::Snapshot;
 use crate::output::{Align, Answer, Format, Table, bytes, escape_text, jst};
@@ -65,9 +66,21 @@ pub async fn diff(
     })?)
 }
 
+/// Why two snapshots of a device were not compared.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "group {group} has fewer than two snapshots of device {device}, so there is nothing to compare; look with: tsujiban snapshots list {group}"
+)]
+struct NothingToCompare {
+    group: GroupId,
+    device: String,
+}
+
+impl ExitCode for NothingToCompare {}
+
 /// Compares the two newest snapshots of a device.
 pub async fn diff_newest(service: &Service, group: &GroupId, device: &str, reveal: bool, format: Format) -> Result<Answer, Failure> {
-    let missing = || Failure::NothingToCompare { group: group.clone(), device: device.to_owned() };
+    let missing = || NothingToCompare { group: group.clone(), device: device.to_owned() };
     let snapshots = all(service, group, Some(device)).await?;
     let (old, new) = newest_two(&snapshots).ok_or_else(missing)?;
     diff(service, group, (&old, &new), reveal, format).await

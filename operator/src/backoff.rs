@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use tsujiban_core::backoff;
+
 const FIRST: Duration = Duration::from_secs(5);
 /// After errors that pass by themselves, as when the apiserver or the backup service is away: nobody has to wait long once it is back.
-const MOST_PASSING: Duration = Duration::from_secs(30);
+const PASSING: backoff::Backoff = backoff::Backoff::new(FIRST, Duration::from_secs(30));
 /// After errors that somebody has to put right.
-const MOST: Duration = Duration::from_mins(5);
+const LASTING: backoff::Backoff = backoff::Backoff::new(FIRST, Duration::from_mins(5));
 
 /// How many errors of each sort an object has had in a row.
 #[derive(Debug, Default)]
@@ -27,8 +29,8 @@ impl Backoff {
     pub fn failed(&self, object: &str, is_lasting: bool) -> Duration {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let failures = all.entry(object.to_owned()).or_default();
-        let (count, most) = if is_lasting { (&mut failures.lasting, MOST) } else { (&mut failures.passing, MOST_PASSING) };
-        let wait = FIRST.saturating_mul(2_u32.saturating_pow(*count)).min(most);
+        let (count, backoff) = if is_lasting { (&mut failures.lasting, LASTING) } else { (&mut failures.passing, PASSING) };
+        let wait = backoff.wait(*count);
         *count = count.saturating_add(1);
         wait
     }

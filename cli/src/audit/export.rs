@@ -10,9 +10,10 @@ use tsujiban_proto::time::to_wire;
 use super::Whose;
 use super::reading::{Form, Incomplete, Read, Reading};
 use super::span::Span;
+use crate::exit::{ExitCode, Verdict};
 use crate::failure::Failure;
 use crate::file::{FileError, NewFile};
-use crate::output::{Answer, Verdict, bytes, escape_line};
+use crate::output::{Answer, bytes, escape_line};
 use crate::progress::Progress;
 use crate::service::HistoryService;
 
@@ -46,11 +47,7 @@ pub enum ExportError {
     Output(#[from] io::Error),
 }
 
-impl From<ExportError> for Failure {
-    fn from(error: ExportError) -> Self {
-        Self::Command(Box::new(error))
-    }
-}
+impl ExitCode for ExportError {}
 
 /// Where the pieces go.
 enum Sink {

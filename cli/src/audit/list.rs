@@ -7,8 +7,9 @@ use tsujiban_proto::time::to_wire;
 use super::Whose;
 use super::entry::{EntryView, table};
 use super::span::Span;
+use crate::exit::Verdict;
 use crate::failure::Failure;
-use crate::output::{Answer, Format, Verdict, escape_line, jst};
+use crate::output::{Answer, Format, escape_line, jst};
 use crate::progress::Progress;
 use crate::service::HistoryService;
 

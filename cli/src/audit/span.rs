@@ -5,6 +5,8 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use tsujiban_history::Day;
 
+use crate::exit::ExitCode;
+
 /// What is neither a day nor a time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("write a day in Japan such as 2026-11-26, or a time such as 2026-11-26T09:30:00+09:00")]
@@ -14,6 +16,8 @@ pub struct InvalidTime;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("nothing lies between --since and --until; the first has to be the earlier one")]
 pub struct EmptySpan;
+
+impl ExitCode for EmptySpan {}
 
 /// The first moment that is wanted: a time, or 00:00 JST of a day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,8 +11,9 @@ use tsujiban_history::note::InvalidKey;
 use tsujiban_history::verify::{DamagedEntry, VerifyError};
 use tsujiban_history::{Origin, Report, Verdict as Found, Verifier, VerifierKey};
 
+use crate::exit::{ExitCode, Verdict};
 use crate::failure::Failure;
-use crate::output::{Answer, Format, Verdict};
+use crate::output::{Answer, Format};
 
 /// Why an export could not be judged.
 #[derive(Debug, thiserror::Error)]
@@ -29,11 +30,7 @@ pub enum AuditError {
     Verify { path: PathBuf, source: VerifyError },
 }
 
-impl From<AuditError> for Failure {
-    fn from(error: AuditError) -> Self {
-        Self::Command(Box::new(error))
-    }
-}
+impl ExitCode for AuditError {}
 
 /// What an auditor brings.
 #[derive(Debug)]

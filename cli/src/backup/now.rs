@@ -14,8 +14,9 @@ use tsujiban_core::id::GroupId;
 use super::job::from_cron_job;
 use super::outcome::{Attempt, JobState, all_reported, attempts, job_state, not_stored, pod_state, service_faults, summary, table};
 use crate::cluster::{Cluster, ClusterError, Right, ask};
+use crate::exit::{ExitCode, Verdict};
 use crate::failure::Failure;
-use crate::output::{Answer, Format, Verdict, escape_line, escape_text};
+use crate::output::{Answer, Format, escape_line, escape_text};
 use crate::progress::Progress;
 
 /// How often the Job is looked at.
@@ -48,11 +49,7 @@ pub enum NowError {
     Endless { namespace: String, job: String },
 }
 
-impl From<NowError> for Failure {
-    fn from(error: NowError) -> Self {
-        Self::Command(Box::new(error))
-    }
-}
+impl ExitCode for NowError {}
 
 /// What came of a backup.
 #[derive(Debug, Serialize)]

@@ -1,9 +1,11 @@
 //! What goes wrong with a call.
 
-use std::error::Error;
-
 use tonic::Status;
+use tsujiban_client::broken;
 use tsujiban_proto::error::{Kind, ServiceError};
+
+use crate::exit::ExitCode;
+use crate::failure::Failure;
 
 /// An error that the service answered, or that the way to it made. The service's messages say what to do.
 #[derive(Debug, thiserror::Error)]
@@ -13,29 +15,25 @@ pub struct CallError {
     message: String,
 }
 
+impl ExitCode for CallError {}
+
 impl From<Status> for CallError {
     fn from(status: Status) -> Self {
         let ServiceError { kind, message, .. } = ServiceError::from(&status);
-        let way = causes(&status);
-        let message = match (kind, way.is_empty()) {
-            (_, false) => format!("the connection to the service broke; run the command again ({message}: {way})"),
-            (Kind::Timeout, true) => format!("the service took too long; run the command again ({message})"),
-            (_, true) if message.is_empty() => format!("the service answered {} without a reason; look at its log", status.code()),
-            (_, true) => message,
+        let message = match (kind, broken(&status)) {
+            (_, Some(cause)) => format!("the connection to the service broke; run the command again ({message}: {cause})"),
+            (Kind::Timeout, None) => format!("the service took too long; run the command again ({message})"),
+            (_, None) if message.is_empty() => format!("the service answered {} without a reason; look at its log", status.code()),
+            (_, None) => message,
         };
         Self { kind, message }
     }
 }
 
-/// The errors behind a status that the service did not send.
-fn causes(status: &Status) -> String {
-    let mut texts = Vec::new();
-    let mut source = status.source();
-    while let Some(error) = source {
-        texts.push(error.to_string());
-        source = error.source();
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        CallError::from(status).into()
     }
-    texts.join(": ")
 }
 
 #[cfg(test)]

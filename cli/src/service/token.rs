@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::Api;
 use kube::api::PostParams;
 use tonic::metadata::{Ascii, MetadataValue};
+use tsujiban_client::bearer;
 use tsujiban_core::clock::Clock;
 
 use super::{ConnectError, StaffName};
@@ -55,8 +56,7 @@ impl Tokens {
             return Ok(token.clone());
         }
         let token = self.request().await?;
-        let mut bearer: MetadataValue<Ascii> = format!("Bearer {token}").parse().map_err(|_| ConnectError::NoToken(self.staff.clone()))?;
-        bearer.set_sensitive(true);
+        let bearer = bearer(&token).map_err(|_| ConnectError::NoToken(self.staff.clone()))?;
         *self.present.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, bearer.clone()));
         Ok(bearer)
     }

@@ -5,6 +5,7 @@ use tonic::Status;
 use tsujiban_proto::backup::v1::GetSnapshotResponse;
 use tsujiban_proto::backup::v1::get_snapshot_response::Part;
 
+use crate::exit::ExitCode;
 use crate::output::view::Snapshot;
 use crate::service::CallError;
 
@@ -28,6 +29,8 @@ pub enum ContentError {
     #[error("the config is larger than {} MB", MAX_BYTES / 1_000_000)]
     TooLarge,
 }
+
+impl ExitCode for ContentError {}
 
 /// Takes all parts: what is known first, then the config.
 pub async fn collect(parts: impl Stream<Item = Result<GetSnapshotResponse, Status>>) -> Result<Content, ContentError> {

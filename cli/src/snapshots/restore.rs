@@ -5,9 +5,10 @@ use std::path::Path;
 use tsujiban_core::id::{GroupId, SnapshotId};
 
 use super::content::Content;
+use crate::exit::{ExitCode, Verdict};
 use crate::failure::Failure;
 use crate::file::{FileError, NewFile};
-use crate::output::{Answer, Verdict, escape_line};
+use crate::output::{Answer, escape_line};
 use crate::service::Service;
 
 /// A config that was not written. What was there before is still there.
@@ -21,11 +22,7 @@ pub enum RestoreError {
     Incomplete { got: usize, wanted: u64 },
 }
 
-impl From<RestoreError> for Failure {
-    fn from(error: RestoreError) -> Self {
-        Self::Command(Box::new(error))
-    }
-}
+impl ExitCode for RestoreError {}
 
 /// Writes a snapshot's config to `path`.
 pub async fn restore(service: &Service, group: &GroupId, id: &SnapshotId, path: &Path, force: bool) -> Result<Answer, Failure> {

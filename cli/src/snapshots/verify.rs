@@ -5,9 +5,10 @@ use tsujiban_core::id::{GroupId, SnapshotId};
 use tsujiban_proto::backup::v1::{Check, VerifySnapshotRequest, VerifySnapshotResponse};
 use tsujiban_proto::error::Kind;
 
+use crate::exit::Verdict;
 use crate::failure::Failure;
 use crate::output::view::Snapshot;
-use crate::output::{Align, Answer, Format, Table, Verdict, jst};
+use crate::output::{Align, Answer, Format, Table, jst};
 use crate::progress::Progress;
 use crate::service::{CallError, Service};
 

@@ -3,6 +3,7 @@
 //! Nothing here knows tokio, kube, tonic or a database. Time, randomness and data arrive as arguments.
 
 pub mod address;
+pub mod backoff;
 pub mod clock;
 pub mod commitments;
 pub mod config;

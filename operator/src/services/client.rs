@@ -1,15 +1,13 @@
 //! A service that holds customer data, as the operator calls it.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper_util::client::legacy::connect::HttpConnector;
 use tokio::sync::watch;
-use tonic::metadata::MetadataValue;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
-use tsujiban_core::error::chain;
+use tsujiban_client::{Address, ClientError, Connection, Limits, TokenFile, service_error};
 use tsujiban_core::id::{GroupId, IncarnationId, InvalidId, SerialNumber};
 use tsujiban_core::workload::Service;
 use tsujiban_history::LogId;
@@ -26,7 +24,7 @@ use tsujiban_service::trace::inject;
 use crate::fence::{Fence, Fenced, Pass, TRANSIT};
 
 const DEADLINE: Duration = Duration::from_secs(10);
-const CONNECT: Duration = Duration::from_secs(3);
+const LIMITS: Limits = Limits { connect: Duration::from_secs(3), answer: Some(DEADLINE), keep_alive: None, keep_alive_while_idle: false };
 
 /// Why a call came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -35,21 +33,12 @@ pub enum CallError {
     NotInstalled(Service),
     #[error("the internal CA is not made yet")]
     NoCa,
-    #[error("the address of the {service} is not usable: {source}")]
-    Endpoint {
+    #[error("the {service} cannot be called")]
+    Client {
         service: Service,
         #[source]
-        source: tonic::transport::Error,
+        source: ClientError,
     },
-    #[error("cannot read the token for the {service} from {path}")]
-    Token {
-        service: Service,
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-    #[error("the token for the {0} is not a token")]
-    TokenText(Service),
     #[error("the {service}: {error}")]
     Service { service: Service, error: ServiceError },
     #[error("the {service} answered an incarnation that is none")]
@@ -98,29 +87,12 @@ impl CallError {
 #[derive(Debug)]
 pub struct ServiceClient {
     pub service: Service,
-    ready: Route,
+    ready: Connection,
     /// A way that leads to pods that are not ready, too: they are asked why. `None`: they are asked by the other one.
-    direct: Option<Route>,
-    token_file: PathBuf,
+    direct: Option<Connection>,
+    token_file: TokenFile,
     ca_bundle: watch::Receiver<Option<String>>,
     fence: Fence,
-}
-
-/// A way to a service, and the connection by which it was used last.
-#[derive(Debug)]
-struct Route {
-    endpoint: String,
-    connected: Mutex<Option<(Option<String>, Channel)>>,
-}
-
-impl Route {
-    fn to(endpoint: String) -> Self {
-        Self { endpoint, connected: Mutex::new(None) }
-    }
-
-    fn host(&self) -> Option<String> {
-        self.endpoint.parse::<http::Uri>().ok()?.host().map(str::to_owned)
-    }
 }
 
 /// How a service holds a group.
@@ -133,13 +105,17 @@ pub struct Prepared {
 
 impl ServiceClient {
     pub fn new(service: Service, endpoint: String, token_file: PathBuf, ca_bundle: watch::Receiver<Option<String>>) -> Self {
-        Self { service, ready: Route::to(endpoint), direct: None, token_file, ca_bundle, fence: Fence::open() }
+        let ready = Connection::to(Address::new(endpoint, LIMITS));
+        Self { service, ready, direct: None, token_file: TokenFile::new(token_file, inject), ca_bundle, fence: Fence::open() }
     }
 
     /// Asks for reports by an endpoint that leads to pods that are not ready, too.
     #[must_use]
     pub fn reporting_at(self, endpoint: Option<String>) -> Self {
-        Self { direct: endpoint.map(Route::to), ..self }
+        // the same name by either way: a certificate from before the other one was in it is good, too
+        let name = self.ready.address().host();
+        let direct = endpoint.map(|url| Address::new(url, LIMITS).named(name.unwrap_or_default()));
+        Self { direct: direct.map(Connection::to), ..self }
     }
 
     /// Sends nothing when the fence is shut.
@@ -250,42 +226,25 @@ impl ServiceClient {
     }
 
     async fn request<T>(&self, message: T) -> Result<Request<T>, CallError> {
-        let unreadable = |source| CallError::Token { service: self.service, path: self.token_file.clone(), source };
-        let token = tokio::fs::read_to_string(&self.token_file).await.map_err(unreadable)?;
-        let mut bearer: MetadataValue<_> = format!("Bearer {}", token.trim()).parse().map_err(|_| CallError::TokenText(self.service))?;
-        bearer.set_sensitive(true);
-        let mut request = Request::new(message);
-        request.set_timeout(DEADLINE);
-        request.metadata_mut().insert("authorization", bearer);
-        inject(request.metadata_mut());
-        Ok(request)
+        let login = self.token_file.login(DEADLINE).await.map_err(|source| self.not_callable(source))?;
+        Ok(login.request(message))
     }
 
-    fn channel(&self, route: &Route) -> Result<Channel, CallError> {
-        let encrypted = route.endpoint.starts_with("https://");
+    fn channel(&self, connection: &Connection) -> Result<Channel, CallError> {
+        let encrypted = connection.address().is_encrypted();
         let bundle = if encrypted { Some(self.ca_bundle.borrow().clone().ok_or(CallError::NoCa)?) } else { None };
-        let mut connected = route.connected.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, channel)) = &*connected
-            && *known == bundle
-        {
-            return Ok(channel.clone());
-        }
-        let unusable = |source| CallError::Endpoint { service: self.service, source };
-        let mut endpoint = Endpoint::from_shared(route.endpoint.clone()).map_err(unusable)?;
-        if let Some(pem) = &bundle {
-            // the same name by either way: a certificate from before the other one was in it is good, too
-            let name = self.ready.host().unwrap_or_default();
-            let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)).domain_name(name);
-            endpoint = endpoint.tls_config(tls).map_err(unusable)?;
-        }
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_tcp_user_timeout(Some(TRANSIT));
-        let endpoint = endpoint.connect_timeout(CONNECT).timeout(DEADLINE);
-        let channel = endpoint.connect_with_connector_lazy(Fenced::new(tcp, self.fence.clone()));
-        *connected = Some((bundle, channel.clone()));
-        Ok(channel)
+        let channel = connection.channel(bundle.as_deref().map(str::as_bytes), |endpoint| {
+            let mut tcp = HttpConnector::new();
+            tcp.enforce_http(false);
+            tcp.set_nodelay(true);
+            tcp.set_tcp_user_timeout(Some(TRANSIT));
+            endpoint.connect_with_connector_lazy(Fenced::new(tcp, self.fence.clone()))
+        });
+        channel.map_err(|source| self.not_callable(source))
+    }
+
+    fn not_callable(&self, source: ClientError) -> CallError {
+        CallError::Client { service: self.service, source }
     }
 
     async fn written<T>(&self, pass: Pass, answer: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, CallError> {
@@ -294,13 +253,8 @@ impl ServiceClient {
     }
 
     fn answered<T>(&self, answer: Result<Response<T>, Status>) -> Result<T, CallError> {
-        answer.map(Response::into_inner).map_err(|status| {
-            let mut error = ServiceError::from(&status);
-            if let Some(cause) = std::error::Error::source(&status) {
-                error.message = chain(cause); // of a failed transport, the status itself says next to nothing
-            }
-            CallError::Service { service: self.service, error }
-        })
+        let failed = |status| CallError::Service { service: self.service, error: service_error(&status) };
+        answer.map(Response::into_inner).map_err(failed)
     }
 }
 

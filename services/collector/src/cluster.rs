@@ -5,10 +5,12 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 use tracing::warn;
 use tsujiban_api::{Decoded, Device};
+use tsujiban_core::backoff::Backoff;
 use tsujiban_core::outcome::Reason;
+use tsujiban_service::retry::{Retry, no_jitter};
 
 use crate::credentials::{self, Credentials, Unusable};
 use crate::outcome::Step;
@@ -17,7 +19,7 @@ use crate::target::Target;
 const REQUEST: Duration = Duration::from_secs(10);
 /// A new pod's network may take some seconds until the policies let it through.
 const PATIENCE: Duration = Duration::from_secs(45);
-const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE: Backoff = Backoff::constant(Duration::from_secs(1));
 const PAGE: u32 = 500;
 
 /// Why the Devices are not known.
@@ -65,17 +67,13 @@ impl Cluster {
 
     /// The devices that are to be backed up now.
     pub async fn targets(&self) -> Result<Vec<Target>, CannotList> {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            match timeout(REQUEST, self.list()).await {
-                Ok(Ok(targets)) => return Ok(targets),
-                Ok(Err(source)) if matches!(source, kube::Error::Api(_)) || Instant::now() >= until => {
-                    return Err(CannotList::Api { namespace: self.namespace.clone(), source: Box::new(source) });
-                }
-                Err(_) if Instant::now() >= until => return Err(CannotList::Silent),
-                Ok(Err(_)) | Err(_) => sleep(PAUSE).await,
-            }
-        }
+        let attempt = async || match timeout(REQUEST, self.list()).await {
+            Ok(listed) => listed.map_err(|source| CannotList::Api { namespace: self.namespace.clone(), source: Box::new(source) }),
+            Err(_) => Err(CannotList::Silent),
+        };
+        // what the apiserver refuses it will refuse again
+        let is_transient = |error: &CannotList| !matches!(error, CannotList::Api { source, .. } if matches!(**source, kube::Error::Api(_)));
+        Retry::until(Instant::now() + PATIENCE, PAUSE).run(no_jitter, attempt, is_transient).await
     }
 
     async fn list(&self) -> kube::Result<Vec<Target>> {

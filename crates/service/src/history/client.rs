@@ -1,28 +1,27 @@
 //! The audit service, as those who write the history call it.
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tonic::metadata::{Ascii, MetadataValue};
-use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
+use tsujiban_client::{Address, ClientError, Connection, Limits, TokenFile, read_ca, service_error};
+use tsujiban_core::error::chain;
 use tsujiban_proto::audit::v1::audit_service_client::AuditServiceClient;
 use tsujiban_proto::audit::v1::{AppendRequest, CoveredRequest, CoveredResponse, NewEntry};
 use tsujiban_proto::error::{Kind, ServiceError};
-use zeroize::Zeroizing;
 
 use super::Ledger;
-use crate::trace::Joined;
+use crate::trace;
 
-const CONNECT: Duration = Duration::from_secs(3);
 const DEADLINE: Duration = Duration::from_secs(10);
-/// A connection is tried this often, so that a dead one is noticed before a call waits for it.
-const ALIVE: Duration = Duration::from_secs(20);
+const LIMITS: Limits = Limits {
+    connect: Duration::from_secs(3),
+    answer: Some(DEADLINE),
+    keep_alive: Some(Duration::from_secs(20)),
+    keep_alive_while_idle: true,
+};
 
 /// How the audit service is reached.
 #[derive(Debug, Clone, clap::Args)]
@@ -48,91 +47,64 @@ pub struct ClientArgs {
 #[error("--audit-endpoint {endpoint:?} cannot be used; write a URL such as https://tsujiban-audit.tsujiban-system.svc:8443")]
 pub struct InvalidClient {
     endpoint: String,
-    source: tonic::transport::Error,
+    source: ClientError,
 }
 
 /// Calls the audit service with this workload's token over one connection, which is made when it is first needed and anew when the
 /// CA's certificates have changed.
 #[derive(Debug)]
 pub struct HistoryClient {
-    endpoint: Endpoint,
+    connection: Connection,
     ca_file: PathBuf,
-    token_file: PathBuf,
-    connected: Mutex<Option<(Vec<u8>, Channel)>>,
+    token_file: TokenFile,
 }
 
 impl HistoryClient {
     /// Connects to nobody yet.
     pub fn new(args: &ClientArgs) -> Result<Self, InvalidClient> {
-        let endpoint = Endpoint::from_shared(args.endpoint.clone())
-            .map_err(|source| InvalidClient { endpoint: args.endpoint.clone(), source })?
-            .connect_timeout(CONNECT)
-            .timeout(DEADLINE)
-            .http2_keep_alive_interval(ALIVE)
-            .keep_alive_while_idle(true);
-        Ok(Self { endpoint, ca_file: args.ca_file.clone(), token_file: args.token_file.clone(), connected: Mutex::new(None) })
+        let address = Address::new(args.endpoint.clone(), LIMITS);
+        address.check().map_err(|source| InvalidClient { endpoint: args.endpoint.clone(), source })?;
+        let token_file = TokenFile::new(args.token_file.clone(), trace::inject);
+        Ok(Self { connection: Connection::to(address), ca_file: args.ca_file.clone(), token_file })
     }
 
-    fn client(&self) -> Result<AuditServiceClient<InterceptedService<Channel, Joined>>, ServiceError> {
-        let ca = fs::read(&self.ca_file).map_err(|error| unreadable(&self.ca_file, &error))?;
-        let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
-        let channel = match &*connected {
-            Some((known, channel)) if *known == ca => channel.clone(),
-            _ => {
-                let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&ca));
-                let endpoint = self.endpoint.clone().tls_config(tls);
-                let unusable = |error: tonic::transport::Error| {
-                    ServiceError::new(Kind::Unavailable, "BAD_CA", format!("{} holds no certificates: {error}", self.ca_file.display()))
-                };
-                let channel = endpoint.map_err(unusable)?.connect_lazy();
-                *connected = Some((ca, channel.clone()));
-                channel
-            }
-        };
-        Ok(AuditServiceClient::with_interceptor(channel, Joined))
+    async fn client(&self) -> Result<AuditServiceClient<Channel>, ServiceError> {
+        let ca = read_ca(&self.ca_file).await.map_err(|error| not_callable(&error))?;
+        let channel = self.connection.channel(Some(&ca), |endpoint: Endpoint| endpoint.connect_lazy());
+        Ok(AuditServiceClient::new(channel.map_err(|error| not_callable(&error))?))
     }
 
-    fn request<T>(&self, message: T) -> Result<Request<T>, ServiceError> {
-        let mut request = Request::new(message);
-        request.set_timeout(DEADLINE);
-        request.metadata_mut().insert("authorization", self.token()?);
-        Ok(request)
-    }
-
-    fn token(&self) -> Result<MetadataValue<Ascii>, ServiceError> {
-        let token = Zeroizing::new(fs::read_to_string(&self.token_file).map_err(|error| unreadable(&self.token_file, &error))?);
-        let no_token = |_| ServiceError::new(Kind::Unavailable, "BAD_TOKEN_FILE", format!("{} holds no token", self.token_file.display()));
-        let mut bearer: MetadataValue<_> = Zeroizing::new(format!("Bearer {}", token.trim())).parse().map_err(no_token)?;
-        bearer.set_sensitive(true);
-        Ok(bearer)
+    async fn request<T>(&self, message: T) -> Result<Request<T>, ServiceError> {
+        let login = self.token_file.login(DEADLINE).await.map_err(|error| not_callable(&error))?;
+        Ok(login.request(message))
     }
 }
 
 #[async_trait]
 impl Ledger for HistoryClient {
     async fn append(&self, entries: Vec<NewEntry>) -> Result<(), ServiceError> {
-        let request = self.request(AppendRequest { entries })?;
-        self.client()?.append(request).await.map(drop).map_err(|status| failure(&status))
+        let request = self.request(AppendRequest { entries }).await?;
+        self.client().await?.append(request).await.map(drop).map_err(|status| failure(&status))
     }
 
     async fn covered(&self, request: CoveredRequest) -> Result<CoveredResponse, ServiceError> {
-        let request = self.request(request)?;
-        self.client()?.covered(request).await.map(Response::into_inner).map_err(|status| failure(&status))
+        let request = self.request(request).await?;
+        self.client().await?.covered(request).await.map(Response::into_inner).map_err(|status| failure(&status))
     }
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> ServiceError {
-    ServiceError::new(Kind::Unavailable, "UNREADABLE", format!("{} cannot be read: {error}", path.display()))
+/// What calls need is not there; it may come, so it is tried again.
+fn not_callable(error: &ClientError) -> ServiceError {
+    let message = chain(error);
+    match error {
+        ClientError::CaFile { .. } | ClientError::TokenFile { .. } => ServiceError::new(Kind::Unavailable, "UNREADABLE", message),
+        ClientError::NoToken { .. } => ServiceError::new(Kind::Unavailable, "BAD_TOKEN_FILE", message),
+        ClientError::Address { .. } | ClientError::Certificates { .. } => ServiceError::new(Kind::Unavailable, "BAD_CA", message),
+    }
 }
 
 fn failure(status: &Status) -> ServiceError {
-    let mut error = ServiceError::from(status);
-    // of a broken transport, the status itself says next to nothing
-    let mut source = std::error::Error::source(status);
-    while let Some(cause) = source {
-        error.message = format!("{}: {cause}", error.message);
-        source = cause.source();
-    }
+    let mut error = service_error(status);
     // too many bytes will always be too many
     if status.code() == Code::OutOfRange {
         error.kind = Kind::Invalid;

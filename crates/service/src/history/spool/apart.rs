@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tsujiban_core::backoff::Backoff;
 use tsujiban_proto::audit::v1::NewEntry;
 
 use super::frame::{self, Frame};
@@ -16,9 +17,8 @@ use super::reader::Reader;
 use super::{damage, opened, segments};
 
 const SUFFIX: &str = "apart";
-/// How long entries of a group wait before they are tried again: at first, and at most. Doubled each time.
-const FIRST_PAUSE: Duration = Duration::from_secs(5);
-const LONGEST_PAUSE: Duration = Duration::from_mins(5);
+/// How long entries of a group wait before they are tried again: at first, and at most.
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_mins(5));
 /// At most this many entries and bytes are read at once.
 const PIECE_ENTRIES: usize = 256;
 const PIECE_BYTES: usize = 1024 * 1024;
@@ -41,7 +41,8 @@ struct Waiting {
     /// Up to where they have arrived.
     position: u64,
     until: Instant,
-    pause: Duration,
+    /// How often they were refused since they wait.
+    refusals: u32,
 }
 
 /// The next entries of a group.
@@ -75,7 +76,7 @@ impl Apart {
             }
             match group {
                 Some(group) => {
-                    let waiting = Waiting { path, bytes, entries, position: 0, until: Instant::now(), pause: FIRST_PAUSE };
+                    let waiting = Waiting { path, bytes, entries, position: 0, until: Instant::now(), refusals: 0 };
                     groups.insert(group, waiting);
                 }
                 None => fs::remove_file(&path)?,
@@ -115,7 +116,7 @@ impl Apart {
         file.write_all(&out)?;
         file.sync_all()?;
         File::open(&self.dir)?.sync_all()?;
-        let new = || Waiting { path, bytes: 0, entries: 0, position: 0, until: Instant::now() + FIRST_PAUSE, pause: FIRST_PAUSE };
+        let new = || Waiting { path, bytes: 0, entries: 0, position: 0, until: Instant::now() + BACKOFF.wait(0), refusals: 0 };
         let waiting = self.groups.entry(group.to_owned()).or_insert_with(new);
         waiting.bytes += more;
         waiting.entries += length(frames.len());
@@ -170,8 +171,8 @@ impl Apart {
     /// Lets a group wait longer: its log still takes nothing.
     pub(super) fn refused(&mut self, group: &str) {
         if let Some(waiting) = self.groups.get_mut(group) {
-            waiting.until = Instant::now() + waiting.pause;
-            waiting.pause = LONGEST_PAUSE.min(waiting.pause * 2);
+            waiting.until = Instant::now() + BACKOFF.wait(waiting.refusals);
+            waiting.refusals = waiting.refusals.saturating_add(1);
         }
     }
 }

@@ -8,6 +8,7 @@ use std::{fs, io};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
+use tsujiban_core::backoff::Backoff;
 use tsujiban_core::clock::Clock;
 use tsujiban_proto::audit::v1::NewEntry;
 use tsujiban_proto::error::{Kind as ErrorKind, ServiceError};
@@ -26,9 +27,8 @@ use crate::history::ledger::{Ledger, concerns_one_log};
 /// At most this many entries and bytes are sent at once, and held in memory.
 const BATCH_ENTRIES: usize = 256;
 const BATCH_BYTES: usize = 1024 * 1024;
-/// How long to wait after a failure: at first, and at most. Doubled each time.
-const FIRST_WAIT: Duration = Duration::from_millis(100);
-const LONGEST_WAIT: Duration = Duration::from_secs(15);
+/// How long to wait after a failure: at first, and at most.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(15));
 /// A segment from which all has arrived is followed by a new one, unless it is smaller.
 const WORTH_ROTATING: u64 = 64 * 1024;
 
@@ -70,7 +70,7 @@ impl Drain {
     /// Runs until `stop` is cancelled. What has not arrived by then stays in the spool. Every so often it asks about what is kept, and the
     /// first thing after the history was away: it may have come back with an older database.
     pub(crate) async fn run(mut self, ledger: Arc<dyn Ledger>, clock: Arc<dyn Clock>, every: Duration, stop: CancellationToken) {
-        let mut wait = FIRST_WAIT;
+        let mut failures = 0_u32;
         let mut question = Instant::now();
         loop {
             if question <= Instant::now() {
@@ -82,17 +82,17 @@ impl Drain {
             }
             let rest = match self.step(&*ledger, &*clock).await {
                 Ok(true) => {
-                    wait = FIRST_WAIT;
+                    failures = 0;
                     continue;
                 }
                 Ok(false) => None,
                 Err(Failure(error)) => {
                     self.spool.shared.metrics.failed.inc();
+                    let wait = BACKOFF.wait(failures);
                     tracing::warn!(error, again_in = wait.as_secs_f64(), depth = self.spool.depth(), "operations do not reach the history");
-                    let rest = wait;
-                    wait = LONGEST_WAIT.min(wait * 2);
+                    failures = failures.saturating_add(1);
                     question = Instant::now();
-                    Some(rest)
+                    Some(wait)
                 }
             };
             let look = self.apart().next().map_or(question, |again| again.min(question));
