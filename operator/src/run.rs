@@ -281,7 +281,7 @@ async fn tenant_controller(
         .watches_stream(follow::<PartialObjectMeta<CronJob>>(generated, watch_config(), &context), |object| tenant_of(&object))
         .reconcile_all_on(everything)
         .reconcile_on(UnboundedReceiverStream::new(wake))
-        .run(tenant::reconcile, |tenant, error, context| after_error(tenant::KIND, &tenant, error, &context), context)
+        .run(tenant::reconcile, |tenant, error, context| after_error(tenant::KIND, &*tenant, error, &context), context)
         .for_each(|result| {
             log(&result);
             futures::future::ready(())
@@ -298,7 +298,7 @@ async fn device_controller(
     Controller::for_stream(stream, store)
         .with_config(controller::Config::default().concurrency(16).debounce(Duration::from_millis(300)))
         .reconcile_on(UnboundedReceiverStream::new(wake))
-        .run(device::reconcile, |device, error, context| after_error(device::KIND, &device, error, &context), context)
+        .run(device::reconcile, |device, error, context| after_error(device::KIND, &*device, error, &context), context)
         .for_each(|result| {
             log(&result);
             futures::future::ready(())
@@ -315,7 +315,7 @@ async fn site_controller(
     Controller::for_stream(stream, store)
         .with_config(controller::Config::default().concurrency(8).debounce(Duration::from_millis(300)))
         .reconcile_on(UnboundedReceiverStream::new(wake))
-        .run(site::reconcile, |site, error, context| after_error(site::KIND, &site, error, &context), context)
+        .run(site::reconcile, |site, error, context| after_error(site::KIND, &*site, error, &context), context)
         .for_each(|result| {
             log(&result);
             futures::future::ready(())

@@ -18,13 +18,12 @@ use kube::{Api, Resource, ResourceExt};
 use tsujiban_api::device::{condition, reason};
 use tsujiban_api::{Device, DeviceStatus, Site};
 
-use crate::apply::ApplyError;
 use crate::backoff::spread;
 use crate::condition::{find, is_true};
 use crate::context::{CacheSync, Context};
 use crate::finalizer;
 use crate::history;
-use crate::reconcile::{Failure, Step, name, observed};
+use crate::reconcile::{Failure, StepFailed, at, name, observed};
 
 pub const KIND: &str = "Device";
 /// How often a Device is looked at again. What it depends on is not watched, so one that is not ready is looked at more often.
@@ -33,42 +32,12 @@ const RESYNC_NOT_READY: Duration = Duration::from_secs(20);
 /// How often it is looked whether a group is made that is being made. The Tenant wakes its Devices then, but not those that come meanwhile.
 const BEING_MADE: Duration = Duration::from_secs(1);
 
-/// Why a Device could not be reconciled.
-#[derive(Debug, thiserror::Error)]
-pub enum DeviceError {
-    #[error(transparent)]
-    Identity(identity::NotADevice),
-    #[error(transparent)]
-    Finalizer(ApplyError),
-    #[error(transparent)]
-    Dereference(ApplyError),
-    #[error(transparent)]
-    Credentials(credentials::CredentialsError),
-    #[error(transparent)]
-    Status(ApplyError),
-    #[error(transparent)]
-    Delete(delete::DeleteError),
-}
-
-impl Step for DeviceError {
-    fn step(&self) -> &'static str {
-        match self {
-            Self::Identity(_) => "identity",
-            Self::Finalizer(_) => "finalizer",
-            Self::Dereference(_) => "dereference",
-            Self::Credentials(_) => "credentials",
-            Self::Status(_) => "status",
-            Self::Delete(_) => "delete",
-        }
-    }
-}
-
-pub async fn reconcile(device: Arc<Device>, context: Arc<Context>) -> Result<Action, Failure<DeviceError>> {
+pub async fn reconcile(device: Arc<Device>, context: Arc<Context>) -> Result<Action, Failure> {
     observed(&context, KIND, &name(device.as_ref()), Box::pin(run(&device, &context))).await
 }
 
-async fn run(device: &Device, context: &Context) -> Result<Action, DeviceError> {
-    let id = identity::identity(device).map_err(DeviceError::Identity)?;
+async fn run(device: &Device, context: &Context) -> Result<Action, StepFailed> {
+    let id = identity::identity(device).map_err(at("identity"))?;
     let api: Api<Device> = Api::namespaced(context.client.clone(), &id.namespace);
     if device.metadata.deletion_timestamp.is_some() {
         if finalizer::is_set(device) {
@@ -80,7 +49,7 @@ async fn run(device: &Device, context: &Context) -> Result<Action, DeviceError> 
                 );
                 return Ok(Action::requeue(RESYNC_NOT_READY)); // the acknowledgement comes as an event
             }
-            delete::clean_up(context, &api, device, &id).await.map_err(DeviceError::Delete)?;
+            delete::clean_up(context, &api, device, &id).await.map_err(at("delete"))?;
             context.journal.forget(&device.uid().unwrap_or_default());
             context.wake_tenant(id.group.as_str());
             count_conflicts(context, device, false);
@@ -93,18 +62,18 @@ async fn run(device: &Device, context: &Context) -> Result<Action, DeviceError> 
         return Ok(Action::requeue(spread(RESYNC, &id.namespace))); // retained without a Tenant: everything stays as it is
     };
     if !finalizer::is_set(device) {
-        finalizer::add(&api, device).await.map_err(DeviceError::Finalizer)?;
+        finalizer::add(&api, device).await.map_err(at("finalizer"))?;
         return Ok(Action::requeue(RESYNC_NOT_READY)); // the change comes back as an event
     }
     if tenant.status.as_ref().is_none_or(|status| status.observed_generation.is_none()) {
         return Ok(Action::requeue(BEING_MADE)); // its Devices' plan is not known yet
     }
-    let mut found = dereference::dereference(context, device, &id, tenant).await.map_err(DeviceError::Dereference)?;
-    let generated = credentials::settle(context, device, &id, &mut found).await.map_err(DeviceError::Credentials)?;
+    let mut found = dereference::dereference(context, device, &id, tenant).await.map_err(at("dereference"))?;
+    let generated = credentials::settle(context, device, &id, &mut found).await.map_err(at("credentials"))?;
     let view = validate::View { device, id: &id, found: &found, generated: generated.as_ref(), now: context.clock.now() };
     let recorded = history::recorded(context, device).await;
     let status = DeviceStatus { recorded, ..status::status(&view, &context.forbidden) };
-    let written = status::write(&api, device, &status).await.map_err(DeviceError::Status)?;
+    let written = status::write(&api, device, &status).await.map_err(at("status"))?;
     count_conflicts(context, device, found.is_duplicate);
     wake_rivals(context, device);
     if written {
@@ -118,13 +87,13 @@ async fn run(device: &Device, context: &Context) -> Result<Action, DeviceError> 
 
 /// Has the Devices looked at again that a Site was missing for.
 pub fn site_is_there(context: &Context, site: &Site) {
-    let waiting = at(context, site).into_iter().filter(|device| misses_its_site(device));
+    let waiting = devices_at(context, site).into_iter().filter(|device| misses_its_site(device));
     waiting.for_each(|device| context.wake_device(&device));
 }
 
 /// Has the Devices looked at again whose Site has gone.
 pub fn site_has_gone(context: &Context, site: &Site) {
-    for device in at(context, site) {
+    for device in devices_at(context, site) {
         context.wake_device(&device);
     }
 }
@@ -141,7 +110,7 @@ pub fn sites_are_known(context: &Context) {
     wrong.for_each(|device| context.wake_device(device));
 }
 
-fn at(context: &Context, site: &Site) -> Vec<Arc<Device>> {
+fn devices_at(context: &Context, site: &Site) -> Vec<Arc<Device>> {
     let name = site.metadata.name.as_ref();
     let is_at = |device: &Arc<Device>| device.metadata.namespace == site.metadata.namespace && Some(&device.spec.site_ref.name) == name;
     context.devices.state().into_iter().filter(is_at).collect()

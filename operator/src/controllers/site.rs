@@ -15,12 +15,11 @@ use tsujiban_api::site::condition;
 use tsujiban_api::{Site, names};
 use tsujiban_core::id::GroupId;
 
-use crate::apply::ApplyError;
 use crate::backoff::spread;
 use crate::condition::is_true;
 use crate::context::{CacheSync, Context};
 use crate::controllers::device;
-use crate::reconcile::{Failure, Step, name, observed};
+use crate::reconcile::{Failure, StepFailed, at, name, observed};
 use crate::{finalizer, history};
 use decide::{Decision, Evidence, Life, decide};
 
@@ -30,24 +29,6 @@ pub const KIND: &str = "Site";
 /// How often a Site is looked at again, and one of which something is not recorded yet. The acknowledgement comes as an event.
 const RESYNC: Duration = Duration::from_mins(5);
 const RESYNC_NOT_RECORDED: Duration = Duration::from_secs(20);
-
-/// Why a Site could not be reconciled.
-#[derive(Debug, thiserror::Error)]
-pub enum SiteError {
-    #[error(transparent)]
-    Finalizer(ApplyError),
-    #[error(transparent)]
-    Status(ApplyError),
-}
-
-impl Step for SiteError {
-    fn step(&self) -> &'static str {
-        match self {
-            Self::Finalizer(_) => "finalizer",
-            Self::Status(_) => "status",
-        }
-    }
-}
 
 /// Where a Site stands, as far as the operation history is concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,11 +51,11 @@ impl Place {
     }
 }
 
-pub async fn reconcile(site: Arc<Site>, context: Arc<Context>) -> Result<Action, Failure<SiteError>> {
+pub async fn reconcile(site: Arc<Site>, context: Arc<Context>) -> Result<Action, Failure> {
     observed(&context, KIND, &name(site.as_ref()), Box::pin(run(&site, &context))).await
 }
 
-async fn run(site: &Site, context: &Context) -> Result<Action, SiteError> {
+async fn run(site: &Site, context: &Context) -> Result<Action, StepFailed> {
     let namespace = site.namespace().unwrap_or_default();
     let api: Api<Site> = Api::namespaced(context.client.clone(), &namespace);
     let place = Place::of(&namespace, context.journal.is_kept());
@@ -92,11 +73,11 @@ async fn run(site: &Site, context: &Context) -> Result<Action, SiteError> {
     let evidence = Evidence { is_recorded_here: matches!(place, Place::Recorded(_)), is_held, life };
     match decide(evidence) {
         Decision::Hold => {
-            finalizer::add(&api, site).await.map_err(SiteError::Finalizer)?;
+            finalizer::add(&api, site).await.map_err(at("finalizer"))?;
             Ok(Action::requeue(RESYNC_NOT_RECORDED)) // the change comes back as an event
         }
         Decision::Release => {
-            finalizer::release(&api, site).await.map_err(SiteError::Finalizer)?;
+            finalizer::release(&api, site).await.map_err(at("finalizer"))?;
             if is_deleted {
                 context.journal.forget(&site.uid().unwrap_or_default());
             }
@@ -117,10 +98,10 @@ async fn run(site: &Site, context: &Context) -> Result<Action, SiteError> {
 }
 
 /// Writes the status, and answers whether the Site is ready.
-async fn write_status(context: &Context, api: &Api<Site>, site: &Site, place: &Place) -> Result<bool, SiteError> {
+async fn write_status(context: &Context, api: &Api<Site>, site: &Site, place: &Place) -> Result<bool, StepFailed> {
     let recorded = history::recorded(context, site).await;
     let status = status::status(site, place, recorded, context.clock.now());
-    status::write(api, site, &status).await.map_err(SiteError::Status)?;
+    status::write(api, site, &status).await.map_err(at("status"))?;
     Ok(is_true(&status.conditions, condition::READY))
 }
 

@@ -15,7 +15,6 @@ use tsujiban_core::clock::{Clock, ManualClock};
 use tsujiban_core::workload::Service;
 use tsujiban_operator::backoff::Backoff;
 use tsujiban_operator::context::{CacheSync, Context};
-use tsujiban_operator::controllers::tenant::TenantError;
 use tsujiban_operator::controllers::tenant::build::Platform;
 use tsujiban_operator::controllers::{device, site, tenant};
 use tsujiban_operator::events::Events;
@@ -244,13 +243,13 @@ impl World {
     }
 
     /// Reconciles the Tenant after something was heard of its objects: what, nobody watches here.
-    pub async fn reconcile_tenant(&mut self) -> Result<Option<Action>, Failure<TenantError>> {
+    pub async fn reconcile_tenant(&mut self) -> Result<Option<Action>, Failure> {
         self.context.sync_cache.invalidate("acme");
         self.look_at_tenant().await
     }
 
     /// Reconciles the Tenant when nothing was heard of its objects.
-    pub async fn look_at_tenant(&mut self) -> Result<Option<Action>, Failure<TenantError>> {
+    pub async fn look_at_tenant(&mut self) -> Result<Option<Action>, Failure> {
         self.sync();
         let Some(tenant) = self.context.tenants.state().first().cloned() else { return Ok(None) };
         let result = tenant::reconcile(tenant, Arc::clone(&self.context)).await;

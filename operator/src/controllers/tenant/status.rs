@@ -1,6 +1,7 @@
 //! What a reconcile found, as the Tenant's status. Pure, save for the one write.
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
@@ -8,10 +9,14 @@ use tsujiban_api::tenant::condition::{
     BACKUP_FRESH, BACKUP_SCHEDULED, CLOCK_SYNCHRONISED, CONFORMANT, ISOLATION_READY, KEYS_READY, NAMESPACE_READY, READY,
 };
 use tsujiban_api::{Recorded, Tenant, TenantStatus, names};
+use tsujiban_core::error::chain;
 use tsujiban_core::id::IncarnationId;
 
 use crate::apply::{ApplyError, failed};
 use crate::condition::{Conditions, Verdict};
+
+/// The reason of a condition that waits for a namespace to go.
+pub const TERMINATING: &str = "NamespaceTerminating";
 
 /// What a reconcile found. Aspects that it did not come to are `None`.
 #[derive(Debug, Clone, Default)]
@@ -52,6 +57,16 @@ impl Outcome {
 
 /// The aspects that make a Tenant ready, in the order in which they are reached.
 const PARTS: [&str; 4] = [NAMESPACE_READY, ISOLATION_READY, KEYS_READY, BACKUP_SCHEDULED];
+
+/// The conditions that the Tenant's status has now.
+pub fn conditions(tenant: &Tenant) -> &[Condition] {
+    tenant.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default()
+}
+
+/// What the condition of a step says whose objects could not be written.
+pub fn not_applied(error: &ApplyError) -> Verdict {
+    Verdict::fails(if error.is_terminating() { TERMINATING } else { "ApplyFailed" }, chain(error))
+}
 
 /// The status that follows from the one before and what was found.
 pub fn status(tenant: &Tenant, outcome: &Outcome, now: Timestamp) -> TenantStatus {
