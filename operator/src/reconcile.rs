@@ -9,7 +9,8 @@ use kube::runtime::controller::Action;
 use tracing::Instrument as _;
 use tsujiban_core::error::chain;
 
-use crate::context::Context;
+use crate::backoff::Backoff;
+use crate::context::Shared;
 use crate::services::client::CallError;
 use crate::stall::End;
 
@@ -49,12 +50,12 @@ impl Failure {
 
 /// Runs one reconcile.
 pub async fn observed(
-    context: &Context,
+    shared: &Shared,
     kind: &'static str,
     object: &str,
     work: impl Future<Output = Result<Action, StepFailed>>,
 ) -> Result<Action, Failure> {
-    context.metrics.started(kind, object);
+    shared.metrics.started(kind, object);
     let start = Instant::now();
     let span = tracing::info_span!("reconcile", kind, object);
     let result = match tokio::time::timeout(DEADLINE, work.instrument(span)).await {
@@ -66,17 +67,17 @@ pub async fn observed(
         Err(Failure::Step(_)) => End::Failed,
         Err(Failure::Deadline) => End::GivenUp,
     };
-    context.metrics.finished(kind, object, start.elapsed(), end, result.as_ref().err().map(Failure::step));
+    shared.metrics.finished(kind, object, start.elapsed(), end, result.as_ref().err().map(Failure::step));
     if result.is_ok() {
-        context.backoff.succeeded(&key(kind, object));
+        shared.backoff.succeeded(&key(kind, object));
     }
     result
 }
 
 /// What happens after an error: wait, longer each time.
-pub fn after_error<K: ResourceExt>(kind: &'static str, object: &K, failure: &Failure, context: &Context) -> Action {
+pub fn after_error<K: ResourceExt>(kind: &'static str, object: &K, failure: &Failure, backoff: &Backoff) -> Action {
     let name = name(object);
-    let wait = context.backoff.failed(&key(kind, &name), is_lasting(failure));
+    let wait = backoff.failed(&key(kind, &name), is_lasting(failure));
     tracing::warn!(kind, name, step = failure.step(), error = chain(failure), retry_seconds = wait.as_secs(), "reconcile failed");
     Action::requeue(wait)
 }

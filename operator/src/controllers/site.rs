@@ -1,6 +1,7 @@
 //! The controller of Sites. A Site has no data of its own: nothing is erased with it, and its finalizer has one purpose, that no Site goes
 //! before its creation, its changes and its deletion are in the operation history.
 
+mod context;
 pub mod decide;
 mod namespace;
 pub mod status;
@@ -9,20 +10,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::runtime::controller::Action;
-use kube::runtime::watcher;
 use kube::{Api, ResourceExt};
+use tokio::sync::watch;
 use tsujiban_api::site::condition;
 use tsujiban_api::{Site, names};
 use tsujiban_core::id::GroupId;
 
 use crate::backoff::spread;
 use crate::condition::is_true;
-use crate::context::{CacheSync, Context};
-use crate::controllers::device;
+use crate::finalizer;
 use crate::reconcile::{Failure, StepFailed, at, name, observed};
-use crate::{finalizer, history};
 use decide::{Decision, Evidence, Life, decide};
 
+pub use context::SiteContext;
 pub use namespace::namespace_may_go;
 
 pub const KIND: &str = "Site";
@@ -51,22 +51,22 @@ impl Place {
     }
 }
 
-pub async fn reconcile(site: Arc<Site>, context: Arc<Context>) -> Result<Action, Failure> {
-    observed(&context, KIND, &name(site.as_ref()), Box::pin(run(&site, &context))).await
+pub async fn reconcile(site: Arc<Site>, context: Arc<SiteContext>) -> Result<Action, Failure> {
+    observed(&context.shared, KIND, &name(site.as_ref()), Box::pin(run(&context, &site))).await
 }
 
-async fn run(site: &Site, context: &Context) -> Result<Action, StepFailed> {
+async fn run(context: &SiteContext, site: &Site) -> Result<Action, StepFailed> {
     let namespace = site.namespace().unwrap_or_default();
-    let api: Api<Site> = Api::namespaced(context.client.clone(), &namespace);
-    let place = Place::of(&namespace, context.journal.is_kept());
+    let api: Api<Site> = Api::namespaced(context.shared.client.clone(), &namespace);
+    let place = Place::of(&namespace, context.recorder.journal.is_kept());
     let (is_held, is_deleted) = (finalizer::is_set(site), site.metadata.deletion_timestamp.is_some());
     let mut life = if is_deleted { Life::Deleted } else { Life::Standing };
     if let Place::Recorded(group) = &place
         && (is_held || !is_deleted)
     {
-        CacheSync::wait(&context.sites_taken_over).await; // or what an older operator recorded would count as new
-        history::record_changes(context, group, site);
-        if is_deleted && history::deletion_recorded(context, site).await {
+        wait_for_takeover(&context.taken_over).await; // or what an older operator recorded would count as new
+        context.recorder.record_changes(group, site);
+        if is_deleted && context.recorder.deletion_recorded(site).await {
             life = Life::DeletionRecorded;
         }
     }
@@ -79,7 +79,7 @@ async fn run(site: &Site, context: &Context) -> Result<Action, StepFailed> {
         Decision::Release => {
             finalizer::release(&api, site).await.map_err(at("finalizer"))?;
             if is_deleted {
-                context.journal.forget(&site.uid().unwrap_or_default());
+                context.recorder.journal.forget(&site.uid().unwrap_or_default());
             }
             Ok(Action::requeue(spread(RESYNC, &name(site))))
         }
@@ -98,19 +98,13 @@ async fn run(site: &Site, context: &Context) -> Result<Action, StepFailed> {
 }
 
 /// Writes the status, and answers whether the Site is ready.
-async fn write_status(context: &Context, api: &Api<Site>, site: &Site, place: &Place) -> Result<bool, StepFailed> {
-    let recorded = history::recorded(context, site).await;
-    let status = status::status(site, place, recorded, context.clock.now());
+async fn write_status(context: &SiteContext, api: &Api<Site>, site: &Site, place: &Place) -> Result<bool, StepFailed> {
+    let recorded = context.recorder.recorded(site).await;
+    let status = status::status(site, place, recorded, context.shared.clock.now());
     status::write(api, site, &status).await.map_err(at("status"))?;
     Ok(is_true(&status.conditions, condition::READY))
 }
 
-/// Has the Devices looked at again whose Site came or went. One that is being deleted counts as gone, however long it waits for the history.
-pub fn wake_devices(context: &Context, event: &watcher::Event<Site>) {
-    match event {
-        watcher::Event::Apply(site) if site.metadata.deletion_timestamp.is_none() => device::site_is_there(context, site),
-        watcher::Event::Apply(site) | watcher::Event::Delete(site) => device::site_has_gone(context, site),
-        watcher::Event::InitDone => device::sites_are_known(context),
-        watcher::Event::Init | watcher::Event::InitApply(_) => {}
-    }
+async fn wait_for_takeover(taken_over: &watch::Receiver<bool>) {
+    let _stopping = taken_over.clone().wait_for(|taken_over| *taken_over).await.is_err(); // fails only while the process ends
 }

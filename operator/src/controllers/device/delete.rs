@@ -9,11 +9,12 @@ use tsujiban_api::{Device, Tenant, names};
 use tsujiban_core::id::IncarnationId;
 use tsujiban_core::workload::Service;
 
+use super::context::DeviceContext;
 use super::credentials;
 use super::identity::Identity;
 use crate::apply::current::{confirm_exists, is_absent, is_current};
 use crate::apply::{ApplyError, failed};
-use crate::context::Context;
+use crate::cache::Cache;
 use crate::namespace::{incarnation, is_terminating, live_namespace};
 use crate::services::client::CallError;
 use crate::{crds, finalizer};
@@ -78,14 +79,14 @@ pub fn decide(evidence: Evidence) -> Decision {
 }
 
 /// Does what is decided for a Device that is being deleted.
-pub async fn clean_up(context: &Context, api: &Api<Device>, cached: &Device, id: &Identity) -> Result<(), DeleteError> {
+pub async fn clean_up(context: &DeviceContext, api: &Api<Device>, cached: &Device, id: &Identity) -> Result<(), DeleteError> {
     let name = id.name.as_str();
     let live = api.get_opt(name).await.map_err(failed::<Device>("read", Some(&id.namespace), name))?;
     let Some(device) = live.filter(|live| live.uid() == cached.uid()) else { return Ok(()) };
     if device.metadata.deletion_timestamp.is_none() || !is_current(api, &device).await? {
         return Err(DeleteError::Outdated);
     }
-    if !crds::established(&context.client).await? {
+    if !crds::established(&context.shared.client).await? {
         // what goes then was not meant, and of a kind that has gone already nothing can be read
         tracing::info!(namespace = id.namespace, device = name, "a device goes along with its kind; its data stays");
         return Ok(finalizer::release(api, &device).await?);
@@ -104,7 +105,7 @@ pub async fn clean_up(context: &Context, api: &Api<Device>, cached: &Device, id:
         }
     }
     if matches!(decision, Decision::Erase | Decision::Part) {
-        credentials::remove(context, id).await?;
+        credentials::remove(&context.shared.client, id).await?;
     }
     finalizer::release(api, &device).await?;
     Ok(())
@@ -112,16 +113,16 @@ pub async fn clean_up(context: &Context, api: &Api<Device>, cached: &Device, id:
 
 /// Reads it all live, and has the apiserver confirm it.
 async fn gather(
-    context: &Context,
+    context: &DeviceContext,
     api: &Api<Device>,
     device: &Device,
     id: &Identity,
 ) -> Result<(Evidence, Option<IncarnationId>), DeleteError> {
-    let tenants: Api<Tenant> = Api::all(context.client.clone());
+    let tenants: Api<Tenant> = Api::all(context.shared.client.clone());
     let group = id.group.as_str();
     let tenant = tenants.get_opt(group).await.map_err(failed::<Tenant>("read", None, group))?;
-    let namespace = live_namespace(&context.client, &id.group).await?;
-    let namespaces: Api<Namespace> = Api::all(context.client.clone());
+    let namespace = live_namespace(&context.shared.client, &id.group).await?;
+    let namespaces: Api<Namespace> = Api::all(context.shared.client.clone());
     let tenant_is_so = match &tenant {
         Some(tenant) => is_current(&tenants, tenant).await?,
         None => is_absent(&tenants, group).await?,
@@ -141,16 +142,16 @@ async fn gather(
         Some(_) => Owner::Stranger,
     };
     let place = if namespace.as_ref().is_some_and(|namespace| !is_terminating(namespace)) { Place::Standing } else { Place::Terminating };
-    let is_shared = is_shared(context, api, device, id).await?;
+    let is_shared = is_shared(&context.devices, api, device, id).await?;
     let evidence = Evidence { owner, place, is_shared };
     Ok((evidence, namespace.as_ref().and_then(incarnation)))
 }
 
 /// Whether another Device of the group has the serial number: one that is listed, or that the cache knows, and that stands.
-async fn is_shared(context: &Context, api: &Api<Device>, device: &Device, id: &Identity) -> Result<bool, ApplyError> {
+async fn is_shared(devices: &Cache<Device>, api: &Api<Device>, device: &Device, id: &Identity) -> Result<bool, ApplyError> {
     let selector = ListParams::default().fields(&format!("spec.serialNumber={}", id.serial));
     let listed = api.list(&selector).await.map_err(failed::<Device>("list", Some(&id.namespace), id.serial.as_str()))?;
-    let cached = context.devices_of(&id.group);
+    let cached = devices.list_in(&id.namespace);
     let known = listed.items.iter().chain(cached.iter().map(AsRef::as_ref));
     for other in known.filter(|other| other.spec.serial_number == id.serial.as_str() && other.uid() != device.uid()) {
         if confirm_exists(api, other).await? {

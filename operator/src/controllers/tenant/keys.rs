@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use tokio::sync::watch;
 use tsujiban_api::Tenant;
 use tsujiban_api::tenant::condition::KEYS_READY;
 use tsujiban_core::id::IncarnationId;
@@ -10,13 +11,14 @@ use tsujiban_proto::lifecycle::v1::GroupState;
 
 use super::apply;
 use super::claim::Noted;
+use super::context::TenantContext;
 use super::status::{conditions, not_applied};
 use super::validate::Identity;
 use crate::condition::{State, Verdict, find};
-use crate::context::Context;
 use crate::pki::Keys;
 use crate::reconcile::{StepFailed, at};
 use crate::services::client::{CallError, Prepared, ServiceClient};
+use crate::state::reports::Reports;
 
 /// Why the step failed.
 #[derive(Debug, thiserror::Error)]
@@ -86,7 +88,7 @@ pub struct Preparation {
 }
 
 /// Asks the services to prepare the group, and annotates the namespace with where they keep the group's data.
-pub async fn prepare(context: &Context, tenant: &Tenant, id: &Identity, noted: Noted, namespace: &Namespace) -> Preparation {
+pub async fn prepare(context: &TenantContext, tenant: &Tenant, id: &Identity, noted: Noted, namespace: &Namespace) -> Preparation {
     let keys = context.keys.borrow().clone();
     if let Keys::Missing(loss) = keys {
         let verdict = Verdict::fails(loss.layer.reason(), loss.advice);
@@ -109,11 +111,11 @@ pub async fn prepare(context: &Context, tenant: &Tenant, id: &Identity, noted: N
             answers.push((service, Readiness::NotAsked));
             continue;
         }
-        match hold(context, client, id, &expected, is_known).await {
+        match hold(&context.reports, client, id, &expected, is_known).await {
             Ok(held) => {
                 expected = Noted { incarnation: Some(held.incarnation), log: held.log.or(expected.log) };
                 if standing != expected {
-                    match apply::annotate(&context.client, id, written.as_ref().unwrap_or(namespace), &expected).await {
+                    match apply::annotate(&context.shared.client, id, written.as_ref().unwrap_or(namespace), &expected).await {
                         Ok(namespace) => written = Some(namespace),
                         Err(error) => {
                             let verdict = not_applied(&error);
@@ -141,10 +143,16 @@ pub async fn prepare(context: &Context, tenant: &Tenant, id: &Identity, noted: N
 
 /// Makes sure that one service holds the group, and asks it only when its report does not say so, or when it has to say where the group's
 /// history is.
-async fn hold(context: &Context, client: &ServiceClient, id: &Identity, expected: &Noted, is_known: bool) -> Result<Prepared, CallError> {
+async fn hold(
+    reports: &watch::Receiver<Reports>,
+    client: &ServiceClient,
+    id: &Identity,
+    expected: &Noted,
+    is_known: bool,
+) -> Result<Prepared, CallError> {
     let is_told = client.service != Service::Audit || expected.log.is_some();
     if let Some(incarnation) = expected.incarnation.as_ref().filter(|_| is_known && is_told)
-        && context.reports.borrow().state(client.service, &id.group, incarnation) == Some(GroupState::Living)
+        && reports.borrow().state(client.service, &id.group, incarnation) == Some(GroupState::Living)
     {
         return Ok(Prepared { incarnation: incarnation.clone(), log: None });
     }

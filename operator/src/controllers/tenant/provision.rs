@@ -4,12 +4,12 @@
 use tsujiban_api::{Tenant, names};
 use tsujiban_core::error::chain;
 
+use super::context::TenantContext;
 use super::status::{Outcome, TERMINATING, not_applied};
 use super::sync_cache::{Key, Known};
 use super::validate::{self, Identity, Invalid, ValidTenant};
 use super::{apply, build, conformance, dereference, keys};
 use crate::condition::Verdict;
-use crate::context::Context;
 use crate::reconcile::{StepFailed, at};
 
 /// A chain that ended early: the step that failed, and what the status says of it and of the steps before it.
@@ -26,7 +26,7 @@ impl Incomplete {
 }
 
 /// Goes through all of a group. `survey` is what is known without reading anything.
-pub async fn provision(context: &Context, tenant: &Tenant, id: &Identity, key: Key, survey: Outcome) -> Result<Outcome, Incomplete> {
+pub async fn provision(context: &TenantContext, tenant: &Tenant, id: &Identity, key: Key, survey: Outcome) -> Result<Outcome, Incomplete> {
     let group = id.group.as_str();
     let valid = match validate::validate(id, &tenant.spec, &context.forbidden) {
         Ok(valid) => valid,
@@ -35,15 +35,15 @@ pub async fn provision(context: &Context, tenant: &Tenant, id: &Identity, key: K
     let run = context.sync_cache.begin(group);
     let (outcome, known) = steps(context, tenant, valid, survey).await?;
     if outcome.is_right() {
-        context.sync_cache.settle(&run, group, key, known, outcome.clone(), context.clock.now());
+        context.sync_cache.settle(&run, group, key, known, outcome.clone(), context.shared.clock.now());
     }
     Ok(outcome)
 }
 
 /// Keeps the namespace of a Tenant whose spec cannot be built: what was built before stays.
-async fn keep(context: &Context, id: &Identity, wrong: &[Invalid], survey: Outcome) -> Result<Outcome, Incomplete> {
+async fn keep(context: &TenantContext, id: &Identity, wrong: &[Invalid], survey: Outcome) -> Result<Outcome, Incomplete> {
     let outcome = Outcome { invalid: Some(validate::sentences(wrong)), fresh: None, ..survey };
-    match apply::keep(&context.client, id, &context.platform.system_namespace).await {
+    match apply::keep(&context.shared.client, id, &context.platform.system_namespace).await {
         Ok(()) => Ok(outcome),
         Err(error) => {
             let isolation = Some(not_applied(&error));
@@ -53,8 +53,8 @@ async fn keep(context: &Context, id: &Identity, wrong: &[Invalid], survey: Outco
 }
 
 /// The steps. Answers what they found, and the objects that are there then.
-async fn steps(context: &Context, tenant: &Tenant, valid: ValidTenant, survey: Outcome) -> Result<(Outcome, Known), Incomplete> {
-    let (client, id, suspended) = (&context.client, valid.id.clone(), valid.suspended);
+async fn steps(context: &TenantContext, tenant: &Tenant, valid: ValidTenant, survey: Outcome) -> Result<(Outcome, Known), Incomplete> {
+    let (client, id, suspended) = (&context.shared.client, valid.id.clone(), valid.suspended);
     let schedule = valid.plan.own(id.group.as_str()).0;
     let scheduled = scheduled(&valid, &schedule);
     let mut outcome = Outcome { suspended, schedule: Some(schedule), ..survey };
