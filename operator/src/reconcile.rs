@@ -132,6 +132,14 @@ mod tests {
     }
 
     #[test]
+    fn an_error_names_its_step_and_what_went_wrong() {
+        let failure = answered(403, "");
+        assert_eq!(failure.step(), "namespace");
+        assert!(chain(&failure).starts_with("reconcile failed at step namespace: "), "{}", chain(&failure));
+        assert!(chain(&failure).contains("Namespace x"), "{}", chain(&failure));
+    }
+
+    #[test]
     fn what_lasts_and_what_passes() {
         assert!([400, 403, 422].into_iter().all(|code| is_lasting(&answered(code, ""))));
         assert!([404, 409, 410, 429, 500, 503].into_iter().all(|code| !is_lasting(&answered(code, ""))));

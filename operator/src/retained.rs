@@ -117,7 +117,7 @@ impl RetainedGroups {
                 client.erase_group(group, incarnation).await.map_err(SettleError::Erase)
             }
             (Settlement::DeleteNamespace, Some(namespace)) if namespace.metadata.deletion_timestamp.is_none() => {
-                if !site::namespace_may_go(&self.client, self.is_history_kept, &namespace).await? {
+                if !site::namespace_is_deletable(&self.client, self.is_history_kept, &namespace).await? {
                     return Ok(()); // with the next report
                 }
                 tracing::info!(group = %group, incarnation = %incarnation, "the group was erased by staff; deleting its namespace");

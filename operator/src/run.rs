@@ -129,8 +129,8 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
     tasks.spawn(named("history", parts.sender().run()));
     tasks.spawn(named("takeover of sites", parts.takeover(taken_over_in).run()));
     tasks.spawn(named("attempts", parts.attempt_poller().run()));
-    let caches = (parts.tenants.clone(), parts.devices.clone(), parts.sites.clone());
-    tasks.spawn(named("watchdog", stall::keep(Arc::clone(&parts.shared.metrics), caches.0, caches.1, caches.2)));
+    let watchdog = stall::run(Arc::clone(&parts.shared.metrics), parts.tenants.clone(), parts.devices.clone(), parts.sites.clone());
+    tasks.spawn(named("watchdog", watchdog));
     run_tenants(&mut tasks, &parts, tenant_feed, queued_tenants);
     let device_context = run_devices(&mut tasks, &parts, device_feed, queued_devices);
     run_sites(&mut tasks, &parts, site_feed, queued_sites, parts.site_context(taken_over), device_context);

@@ -28,10 +28,10 @@ use crate::reconcile::{Failure, StepFailed, at, name, observed};
 pub use context::DeviceContext;
 
 pub const KIND: &str = "Device";
-/// How often a Device is looked at again. What it depends on is not watched, so one that is not ready is looked at more often.
+/// How often a Device is reconciled. What it depends on is not watched, so one that is not ready is reconciled more often.
 const RESYNC: Duration = Duration::from_mins(5);
 const RESYNC_NOT_READY: Duration = Duration::from_secs(20);
-/// How often it is looked whether a group is made that is being made. The Tenant wakes its Devices then, but not those that come meanwhile.
+/// How often a Device is reconciled whose group is being made. The Tenant adds its Devices to the queue then, but not those that come meanwhile.
 const BEING_MADE: Duration = Duration::from_secs(1);
 
 pub async fn reconcile(device: Arc<Device>, context: Arc<DeviceContext>) -> Result<Action, Failure> {

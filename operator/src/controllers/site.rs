@@ -23,16 +23,16 @@ use crate::reconcile::{Failure, StepFailed, at, name, observed};
 use decide::{Decision, Evidence, Life, decide};
 
 pub use context::SiteContext;
-pub use namespace::namespace_may_go;
+pub use namespace::namespace_is_deletable;
 
 pub const KIND: &str = "Site";
-/// How often a Site is looked at again, and one of which something is not recorded yet. The acknowledgement comes as an event.
+/// How often a Site is reconciled, and how often while something of it is not recorded yet. The acknowledgement adds it to the queue, too.
 const RESYNC: Duration = Duration::from_mins(5);
 const RESYNC_NOT_RECORDED: Duration = Duration::from_secs(20);
 
-/// Where a Site stands, as far as the operation history is concerned.
+/// Whether a Site is recorded in the operation history.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum HistoryScope {
     /// In a group's namespace, and there is a history.
     Recorded(GroupId),
     /// In a group's namespace, and there is no history.
@@ -41,7 +41,7 @@ pub enum Place {
     Outside,
 }
 
-impl Place {
+impl HistoryScope {
     fn of(namespace: &str, is_history_kept: bool) -> Self {
         match names::group_of_namespace(namespace) {
             Some(group) if is_history_kept => Self::Recorded(group),
@@ -58,11 +58,11 @@ pub async fn reconcile(site: Arc<Site>, context: Arc<SiteContext>) -> Result<Act
 async fn run(context: &SiteContext, site: &Site) -> Result<Action, StepFailed> {
     let namespace = site.namespace().unwrap_or_default();
     let api: Api<Site> = Api::namespaced(context.shared.client.clone(), &namespace);
-    let place = Place::of(&namespace, context.recorder.journal.is_kept());
-    let (is_held, is_deleted) = (finalizer::is_set(site), site.metadata.deletion_timestamp.is_some());
-    let mut life = if is_deleted { Life::Deleted } else { Life::Standing };
-    if let Place::Recorded(group) = &place
-        && (is_held || !is_deleted)
+    let scope = HistoryScope::of(&namespace, context.recorder.journal.is_kept());
+    let (has_finalizer, is_deleted) = (finalizer::is_set(site), site.metadata.deletion_timestamp.is_some());
+    let mut life = if is_deleted { Life::Deleted } else { Life::Existing };
+    if let HistoryScope::Recorded(group) = &scope
+        && (has_finalizer || !is_deleted)
     {
         wait_for_takeover(&context.taken_over).await; // or what an older operator recorded would count as new
         context.recorder.record_changes(group, site);
@@ -70,13 +70,13 @@ async fn run(context: &SiteContext, site: &Site) -> Result<Action, StepFailed> {
             life = Life::DeletionRecorded;
         }
     }
-    let evidence = Evidence { is_recorded_here: matches!(place, Place::Recorded(_)), is_held, life };
+    let evidence = Evidence { is_recorded_here: matches!(scope, HistoryScope::Recorded(_)), has_finalizer, life };
     match decide(evidence) {
-        Decision::Hold => {
+        Decision::AddFinalizer => {
             finalizer::add(&api, site).await.map_err(at("finalizer"))?;
             Ok(Action::requeue(RESYNC_NOT_RECORDED)) // the change comes back as an event
         }
-        Decision::Release => {
+        Decision::RemoveFinalizer => {
             finalizer::release(&api, site).await.map_err(at("finalizer"))?;
             if is_deleted {
                 context.recorder.journal.forget(&site.uid().unwrap_or_default());
@@ -85,11 +85,11 @@ async fn run(context: &SiteContext, site: &Site) -> Result<Action, StepFailed> {
         }
         Decision::Wait => {
             tracing::warn!(site = name(site), "the deletion of a site is not in the operation history yet; the site waits for that");
-            write_status(context, &api, site, &place).await?;
+            write_status(context, &api, site, &scope).await?;
             Ok(Action::requeue(RESYNC_NOT_RECORDED))
         }
-        Decision::Observe => {
-            let is_ready = write_status(context, &api, site, &place).await?;
+        Decision::WriteStatus => {
+            let is_ready = write_status(context, &api, site, &scope).await?;
             let is_settled = is_ready || !evidence.is_recorded_here;
             Ok(Action::requeue(spread(if is_settled { RESYNC } else { RESYNC_NOT_RECORDED }, &name(site))))
         }
@@ -98,9 +98,9 @@ async fn run(context: &SiteContext, site: &Site) -> Result<Action, StepFailed> {
 }
 
 /// Writes the status, and answers whether the Site is ready.
-async fn write_status(context: &SiteContext, api: &Api<Site>, site: &Site, place: &Place) -> Result<bool, StepFailed> {
+async fn write_status(context: &SiteContext, api: &Api<Site>, site: &Site, scope: &HistoryScope) -> Result<bool, StepFailed> {
     let recorded = context.recorder.recorded(site).await;
-    let status = status::status(site, place, recorded, context.shared.clock.now());
+    let status = status::status(site, scope, recorded, context.shared.clock.now());
     status::write(api, site, &status).await.map_err(at("status"))?;
     Ok(is_true(&status.conditions, condition::READY))
 }

@@ -44,11 +44,11 @@ pub use claim::{Noted, belongs_to};
 pub use context::TenantContext;
 
 pub const KIND: &str = "Tenant";
-/// How often a Tenant is looked at again, and everything of one that is not as it must be: with its spread, within less than a minute.
+/// How often a Tenant is reconciled, in full while something of it is not as it must be. With its spread this is less than a minute.
 const RESYNC: Duration = Duration::from_secs(45);
-/// How often a namespace that is going away is looked at.
+/// How often the namespace of a Tenant that is being deleted is read.
 const WAIT: Duration = Duration::from_secs(2);
-/// How often it is looked whether a namespace has gone that must be made again, should nobody say so.
+/// How often a namespace is read that has to be made again once it has gone. Its watch reports that as well.
 const GOING: Duration = Duration::from_secs(10);
 
 pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<TenantContext>) -> Result<Action, Failure> {
@@ -71,7 +71,9 @@ async fn run(context: &TenantContext, tenant: &Tenant) -> Result<Action, StepFai
     let key = Key::of(&id, tenant.metadata.generation);
     let survey = survey(context, tenant, &id);
     let provisioned = match cached_outcome(context, &id, &key).await {
-        Some(found) => Ok(Outcome { devices: survey.devices, fresh: survey.fresh, clock: survey.clock, told: survey.told, ..found }),
+        Some(found) => {
+            Ok(Outcome { devices: survey.devices, fresh: survey.fresh, clock: survey.clock, platform: survey.platform, ..found })
+        }
         None => provision(context, tenant, &id, key, survey).await,
     };
     let (outcome, failed) = match provisioned {
@@ -123,7 +125,7 @@ fn survey(context: &TenantContext, tenant: &Tenant, id: &validate::Identity) -> 
     };
     let before = |type_: &str| find(conditions(tenant), type_).map(|condition| condition.reason.as_str());
     let life = tenant.status.as_ref().and_then(|status| status.incarnation.as_ref()?.parse().ok());
-    let told = storage::verdicts(
+    let platform = storage::verdicts(
         &context.services.names(),
         &context.reports.borrow(),
         &context.installation.borrow(),
@@ -134,7 +136,7 @@ fn survey(context: &TenantContext, tenant: &Tenant, id: &validate::Identity) -> 
         devices: fleet.devices,
         fresh: Some(fleet.verdict(tenant.spec.suspended, canary.as_deref())),
         clock: clock::verdict(context.services.find(Service::Audit).is_some(), before(CLOCK_SYNCHRONISED).is_some(), synchronised),
-        told,
+        platform,
         ..Outcome::default()
     }
 }
@@ -148,7 +150,7 @@ async fn finalize(context: &TenantContext, tenant: &Tenant, id: &validate::Ident
     if !context.recorder.deletion_recorded(tenant).await {
         return wait_for_history(context, tenant).await;
     }
-    let (leaving, result) = match delete::clean_up(context, tenant, id).await {
+    let (deletion, result) = match delete::clean_up(context, tenant, id).await {
         Ok(delete::Progress::Released) => {
             context.access_reviews.forget(id.group.as_str());
             context.sync_cache.forget(id.group.as_str());
@@ -160,21 +162,21 @@ async fn finalize(context: &TenantContext, tenant: &Tenant, id: &validate::Ident
         }
         Err(error) => (Verdict::fails("ErasePending", chain(&error)), Err(at("delete")(error))),
     };
-    write_leaving(context, tenant, leaving).await?;
+    write_deletion(context, tenant, deletion).await?;
     result
 }
 
 /// Nothing is done about a deletion before it is in the history: once the Tenant has gone, nothing tells of it any more.
 async fn wait_for_history(context: &TenantContext, tenant: &Tenant) -> Result<Action, StepFailed> {
     let why = "the deletion is not in the operation history yet, and nothing is done before it is: the audit service does not take it";
-    write_leaving(context, tenant, Verdict::fails("NotRecorded", why)).await?;
+    write_deletion(context, tenant, Verdict::fails("NotRecorded", why)).await?;
     Ok(Action::requeue(GOING))
 }
 
-async fn write_leaving(context: &TenantContext, tenant: &Tenant, leaving: Verdict) -> Result<(), StepFailed> {
+async fn write_deletion(context: &TenantContext, tenant: &Tenant, deletion: Verdict) -> Result<(), StepFailed> {
     let devices = tenant.status.as_ref().and_then(|status| status.devices).unwrap_or_default();
     let recorded = tenant.uid().and_then(|uid| context.recorder.journal.recorded(&uid, tenant.said()));
-    let outcome = Outcome { leaving: Some(leaving), devices, recorded, ..Outcome::default() };
+    let outcome = Outcome { deletion: Some(deletion), devices, recorded, ..Outcome::default() };
     let status = status::status(tenant, &outcome, context.shared.clock.now());
     status::write(&context.shared.client, tenant, &status).await.map(|_| ()).map_err(at("status"))
 }

@@ -31,7 +31,7 @@ pub enum RestoredError {
 }
 
 /// Who put entries back, and why: `<user>: <reason>`, as the policy wants it, which lets nobody pass whose name has a colon and a space in it.
-fn told(annotation: &str) -> (Option<&str>, &str) {
+fn parse(annotation: &str) -> (Option<&str>, &str) {
     annotation.split_once(": ").map_or((None, annotation), |(user, reason)| (Some(user), reason))
 }
 
@@ -68,7 +68,7 @@ impl RestoredKeys {
         }
         let Some(mut secret) = api.get_opt(SECRET_EPOCH_KEYS).await.map_err(read())? else { return Ok(()) };
         let Some(annotation) = secret.annotations_mut().remove(ANNOTATION_RESTORE_KEYS) else { return Ok(()) };
-        let (user, reason) = told(&annotation);
+        let (user, reason) = parse(&annotation);
         let entries: Vec<_> = secret.data.iter().flatten().map(|(id, _)| id.as_str()).collect();
         let changed = secret.managed_fields().iter().filter_map(|entry| Some(entry.time.as_ref()?.0)).max();
         let is_checked = self.installation.borrow().policies_are_in_force();
@@ -102,8 +102,8 @@ mod tests {
 
     #[test]
     fn who_and_why() {
-        assert_eq!(told("hanako@example.co.jp: disk lost"), (Some("hanako@example.co.jp"), "disk lost"));
-        assert_eq!(told("oidc:hanako: lost: a disk"), (Some("oidc:hanako"), "lost: a disk"));
-        assert_eq!(told("disk lost"), (None, "disk lost"));
+        assert_eq!(parse("hanako@example.co.jp: disk lost"), (Some("hanako@example.co.jp"), "disk lost"));
+        assert_eq!(parse("oidc:hanako: lost: a disk"), (Some("oidc:hanako"), "lost: a disk"));
+        assert_eq!(parse("disk lost"), (None, "disk lost"));
     }
 }

@@ -1,4 +1,4 @@
-//! Looks at the caches.
+//! Looks in the caches for changes that no reconcile has observed.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,7 +14,7 @@ use crate::metrics::Metrics;
 use crate::reconcile;
 
 /// Looks for ever.
-pub async fn keep(metrics: Arc<Metrics>, tenants: Cache<Tenant>, devices: Cache<Device>, sites: Cache<Site>) {
+pub async fn run(metrics: Arc<Metrics>, tenants: Cache<Tenant>, devices: Cache<Device>, sites: Cache<Site>) {
     let watchdog = &metrics.watchdog;
     let mut ticks = tokio::time::interval(LOOK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

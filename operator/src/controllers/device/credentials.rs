@@ -28,7 +28,7 @@ pub enum CredentialsError {
     Outdated,
 }
 
-/// Sees to it that a device without credentials of its own has a key pair. Answers its public half.
+/// Makes sure that a device without credentials of its own has a key pair. Returns its public half.
 pub async fn ensure(
     client: &Client,
     random: &dyn Random,

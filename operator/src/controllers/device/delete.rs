@@ -1,4 +1,4 @@
-//! What happens when a Device goes. Its data is erased at once when that was meant, and kept when the Device only went along with
+//! What happens when a Device is deleted. Its data is erased at once when that was meant, and kept when the Device is deleted along with
 //! something else.
 
 use k8s_openapi::api::core::v1::Namespace;
@@ -19,7 +19,7 @@ use crate::namespace::{incarnation, is_terminating, live_namespace};
 use crate::services::client::CallError;
 use crate::{crds, finalizer};
 
-/// Why a Device could not be let go yet.
+/// Why a Device could not be released yet.
 #[derive(Debug, thiserror::Error)]
 pub enum DeleteError {
     #[error(transparent)]
@@ -43,7 +43,7 @@ pub enum Owner {
 
 /// The namespace of the device, read live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum NamespaceState {
     Standing,
     /// Going away, or gone already.
     Terminating,
@@ -53,7 +53,7 @@ pub enum Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Evidence {
     pub owner: Owner,
-    pub place: Place,
+    pub namespace: NamespaceState,
     /// Whether another Device of the same group has the same serial number: the data is that one's too.
     pub is_shared: bool,
 }
@@ -64,7 +64,7 @@ pub enum Decision {
     /// Erase the device's data, then release.
     Erase,
     /// The data is another Device's, too, and stays. The generated key pair goes: it was this one's alone.
-    Part,
+    RemoveKeyPair,
     /// Release; the data stays, or goes with the whole group.
     Release,
 }
@@ -72,8 +72,8 @@ pub enum Decision {
 /// Decides. Only a Device that is deleted by itself was meant.
 pub fn decide(evidence: Evidence) -> Decision {
     match evidence {
-        Evidence { owner: Owner::Alive, place: Place::Standing, is_shared: false } => Decision::Erase,
-        Evidence { owner: Owner::Alive, place: Place::Standing, is_shared: true } => Decision::Part,
+        Evidence { owner: Owner::Alive, namespace: NamespaceState::Standing, is_shared: false } => Decision::Erase,
+        Evidence { owner: Owner::Alive, namespace: NamespaceState::Standing, is_shared: true } => Decision::RemoveKeyPair,
         _ => Decision::Release,
     }
 }
@@ -104,7 +104,7 @@ pub async fn clean_up(context: &DeviceContext, api: &Api<Device>, cached: &Devic
             context.attempts.forget(&incarnation, id.serial.as_str());
         }
     }
-    if matches!(decision, Decision::Erase | Decision::Part) {
+    if matches!(decision, Decision::Erase | Decision::RemoveKeyPair) {
         credentials::remove(&context.shared.client, id).await?;
     }
     finalizer::release(api, &device).await?;
@@ -141,9 +141,12 @@ async fn gather(
         Some(tenant) if tenant.uid() == made_for => Owner::Alive,
         Some(_) => Owner::Stranger,
     };
-    let place = if namespace.as_ref().is_some_and(|namespace| !is_terminating(namespace)) { Place::Standing } else { Place::Terminating };
-    let is_shared = is_shared(&context.devices, api, device, id).await?;
-    let evidence = Evidence { owner, place, is_shared };
+    let is_standing = namespace.as_ref().is_some_and(|namespace| !is_terminating(namespace));
+    let evidence = Evidence {
+        owner,
+        namespace: if is_standing { NamespaceState::Standing } else { NamespaceState::Terminating },
+        is_shared: is_shared(&context.devices, api, device, id).await?,
+    };
     Ok((evidence, namespace.as_ref().and_then(incarnation)))
 }
 
@@ -170,21 +173,21 @@ mod tests {
     fn every_combination() {
         let owners =
             [Owner::Absent, Owner::Alive, Owner::Stranger, Owner::Leaving(DeletionPolicy::Retain), Owner::Leaving(DeletionPolicy::Erase)];
-        let (mut erased, mut parted) = (Vec::new(), Vec::new());
+        let (mut erased, mut kept_data) = (Vec::new(), Vec::new());
         for owner in owners {
-            for place in [Place::Standing, Place::Terminating] {
+            for namespace in [NamespaceState::Standing, NamespaceState::Terminating] {
                 for is_shared in [false, true] {
-                    let evidence = Evidence { owner, place, is_shared };
+                    let evidence = Evidence { owner, namespace, is_shared };
                     match decide(evidence) {
                         Decision::Erase => erased.push(evidence),
-                        Decision::Part => parted.push(evidence),
+                        Decision::RemoveKeyPair => kept_data.push(evidence),
                         Decision::Release => {}
                     }
                 }
             }
         }
-        let meant = Evidence { owner: Owner::Alive, place: Place::Standing, is_shared: false };
+        let meant = Evidence { owner: Owner::Alive, namespace: NamespaceState::Standing, is_shared: false };
         assert_eq!(erased, [meant]);
-        assert_eq!(parted, [Evidence { is_shared: true, ..meant }]);
+        assert_eq!(kept_data, [Evidence { is_shared: true, ..meant }]);
     }
 }

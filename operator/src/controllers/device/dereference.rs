@@ -74,8 +74,8 @@ pub async fn dereference(context: &DeviceContext, device: &Device, id: &Identity
     })
 }
 
-/// Whether the Site is there. That one goes is told, and the Device looked at again; that one is there already the cache may not know yet.
-/// One that is being deleted is not there any more: it only waits until that is recorded.
+/// Whether the Site exists. The cache may not have a new one yet, so a Site that it lacks is read live. When a Site goes, its Devices are added
+/// to the queue. A Site that is being deleted does not exist any more: it only waits until that is recorded.
 async fn site_exists(client: &Client, sites: &Cache<Site>, id: &Identity, site: &str) -> Result<bool, ApplyError> {
     if let Some(site) = sites.get(&ObjectRef::new(site).within(&id.namespace)) {
         return Ok(site.metadata.deletion_timestamp.is_none());

@@ -11,7 +11,7 @@ use crate::finalizer;
 
 /// Whether every Site of a namespace waits, by its finalizer, until its deletion is recorded. A Site that was not looked at yet would go
 /// along with its namespace unrecorded; so would what an older operator noted on the namespace.
-pub async fn namespace_may_go(client: &Client, is_history_kept: bool, namespace: &Namespace) -> Result<bool, ApplyError> {
+pub async fn namespace_is_deletable(client: &Client, is_history_kept: bool, namespace: &Namespace) -> Result<bool, ApplyError> {
     if !is_history_kept {
         return Ok(true);
     }

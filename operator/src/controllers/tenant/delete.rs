@@ -1,4 +1,4 @@
-//! What happens when a Tenant goes. Nothing is erased by accident: only when the Tenant says so, and while the CRDs stand.
+//! What happens when a Tenant is deleted. Nothing is erased by accident: only when the Tenant says so, and while the CRDs exist.
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::runtime::events::EventType;
@@ -24,7 +24,7 @@ use crate::services::client::{CallError, ServiceClient};
 use crate::state::reports::Reports;
 use crate::{crds, finalizer};
 
-/// Why a Tenant could not be let go yet.
+/// Why a Tenant could not be released yet.
 #[derive(Debug, thiserror::Error)]
 pub enum DeleteError {
     #[error(transparent)]
@@ -37,7 +37,7 @@ pub enum DeleteError {
 
 /// The namespace of the group, read live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum NamespaceState {
     Absent,
     Standing,
     Terminating,
@@ -49,8 +49,8 @@ pub enum Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Evidence {
     pub policy: DeletionPolicy,
-    pub crds_stand: bool,
-    pub place: Place,
+    pub crds_established: bool,
+    pub namespace_state: NamespaceState,
 }
 
 /// What to do.
@@ -66,10 +66,10 @@ pub enum Decision {
 
 /// Decides.
 pub fn decide(evidence: Evidence) -> Decision {
-    match (evidence.policy, evidence.crds_stand, evidence.place) {
-        (DeletionPolicy::Erase, true, Place::Absent | Place::Standing | Place::Terminating) => Decision::Erase,
-        (_, _, Place::Standing) => Decision::Close,
-        (_, _, Place::Absent | Place::Terminating | Place::Foreign) => Decision::Release,
+    match (evidence.policy, evidence.crds_established, evidence.namespace_state) {
+        (DeletionPolicy::Erase, true, NamespaceState::Absent | NamespaceState::Standing | NamespaceState::Terminating) => Decision::Erase,
+        (_, _, NamespaceState::Standing) => Decision::Close,
+        (_, _, NamespaceState::Absent | NamespaceState::Terminating | NamespaceState::Foreign) => Decision::Release,
     }
 }
 
@@ -98,22 +98,28 @@ pub async fn clean_up(context: &TenantContext, cached: &Tenant, id: &Identity) -
     if !is_so || tenant.metadata.deletion_timestamp.is_none() || !is_current(&api, &tenant).await? {
         return Err(DeleteError::Outdated);
     }
-    let place = place(namespace.as_ref(), id);
-    let evidence = Evidence { policy: tenant.spec.deletion_policy, crds_stand: crds::established(&context.shared.client).await?, place };
+    let namespace_state = state_of(namespace.as_ref(), id);
+    let evidence = Evidence {
+        policy: tenant.spec.deletion_policy,
+        crds_established: crds::established(&context.shared.client).await?,
+        namespace_state,
+    };
     let decision = decide(evidence);
     tracing::info!(group = %id.group, ?evidence, ?decision, "a tenant is being deleted");
     let noted = tenant.status.as_ref().and_then(|status| status.incarnation.as_ref()).and_then(|text| text.parse::<IncarnationId>().ok());
-    let incarnation = namespace.as_ref().filter(|_| place != Place::Foreign).and_then(incarnation).or(noted);
+    let incarnation = namespace.as_ref().filter(|_| namespace_state != NamespaceState::Foreign).and_then(incarnation).or(noted);
     match decision {
         Decision::Erase => {
             // its namespace is deleted only after it was erased: while that hangs, the history is not told so again and again
-            let is_erased =
-                |service| place == Place::Terminating && reports_erased(&context.reports.borrow(), service, id, incarnation.as_ref());
+            let is_erased = |service| {
+                namespace_state == NamespaceState::Terminating
+                    && reports_erased(&context.reports.borrow(), service, id, incarnation.as_ref())
+            };
             erase(&context.services, id, incarnation.as_ref(), |service| service.row().ends == Ends::WithTheGroup && !is_erased(service))
                 .await?;
             if let Some(namespace) = namespace {
                 if !is_terminating(&namespace)
-                    && site::namespace_may_go(&context.shared.client, context.recorder.journal.is_kept(), &namespace).await?
+                    && site::namespace_is_deletable(&context.shared.client, context.recorder.journal.is_kept(), &namespace).await?
                 {
                     delete(&namespaces, &namespace).await?;
                 }
@@ -147,12 +153,12 @@ pub async fn clean_up(context: &TenantContext, cached: &Tenant, id: &Identity) -
     Ok(Progress::Released)
 }
 
-fn place(namespace: Option<&Namespace>, id: &Identity) -> Place {
+fn state_of(namespace: Option<&Namespace>, id: &Identity) -> NamespaceState {
     match namespace {
-        None => Place::Absent,
-        Some(namespace) if !belongs_to(namespace, id) => Place::Foreign,
-        Some(namespace) if is_terminating(namespace) => Place::Terminating,
-        Some(_) => Place::Standing,
+        None => NamespaceState::Absent,
+        Some(namespace) if !belongs_to(namespace, id) => NamespaceState::Foreign,
+        Some(namespace) if is_terminating(namespace) => NamespaceState::Terminating,
+        Some(_) => NamespaceState::Standing,
     }
 }
 
@@ -206,25 +212,29 @@ mod tests {
     fn every_combination() {
         use DeletionPolicy::{Erase, Retain};
         let table = [
-            (Erase, true, Place::Standing, Decision::Erase),
-            (Erase, true, Place::Terminating, Decision::Erase),
-            (Erase, true, Place::Absent, Decision::Erase),
-            (Erase, true, Place::Foreign, Decision::Release),
-            (Erase, false, Place::Standing, Decision::Close),
-            (Erase, false, Place::Terminating, Decision::Release),
-            (Erase, false, Place::Absent, Decision::Release),
-            (Erase, false, Place::Foreign, Decision::Release),
-            (Retain, true, Place::Standing, Decision::Close),
-            (Retain, true, Place::Terminating, Decision::Release),
-            (Retain, true, Place::Absent, Decision::Release),
-            (Retain, true, Place::Foreign, Decision::Release),
-            (Retain, false, Place::Standing, Decision::Close),
-            (Retain, false, Place::Terminating, Decision::Release),
-            (Retain, false, Place::Absent, Decision::Release),
-            (Retain, false, Place::Foreign, Decision::Release),
+            (Erase, true, NamespaceState::Standing, Decision::Erase),
+            (Erase, true, NamespaceState::Terminating, Decision::Erase),
+            (Erase, true, NamespaceState::Absent, Decision::Erase),
+            (Erase, true, NamespaceState::Foreign, Decision::Release),
+            (Erase, false, NamespaceState::Standing, Decision::Close),
+            (Erase, false, NamespaceState::Terminating, Decision::Release),
+            (Erase, false, NamespaceState::Absent, Decision::Release),
+            (Erase, false, NamespaceState::Foreign, Decision::Release),
+            (Retain, true, NamespaceState::Standing, Decision::Close),
+            (Retain, true, NamespaceState::Terminating, Decision::Release),
+            (Retain, true, NamespaceState::Absent, Decision::Release),
+            (Retain, true, NamespaceState::Foreign, Decision::Release),
+            (Retain, false, NamespaceState::Standing, Decision::Close),
+            (Retain, false, NamespaceState::Terminating, Decision::Release),
+            (Retain, false, NamespaceState::Absent, Decision::Release),
+            (Retain, false, NamespaceState::Foreign, Decision::Release),
         ];
-        for (policy, crds_stand, place, decision) in table {
-            assert_eq!(decide(Evidence { policy, crds_stand, place }), decision, "{policy:?} {crds_stand} {place:?}");
+        for (policy, crds_established, namespace_state, decision) in table {
+            assert_eq!(
+                decide(Evidence { policy, crds_established, namespace_state }),
+                decision,
+                "{policy:?} {crds_established} {namespace_state:?}"
+            );
         }
     }
 }
