@@ -1,4 +1,4 @@
-//! Polls what became of each device's attempts, and has the Devices looked at again of which that is news.
+//! Polls what became of each device's attempts, and adds the Devices to their queue for which something has changed.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -6,33 +6,88 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
-use tsujiban_api::names;
+use tokio::sync::watch;
+use tsujiban_api::{Device, names};
 use tsujiban_core::error::chain;
 use tsujiban_core::id::{GroupId, IncarnationId};
 use tsujiban_core::workload::Service;
 
-use crate::context::Context;
+use crate::cache::Cache;
+use crate::queue::Queue;
+use crate::services::Services;
 use crate::services::client::CallError;
-use crate::state::attempts::{Key, Record};
+use crate::state::attempts::{AttemptCache, Key, Record};
 use crate::state::reports::Reports;
 
 const EVERY: Duration = Duration::from_secs(10);
 
-/// Polls the service for ever. A cursor that is lost, as after a restart, costs one reading of everything and no write.
-pub async fn poll(context: Arc<Context>) {
-    let mut cursor = 0;
-    let mut ticks = tokio::time::interval(EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
+/// Polls the backup service.
+pub struct AttemptPoller {
+    pub services: Arc<Services>,
+    /// By them an attempt belongs to the present incarnation of its group.
+    pub reports: watch::Receiver<Reports>,
+    pub attempts: Arc<AttemptCache>,
+    pub devices: Cache<Device>,
+    pub device_queue: Queue<Device>,
+}
+
+impl AttemptPoller {
+    /// Polls for ever. A cursor that is lost, as after a restart, costs one reading of everything and no write.
+    pub async fn run(self) {
+        let mut cursor = 0;
+        let mut ticks = tokio::time::interval(EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            match page(&context, cursor).await {
-                Ok(next) if next != cursor => cursor = next,
-                Ok(_) => break,
-                Err(error) => {
-                    tracing::debug!(error = chain(&error), "the outcomes of attempts could not be read");
+            ticks.tick().await;
+            loop {
+                match self.page(cursor).await {
+                    Ok(next) if next != cursor => cursor = next,
+                    Ok(_) => break,
+                    Err(error) => {
+                        tracing::debug!(error = chain(&error), "the outcomes of attempts could not be read");
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn page(&self, cursor: u64) -> Result<u64, CallError> {
+        let answer = self.services.get(Service::Backup)?.attempts(cursor).await?;
+        let mut reached = answer.cursor;
+        let mut changed: HashSet<Key> = HashSet::new();
+        for attempt in &answer.attempts {
+            let Some(device) = &attempt.device else { continue };
+            let (Some(record), Ok(group)) = (Record::from_wire(attempt), device.group.parse()) else {
+                tracing::warn!(group = device.group, "the backup service sent an attempt that is not understood");
+                continue;
+            };
+            match life(&self.reports.borrow(), &group, record.time) {
+                Life::Known(incarnation) => {
+                    if self.attempts.put(&incarnation, &device.serial, record) {
+                        changed.insert((incarnation, device.serial.clone()));
+                    }
+                }
+                Life::Gone => {}
+                Life::NotReported => {
+                    reached = attempt.cursor.saturating_sub(1).max(cursor); // it is read again when the service has reported
                     break;
                 }
+            }
+        }
+        if !changed.is_empty() {
+            self.requeue(&changed);
+        }
+        // a service that lost its catalogue counts from the beginning again
+        Ok(if answer.cursor < cursor { 0 } else { reached })
+    }
+
+    fn requeue(&self, changed: &HashSet<Key>) {
+        for device in self.devices.list() {
+            let group = device.namespace().as_deref().and_then(names::group_of_namespace);
+            let incarnation = group.and_then(|group| self.reports.borrow().of(Service::Backup)?.standing(&group).cloned());
+            if incarnation.is_some_and(|incarnation| changed.contains(&(incarnation, device.spec.serial_number.clone()))) {
+                self.device_queue.add(&device);
             }
         }
     }
@@ -56,42 +111,6 @@ fn life(reports: &Reports, group: &GroupId, made: Timestamp) -> Life {
         None if facts.at > made => Life::Gone,
         None => Life::NotReported,
     }
-}
-
-async fn page(context: &Context, cursor: u64) -> Result<u64, CallError> {
-    let answer = context.services.get(Service::Backup)?.attempts(cursor).await?;
-    let mut reached = answer.cursor;
-    let mut news: HashSet<Key> = HashSet::new();
-    for attempt in &answer.attempts {
-        let Some(device) = &attempt.device else { continue };
-        let (Some(record), Ok(group)) = (Record::from_wire(attempt), device.group.parse()) else {
-            tracing::warn!(group = device.group, "the backup service sent an attempt that is not understood");
-            continue;
-        };
-        match life(&context.reports.borrow(), &group, record.time) {
-            Life::Known(incarnation) => {
-                if context.attempts.put(&incarnation, &device.serial, record) {
-                    news.insert((incarnation, device.serial.clone()));
-                }
-            }
-            Life::Gone => {}
-            Life::NotReported => {
-                reached = attempt.cursor.saturating_sub(1).max(cursor); // it is read again when the service has reported
-                break;
-            }
-        }
-    }
-    if !news.is_empty() {
-        for device in context.devices.state() {
-            let group = device.namespace().as_deref().and_then(names::group_of_namespace);
-            let incarnation = group.and_then(|group| context.reports.borrow().of(Service::Backup)?.standing(&group).cloned());
-            if incarnation.is_some_and(|incarnation| news.contains(&(incarnation, device.spec.serial_number.clone()))) {
-                context.wake_device(&device);
-            }
-        }
-    }
-    // a service that lost its catalogue counts from the beginning again
-    Ok(if answer.cursor < cursor { 0 } else { reached })
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod kind;
 mod ledger;
 mod observe;
 mod platform;
+mod recorder;
 mod send;
 mod takeover;
 mod wire;
@@ -19,27 +20,18 @@ pub use journal::Journal;
 pub use kind::Kind;
 use observe::CHANGED_AT;
 pub use observe::{Change, ObjectSnapshot, Observation, note_change, observe};
-pub use platform::{PlatformEvent, record};
-pub use send::run;
-pub use takeover::take_over;
+pub use platform::{PlatformEvent, PlatformLog};
+pub use recorder::Recorder;
+pub use send::{Queues, Sender};
+pub use takeover::Takeover;
 pub use tsujiban_service::history::keeper::Keeper as Acknowledged;
 pub use wire::entry;
-
-use std::time::Duration;
 
 use kube::core::object::HasSpec;
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
 use tsujiban_api::names::ANNOTATION_CHANGED_BY;
 use tsujiban_api::{Device, Recorded, Site, Tenant};
-use tsujiban_core::id::GroupId;
-
-use crate::context::Context;
-
-/// How long an acknowledgement is waited for, so that one write of a status serves for that, too. Much longer than it takes while all is well.
-const SETTLE: Duration = Duration::from_millis(500);
-/// The same before something is let go that is deleted.
-const SETTLE_DELETION: Duration = Duration::from_secs(5);
 
 /// An object that says in its status what of it is recorded.
 pub trait Declared: Resource + HasSpec<Spec: Serialize> {
@@ -82,31 +74,6 @@ pub fn trim<K: Declared>(object: &mut K, is_kept: bool) {
     if !object.annotations().contains_key(ANNOTATION_CHANGED_BY) {
         object.meta_mut().annotations = None;
     }
-}
-
-/// Notes what has happened to an object since what its status says. Waits for nothing.
-pub fn record_changes<K: Declared>(context: &Context, group: &GroupId, object: &K) {
-    if let Some(sight) = ObjectSnapshot::of(K::KIND, group, object, object.spec(), context.stamps.are_made()) {
-        let known = context.journal.recorded(&sight.uid, object.said());
-        context.journal.begin_reconcile(&sight.uid);
-        context.journal.note(&observe(known.as_ref(), &sight), context.clock.now());
-    }
-}
-
-/// What of an object's spec is recorded by now, for its status.
-pub async fn recorded<K: Declared>(context: &Context, object: &K) -> Option<Recorded> {
-    let uid = object.uid().unwrap_or_default();
-    context.journal.settle(&uid, SETTLE).await;
-    context.journal.end_reconcile(&uid); // what is acknowledged from now on wakes it
-    context.journal.recorded(&uid, object.said())
-}
-
-/// Whether the deletion of an object is recorded, so that it may be let go: once it has gone, nothing tells of it any more.
-pub async fn deletion_recorded<K: Resource>(context: &Context, object: &K) -> bool {
-    let uid = object.uid().unwrap_or_default();
-    context.journal.settle(&uid, SETTLE_DELETION).await;
-    context.journal.end_reconcile(&uid);
-    context.journal.is_deletion_recorded(&uid)
 }
 
 #[cfg(test)]

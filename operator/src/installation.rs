@@ -1,6 +1,7 @@
 //! What the chart has installed around the operator: the services' StatefulSets, and the admission policies. Looked at every 20 s; what is gone
 //! or changed is told within a minute, by conditions of the Tenants and by metrics. Only the chart puts it back.
 
+mod chart;
 mod look;
 mod policies;
 mod recorded;
@@ -8,7 +9,8 @@ mod stamps;
 
 use std::collections::BTreeMap;
 
-pub use look::{Watching, confirm, run};
+pub use chart::{Chart, LookError};
+pub use look::{Inspector, Watching, confirm, run};
 pub use policies::{Fault, Wrong};
 pub use stamps::{Known, Stamps};
 

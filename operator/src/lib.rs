@@ -6,6 +6,7 @@
 pub mod apply;
 pub mod attempts;
 pub mod backoff;
+pub mod cache;
 pub mod condition;
 pub mod connection;
 pub mod context;
@@ -24,6 +25,7 @@ pub mod metrics;
 mod namespace;
 pub mod pki;
 pub mod program;
+pub mod queue;
 pub mod read;
 pub mod reconcile;
 pub mod report;

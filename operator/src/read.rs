@@ -29,7 +29,7 @@ pub struct Reader<K: Resource<DynamicType = ()> + Clone + 'static> {
 }
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Reader<K> {
-    /// The event as the cache has to hear it; `None`: it need not.
+    /// The event for the cache. `None` if the cache does not need it.
     pub fn read(&self, event: Event<Decoded<K>>) -> Option<Event<K>> {
         let read = match event {
             Event::Init => {

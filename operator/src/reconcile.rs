@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::future::Future;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kube::ResourceExt;
@@ -10,44 +9,53 @@ use kube::runtime::controller::Action;
 use tracing::Instrument as _;
 use tsujiban_core::error::chain;
 
-use crate::context::Context;
+use crate::backoff::Backoff;
+use crate::context::Shared;
 use crate::services::client::CallError;
 use crate::stall::End;
 
 /// A reconcile that takes longer is given up and tried again: some request hangs.
 const DEADLINE: Duration = Duration::from_mins(1);
 
-/// An error of a reconcile that knows at which step it happened.
-pub trait Step: Error {
-    fn step(&self) -> &'static str;
+/// The error of a reconcile: the step that failed, which is a label of the metrics, and why it failed.
+#[derive(Debug, thiserror::Error)]
+#[error("reconcile failed at step {step}")]
+pub struct StepFailed {
+    step: &'static str,
+    source: Box<dyn Error + Send + Sync>,
 }
 
-/// Why a reconcile did not come to its end.
+/// Names the step that an error comes from, for `map_err`.
+pub fn at<E: Error + Send + Sync + 'static>(step: &'static str) -> impl FnOnce(E) -> StepFailed {
+    move |error| StepFailed { step, source: Box::new(error) }
+}
+
+/// Why a reconcile did not complete.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure<E: Step + 'static> {
-    #[error("reconcile failed at step {}", .0.step())]
-    Step(#[source] E),
+pub enum Failure {
+    #[error(transparent)]
+    Step(#[from] StepFailed),
     #[error("reconcile took longer than 60 s and was given up; a request to the apiserver or a service hangs")]
     Deadline,
 }
 
-impl<E: Step + 'static> Failure<E> {
+impl Failure {
     fn step(&self) -> &'static str {
         match self {
-            Self::Step(error) => error.step(),
+            Self::Step(failed) => failed.step,
             Self::Deadline => "deadline",
         }
     }
 }
 
 /// Runs one reconcile.
-pub async fn observed<E: Step + 'static>(
-    context: &Context,
+pub async fn observed(
+    shared: &Shared,
     kind: &'static str,
     object: &str,
-    work: impl Future<Output = Result<Action, E>>,
-) -> Result<Action, Failure<E>> {
-    context.metrics.started(kind, object);
+    work: impl Future<Output = Result<Action, StepFailed>>,
+) -> Result<Action, Failure> {
+    shared.metrics.started(kind, object);
     let start = Instant::now();
     let span = tracing::info_span!("reconcile", kind, object);
     let result = match tokio::time::timeout(DEADLINE, work.instrument(span)).await {
@@ -59,27 +67,22 @@ pub async fn observed<E: Step + 'static>(
         Err(Failure::Step(_)) => End::Failed,
         Err(Failure::Deadline) => End::GivenUp,
     };
-    context.metrics.finished(kind, object, start.elapsed(), end, result.as_ref().err().map(Failure::step));
+    shared.metrics.finished(kind, object, start.elapsed(), end, result.as_ref().err().map(Failure::step));
     if result.is_ok() {
-        context.backoff.succeeded(&key(kind, object));
+        shared.backoff.succeeded(&key(kind, object));
     }
     result
 }
 
 /// What happens after an error: wait, longer each time.
-pub fn after_error<K: ResourceExt, E: Step + 'static>(
-    kind: &'static str,
-    object: &Arc<K>,
-    failure: &Failure<E>,
-    context: &Context,
-) -> Action {
-    let name = name(object.as_ref());
-    let wait = context.backoff.failed(&key(kind, &name), is_lasting(failure));
+pub fn after_error<K: ResourceExt>(kind: &'static str, object: &K, failure: &Failure, backoff: &Backoff) -> Action {
+    let name = name(object);
+    let wait = backoff.failed(&key(kind, &name), is_lasting(failure));
     tracing::warn!(kind, name, step = failure.step(), error = chain(failure), retry_seconds = wait.as_secs(), "reconcile failed");
     Action::requeue(wait)
 }
 
-/// Whether the same would fail again until somebody changes something: the apiserver or a service understood, and refused.
+/// Whether a retry fails again until somebody changes something: the apiserver or a service understood the request and refused it.
 fn is_lasting(error: &(dyn Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -113,20 +116,27 @@ fn key(kind: &str, object: &str) -> String {
 mod tests {
     use super::*;
     use crate::apply::failed;
-    use crate::controllers::tenant::TenantError;
     use k8s_openapi::api::core::v1::Namespace;
     use serde_json::json;
     use tsujiban_core::workload::Service;
     use tsujiban_proto::error::{Kind, ServiceError};
 
-    fn answered(code: u16, cause: &str) -> Failure<TenantError> {
+    fn answered(code: u16, cause: &str) -> Failure {
         let status = json!({"code": code, "reason": "x", "message": "x", "details": {"causes": [{"reason": cause}]}});
         let error = kube::Error::Api(serde_json::from_value(status).unwrap());
-        Failure::Step(TenantError::Namespace(failed::<Namespace>("apply", None, "x")(error)))
+        Failure::Step(at("namespace")(failed::<Namespace>("apply", None, "x")(error)))
     }
 
-    fn refused(kind: Kind) -> Failure<TenantError> {
-        Failure::Step(TenantError::Keys(CallError::Service { service: Service::Backup, error: ServiceError::new(kind, "X", "x") }))
+    fn refused(kind: Kind) -> Failure {
+        Failure::Step(at("keys")(CallError::Service { service: Service::Backup, error: ServiceError::new(kind, "X", "x") }))
+    }
+
+    #[test]
+    fn an_error_names_its_step_and_what_went_wrong() {
+        let failure = answered(403, "");
+        assert_eq!(failure.step(), "namespace");
+        assert!(chain(&failure).starts_with("reconcile failed at step namespace: "), "{}", chain(&failure));
+        assert!(chain(&failure).contains("Namespace x"), "{}", chain(&failure));
     }
 
     #[test]
@@ -135,6 +145,6 @@ mod tests {
         assert!([404, 409, 410, 429, 500, 503].into_iter().all(|code| !is_lasting(&answered(code, ""))));
         assert!(!is_lasting(&answered(403, "NamespaceTerminating")));
         assert!(is_lasting(&refused(Kind::Precondition)) && !is_lasting(&refused(Kind::Unavailable)));
-        assert!(!is_lasting(&Failure::<TenantError>::Deadline));
+        assert!(!is_lasting(&Failure::Deadline));
     }
 }

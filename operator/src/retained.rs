@@ -1,8 +1,11 @@
 //! Groups that a service holds and that have no Tenant: retained ones are noted as such, and when staff have erased one, its namespace
 //! goes too, and then what the other services hold of it.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::Namespace;
-use kube::Api;
+use kube::{Api, Client};
+use tokio::sync::watch;
 use tsujiban_api::Tenant;
 use tsujiban_core::error::chain;
 use tsujiban_core::id::{GroupId, IncarnationId};
@@ -10,10 +13,12 @@ use tsujiban_core::workload::Service;
 use tsujiban_proto::lifecycle::v1::GroupState;
 
 use crate::apply::{ApplyError, delete, failed};
-use crate::context::Context;
+use crate::cache::Cache;
 use crate::controllers::site;
 use crate::namespace::{self, belongs_to_group, live_namespace};
+use crate::services::Services;
 use crate::services::client::{CallError, ServiceClient};
+use crate::state::reports::Reports;
 
 /// What could not be settled.
 #[derive(Debug, thiserror::Error)]
@@ -62,57 +67,69 @@ pub fn settlement(standing: Standing) -> Settlement {
     }
 }
 
-/// Settles every group of a service's report. What fails is tried again with the next one.
-pub async fn settle(context: &Context, service: Service) {
-    let reports = context.reports.borrow().clone();
-    let Some(facts) = reports.of(service).cloned() else { return };
-    let Some(client) = context.services.find(service) else { return };
-    for ((group, incarnation), state) in &facts.groups {
-        let first = reports.state(Service::FIRST, group, incarnation);
-        let standing = Standing { service, state: *state, first, is_annotated: false };
-        if settlement(standing) == Settlement::Nothing && settlement(Standing { is_annotated: true, ..standing }) == Settlement::Nothing
-            || context.tenants.state().iter().any(|tenant| tenant.metadata.name.as_deref() == Some(group.as_str()))
-        {
-            continue; // the cache says that there is a Tenant; whether there is none is read live
-        }
-        if let Err(error) = settle_one(context, client, group, incarnation, standing).await {
-            tracing::warn!(group = %group, error = chain(&error), "a group without a Tenant could not be settled; trying again in 30 s");
-        }
-    }
+/// Settles the groups that have no Tenant.
+pub struct RetainedGroups {
+    pub client: Client,
+    pub services: Arc<Services>,
+    pub reports: watch::Receiver<Reports>,
+    pub tenants: Cache<Tenant>,
+    /// Whether there is an operation history.
+    pub is_history_kept: bool,
 }
 
-async fn settle_one(
-    context: &Context,
-    client: &ServiceClient,
-    group: &GroupId,
-    incarnation: &IncarnationId,
-    standing: Standing,
-) -> Result<(), SettleError> {
-    let namespace = live_namespace(&context.client, group).await?.filter(|namespace| belongs_to_group(namespace, group));
-    let is_annotated = namespace.as_ref().and_then(namespace::incarnation).as_ref() == Some(incarnation);
-    let settlement = settlement(Standing { is_annotated, ..standing });
-    if settlement == Settlement::Nothing || has_tenant(context, group).await? {
-        return Ok(());
-    }
-    match (settlement, namespace) {
-        (Settlement::Detach, _) => client.detach(group, incarnation).await.map_err(SettleError::Detach),
-        (Settlement::Erase, _) => {
-            tracing::info!(group = %group, incarnation = %incarnation, "the group was erased by staff; erasing it in the {}", client.service);
-            client.erase_group(group, incarnation).await.map_err(SettleError::Erase)
-        }
-        (Settlement::DeleteNamespace, Some(namespace)) if namespace.metadata.deletion_timestamp.is_none() => {
-            if !site::namespace_may_go(context, &namespace).await? {
-                return Ok(()); // with the next report
+impl RetainedGroups {
+    /// Settles every group of a service's report. What fails is tried again with the next one.
+    pub async fn settle(&self, service: Service) {
+        let reports = self.reports.borrow().clone();
+        let Some(facts) = reports.of(service).cloned() else { return };
+        let Some(client) = self.services.find(service) else { return };
+        for ((group, incarnation), state) in &facts.groups {
+            let first = reports.state(Service::FIRST, group, incarnation);
+            let standing = Standing { service, state: *state, first, is_annotated: false };
+            if settlement(standing) == Settlement::Nothing && settlement(Standing { is_annotated: true, ..standing }) == Settlement::Nothing
+                || self.tenants.list().iter().any(|tenant| tenant.metadata.name.as_deref() == Some(group.as_str()))
+            {
+                continue; // the cache says that there is a Tenant; whether there is none is read live
             }
-            tracing::info!(group = %group, incarnation = %incarnation, "the group was erased by staff; deleting its namespace");
-            Ok(delete(&Api::<Namespace>::all(context.client.clone()), &namespace).await?)
+            if let Err(error) = self.settle_one(client, group, incarnation, standing).await {
+                tracing::warn!(group = %group, error = chain(&error), "a group without a Tenant could not be settled; trying again in 30 s");
+            }
         }
-        _ => Ok(()),
+    }
+
+    async fn settle_one(
+        &self,
+        client: &ServiceClient,
+        group: &GroupId,
+        incarnation: &IncarnationId,
+        standing: Standing,
+    ) -> Result<(), SettleError> {
+        let namespace = live_namespace(&self.client, group).await?.filter(|namespace| belongs_to_group(namespace, group));
+        let is_annotated = namespace.as_ref().and_then(namespace::incarnation).as_ref() == Some(incarnation);
+        let settlement = settlement(Standing { is_annotated, ..standing });
+        if settlement == Settlement::Nothing || has_tenant(&self.client, group).await? {
+            return Ok(());
+        }
+        match (settlement, namespace) {
+            (Settlement::Detach, _) => client.detach(group, incarnation).await.map_err(SettleError::Detach),
+            (Settlement::Erase, _) => {
+                tracing::info!(group = %group, incarnation = %incarnation, "the group was erased by staff; erasing it in the {}", client.service);
+                client.erase_group(group, incarnation).await.map_err(SettleError::Erase)
+            }
+            (Settlement::DeleteNamespace, Some(namespace)) if namespace.metadata.deletion_timestamp.is_none() => {
+                if !site::namespace_is_deletable(&self.client, self.is_history_kept, &namespace).await? {
+                    return Ok(()); // with the next report
+                }
+                tracing::info!(group = %group, incarnation = %incarnation, "the group was erased by staff; deleting its namespace");
+                Ok(delete(&Api::<Namespace>::all(self.client.clone()), &namespace).await?)
+            }
+            _ => Ok(()),
+        }
     }
 }
 
-async fn has_tenant(context: &Context, group: &GroupId) -> Result<bool, ApplyError> {
-    let api: Api<Tenant> = Api::all(context.client.clone());
+async fn has_tenant(client: &Client, group: &GroupId) -> Result<bool, ApplyError> {
+    let api: Api<Tenant> = Api::all(client.clone());
     let found = api.get_opt(group.as_str()).await.map_err(failed::<Tenant>("read", None, group.as_str()))?;
     Ok(found.is_some())
 }

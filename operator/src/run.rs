@@ -1,56 +1,45 @@
 //! What the leader does: three controllers and the tasks that feed them.
 
+mod controllers;
+pub mod parts;
+mod watches;
+
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use futures::{Stream, StreamExt};
-use k8s_openapi::api::batch::v1::CronJob;
-use k8s_openapi::api::core::v1::{LimitRange, Namespace, ResourceQuota, ServiceAccount};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::networking::v1::NetworkPolicy;
-use k8s_openapi::api::rbac::v1::RoleBinding;
-use kube::core::PartialObjectMeta;
-use kube::runtime::PredicateConfig;
-use kube::runtime::controller::{self, Action, Controller};
-use kube::runtime::reflector::{self, ObjectRef, Store};
-use kube::runtime::{Predicate as _, WatchStreamExt, predicates, watcher};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio_stream::wrappers::{UnboundedReceiverStream, WatchStream};
 use tsujiban_api::{Decoded, Device, Site, Tenant};
 use tsujiban_core::clock::Clock;
 use tsujiban_core::workload::Service;
 use tsujiban_sealing::Random;
 
-use crate::backoff::Backoff;
-use crate::context::{CacheSync, Context};
-use crate::controllers::tenant::build::Platform;
-use crate::controllers::tenant::children::{WatchScope, follow, tenant_of};
-use crate::controllers::tenant::dereference::{APISERVER, APISERVER_NAMESPACE};
-use crate::controllers::{device, site, tenant};
+use crate::cache::Cache;
+use crate::context::Shared;
+use crate::controllers::device::{self, DeviceContext};
+use crate::controllers::site::{self, SiteContext};
+use crate::controllers::tenant::{self, build::Platform};
 use crate::events::Events;
 use crate::fence::Fence;
-use crate::history::{self, Declared, Journal};
+use crate::history::{self, Journal, Queues, Recorder};
 use crate::installation::{self, Installation, Stamps};
 use crate::metrics::Metrics;
-use crate::pki::{Keeper, Keys, restored};
-use crate::read::Reader;
-use crate::reconcile::after_error;
+use crate::pki::{Keeper, Keys};
+use crate::queue::Queue;
 use crate::services::Services;
 use crate::services::client::ServiceClient;
 use crate::settings::{Installed, Settings};
-use crate::state::attempts::AttemptCache;
 use crate::state::reports::Reports;
-use crate::state::serials::Serials;
-use crate::state::unreadable::UnreadableObjects;
-use crate::{attempts, deadline, report, stall, state, sweep};
+use crate::{deadline, stall, sweep};
 
-/// A watch is begun anew after this long, and one on a dead connection is noticed 5 s later. Less than [`stall::STALLED`].
-const WATCH_SECONDS: u32 = 30;
-const PAGE: u32 = 100;
+use parts::Parts;
+use watches::{Feed, cache, main_stream};
 
 /// A task that should run for ever ended.
 #[derive(Debug, thiserror::Error)]
@@ -75,12 +64,10 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
     let (installation_in, installation) = watch::channel(Installation::default());
     let (bundle_in, ca_bundle) = watch::channel(None);
     let (keys_in, keys) = watch::channel(Keys::Pending);
-    let (to_tenants, tenants_to_wake) = mpsc::unbounded_channel();
-    let (to_devices, devices_to_wake) = mpsc::unbounded_channel();
-    let (to_sites, sites_to_wake) = mpsc::unbounded_channel();
-    let (taken_over, sites_taken_over) = watch::channel(false);
-    let ((tenants, tenants_listed, tenant_feed), (devices, devices_listed, device_feed)) = (cache(), cache());
-    let (sites, sites_listed, site_feed) = cache();
+    let (taken_over_in, taken_over) = watch::channel(false);
+    let ((tenant_queue, queued_tenants), (device_queue, queued_devices)) = (Queue::new(), Queue::new());
+    let (site_queue, queued_sites) = Queue::new();
+    let ((tenants, tenant_feed), (devices, device_feed), (sites, site_feed)) = (cache(), cache(), cache());
     let client = deadline::bounded(world.client);
     let services = connect(settings, &ca_bundle, &world.fence);
     world.metrics.watchdog.lead(&[tenant::KIND, site::KIND, device::KIND], Instant::now());
@@ -96,77 +83,108 @@ pub async fn lead(settings: &Settings, world: World) -> Result<(), Ended> {
         ca_bundle: bundle_in,
         keys: keys_in,
     };
-    let context = Arc::new(Context {
-        client: client.clone(),
-        clock: world.clock,
-        random: world.random,
+    let parts = Parts {
         platform: Platform {
             system_namespace: settings.namespace.clone(),
             collector_image: settings.collector_image.clone(),
             backup_endpoint: settings.endpoint_of(Service::Backup),
         },
         forbidden: settings.forbidden(),
-        services,
-        metrics: world.metrics,
-        backoff: Backoff::default(),
-        events: Arc::new(Events::new(client.clone())),
-        tenants: tenants.clone(),
-        devices: devices.clone(),
-        sites: sites.clone(),
-        serials: Serials::default(),
-        unreadable_devices: device_feed.unreadable.clone(),
-        listed: CacheSync { tenants: tenants_listed, devices: devices_listed, sites: sites_listed },
-        attempts: AttemptCache::default(),
-        journal: Journal::new(settings.is_installed(Service::Audit)),
+        random: world.random,
+        services: Arc::new(services),
+        recorder: Recorder {
+            journal: Arc::new(Journal::new(settings.is_installed(Service::Audit))),
+            clock: Arc::clone(&world.clock),
+            changes_are_stamped: settings.changes_are_stamped,
+        },
         kept: world.kept,
-        sites_taken_over,
-        stamps: Stamps::new(settings.changes_are_stamped),
+        stamps: Arc::new(Stamps::new(settings.changes_are_stamped)),
+        tenants,
+        devices,
+        sites,
+        unreadable_devices: device_feed.unreadable.clone(),
+        queues: Queues { tenants: tenant_queue, devices: device_queue, sites: site_queue },
+        serials: Arc::default(),
+        attempts: Arc::default(),
+        reports,
         installation,
-        conformance: state::conformance::AccessReviewCache::default(),
-        sync_cache: tenant::sync_cache::SyncCache::default(),
-        reports: reports.clone(),
-        ca_bundle: ca_bundle.clone(),
-        keys: keys.clone(),
-        to_tenants,
-        to_devices,
-        to_sites,
-    });
-
-    let everything = everything(&context);
-    let (tenants_again, devices_again) = (Arc::clone(&tenant_feed.again), Arc::clone(&device_feed.again));
-    let sites_again = Arc::clone(&site_feed.again);
-    let unread = (tenant_feed.unreadable.clone(), device_feed.unreadable.clone(), site_feed.unreadable.clone());
-    let listening = |kind| stall::listening(&client, kind, &context.metrics);
-    let tenant_stream = main_stream(Api::all(listening(tenant::KIND)), tenant_feed, &context, |_| ());
-    let hearing = Arc::clone(&context);
-    let hear = move |event: &watcher::Event<Device>| hearing.serials.hear(event);
-    let device_stream = main_stream(Api::all(listening(device::KIND)), device_feed, &context, hear);
-    let waking = Arc::clone(&context);
-    let wake = move |event: &watcher::Event<Site>| site::wake_devices(&waking, event);
-    let site_stream = main_stream(Api::all(listening(site::KIND)), site_feed, &context, wake);
-
+        ca_bundle,
+        keys,
+        shared: Shared {
+            events: Arc::new(Events::new(client.clone())),
+            client,
+            clock: world.clock,
+            metrics: world.metrics,
+            backoff: Arc::default(),
+        },
+    };
     let mut tasks = JoinSet::new();
     tasks.spawn(named("keys and certificates", keeper.run()));
-    for service in context.services.names() {
-        tasks.spawn(named("report", report::poll(Arc::clone(&context), service, reports_in.clone())));
+    let report_poller = Arc::new(parts.report_poller(reports_in));
+    for service in parts.services.names() {
+        tasks.spawn(named("report", Arc::clone(&report_poller).run(service)));
     }
-    tasks.spawn(named("installation", installation::run(Arc::clone(&context), installation_in)));
-    tasks.spawn(named("restored keys", restored::run(Arc::clone(&context))));
-    tasks.spawn(named("history", history::run(Arc::clone(&context))));
-    tasks.spawn(named("takeover of sites", history::take_over(Arc::clone(&context), taken_over)));
-    tasks.spawn(named("attempts", attempts::poll(Arc::clone(&context))));
-    tasks.spawn(named("cluster role bindings", tenant::conformance::follow(Arc::clone(&context))));
-    tasks.spawn(named("sweep of generated objects", tenant::children::sweep(Arc::clone(&context))));
-    tasks.spawn(named("watchdog", stall::keep(Arc::clone(&context))));
-    let CacheSync { tenants: tenants_listed, devices: devices_listed, sites: sites_listed } = context.listed.clone();
-    tasks.spawn(named("sweep of tenants", sweep::run(Api::all(client.clone()), tenants.clone(), tenants_listed, tenants_again, unread.0)));
-    tasks.spawn(named("sweep of devices", sweep::run(Api::all(client.clone()), devices.clone(), devices_listed, devices_again, unread.1)));
-    tasks.spawn(named("sweep of sites", sweep::run(Api::all(client), sites.clone(), sites_listed, sites_again, unread.2)));
-    tasks.spawn(named("tenants", tenant_controller(tenant_stream, tenants, everything, tenants_to_wake, Arc::clone(&context))));
-    tasks.spawn(named("devices", device_controller(device_stream, devices, devices_to_wake, Arc::clone(&context))));
-    tasks.spawn(named("sites", site_controller(site_stream, sites, sites_to_wake, context)));
+    tasks.spawn(named("installation", installation::run(parts.inspector(), installation_in)));
+    tasks.spawn(named("restored keys", parts.restored_keys().run()));
+    tasks.spawn(named("history", parts.sender().run()));
+    tasks.spawn(named("takeover of sites", parts.takeover(taken_over_in).run()));
+    tasks.spawn(named("attempts", parts.attempt_poller().run()));
+    let watchdog = stall::run(Arc::clone(&parts.shared.metrics), parts.tenants.clone(), parts.devices.clone(), parts.sites.clone());
+    tasks.spawn(named("watchdog", watchdog));
+    run_tenants(&mut tasks, &parts, tenant_feed, queued_tenants);
+    let device_context = run_devices(&mut tasks, &parts, device_feed, queued_devices);
+    run_sites(&mut tasks, &parts, site_feed, queued_sites, parts.site_context(taken_over), device_context);
     let ended = tasks.join_next().await.and_then(Result::ok).unwrap_or("unknown");
     Err(Ended(ended)) // dropping the set stops the others
+}
+
+type Tasks = JoinSet<&'static str>;
+type Queued<K> = UnboundedReceiver<ObjectRef<K>>;
+
+fn run_tenants(tasks: &mut Tasks, parts: &Parts, feed: Feed<Tenant>, queued: Queued<Tenant>) {
+    let (client, cache, queue) = (&parts.shared.client, parts.tenants.clone(), &parts.queues.tenants);
+    let context = Arc::new(parts.tenant_context());
+    tasks.spawn(named("cluster role bindings", tenant::conformance::follow(Arc::clone(&context), queue.clone())));
+    let sweep_of_objects = tenant::children::sweep(client.clone(), Arc::clone(&context.sync_cache), queue.clone());
+    tasks.spawn(named("sweep of generated objects", sweep_of_objects));
+    tasks.spawn(named("sweep of tenants", sweep(client, cache.clone(), &feed)));
+    let stream = main_stream(watched(parts, tenant::KIND), feed, &parts.shared, parts.recorder.journal.is_kept(), |_| ());
+    tasks.spawn(named("tenants", controllers::tenants(stream, cache, queued, context)));
+}
+
+fn run_devices(tasks: &mut Tasks, parts: &Parts, feed: Feed<Device>, queued: Queued<Device>) -> Arc<DeviceContext> {
+    let cache = parts.devices.clone();
+    let context = Arc::new(parts.device_context());
+    tasks.spawn(named("sweep of devices", sweep(&parts.shared.client, cache.clone(), &feed)));
+    let serials = Arc::clone(&parts.serials);
+    let observe = move |event: &watcher::Event<Device>| serials.observe(event);
+    let stream = main_stream(watched(parts, device::KIND), feed, &parts.shared, parts.recorder.journal.is_kept(), observe);
+    tasks.spawn(named("devices", controllers::devices(stream, cache, queued, Arc::clone(&context))));
+    context
+}
+
+fn run_sites(tasks: &mut Tasks, parts: &Parts, feed: Feed<Site>, queued: Queued<Site>, context: SiteContext, devices: Arc<DeviceContext>) {
+    let cache = parts.sites.clone();
+    tasks.spawn(named("sweep of sites", sweep(&parts.shared.client, cache.clone(), &feed)));
+    let observe = move |event: &watcher::Event<Site>| device::sites::site_event(&devices, event);
+    let stream = main_stream(watched(parts, site::KIND), feed, &parts.shared, parts.recorder.journal.is_kept(), observe);
+    tasks.spawn(named("sites", controllers::sites(stream, cache, queued, Arc::new(context))));
+}
+
+/// The API that the watch of a kind asks. The watchdog is told when it is answered.
+fn watched<K: Resource<DynamicType = ()>>(parts: &Parts, kind: &'static str) -> Api<Decoded<K>>
+where
+    Decoded<K>: Resource<DynamicType = ()>,
+{
+    Api::all(stall::listening(&parts.shared.client, kind, &parts.shared.metrics))
+}
+
+/// Compares a cache with the apiserver for ever.
+fn sweep<K>(client: &Client, cache: Cache<K>, feed: &Feed<K>) -> impl Future<Output = ()> + Send + use<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    sweep::run(Api::all(client.clone()), cache, Arc::clone(&feed.restart), feed.unreadable.clone())
 }
 
 /// The clients of the services that are installed.
@@ -179,156 +197,7 @@ fn connect(settings: &Settings, ca_bundle: &watch::Receiver<Option<String>>, fen
     Services::new(settings.services.iter().map(client).collect())
 }
 
-/// What fills a cache.
-struct Feed<K: Resource<DynamicType = ()> + Clone + 'static> {
-    writer: reflector::store::Writer<K>,
-    unreadable: UnreadableObjects,
-    /// Told when the cache holds everything.
-    listed: watch::Sender<bool>,
-    /// Has the watch begin from the beginning.
-    again: Arc<Notify>,
-}
-
-fn cache<K: Resource<DynamicType = ()> + Clone + 'static>() -> (Store<K>, watch::Receiver<bool>, Feed<K>) {
-    let ((store, writer), (listed, is_listed)) = (reflector::store(), watch::channel(false));
-    (store, is_listed, Feed { writer, unreadable: UnreadableObjects::default(), listed, again: Arc::default() })
-}
-
-/// Says whenever something changes on which every group depends: its objects, or its status alone.
-fn everything(context: &Arc<Context>) -> impl Stream<Item = ()> + Send + use<> {
-    let foundations = futures::stream::select_all([
-        WatchStream::from_changes(context.ca_bundle.clone()).map(|_| ()).boxed(),
-        WatchStream::from_changes(context.keys.clone()).map(|_| ()).boxed(),
-        apiserver_moves(&context.client).boxed(),
-    ]);
-    let doubting = Arc::clone(context);
-    let foundations = foundations.inspect(move |()| doubting.sync_cache.invalidate_all());
-    let installation = WatchStream::from_changes(context.installation.clone()).map(|_| ());
-    futures::stream::select_all([
-        foundations.boxed(),
-        WatchStream::from_changes(context.reports.clone()).map(|_| ()).boxed(),
-        installation.boxed(),
-    ])
-}
-
 async fn named(name: &'static str, task: impl Future<Output = ()>) -> &'static str {
     task.await;
     name
-}
-
-fn watch_config() -> watcher::Config {
-    watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE).streaming_lists()
-}
-
-/// Watches one of our kinds into its cache, and has each event heard. Changes of status and of anything else that is not declared do not
-/// reconcile.
-fn main_stream<K, H>(
-    api: Api<Decoded<K>>,
-    feed: Feed<K>,
-    context: &Context,
-    hear: H,
-) -> impl Stream<Item = Result<K, watcher::Error>> + Send + use<K, H>
-where
-    H: Fn(&watcher::Event<K>) + Send,
-    K: Declared + Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
-{
-    let (Feed { writer, unreadable, listed, again }, is_history_kept) = (feed, context.journal.is_kept());
-    let (cache, events, metrics) = (writer.as_reader(), Arc::clone(&context.events), Arc::clone(&context.metrics));
-    let reader = Reader { cache, unreadable, events, metrics };
-    let begin = move || {
-        let again = Arc::clone(&again);
-        watcher(api.clone(), watch_config()).default_backoff().take_until(async move { again.notified().await })
-    };
-    futures::stream::repeat_with(begin)
-        .flatten()
-        .filter_map(move |event| futures::future::ready(event.map(|event| reader.read(event)).transpose()))
-        .modify(move |object| history::trim(object, is_history_kept))
-        .reflect(writer)
-        .inspect(move |event| {
-            let Ok(event) = event else { return };
-            hear(event);
-            if matches!(event, watcher::Event::InitDone) {
-                listed.send_replace(true);
-            }
-        })
-        .applied_objects()
-        .predicate_filter(predicates::generation.combine(predicates::finalizers), PredicateConfig::default())
-}
-
-/// Says whenever the apiserver answers at other addresses.
-fn apiserver_moves(client: &Client) -> impl Stream<Item = ()> + Send + use<> {
-    let api: Api<EndpointSlice> = Api::namespaced(client.clone(), APISERVER_NAMESPACE);
-    let config = watcher::Config::default().timeout(WATCH_SECONDS).fields(&format!("metadata.name={APISERVER}"));
-    watcher(api, config).default_backoff().touched_objects().filter_map(|slice| futures::future::ready(slice.is_ok().then_some(())))
-}
-
-async fn tenant_controller(
-    stream: impl Stream<Item = Result<Tenant, watcher::Error>> + Send + 'static,
-    store: Store<Tenant>,
-    everything: impl Stream<Item = ()> + Send + 'static,
-    wake: mpsc::UnboundedReceiver<ObjectRef<Tenant>>,
-    context: Arc<Context>,
-) {
-    let (generated, everybody) = (WatchScope::Generated, WatchScope::All);
-    Controller::for_stream(stream, store)
-        .with_config(controller::Config::default().concurrency(8).debounce(Duration::from_millis(200)))
-        .watches_stream(follow::<PartialObjectMeta<Namespace>>(generated, watch_config(), &context), |object| tenant_of(&object))
-        .watches_stream(follow::<PartialObjectMeta<NetworkPolicy>>(everybody, watch_config(), &context), |object| tenant_of(&object))
-        .watches_stream(follow::<ResourceQuota>(generated, watch_config(), &context), |object| tenant_of(&object))
-        .watches_stream(follow::<PartialObjectMeta<LimitRange>>(generated, watch_config(), &context), |object| tenant_of(&object))
-        .watches_stream(follow::<PartialObjectMeta<ServiceAccount>>(generated, watch_config(), &context), |object| tenant_of(&object))
-        .watches_stream(follow::<PartialObjectMeta<RoleBinding>>(everybody, watch_config(), &context), |object| tenant_of(&object))
-        .watches_stream(follow::<PartialObjectMeta<CronJob>>(generated, watch_config(), &context), |object| tenant_of(&object))
-        .reconcile_all_on(everything)
-        .reconcile_on(UnboundedReceiverStream::new(wake))
-        .run(tenant::reconcile, |tenant, error, context| after_error(tenant::KIND, &tenant, error, &context), context)
-        .for_each(|result| {
-            log(&result);
-            futures::future::ready(())
-        })
-        .await;
-}
-
-async fn device_controller(
-    stream: impl Stream<Item = Result<Device, watcher::Error>> + Send + 'static,
-    store: Store<Device>,
-    wake: mpsc::UnboundedReceiver<ObjectRef<Device>>,
-    context: Arc<Context>,
-) {
-    Controller::for_stream(stream, store)
-        .with_config(controller::Config::default().concurrency(16).debounce(Duration::from_millis(300)))
-        .reconcile_on(UnboundedReceiverStream::new(wake))
-        .run(device::reconcile, |device, error, context| after_error(device::KIND, &device, error, &context), context)
-        .for_each(|result| {
-            log(&result);
-            futures::future::ready(())
-        })
-        .await;
-}
-
-async fn site_controller(
-    stream: impl Stream<Item = Result<Site, watcher::Error>> + Send + 'static,
-    store: Store<Site>,
-    wake: mpsc::UnboundedReceiver<ObjectRef<Site>>,
-    context: Arc<Context>,
-) {
-    Controller::for_stream(stream, store)
-        .with_config(controller::Config::default().concurrency(8).debounce(Duration::from_millis(300)))
-        .reconcile_on(UnboundedReceiverStream::new(wake))
-        .run(site::reconcile, |site, error, context| after_error(site::KIND, &site, error, &context), context)
-        .for_each(|result| {
-            log(&result);
-            futures::future::ready(())
-        })
-        .await;
-}
-
-/// Errors of reconciles are logged where the back-off is decided; an object that has gone meanwhile is none.
-fn log<K: Resource, E: std::error::Error + 'static>(result: &Result<(ObjectRef<K>, Action), controller::Error<E, watcher::Error>>)
-where
-    K::DynamicType: std::hash::Hash + Eq + Debug + Clone,
-{
-    if let Err(controller::Error::QueueError(error)) = result {
-        tracing::warn!(error = tsujiban_core::error::chain(error), "a watch was interrupted; it starts again by itself");
-    }
 }

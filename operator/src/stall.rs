@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use listening::listening;
-pub use look::keep;
+pub use look::run;
 
 /// What stands still for this long is said. People are to see it within a minute, and looks are [`LOOK`] apart.
 pub const STALLED: Duration = Duration::from_secs(45);

@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use kube::api::ListParams;
 use kube::core::PartialObjectMeta;
-use kube::runtime::reflector::Store;
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::sleep;
 use tsujiban_core::error::chain;
 
+use crate::cache::Cache;
 use crate::state::unreadable::UnreadableObjects;
 
 /// How often it is looked. What was lost is found within this and a little more, and stands in the cache well within a minute.
@@ -37,19 +37,14 @@ struct Version {
 }
 
 /// Looks for ever, and has the watch begin `again` when the cache has missed something.
-pub async fn run<K>(
-    api: Api<PartialObjectMeta<K>>,
-    cache: Store<K>,
-    listed: watch::Receiver<bool>,
-    again: Arc<Notify>,
-    unreadable: UnreadableObjects,
-) where
+pub async fn run<K>(api: Api<PartialObjectMeta<K>>, cache: Cache<K>, again: Arc<Notify>, unreadable: UnreadableObjects)
+where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     let kind = K::kind(&());
     loop {
         sleep(EVERY).await;
-        if !*listed.borrow() {
+        if !cache.is_synced() {
             tracing::warn!(%kind, "a watch did not finish its first list; restarting it");
             again.notify_one();
             continue;
@@ -96,11 +91,11 @@ where
     }
 }
 
-fn cached<K>(cache: &Store<K>) -> BTreeMap<Key, Version>
+fn cached<K>(cache: &Cache<K>) -> BTreeMap<Key, Version>
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {
-    cache.state().iter().filter_map(|object| Some((key(object.as_ref()), version(object.as_ref())?))).collect()
+    cache.list().iter().filter_map(|object| Some((key(object.as_ref()), version(object.as_ref())?))).collect()
 }
 
 fn key<K: Resource>(object: &K) -> Key {

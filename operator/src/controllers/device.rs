@@ -1,10 +1,12 @@
 //! The controller of Devices: credentials, host keys, freshness, and the end of a device's data.
 
+mod context;
 mod credentials;
 pub mod delete;
 pub mod dereference;
 pub mod identity;
 pub mod keypair;
+pub mod sites;
 pub mod status;
 pub mod validate;
 
@@ -16,153 +18,87 @@ use kube::runtime::events::EventType;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Resource, ResourceExt};
 use tsujiban_api::device::{condition, reason};
-use tsujiban_api::{Device, DeviceStatus, Site};
+use tsujiban_api::{Device, DeviceStatus};
 
-use crate::apply::ApplyError;
 use crate::backoff::spread;
 use crate::condition::{find, is_true};
-use crate::context::{CacheSync, Context};
 use crate::finalizer;
-use crate::history;
-use crate::reconcile::{Failure, Step, name, observed};
+use crate::reconcile::{Failure, StepFailed, at, name, observed};
+
+pub use context::DeviceContext;
 
 pub const KIND: &str = "Device";
-/// How often a Device is looked at again. What it depends on is not watched, so one that is not ready is looked at more often.
+/// How often a Device is reconciled. What it depends on is not watched, so one that is not ready is reconciled more often.
 const RESYNC: Duration = Duration::from_mins(5);
 const RESYNC_NOT_READY: Duration = Duration::from_secs(20);
-/// How often it is looked whether a group is made that is being made. The Tenant wakes its Devices then, but not those that come meanwhile.
+/// How often a Device is reconciled whose group is being made. The Tenant adds its Devices to the queue then, but not those that come meanwhile.
 const BEING_MADE: Duration = Duration::from_secs(1);
 
-/// Why a Device could not be reconciled.
-#[derive(Debug, thiserror::Error)]
-pub enum DeviceError {
-    #[error(transparent)]
-    Identity(identity::NotADevice),
-    #[error(transparent)]
-    Finalizer(ApplyError),
-    #[error(transparent)]
-    Dereference(ApplyError),
-    #[error(transparent)]
-    Credentials(credentials::CredentialsError),
-    #[error(transparent)]
-    Status(ApplyError),
-    #[error(transparent)]
-    Delete(delete::DeleteError),
+pub async fn reconcile(device: Arc<Device>, context: Arc<DeviceContext>) -> Result<Action, Failure> {
+    observed(&context.shared, KIND, &name(device.as_ref()), Box::pin(run(&context, &device))).await
 }
 
-impl Step for DeviceError {
-    fn step(&self) -> &'static str {
-        match self {
-            Self::Identity(_) => "identity",
-            Self::Finalizer(_) => "finalizer",
-            Self::Dereference(_) => "dereference",
-            Self::Credentials(_) => "credentials",
-            Self::Status(_) => "status",
-            Self::Delete(_) => "delete",
-        }
-    }
-}
-
-pub async fn reconcile(device: Arc<Device>, context: Arc<Context>) -> Result<Action, Failure<DeviceError>> {
-    observed(&context, KIND, &name(device.as_ref()), Box::pin(run(&device, &context))).await
-}
-
-async fn run(device: &Device, context: &Context) -> Result<Action, DeviceError> {
-    let id = identity::identity(device).map_err(DeviceError::Identity)?;
-    let api: Api<Device> = Api::namespaced(context.client.clone(), &id.namespace);
+async fn run(context: &DeviceContext, device: &Device) -> Result<Action, StepFailed> {
+    let id = identity::identity(device).map_err(at("identity"))?;
+    let api: Api<Device> = Api::namespaced(context.shared.client.clone(), &id.namespace);
     if device.metadata.deletion_timestamp.is_some() {
         if finalizer::is_set(device) {
-            history::record_changes(context, &id.group, device);
-            if !history::deletion_recorded(context, device).await {
+            context.recorder.record_changes(&id.group, device);
+            if !context.recorder.deletion_recorded(device).await {
                 tracing::warn!(
                     device = name(device),
                     "the deletion of a device is not in the operation history yet; the device waits for that"
                 );
                 return Ok(Action::requeue(RESYNC_NOT_READY)); // the acknowledgement comes as an event
             }
-            delete::clean_up(context, &api, device, &id).await.map_err(DeviceError::Delete)?;
-            context.journal.forget(&device.uid().unwrap_or_default());
-            context.wake_tenant(id.group.as_str());
+            delete::clean_up(context, &api, device, &id).await.map_err(at("delete"))?;
+            context.recorder.journal.forget(&device.uid().unwrap_or_default());
+            context.tenant_queue.add_ref(ObjectRef::new(id.group.as_str()));
             count_conflicts(context, device, false);
         }
         return Ok(Action::await_change());
     }
-    history::record_changes(context, &id.group, device);
-    CacheSync::wait(&context.listed.tenants).await;
+    context.recorder.record_changes(&id.group, device);
+    context.tenants.wait_for_sync().await;
     let Some(tenant) = context.tenants.get(&ObjectRef::new(id.group.as_str())) else {
         return Ok(Action::requeue(spread(RESYNC, &id.namespace))); // retained without a Tenant: everything stays as it is
     };
     if !finalizer::is_set(device) {
-        finalizer::add(&api, device).await.map_err(DeviceError::Finalizer)?;
+        finalizer::add(&api, device).await.map_err(at("finalizer"))?;
         return Ok(Action::requeue(RESYNC_NOT_READY)); // the change comes back as an event
     }
     if tenant.status.as_ref().is_none_or(|status| status.observed_generation.is_none()) {
         return Ok(Action::requeue(BEING_MADE)); // its Devices' plan is not known yet
     }
-    let mut found = dereference::dereference(context, device, &id, tenant).await.map_err(DeviceError::Dereference)?;
-    let generated = credentials::settle(context, device, &id, &mut found).await.map_err(DeviceError::Credentials)?;
-    let view = validate::View { device, id: &id, found: &found, generated: generated.as_ref(), now: context.clock.now() };
-    let recorded = history::recorded(context, device).await;
+    let mut found = dereference::dereference(context, device, &id, tenant).await.map_err(at("dereference"))?;
+    let generated =
+        credentials::ensure(&context.shared.client, &*context.random, device, &id, &mut found).await.map_err(at("credentials"))?;
+    let view = validate::View { device, id: &id, found: &found, generated: generated.as_ref(), now: context.shared.clock.now() };
+    let recorded = context.recorder.recorded(device).await;
     let status = DeviceStatus { recorded, ..status::status(&view, &context.forbidden) };
-    let written = status::write(&api, device, &status).await.map_err(DeviceError::Status)?;
+    let written = status::write(&api, device, &status).await.map_err(at("status"))?;
     count_conflicts(context, device, found.is_duplicate);
-    wake_rivals(context, device);
+    requeue_rivals(context, device);
     if written {
-        context.wake_tenant(id.group.as_str());
-        announce(device, &status, context).await;
+        context.tenant_queue.add_ref(ObjectRef::new(id.group.as_str()));
+        announce(context, device, &status).await;
     }
     let is_judged = found.plan.is_some() || found.tenant.spec.suspended;
     let settled = is_judged && is_true(&status.conditions, condition::READY);
     Ok(Action::requeue(spread(if settled { RESYNC } else { RESYNC_NOT_READY }, &name(device))))
 }
 
-/// Has the Devices looked at again that a Site was missing for.
-pub fn site_is_there(context: &Context, site: &Site) {
-    let waiting = at(context, site).into_iter().filter(|device| misses_its_site(device));
-    waiting.for_each(|device| context.wake_device(&device));
-}
-
-/// Has the Devices looked at again whose Site has gone.
-pub fn site_has_gone(context: &Context, site: &Site) {
-    for device in at(context, site) {
-        context.wake_device(&device);
-    }
-}
-
-/// Has the Devices looked at again that say something else of their Site than the cache, which was read anew.
-pub fn sites_are_known(context: &Context) {
-    let has_site = |device: &Device| {
-        let namespace = device.namespace().unwrap_or_default();
-        let site = context.sites.get(&ObjectRef::new(&device.spec.site_ref.name).within(&namespace));
-        site.is_some_and(|site| site.metadata.deletion_timestamp.is_none())
-    };
-    let all = context.devices.state();
-    let wrong = all.iter().filter(|device| device.status.is_some() && has_site(device) == misses_its_site(device));
-    wrong.for_each(|device| context.wake_device(device));
-}
-
-fn at(context: &Context, site: &Site) -> Vec<Arc<Device>> {
-    let name = site.metadata.name.as_ref();
-    let is_at = |device: &Arc<Device>| device.metadata.namespace == site.metadata.namespace && Some(&device.spec.site_ref.name) == name;
-    context.devices.state().into_iter().filter(is_at).collect()
-}
-
-fn misses_its_site(device: &Device) -> bool {
-    let mut conditions = device.status.iter().flat_map(|status| &status.conditions);
-    conditions.any(|condition| condition.reason == validate::SITE_MISSING)
-}
-
-/// Has those looked at again that say something else of their serial number than the cache now does: they may have been judged when this
-/// Device was not known yet.
-fn wake_rivals(context: &Context, device: &Device) {
+/// Adds the Devices of the same serial number to the queue whose status does not say of it what the cache says now: they may have been judged
+/// before this Device was known.
+fn requeue_rivals(context: &DeviceContext, device: &Device) {
     if !context.serials.may_be_shared(device) {
         return;
     }
-    let all = context.devices.state();
+    let all = context.devices.list();
     let is_rival = |other: &Device| other.spec.serial_number == device.spec.serial_number && other.metadata.uid != device.metadata.uid;
     for rival in all.iter().filter(|other| is_rival(other)) {
         if dereference::is_duplicate(rival, &all) != is_in_conflict(rival) {
-            context.wake_device(rival);
+            context.device_queue.add(rival);
         }
     }
 }
@@ -172,14 +108,14 @@ fn is_in_conflict(device: &Device) -> bool {
     find(conditions, condition::READY).is_some_and(|ready| ready.reason == reason::SERIAL_CONFLICT)
 }
 
-fn count_conflicts(context: &Context, device: &Device, is_duplicate: bool) {
+fn count_conflicts(context: &DeviceContext, device: &Device, is_duplicate: bool) {
     let all = context.serials.note(device, is_duplicate);
-    context.metrics.serial_conflicts.set(i64::try_from(all).unwrap_or(i64::MAX));
+    context.shared.metrics.serial_conflicts.set(i64::try_from(all).unwrap_or(i64::MAX));
 }
 
-/// Tells people when a Device stopped being ready. A conflict of serial numbers goes to the log too, for the platform staff: the
+/// Publishes an Event when a Device stopped being ready. A conflict of serial numbers goes to the log too, for the platform staff: the
 /// group itself must not learn from it who else has the number.
-async fn announce(device: &Device, status: &DeviceStatus, context: &Context) {
+async fn announce(context: &DeviceContext, device: &Device, status: &DeviceStatus) {
     let before = device.status.as_ref().and_then(|status| find(&status.conditions, condition::READY));
     let Some(now) = find(&status.conditions, condition::READY) else { return };
     if now.status == "True" || before.is_some_and(|before| before.reason == now.reason) {
@@ -192,5 +128,5 @@ async fn announce(device: &Device, status: &DeviceStatus, context: &Context) {
             "two Devices have the same serial number; the younger one is not backed up"
         );
     }
-    context.events.tell(&device.object_ref(&()), EventType::Warning, &now.reason, now.message.clone()).await;
+    context.shared.events.tell(&device.object_ref(&()), EventType::Warning, &now.reason, now.message.clone()).await;
 }

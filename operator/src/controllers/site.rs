@@ -1,6 +1,7 @@
 //! The controller of Sites. A Site has no data of its own: nothing is erased with it, and its finalizer has one purpose, that no Site goes
 //! before its creation, its changes and its deletion are in the operation history.
 
+mod context;
 pub mod decide;
 mod namespace;
 pub mod status;
@@ -9,49 +10,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::runtime::controller::Action;
-use kube::runtime::watcher;
 use kube::{Api, ResourceExt};
+use tokio::sync::watch;
 use tsujiban_api::site::condition;
 use tsujiban_api::{Site, names};
 use tsujiban_core::id::GroupId;
 
-use crate::apply::ApplyError;
 use crate::backoff::spread;
 use crate::condition::is_true;
-use crate::context::{CacheSync, Context};
-use crate::controllers::device;
-use crate::reconcile::{Failure, Step, name, observed};
-use crate::{finalizer, history};
+use crate::finalizer;
+use crate::reconcile::{Failure, StepFailed, at, name, observed};
 use decide::{Decision, Evidence, Life, decide};
 
-pub use namespace::namespace_may_go;
+pub use context::SiteContext;
+pub use namespace::namespace_is_deletable;
 
 pub const KIND: &str = "Site";
-/// How often a Site is looked at again, and one of which something is not recorded yet. The acknowledgement comes as an event.
+/// How often a Site is reconciled, and how often while something of it is not recorded yet. The acknowledgement adds it to the queue, too.
 const RESYNC: Duration = Duration::from_mins(5);
 const RESYNC_NOT_RECORDED: Duration = Duration::from_secs(20);
 
-/// Why a Site could not be reconciled.
-#[derive(Debug, thiserror::Error)]
-pub enum SiteError {
-    #[error(transparent)]
-    Finalizer(ApplyError),
-    #[error(transparent)]
-    Status(ApplyError),
-}
-
-impl Step for SiteError {
-    fn step(&self) -> &'static str {
-        match self {
-            Self::Finalizer(_) => "finalizer",
-            Self::Status(_) => "status",
-        }
-    }
-}
-
-/// Where a Site stands, as far as the operation history is concerned.
+/// Whether a Site is recorded in the operation history.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum HistoryScope {
     /// In a group's namespace, and there is a history.
     Recorded(GroupId),
     /// In a group's namespace, and there is no history.
@@ -60,7 +41,7 @@ pub enum Place {
     Outside,
 }
 
-impl Place {
+impl HistoryScope {
     fn of(namespace: &str, is_history_kept: bool) -> Self {
         match names::group_of_namespace(namespace) {
             Some(group) if is_history_kept => Self::Recorded(group),
@@ -70,45 +51,45 @@ impl Place {
     }
 }
 
-pub async fn reconcile(site: Arc<Site>, context: Arc<Context>) -> Result<Action, Failure<SiteError>> {
-    observed(&context, KIND, &name(site.as_ref()), Box::pin(run(&site, &context))).await
+pub async fn reconcile(site: Arc<Site>, context: Arc<SiteContext>) -> Result<Action, Failure> {
+    observed(&context.shared, KIND, &name(site.as_ref()), Box::pin(run(&context, &site))).await
 }
 
-async fn run(site: &Site, context: &Context) -> Result<Action, SiteError> {
+async fn run(context: &SiteContext, site: &Site) -> Result<Action, StepFailed> {
     let namespace = site.namespace().unwrap_or_default();
-    let api: Api<Site> = Api::namespaced(context.client.clone(), &namespace);
-    let place = Place::of(&namespace, context.journal.is_kept());
-    let (is_held, is_deleted) = (finalizer::is_set(site), site.metadata.deletion_timestamp.is_some());
-    let mut life = if is_deleted { Life::Deleted } else { Life::Standing };
-    if let Place::Recorded(group) = &place
-        && (is_held || !is_deleted)
+    let api: Api<Site> = Api::namespaced(context.shared.client.clone(), &namespace);
+    let scope = HistoryScope::of(&namespace, context.recorder.journal.is_kept());
+    let (has_finalizer, is_deleted) = (finalizer::is_set(site), site.metadata.deletion_timestamp.is_some());
+    let mut life = if is_deleted { Life::Deleted } else { Life::Existing };
+    if let HistoryScope::Recorded(group) = &scope
+        && (has_finalizer || !is_deleted)
     {
-        CacheSync::wait(&context.sites_taken_over).await; // or what an older operator recorded would count as new
-        history::record_changes(context, group, site);
-        if is_deleted && history::deletion_recorded(context, site).await {
+        wait_for_takeover(&context.taken_over).await; // or what an older operator recorded would count as new
+        context.recorder.record_changes(group, site);
+        if is_deleted && context.recorder.deletion_recorded(site).await {
             life = Life::DeletionRecorded;
         }
     }
-    let evidence = Evidence { is_recorded_here: matches!(place, Place::Recorded(_)), is_held, life };
+    let evidence = Evidence { is_recorded_here: matches!(scope, HistoryScope::Recorded(_)), has_finalizer, life };
     match decide(evidence) {
-        Decision::Hold => {
-            finalizer::add(&api, site).await.map_err(SiteError::Finalizer)?;
+        Decision::AddFinalizer => {
+            finalizer::add(&api, site).await.map_err(at("finalizer"))?;
             Ok(Action::requeue(RESYNC_NOT_RECORDED)) // the change comes back as an event
         }
-        Decision::Release => {
-            finalizer::release(&api, site).await.map_err(SiteError::Finalizer)?;
+        Decision::RemoveFinalizer => {
+            finalizer::release(&api, site).await.map_err(at("finalizer"))?;
             if is_deleted {
-                context.journal.forget(&site.uid().unwrap_or_default());
+                context.recorder.journal.forget(&site.uid().unwrap_or_default());
             }
             Ok(Action::requeue(spread(RESYNC, &name(site))))
         }
         Decision::Wait => {
             tracing::warn!(site = name(site), "the deletion of a site is not in the operation history yet; the site waits for that");
-            write_status(context, &api, site, &place).await?;
+            write_status(context, &api, site, &scope).await?;
             Ok(Action::requeue(RESYNC_NOT_RECORDED))
         }
-        Decision::Observe => {
-            let is_ready = write_status(context, &api, site, &place).await?;
+        Decision::WriteStatus => {
+            let is_ready = write_status(context, &api, site, &scope).await?;
             let is_settled = is_ready || !evidence.is_recorded_here;
             Ok(Action::requeue(spread(if is_settled { RESYNC } else { RESYNC_NOT_RECORDED }, &name(site))))
         }
@@ -117,19 +98,13 @@ async fn run(site: &Site, context: &Context) -> Result<Action, SiteError> {
 }
 
 /// Writes the status, and answers whether the Site is ready.
-async fn write_status(context: &Context, api: &Api<Site>, site: &Site, place: &Place) -> Result<bool, SiteError> {
-    let recorded = history::recorded(context, site).await;
-    let status = status::status(site, place, recorded, context.clock.now());
-    status::write(api, site, &status).await.map_err(SiteError::Status)?;
+async fn write_status(context: &SiteContext, api: &Api<Site>, site: &Site, scope: &HistoryScope) -> Result<bool, StepFailed> {
+    let recorded = context.recorder.recorded(site).await;
+    let status = status::status(site, scope, recorded, context.shared.clock.now());
+    status::write(api, site, &status).await.map_err(at("status"))?;
     Ok(is_true(&status.conditions, condition::READY))
 }
 
-/// Has the Devices looked at again whose Site came or went. One that is being deleted counts as gone, however long it waits for the history.
-pub fn wake_devices(context: &Context, event: &watcher::Event<Site>) {
-    match event {
-        watcher::Event::Apply(site) if site.metadata.deletion_timestamp.is_none() => device::site_is_there(context, site),
-        watcher::Event::Apply(site) | watcher::Event::Delete(site) => device::site_has_gone(context, site),
-        watcher::Event::InitDone => device::sites_are_known(context),
-        watcher::Event::Init | watcher::Event::InitApply(_) => {}
-    }
+async fn wait_for_takeover(taken_over: &watch::Receiver<bool>) {
+    let _stopping = taken_over.clone().wait_for(|taken_over| *taken_over).await.is_err(); // fails only while the process ends
 }

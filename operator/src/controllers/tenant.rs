@@ -6,10 +6,12 @@ pub mod children;
 pub mod claim;
 pub mod clock;
 pub mod conformance;
+mod context;
 pub mod delete;
 pub mod dereference;
 pub mod freshness;
 pub mod keys;
+mod provision;
 pub mod quantity;
 pub mod status;
 pub mod storage;
@@ -23,115 +25,77 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
 use kube::{Api, Resource, ResourceExt};
-use tsujiban_api::tenant::condition::{CLOCK_SYNCHRONISED, STORAGE_INTACT};
-use tsujiban_api::{Tenant, names};
+use tsujiban_api::tenant::condition::{BACKUP_SCHEDULED, CLOCK_SYNCHRONISED, CONFORMANT, READY, STORAGE_INTACT};
+use tsujiban_api::{Tenant, TenantStatus, names};
 use tsujiban_core::error::chain;
 use tsujiban_core::workload::Service;
 
-use crate::apply::ApplyError;
 use crate::backoff::spread;
 use crate::condition::{Verdict, find, is_false, is_true};
-use crate::context::{CacheSync, Context};
 use crate::finalizer;
-use crate::history::{self, Declared as _};
-use crate::reconcile::{Failure, Step, observed};
-use crate::services::client::CallError;
+use crate::history::Declared as _;
+use crate::reconcile::{Failure, StepFailed, at, observed};
 
-use sync_cache::{Key, Known, Settled, Watched as _};
+use provision::{Incomplete, provision};
+use status::{Outcome, TERMINATING, conditions};
+use sync_cache::{Key, Settled, Watched as _};
 
 pub use claim::{Noted, belongs_to};
+pub use context::TenantContext;
 
 pub const KIND: &str = "Tenant";
-/// How often a Tenant is looked at again, and everything of one that is not as it must be: with its spread, within less than a minute.
+/// How often a Tenant is reconciled, in full while something of it is not as it must be. With its spread this is less than a minute.
 const RESYNC: Duration = Duration::from_secs(45);
-/// How often a namespace that is going away is looked at.
+/// How often the namespace of a Tenant that is being deleted is read.
 const WAIT: Duration = Duration::from_secs(2);
-/// How often it is looked whether a namespace has gone that must be made again, should nobody say so.
+/// How often a namespace is read that has to be made again once it has gone. Its watch reports that as well.
 const GOING: Duration = Duration::from_secs(10);
-const TERMINATING: &str = "NamespaceTerminating";
 
-/// Why a Tenant could not be reconciled.
-#[derive(Debug, thiserror::Error)]
-pub enum TenantError {
-    #[error(transparent)]
-    Identity(validate::Invalid),
-    #[error(transparent)]
-    Finalizer(ApplyError),
-    #[error(transparent)]
-    Dereference(dereference::DereferenceError),
-    #[error(transparent)]
-    Namespace(ApplyError),
-    #[error(transparent)]
-    Isolation(ApplyError),
-    #[error("the group could not be prepared in every service")]
-    Keys(#[source] CallError),
-    #[error(transparent)]
-    Annotate(ApplyError),
-    #[error(transparent)]
-    Schedule(ApplyError),
-    #[error(transparent)]
-    Status(ApplyError),
-    #[error(transparent)]
-    Delete(delete::DeleteError),
-}
-
-impl Step for TenantError {
-    fn step(&self) -> &'static str {
-        match self {
-            Self::Identity(_) => "identity",
-            Self::Finalizer(_) => "finalizer",
-            Self::Dereference(_) => "dereference",
-            Self::Namespace(_) => "namespace",
-            Self::Isolation(_) => "isolation",
-            Self::Keys(_) => "keys",
-            Self::Annotate(_) => "annotate",
-            Self::Schedule(_) => "schedule",
-            Self::Status(_) => "status",
-            Self::Delete(_) => "delete",
-        }
-    }
-}
-
-pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Action, Failure<TenantError>> {
+pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<TenantContext>) -> Result<Action, Failure> {
     let name = tenant.name_any();
-    observed(&context, KIND, &name, Box::pin(run(&tenant, &context))).await
+    observed(&context.shared, KIND, &name, Box::pin(run(&context, &tenant))).await
 }
 
-async fn run(tenant: &Tenant, context: &Context) -> Result<Action, TenantError> {
-    let id = validate::identity(tenant).map_err(TenantError::Identity)?;
+async fn run(context: &TenantContext, tenant: &Tenant) -> Result<Action, StepFailed> {
+    let id = validate::identity(tenant).map_err(at("identity"))?;
     if tenant.metadata.deletion_timestamp.is_some() {
-        return cleanup(tenant, context, &id).await;
+        return finalize(context, tenant, &id).await;
     }
-    history::record_changes(context, &id.group, tenant);
+    context.recorder.record_changes(&id.group, tenant);
     if !finalizer::is_set(tenant) {
-        let api: Api<Tenant> = Api::all(context.client.clone());
-        finalizer::add(&api, tenant).await.map_err(TenantError::Finalizer)?;
+        let api: Api<Tenant> = Api::all(context.shared.client.clone());
+        finalizer::add(&api, tenant).await.map_err(at("finalizer"))?;
         return Ok(Action::requeue(WAIT)); // the change comes back as an event
     }
-    CacheSync::wait(&context.listed.devices).await;
+    context.devices.wait_for_sync().await;
     let key = Key::of(&id, tenant.metadata.generation);
-    let mut outcome = survey(tenant, context, &id);
-    let gone_through = match cached_outcome(context, &id, &key).await {
+    let survey = survey(context, tenant, &id);
+    let provisioned = match cached_outcome(context, &id, &key).await {
         Some(found) => {
-            outcome = status::Outcome { devices: outcome.devices, fresh: outcome.fresh, clock: outcome.clock, told: outcome.told, ..found };
-            Ok(())
+            Ok(Outcome { devices: survey.devices, fresh: survey.fresh, clock: survey.clock, platform: survey.platform, ..found })
         }
-        None => full_reconcile(tenant, context, &id, key, &mut outcome).await,
+        None => provision(context, tenant, &id, key, survey).await,
     };
-    outcome.recorded = history::recorded(context, tenant).await;
-    let status = status::status(tenant, &outcome, context.clock.now());
-    let written = status::write(&context.client, tenant, &status).await.map_err(TenantError::Status)?;
+    let (outcome, failed) = match provisioned {
+        Ok(outcome) => (outcome, None),
+        Err(Incomplete { outcome, failed }) => (*outcome, Some(failed)),
+    };
+    let outcome = Outcome { recorded: context.recorder.recorded(tenant).await, ..outcome };
+    let status = status::status(tenant, &outcome, context.shared.clock.now());
+    let written = status::write(&context.shared.client, tenant, &status).await.map_err(at("status"))?;
     if written {
-        announce(tenant, &id, &status, context).await;
+        announce(context, tenant, &id, &status).await;
     }
-    gone_through?;
+    if let Some(failed) = failed {
+        return Err(failed);
+    }
     let is_going = outcome.namespace.as_ref().is_some_and(|verdict| verdict.reason == TERMINATING);
     Ok(Action::requeue(if is_going { GOING } else { spread(RESYNC, id.group.as_str()) }))
 }
 
-/// What was found when the group was last gone through, if nothing has changed since as far as is known.
-async fn cached_outcome(context: &Context, id: &validate::Identity, key: &Key) -> Option<status::Outcome> {
-    let (group, now) = (id.group.as_str(), context.clock.now());
+/// What the last full reconcile found, if nothing is known to have changed since.
+async fn cached_outcome(context: &TenantContext, id: &validate::Identity, key: &Key) -> Option<Outcome> {
+    let (group, now) = (id.group.as_str(), context.shared.clock.now());
     let Settled { outcome, is_asked, at } = context.sync_cache.settled(group, key, now)?;
     if !is_asked && conformance::may_ask(context) {
         return None;
@@ -141,7 +105,7 @@ async fn cached_outcome(context: &Context, id: &validate::Identity, key: &Key) -
     }
     if context.sync_cache.take_unwatched(group, now) {
         // nobody may watch ConfigMaps, for others' are among them
-        let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), &names::namespace(&id.group));
+        let api: Api<ConfigMap> = Api::namespaced(context.shared.client.clone(), &names::namespace(&id.group));
         let found = api.get_metadata_opt(names::CA_CONFIGMAP).await.ok()??;
         if context.sync_cache.observe(group, found.object_key(), found.observed_version()) {
             return None;
@@ -150,202 +114,90 @@ async fn cached_outcome(context: &Context, id: &validate::Identity, key: &Key) -
     Some(outcome)
 }
 
-/// Goes through all of a group, and makes right what is not.
-async fn full_reconcile(
-    tenant: &Tenant,
-    context: &Context,
-    id: &validate::Identity,
-    key: Key,
-    outcome: &mut status::Outcome,
-) -> Result<(), TenantError> {
-    let valid = match validate::validate(id, &tenant.spec, &context.forbidden) {
-        Ok(valid) => valid,
-        Err(wrong) => {
-            outcome.invalid = Some(validate::sentences(&wrong));
-            outcome.fresh = None;
-            let kept = apply::keep(&context.client, id, &context.platform.system_namespace).await;
-            return kept.map_err(|error| fail_condition(&mut outcome.isolation, error, TenantError::Isolation));
-        }
-    };
-    outcome.suspended = valid.suspended;
-    outcome.schedule = Some(valid.plan.own(id.group.as_str()).0);
-    let pass = context.sync_cache.begin(id.group.as_str());
-    let known = build_up(tenant, context, valid, outcome).await?;
-    if outcome.is_right() {
-        context.sync_cache.settle(&pass, id.group.as_str(), key, known, outcome.clone(), context.clock.now());
-    }
-    Ok(())
-}
-
-/// What is known about the group's devices without asking anybody.
-fn survey(tenant: &Tenant, context: &Context, id: &validate::Identity) -> status::Outcome {
-    let fleet = freshness::Fleet::of(&context.devices_of(&id.group));
-    let age = fleet.oldest.filter(|_| !tenant.spec.suspended).map(|oldest| context.clock.now().duration_since(oldest).as_secs_f64());
-    context.metrics.backup_age(id.group.as_str(), age);
+/// What is known about the group without asking the apiserver or a service.
+fn survey(context: &TenantContext, tenant: &Tenant, id: &validate::Identity) -> Outcome {
+    let fleet = freshness::Fleet::of(&context.devices.list_in(&names::namespace(&id.group)));
+    let age = fleet.oldest.filter(|_| !tenant.spec.suspended).map(|oldest| context.shared.clock.now().duration_since(oldest).as_secs_f64());
+    context.shared.metrics.backup_age(id.group.as_str(), age);
     let (canary, synchronised) = {
         let reports = context.reports.borrow();
         (reports.canary_failure().map(str::to_owned), reports.clock_synchronised())
     };
     let before = |type_: &str| find(conditions(tenant), type_).map(|condition| condition.reason.as_str());
     let life = tenant.status.as_ref().and_then(|status| status.incarnation.as_ref()?.parse().ok());
-    let told = storage::verdicts(
+    let platform = storage::verdicts(
         &context.services.names(),
         &context.reports.borrow(),
         &context.installation.borrow(),
         life.as_ref().map(|life| (&id.group, life)),
         before,
     );
-    status::Outcome {
+    Outcome {
         devices: fleet.devices,
         fresh: Some(fleet.verdict(tenant.spec.suspended, canary.as_deref())),
         clock: clock::verdict(context.services.find(Service::Audit).is_some(), before(CLOCK_SYNCHRONISED).is_some(), synchronised),
-        told,
-        ..status::Outcome::default()
+        platform,
+        ..Outcome::default()
     }
 }
 
-/// Builds and applies, step by step, and notes how far it came. Answers what is there then.
-async fn build_up(
-    tenant: &Tenant,
-    context: &Context,
-    valid: validate::ValidTenant,
-    outcome: &mut status::Outcome,
-) -> Result<Known, TenantError> {
-    let (client, id, suspended) = (&context.client, valid.id.clone(), valid.suspended);
-    let found = match dereference::dereference(client, &id.group).await {
-        Ok(found) => found,
-        Err(error) => {
-            outcome.namespace = Some(Verdict::fails("NotRead", chain(&error)));
-            return Err(TenantError::Dereference(error));
-        }
-    };
-    let (held, held_namespace, before) = match apply::hold(client, &id, found.namespace.as_ref()).await {
-        Ok(apply::Holding::Held { noted, namespace, before }) => (noted, namespace, before),
-        Ok(refused) => {
-            outcome.namespace = Some(refusal(&id, &refused));
-            return Ok(Known::default());
-        }
-        Err(error) => return Err(fail_condition(&mut outcome.namespace, error, TenantError::Namespace)),
-    };
-    let namespace = names::namespace(&id.group);
-    outcome.namespace = Some(Verdict::holds("Held", format!("namespace {namespace} is the group's")));
-    let blueprint = build::Blueprint {
-        tenant: valid,
-        platform: context.platform.clone(),
-        apiserver: found.apiserver,
-        ca_bundle: context.ca_bundle.borrow().clone(),
-    };
-    let apply::Isolated { cron_jobs, mut live, mut known } = match apply::isolate(client, &id, before, build::build(&blueprint)).await {
-        Ok(isolated) => isolated,
-        Err(error) => return Err(fail_condition(&mut outcome.isolation, error, TenantError::Isolation)),
-    };
-    outcome.isolation = Some(Verdict::holds("Isolated", "rights, network policies, quota and limits are as they must be"));
-    let keys = keys::prepare(tenant, context, &id, held, &held_namespace, outcome).await;
-    match apply::schedule(client, &id, before, cron_jobs, suspended).await {
-        Ok(cron_jobs) => known.note(&cron_jobs),
-        Err(error) => return Err(fail_condition(&mut outcome.scheduled, error, TenantError::Schedule)),
-    }
-    outcome.scheduled = Some(scheduled(&blueprint.tenant, outcome.schedule.as_deref().unwrap_or_default()));
-    let (keys, annotated) = match keys {
-        Ok(annotated) => (Ok(()), annotated),
-        Err(error) => (Err(error), None),
-    };
-    let namespace = annotated.unwrap_or(*held_namespace);
-    known.note([&namespace]);
-    live.namespace = Some(namespace);
-    outcome.conformance = conformance::evaluate(context, &blueprint.tenant, tenant.metadata.generation, &live).await;
-    keys.map(|()| known)
-}
-
-fn conditions(tenant: &Tenant) -> &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition] {
-    tenant.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default()
-}
-
-fn scheduled(tenant: &validate::ValidTenant, schedule: &str) -> Verdict {
-    if tenant.suspended {
-        return Verdict::fails("Suspended", "the group is suspended: nothing is backed up until spec.suspended is false again");
-    }
-    Verdict::holds("Scheduled", format!("the devices are backed up at \"{schedule}\" {}", tenant.plan.time_zone()))
-}
-
-fn refusal(id: &validate::Identity, holding: &apply::Holding) -> Verdict {
-    let namespace = names::namespace(&id.group);
-    match holding {
-        apply::Holding::Taken(why) => Verdict::fails(
-            "NamespaceTaken",
-            format!("namespace {namespace} exists and {why}; it is left alone: delete it, or choose another name for the Tenant"),
-        ),
-        apply::Holding::Held { .. } | apply::Holding::Terminating => {
-            Verdict::fails(TERMINATING, format!("namespace {namespace} is going away and will be made again when it has gone"))
-        }
-    }
-}
-
-/// Notes an error in the condition of its aspect, and makes it the error of its step.
-fn fail_condition(aspect: &mut Option<Verdict>, error: ApplyError, step: impl FnOnce(ApplyError) -> TenantError) -> TenantError {
-    let reason = if error.is_terminating() { TERMINATING } else { "ApplyFailed" };
-    *aspect = Some(Verdict::fails(reason, chain(&error)));
-    step(error)
-}
-
-/// Lets a Tenant go that is being deleted.
-async fn cleanup(tenant: &Tenant, context: &Context, id: &validate::Identity) -> Result<Action, TenantError> {
+/// Finalizes a Tenant that is being deleted.
+async fn finalize(context: &TenantContext, tenant: &Tenant, id: &validate::Identity) -> Result<Action, StepFailed> {
     if !finalizer::is_set(tenant) {
         return Ok(Action::await_change());
     }
-    history::record_changes(context, &id.group, tenant);
-    if !history::deletion_recorded(context, tenant).await {
-        return wait_for_history(tenant, context).await;
+    context.recorder.record_changes(&id.group, tenant);
+    if !context.recorder.deletion_recorded(tenant).await {
+        return wait_for_history(context, tenant).await;
     }
-    let (leaving, result) = match delete::clean_up(context, tenant, id).await {
+    let (deletion, result) = match delete::clean_up(context, tenant, id).await {
         Ok(delete::Progress::Released) => {
-            context.conformance.forget(id.group.as_str());
+            context.access_reviews.forget(id.group.as_str());
             context.sync_cache.forget(id.group.as_str());
-            context.journal.forget(&id.uid);
+            context.recorder.journal.forget(&id.uid);
             return Ok(Action::await_change());
         }
         Ok(delete::Progress::Waiting) => {
             (Verdict::fails("Erasing", "the group's data is erased; waiting for its namespace to go"), Ok(Action::requeue(WAIT)))
         }
-        Err(error) => (Verdict::fails("ErasePending", chain(&error)), Err(TenantError::Delete(error))),
+        Err(error) => (Verdict::fails("ErasePending", chain(&error)), Err(at("delete")(error))),
     };
-    tell_leaving(tenant, context, leaving).await?;
+    write_deletion(context, tenant, deletion).await?;
     result
 }
 
 /// Nothing is done about a deletion before it is in the history: once the Tenant has gone, nothing tells of it any more.
-async fn wait_for_history(tenant: &Tenant, context: &Context) -> Result<Action, TenantError> {
+async fn wait_for_history(context: &TenantContext, tenant: &Tenant) -> Result<Action, StepFailed> {
     let why = "the deletion is not in the operation history yet, and nothing is done before it is: the audit service does not take it";
-    tell_leaving(tenant, context, Verdict::fails("NotRecorded", why)).await?;
+    write_deletion(context, tenant, Verdict::fails("NotRecorded", why)).await?;
     Ok(Action::requeue(GOING))
 }
 
-async fn tell_leaving(tenant: &Tenant, context: &Context, leaving: Verdict) -> Result<(), TenantError> {
+async fn write_deletion(context: &TenantContext, tenant: &Tenant, deletion: Verdict) -> Result<(), StepFailed> {
     let devices = tenant.status.as_ref().and_then(|status| status.devices).unwrap_or_default();
-    let recorded = tenant.uid().and_then(|uid| context.journal.recorded(&uid, tenant.said()));
-    let outcome = status::Outcome { leaving: Some(leaving), devices, recorded, ..status::Outcome::default() };
-    let status = status::status(tenant, &outcome, context.clock.now());
-    status::write(&context.client, tenant, &status).await.map(|_| ()).map_err(TenantError::Status)
+    let recorded = tenant.uid().and_then(|uid| context.recorder.journal.recorded(&uid, tenant.said()));
+    let outcome = Outcome { deletion: Some(deletion), devices, recorded, ..Outcome::default() };
+    let status = status::status(tenant, &outcome, context.shared.clock.now());
+    status::write(&context.shared.client, tenant, &status).await.map(|_| ()).map_err(at("status"))
 }
 
-/// Tells people when a Tenant became ready, or stopped being it; has its Devices looked at when what they depend on changed.
-async fn announce(tenant: &Tenant, id: &validate::Identity, status: &tsujiban_api::TenantStatus, context: &Context) {
-    let since =
-        |list| find(list, tsujiban_api::tenant::condition::BACKUP_SCHEDULED).map(|condition| condition.last_transition_time.clone());
+/// Publishes an Event when the Tenant became ready or stopped being it, and adds its Devices to their queue when what they depend on changed.
+async fn announce(context: &TenantContext, tenant: &Tenant, id: &validate::Identity, status: &TenantStatus) {
+    let since = |list| find(list, BACKUP_SCHEDULED).map(|condition| condition.last_transition_time.clone());
     let observed = tenant.status.as_ref().and_then(|status| status.observed_generation);
     if observed != status.observed_generation || since(conditions(tenant)) != since(&status.conditions) {
-        context.devices_of(&id.group).iter().for_each(|device| context.wake_device(device));
+        context.devices.list_in(&names::namespace(&id.group)).iter().for_each(|device| context.device_queue.add(device));
     }
-    for type_ in [tsujiban_api::tenant::condition::READY, tsujiban_api::tenant::condition::CONFORMANT] {
+    for type_ in [READY, CONFORMANT] {
         let (was, is) = (is_true(conditions(tenant), type_), is_true(&status.conditions, type_));
         let Some(condition) = find(&status.conditions, type_).filter(|_| was != is) else { continue };
         let type_ = if is { EventType::Normal } else { EventType::Warning };
-        context.events.tell(&tenant.object_ref(&()), type_, &condition.reason, condition.message.clone()).await;
+        context.shared.events.tell(&tenant.object_ref(&()), type_, &condition.reason, condition.message.clone()).await;
     }
     // what was never checked and is intact now is no event
     let (was, is) = (is_false(conditions(tenant), STORAGE_INTACT), is_false(&status.conditions, STORAGE_INTACT));
     if let Some(condition) = find(&status.conditions, STORAGE_INTACT).filter(|_| was != is) {
         let (type_, reason) = if is { (EventType::Warning, "StorageDamaged") } else { (EventType::Normal, "StorageHealed") };
-        context.events.tell(&tenant.object_ref(&()), type_, reason, condition.message.clone()).await;
+        context.shared.events.tell(&tenant.object_ref(&()), type_, reason, condition.message.clone()).await;
     }
 }

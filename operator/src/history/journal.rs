@@ -1,6 +1,6 @@
 //! What was observed and is not acknowledged yet, and what was acknowledged and does not stand in the objects yet.
 //!
-//! Nothing here has to outlive the process: an object is looked at again after a restart, and says itself what is missing. So the queue
+//! Nothing here has to outlive the process: an object is reconciled again after a restart, and says itself what is missing. So the queue
 //! has an end, and what finds no place in it comes again.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -92,7 +92,7 @@ impl Journal {
         self.more.notify_one();
     }
 
-    /// Notes that an object is being reconciled, and will ask what is recorded: nobody has to wake it for that.
+    /// Notes that an object is being reconciled, and will ask what is recorded: it need not be added to the queue for that.
     pub fn begin_reconcile(&self, uid: &str) {
         if self.is_kept {
             self.state().attended.insert(uid.to_owned());

@@ -1,16 +1,19 @@
 //! What the operator sees of the platform itself, as entries of the platform's own log.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use ring::digest::{Context as Digest, SHA256};
+use tsujiban_core::clock::Clock;
 use tsujiban_core::workload::Service;
 use tsujiban_proto::access::v1::Operation as Verb;
 use tsujiban_proto::audit::v1::{NewEntry, Operation, Phase, Result as Outcome};
 use tsujiban_proto::time::to_wire;
 
+use super::Acknowledged;
 use super::wire::actor;
-use crate::context::Context;
+use crate::services::Services;
 use crate::services::client::CallError;
 
 /// Who was called: Kubernetes, and no service of ours.
@@ -32,13 +35,25 @@ pub struct PlatformEvent {
     pub detail: BTreeMap<String, String>,
 }
 
-/// Records an event; answers when it is durable, and keeps it until a root list covers it. Does nothing without a history. The same event is one entry, however often it is recorded.
-pub async fn record(context: &Context, event: &PlatformEvent) -> Result<(), CallError> {
-    let Some(audit) = context.services.find(Service::Audit) else { return Ok(()) };
-    let entry = entry(event);
-    audit.append(vec![entry.clone()]).await?;
-    context.kept.keep(vec![entry], context.clock.now()).await;
-    Ok(())
+/// The platform's own log. Clones share it.
+#[derive(Clone)]
+pub struct PlatformLog {
+    pub services: Arc<Services>,
+    /// Keeps an entry until a root list covers it.
+    pub kept: Acknowledged,
+    pub clock: Arc<dyn Clock>,
+}
+
+impl PlatformLog {
+    /// Records an event, and answers when it is durable. Does nothing without a history. The same event is one entry, however often it is
+    /// recorded.
+    pub async fn record(&self, event: &PlatformEvent) -> Result<(), CallError> {
+        let Some(audit) = self.services.find(Service::Audit) else { return Ok(()) };
+        let entry = entry(event);
+        audit.append(vec![entry.clone()]).await?;
+        self.kept.keep(vec![entry], self.clock.now()).await;
+        Ok(())
+    }
 }
 
 fn entry(event: &PlatformEvent) -> NewEntry {

@@ -10,19 +10,20 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::ObjectRef;
-use kube::{Api, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tsujiban_api::names::{ANNOTATION_SITES, FIELD_MANAGER, LABEL_MANAGED_BY, LABEL_TENANT, MANAGED_BY};
 use tsujiban_api::{Recorded, Site, names};
+use tsujiban_core::clock::Clock;
 use tsujiban_core::error::chain;
 use tsujiban_core::id::GroupId;
 
-use super::{Change, Declared as _, Kind, Observation};
+use super::{Change, Declared as _, Journal, Kind, Observation};
 use crate::apply::{ApplyError, failed};
-use crate::context::{CacheSync, Context};
+use crate::cache::Cache;
 
 /// How long after a failure the namespaces are listed again.
 const AFTER_ERROR: Duration = Duration::from_secs(5);
@@ -86,99 +87,110 @@ fn presence(site: &NotedSite, live: Option<&Site>) -> Presence {
     }
 }
 
-/// Takes over what is noted, and says when Sites may be looked at: `taken_over`. Then waits for the Sites to say it themselves, and removes
-/// the annotations. Does not return.
-pub async fn take_over(context: Arc<Context>, taken_over: watch::Sender<bool>) {
-    if !context.journal.is_kept() {
-        return std::future::pending().await; // it stays where it is until there is a history
-    }
-    CacheSync::wait(&context.listed.sites).await;
-    let mut waiting = loop {
-        match noted(&context).await {
-            Ok(notes) => break notes,
-            Err(error) => {
-                tracing::warn!(error = chain(&error), "the namespaces of groups could not be listed; trying again in 5 s");
-                sleep(AFTER_ERROR).await;
-            }
+/// Takes over what is noted.
+pub struct Takeover {
+    pub client: Client,
+    pub journal: Arc<Journal>,
+    pub clock: Arc<dyn Clock>,
+    pub sites: Cache<Site>,
+    /// Told when Sites may be reconciled.
+    pub taken_over: watch::Sender<bool>,
+}
+
+impl Takeover {
+    /// Takes over what is noted, then waits for the Sites to say it themselves, and removes the annotations. Does not return.
+    pub async fn run(self) {
+        if !self.journal.is_kept() {
+            return std::future::pending().await; // it stays where it is until there is a history
         }
-    };
-    for notes in &waiting {
-        adopt(&context, notes);
-    }
-    taken_over.send_replace(true);
-    while !waiting.is_empty() {
-        let mut left = Vec::new();
-        for notes in waiting {
-            match settle(&context, &notes).await {
-                Ok(true) => {
-                    tracing::info!(group = %notes.group, sites = notes.sites.len(), "what was noted of a group's sites is taken over");
-                }
-                Ok(false) => left.push(notes),
+        self.sites.wait_for_sync().await;
+        let mut waiting = loop {
+            match noted(&self.client).await {
+                Ok(notes) => break notes,
                 Err(error) => {
-                    tracing::warn!(group = %notes.group, error = chain(&error), "what was noted of a group's sites is not taken over yet");
-                    left.push(notes);
+                    tracing::warn!(error = chain(&error), "the namespaces of groups could not be listed; trying again in 5 s");
+                    sleep(AFTER_ERROR).await;
+                }
+            }
+        };
+        for notes in &waiting {
+            self.adopt(notes);
+        }
+        self.taken_over.send_replace(true);
+        while !waiting.is_empty() {
+            let mut left = Vec::new();
+            for notes in waiting {
+                match self.settle(&notes).await {
+                    Ok(true) => {
+                        tracing::info!(group = %notes.group, sites = notes.sites.len(), "what was noted of a group's sites is taken over");
+                    }
+                    Ok(false) => left.push(notes),
+                    Err(error) => {
+                        tracing::warn!(group = %notes.group, error = chain(&error), "what was noted of a group's sites is not taken over yet");
+                        left.push(notes);
+                    }
+                }
+            }
+            waiting = left;
+            sleep(LOOK).await;
+        }
+        std::future::pending::<()>().await;
+    }
+
+    /// Has what is noted of Sites that do not say it themselves count as recorded.
+    fn adopt(&self, notes: &Notes) {
+        for (name, site) in &notes.sites {
+            if presence(site, self.cached(notes, name).as_deref()) == Presence::Unreported {
+                self.journal.adopt(&site.uid, Recorded { generation: site.generation, digest: site.digest.clone() });
+            }
+        }
+    }
+
+    /// Records the end of Sites that have gone. Once every Site says itself what is recorded, removes the annotation, and answers true.
+    async fn settle(&self, notes: &Notes) -> Result<bool, ApplyError> {
+        let (mut is_done, mut gone) = (true, Vec::new());
+        for (name, site) in &notes.sites {
+            match presence(site, self.cached(notes, name).as_deref()) {
+                Presence::Reported => {}
+                Presence::Unreported => is_done = false,
+                // the cache lacks one that this version does not understand
+                Presence::Gone if exists(&self.client, notes, name, site).await? => is_done = false,
+                Presence::Gone => {
+                    gone.push(&site.uid);
+                    if !self.journal.is_deletion_recorded(&site.uid) {
+                        self.journal.note(&[deletion(notes, name, site)], self.clock.now());
+                        is_done = false;
+                    }
                 }
             }
         }
-        waiting = left;
-        sleep(LOOK).await;
+        if is_done {
+            remove(&self.client, notes).await?;
+            for uid in gone {
+                self.journal.forget(uid);
+            }
+        }
+        Ok(is_done)
     }
-    std::future::pending::<()>().await;
+
+    fn cached(&self, notes: &Notes, name: &str) -> Option<Arc<Site>> {
+        self.sites.get(&ObjectRef::new(name).within(&names::namespace(&notes.group)))
+    }
 }
 
 /// What is noted on all groups' namespaces.
-async fn noted(context: &Context) -> Result<Vec<Notes>, ApplyError> {
-    let api: Api<Namespace> = Api::all(context.client.clone());
+async fn noted(client: &Client) -> Result<Vec<Notes>, ApplyError> {
+    let api: Api<Namespace> = Api::all(client.clone());
     let ours = ListParams::default().labels(&format!("{LABEL_MANAGED_BY}={MANAGED_BY}"));
     let listed = api.list_metadata(&ours).await.map_err(failed::<Namespace>("list", None, ""))?;
     Ok(listed.items.iter().filter_map(Notes::of).collect())
 }
 
-/// Has what is noted of Sites that do not say it themselves count as recorded.
-fn adopt(context: &Context, notes: &Notes) {
-    for (name, site) in &notes.sites {
-        if presence(site, live(context, notes, name).as_deref()) == Presence::Unreported {
-            context.journal.adopt(&site.uid, Recorded { generation: site.generation, digest: site.digest.clone() });
-        }
-    }
-}
-
-/// Records the end of Sites that have gone. Once every Site says itself what is recorded, removes the annotation, and answers true.
-async fn settle(context: &Context, notes: &Notes) -> Result<bool, ApplyError> {
-    let (mut is_done, mut gone) = (true, Vec::new());
-    for (name, site) in &notes.sites {
-        match presence(site, live(context, notes, name).as_deref()) {
-            Presence::Reported => {}
-            Presence::Unreported => is_done = false,
-            // the cache lacks one that this version does not understand
-            Presence::Gone if is_there(context, notes, name, site).await? => is_done = false,
-            Presence::Gone => {
-                gone.push(&site.uid);
-                if !context.journal.is_deletion_recorded(&site.uid) {
-                    context.journal.note(&[deletion(notes, name, site)], context.clock.now());
-                    is_done = false;
-                }
-            }
-        }
-    }
-    if is_done {
-        remove(context, notes).await?;
-        for uid in gone {
-            context.journal.forget(uid);
-        }
-    }
-    Ok(is_done)
-}
-
-async fn is_there(context: &Context, notes: &Notes, name: &str, site: &NotedSite) -> Result<bool, ApplyError> {
+async fn exists(client: &Client, notes: &Notes, name: &str, site: &NotedSite) -> Result<bool, ApplyError> {
     let namespace = names::namespace(&notes.group);
-    let api: Api<Site> = Api::namespaced(context.client.clone(), &namespace);
+    let api: Api<Site> = Api::namespaced(client.clone(), &namespace);
     let found = api.get_metadata_opt(name).await.map_err(failed::<Site>("read", Some(&namespace), name))?;
     Ok(found.is_some_and(|found| found.metadata.uid.as_ref() == Some(&site.uid)))
-}
-
-fn live(context: &Context, notes: &Notes, name: &str) -> Option<Arc<Site>> {
-    context.sites.get(&ObjectRef::new(name).within(&names::namespace(&notes.group)))
 }
 
 fn deletion(notes: &Notes, name: &str, site: &NotedSite) -> Observation {
@@ -195,8 +207,8 @@ fn deletion(notes: &Notes, name: &str, site: &NotedSite) -> Observation {
 }
 
 /// Removes the annotation from the namespace that was read, and from no later one of its name.
-async fn remove(context: &Context, notes: &Notes) -> Result<(), ApplyError> {
-    let api: Api<Namespace> = Api::all(context.client.clone());
+async fn remove(client: &Client, notes: &Notes) -> Result<(), ApplyError> {
+    let api: Api<Namespace> = Api::all(client.clone());
     let name = names::namespace(&notes.group);
     let found = api.get_metadata_opt(&name).await.map_err(failed::<Namespace>("read", None, &name))?;
     if found.is_none_or(|namespace| namespace.uid() != notes.uid) {

@@ -3,41 +3,42 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::ConfigMap;
+use kube::ResourceExt;
 use kube::core::DynamicObject;
-use kube::{Api, ResourceExt};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tsujiban_api::names::{CONFIGMAP_POLICIES, POLICY_CHANGED_BY};
+use tsujiban_core::clock::Clock;
 use tsujiban_core::error::chain;
 
+use super::chart::{Chart, LookError};
 use super::policies::{Fault, Wanted, Wrong};
-use super::recorded::{self, Memory};
-use super::stamps::Sight;
+use super::recorded::Memory;
+use super::stamps::{Sight, Stamps};
 use super::{Installation, Policies, Workload};
-use crate::apply::{ApplyError, failed};
-use crate::context::Context;
+use crate::apply::ApplyError;
+use crate::history::PlatformLog;
+use crate::metrics::Metrics;
+use crate::services::Services;
 
 const EVERY: Duration = Duration::from_secs(20);
 const AFTER_ERROR: Duration = Duration::from_secs(5);
-/// The key of the ConfigMap with the policies as the chart has them.
-const KEY: &str = "policies.json";
 
-/// What could not be looked at.
-#[derive(Debug, thiserror::Error)]
-pub enum LookError {
-    #[error(transparent)]
-    Read(#[from] ApplyError),
-    #[error("key policies.json of ConfigMap tsujiban-policies is not what the chart writes")]
-    Text(#[source] serde_json::Error),
+/// What a look needs.
+pub struct Inspector {
+    pub chart: Chart,
+    pub services: Arc<Services>,
+    pub stamps: Arc<Stamps>,
+    pub log: PlatformLog,
+    pub clock: Arc<dyn Clock>,
+    pub metrics: Arc<Metrics>,
 }
 
 /// Looks for ever.
-pub async fn run(context: Arc<Context>, installation: watch::Sender<Installation>) {
+pub async fn run(inspector: Inspector, installation: watch::Sender<Installation>) {
     let mut watching = loop {
-        match Watching::begin(&context).await {
+        match Watching::begin(&inspector).await {
             Ok(watching) => break watching,
             Err(error) => {
                 tracing::warn!(error = chain(&error), "what the operator before this one knew could not be read; trying again in 5 s");
@@ -46,7 +47,7 @@ pub async fn run(context: Arc<Context>, installation: watch::Sender<Installation
         sleep(AFTER_ERROR).await;
     };
     loop {
-        if let Err(error) = watching.round(&context, &installation).await {
+        if let Err(error) = watching.round(&inspector, &installation).await {
             tracing::warn!(error = chain(&error), "what the chart has installed could not be looked at; trying again in 20 s");
         }
         sleep(EVERY).await;
@@ -62,44 +63,44 @@ pub struct Watching {
 
 impl Watching {
     /// Takes up what the operator before this one knew.
-    pub async fn begin(context: &Context) -> Result<Self, ApplyError> {
-        let memory = Memory::read(context).await?;
-        context.stamps.restore(memory.stamps.clone());
+    pub async fn begin(inspector: &Inspector) -> Result<Self, ApplyError> {
+        let memory = Memory::read(&inspector.chart).await?;
+        inspector.stamps.restore(memory.stamps.clone());
         Ok(Self { memory, faults: None })
     }
 
     /// One look, and what follows from it.
-    pub async fn round(&mut self, context: &Context, installation: &watch::Sender<Installation>) -> Result<(), LookError> {
-        let seen = self.look(context).await?;
+    pub async fn round(&mut self, inspector: &Inspector, installation: &watch::Sender<Installation>) -> Result<(), LookError> {
+        let seen = self.look(inspector).await?;
         if seen.policies.is_some() {
-            context.metrics.policies_in_force.set(i64::from(seen.policies_are_in_force()));
+            inspector.metrics.policies_in_force.set(i64::from(seen.policies_are_in_force()));
         }
         for (service, workload) in &seen.workloads {
-            context.metrics.service_installed(*service, *workload == Workload::Standing);
+            inspector.metrics.service_installed(*service, *workload == Workload::Standing);
         }
         installation.send_if_modified(|known| std::mem::replace(known, seen.clone()) != seen);
-        recorded::settle(context, &seen, &mut self.memory).await;
+        self.memory.settle(&inspector.chart, &inspector.log, inspector.stamps.known(), &seen).await;
         Ok(())
     }
 
     /// A fault counts when the look before saw it, too.
-    async fn look(&mut self, context: &Context) -> Result<Installation, LookError> {
-        let mut seen = Installation::default();
-        for client in context.services.all() {
-            seen.workloads.insert(client.service, workload(context, client.service.row().host).await?);
+    async fn look(&mut self, inspector: &Inspector) -> Result<Installation, LookError> {
+        let (chart, mut seen) = (&inspector.chart, Installation::default());
+        for client in inspector.services.all() {
+            seen.workloads.insert(client.service, chart.workload(client.service.row().host).await?);
         }
         let mut now = Vec::new();
-        match wanted(context).await? {
+        match chart.policies().await? {
             Some(wanted) => {
                 for wanted in &wanted {
-                    let live = live(context, wanted).await?;
+                    let live = chart.live(wanted).await?;
                     now.extend(wanted.fault(live.as_ref().map(spec)));
                 }
             }
             None => now.push(Fault { object: format!("ConfigMap {CONFIGMAP_POLICIES}"), wrong: Wrong::Missing }),
         }
-        if context.stamps.are_made() {
-            confirm(context).await?;
+        if inspector.stamps.are_made() {
+            confirm(chart, &inspector.stamps, &*inspector.clock).await?;
         }
         let before = self.faults.replace(now.clone());
         if before.is_some() || now.is_empty() {
@@ -110,51 +111,24 @@ impl Watching {
     }
 }
 
-async fn workload(context: &Context, name: &str) -> Result<Workload, ApplyError> {
-    let namespace = &context.platform.system_namespace;
-    let api: Api<StatefulSet> = Api::namespaced(context.client.clone(), namespace);
-    let found = api.get_opt(name).await.map_err(failed::<StatefulSet>("read", Some(namespace), name))?;
-    Ok(match found {
-        None => Workload::Missing,
-        Some(found) if found.spec.replicas == Some(0) => Workload::ScaledDown,
-        Some(_) => Workload::Standing,
-    })
-}
-
-/// The policies as the chart has them; `None` without the ConfigMap that says so.
-async fn wanted(context: &Context) -> Result<Option<Vec<Wanted>>, LookError> {
-    let namespace = &context.platform.system_namespace;
-    let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), namespace);
-    let found = api.get_opt(CONFIGMAP_POLICIES).await.map_err(failed::<ConfigMap>("read", Some(namespace), CONFIGMAP_POLICIES))?;
-    let text = found.and_then(|mut found| found.data.as_mut()?.remove(KEY));
-    text.map(|text| Wanted::parse(&text).map_err(LookError::Text)).transpose()
-}
-
-async fn live(context: &Context, wanted: &Wanted) -> Result<Option<DynamicObject>, ApplyError> {
-    let resource = wanted.resource();
-    let api: Api<DynamicObject> = Api::all_with(context.client.clone(), &resource);
-    let failed = |source| ApplyError::Api { verb: "read", what: format!("{} {}", resource.kind, wanted.name), source: Box::new(source) };
-    api.get_opt(&wanted.name).await.map_err(failed)
-}
-
 fn spec(object: &DynamicObject) -> &Value {
     object.data.get("spec").unwrap_or(&Value::Null)
 }
 
 /// Looks at what stamps, so that it is known of all that was changed before whether its stamp is believed.
-pub async fn confirm(context: &Context) -> Result<(), LookError> {
-    let all = wanted(context).await?.unwrap_or_default();
-    let policy = sight(context, &all, "MutatingAdmissionPolicy").await?;
-    let binding = sight(context, &all, "MutatingAdmissionPolicyBinding").await?;
+pub async fn confirm(chart: &Chart, stamps: &Stamps, clock: &dyn Clock) -> Result<(), LookError> {
+    let all = chart.policies().await?.unwrap_or_default();
+    let policy = sight(chart, &all, "MutatingAdmissionPolicy").await?;
+    let binding = sight(chart, &all, "MutatingAdmissionPolicyBinding").await?;
     let both = policy.zip(binding).map(|(policy, binding)| [policy, binding]);
-    context.stamps.look(both.as_ref(), context.clock.now());
+    stamps.look(both.as_ref(), clock.now());
     Ok(())
 }
 
-/// The policy that stamps, or its binding, when it stands as the chart has it.
-async fn sight(context: &Context, all: &[Wanted], kind: &str) -> Result<Option<Sight>, ApplyError> {
+/// The policy that stamps, or its binding, when it is as the chart has it.
+async fn sight(chart: &Chart, all: &[Wanted], kind: &str) -> Result<Option<Sight>, ApplyError> {
     let Some(wanted) = all.iter().find(|wanted| wanted.is(kind, POLICY_CHANGED_BY)) else { return Ok(None) };
-    let live = live(context, wanted).await?.filter(|live| wanted.fault(Some(spec(live))).is_none());
+    let live = chart.live(wanted).await?.filter(|live| wanted.fault(Some(spec(live))).is_none());
     Ok(live.map(|live| Sight {
         uid: live.uid().unwrap_or_default(),
         generation: live.metadata.generation,

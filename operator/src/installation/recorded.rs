@@ -13,11 +13,11 @@ use tsujiban_core::error::chain;
 use tsujiban_proto::access::v1::Operation as Verb;
 
 use super::Installation;
+use super::chart::Chart;
 use super::policies::{Fault, Wrong};
 use super::stamps::Known;
 use crate::apply::{ApplyError, failed};
-use crate::context::Context;
-use crate::history::{self, PlatformEvent};
+use crate::history::{PlatformEvent, PlatformLog};
 
 const STAMPS: &str = "stamps";
 const FAULTS: &str = "faults";
@@ -35,9 +35,9 @@ pub struct Memory {
 
 impl Memory {
     /// What was written down. Where it is not what this operator writes, no stamp is believed that is older than the next look.
-    pub async fn read(context: &Context) -> Result<Self, ApplyError> {
-        let namespace = &context.platform.system_namespace;
-        let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), namespace);
+    pub async fn read(chart: &Chart) -> Result<Self, ApplyError> {
+        let namespace = &chart.namespace;
+        let api: Api<ConfigMap> = Api::namespaced(chart.client.clone(), namespace);
         let found = api.get_opt(CONFIGMAP_OPERATOR).await.map_err(failed::<ConfigMap>("read", Some(namespace), CONFIGMAP_OPERATOR))?;
         let data = found.and_then(|found| found.data).unwrap_or_default();
         let stamps = data.get(STAMPS).map_or(Known::Nothing, |text| serde_json::from_str(text).unwrap_or(Known::Broken));
@@ -45,8 +45,8 @@ impl Memory {
         Ok(Self { stamps, faults, unrecorded_since: None })
     }
 
-    async fn write(&self, context: &Context) -> Result<(), ApplyError> {
-        let namespace = &context.platform.system_namespace;
+    async fn write(&self, chart: &Chart) -> Result<(), ApplyError> {
+        let namespace = &chart.namespace;
         let encode = |source| ApplyError::Encode { what: format!("ConfigMap {CONFIGMAP_OPERATOR}"), source };
         let data = BTreeMap::from([
             (FAULTS.to_owned(), serde_json::to_string(&self.faults).map_err(encode)?),
@@ -62,33 +62,35 @@ impl Memory {
             data: Some(data),
             ..ConfigMap::default()
         };
-        let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), namespace);
+        let api: Api<ConfigMap> = Api::namespaced(chart.client.clone(), namespace);
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
         let applied = api.patch(CONFIGMAP_OPERATOR, &parameters, &Patch::Apply(&wanted)).await;
         applied.map(|_| ()).map_err(failed::<ConfigMap>("apply", Some(namespace), CONFIGMAP_OPERATOR))
     }
-}
 
-/// Records what has changed, and writes down what is to outlive the process. What fails is tried again after the next look.
-pub async fn settle(context: &Context, seen: &Installation, memory: &mut Memory) {
-    let mut next = Memory { stamps: context.stamps.known(), ..memory.clone() };
-    let faults = seen.policies.as_ref().map_or_else(|| next.faults.clone(), |policies| policies.faults.clone());
-    if faults == next.faults {
-        next.unrecorded_since = None;
-    } else {
-        let since = *next.unrecorded_since.get_or_insert_with(|| context.clock.now());
-        memory.unrecorded_since = Some(since);
-        match history::record(context, &event(&next.faults, &faults, since)).await {
-            Ok(()) => next = Memory { faults, unrecorded_since: None, ..next },
-            Err(error) => tracing::warn!(error = chain(&error), "that policies are not in force, or are again, could not be recorded yet"),
+    /// Records what has changed, and writes down what is to outlive the process. What fails is tried again after the next look.
+    pub async fn settle(&mut self, chart: &Chart, log: &PlatformLog, stamps: Known, seen: &Installation) {
+        let mut next = Self { stamps, ..self.clone() };
+        let faults = seen.policies.as_ref().map_or_else(|| next.faults.clone(), |policies| policies.faults.clone());
+        if faults == next.faults {
+            next.unrecorded_since = None;
+        } else {
+            let since = *next.unrecorded_since.get_or_insert_with(|| log.clock.now());
+            self.unrecorded_since = Some(since);
+            match log.record(&event(&next.faults, &faults, since)).await {
+                Ok(()) => next = Self { faults, unrecorded_since: None, ..next },
+                Err(error) => {
+                    tracing::warn!(error = chain(&error), "that policies are not in force, or are again, could not be recorded yet");
+                }
+            }
         }
-    }
-    if next.stamps == memory.stamps && next.faults == memory.faults {
-        return;
-    }
-    match next.write(context).await {
-        Ok(()) => *memory = next,
-        Err(error) => tracing::warn!(error = chain(&error), "ConfigMap tsujiban-operator could not be written; trying again in 20 s"),
+        if next.stamps == self.stamps && next.faults == self.faults {
+            return;
+        }
+        match next.write(chart).await {
+            Ok(()) => *self = next,
+            Err(error) => tracing::warn!(error = chain(&error), "ConfigMap tsujiban-operator could not be written; trying again in 20 s"),
+        }
     }
 }
 

@@ -1,43 +1,39 @@
-//! Looks at the caches.
+//! Looks in the caches for changes that no reconcile has observed.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use kube::Resource;
-use kube::runtime::reflector::{Lookup, ObjectRef, Store};
-use tokio::sync::watch;
+use kube::runtime::reflector::ObjectRef;
 use tsujiban_api::{Device, Site, Tenant, names};
 
 use super::{Behind, LOOK};
-use crate::context::Context;
+use crate::cache::Cache;
 use crate::controllers::{device, site, tenant};
+use crate::metrics::Metrics;
 use crate::reconcile;
 
 /// Looks for ever.
-pub async fn keep(context: Arc<Context>) {
+pub async fn run(metrics: Arc<Metrics>, tenants: Cache<Tenant>, devices: Cache<Device>, sites: Cache<Site>) {
+    let watchdog = &metrics.watchdog;
     let mut ticks = tokio::time::interval(LOOK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut said = Vec::new();
     loop {
         ticks.tick().await;
         let now = Instant::now();
-        let watchdog = &context.metrics.watchdog;
-        let tenants = behind(&context.listed.tenants, &context.tenants, |tenant: &Tenant| {
-            tenant.status.as_ref().and_then(|status| status.observed_generation)
-        });
-        let exists = |name: &str| context.tenants.get(&ObjectRef::new(name)).is_some();
-        watchdog.check(tenant::KIND, tenants, exists, now);
-        let devices = behind(&context.listed.devices, &context.devices, |device: &Device| {
+        let of_tenants = behind(&tenants, |tenant: &Tenant| tenant.status.as_ref().and_then(|status| status.observed_generation));
+        watchdog.check(tenant::KIND, of_tenants, |name: &str| tenants.get(&ObjectRef::new(name)).is_some(), now);
+        let of_devices = behind(&devices, |device: &Device| {
             // without its Tenant, a Device stays as it is
             let group = device.metadata.namespace.as_deref().and_then(names::group_of_namespace);
-            let has_tenant = group.is_some_and(|group| context.tenants.get(&ObjectRef::new(group.as_str())).is_some());
+            let has_tenant = group.is_some_and(|group| tenants.get(&ObjectRef::new(group.as_str())).is_some());
             let observed = device.status.as_ref().and_then(|status| status.observed_generation);
             if has_tenant { observed } else { device.metadata.generation }
         });
-        watchdog.check(device::KIND, devices, |name: &str| is_cached(&context.devices, name), now);
-        let sites =
-            behind(&context.listed.sites, &context.sites, |site: &Site| site.status.as_ref().and_then(|status| status.observed_generation));
-        watchdog.check(site::KIND, sites, |name: &str| is_cached(&context.sites, name), now);
+        watchdog.check(device::KIND, of_devices, |name: &str| is_cached(&devices, name), now);
+        let of_sites = behind(&sites, |site: &Site| site.status.as_ref().and_then(|status| status.observed_generation));
+        watchdog.check(site::KIND, of_sites, |name: &str| is_cached(&sites, name), now);
         let reasons = watchdog.reasons(now);
         let kinds: Vec<&str> = reasons.iter().filter_map(|reason| reason.split_once(':')).map(|(kind, _)| kind).collect();
         if kinds != said {
@@ -52,21 +48,21 @@ pub async fn keep(context: Arc<Context>) {
 }
 
 /// Whether an object of a namespaced kind is in its cache, by namespace and name.
-fn is_cached<K>(store: &Store<K>, name: &str) -> bool
+fn is_cached<K>(cache: &Cache<K>, name: &str) -> bool
 where
-    K: Lookup<DynamicType = ()> + Clone + 'static,
+    K: Resource<DynamicType = ()> + Clone + 'static,
 {
-    name.split_once('/').is_some_and(|(namespace, name)| store.get(&ObjectRef::new(name).within(namespace)).is_some())
+    name.split_once('/').is_some_and(|(namespace, name)| cache.get(&ObjectRef::new(name).within(namespace)).is_some())
 }
 
 /// The objects whose newest generation was not observed; `None` while they are not listed. What is being deleted has its own
 /// conditions, and may wait for others.
-fn behind<K>(listed: &watch::Receiver<bool>, store: &Store<K>, observed: impl Fn(&K) -> Option<i64>) -> Option<Vec<Behind>>
+fn behind<K>(cache: &Cache<K>, observed: impl Fn(&K) -> Option<i64>) -> Option<Vec<Behind>>
 where
-    K: Resource<DynamicType = ()> + Lookup<DynamicType = ()> + Clone + 'static,
+    K: Resource<DynamicType = ()> + Clone + 'static,
 {
-    listed.borrow().then_some(())?;
-    let objects = store.state();
+    cache.is_synced().then_some(())?;
+    let objects = cache.list();
     let behind = objects.iter().filter_map(|object| {
         let generation = object.meta().generation.filter(|_| object.meta().deletion_timestamp.is_none())?;
         let is_behind = observed(object).is_none_or(|observed| observed < generation);

@@ -27,8 +27,8 @@ struct State {
 }
 
 impl Serials {
-    /// Takes in what the watch tells.
-    pub fn hear(&self, event: &Event<Device>) {
+    /// Follows an event of the watch.
+    pub fn observe(&self, event: &Event<Device>) {
         let mut state = self.state();
         match event {
             Event::Apply(device) => {
@@ -91,12 +91,12 @@ mod tests {
         let serials = Serials::default();
         let (one, other, third) = (device("a", "S1"), device("b", "S1"), device("c", "S2"));
         for device in [&one, &third, &one] {
-            serials.hear(&Event::Apply(device.clone()));
+            serials.observe(&Event::Apply(device.clone()));
         }
         assert!(!serials.may_be_shared(&one) && serials.may_be_shared(&other), "also by one that is not in here yet");
-        serials.hear(&Event::Apply(other.clone()));
+        serials.observe(&Event::Apply(other.clone()));
         assert!(serials.may_be_shared(&one) && serials.may_be_shared(&other) && !serials.may_be_shared(&third));
-        serials.hear(&Event::Delete(one));
+        serials.observe(&Event::Delete(one));
         assert!(!serials.may_be_shared(&other));
     }
 
@@ -105,14 +105,14 @@ mod tests {
     fn a_list_that_is_whole_replaces_what_was_known() {
         let serials = Serials::default();
         let (one, other) = (device("a", "S1"), device("b", "S1"));
-        serials.hear(&Event::Apply(one));
-        serials.hear(&Event::Init);
-        serials.hear(&Event::InitApply(other.clone()));
+        serials.observe(&Event::Apply(one));
+        serials.observe(&Event::Init);
+        serials.observe(&Event::InitApply(other.clone()));
         assert!(serials.may_be_shared(&other));
-        serials.hear(&Event::InitDone);
+        serials.observe(&Event::InitDone);
         assert!(!serials.may_be_shared(&other));
-        serials.hear(&Event::Init);
-        serials.hear(&Event::InitDone);
+        serials.observe(&Event::Init);
+        serials.observe(&Event::InitDone);
         assert!(!serials.may_be_shared(&device("c", "S1")));
     }
 

@@ -64,7 +64,7 @@ async fn an_owner_with_more_rights_is_told_and_heals() {
     world.clock.advance(SignedDuration::from_mins(1));
     world.reconcile_tenant().await.unwrap();
     assert_eq!(world.condition(TENANT, "Conformant"), "True Conformant", "nothing told the operator yet");
-    world.context.conformance.invalidate("acme"); // as the watch on ClusterRoleBindings does
+    world.tenant.access_reviews.invalidate("acme"); // as the watch on ClusterRoleBindings does
     world.reconcile_tenant().await.unwrap();
     assert_eq!(world.condition(TENANT, "Conformant"), "False NotConformant");
     assert_eq!(world.condition(TENANT, "Ready"), "True Ready");
@@ -91,7 +91,7 @@ async fn an_owner_with_more_rights_is_told_and_heals() {
 }
 
 fn metric(world: &World) -> String {
-    String::from_utf8(world.context.metrics.text().unwrap()).unwrap()
+    String::from_utf8(world.metrics.text().unwrap()).unwrap()
 }
 
 /// C13: the right that an owner must have is checked too, or everything would hold for somebody who is bound to nothing.

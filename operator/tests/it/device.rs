@@ -77,42 +77,42 @@ async fn a_key_pair_that_is_there_stays() {
 /// That a Site came or went shows at the Devices at once, not at their next turn.
 #[tokio::test]
 async fn a_site_wakes_the_devices_that_stand_at_it() {
-    use tsujiban_operator::controllers::device::{site_has_gone, site_is_there, sites_are_known};
+    use tsujiban_operator::controllers::device::sites::{site_deleted, site_exists, sites_listed};
     let mut world = declared().await;
     let site: tsujiban_api::Site = serde_json::from_value(world.apiserver.get(SITE).unwrap()).unwrap();
-    world.woken_devices();
-    site_is_there(&world.context, &site);
-    sites_are_known(&world.context);
-    assert!(world.woken_devices().is_empty(), "nothing is news to it");
+    world.queued_devices();
+    site_exists(&world.device, &site);
+    sites_listed(&world.device);
+    assert!(world.queued_devices().is_empty(), "nothing is news to it");
     world.apiserver.remove(SITE);
     world.sync();
-    site_has_gone(&world.context, &site);
-    sites_are_known(&world.context);
-    assert_eq!(world.woken_devices(), ["r1", "r1"]);
+    site_deleted(&world.device, &site);
+    sites_listed(&world.device);
+    assert_eq!(world.queued_devices(), ["r1", "r1"]);
     world.reconcile_device().await;
     assert_eq!(world.condition(DEVICE, "Ready"), "False SiteMissing");
-    world.woken_devices();
-    sites_are_known(&world.context);
-    assert!(world.woken_devices().is_empty(), "it says so");
+    world.queued_devices();
+    sites_listed(&world.device);
+    assert!(world.queued_devices().is_empty(), "it says so");
     world.apiserver.put(SITE, json!({"metadata": {"namespace": "tn-acme"}, "spec": {"displayName": "Tokyo"}}));
     world.sync();
-    site_is_there(&world.context, &site);
-    sites_are_known(&world.context);
-    assert_eq!(world.woken_devices(), ["r1", "r1"]);
+    site_exists(&world.device, &site);
+    sites_listed(&world.device);
+    assert_eq!(world.queued_devices(), ["r1", "r1"]);
 }
 
 /// A Site that is being deleted is missing already: how long it waits for the history is no business of its Devices.
 #[tokio::test]
 async fn a_site_that_is_being_deleted_is_missing() {
     use kube::runtime::watcher::Event;
-    use tsujiban_operator::controllers::site::wake_devices;
+    use tsujiban_operator::controllers::device::sites::site_event;
     let mut world = declared().await;
     world.delete(SITE);
     let site: tsujiban_api::Site = serde_json::from_value(world.apiserver.get(SITE).unwrap()).unwrap();
-    world.woken_devices();
-    wake_devices(&world.context, &Event::Apply(site));
-    wake_devices(&world.context, &Event::InitDone);
-    assert_eq!(world.woken_devices(), ["r1", "r1"]);
+    world.queued_devices();
+    site_event(&world.device, &Event::Apply(site));
+    site_event(&world.device, &Event::InitDone);
+    assert_eq!(world.queued_devices(), ["r1", "r1"]);
     world.reconcile_device().await;
     assert_eq!(world.condition(DEVICE, "Ready"), "False SiteMissing");
 }
@@ -124,7 +124,7 @@ async fn a_damaged_backup_is_not_fresh() {
     let mut record = attempt(&world, wire::Reason::Unspecified, KEY);
     for (damaged, fresh) in [(false, "True Fresh"), (true, "False Damaged"), (false, "True Fresh")] {
         record.newest.as_mut().unwrap().damaged = damaged;
-        assert!(world.context.attempts.put(&FIRST.parse().unwrap(), "S1", record.clone()));
+        assert!(world.attempts.put(&FIRST.parse().unwrap(), "S1", record.clone()));
         world.reconcile_device().await;
         assert_eq!(world.condition(DEVICE, "BackupFresh"), fresh);
         assert_eq!(world.apiserver.get(DEVICE).unwrap()["status"]["lastBackup"]["complete"], json!(!damaged));
@@ -134,7 +134,7 @@ async fn a_damaged_backup_is_not_fresh() {
 #[tokio::test]
 async fn the_outcome_of_an_attempt_becomes_the_status_once() {
     let mut world = declared().await;
-    world.context.attempts.put(&FIRST.parse().unwrap(), "S1", attempt(&world, wire::Reason::Unspecified, KEY));
+    world.attempts.put(&FIRST.parse().unwrap(), "S1", attempt(&world, wire::Reason::Unspecified, KEY));
     world.reconcile_device().await;
     let status = world.apiserver.get(DEVICE).unwrap()["status"].clone();
     assert_eq!(
@@ -150,11 +150,11 @@ async fn the_outcome_of_an_attempt_becomes_the_status_once() {
 #[tokio::test]
 async fn another_host_key_is_never_taken_silently() {
     let mut world = declared().await;
-    world.context.attempts.put(&FIRST.parse().unwrap(), "S1", attempt(&world, wire::Reason::HostKeyUnconfirmed, ""));
+    world.attempts.put(&FIRST.parse().unwrap(), "S1", attempt(&world, wire::Reason::HostKeyUnconfirmed, ""));
     world.reconcile_device().await;
     assert_eq!(world.condition(DEVICE, "Ready"), "False HostKeyUnconfirmed");
     let other = KEY.replace("JdD7", "JdD8");
-    world.context.attempts.put(&FIRST.parse().unwrap(), "S1", attempt(&world, wire::Reason::HostKeyMismatch, &other));
+    world.attempts.put(&FIRST.parse().unwrap(), "S1", attempt(&world, wire::Reason::HostKeyMismatch, &other));
     world.reconcile_device().await;
     assert_eq!(world.condition(DEVICE, "HostKeyVerified"), "False HostKeyMismatch");
     world.apiserver.edit(DEVICE, |device| device["spec"]["connection"]["hostKey"] = json!(KEY));
@@ -166,7 +166,7 @@ async fn another_host_key_is_never_taken_silently() {
 #[tokio::test]
 async fn a_missed_window_shows() {
     let mut world = declared().await;
-    world.context.attempts.put(&FIRST.parse().unwrap(), "S1", attempt(&world, wire::Reason::Unspecified, KEY));
+    world.attempts.put(&FIRST.parse().unwrap(), "S1", attempt(&world, wire::Reason::Unspecified, KEY));
     world.reconcile_device().await;
     assert_eq!(world.condition(DEVICE, "BackupFresh"), "True Fresh");
     world.pass(48);

@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use tsujiban_core::workload::Service;
 use tsujiban_operator::history::{Kind, observe};
 use tsujiban_operator::pki::{Keeper, Keys};
-use tsujiban_operator::retained;
 use tsujiban_operator::state::reports::Facts;
 use tsujiban_plane::wait::until;
 use tsujiban_proto::access::v1::Operation as Verb;
@@ -174,10 +173,10 @@ async fn nothing_is_lost_while_the_audit_service_is_away() {
     change(&world, TENANT, "taro", |spec| spec["displayName"] = json!("Acme KK"));
     change(&world, TENANT, "jiro", |spec| spec["displayName"] = json!("Acme Corp"));
     let _refused = world.reconcile_tenant().await.is_err();
-    assert_eq!(world.context.journal.backlog().0, 1, "what was not sent is one observation");
+    assert_eq!(world.journal.backlog().0, 1, "what was not sent is one observation");
 
     world.audit().set_away(false);
-    until("it is recorded", SOON, || async { Ok((world.context.journal.backlog().0 == 0).then_some(())) }).await.unwrap();
+    until("it is recorded", SOON, || async { Ok((world.journal.backlog().0 == 0).then_some(())) }).await.unwrap();
     world.settle_tenant().await;
     assert_eq!(world.condition(TENANT, "KeysReady"), "True Prepared");
     assert_eq!(world.audit().lines("acme"), ["tenants create acme 1-3 by jiro"]);
@@ -197,7 +196,7 @@ async fn what_a_crash_repeats_is_one_entry() {
     world.apiserver.edit(TENANT, |tenant| tenant["metadata"]["annotations"] = json!({"tsujiban.dev/changed-by": "taro"}));
     world.audit().lose_answers(1);
     world.settle_tenant().await;
-    until("it is acknowledged", SOON, || async { Ok((world.context.journal.backlog().0 == 0).then_some(())) }).await.unwrap();
+    until("it is acknowledged", SOON, || async { Ok((world.journal.backlog().0 == 0).then_some(())) }).await.unwrap();
     assert_eq!(world.audit().repeated(), 1, "the answer was lost, and it came again");
     // acknowledged, and then a crash before the status says so
     world.apiserver.edit(TENANT, |tenant| drop(tenant["status"].as_object_mut().unwrap().remove("recorded")));
@@ -273,7 +272,7 @@ async fn a_deletion_waits_until_it_is_recorded() {
     assert_eq!(world.backup.calls(), NOTHING);
     assert_eq!(world.condition(TENANT, "Ready"), "False NotRecorded");
     world.audit().set_away(false);
-    until("it is recorded", SOON, || async { Ok((world.context.journal.backlog().0 == 0).then_some(())) }).await.unwrap();
+    until("it is recorded", SOON, || async { Ok((world.journal.backlog().0 == 0).then_some(())) }).await.unwrap();
     world.reconcile_device().await;
     assert!(world.apiserver.get(DEVICE).is_none());
 }
@@ -295,13 +294,13 @@ async fn one_refused_group_holds_up_nobody_else() {
         created: None,
         is_going: false,
     };
-    world.context.journal.note(&observe(None, &site), world.pass(0));
+    world.journal.note(&observe(None, &site), world.pass(0));
     world.declare_tenant("u1", |_| ());
     world.settle_tenant().await;
     let recorded = || async { Ok((!world.audit().lines("acme").is_empty()).then_some(())) };
     until("the other group's is recorded", SOON, recorded).await.unwrap();
     assert_eq!(world.audit().groups(), ["acme"]);
-    assert!(world.context.journal.waits_for(&group));
+    assert!(world.journal.waits_for(&group));
     world.audit().set_refused("borealis", false);
     until("it comes when it is taken", SOON, || async { Ok((world.audit().groups().len() == 2).then_some(())) }).await.unwrap();
 }
@@ -363,7 +362,7 @@ async fn what_staff_erase_is_erased_in_every_service() {
             let facts = Facts::from_wire(&of.report_now(), tsujiban_core::clock::Clock::now(&*world.clock));
             world.reports.send_if_modified(|known| known.take(service, Arc::new(facts)));
         }
-        retained::settle(&world.context, service).await;
+        world.retained.settle(service).await;
     };
     settle(&world, Service::Audit).await;
     assert_eq!(world.audit().lives.group("acme").unwrap().state, GroupState::Retained, "nobody has erased it");
@@ -387,9 +386,9 @@ async fn a_history_that_is_switched_off_keeps_its_keys() {
         environment: "trial".parse().unwrap(),
         clock: world.clock.clone(),
         random: Arc::new(SystemRandom::new()),
-        metrics: Arc::clone(&world.context.metrics),
+        metrics: Arc::clone(&world.metrics),
         services: services.to_vec(),
-        reports: world.context.reports.clone(),
+        reports: world.tenant.reports.clone(),
         ca_bundle: tokio::sync::watch::channel(None).0,
         keys: tokio::sync::watch::channel(Keys::Pending).0,
     };

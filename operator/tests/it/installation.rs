@@ -1,9 +1,9 @@
 //! What the chart has installed around the operator, and what is said when it is gone.
 
 use serde_json::json;
+use tsujiban_core::clock::Clock;
 use tsujiban_core::workload::Service;
 use tsujiban_operator::installation::Watching;
-use tsujiban_operator::pki::restored;
 use tsujiban_proto::audit::v1::Phase;
 use tsujiban_proto::lifecycle::v1 as wire;
 
@@ -24,14 +24,14 @@ impl World {
     /// So many looks, each 20 s after the one before.
     async fn look(&self, watching: &mut Watching, times: usize) {
         for _ in 0..times {
-            watching.round(&self.context, &self.installation).await.unwrap();
+            watching.round(&self.inspector, &self.installation).await.unwrap();
             self.clock.advance(jiff::SignedDuration::from_secs(20));
         }
     }
 
     /// A report of a service, as if it had been polled now.
     fn told(&self, service: Service, report: &wire::ReportResponse) {
-        let facts = std::sync::Arc::new(tsujiban_operator::state::reports::Facts::from_wire(report, self.context.clock.now()));
+        let facts = std::sync::Arc::new(tsujiban_operator::state::reports::Facts::from_wire(report, Clock::now(&*self.clock)));
         self.reports.send_modify(|known| {
             known.take(service, facts);
         });
@@ -69,7 +69,7 @@ fn report(world: &World, able: bool, reason: &str, group: &wire::Integrity) -> w
 #[tokio::test]
 async fn a_service_that_is_gone_is_told_of() {
     let mut world = ready().await;
-    let mut watching = Watching::begin(&world.context).await.unwrap();
+    let mut watching = Watching::begin(&world.inspector).await.unwrap();
     for (path, condition) in [(BACKUP_SET, "BackupsStored"), (AUDIT_SET, "HistoryRecorded")] {
         world.look(&mut watching, 1).await;
         world.look_at_tenant().await.unwrap();
@@ -160,7 +160,7 @@ async fn damage_is_named_until_it_is_healed() {
 #[tokio::test]
 async fn policies_that_are_not_in_force_are_told_of_and_recorded() {
     let mut world = ready().await;
-    let mut watching = Watching::begin(&world.context).await.unwrap();
+    let mut watching = Watching::begin(&world.inspector).await.unwrap();
     world.look(&mut watching, 2).await;
     world.look_at_tenant().await.unwrap();
     assert_eq!(world.condition(TENANT, "PoliciesInForce"), "True InForce");
@@ -180,7 +180,7 @@ async fn policies_that_are_not_in_force_are_told_of_and_recorded() {
     assert_eq!(world.platform_entries(), [gone.as_str()]);
 
     let mut world = world.restarted().await;
-    let mut watching = Watching::begin(&world.context).await.unwrap();
+    let mut watching = Watching::begin(&world.inspector).await.unwrap();
     world.look(&mut watching, 2).await;
     assert_eq!(world.platform_entries(), [gone.as_str()], "it is recorded already");
     world.apiserver.put(BINDING, binding);
@@ -209,7 +209,7 @@ async fn policies_that_are_not_in_force_are_told_of_and_recorded() {
 #[tokio::test]
 async fn a_stamp_of_a_time_without_the_policy_is_not_believed() {
     let mut world = ready().await;
-    let mut watching = Watching::begin(&world.context).await.unwrap();
+    let mut watching = Watching::begin(&world.inspector).await.unwrap();
     world.look(&mut watching, 1).await;
     let declare = |world: &World, generation: i64, by: &str, time: &str| {
         let fields = json!([{"manager": "m", "operation": "Update", "time": time, "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {}}}]);
@@ -253,15 +253,15 @@ async fn a_stamp_of_a_time_without_the_policy_is_not_believed() {
 #[tokio::test]
 async fn keys_that_were_put_back_are_recorded() {
     let world = ready().await;
-    let mut watching = Watching::begin(&world.context).await.unwrap();
+    let mut watching = Watching::begin(&world.inspector).await.unwrap();
     world.look(&mut watching, 1).await;
     let annotations = json!({"tsujiban.dev/restore-keys": "hanako@example.co.jp: etcd was restored", "other": "stays"});
     world.apiserver.put(EPOCHS, json!({"metadata": {"annotations": annotations, "uid": "u7"}, "data": {"0123": "e30="}}));
     world.audit().set_away(true);
-    assert!(restored::settle(&world.context).await.is_err());
+    assert!(world.restored_keys.settle().await.is_err());
     world.audit().set_away(false);
     for _ in 0..2 {
-        restored::settle(&world.context).await.unwrap();
+        world.restored_keys.settle().await.unwrap();
     }
     let entries = world.platform_entries();
     assert_eq!(entries.len(), 1, "{entries:#?}");

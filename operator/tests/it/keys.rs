@@ -22,9 +22,9 @@ fn keeper(world: &World) -> (Keeper, watch::Receiver<Keys>) {
         environment: "trial".parse().unwrap(),
         clock: world.clock.clone(),
         random: Arc::new(SystemRandom::new()),
-        metrics: Arc::clone(&world.context.metrics),
+        metrics: Arc::clone(&world.metrics),
         services: vec![Service::Backup, Service::Audit],
-        reports: world.context.reports.clone(),
+        reports: world.tenant.reports.clone(),
         ca_bundle: watch::channel(None).0,
         keys: keys_in,
     };

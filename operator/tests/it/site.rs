@@ -30,7 +30,7 @@ fn recorded(world: &World) -> Value {
 }
 
 async fn is_all_recorded(world: &World) {
-    until("all is recorded", SOON, || async { Ok((world.context.journal.backlog().0 == 0).then_some(())) }).await.unwrap();
+    until("all is recorded", SOON, || async { Ok((world.journal.backlog().0 == 0).then_some(())) }).await.unwrap();
 }
 
 /// What the history has of Sites.
@@ -56,7 +56,7 @@ async fn a_site_is_held_at_once_and_says_what_is_recorded() {
     assert_eq!((world.condition(SITE, "Ready").as_str(), recorded(&world)), ("False NotRecorded", Value::Null));
     world.audit().set_away(false);
     is_all_recorded(&world).await;
-    assert_eq!(world.woken_sites(), ["tokyo"], "the acknowledgement wakes it");
+    assert_eq!(world.queued_sites(), ["tokyo"], "the acknowledgement wakes it");
     world.reconcile_site().await;
     assert_eq!((world.condition(SITE, "Ready").as_str(), recorded(&world)), ("True Recorded", json!(1)));
     assert_eq!(lines(&world), ["sites create tokyo 1 by hanako"]);
@@ -151,7 +151,7 @@ async fn a_site_outside_a_groups_namespace_waits_for_nothing() {
     let world = away().await;
     let reconcile = async || {
         let site = serde_json::from_value(world.apiserver.get(OUTSIDE).unwrap()).unwrap();
-        tsujiban_operator::controllers::site::reconcile(std::sync::Arc::new(site), std::sync::Arc::clone(&world.context)).await.unwrap()
+        tsujiban_operator::controllers::site::reconcile(std::sync::Arc::new(site), std::sync::Arc::clone(&world.site)).await.unwrap()
     };
     let mut site = born();
     site["metadata"]["namespace"] = json!("shop");

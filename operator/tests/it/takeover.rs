@@ -70,7 +70,7 @@ async fn nothing_is_removed_before_it_is_recorded() {
     let mut world = world.restarted().await;
     world.settle_site().await;
     assert_eq!(world.condition(SITE, "Ready"), "True Recorded", "it was, and needs no service for that");
-    until("the deletion waits", SOON, || async { Ok((world.context.journal.backlog().0 == 1).then_some(())) }).await.unwrap();
+    until("the deletion waits", SOON, || async { Ok((world.journal.backlog().0 == 1).then_some(())) }).await.unwrap();
     assert!(noted(&world).is_string());
     let mut world = world.restarted().await;
     world.settle_site().await;
@@ -97,7 +97,7 @@ async fn a_group_is_erased_after_what_was_noted_is_taken_over() {
     if noted(&world).is_string() {
         assert!(world.apiserver.get(NAMESPACE).is_some(), "what is noted would go with it");
     }
-    until("all is recorded", SOON, || async { Ok((world.context.journal.backlog().0 == 0).then_some(())) }).await.unwrap();
+    until("all is recorded", SOON, || async { Ok((world.journal.backlog().0 == 0).then_some(())) }).await.unwrap();
     world.settle_site().await;
     is_taken_over(&world).await;
     world.settle_tenant().await;

@@ -3,7 +3,6 @@
 use serde_json::json;
 use tsujiban_core::workload::Service;
 use tsujiban_operator::pki::{Keys, Layer, Loss};
-use tsujiban_operator::retained;
 use tsujiban_proto::lifecycle::v1::GroupState;
 
 use crate::world::{CRDS, NAMESPACE, NOTHING, TENANT, World};
@@ -262,13 +261,13 @@ async fn staff_erase_a_retained_group() {
     let mut world = ready().await;
     world.backup.set("acme", FIRST, GroupState::Erased);
     world.poll_report();
-    retained::settle(&world.context, Service::Backup).await;
+    world.retained.settle(Service::Backup).await;
     world.forget_tenant();
-    retained::settle(&world.context, Service::Backup).await;
+    world.retained.settle(Service::Backup).await;
     assert!(world.apiserver.get(NAMESPACE).is_some(), "what a cache does not know may be there");
     world.apiserver.remove(TENANT);
     world.sync();
-    retained::settle(&world.context, Service::Backup).await;
+    world.retained.settle(Service::Backup).await;
     assert!(world.apiserver.get(NAMESPACE).is_none());
 }
 
@@ -278,7 +277,7 @@ async fn a_living_group_without_a_tenant_is_noted_as_retained() {
     world.apiserver.remove(TENANT);
     world.sync();
     world.poll_report();
-    retained::settle(&world.context, Service::Backup).await;
+    world.retained.settle(Service::Backup).await;
     assert_eq!(world.backup.calls(), [format!("detach acme {FIRST}")]);
 }
 

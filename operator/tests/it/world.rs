@@ -1,4 +1,4 @@
-//! The world of a test: an apiserver, a backup service, a clock, and the operator's context on top of them.
+//! The world of a test: an apiserver, a backup service, a clock, and the operator's controllers and tasks on top of them.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -7,28 +7,33 @@ use jiff::{SignedDuration, Timestamp};
 use kube::runtime::reflector::{self, store::Writer};
 use kube::runtime::{controller::Action, watcher};
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tsujiban_api::{Device, Site, Tenant};
 use tsujiban_core::address::Forbidden;
 use tsujiban_core::clock::{Clock, ManualClock};
 use tsujiban_core::workload::Service;
-use tsujiban_operator::backoff::Backoff;
-use tsujiban_operator::context::{CacheSync, Context};
-use tsujiban_operator::controllers::tenant::TenantError;
+use tsujiban_operator::cache::Cache;
+use tsujiban_operator::context::Shared;
+use tsujiban_operator::controllers::device::{self, DeviceContext};
+use tsujiban_operator::controllers::site::{self, SiteContext};
 use tsujiban_operator::controllers::tenant::build::Platform;
-use tsujiban_operator::controllers::{device, site, tenant};
+use tsujiban_operator::controllers::tenant::{self, TenantContext};
 use tsujiban_operator::events::Events;
-use tsujiban_operator::history::{self, Journal};
-use tsujiban_operator::installation::{Installation, Known, Stamps};
+use tsujiban_operator::history::{Journal, Queues, Recorder};
+use tsujiban_operator::installation::{Inspector, Installation, Known, Stamps};
 use tsujiban_operator::metrics::Metrics;
 use tsujiban_operator::pki::Keys;
+use tsujiban_operator::pki::restored::RestoredKeys;
+use tsujiban_operator::queue::Queue;
 use tsujiban_operator::reconcile::Failure;
+use tsujiban_operator::retained::RetainedGroups;
+use tsujiban_operator::run::parts::Parts;
 use tsujiban_operator::services::Services;
 use tsujiban_operator::services::client::ServiceClient;
 use tsujiban_operator::state::attempts::AttemptCache;
 use tsujiban_operator::state::reports::{Facts, Reports};
-use tsujiban_operator::state::serials::Serials;
 use tsujiban_operator::state::unreadable::UnreadableObjects;
 use tsujiban_plane::backup::Backup;
 use tsujiban_plane::history::History;
@@ -57,7 +62,15 @@ pub struct World {
     /// The audit service, in a world with an operation history.
     pub history: Option<History>,
     pub clock: Arc<ManualClock>,
-    pub context: Arc<Context>,
+    pub tenant: Arc<TenantContext>,
+    pub device: Arc<DeviceContext>,
+    pub site: Arc<SiteContext>,
+    pub metrics: Arc<Metrics>,
+    pub journal: Arc<Journal>,
+    pub attempts: Arc<AttemptCache>,
+    pub inspector: Inspector,
+    pub restored_keys: RestoredKeys,
+    pub retained: RetainedGroups,
     pub reports: watch::Sender<Reports>,
     pub keys: watch::Sender<Keys>,
     pub installation: watch::Sender<Installation>,
@@ -66,9 +79,9 @@ pub struct World {
     sites: Writer<Site>,
     _bundle: watch::Sender<Option<String>>,
     _token: tempfile::NamedTempFile,
-    _woken_tenants: mpsc::UnboundedReceiver<reflector::ObjectRef<Tenant>>,
-    woken_devices: mpsc::UnboundedReceiver<reflector::ObjectRef<Device>>,
-    woken_sites: mpsc::UnboundedReceiver<reflector::ObjectRef<Site>>,
+    _queued_tenants: UnboundedReceiver<reflector::ObjectRef<Tenant>>,
+    queued_devices: UnboundedReceiver<reflector::ObjectRef<Device>>,
+    queued_sites: UnboundedReceiver<reflector::ObjectRef<Site>>,
     _tasks: JoinSet<()>,
 }
 
@@ -115,10 +128,9 @@ impl World {
         let (installation_in, installation) = watch::channel(Installation::default());
         let (keys_in, keys) = watch::channel(Keys::Ready);
         let (bundle_in, bundle) = watch::channel(Some("-----BEGIN CERTIFICATE-----".to_owned()));
-        let (to_tenants, woken_tenants) = mpsc::unbounded_channel();
-        let (to_devices, woken_devices) = mpsc::unbounded_channel();
-        let (to_sites, woken_sites) = mpsc::unbounded_channel();
-        let (taken_over, sites_taken_over) = watch::channel(false);
+        let ((tenant_queue, queued_tenants), (device_queue, queued_devices)) = (Queue::new(), Queue::new());
+        let (site_queue, queued_sites) = Queue::new();
+        let (taken_over_in, taken_over) = watch::channel(false);
         let mut token = tempfile::NamedTempFile::new().unwrap();
         token.write_all(b"token").unwrap();
         let client_of = |service, endpoint| ServiceClient::new(service, endpoint, token.path().to_owned(), bundle.clone());
@@ -127,51 +139,56 @@ impl World {
             clients.push(client_of(Service::Audit, history.serve().await.unwrap()));
         }
         let metrics = Arc::new(Metrics::new().unwrap());
-        let context = Arc::new(Context {
-            client: client.clone(),
-            clock: clock.clone(),
-            random: Arc::new(SystemRandom::new()),
+        let journal = Arc::new(Journal::new(history.is_some()));
+        let parts = Parts {
             platform: Platform {
                 system_namespace: "tsujiban-system".into(),
                 collector_image: "tsujiban-collector:0.1.0".into(),
                 backup_endpoint: "https://tsujiban-backup.tsujiban-system.svc:8443".into(),
             },
             forbidden: Forbidden::new(["10.244.0.0/16".parse().unwrap()]),
-            services: Services::new(clients),
+            shared: Shared {
+                client: client.clone(),
+                clock: clock.clone(),
+                metrics: Arc::clone(&metrics),
+                backoff: Arc::default(),
+                events: Arc::new(Events::new(client)),
+            },
+            random: Arc::new(SystemRandom::new()),
+            services: Arc::new(Services::new(clients)),
+            recorder: Recorder { journal: Arc::clone(&journal), clock: clock.clone(), changes_are_stamped: true },
             kept: metrics.keeper().unwrap(),
-            metrics,
-            backoff: Backoff::default(),
-            events: Arc::new(Events::new(client)),
-            tenants: tenant_store,
-            devices: device_store,
-            sites: site_store,
-            serials: Serials::default(),
+            stamps: Arc::new(Stamps::new(true)),
+            tenants: Cache::synced(tenant_store),
+            devices: Cache::synced(device_store),
+            sites: Cache::synced(site_store),
             unreadable_devices: UnreadableObjects::default(),
-            listed: CacheSync::already(),
-            attempts: AttemptCache::default(),
-            journal: Journal::new(history.is_some()),
-            sites_taken_over,
-            stamps: Stamps::new(true),
-            installation,
-            conformance: tsujiban_operator::state::conformance::AccessReviewCache::default(),
-            sync_cache: tsujiban_operator::controllers::tenant::sync_cache::SyncCache::default(),
+            queues: Queues { tenants: tenant_queue, devices: device_queue, sites: site_queue },
+            serials: Arc::default(),
+            attempts: Arc::default(),
             reports,
+            installation,
             ca_bundle: bundle,
             keys,
-            to_tenants,
-            to_devices,
-            to_sites,
-        });
-        context.stamps.restore(Known::Nothing);
+        };
+        parts.stamps.restore(Known::Nothing);
         let mut tasks = JoinSet::new();
-        tasks.spawn(history::run(Arc::clone(&context)));
-        tasks.spawn(history::take_over(Arc::clone(&context), taken_over));
+        tasks.spawn(parts.sender().run());
+        tasks.spawn(parts.takeover(taken_over_in).run());
         let mut world = Self {
             apiserver,
             backup,
             history,
             clock,
-            context,
+            tenant: Arc::new(parts.tenant_context()),
+            device: Arc::new(parts.device_context()),
+            site: Arc::new(parts.site_context(taken_over)),
+            metrics,
+            journal,
+            inspector: parts.inspector(),
+            restored_keys: parts.restored_keys(),
+            retained: parts.retained_groups(),
+            attempts: parts.attempts,
             reports: reports_in,
             keys: keys_in,
             installation: installation_in,
@@ -180,9 +197,9 @@ impl World {
             sites,
             _bundle: bundle_in,
             _token: token,
-            _woken_tenants: woken_tenants,
-            woken_devices,
-            woken_sites,
+            _queued_tenants: queued_tenants,
+            queued_devices,
+            queued_sites,
             _tasks: tasks,
         };
         world.sync();
@@ -217,13 +234,13 @@ impl World {
     pub fn sync(&mut self) {
         refill(&mut self.tenants, self.apiserver.get(TENANT));
         refill(&mut self.devices, self.apiserver.get(DEVICE));
-        self.context.devices.state().iter().for_each(|device| self.context.serials.hear(&watcher::Event::Apply((**device).clone())));
+        self.device.devices.list().iter().for_each(|device| self.device.serials.observe(&watcher::Event::Apply((**device).clone())));
         refill(&mut self.sites, self.apiserver.get(SITE));
     }
 
-    /// The Devices that were to be looked at again since this was asked last.
-    pub fn woken_devices(&mut self) -> Vec<String> {
-        std::iter::from_fn(|| self.woken_devices.try_recv().ok()).map(|device| device.name).collect()
+    /// The Devices that were added to the queue since this was asked last.
+    pub fn queued_devices(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.queued_devices.try_recv().ok()).map(|device| device.name).collect()
     }
 
     /// The audit service.
@@ -231,9 +248,9 @@ impl World {
         self.history.as_ref().unwrap()
     }
 
-    /// The Sites that were to be looked at again since this was asked last.
-    pub fn woken_sites(&mut self) -> Vec<String> {
-        std::iter::from_fn(|| self.woken_sites.try_recv().ok()).map(|site| site.name).collect()
+    /// The Sites that were added to the queue since this was asked last.
+    pub fn queued_sites(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.queued_sites.try_recv().ok()).map(|site| site.name).collect()
     }
 
     /// Reconciles the Tenant as often as it takes to settle.
@@ -244,32 +261,32 @@ impl World {
     }
 
     /// Reconciles the Tenant after something was heard of its objects: what, nobody watches here.
-    pub async fn reconcile_tenant(&mut self) -> Result<Option<Action>, Failure<TenantError>> {
-        self.context.sync_cache.invalidate("acme");
+    pub async fn reconcile_tenant(&mut self) -> Result<Option<Action>, Failure> {
+        self.tenant.sync_cache.invalidate("acme");
         self.look_at_tenant().await
     }
 
     /// Reconciles the Tenant when nothing was heard of its objects.
-    pub async fn look_at_tenant(&mut self) -> Result<Option<Action>, Failure<TenantError>> {
+    pub async fn look_at_tenant(&mut self) -> Result<Option<Action>, Failure> {
         self.sync();
-        let Some(tenant) = self.context.tenants.state().first().cloned() else { return Ok(None) };
-        let result = tenant::reconcile(tenant, Arc::clone(&self.context)).await;
+        let Some(tenant) = self.tenant.tenants.list().first().cloned() else { return Ok(None) };
+        let result = tenant::reconcile(tenant, Arc::clone(&self.tenant)).await;
         self.sync();
         result.map(Some)
     }
 
     pub async fn reconcile_device(&mut self) {
         self.sync();
-        if let Some(device) = self.context.devices.state().first().cloned() {
-            let _next = device::reconcile(device, Arc::clone(&self.context)).await.unwrap();
+        if let Some(device) = self.device.devices.list().first().cloned() {
+            let _next = device::reconcile(device, Arc::clone(&self.device)).await.unwrap();
         }
         self.sync();
     }
 
     pub async fn reconcile_site(&mut self) {
         self.sync();
-        if let Some(site) = self.context.sites.state().first().cloned() {
-            let _next = site::reconcile(site, Arc::clone(&self.context)).await.unwrap();
+        if let Some(site) = self.device.sites.list().first().cloned() {
+            let _next = site::reconcile(site, Arc::clone(&self.site)).await.unwrap();
         }
         self.sync();
     }

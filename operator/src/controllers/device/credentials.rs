@@ -5,17 +5,17 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams, PostParams};
-use kube::{Api, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tsujiban_api::names::{CREDENTIALS_TYPE, FIELD_MANAGER, LABEL_DEVICE, LABEL_MANAGED_BY, LABEL_TENANT, LABEL_TENANT_UID, MANAGED_BY};
 use tsujiban_api::{Device, names};
+use tsujiban_sealing::Random;
 
 use super::dereference::{Found, secret_shape};
 use super::identity::Identity;
 use super::keypair::{self, KeyPair, KeyPairError};
 use crate::apply::current::is_current;
 use crate::apply::{ApplyError, failed};
-use crate::context::Context;
 
 /// Why a device has no generated credentials.
 #[derive(Debug, thiserror::Error)]
@@ -28,21 +28,27 @@ pub enum CredentialsError {
     Outdated,
 }
 
-/// Sees to it that a device without credentials of its own has a key pair. Answers its public half.
-pub async fn settle(context: &Context, device: &Device, id: &Identity, found: &mut Found) -> Result<Option<String>, CredentialsError> {
+/// Makes sure that a device without credentials of its own has a key pair. Returns its public half.
+pub async fn ensure(
+    client: &Client,
+    random: &dyn Random,
+    device: &Device,
+    id: &Identity,
+    found: &mut Found,
+) -> Result<Option<String>, CredentialsError> {
     if found.is_duplicate {
         return Ok(None);
     }
     if let Some(own) = &device.spec.connection.credentials_secret_ref {
         if own.name != names::generated_credentials(id.name.as_str()) {
-            discard(context, device, id).await?;
+            discard(client, device, id).await?;
         }
         return Ok(None);
     }
-    let api: Api<Secret> = Api::namespaced(context.client.clone(), &id.namespace);
+    let api: Api<Secret> = Api::namespaced(client.clone(), &id.namespace);
     let wanted = &device.spec.connection.username;
     if !found.secret.exists {
-        let pair = keypair::generate(&*context.random, &format!("tsujiban {}/{}", id.group, id.name))?;
+        let pair = keypair::generate(random, &format!("tsujiban {}/{}", id.group, id.name))?;
         let made = build(id, found, &found.secret.name, wanted, &pair);
         let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         // a creation, never an apply: a key that exists already stays
@@ -52,7 +58,7 @@ pub async fn settle(context: &Context, device: &Device, id: &Identity, found: &m
                 return Ok(Some(pair.public));
             }
             Err(kube::Error::Api(status)) if status.is_already_exists() => {
-                found.secret = secret_shape(context, id, &found.secret.name).await?;
+                found.secret = secret_shape(client, id, &found.secret.name).await?;
             }
             Err(error) => return Err(failed::<Secret>("create", Some(&id.namespace), &found.secret.name)(error).into()),
         }
@@ -97,28 +103,28 @@ fn build(id: &Identity, found: &Found, name: &str, username: &str, pair: &KeyPai
 
 /// Removes the key pair that was generated before the device was given credentials of its own. A cache may be late: that it was given them is
 /// confirmed first, for the device knows no other key.
-async fn discard(context: &Context, device: &Device, id: &Identity) -> Result<(), CredentialsError> {
-    if !is_generated(context, id).await? {
+async fn discard(client: &Client, device: &Device, id: &Identity) -> Result<(), CredentialsError> {
+    if !is_generated(client, id).await? {
         return Ok(());
     }
-    let devices: Api<Device> = Api::namespaced(context.client.clone(), &id.namespace);
+    let devices: Api<Device> = Api::namespaced(client.clone(), &id.namespace);
     if !is_current(&devices, device).await? {
         return Err(CredentialsError::Outdated);
     }
     tracing::info!(device = %id.name, namespace = id.namespace, "the generated key pair goes: the device has credentials of its own");
-    Ok(remove(context, id).await?)
+    Ok(remove(client, id).await?)
 }
 
-async fn is_generated(context: &Context, id: &Identity) -> Result<bool, ApplyError> {
+async fn is_generated(client: &Client, id: &Identity) -> Result<bool, ApplyError> {
     let name = names::generated_credentials(id.name.as_str());
-    let api: Api<Secret> = Api::namespaced(context.client.clone(), &id.namespace);
+    let api: Api<Secret> = Api::namespaced(client.clone(), &id.namespace);
     Ok(api.get_metadata_opt(&name).await.map_err(failed::<Secret>("read", Some(&id.namespace), &name))?.is_some())
 }
 
 /// Removes the generated key pair of a device that needs it no more.
-pub async fn remove(context: &Context, id: &Identity) -> Result<(), ApplyError> {
+pub async fn remove(client: &Client, id: &Identity) -> Result<(), ApplyError> {
     let name = names::generated_credentials(id.name.as_str());
-    let api: Api<Secret> = Api::namespaced(context.client.clone(), &id.namespace);
+    let api: Api<Secret> = Api::namespaced(client.clone(), &id.namespace);
     let found = api.get_metadata_opt(&name).await.map_err(failed::<Secret>("read", Some(&id.namespace), &name))?;
     let is_ours = |labels: &std::collections::BTreeMap<String, String>| {
         labels.get(LABEL_MANAGED_BY).is_some_and(|by| by == MANAGED_BY)

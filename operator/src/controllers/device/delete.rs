@@ -1,4 +1,4 @@
-//! What happens when a Device goes. Its data is erased at once when that was meant, and kept when the Device only went along with
+//! What happens when a Device is deleted. Its data is erased at once when that was meant, and kept when the Device is deleted along with
 //! something else.
 
 use k8s_openapi::api::core::v1::Namespace;
@@ -9,16 +9,17 @@ use tsujiban_api::{Device, Tenant, names};
 use tsujiban_core::id::IncarnationId;
 use tsujiban_core::workload::Service;
 
+use super::context::DeviceContext;
 use super::credentials;
 use super::identity::Identity;
 use crate::apply::current::{confirm_exists, is_absent, is_current};
 use crate::apply::{ApplyError, failed};
-use crate::context::Context;
+use crate::cache::Cache;
 use crate::namespace::{incarnation, is_terminating, live_namespace};
 use crate::services::client::CallError;
 use crate::{crds, finalizer};
 
-/// Why a Device could not be let go yet.
+/// Why a Device could not be released yet.
 #[derive(Debug, thiserror::Error)]
 pub enum DeleteError {
     #[error(transparent)]
@@ -42,7 +43,7 @@ pub enum Owner {
 
 /// The namespace of the device, read live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum NamespaceState {
     Standing,
     /// Going away, or gone already.
     Terminating,
@@ -52,7 +53,7 @@ pub enum Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Evidence {
     pub owner: Owner,
-    pub place: Place,
+    pub namespace: NamespaceState,
     /// Whether another Device of the same group has the same serial number: the data is that one's too.
     pub is_shared: bool,
 }
@@ -63,7 +64,7 @@ pub enum Decision {
     /// Erase the device's data, then release.
     Erase,
     /// The data is another Device's, too, and stays. The generated key pair goes: it was this one's alone.
-    Part,
+    RemoveKeyPair,
     /// Release; the data stays, or goes with the whole group.
     Release,
 }
@@ -71,21 +72,21 @@ pub enum Decision {
 /// Decides. Only a Device that is deleted by itself was meant.
 pub fn decide(evidence: Evidence) -> Decision {
     match evidence {
-        Evidence { owner: Owner::Alive, place: Place::Standing, is_shared: false } => Decision::Erase,
-        Evidence { owner: Owner::Alive, place: Place::Standing, is_shared: true } => Decision::Part,
+        Evidence { owner: Owner::Alive, namespace: NamespaceState::Standing, is_shared: false } => Decision::Erase,
+        Evidence { owner: Owner::Alive, namespace: NamespaceState::Standing, is_shared: true } => Decision::RemoveKeyPair,
         _ => Decision::Release,
     }
 }
 
 /// Does what is decided for a Device that is being deleted.
-pub async fn clean_up(context: &Context, api: &Api<Device>, cached: &Device, id: &Identity) -> Result<(), DeleteError> {
+pub async fn clean_up(context: &DeviceContext, api: &Api<Device>, cached: &Device, id: &Identity) -> Result<(), DeleteError> {
     let name = id.name.as_str();
     let live = api.get_opt(name).await.map_err(failed::<Device>("read", Some(&id.namespace), name))?;
     let Some(device) = live.filter(|live| live.uid() == cached.uid()) else { return Ok(()) };
     if device.metadata.deletion_timestamp.is_none() || !is_current(api, &device).await? {
         return Err(DeleteError::Outdated);
     }
-    if !crds::established(&context.client).await? {
+    if !crds::established(&context.shared.client).await? {
         // what goes then was not meant, and of a kind that has gone already nothing can be read
         tracing::info!(namespace = id.namespace, device = name, "a device goes along with its kind; its data stays");
         return Ok(finalizer::release(api, &device).await?);
@@ -103,8 +104,8 @@ pub async fn clean_up(context: &Context, api: &Api<Device>, cached: &Device, id:
             context.attempts.forget(&incarnation, id.serial.as_str());
         }
     }
-    if matches!(decision, Decision::Erase | Decision::Part) {
-        credentials::remove(context, id).await?;
+    if matches!(decision, Decision::Erase | Decision::RemoveKeyPair) {
+        credentials::remove(&context.shared.client, id).await?;
     }
     finalizer::release(api, &device).await?;
     Ok(())
@@ -112,16 +113,16 @@ pub async fn clean_up(context: &Context, api: &Api<Device>, cached: &Device, id:
 
 /// Reads it all live, and has the apiserver confirm it.
 async fn gather(
-    context: &Context,
+    context: &DeviceContext,
     api: &Api<Device>,
     device: &Device,
     id: &Identity,
 ) -> Result<(Evidence, Option<IncarnationId>), DeleteError> {
-    let tenants: Api<Tenant> = Api::all(context.client.clone());
+    let tenants: Api<Tenant> = Api::all(context.shared.client.clone());
     let group = id.group.as_str();
     let tenant = tenants.get_opt(group).await.map_err(failed::<Tenant>("read", None, group))?;
-    let namespace = live_namespace(&context.client, &id.group).await?;
-    let namespaces: Api<Namespace> = Api::all(context.client.clone());
+    let namespace = live_namespace(&context.shared.client, &id.group).await?;
+    let namespaces: Api<Namespace> = Api::all(context.shared.client.clone());
     let tenant_is_so = match &tenant {
         Some(tenant) => is_current(&tenants, tenant).await?,
         None => is_absent(&tenants, group).await?,
@@ -140,17 +141,20 @@ async fn gather(
         Some(tenant) if tenant.uid() == made_for => Owner::Alive,
         Some(_) => Owner::Stranger,
     };
-    let place = if namespace.as_ref().is_some_and(|namespace| !is_terminating(namespace)) { Place::Standing } else { Place::Terminating };
-    let is_shared = is_shared(context, api, device, id).await?;
-    let evidence = Evidence { owner, place, is_shared };
+    let is_standing = namespace.as_ref().is_some_and(|namespace| !is_terminating(namespace));
+    let evidence = Evidence {
+        owner,
+        namespace: if is_standing { NamespaceState::Standing } else { NamespaceState::Terminating },
+        is_shared: is_shared(&context.devices, api, device, id).await?,
+    };
     Ok((evidence, namespace.as_ref().and_then(incarnation)))
 }
 
 /// Whether another Device of the group has the serial number: one that is listed, or that the cache knows, and that stands.
-async fn is_shared(context: &Context, api: &Api<Device>, device: &Device, id: &Identity) -> Result<bool, ApplyError> {
+async fn is_shared(devices: &Cache<Device>, api: &Api<Device>, device: &Device, id: &Identity) -> Result<bool, ApplyError> {
     let selector = ListParams::default().fields(&format!("spec.serialNumber={}", id.serial));
     let listed = api.list(&selector).await.map_err(failed::<Device>("list", Some(&id.namespace), id.serial.as_str()))?;
-    let cached = context.devices_of(&id.group);
+    let cached = devices.list_in(&id.namespace);
     let known = listed.items.iter().chain(cached.iter().map(AsRef::as_ref));
     for other in known.filter(|other| other.spec.serial_number == id.serial.as_str() && other.uid() != device.uid()) {
         if confirm_exists(api, other).await? {
@@ -169,21 +173,21 @@ mod tests {
     fn every_combination() {
         let owners =
             [Owner::Absent, Owner::Alive, Owner::Stranger, Owner::Leaving(DeletionPolicy::Retain), Owner::Leaving(DeletionPolicy::Erase)];
-        let (mut erased, mut parted) = (Vec::new(), Vec::new());
+        let (mut erased, mut kept_data) = (Vec::new(), Vec::new());
         for owner in owners {
-            for place in [Place::Standing, Place::Terminating] {
+            for namespace in [NamespaceState::Standing, NamespaceState::Terminating] {
                 for is_shared in [false, true] {
-                    let evidence = Evidence { owner, place, is_shared };
+                    let evidence = Evidence { owner, namespace, is_shared };
                     match decide(evidence) {
                         Decision::Erase => erased.push(evidence),
-                        Decision::Part => parted.push(evidence),
+                        Decision::RemoveKeyPair => kept_data.push(evidence),
                         Decision::Release => {}
                     }
                 }
             }
         }
-        let meant = Evidence { owner: Owner::Alive, place: Place::Standing, is_shared: false };
+        let meant = Evidence { owner: Owner::Alive, namespace: NamespaceState::Standing, is_shared: false };
         assert_eq!(erased, [meant]);
-        assert_eq!(parted, [Evidence { is_shared: true, ..meant }]);
+        assert_eq!(kept_data, [Evidence { is_shared: true, ..meant }]);
     }
 }

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::runtime::reflector::ObjectRef;
-use kube::{Api, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use tsujiban_api::{Device, Site, Tenant, names};
 use tsujiban_core::schedule::Plan;
 
+use super::context::DeviceContext;
 use super::identity::Identity;
 use crate::apply::{ApplyError, failed};
+use crate::cache::Cache;
 use crate::condition::find;
-use crate::context::Context;
 use crate::state::attempts::Record;
 
 /// What was found.
@@ -53,40 +54,40 @@ impl SecretShape {
     }
 }
 
-pub async fn dereference(context: &Context, device: &Device, id: &Identity, tenant: Arc<Tenant>) -> Result<Found, ApplyError> {
+pub async fn dereference(context: &DeviceContext, device: &Device, id: &Identity, tenant: Arc<Tenant>) -> Result<Found, ApplyError> {
     let secret = match &device.spec.connection.credentials_secret_ref {
-        Some(reference) => secret_shape(context, id, &reference.name).await?,
+        Some(reference) => secret_shape(&context.shared.client, id, &reference.name).await?,
         // of one that nobody has looked at yet there is none; should there be, making it tells
         None if device.status.is_none() => SecretShape::missing(&names::generated_credentials(id.name.as_str())),
-        None => secret_shape(context, id, &names::generated_credentials(id.name.as_str())).await?,
+        None => secret_shape(&context.shared.client, id, &names::generated_credentials(id.name.as_str())).await?,
     };
     let incarnation = tenant.status.as_ref().and_then(|status| status.incarnation.as_ref()?.parse().ok());
     Ok(Found {
-        site_exists: site_exists(context, id, &device.spec.site_ref.name).await?,
+        site_exists: site_exists(&context.shared.client, &context.sites, id, &device.spec.site_ref.name).await?,
         secret,
         is_erased: context.reports.borrow().is_erased(device),
-        is_duplicate: (context.serials.may_be_shared(device) && is_duplicate(device, &context.devices.state()))
-            || context.unreadable_devices.claims(&device.spec.serial_number, claim(device)),
+        is_duplicate: (context.serials.may_be_shared(device) && is_duplicate(device, &context.devices.list()))
+            || context.unreadable.claims(&device.spec.serial_number, claim(device)),
         record: incarnation.and_then(|group| context.attempts.get(&group, id.serial.as_str())),
         plan: plan(&tenant),
         tenant,
     })
 }
 
-/// Whether the Site is there. That one goes is told, and the Device looked at again; that one is there already the cache may not know yet.
-/// One that is being deleted is not there any more: it only waits until that is recorded.
-async fn site_exists(context: &Context, id: &Identity, site: &str) -> Result<bool, ApplyError> {
-    if let Some(site) = context.sites.get(&ObjectRef::new(site).within(&id.namespace)) {
+/// Whether the Site exists. The cache may not have a new one yet, so a Site that it lacks is read live. When a Site goes, its Devices are added
+/// to the queue. A Site that is being deleted does not exist any more: it only waits until that is recorded.
+async fn site_exists(client: &Client, sites: &Cache<Site>, id: &Identity, site: &str) -> Result<bool, ApplyError> {
+    if let Some(site) = sites.get(&ObjectRef::new(site).within(&id.namespace)) {
         return Ok(site.metadata.deletion_timestamp.is_none());
     }
-    let api: Api<Site> = Api::namespaced(context.client.clone(), &id.namespace);
+    let api: Api<Site> = Api::namespaced(client.clone(), &id.namespace);
     let found = api.get_metadata_opt(site).await.map_err(failed::<Site>("read", Some(&id.namespace), site))?;
     Ok(found.is_some_and(|site| site.metadata.deletion_timestamp.is_none()))
 }
 
 /// Looks at the Secret of a name.
-pub async fn secret_shape(context: &Context, id: &Identity, name: &str) -> Result<SecretShape, ApplyError> {
-    let api: Api<Secret> = Api::namespaced(context.client.clone(), &id.namespace);
+pub async fn secret_shape(client: &Client, id: &Identity, name: &str) -> Result<SecretShape, ApplyError> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), &id.namespace);
     let secret = api.get_opt(name).await.map_err(failed::<Secret>("read", Some(&id.namespace), name))?;
     Ok(secret.map_or_else(|| SecretShape::missing(name), |secret| shape(name, &secret)))
 }

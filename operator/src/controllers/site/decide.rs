@@ -3,7 +3,7 @@
 /// How far the life of a Site has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Life {
-    Standing,
+    Existing,
     /// It is being deleted, by itself, with its namespace or with its kind, and the history has not acknowledged that yet.
     Deleted,
     /// It is being deleted, and the history has acknowledged that.
@@ -13,10 +13,10 @@ pub enum Life {
 /// All that decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Evidence {
-    /// Whether there is an operation history, and the Site stands in a group's namespace.
+    /// Whether there is an operation history, and the Site is in a group's namespace.
     pub is_recorded_here: bool,
-    /// Whether the Site carries our finalizer.
-    pub is_held: bool,
+    /// Whether the Site has our finalizer.
+    pub has_finalizer: bool,
     pub life: Life,
 }
 
@@ -24,24 +24,24 @@ pub struct Evidence {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
     /// Add the finalizer.
-    Hold,
+    AddFinalizer,
     /// Say in the status what is recorded.
-    Observe,
+    WriteStatus,
     /// Keep the finalizer until the deletion is recorded, and say so in the status.
     Wait,
     /// Remove the finalizer.
-    Release,
+    RemoveFinalizer,
     /// The Site is being deleted and does not wait for the operator.
     Nothing,
 }
 
 /// Decides. No Site waits for a history that is not there.
 pub fn decide(evidence: Evidence) -> Decision {
-    match (evidence.is_recorded_here, evidence.is_held, evidence.life) {
-        (true, false, Life::Standing) => Decision::Hold,
-        (true, true, Life::Standing) | (false, false, Life::Standing) => Decision::Observe,
+    match (evidence.is_recorded_here, evidence.has_finalizer, evidence.life) {
+        (true, false, Life::Existing) => Decision::AddFinalizer,
+        (true, true, Life::Existing) | (false, false, Life::Existing) => Decision::WriteStatus,
         (true, true, Life::Deleted) => Decision::Wait,
-        (true, true, Life::DeletionRecorded) | (false, true, _) => Decision::Release,
+        (true, true, Life::DeletionRecorded) | (false, true, _) => Decision::RemoveFinalizer,
         (_, false, Life::Deleted | Life::DeletionRecorded) => Decision::Nothing,
     }
 }
@@ -53,24 +53,24 @@ mod tests {
     /// C5: no Site goes unrecorded while there is a history, and none waits where there is none.
     #[test]
     fn every_combination() {
-        use Decision::{Hold, Nothing, Observe, Release, Wait};
-        // recorded here, held
+        use Decision::{AddFinalizer, Nothing, RemoveFinalizer, Wait, WriteStatus};
+        // recorded here, has the finalizer
         let table = [
-            (true, false, Life::Standing, Hold),
+            (true, false, Life::Existing, AddFinalizer),
             (true, false, Life::Deleted, Nothing),
             (true, false, Life::DeletionRecorded, Nothing),
-            (true, true, Life::Standing, Observe),
+            (true, true, Life::Existing, WriteStatus),
             (true, true, Life::Deleted, Wait),
-            (true, true, Life::DeletionRecorded, Release),
-            (false, false, Life::Standing, Observe),
+            (true, true, Life::DeletionRecorded, RemoveFinalizer),
+            (false, false, Life::Existing, WriteStatus),
             (false, false, Life::Deleted, Nothing),
             (false, false, Life::DeletionRecorded, Nothing),
-            (false, true, Life::Standing, Release),
-            (false, true, Life::Deleted, Release),
-            (false, true, Life::DeletionRecorded, Release),
+            (false, true, Life::Existing, RemoveFinalizer),
+            (false, true, Life::Deleted, RemoveFinalizer),
+            (false, true, Life::DeletionRecorded, RemoveFinalizer),
         ];
-        for (is_recorded_here, is_held, life, decision) in table {
-            let evidence = Evidence { is_recorded_here, is_held, life };
+        for (is_recorded_here, has_finalizer, life, decision) in table {
+            let evidence = Evidence { is_recorded_here, has_finalizer, life };
             assert_eq!(decide(evidence), decision, "{evidence:?}");
         }
     }

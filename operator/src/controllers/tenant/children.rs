@@ -15,14 +15,14 @@ use kube::api::ListParams;
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
 use tsujiban_api::Tenant;
 use tsujiban_api::names::{LABEL_TENANT, group_of_namespace};
 use tsujiban_core::error::chain;
 
-use super::sync_cache::{Watched, kind};
-use crate::context::Context;
+use super::sync_cache::{SyncCache, Watched, kind};
+use crate::queue::Queue;
 
 /// How often everything is compared. What a watch did not tell is put right well within a minute.
 const EVERY: Duration = Duration::from_secs(30);
@@ -56,28 +56,30 @@ fn group_of<K: Watched>(object: &K) -> Option<String> {
     group_of_namespace(&namespace).map(String::from)
 }
 
-/// Watches a kind, and tells of what is news.
+/// Watches a kind, and passes on the objects that are not as they were.
 pub fn follow<K>(
-    whose: WatchScope,
+    scope: WatchScope,
     config: watcher::Config,
-    context: &Arc<Context>,
+    client: &Client,
+    sync_cache: &Arc<SyncCache>,
 ) -> impl Stream<Item = Result<K, watcher::Error>> + Send + use<K>
 where
     K: Watched + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let (api, context) = (Api::<K>::all(context.client.clone()), Arc::clone(context));
-    let events = watcher(api, config.labels(whose.selector())).default_backoff();
-    events.try_filter_map(move |event| std::future::ready(Ok(news(&context, event))))
+    let (api, sync_cache) = (Api::<K>::all(client.clone()), Arc::clone(sync_cache));
+    let events = watcher(api, config.labels(scope.selector())).default_backoff();
+    events.try_filter_map(move |event| std::future::ready(Ok(changed(&sync_cache, event))))
 }
 
-fn news<K: Watched>(context: &Context, event: watcher::Event<K>) -> Option<K> {
+/// The object of an event by which it is not as it was.
+fn changed<K: Watched>(sync_cache: &SyncCache, event: watcher::Event<K>) -> Option<K> {
     match event {
         watcher::Event::Apply(object) | watcher::Event::InitApply(object) => {
             let group = group_of(&object)?;
-            context.sync_cache.observe(&group, object.object_key(), object.observed_version()).then_some(object)
+            sync_cache.observe(&group, object.object_key(), object.observed_version()).then_some(object)
         }
         watcher::Event::Delete(object) => {
-            context.sync_cache.invalidate(&group_of(&object)?);
+            sync_cache.invalidate(&group_of(&object)?);
             Some(object)
         }
         watcher::Event::Init | watcher::Event::InitDone => None,
@@ -85,53 +87,62 @@ fn news<K: Watched>(context: &Context, event: watcher::Event<K>) -> Option<K> {
 }
 
 /// Compares for ever.
-pub async fn sweep(context: Arc<Context>) {
+pub async fn sweep(client: Client, sync_cache: Arc<SyncCache>, queue: Queue<Tenant>) {
+    let sweep = Sweep { client, sync_cache, queue };
     loop {
         tokio::time::sleep(EVERY).await;
-        compare::<PartialObjectMeta<Namespace>>(&context, WatchScope::Generated).await;
-        compare::<PartialObjectMeta<NetworkPolicy>>(&context, WatchScope::All).await;
-        compare::<ResourceQuota>(&context, WatchScope::Generated).await;
-        compare::<PartialObjectMeta<LimitRange>>(&context, WatchScope::Generated).await;
-        compare::<PartialObjectMeta<ServiceAccount>>(&context, WatchScope::Generated).await;
-        compare::<PartialObjectMeta<RoleBinding>>(&context, WatchScope::All).await;
-        compare::<PartialObjectMeta<CronJob>>(&context, WatchScope::Generated).await;
+        sweep.compare::<PartialObjectMeta<Namespace>>(WatchScope::Generated).await;
+        sweep.compare::<PartialObjectMeta<NetworkPolicy>>(WatchScope::All).await;
+        sweep.compare::<ResourceQuota>(WatchScope::Generated).await;
+        sweep.compare::<PartialObjectMeta<LimitRange>>(WatchScope::Generated).await;
+        sweep.compare::<PartialObjectMeta<ServiceAccount>>(WatchScope::Generated).await;
+        sweep.compare::<PartialObjectMeta<RoleBinding>>(WatchScope::All).await;
+        sweep.compare::<PartialObjectMeta<CronJob>>(WatchScope::Generated).await;
     }
 }
 
-async fn compare<K>(context: &Context, whose: WatchScope)
-where
-    K: Watched + Clone + Debug + DeserializeOwned,
-{
-    if let Err(error) = try_compare::<K>(context, whose).await {
-        tracing::debug!(kind = kind::<K>(), error = chain(&error), "what is known of groups could not be compared with the apiserver");
-    }
+struct Sweep {
+    client: Client,
+    sync_cache: Arc<SyncCache>,
+    queue: Queue<Tenant>,
 }
 
-async fn try_compare<K>(context: &Context, whose: WatchScope) -> Result<(), kube::Error>
-where
-    K: Watched + Clone + Debug + DeserializeOwned,
-{
-    let api: Api<K> = Api::all(context.client.clone());
-    let mut page = ListParams::default().labels(whose.selector()).limit(PAGE);
-    let (mut seen, mut changed) = (HashSet::new(), HashSet::new());
-    loop {
-        let list = api.list(&page).await?;
-        for object in &list.items {
-            let Some(group) = group_of(object) else { continue };
-            if context.sync_cache.found(&group, object.object_key(), object.observed_version()) {
-                changed.insert(group.clone());
+impl Sweep {
+    async fn compare<K>(&self, scope: WatchScope)
+    where
+        K: Watched + Clone + Debug + DeserializeOwned,
+    {
+        if let Err(error) = self.try_compare::<K>(scope).await {
+            tracing::debug!(kind = kind::<K>(), error = chain(&error), "what is known of groups could not be compared with the apiserver");
+        }
+    }
+
+    async fn try_compare<K>(&self, scope: WatchScope) -> Result<(), kube::Error>
+    where
+        K: Watched + Clone + Debug + DeserializeOwned,
+    {
+        let api: Api<K> = Api::all(self.client.clone());
+        let mut page = ListParams::default().labels(scope.selector()).limit(PAGE);
+        let (mut seen, mut changed) = (HashSet::new(), HashSet::new());
+        loop {
+            let list = api.list(&page).await?;
+            for object in &list.items {
+                let Some(group) = group_of(object) else { continue };
+                if self.sync_cache.found(&group, object.object_key(), object.observed_version()) {
+                    changed.insert(group.clone());
+                }
+                seen.insert((group, object.object_key()));
             }
-            seen.insert((group, object.object_key()));
+            if let Some(token) = list.metadata.continue_.filter(|token| !token.is_empty()) {
+                page.continue_token = Some(token);
+                continue;
+            }
+            let at = list.metadata.resource_version.and_then(|version| version.parse().ok()).unwrap_or(0);
+            changed.extend(self.sync_cache.missing(kind::<K>(), at, &seen));
+            for group in &changed {
+                self.queue.add_ref(ObjectRef::new(group));
+            }
+            return Ok(());
         }
-        if let Some(token) = list.metadata.continue_.filter(|token| !token.is_empty()) {
-            page.continue_token = Some(token);
-            continue;
-        }
-        let at = list.metadata.resource_version.and_then(|version| version.parse().ok()).unwrap_or(0);
-        changed.extend(context.sync_cache.missing(kind::<K>(), at, &seen));
-        for group in &changed {
-            context.wake_tenant(group);
-        }
-        return Ok(());
     }
 }

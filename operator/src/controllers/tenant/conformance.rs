@@ -7,23 +7,24 @@ mod bindings;
 use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt;
-use tsujiban_api::names;
+use tsujiban_api::{Tenant, names};
 use tsujiban_conformance::live::owner_key;
 use tsujiban_conformance::{Asked, Depth, Evidence, Live, OwnerAnswers, Places, Subject, Summary, Wanted, catalogue, judge_all};
 
+use super::context::TenantContext;
 use super::validate::ValidTenant;
+use crate::cache::Cache;
 use crate::condition::Verdict;
-use crate::context::Context;
 use crate::fingerprint::fingerprint;
 use crate::state::conformance::Deviation;
 
 pub use bindings::follow;
 
 /// What the condition says now, or `None` when the owners were never asked about and it is not this group's turn yet.
-pub async fn evaluate(context: &Context, tenant: &ValidTenant, generation: Option<i64>, live: &Live) -> Option<Verdict> {
+pub async fn evaluate(context: &TenantContext, tenant: &ValidTenant, generation: Option<i64>, live: &Live) -> Option<Verdict> {
     let group = tenant.id.group.as_str();
     let subjects: Vec<Subject> = tenant.owners.iter().map(Subject::of).collect();
-    let places = places(context, tenant);
+    let places = places(&context.tenants, &context.platform.system_namespace, tenant);
     let deviations = if subjects.is_empty() {
         Vec::new()
     } else {
@@ -40,17 +41,17 @@ pub async fn evaluate(context: &Context, tenant: &ValidTenant, generation: Optio
         }
     };
     let owners = answers(&subjects, &deviations);
-    let wanted = wanted(context, tenant, live);
+    let wanted = wanted(&context.tenants, &context.platform.system_namespace, tenant, live);
     let summary = Summary::of(&judge_all(&Evidence { places: &places, owners: &owners, live, wanted: &wanted }));
-    let failing = context.conformance.note(group, summary.conforms());
-    context.metrics.not_conformant.set(i64::try_from(failing).unwrap_or(i64::MAX));
+    let failing = context.access_reviews.note(group, summary.conforms());
+    context.shared.metrics.not_conformant.set(i64::try_from(failing).unwrap_or(i64::MAX));
     let message = summary.message(group);
     Some(if summary.conforms() { Verdict::holds("Conformant", message) } else { Verdict::fails("NotConformant", message) })
 }
 
 /// Whether somebody could be asked about now.
-pub fn may_ask(context: &Context) -> bool {
-    ask::may_ask(context, context.clock.now())
+pub fn may_ask(context: &TenantContext) -> bool {
+    ask::may_ask(context, context.shared.clock.now())
 }
 
 /// What would make the answers others: another life or spec of the Tenant, or any RoleBinding of the namespace.
@@ -61,10 +62,10 @@ fn key(uid: &str, generation: Option<i64>, live: &Live) -> u64 {
 }
 
 /// The other group is the next one by name, so that all are asked about by somebody.
-fn places(context: &Context, tenant: &ValidTenant) -> Places {
+fn places(tenants: &Cache<Tenant>, system_namespace: &str, tenant: &ValidTenant) -> Places {
     let own = tenant.id.group.as_str();
     let (mut next, mut first): (Option<String>, Option<String>) = (None, None);
-    for other in context.tenants.state() {
+    for other in tenants.list() {
         let name = other.name_any();
         if name.as_str() > own && next.as_ref().is_none_or(|next| name < *next) {
             next = Some(name);
@@ -73,7 +74,7 @@ fn places(context: &Context, tenant: &ValidTenant) -> Places {
         }
     }
     let other = next.or(first).map(|name| format!("tn-{name}"));
-    Places::new(own, &names::namespace(&tenant.id.group), other.as_deref(), &context.platform.system_namespace)
+    Places::new(own, &names::namespace(&tenant.id.group), other.as_deref(), system_namespace)
 }
 
 /// All answers: what the catalogue expects, save for what deviates from it.
@@ -89,11 +90,11 @@ fn answers(subjects: &[Subject], deviations: &[Deviation]) -> Vec<OwnerAnswers> 
     subjects.iter().enumerate().map(about).collect()
 }
 
-fn wanted(context: &Context, tenant: &ValidTenant, live: &Live) -> Wanted {
+fn wanted(tenants: &Cache<Tenant>, system_namespace: &str, tenant: &ValidTenant, live: &Live) -> Wanted {
     let has_foreign = live.role_bindings.iter().any(|binding| !names::ROLE_BINDINGS.contains(&binding.name_any().as_str()));
     // who owns other groups matters only to bindings that others made
     let others: BTreeSet<String> = if has_foreign {
-        let all = context.tenants.state();
+        let all = tenants.list();
         let others = all.iter().filter(|other| other.name_any() != tenant.id.group.as_str());
         others.flat_map(|other| other.spec.owners.iter().map(owner_key).collect::<Vec<_>>()).collect()
     } else {
@@ -101,7 +102,7 @@ fn wanted(context: &Context, tenant: &ValidTenant, live: &Live) -> Wanted {
     };
     Wanted {
         namespace: names::namespace(&tenant.id.group),
-        system_namespace: context.platform.system_namespace.clone(),
+        system_namespace: system_namespace.to_owned(),
         owners: tenant.owners.clone(),
         others,
         networks: tenant.networks.declared.clone(),

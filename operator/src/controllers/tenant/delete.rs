@@ -1,4 +1,4 @@
-//! What happens when a Tenant goes. Nothing is erased by accident: only when the Tenant says so, and while the CRDs stand.
+//! What happens when a Tenant is deleted. Nothing is erased by accident: only when the Tenant says so, and while the CRDs exist.
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::runtime::events::EventType;
@@ -13,16 +13,18 @@ use tsujiban_proto::lifecycle::v1::GroupState;
 use super::apply::{annotate, close};
 use super::belongs_to;
 use super::claim::Noted;
+use super::context::TenantContext;
 use super::validate::Identity;
 use crate::apply::current::{is_absent, is_current};
 use crate::apply::{ApplyError, delete, failed};
-use crate::context::Context;
 use crate::controllers::site;
 use crate::namespace::{incarnation, is_terminating, live_namespace};
+use crate::services::Services;
 use crate::services::client::{CallError, ServiceClient};
+use crate::state::reports::Reports;
 use crate::{crds, finalizer};
 
-/// Why a Tenant could not be let go yet.
+/// Why a Tenant could not be released yet.
 #[derive(Debug, thiserror::Error)]
 pub enum DeleteError {
     #[error(transparent)]
@@ -35,7 +37,7 @@ pub enum DeleteError {
 
 /// The namespace of the group, read live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum NamespaceState {
     Absent,
     Standing,
     Terminating,
@@ -47,8 +49,8 @@ pub enum Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Evidence {
     pub policy: DeletionPolicy,
-    pub crds_stand: bool,
-    pub place: Place,
+    pub crds_established: bool,
+    pub namespace_state: NamespaceState,
 }
 
 /// What to do.
@@ -64,10 +66,10 @@ pub enum Decision {
 
 /// Decides.
 pub fn decide(evidence: Evidence) -> Decision {
-    match (evidence.policy, evidence.crds_stand, evidence.place) {
-        (DeletionPolicy::Erase, true, Place::Absent | Place::Standing | Place::Terminating) => Decision::Erase,
-        (_, _, Place::Standing) => Decision::Close,
-        (_, _, Place::Absent | Place::Terminating | Place::Foreign) => Decision::Release,
+    match (evidence.policy, evidence.crds_established, evidence.namespace_state) {
+        (DeletionPolicy::Erase, true, NamespaceState::Absent | NamespaceState::Standing | NamespaceState::Terminating) => Decision::Erase,
+        (_, _, NamespaceState::Standing) => Decision::Close,
+        (_, _, NamespaceState::Absent | NamespaceState::Terminating | NamespaceState::Foreign) => Decision::Release,
     }
 }
 
@@ -80,15 +82,15 @@ pub enum Progress {
 }
 
 /// Does what is decided for a Tenant that is being deleted.
-pub async fn clean_up(context: &Context, cached: &Tenant, id: &Identity) -> Result<Progress, DeleteError> {
-    let api: Api<Tenant> = Api::all(context.client.clone());
+pub async fn clean_up(context: &TenantContext, cached: &Tenant, id: &Identity) -> Result<Progress, DeleteError> {
+    let api: Api<Tenant> = Api::all(context.shared.client.clone());
     let name = id.group.as_str();
     let live = api.get_opt(name).await.map_err(failed::<Tenant>("read", None, name))?;
     let Some(tenant) = live.filter(|live| live.uid() == cached.uid()) else {
         return Ok(Progress::Released); // gone
     };
-    let namespace = live_namespace(&context.client, &id.group).await?;
-    let namespaces: Api<Namespace> = Api::all(context.client.clone());
+    let namespace = live_namespace(&context.shared.client, &id.group).await?;
+    let namespaces: Api<Namespace> = Api::all(context.shared.client.clone());
     let is_so = match &namespace {
         Some(namespace) => is_current(&namespaces, namespace).await?,
         None => is_absent(&namespaces, &names::namespace(&id.group)).await?,
@@ -96,27 +98,37 @@ pub async fn clean_up(context: &Context, cached: &Tenant, id: &Identity) -> Resu
     if !is_so || tenant.metadata.deletion_timestamp.is_none() || !is_current(&api, &tenant).await? {
         return Err(DeleteError::Outdated);
     }
-    let place = place(namespace.as_ref(), id);
-    let evidence = Evidence { policy: tenant.spec.deletion_policy, crds_stand: crds::established(&context.client).await?, place };
+    let namespace_state = state_of(namespace.as_ref(), id);
+    let evidence = Evidence {
+        policy: tenant.spec.deletion_policy,
+        crds_established: crds::established(&context.shared.client).await?,
+        namespace_state,
+    };
     let decision = decide(evidence);
     tracing::info!(group = %id.group, ?evidence, ?decision, "a tenant is being deleted");
     let noted = tenant.status.as_ref().and_then(|status| status.incarnation.as_ref()).and_then(|text| text.parse::<IncarnationId>().ok());
-    let incarnation = namespace.as_ref().filter(|_| place != Place::Foreign).and_then(incarnation).or(noted);
+    let incarnation = namespace.as_ref().filter(|_| namespace_state != NamespaceState::Foreign).and_then(incarnation).or(noted);
     match decision {
         Decision::Erase => {
             // its namespace is deleted only after it was erased: while that hangs, the history is not told so again and again
-            let is_erased = |service| place == Place::Terminating && reports_erased(context, service, id, incarnation.as_ref());
-            erase(context, id, incarnation.as_ref(), |service| service.row().ends == Ends::WithTheGroup && !is_erased(service)).await?;
+            let is_erased = |service| {
+                namespace_state == NamespaceState::Terminating
+                    && reports_erased(&context.reports.borrow(), service, id, incarnation.as_ref())
+            };
+            erase(&context.services, id, incarnation.as_ref(), |service| service.row().ends == Ends::WithTheGroup && !is_erased(service))
+                .await?;
             if let Some(namespace) = namespace {
-                if !is_terminating(&namespace) && site::namespace_may_go(context, &namespace).await? {
+                if !is_terminating(&namespace)
+                    && site::namespace_is_deletable(&context.shared.client, context.recorder.journal.is_kept(), &namespace).await?
+                {
                     delete(&namespaces, &namespace).await?;
                 }
                 return Ok(Progress::Waiting);
             }
-            if context.journal.waits_for(&id.group) {
+            if context.recorder.journal.waits_for(&id.group) {
                 return Ok(Progress::Waiting); // what happened to the group's own is recorded before its history ends
             }
-            erase(context, id, incarnation.as_ref(), |service| service.row().ends == Ends::Last).await?;
+            erase(&context.services, id, incarnation.as_ref(), |service| service.row().ends == Ends::Last).await?;
             if let Some(incarnation) = &incarnation {
                 context.attempts.forget_group(incarnation);
             }
@@ -126,9 +138,9 @@ pub async fn clean_up(context: &Context, cached: &Tenant, id: &Identity) -> Resu
             if let (Some(namespace), Some(incarnation)) = (&namespace, &incarnation) {
                 // by it the group is found again; somebody may have taken it away
                 let noted = Noted { incarnation: Some(incarnation.clone()), ..Noted::of(namespace) };
-                annotate(&context.client, id, namespace, &noted).await?;
+                annotate(&context.shared.client, id, namespace, &noted).await?;
             }
-            match close(&context.client, id, &context.platform.system_namespace).await {
+            match close(&context.shared.client, id, &context.platform.system_namespace).await {
                 Err(error) if error.is_terminating() => {}
                 other => other?,
             }
@@ -137,34 +149,34 @@ pub async fn clean_up(context: &Context, cached: &Tenant, id: &Identity) -> Resu
         Decision::Release => detach(context, &tenant, id, incarnation.as_ref()).await,
     }
     finalizer::release(&api, &tenant).await?;
-    context.metrics.backup_age(name, None);
+    context.shared.metrics.backup_age(name, None);
     Ok(Progress::Released)
 }
 
-fn place(namespace: Option<&Namespace>, id: &Identity) -> Place {
+fn state_of(namespace: Option<&Namespace>, id: &Identity) -> NamespaceState {
     match namespace {
-        None => Place::Absent,
-        Some(namespace) if !belongs_to(namespace, id) => Place::Foreign,
-        Some(namespace) if is_terminating(namespace) => Place::Terminating,
-        Some(_) => Place::Standing,
+        None => NamespaceState::Absent,
+        Some(namespace) if !belongs_to(namespace, id) => NamespaceState::Foreign,
+        Some(namespace) if is_terminating(namespace) => NamespaceState::Terminating,
+        Some(_) => NamespaceState::Standing,
     }
 }
 
 /// Whether a service said last that this incarnation is erased.
-fn reports_erased(context: &Context, service: Service, id: &Identity, incarnation: Option<&IncarnationId>) -> bool {
-    let state = incarnation.and_then(|incarnation| context.reports.borrow().state(service, &id.group, incarnation));
+fn reports_erased(reports: &Reports, service: Service, id: &Identity, incarnation: Option<&IncarnationId>) -> bool {
+    let state = incarnation.and_then(|incarnation| reports.state(service, &id.group, incarnation));
     state == Some(GroupState::Erased)
 }
 
 /// Erases the group in some of the services.
 async fn erase(
-    context: &Context,
+    services: &Services,
     id: &Identity,
     incarnation: Option<&IncarnationId>,
     which: impl Fn(Service) -> bool,
 ) -> Result<(), DeleteError> {
     let Some(incarnation) = incarnation else { return Ok(()) }; // it was never prepared: nobody holds anything
-    for client in context.services.all().filter(|client| which(client.service)) {
+    for client in services.all().filter(|client| which(client.service)) {
         erase_in(client, id, incarnation).await.map_err(DeleteError::Erase)?;
     }
     Ok(())
@@ -180,7 +192,7 @@ async fn erase_in(client: &ServiceClient, id: &Identity, incarnation: &Incarnati
 
 /// Tells the services that the group is retained. Best effort: a service that is away must not keep a Tenant from going, and its
 /// next report notes it (see [`retained`](crate::retained)).
-async fn detach(context: &Context, tenant: &Tenant, id: &Identity, incarnation: Option<&IncarnationId>) {
+async fn detach(context: &TenantContext, tenant: &Tenant, id: &Identity, incarnation: Option<&IncarnationId>) {
     let Some(incarnation) = incarnation else { return };
     for client in context.services.all() {
         if let Err(error) = client.detach(&id.group, incarnation).await {
@@ -188,7 +200,7 @@ async fn detach(context: &Context, tenant: &Tenant, id: &Identity, incarnation: 
         }
     }
     let note = format!("group {} is retained: namespace, keys and backups stay, and a Tenant of the same name finds them again", id.group);
-    context.events.tell(&tenant.object_ref(&()), EventType::Normal, "Retained", note).await;
+    context.shared.events.tell(&tenant.object_ref(&()), EventType::Normal, "Retained", note).await;
 }
 
 #[cfg(test)]
@@ -200,25 +212,29 @@ mod tests {
     fn every_combination() {
         use DeletionPolicy::{Erase, Retain};
         let table = [
-            (Erase, true, Place::Standing, Decision::Erase),
-            (Erase, true, Place::Terminating, Decision::Erase),
-            (Erase, true, Place::Absent, Decision::Erase),
-            (Erase, true, Place::Foreign, Decision::Release),
-            (Erase, false, Place::Standing, Decision::Close),
-            (Erase, false, Place::Terminating, Decision::Release),
-            (Erase, false, Place::Absent, Decision::Release),
-            (Erase, false, Place::Foreign, Decision::Release),
-            (Retain, true, Place::Standing, Decision::Close),
-            (Retain, true, Place::Terminating, Decision::Release),
-            (Retain, true, Place::Absent, Decision::Release),
-            (Retain, true, Place::Foreign, Decision::Release),
-            (Retain, false, Place::Standing, Decision::Close),
-            (Retain, false, Place::Terminating, Decision::Release),
-            (Retain, false, Place::Absent, Decision::Release),
-            (Retain, false, Place::Foreign, Decision::Release),
+            (Erase, true, NamespaceState::Standing, Decision::Erase),
+            (Erase, true, NamespaceState::Terminating, Decision::Erase),
+            (Erase, true, NamespaceState::Absent, Decision::Erase),
+            (Erase, true, NamespaceState::Foreign, Decision::Release),
+            (Erase, false, NamespaceState::Standing, Decision::Close),
+            (Erase, false, NamespaceState::Terminating, Decision::Release),
+            (Erase, false, NamespaceState::Absent, Decision::Release),
+            (Erase, false, NamespaceState::Foreign, Decision::Release),
+            (Retain, true, NamespaceState::Standing, Decision::Close),
+            (Retain, true, NamespaceState::Terminating, Decision::Release),
+            (Retain, true, NamespaceState::Absent, Decision::Release),
+            (Retain, true, NamespaceState::Foreign, Decision::Release),
+            (Retain, false, NamespaceState::Standing, Decision::Close),
+            (Retain, false, NamespaceState::Terminating, Decision::Release),
+            (Retain, false, NamespaceState::Absent, Decision::Release),
+            (Retain, false, NamespaceState::Foreign, Decision::Release),
         ];
-        for (policy, crds_stand, place, decision) in table {
-            assert_eq!(decide(Evidence { policy, crds_stand, place }), decision, "{policy:?} {crds_stand} {place:?}");
+        for (policy, crds_established, namespace_state, decision) in table {
+            assert_eq!(
+                decide(Evidence { policy, crds_established, namespace_state }),
+                decision,
+                "{policy:?} {crds_established} {namespace_state:?}"
+            );
         }
     }
 }

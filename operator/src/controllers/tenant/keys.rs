@@ -2,19 +2,28 @@
 
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use tokio::sync::watch;
 use tsujiban_api::Tenant;
 use tsujiban_api::tenant::condition::KEYS_READY;
+use tsujiban_core::id::IncarnationId;
 use tsujiban_core::workload::Service;
 use tsujiban_proto::lifecycle::v1::GroupState;
 
+use super::apply;
 use super::claim::Noted;
-use super::status::Outcome;
+use super::context::TenantContext;
+use super::status::{conditions, not_applied};
 use super::validate::Identity;
-use super::{TenantError, apply, conditions, fail_condition};
 use crate::condition::{State, Verdict, find};
-use crate::context::Context;
 use crate::pki::Keys;
+use crate::reconcile::{StepFailed, at};
 use crate::services::client::{CallError, Prepared, ServiceClient};
+use crate::state::reports::Reports;
+
+/// Why the step failed.
+#[derive(Debug, thiserror::Error)]
+#[error("the group could not be prepared in every service")]
+struct NotPrepared(#[source] CallError);
 
 /// Whether a service holds the group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,20 +75,24 @@ pub fn verdict(answers: &[(Service, Readiness)], before: Option<&Condition>) -> 
     }
 }
 
-/// Asks the services, and notes where they keep the group's data: on the namespace too, which is then answered.
-pub async fn prepare(
-    tenant: &Tenant,
-    context: &Context,
-    id: &Identity,
-    noted: Noted,
-    namespace: &Namespace,
-    outcome: &mut Outcome,
-) -> Result<Option<Namespace>, TenantError> {
+/// What the step found.
+pub struct Preparation {
+    /// What condition KeysReady says.
+    pub verdict: Verdict,
+    /// Under which incarnation the services keep the group's data.
+    pub incarnation: Option<IncarnationId>,
+    /// The namespace, if it was annotated.
+    pub namespace: Option<Namespace>,
+    /// What failed. The steps that follow do not depend on it.
+    pub failed: Option<StepFailed>,
+}
+
+/// Asks the services to prepare the group, and annotates the namespace with where they keep the group's data.
+pub async fn prepare(context: &TenantContext, tenant: &Tenant, id: &Identity, noted: Noted, namespace: &Namespace) -> Preparation {
     let keys = context.keys.borrow().clone();
     if let Keys::Missing(loss) = keys {
-        outcome.keys = Some(Verdict::fails(loss.layer.reason(), loss.advice));
-        outcome.incarnation = noted.incarnation;
-        return Ok(None);
+        let verdict = Verdict::fails(loss.layer.reason(), loss.advice);
+        return Preparation { verdict, incarnation: noted.incarnation, namespace: None, failed: None };
     }
     let said = tenant.status.as_ref().and_then(|status| status.incarnation.as_ref()).and_then(|text| text.parse().ok());
     // a report may be older than this Tenant: for one whose status does not say so yet, the services are asked to prepare
@@ -98,15 +111,16 @@ pub async fn prepare(
             answers.push((service, Readiness::NotAsked));
             continue;
         }
-        match hold(context, client, id, &expected, is_known).await {
+        match hold(&context.reports, client, id, &expected, is_known).await {
             Ok(held) => {
                 expected = Noted { incarnation: Some(held.incarnation), log: held.log.or(expected.log) };
                 if standing != expected {
-                    match apply::annotate(&context.client, id, written.as_ref().unwrap_or(namespace), &expected).await {
+                    match apply::annotate(&context.shared.client, id, written.as_ref().unwrap_or(namespace), &expected).await {
                         Ok(namespace) => written = Some(namespace),
                         Err(error) => {
-                            outcome.incarnation = expected.incarnation;
-                            return Err(fail_condition(&mut outcome.keys, error, TenantError::Annotate));
+                            let verdict = not_applied(&error);
+                            let failed = Some(at("annotate")(error));
+                            return Preparation { verdict, incarnation: expected.incarnation, namespace: None, failed };
                         }
                     }
                     standing = expected.clone();
@@ -120,18 +134,25 @@ pub async fn prepare(
         }
     }
     let is_minted = answers.first().is_some_and(|(_, first)| *first == Readiness::Ready);
-    outcome.incarnation = if is_minted { expected.incarnation } else { noted.incarnation };
-    let before = find(conditions(tenant), KEYS_READY).filter(|_| outcome.incarnation.is_some());
-    outcome.keys = Some(verdict(&answers, before));
-    failure.map_or(Ok(written), |error| Err(TenantError::Keys(error)))
+    let incarnation = if is_minted { expected.incarnation } else { noted.incarnation };
+    let before = find(conditions(tenant), KEYS_READY).filter(|_| incarnation.is_some());
+    let failed = failure.map(NotPrepared).map(at("keys"));
+    let namespace = written.filter(|_| failed.is_none());
+    Preparation { verdict: verdict(&answers, before), incarnation, namespace, failed }
 }
 
 /// Makes sure that one service holds the group, and asks it only when its report does not say so, or when it has to say where the group's
 /// history is.
-async fn hold(context: &Context, client: &ServiceClient, id: &Identity, expected: &Noted, is_known: bool) -> Result<Prepared, CallError> {
+async fn hold(
+    reports: &watch::Receiver<Reports>,
+    client: &ServiceClient,
+    id: &Identity,
+    expected: &Noted,
+    is_known: bool,
+) -> Result<Prepared, CallError> {
     let is_told = client.service != Service::Audit || expected.log.is_some();
     if let Some(incarnation) = expected.incarnation.as_ref().filter(|_| is_known && is_told)
-        && context.reports.borrow().state(client.service, &id.group, incarnation) == Some(GroupState::Living)
+        && reports.borrow().state(client.service, &id.group, incarnation) == Some(GroupState::Living)
     {
         return Ok(Prepared { incarnation: incarnation.clone(), log: None });
     }

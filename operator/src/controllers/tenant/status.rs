@@ -1,6 +1,7 @@
 //! What a reconcile found, as the Tenant's status. Pure, save for the one write.
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
@@ -8,10 +9,14 @@ use tsujiban_api::tenant::condition::{
     BACKUP_FRESH, BACKUP_SCHEDULED, CLOCK_SYNCHRONISED, CONFORMANT, ISOLATION_READY, KEYS_READY, NAMESPACE_READY, READY,
 };
 use tsujiban_api::{Recorded, Tenant, TenantStatus, names};
+use tsujiban_core::error::chain;
 use tsujiban_core::id::IncarnationId;
 
 use crate::apply::{ApplyError, failed};
 use crate::condition::{Conditions, Verdict};
+
+/// The reason of a condition that waits for a namespace to go.
+pub const TERMINATING: &str = "NamespaceTerminating";
 
 /// What a reconcile found. Aspects that it did not come to are `None`.
 #[derive(Debug, Clone, Default)]
@@ -19,7 +24,7 @@ pub struct Outcome {
     /// Why the spec cannot be built.
     pub invalid: Option<String>,
     /// Why the Tenant is not gone yet, while it is being deleted.
-    pub leaving: Option<Verdict>,
+    pub deletion: Option<Verdict>,
     pub suspended: bool,
     pub namespace: Option<Verdict>,
     pub isolation: Option<Verdict>,
@@ -31,8 +36,8 @@ pub struct Outcome {
     pub conformance: Option<Verdict>,
     /// Whether the history's times can be relied on. Makes nobody ready or not, either.
     pub clock: Option<Verdict>,
-    /// What is told of the services and of the installation, by type of condition. Makes nobody ready or not, either.
-    pub told: Vec<(&'static str, Verdict)>,
+    /// What the services and the installation look like, by type of condition. Makes nobody ready or not, either.
+    pub platform: Vec<(&'static str, Verdict)>,
     pub schedule: Option<String>,
     pub incarnation: Option<IncarnationId>,
     /// What of the spec is in the operation history.
@@ -46,18 +51,28 @@ impl Outcome {
         let parts = [&self.namespace, &self.isolation, &self.keys, &self.scheduled];
         let all = parts.into_iter().all(|part| part.as_ref().is_some_and(Verdict::is_true));
         let conforms = self.conformance.as_ref().is_none_or(Verdict::is_true);
-        all && conforms && !self.suspended && self.invalid.is_none() && self.leaving.is_none() && self.incarnation.is_some()
+        all && conforms && !self.suspended && self.invalid.is_none() && self.deletion.is_none() && self.incarnation.is_some()
     }
 }
 
 /// The aspects that make a Tenant ready, in the order in which they are reached.
 const PARTS: [&str; 4] = [NAMESPACE_READY, ISOLATION_READY, KEYS_READY, BACKUP_SCHEDULED];
 
+/// The conditions that the Tenant's status has now.
+pub fn conditions(tenant: &Tenant) -> &[Condition] {
+    tenant.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default()
+}
+
+/// What the condition of a step says whose objects could not be written.
+pub fn not_applied(error: &ApplyError) -> Verdict {
+    Verdict::fails(if error.is_terminating() { TERMINATING } else { "ApplyFailed" }, chain(error))
+}
+
 /// The status that follows from the one before and what was found.
 pub fn status(tenant: &Tenant, outcome: &Outcome, now: Timestamp) -> TenantStatus {
     let previous = tenant.status.clone().unwrap_or_default();
     let mut conditions = Conditions::from_previous(&previous.conditions, tenant.metadata.generation, now);
-    let keep_working = outcome.invalid.is_some() || outcome.leaving.is_some();
+    let keep_working = outcome.invalid.is_some() || outcome.deletion.is_some();
     let found = [&outcome.namespace, &outcome.isolation, &outcome.keys, &outcome.scheduled];
     for (part, verdict) in PARTS.into_iter().zip(found) {
         match verdict {
@@ -76,7 +91,7 @@ pub fn status(tenant: &Tenant, outcome: &Outcome, now: Timestamp) -> TenantStatu
     if let Some(clock) = &outcome.clock {
         conditions.set(CLOCK_SYNCHRONISED, clock);
     }
-    for (type_, verdict) in &outcome.told {
+    for (type_, verdict) in &outcome.platform {
         conditions.set(type_, verdict);
     }
     let is_isolated = outcome.isolation.as_ref().is_some_and(Verdict::is_true);
@@ -102,8 +117,8 @@ pub fn status(tenant: &Tenant, outcome: &Outcome, now: Timestamp) -> TenantStatu
 }
 
 fn ready(outcome: &Outcome, conditions: &Conditions) -> Verdict {
-    if let Some(leaving) = &outcome.leaving {
-        return leaving.clone();
+    if let Some(deletion) = &outcome.deletion {
+        return deletion.clone();
     }
     if let Some(sentences) = &outcome.invalid {
         return Verdict::fails("InvalidSpec", format!("{sentences}; what was built before stays as it is"));

@@ -10,7 +10,7 @@ use kube::{Api, Client};
 use tsujiban_conformance::{Access, Answer, Depth, Places, Subject, catalogue};
 
 use crate::apply::{ApplyError, failed};
-use crate::context::Context;
+use crate::controllers::tenant::context::TenantContext;
 use crate::fingerprint::fingerprint;
 use crate::state::conformance::Deviation;
 
@@ -36,26 +36,27 @@ pub fn expected(access: &Access) -> Answer {
 }
 
 /// What was declared comes first, and then all groups at a steady pace.
-pub fn may_ask(context: &Context, now: Timestamp) -> bool {
-    !context.metrics.watchdog.is_busy() && context.conformance.has_time(now)
+pub fn may_ask(context: &TenantContext, now: Timestamp) -> bool {
+    !context.shared.metrics.watchdog.is_busy() && context.access_reviews.has_time(now)
 }
 
 /// What is known about the owners of a group, asked now if it is time. `None` when nothing is known and it is not the group's turn.
 pub async fn deviations(
-    context: &Context,
+    context: &TenantContext,
     group: &str,
     key: u64,
     subjects: &[Subject],
     places: &Places,
 ) -> Result<Option<Vec<Deviation>>, AskError> {
     let questions = catalogue::accesses(Depth::Core);
-    let (whose, now) = (fingerprint(subjects), context.clock.now());
-    if !may_ask(context, now) || !context.conformance.take_turn(group, key, now, questions.len() * subjects.len()) {
-        return Ok(context.conformance.known(group, whose));
+    let (whose, now) = (fingerprint(subjects), context.shared.clock.now());
+    if !may_ask(context, now) || !context.access_reviews.take_turn(group, key, now, questions.len() * subjects.len()) {
+        return Ok(context.access_reviews.known(group, whose));
     }
-    let asked = tokio::time::timeout(DEADLINE, ask_all(&context.client, &questions, subjects, places)).await.map_err(|_| AskError::Slow)?;
+    let asked =
+        tokio::time::timeout(DEADLINE, ask_all(&context.shared.client, &questions, subjects, places)).await.map_err(|_| AskError::Slow)?;
     let deviations = asked?;
-    context.conformance.learn(group, key, whose, now, deviations.clone());
+    context.access_reviews.learn(group, key, whose, now, deviations.clone());
     Ok(Some(deviations))
 }
 

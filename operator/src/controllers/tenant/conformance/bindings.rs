@@ -11,16 +11,17 @@ use tsujiban_api::Tenant;
 use tsujiban_api::tenant::{Owner, OwnerKind};
 use tsujiban_conformance::live::{key, owner_key};
 
-use crate::context::Context;
+use crate::controllers::tenant::context::TenantContext;
+use crate::queue::Queue;
 
 /// A watch on a dead connection is noticed after this long.
 const WATCH_SECONDS: u32 = 60;
-/// All: too many groups to wake, which are asked about again when it is their turn.
+/// Groups that include everybody: too many Tenants to add at once. They are asked about again when it is their turn.
 const CROWDS: [&str; 3] = ["Group system:authenticated", "Group system:serviceaccounts", "Group system:unauthenticated"];
 
-/// Follows for ever. What is kept is only who each binding names.
-pub async fn follow(context: Arc<Context>) {
-    let api: Api<ClusterRoleBinding> = Api::all(context.client.clone());
+/// Follows them for ever. Only who each binding names is kept.
+pub async fn follow(context: Arc<TenantContext>, queue: Queue<Tenant>) {
+    let api: Api<ClusterRoleBinding> = Api::all(context.shared.client.clone());
     let config = watcher::Config::default().timeout(WATCH_SECONDS).streaming_lists();
     let mut events = std::pin::pin!(watcher(api, config).default_backoff());
     let mut known: HashMap<String, BTreeSet<String>> = HashMap::new();
@@ -37,7 +38,7 @@ pub async fn follow(context: Arc<Context>) {
                 continue;
             }
         };
-        tell(&context, &changed);
+        invalidate(&context, &queue, &changed);
     }
 }
 
@@ -52,17 +53,17 @@ fn apply(known: &mut HashMap<String, BTreeSet<String>>, binding: &ClusterRoleBin
     }
 }
 
-fn tell(context: &Context, changed: &BTreeSet<String>) {
+fn invalidate(context: &TenantContext, queue: &Queue<Tenant>, changed: &BTreeSet<String>) {
     if changed.is_empty() {
         return;
     }
     let is_crowd = changed.iter().any(|subject| CROWDS.contains(&subject.as_str()));
-    for tenant in context.tenants.state() {
+    for tenant in context.tenants.list() {
         if is_crowd || concerns(&tenant, changed) {
-            context.conformance.invalidate(&tenant.name_any());
+            context.access_reviews.invalidate(&tenant.name_any());
             context.sync_cache.invalidate(&tenant.name_any());
             if !is_crowd {
-                context.wake_tenant(&tenant.name_any());
+                queue.add(&tenant);
             }
         }
     }

@@ -1,0 +1,52 @@
+//! What a controller needs of the operation history.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::{Resource, ResourceExt};
+use tsujiban_api::Recorded;
+use tsujiban_core::clock::Clock;
+use tsujiban_core::id::GroupId;
+
+use super::{Declared, Journal, ObjectSnapshot, observe};
+
+/// How long an acknowledgement is waited for, so that one write of a status serves for that, too. Much longer than it takes while all is well.
+const SETTLE: Duration = Duration::from_millis(500);
+/// The same before something is let go that is deleted.
+const SETTLE_DELETION: Duration = Duration::from_secs(5);
+
+/// Notes what is to be recorded of declared objects, and says what is recorded by now. Clones share the journal.
+#[derive(Clone)]
+pub struct Recorder {
+    pub journal: Arc<Journal>,
+    pub clock: Arc<dyn Clock>,
+    /// Whether the apiserver writes down who changes what people declare.
+    pub changes_are_stamped: bool,
+}
+
+impl Recorder {
+    /// Notes what has happened to an object since what its status says. Waits for nothing.
+    pub fn record_changes<K: Declared>(&self, group: &GroupId, object: &K) {
+        if let Some(snapshot) = ObjectSnapshot::of(K::KIND, group, object, object.spec(), self.changes_are_stamped) {
+            let known = self.journal.recorded(&snapshot.uid, object.said());
+            self.journal.begin_reconcile(&snapshot.uid);
+            self.journal.note(&observe(known.as_ref(), &snapshot), self.clock.now());
+        }
+    }
+
+    /// What of an object's spec is recorded by now, for its status.
+    pub async fn recorded<K: Declared>(&self, object: &K) -> Option<Recorded> {
+        let uid = object.uid().unwrap_or_default();
+        self.journal.settle(&uid, SETTLE).await;
+        self.journal.end_reconcile(&uid); // an acknowledgement that comes from now on adds the object to its queue
+        self.journal.recorded(&uid, object.said())
+    }
+
+    /// Whether the deletion of an object is recorded, so that it may be released: once it has gone, nothing tells of it any more.
+    pub async fn deletion_recorded<K: Resource>(&self, object: &K) -> bool {
+        let uid = object.uid().unwrap_or_default();
+        self.journal.settle(&uid, SETTLE_DELETION).await;
+        self.journal.end_reconcile(&uid);
+        self.journal.is_deletion_recorded(&uid)
+    }
+}
