@@ -20,7 +20,7 @@ tool = $$($(cluster)/path $(1))
 most = --workspace --exclude tsujiban-e2e
 lints := lint-rust lint-deps lint-proto lint-charts lint-circles
 tests := test-unit test-plane test-e2e test-clean
-plane = build/cargo test --profile optimized $(most) --test plane
+plane = build/cargo test $(most) --test plane
 
 .PHONY: help
 help: ## print the targets

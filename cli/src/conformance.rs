@@ -57,8 +57,8 @@ pub async fn check(
     language: Language,
     format: Format,
 ) -> Result<Answer, Failure> {
-    let known = reading::read(cluster, tenant).await?;
-    let subjects: Vec<Subject> = known
+    let facts = reading::read(cluster, tenant).await?;
+    let subjects: Vec<Subject> = facts
         .wanted
         .owners
         .iter()
@@ -74,15 +74,15 @@ pub async fn check(
         progress.say(&format!("trying what {} may do", subject.label));
         let acting = AsOwner { cluster, subject };
         acting.who_am_i().await?;
-        let mut answers = owner::answers(&acting, &known).await?;
-        answers.breadth = breadth::ask(&acting, &resources, &known.places).await?;
+        let mut answers = owner::answers(&acting, &facts).await?;
+        answers.breadth = breadth::ask(&acting, &resources, &facts.scopes).await?;
         owners.push(answers);
     }
     drop(progress);
-    let mut judged = judge_all(&Evidence { places: &known.places, owners: &owners, live: &known.live, wanted: &known.wanted });
+    let mut judged = judge_all(&Evidence { scopes: &facts.scopes, owners: &owners, live: &facts.live, wanted: &facts.wanted });
     add_untried(&mut judged);
     let fails = judged.iter().any(|judged| judged.verdict.fails());
-    let report = view::Report::new(tenant, &known.places.own, &owners, &judged);
+    let report = view::Report::new(tenant, &facts.scopes.own, &owners, &judged);
     let answer = Answer::new(format, &report, |report| report.text(language))?;
     Ok(answer.with(if fails { Verdict::NotConformant } else { Verdict::Good }))
 }

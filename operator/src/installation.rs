@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 pub use chart::{Chart, LookError};
 pub use look::{Inspector, Watching, confirm, run};
 pub use policies::{Fault, Wrong};
-pub use stamps::{Known, Stamps};
+pub use stamps::{Observation, Stamps};
 
 use tsujiban_core::workload::Service;
 

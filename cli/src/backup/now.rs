@@ -68,7 +68,7 @@ struct Outcome {
 }
 
 /// The group's objects in the cluster.
-struct Place<'a> {
+struct GroupObjects<'a> {
     cluster: &'a Cluster,
     namespace: String,
 }
@@ -76,15 +76,15 @@ struct Place<'a> {
 /// Backs a group up. `suffix` makes the Job's name one of its own.
 pub async fn now(cluster: &Cluster, group: &GroupId, wait: bool, suffix: &str, format: Format) -> Result<Answer, Failure> {
     refuse_unready(cluster, group).await?;
-    let place = Place { cluster, namespace: names::namespace(group) };
-    let cron_jobs: Api<CronJob> = place.api();
-    let cron_job = ask(place.right("get", "cronjobs"), cron_jobs.get_opt(names::CRONJOB)).await?;
+    let objects = GroupObjects { cluster, namespace: names::namespace(group) };
+    let cron_jobs: Api<CronJob> = objects.api();
+    let cron_job = ask(objects.right("get", "cronjobs"), cron_jobs.get_opt(names::CRONJOB)).await?;
     let job = from_cron_job(cron_job.ok_or_else(|| NowError::NoCronJob(group.clone()))?, suffix);
-    let jobs: Api<Job> = place.api();
-    let job = ask(place.right("create", "jobs"), jobs.create(&PostParams::default(), &job)).await?;
+    let jobs: Api<Job> = objects.api();
+    let job = ask(objects.right("create", "jobs"), jobs.create(&PostParams::default(), &job)).await?;
     let name = job.metadata.name.clone().unwrap_or_default();
     let mut outcome = Outcome {
-        namespace: place.namespace.clone(),
+        namespace: objects.namespace.clone(),
         job: name,
         succeeded: None,
         failure: None,
@@ -93,7 +93,7 @@ pub async fn now(cluster: &Cluster, group: &GroupId, wait: bool, suffix: &str, f
         faults: Vec::new(),
     };
     if wait {
-        place.finish(&job, &mut outcome).await?;
+        objects.finish(&job, &mut outcome).await?;
         if !not_stored(&outcome.devices).is_empty() {
             let tenants: Api<Tenant> = Api::all(cluster.client.clone());
             // what came of the backup is told also when this cannot be asked
@@ -129,7 +129,7 @@ async fn refuse_unready(cluster: &Cluster, group: &GroupId) -> Result<(), Failur
     Ok(())
 }
 
-impl Place<'_> {
+impl GroupObjects<'_> {
     fn api<K>(&self) -> Api<K>
     where
         K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use futures::StreamExt;
 use kube::discovery::{ApiGroup, Discovery, Scope};
-use tsujiban_conformance::{Answer, Places};
+use tsujiban_conformance::{Answer, ScopeNames};
 
 use super::ConformanceError;
 use super::owner::{AT_ONCE, AsOwner, Question};
@@ -44,12 +44,12 @@ pub async fn resources(cluster: &Cluster) -> Result<Vec<Kind>, ConformanceError>
 pub async fn ask(
     acting: &AsOwner<'_>,
     kinds: &[Kind],
-    places: &Places,
+    scopes: &ScopeNames,
 ) -> Result<BTreeMap<&'static str, (usize, Vec<String>)>, ConformanceError> {
     let mut questions = Vec::new();
     for kind in kinds {
         for verb in kind.verbs.iter().filter(|verb| !is_everybodys(kind, verb)) {
-            questions.push(about(acting, kind, verb, places));
+            questions.push(about(acting, kind, verb, scopes));
         }
     }
     let mut found: BTreeMap<&'static str, (usize, Vec<String>)> = BTreeMap::new();
@@ -66,16 +66,21 @@ pub async fn ask(
     Ok(found)
 }
 
-async fn about(acting: &AsOwner<'_>, kind: &Kind, verb: &str, places: &Places) -> Result<(&'static str, Option<String>), ConformanceError> {
-    let namespace = if kind.is_namespaced { places.other.as_str() } else { "" };
+async fn about(
+    acting: &AsOwner<'_>,
+    kind: &Kind,
+    verb: &str,
+    scopes: &ScopeNames,
+) -> Result<(&'static str, Option<String>), ConformanceError> {
+    let namespace = if kind.is_namespaced { scopes.other.as_str() } else { "" };
     let question =
         Question { namespace, verb, group: &kind.group, version: &kind.version, resource: &kind.resource, subresource: "", name: "" };
     let check = if kind.is_namespaced { OF_OTHERS } else { OF_CLUSTER };
-    let place = if kind.is_namespaced { format!(" in namespace {namespace}") } else { String::new() };
+    let scope = if kind.is_namespaced { format!(" in namespace {namespace}") } else { String::new() };
     Ok((
         check,
         match acting.may(question).await? {
-            Answer::Allowed { because } => Some(format!("{verb} {}{place}: {because}", kind.resource)),
+            Answer::Allowed { because } => Some(format!("{verb} {}{scope}: {because}", kind.resource)),
             Answer::Refused { .. } => None,
         },
     ))

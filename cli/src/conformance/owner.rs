@@ -6,10 +6,10 @@ use http_body_util::BodyExt;
 use kube::client::Body;
 use serde_json::{Value, json};
 use tsujiban_conformance::access::{CORE, OURS, PROBE};
-use tsujiban_conformance::{Access, Answer, Asked, Depth, OwnerAnswers, Places, PodTrait, Probe, Subject, Trouble, answer, catalogue};
+use tsujiban_conformance::{Access, Answer, Asked, Depth, OwnerAnswers, PodTrait, Probe, ScopeNames, Subject, Trouble, answer, catalogue};
 
 use super::ConformanceError;
-use super::reading::Known;
+use super::reading::GroupFacts;
 use crate::cluster::{Cluster, Right, ask};
 
 /// How many requests are under way at once.
@@ -109,23 +109,23 @@ impl AsOwner<'_> {
         ConformanceError::Trouble { owner: self.subject.label.clone(), trouble: trouble.to_string() }
     }
 
-    async fn try_access(&self, access: Access, known: &Known) -> Result<(Asked, Answer), ConformanceError> {
-        let places = &known.places;
+    async fn try_access(&self, access: Access, facts: &GroupFacts) -> Result<(Asked, Answer), ConformanceError> {
+        let scopes = &facts.scopes;
         let question = Question {
-            namespace: access.namespace(places),
+            namespace: access.namespace(scopes),
             verb: access.verb,
             group: access.api.0,
             version: access.api.1,
             resource: access.resource,
             subresource: access.subresource,
-            name: access.object(places),
+            name: access.object(scopes),
         };
         if !access.can_be_tried() {
             return Ok((Asked::Access(access), self.may(question).await?));
         }
         let (method, query, media) = how(&access);
-        let body = body(&access, known);
-        let uri = format!("{}?{query}", access.path(places));
+        let body = body(&access, facts);
+        let uri = format!("{}?{query}", access.path(scopes));
         let (code, answered) = self.send(method, &uri, media, body.as_ref()).await?;
         let mut answer = self.read(code, &answered)?;
         if let (Answer::Allowed { because }, false) = (&mut answer, catalogue::is_granted(&access))
@@ -136,8 +136,8 @@ impl AsOwner<'_> {
         Ok((Asked::Access(access), answer))
     }
 
-    async fn try_pod(&self, wrong: PodTrait, places: &Places) -> Result<(Asked, Answer), ConformanceError> {
-        let uri = format!("/api/v1/namespaces/{}/pods?dryRun=All", places.own);
+    async fn try_pod(&self, wrong: PodTrait, scopes: &ScopeNames) -> Result<(Asked, Answer), ConformanceError> {
+        let uri = format!("/api/v1/namespaces/{}/pods?dryRun=All", scopes.own);
         let (code, body) = self.send("POST", &uri, None, Some(&wrong.manifest())).await?;
         let mut answer = self.read(code, &body)?;
         if answer.is_allowed() && wrong.was_put_right(&body) {
@@ -146,8 +146,8 @@ impl AsOwner<'_> {
         Ok((Asked::Pod(wrong), answer))
     }
 
-    async fn try_probe(&self, probe: Probe, known: &Known, secret: &str) -> Result<Option<(Asked, Answer)>, ConformanceError> {
-        let sent = probe.request(&known.places, secret);
+    async fn try_probe(&self, probe: Probe, facts: &GroupFacts, secret: &str) -> Result<Option<(Asked, Answer)>, ConformanceError> {
+        let sent = probe.request(&facts.scopes, secret);
         let (code, body) = self.send(sent.method, &format!("{}?{}", sent.path, sent.query), None, sent.body.as_ref()).await?;
         if probe.needs_secret() && code == 404 {
             return Ok(None);
@@ -156,8 +156,8 @@ impl AsOwner<'_> {
     }
 
     /// A Secret that the owners made: one that a Device names.
-    async fn a_secret(&self, places: &Places) -> Result<Option<String>, ConformanceError> {
-        let uri = format!("/apis/{}/{}/namespaces/{}/devices?limit=200", OURS.0, OURS.1, places.own);
+    async fn a_secret(&self, scopes: &ScopeNames) -> Result<Option<String>, ConformanceError> {
+        let uri = format!("/apis/{}/{}/namespaces/{}/devices?limit=200", OURS.0, OURS.1, scopes.own);
         let (_, body) = self.send("GET", &uri, None, None).await?;
         let items = body.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
         let named =
@@ -167,12 +167,12 @@ impl AsOwner<'_> {
 }
 
 /// Everything that can be answered about one owner.
-pub async fn answers(acting: &AsOwner<'_>, known: &Known) -> Result<OwnerAnswers, ConformanceError> {
+pub async fn answers(acting: &AsOwner<'_>, facts: &GroupFacts) -> Result<OwnerAnswers, ConformanceError> {
     let by_pod = [catalogue::CREATE_POD, catalogue::CREATE_SERVICE]; // tried with real ones below
     let all: Vec<_> = catalogue::accesses(Depth::Full)
         .into_iter()
         .filter(|access| !by_pod.contains(access))
-        .map(|access| acting.try_access(access, known))
+        .map(|access| acting.try_access(access, facts))
         .collect();
     let mut answers = OwnerAnswers { owner: acting.subject.label.clone(), ..OwnerAnswers::default() };
     let mut tried = futures::stream::iter(all).buffer_unordered(AT_ONCE);
@@ -180,18 +180,18 @@ pub async fn answers(acting: &AsOwner<'_>, known: &Known) -> Result<OwnerAnswers
         answers.answers.extend([found?]);
     }
     for wrong in PodTrait::ALL {
-        answers.answers.extend([acting.try_pod(wrong, &known.places).await?]);
+        answers.answers.extend([acting.try_pod(wrong, &facts.scopes).await?]);
     }
-    let (_, answer) = acting.try_access(catalogue::CREATE_SERVICE, known).await?;
+    let (_, answer) = acting.try_access(catalogue::CREATE_SERVICE, facts).await?;
     answers.answers.insert(Asked::NodePort, answer);
-    let secret = acting.a_secret(&known.places).await?;
+    let secret = acting.a_secret(&facts.scopes).await?;
     for probe in catalogue::probes() {
         let name = match (&secret, probe.needs_secret()) {
             (None, true) => continue,
             (Some(name), true) => name.as_str(),
             (_, false) => PROBE,
         };
-        answers.answers.extend(acting.try_probe(probe, known, name).await?);
+        answers.answers.extend(acting.try_probe(probe, facts, name).await?);
     }
     Ok(answers)
 }
@@ -220,14 +220,14 @@ fn how(access: &Access) -> (&'static str, &'static str, Option<&'static str>) {
 }
 
 /// What is sent. An object that is there is sent as it is, with a mark, so that it comes as far as admission.
-fn body(access: &Access, known: &Known) -> Option<Value> {
+fn body(access: &Access, facts: &GroupFacts) -> Option<Value> {
     let mark = json!({"metadata": {"annotations": {PROBE: "tried"}}});
     match access.verb {
         "create" => Some(access.body()),
         "patch" => Some(mark),
         "update" => {
-            let name = access.object(&known.places);
-            let mut object = live_object(access, known, name).unwrap_or_else(|| access.body());
+            let name = access.object(&facts.scopes);
+            let mut object = live_object(access, facts, name).unwrap_or_else(|| access.body());
             if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
                 metadata.insert("annotations".to_owned(), json!({PROBE: "tried"}));
                 metadata.insert("name".to_owned(), json!(if name.is_empty() { PROBE } else { name }));
@@ -238,11 +238,11 @@ fn body(access: &Access, known: &Known) -> Option<Value> {
     }
 }
 
-fn live_object(access: &Access, known: &Known, name: &str) -> Option<Value> {
+fn live_object(access: &Access, facts: &GroupFacts, name: &str) -> Option<Value> {
     fn named<K: serde::Serialize + kube::ResourceExt>(list: &[K], name: &str) -> Option<Value> {
         serde_json::to_value(list.iter().find(|object| object.name_any() == name)?).ok()
     }
-    let live = &known.live;
+    let live = &facts.live;
     if !access.subresource.is_empty() {
         return None;
     }

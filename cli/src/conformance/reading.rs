@@ -12,20 +12,20 @@ use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tsujiban_api::{Tenant, names};
 use tsujiban_conformance::live::owner_key;
-use tsujiban_conformance::{Live, Places, Wanted};
+use tsujiban_conformance::{Live, ScopeNames, Wanted};
 use tsujiban_core::id::GroupId;
 
 use super::ConformanceError;
 use crate::cluster::{Cluster, ClusterError, Right, ask};
 
 /// A group, as far as its checks need it.
-pub struct Known {
-    pub places: Places,
+pub struct GroupFacts {
+    pub scopes: ScopeNames,
     pub live: Live,
     pub wanted: Wanted,
 }
 
-pub async fn read(cluster: &Cluster, group: &GroupId) -> Result<Known, ConformanceError> {
+pub async fn read(cluster: &Cluster, group: &GroupId) -> Result<GroupFacts, ConformanceError> {
     let tenants: Api<Tenant> = Api::all(cluster.client.clone());
     let all = ask(Right::new("list", "tenants.tsujiban.dev", ""), tenants.list(&ListParams::default())).await?.items;
     let own = all.iter().find(|tenant| tenant.name_any() == group.as_str()).ok_or_else(|| ConformanceError::NoTenant(group.clone()))?;
@@ -35,8 +35,8 @@ pub async fn read(cluster: &Cluster, group: &GroupId) -> Result<Known, Conforman
     let found = ask(Right::new("get", "namespaces", ""), namespaces.get_opt(&namespace)).await?;
     let Some(found) = found else { return Err(ConformanceError::NoNamespace { tenant: group.clone(), namespace }) };
     let other = others().map(|tenant| format!("tn-{}", tenant.name_any())).min();
-    Ok(Known {
-        places: Places::new(group.as_str(), &namespace, other.as_deref(), &cluster.system_namespace),
+    Ok(GroupFacts {
+        scopes: ScopeNames::new(group.as_str(), &namespace, other.as_deref(), &cluster.system_namespace),
         live: Live {
             namespace: Some(found),
             resource_quotas: list::<ResourceQuota>(cluster, "resourcequotas", &namespace).await?,

@@ -21,7 +21,7 @@ pub const PROBE: &str = "tsujiban-conformance";
 
 /// Where it is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Place {
+pub enum Scope {
     /// On cluster-scoped objects, or in all namespaces at once.
     Cluster,
     /// In the group's own namespace.
@@ -60,20 +60,20 @@ pub struct Access {
     pub resource: &'static str,
     pub subresource: &'static str,
     pub name: Name,
-    pub place: Place,
+    pub scope: Scope,
     pub depth: Depth,
 }
 
-/// The names that the places have for one group.
+/// The names that the scopes have for one group.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Places {
+pub struct ScopeNames {
     pub tenant: String,
     pub own: String,
     pub other: String,
     pub system: String,
 }
 
-impl Places {
+impl ScopeNames {
     /// `other` is another group's namespace. Where there is none, one is named that nobody has: who may reach all namespaces may reach that.
     pub fn new(tenant: &str, own: &str, other: Option<&str>, system: &str) -> Self {
         let other = other.unwrap_or("tn-no-such-group");
@@ -82,8 +82,8 @@ impl Places {
 }
 
 impl Access {
-    pub const fn new(place: Place, verb: &'static str, api: Api, resource: &'static str) -> Self {
-        Self { verb, api, resource, subresource: "", name: Name::Any, place, depth: Depth::Core }
+    pub const fn new(scope: Scope, verb: &'static str, api: Api, resource: &'static str) -> Self {
+        Self { verb, api, resource, subresource: "", name: Name::Any, scope, depth: Depth::Core }
     }
 
     #[must_use]
@@ -113,22 +113,22 @@ impl Access {
     }
 
     /// The namespace; empty for the whole cluster.
-    pub fn namespace<'a>(&self, places: &'a Places) -> &'a str {
-        match self.place {
-            Place::Cluster => "",
-            Place::Own => &places.own,
-            Place::Other => &places.other,
-            Place::System => &places.system,
+    pub fn namespace<'a>(&self, scopes: &'a ScopeNames) -> &'a str {
+        match self.scope {
+            Scope::Cluster => "",
+            Scope::Own => &scopes.own,
+            Scope::Other => &scopes.other,
+            Scope::System => &scopes.system,
         }
     }
 
     /// The object's name; empty for any.
-    pub fn object<'a>(&self, places: &'a Places) -> &'a str {
+    pub fn object<'a>(&self, scopes: &'a ScopeNames) -> &'a str {
         match self.name {
             Name::Any => "",
             Name::Fixed(name) => name,
-            Name::Tenant => &places.tenant,
-            Name::Namespace => &places.own,
+            Name::Tenant => &scopes.tenant,
+            Name::Namespace => &scopes.own,
         }
     }
 
@@ -138,30 +138,30 @@ impl Access {
     }
 
     /// `patch networkpolicies deny-all in namespace tn-acme`.
-    pub fn describe(&self, places: &Places) -> String {
+    pub fn describe(&self, scopes: &ScopeNames) -> String {
         let mut text = format!("{} {}", self.verb, self.what());
         for part in [".", self.api.0] {
             if self.api == STAFF {
                 text.push_str(part);
             }
         }
-        if !self.object(places).is_empty() {
-            text = format!("{text} {}", self.object(places));
+        if !self.object(scopes).is_empty() {
+            text = format!("{text} {}", self.object(scopes));
         }
-        let namespace = self.namespace(places);
+        let namespace = self.namespace(scopes);
         if namespace.is_empty() { text } else { format!("{text} in namespace {namespace}") }
     }
 
     /// The path of the request. Where the verb needs a name and any will do, one that nothing has.
-    pub fn path(&self, places: &Places) -> String {
+    pub fn path(&self, scopes: &ScopeNames) -> String {
         let (group, version) = self.api;
         let root = if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
-        let namespace = self.namespace(places);
+        let namespace = self.namespace(scopes);
         let mut path = if namespace.is_empty() { root } else { format!("{root}/namespaces/{namespace}") };
         path = format!("{path}/{}", self.resource);
         let of_collection = matches!(self.verb, "list" | "watch" | "create" | "deletecollection") && self.subresource.is_empty();
         if !of_collection {
-            let name = self.object(places);
+            let name = self.object(scopes);
             path = format!("{path}/{}", if name.is_empty() { PROBE } else { name });
         }
         if self.subresource.is_empty() { path } else { format!("{path}/{}", self.subresource) }
@@ -222,49 +222,49 @@ impl Access {
 mod tests {
     use super::*;
 
-    fn places() -> Places {
-        Places::new("acme", "tn-acme", None, "tsujiban-system")
+    fn scopes() -> ScopeNames {
+        ScopeNames::new("acme", "tn-acme", None, "tsujiban-system")
     }
 
     #[test]
     fn requests_go_where_the_words_say() {
         let cases = [
-            (Access::new(Place::Cluster, "list", CORE, "nodes"), "/api/v1/nodes", "list nodes"),
+            (Access::new(Scope::Cluster, "list", CORE, "nodes"), "/api/v1/nodes", "list nodes"),
             (
-                Access::new(Place::Own, "delete", NETWORKING, "networkpolicies").named("deny-all"),
+                Access::new(Scope::Own, "delete", NETWORKING, "networkpolicies").named("deny-all"),
                 "/apis/networking.k8s.io/v1/namespaces/tn-acme/networkpolicies/deny-all",
                 "delete networkpolicies deny-all in namespace tn-acme",
             ),
             (
-                Access::new(Place::Own, "create", CORE, "pods").sub("exec"),
+                Access::new(Scope::Own, "create", CORE, "pods").sub("exec"),
                 "/api/v1/namespaces/tn-acme/pods/tsujiban-conformance/exec",
                 "create pods/exec in namespace tn-acme",
             ),
             (
-                Access::new(Place::Other, "list", OURS, "devices"),
+                Access::new(Scope::Other, "list", OURS, "devices"),
                 "/apis/tsujiban.dev/v1alpha1/namespaces/tn-no-such-group/devices",
                 "list devices in namespace tn-no-such-group",
             ),
             (
-                Access::new(Place::Cluster, "patch", OURS, "tenants").sub("status").of(Name::Tenant),
+                Access::new(Scope::Cluster, "patch", OURS, "tenants").sub("status").of(Name::Tenant),
                 "/apis/tsujiban.dev/v1alpha1/tenants/acme/status",
                 "patch tenants/status acme",
             ),
         ];
         for (access, path, words) in cases {
-            assert_eq!((access.path(&places()).as_str(), access.describe(&places()).as_str()), (path, words));
+            assert_eq!((access.path(&scopes()).as_str(), access.describe(&scopes()).as_str()), (path, words));
         }
     }
 
     #[test]
     fn what_no_request_has_is_asked() {
         for access in [
-            Access::new(Place::Own, "bind", RBAC, "clusterroles"),
-            Access::new(Place::Cluster, "impersonate", CORE, "users"),
-            Access::new(Place::Cluster, "reveal", STAFF, "snapshots"),
+            Access::new(Scope::Own, "bind", RBAC, "clusterroles"),
+            Access::new(Scope::Cluster, "impersonate", CORE, "users"),
+            Access::new(Scope::Cluster, "reveal", STAFF, "snapshots"),
         ] {
             assert!(!access.can_be_tried(), "{access:?}");
         }
-        assert_eq!(Access::new(Place::Cluster, "reveal", STAFF, "snapshots").describe(&places()), "reveal snapshots.backup.tsujiban.dev");
+        assert_eq!(Access::new(Scope::Cluster, "reveal", STAFF, "snapshots").describe(&scopes()), "reveal snapshots.backup.tsujiban.dev");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::access::{Access, Places};
+use crate::access::{Access, ScopeNames};
 use crate::answer::{Answer, Guard};
 use crate::catalogue::{Basis, CREATE_POD, CREATE_SERVICE, Check, Text, all};
 use crate::live::{self, Live, Wanted};
@@ -48,9 +48,9 @@ pub enum Asked {
 }
 
 impl Asked {
-    fn describe(self, places: &Places) -> String {
+    fn describe(self, scopes: &ScopeNames) -> String {
         match self {
-            Self::Access(access) => access.describe(places),
+            Self::Access(access) => access.describe(scopes),
             Self::Pod(wrong) => format!("create a pod that {}", wrong.describe()),
             Self::NodePort => "create a Service of type NodePort".to_owned(),
             Self::Probe(probe) => probe.describe().to_owned(),
@@ -71,7 +71,7 @@ pub struct OwnerAnswers {
 /// All that is known about a group.
 #[derive(Debug, Clone)]
 pub struct Evidence<'a> {
-    pub places: &'a Places,
+    pub scopes: &'a ScopeNames,
     pub owners: &'a [OwnerAnswers],
     pub live: &'a Live,
     pub wanted: &'a Wanted,
@@ -111,7 +111,7 @@ fn denied(check: &'static Check, list: &[Access], evidence: &Evidence<'_>) -> Op
     for owner in evidence.owners {
         for access in list {
             match owner.answers.get(&Asked::Access(*access)) {
-                Some(Answer::Allowed { because }) => wrong.push(may(owner, &access.describe(evidence.places), because)),
+                Some(Answer::Allowed { because }) => wrong.push(may(owner, &access.describe(evidence.scopes), because)),
                 Some(Answer::Refused { by, .. }) => drop(guards.insert(*by)),
                 None => continue,
             }
@@ -138,7 +138,7 @@ fn granted(list: &[Access], evidence: &Evidence<'_>) -> Option<Verdict> {
         for access in list {
             match owner.answers.get(&Asked::Access(*access)) {
                 Some(Answer::Refused { by, message }) => {
-                    let what = access.describe(evidence.places);
+                    let what = access.describe(evidence.scopes);
                     wrong.push(format!("{} may not {what}: refused by {by}{}", owner.owner, in_brackets(message)));
                 }
                 Some(Answer::Allowed { .. }) => {}
@@ -168,7 +168,7 @@ fn pods(traits: &[PodTrait], evidence: &Evidence<'_>) -> Option<Verdict> {
                 // only asked, not tried: Pod Security comes after authorization
                 Some(Answer::Allowed { .. }) if tried.is_none() && backed => drop(guards.insert(Guard::PodSecurity)),
                 Some(Answer::Allowed { because }) => {
-                    wrong.push(may(owner, &Asked::Pod(*wrong_thing).describe(evidence.places), because));
+                    wrong.push(may(owner, &Asked::Pod(*wrong_thing).describe(evidence.scopes), because));
                 }
                 None => continue,
             }
@@ -196,7 +196,7 @@ fn node_port(evidence: &Evidence<'_>) -> Option<Verdict> {
             // only asked, not tried: the quota comes after authorization
             Some(Answer::Allowed { .. }) if tried.is_none() && also.is_some() => {}
             Some(Answer::Refused { .. }) => {}
-            Some(Answer::Allowed { because }) => wrong.push(may(owner, &Asked::NodePort.describe(evidence.places), because)),
+            Some(Answer::Allowed { because }) => wrong.push(may(owner, &Asked::NodePort.describe(evidence.scopes), because)),
             None => continue,
         }
         asked += 1;

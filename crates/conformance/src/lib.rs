@@ -14,7 +14,7 @@ pub mod probes;
 pub mod subject;
 pub mod summary;
 
-pub use access::{Access, Depth, Place, Places};
+pub use access::{Access, Depth, Scope, ScopeNames};
 pub use answer::{Answer, Guard, Trouble};
 pub use catalogue::{CHECKS, Check, Language, Text};
 pub use judge::{Asked, Evidence, Judged, OwnerAnswers, Verdict, judge_all};

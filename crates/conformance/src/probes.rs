@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tsujiban_api::names;
 
-use crate::access::{PROBE, Places};
+use crate::access::{PROBE, ScopeNames};
 
 /// What is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,8 +45,8 @@ impl Probe {
     }
 
     /// The request. `secret` is one that owners made.
-    pub fn request(self, places: &Places, secret: &str) -> Sent {
-        let collection = format!("/api/v1/namespaces/{}/secrets", places.own);
+    pub fn request(self, scopes: &ScopeNames, secret: &str) -> Sent {
+        let collection = format!("/api/v1/namespaces/{}/secrets", scopes.own);
         let create = |more: Value| {
             let mut body = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": PROBE},
                 "type": names::CREDENTIALS_TYPE, "stringData": {"username": PROBE, "password": PROBE}});
@@ -76,10 +76,10 @@ mod tests {
     /// Nothing is left behind: no request is meant.
     #[test]
     fn every_probe_is_dry() {
-        let places = Places::new("acme", "tn-acme", None, "tsujiban-system");
+        let scopes = ScopeNames::new("acme", "tn-acme", None, "tsujiban-system");
         for probe in [Probe::TokenSecret, Probe::OpaqueSecret, Probe::GeneratedSecret, Probe::ForegroundDeletion, Probe::OrphaningDeletion]
         {
-            let sent = probe.request(&places, "core-1");
+            let sent = probe.request(&scopes, "core-1");
             assert!(sent.query.starts_with("dryRun=All"), "{sent:?}");
             assert_eq!(sent.path.ends_with("/core-1"), probe.needs_secret(), "{sent:?}");
         }

@@ -15,7 +15,7 @@ use tsujiban_proto::access::v1::Operation as Verb;
 use super::Installation;
 use super::chart::Chart;
 use super::policies::{Fault, Wrong};
-use super::stamps::Known;
+use super::stamps::Observation;
 use crate::apply::{ApplyError, failed};
 use crate::history::{PlatformEvent, PlatformLog};
 
@@ -26,7 +26,7 @@ const FAULTS: &str = "faults";
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Memory {
     /// Since when the policy that stamps has stood unchanged.
-    pub stamps: Known,
+    pub stamps: Observation,
     /// What of the policies was not in force by what is recorded.
     faults: Vec<Fault>,
     /// Since when something else than that is seen, and not recorded yet.
@@ -40,7 +40,7 @@ impl Memory {
         let api: Api<ConfigMap> = Api::namespaced(chart.client.clone(), namespace);
         let found = api.get_opt(CONFIGMAP_OPERATOR).await.map_err(failed::<ConfigMap>("read", Some(namespace), CONFIGMAP_OPERATOR))?;
         let data = found.and_then(|found| found.data).unwrap_or_default();
-        let stamps = data.get(STAMPS).map_or(Known::Nothing, |text| serde_json::from_str(text).unwrap_or(Known::Broken));
+        let stamps = data.get(STAMPS).map_or(Observation::Nothing, |text| serde_json::from_str(text).unwrap_or(Observation::Broken));
         let faults = data.get(FAULTS).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
         Ok(Self { stamps, faults, unrecorded_since: None })
     }
@@ -69,7 +69,7 @@ impl Memory {
     }
 
     /// Records what has changed, and writes down what is to outlive the process. What fails is tried again after the next look.
-    pub async fn settle(&mut self, chart: &Chart, log: &PlatformLog, stamps: Known, seen: &Installation) {
+    pub async fn settle(&mut self, chart: &Chart, log: &PlatformLog, stamps: Observation, seen: &Installation) {
         let mut next = Self { stamps, ..self.clone() };
         let faults = seen.policies.as_ref().map_or_else(|| next.faults.clone(), |policies| policies.faults.clone());
         if faults == next.faults {

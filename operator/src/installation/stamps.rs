@@ -38,7 +38,7 @@ pub struct Period {
 
 /// What the looks until now have shown.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Known {
+pub enum Observation {
     /// There was none.
     #[default]
     Nothing,
@@ -47,7 +47,7 @@ pub enum Known {
     Standing(Period),
 }
 
-impl Known {
+impl Observation {
     /// What is known after one more look. `seen` is `None` when one of the two is not as the chart has it.
     fn after(&self, seen: Option<&[Sight; 2]>, now: Timestamp) -> Self {
         let Some(seen) = seen else { return Self::Broken };
@@ -71,7 +71,7 @@ impl Known {
 pub struct Stamps {
     /// Whether the chart has the apiserver stamp at all.
     are_made: bool,
-    known: Mutex<Known>,
+    known: Mutex<Observation>,
     /// Whether what an operator before this one knew is taken up.
     is_restored: watch::Sender<bool>,
 }
@@ -86,7 +86,7 @@ impl Stamps {
     }
 
     /// Takes up what an operator before this one knew.
-    pub fn restore(&self, before: Known) {
+    pub fn restore(&self, before: Observation) {
         *self.lock() = before;
         self.is_restored.send_replace(true);
     }
@@ -102,19 +102,19 @@ impl Stamps {
         *known = known.after(seen, now);
     }
 
-    pub fn known(&self) -> Known {
+    pub fn known(&self) -> Observation {
         self.lock().clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, Observation> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the stamp of a change is believed that was made at a time, by the apiserver's clock. To be asked after a look that followed it.
     pub fn are_believed(&self, changed_at: Option<Timestamp>) -> bool {
         match &*self.lock() {
-            Known::Standing(period) => self.are_made && changed_at.is_some_and(|at| at >= period.since),
-            Known::Nothing | Known::Broken => false,
+            Observation::Standing(period) => self.are_made && changed_at.is_some_and(|at| at >= period.since),
+            Observation::Nothing | Observation::Broken => false,
         }
     }
 }
@@ -187,7 +187,7 @@ mod tests {
         let known = before.known();
         before.look(Some(&[policy.clone(), binding.clone()]), at(1020));
         assert_eq!(before.known(), known, "nothing to write down");
-        let written: Known = serde_json::from_str(&serde_json::to_string(&known).unwrap()).unwrap();
+        let written: Observation = serde_json::from_str(&serde_json::to_string(&known).unwrap()).unwrap();
         for (now_policy, expected) in [(policy, true), (sight("p", 4, 100), false), (sight("p2", 1, 50_000), false)] {
             let after = Stamps::new(true);
             after.restore(written.clone());

@@ -139,7 +139,7 @@ impl AccessReviewCache {
 
 #[cfg(test)]
 mod tests {
-    use tsujiban_conformance::{Place, access};
+    use tsujiban_conformance::{Scope, access};
 
     use super::*;
 
@@ -148,7 +148,7 @@ mod tests {
     }
 
     fn wrong() -> Vec<Deviation> {
-        let access = Access::new(Place::Cluster, "list", access::CORE, "nodes");
+        let access = Access::new(Scope::Cluster, "list", access::CORE, "nodes");
         vec![Deviation { owner: 0, access, answer: Answer::Allowed { because: String::new() } }]
     }
 

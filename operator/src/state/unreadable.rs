@@ -14,7 +14,7 @@ type Key = (Option<String>, String);
 
 /// What is known of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Known {
+struct UnreadableObject {
     version: String,
     /// Of a Device: its serial number, and since when it has it. Of two, the older one has the claim; in the same second the lesser uid.
     serial: Option<String>,
@@ -23,7 +23,7 @@ struct Known {
 
 #[derive(Debug, Default)]
 struct State {
-    known: BTreeMap<Key, Known>,
+    known: BTreeMap<Key, UnreadableObject>,
     /// Those that a list which has begun has shown so far.
     listed: BTreeSet<Key>,
 }
@@ -37,7 +37,7 @@ impl UnreadableObjects {
     pub fn note(&self, object: &Unreadable) -> bool {
         let mut state = self.state();
         let key = key(&object.metadata);
-        let known = Known {
+        let known = UnreadableObject {
             version: object.metadata.resource_version.clone().unwrap_or_default(),
             serial: object.spec.get("serialNumber").and_then(|serial| serial.as_str()).map(str::to_owned),
             claim: (object.metadata.creation_timestamp.as_ref().map(|time| time.0), object.metadata.uid.clone()),

@@ -22,7 +22,7 @@ use tsujiban_operator::controllers::tenant::build::Platform;
 use tsujiban_operator::controllers::tenant::{self, TenantContext};
 use tsujiban_operator::events::Events;
 use tsujiban_operator::history::{Journal, Queues, Recorder};
-use tsujiban_operator::installation::{Inspector, Installation, Known, Stamps};
+use tsujiban_operator::installation::{Inspector, Installation, Observation, Stamps};
 use tsujiban_operator::metrics::Metrics;
 use tsujiban_operator::pki::Keys;
 use tsujiban_operator::pki::restored::RestoredKeys;
@@ -171,7 +171,7 @@ impl World {
             ca_bundle: bundle,
             keys,
         };
-        parts.stamps.restore(Known::Nothing);
+        parts.stamps.restore(Observation::Nothing);
         let mut tasks = JoinSet::new();
         tasks.spawn(parts.sender().run());
         tasks.spawn(parts.takeover(taken_over_in).run());

@@ -3,26 +3,26 @@
 use tsujiban_api::names;
 
 use super::{Basis, Check, LiveRule, Text};
-use crate::access::{APPS, Access, BATCH, CORE, NETWORKING, Name, OURS, Place, RBAC};
+use crate::access::{APPS, Access, BATCH, CORE, NETWORKING, Name, OURS, RBAC, Scope};
 use crate::pods::PodTrait;
 
-pub const CREATE_POD: Access = Access::new(Place::Own, "create", CORE, "pods");
-pub const CREATE_SERVICE: Access = Access::new(Place::Own, "create", CORE, "services");
+pub const CREATE_POD: Access = Access::new(Scope::Own, "create", CORE, "pods");
+pub const CREATE_SERVICE: Access = Access::new(Scope::Own, "create", CORE, "services");
 
 const ADMISSION: crate::access::Api = ("admissionregistration.k8s.io", "v1");
 const CRDS: crate::access::Api = ("apiextensions.k8s.io", "v1");
 const STORAGE: crate::access::Api = ("storage.k8s.io", "v1");
 
 const fn cluster(verb: &'static str, api: crate::access::Api, resource: &'static str) -> Access {
-    Access::new(Place::Cluster, verb, api, resource)
+    Access::new(Scope::Cluster, verb, api, resource)
 }
 
 const fn own(verb: &'static str, api: crate::access::Api, resource: &'static str) -> Access {
-    Access::new(Place::Own, verb, api, resource)
+    Access::new(Scope::Own, verb, api, resource)
 }
 
 const fn other(verb: &'static str, api: crate::access::Api, resource: &'static str) -> Access {
-    Access::new(Place::Other, verb, api, resource)
+    Access::new(Scope::Other, verb, api, resource)
 }
 
 const CLUSTER: &[Access] = &[

@@ -4,17 +4,17 @@
 use tsujiban_api::names;
 
 use super::{Basis, Check, LiveRule, Text};
-use crate::access::{APPS, Access, Api, BATCH, CORE, NETWORKING, Name, OURS, Place, RBAC, STAFF};
+use crate::access::{APPS, Access, Api, BATCH, CORE, NETWORKING, Name, OURS, RBAC, STAFF, Scope};
 use crate::probes::Probe;
 
 const CERTIFICATES: Api = ("certificates.k8s.io", "v1");
 
 const fn own(verb: &'static str, api: Api, resource: &'static str) -> Access {
-    Access::new(Place::Own, verb, api, resource)
+    Access::new(Scope::Own, verb, api, resource)
 }
 
 const fn cluster(verb: &'static str, api: Api, resource: &'static str) -> Access {
-    Access::new(Place::Cluster, verb, api, resource)
+    Access::new(Scope::Cluster, verb, api, resource)
 }
 
 const GRANTED: &[Access] = &[
@@ -64,9 +64,9 @@ const SECRETS: &[Access] = &[
     own("watch", CORE, "secrets"),
     own("patch", CORE, "secrets"),
     own("deletecollection", CORE, "secrets").full(),
-    Access::new(Place::System, "get", CORE, "secrets").named(names::SECRET_MASTER_KEY),
-    Access::new(Place::System, "get", CORE, "secrets").named(names::SECRET_EPOCH_KEYS).full(),
-    Access::new(Place::System, "list", CORE, "secrets").full(),
+    Access::new(Scope::System, "get", CORE, "secrets").named(names::SECRET_MASTER_KEY),
+    Access::new(Scope::System, "get", CORE, "secrets").named(names::SECRET_EPOCH_KEYS).full(),
+    Access::new(Scope::System, "list", CORE, "secrets").full(),
 ];
 
 const PODS: &[Access] = &[
@@ -86,7 +86,7 @@ const PODS: &[Access] = &[
 
 const IDENTITIES: &[Access] = &[
     own("create", CORE, "serviceaccounts").sub("token").named(names::COLLECTOR),
-    Access::new(Place::System, "create", CORE, "serviceaccounts").sub("token").named(names::OPERATOR).full(),
+    Access::new(Scope::System, "create", CORE, "serviceaccounts").sub("token").named(names::OPERATOR).full(),
     cluster("impersonate", CORE, "users"),
     cluster("impersonate", CORE, "groups").full(),
     own("impersonate", CORE, "serviceaccounts").full(),

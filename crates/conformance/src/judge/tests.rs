@@ -5,8 +5,8 @@ use crate::access::Depth;
 use crate::catalogue::{LiveRule, accesses};
 use crate::summary::Summary;
 
-fn places() -> Places {
-    Places::new("acme", "tn-acme", Some("tn-globex"), "tsujiban-system")
+fn scopes() -> ScopeNames {
+    ScopeNames::new("acme", "tn-acme", Some("tn-globex"), "tsujiban-system")
 }
 
 /// An owner as ClusterRole tsujiban-tenant-owner makes them, asked by whoever asks `depth`.
@@ -43,8 +43,8 @@ fn tried() -> OwnerAnswers {
 }
 
 fn judged(owner: OwnerAnswers, live: &Live) -> Vec<Judged> {
-    let (places, wanted, owners) = (places(), good::wanted(), vec![owner]);
-    judge_all(&Evidence { places: &places, owners: &owners, live, wanted: &wanted })
+    let (scopes, wanted, owners) = (scopes(), good::wanted(), vec![owner]);
+    judge_all(&Evidence { scopes: &scopes, owners: &owners, live, wanted: &wanted })
 }
 
 fn verdict(judged: &[Judged], id: &str) -> Verdict {
@@ -162,8 +162,8 @@ fn what_was_found_beyond_the_catalogue_counts() {
 
 #[test]
 fn a_group_without_owners_is_judged_by_its_objects() {
-    let (places, wanted, live) = (places(), good::wanted(), broken(LiveRule::Limits));
-    let judged = judge_all(&Evidence { places: &places, owners: &[], live: &live, wanted: &wanted });
+    let (scopes, wanted, live) = (scopes(), good::wanted(), broken(LiveRule::Limits));
+    let judged = judge_all(&Evidence { scopes: &scopes, owners: &[], live: &live, wanted: &wanted });
     let summary = Summary::of(&judged);
     assert_eq!(summary.fails.iter().map(|(id, _)| *id).collect::<Vec<_>>(), ["TSJ-FNS-1"]);
     assert_eq!(summary.denied_by_rbac, 0, "nobody was denied anything");

@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 use std::time::Duration;
-use std::{fs, io};
 
 use clap::Args;
 use tonic::Code;
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
+use tsujiban_client::{Address, ClientError, Limits, read_ca};
 use tsujiban_proto::lifecycle::v1::ReportRequest;
 use tsujiban_proto::lifecycle::v1::lifecycle_service_client::LifecycleServiceClient;
 
@@ -24,8 +23,8 @@ pub struct ProbeArgs {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
-    #[error("{path} cannot be read; the operator writes it into ConfigMap tsujiban-ca")]
-    Ca { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Client(#[from] ClientError),
     #[error("{endpoint} does not answer over TLS; look at the pods of the service and at the network policies")]
     NoAnswer { endpoint: String, source: tonic::transport::Error },
     #[error("a call without a token was answered with {0:?}, and must be refused as unauthenticated; do not use this service")]
@@ -34,12 +33,10 @@ pub enum ProbeError {
 
 /// Calls any service of ours, for all have a lifecycle, over TLS without a token, which it must refuse: so it is there, has its certificate, and guards its door.
 pub async fn probe(args: &ProbeArgs) -> Result<(), ProbeError> {
-    let no_answer = |source| ProbeError::NoAnswer { endpoint: args.endpoint.clone(), source };
-    let ca = fs::read(&args.ca_file).map_err(|source| ProbeError::Ca { path: args.ca_file.clone(), source })?;
-    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca));
-    let endpoint = Endpoint::from_shared(args.endpoint.clone()).map_err(no_answer)?;
-    let channel =
-        endpoint.timeout(DEADLINE).connect_timeout(DEADLINE).tls_config(tls).map_err(no_answer)?.connect().await.map_err(no_answer)?;
+    let ca = read_ca(&args.ca_file).await?;
+    let limits = Limits { connect: DEADLINE, answer: Some(DEADLINE), keep_alive: None, keep_alive_while_idle: false };
+    let endpoint = Address::new(args.endpoint.clone(), limits).endpoint(Some(&ca))?;
+    let channel = endpoint.connect().await.map_err(|source| ProbeError::NoAnswer { endpoint: args.endpoint.clone(), source })?;
     match LifecycleServiceClient::new(channel).report(ReportRequest::default()).await {
         Err(status) if status.code() == Code::Unauthenticated => Ok(()),
         Err(status) => Err(ProbeError::NotRefused(status.code())),

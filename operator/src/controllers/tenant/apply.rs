@@ -13,7 +13,7 @@ use tsujiban_conformance::Live;
 
 use super::build::{self, Objects};
 use super::claim::{Claim, Noted, claim};
-use super::sync_cache::Known;
+use super::sync_cache::ObservedVersions;
 use super::validate::Identity;
 use crate::apply::current::confirm_exists;
 use crate::apply::{ApplyError, Before, ensure, failed, list, settle, sync, sync_among, write};
@@ -103,7 +103,7 @@ pub struct Isolated {
     /// What decides who gets in, also what others made.
     pub live: Live,
     /// All of it.
-    pub known: Known,
+    pub known: ObservedVersions,
 }
 
 /// Writes what isolates the group and bounds it: rights first, since everything else is written with them, then the closed doors,
@@ -125,7 +125,7 @@ pub async fn isolate(client: &Client, id: &Identity, before: Before, objects: Ob
         Some(config_maps) => sync(client, &namespace, &ours, before, config_maps).await?,
         None => Vec::new(),
     };
-    let mut known = Known::default();
+    let mut known = ObservedVersions::default();
     known.note(&network_policies);
     known.note(&resource_quotas);
     known.note(&limit_ranges);

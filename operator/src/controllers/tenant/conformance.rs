@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kube::ResourceExt;
 use tsujiban_api::{Tenant, names};
 use tsujiban_conformance::live::owner_key;
-use tsujiban_conformance::{Asked, Depth, Evidence, Live, OwnerAnswers, Places, Subject, Summary, Wanted, catalogue, judge_all};
+use tsujiban_conformance::{Asked, Depth, Evidence, Live, OwnerAnswers, ScopeNames, Subject, Summary, Wanted, catalogue, judge_all};
 
 use super::context::TenantContext;
 use super::validate::ValidTenant;
@@ -24,12 +24,12 @@ pub use bindings::follow;
 pub async fn evaluate(context: &TenantContext, tenant: &ValidTenant, generation: Option<i64>, live: &Live) -> Option<Verdict> {
     let group = tenant.id.group.as_str();
     let subjects: Vec<Subject> = tenant.owners.iter().map(Subject::of).collect();
-    let places = places(&context.tenants, &context.platform.system_namespace, tenant);
+    let scopes = scopes(&context.tenants, &context.platform.system_namespace, tenant);
     let deviations = if subjects.is_empty() {
         Vec::new()
     } else {
         let key = key(&tenant.id.uid, generation, live);
-        match ask::deviations(context, group, key, &subjects, &places).await {
+        match ask::deviations(context, group, key, &subjects, &scopes).await {
             Ok(known) => known?,
             Err(error) => {
                 tracing::warn!(group, error = tsujiban_core::error::chain(&error), "the rights of owners could not be asked about");
@@ -42,7 +42,7 @@ pub async fn evaluate(context: &TenantContext, tenant: &ValidTenant, generation:
     };
     let owners = answers(&subjects, &deviations);
     let wanted = wanted(&context.tenants, &context.platform.system_namespace, tenant, live);
-    let summary = Summary::of(&judge_all(&Evidence { places: &places, owners: &owners, live, wanted: &wanted }));
+    let summary = Summary::of(&judge_all(&Evidence { scopes: &scopes, owners: &owners, live, wanted: &wanted }));
     let failing = context.access_reviews.note(group, summary.conforms());
     context.shared.metrics.not_conformant.set(i64::try_from(failing).unwrap_or(i64::MAX));
     let message = summary.message(group);
@@ -62,7 +62,7 @@ fn key(uid: &str, generation: Option<i64>, live: &Live) -> u64 {
 }
 
 /// The other group is the next one by name, so that all are asked about by somebody.
-fn places(tenants: &Cache<Tenant>, system_namespace: &str, tenant: &ValidTenant) -> Places {
+fn scopes(tenants: &Cache<Tenant>, system_namespace: &str, tenant: &ValidTenant) -> ScopeNames {
     let own = tenant.id.group.as_str();
     let (mut next, mut first): (Option<String>, Option<String>) = (None, None);
     for other in tenants.list() {
@@ -74,7 +74,7 @@ fn places(tenants: &Cache<Tenant>, system_namespace: &str, tenant: &ValidTenant)
         }
     }
     let other = next.or(first).map(|name| format!("tn-{name}"));
-    Places::new(own, &names::namespace(&tenant.id.group), other.as_deref(), system_namespace)
+    ScopeNames::new(own, &names::namespace(&tenant.id.group), other.as_deref(), system_namespace)
 }
 
 /// All answers: what the catalogue expects, save for what deviates from it.

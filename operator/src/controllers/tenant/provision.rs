@@ -6,7 +6,7 @@ use tsujiban_core::error::chain;
 
 use super::context::TenantContext;
 use super::status::{Outcome, TERMINATING, not_applied};
-use super::sync_cache::{Key, Known};
+use super::sync_cache::{Key, ObservedVersions};
 use super::validate::{self, Identity, Invalid, ValidTenant};
 use super::{apply, build, conformance, dereference, keys};
 use crate::condition::Verdict;
@@ -53,7 +53,12 @@ async fn keep(context: &TenantContext, id: &Identity, wrong: &[Invalid], survey:
 }
 
 /// The steps. Answers what they found, and the objects that are there then.
-async fn steps(context: &TenantContext, tenant: &Tenant, valid: ValidTenant, survey: Outcome) -> Result<(Outcome, Known), Incomplete> {
+async fn steps(
+    context: &TenantContext,
+    tenant: &Tenant,
+    valid: ValidTenant,
+    survey: Outcome,
+) -> Result<(Outcome, ObservedVersions), Incomplete> {
     let (client, id, suspended) = (&context.shared.client, valid.id.clone(), valid.suspended);
     let schedule = valid.plan.own(id.group.as_str()).0;
     let scheduled = scheduled(&valid, &schedule);
@@ -70,7 +75,7 @@ async fn steps(context: &TenantContext, tenant: &Tenant, valid: ValidTenant, sur
     })?;
     let apply::Holding::Held { noted, namespace: held, before } = holding else {
         let namespace = Some(refusal(&id, &holding));
-        return Ok((Outcome { namespace, ..outcome }, Known::default()));
+        return Ok((Outcome { namespace, ..outcome }, ObservedVersions::default()));
     };
     let message = format!("namespace {} is the group's", names::namespace(&id.group));
     outcome.namespace = Some(Verdict::holds("Held", message));

@@ -106,9 +106,9 @@ impl Watched for ResourceQuota {
 
 /// The objects of one group.
 #[derive(Debug, Default)]
-pub struct Known(BTreeMap<ObjectKey, ObservedVersion>);
+pub struct ObservedVersions(BTreeMap<ObjectKey, ObservedVersion>);
 
-impl Known {
+impl ObservedVersions {
     pub fn note<'a, K: Watched + 'a>(&mut self, objects: impl IntoIterator<Item = &'a K>) {
         self.0.extend(objects.into_iter().map(|object| (object.object_key(), object.observed_version())));
     }
@@ -202,11 +202,11 @@ impl SyncCache {
     }
 
     /// Notes that a whole pass has found or made everything right. What was observed meanwhile and is not explained by it stays in doubt.
-    pub fn settle(&self, pass: &SyncRun, group: &str, key: Key, known: Known, outcome: Outcome, now: Timestamp) {
+    pub fn settle(&self, pass: &SyncRun, group: &str, key: Key, known: ObservedVersions, outcome: Outcome, now: Timestamp) {
         let ends = now.checked_add(spread(WHOLE_PASS, group)).unwrap_or(now);
         let is_asked = outcome.conformance.is_some();
         let outcome = Outcome { conformance: None, fresh: None, devices: 0, ..outcome };
-        let Known(known) = known;
+        let ObservedVersions(known) = known;
         let page = &mut self.state().pages;
         let page = page.entry(group.to_owned()).or_default();
         page.news.retain(|(place, seen)| !known.get(place).is_some_and(|known| known.explains(*seen)));
@@ -321,7 +321,7 @@ mod tests {
     fn settled() -> SyncCache {
         let cache = SyncCache::default();
         let pass = cache.begin("acme");
-        let mut known = Known::default();
+        let mut known = ObservedVersions::default();
         known.note(&[policy(10, 1)]);
         known.note(&[quota(12, "5", "0")]);
         cache.settle(&pass, "acme", key(1), known, outcome(), at(0));
@@ -378,7 +378,7 @@ mod tests {
             let pass = cache.begin("acme");
             let seen = policy(version, generation);
             assert!(cache.observe("acme", seen.object_key(), seen.observed_version()));
-            let mut known = Known::default();
+            let mut known = ObservedVersions::default();
             known.note(&[policy(10, 1)]);
             cache.settle(&pass, "acme", key(1), known, outcome(), at(0));
             assert_eq!(holds(&cache), is_right, "version {version}");
@@ -390,7 +390,7 @@ mod tests {
         let cache = SyncCache::default();
         let pass = cache.begin("acme");
         cache.invalidate_all();
-        cache.settle(&pass, "acme", key(1), Known::default(), outcome(), at(0));
+        cache.settle(&pass, "acme", key(1), ObservedVersions::default(), outcome(), at(0));
         assert!(!holds(&cache));
     }
 

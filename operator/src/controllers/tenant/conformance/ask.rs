@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use kube::api::PostParams;
 use kube::{Api, Client};
-use tsujiban_conformance::{Access, Answer, Depth, Places, Subject, catalogue};
+use tsujiban_conformance::{Access, Answer, Depth, ScopeNames, Subject, catalogue};
 
 use crate::apply::{ApplyError, failed};
 use crate::controllers::tenant::context::TenantContext;
@@ -46,7 +46,7 @@ pub async fn deviations(
     group: &str,
     key: u64,
     subjects: &[Subject],
-    places: &Places,
+    scopes: &ScopeNames,
 ) -> Result<Option<Vec<Deviation>>, AskError> {
     let questions = catalogue::accesses(Depth::Core);
     let (whose, now) = (fingerprint(subjects), context.shared.clock.now());
@@ -54,16 +54,16 @@ pub async fn deviations(
         return Ok(context.access_reviews.known(group, whose));
     }
     let asked =
-        tokio::time::timeout(DEADLINE, ask_all(&context.shared.client, &questions, subjects, places)).await.map_err(|_| AskError::Slow)?;
+        tokio::time::timeout(DEADLINE, ask_all(&context.shared.client, &questions, subjects, scopes)).await.map_err(|_| AskError::Slow)?;
     let deviations = asked?;
     context.access_reviews.learn(group, key, whose, now, deviations.clone());
     Ok(Some(deviations))
 }
 
-async fn ask_all(client: &Client, questions: &[Access], subjects: &[Subject], places: &Places) -> Result<Vec<Deviation>, ApplyError> {
+async fn ask_all(client: &Client, questions: &[Access], subjects: &[Subject], scopes: &ScopeNames) -> Result<Vec<Deviation>, ApplyError> {
     let mut all = Vec::with_capacity(questions.len() * subjects.len());
     for (owner, subject) in subjects.iter().enumerate() {
-        all.extend(questions.iter().map(|access| deviation(client, owner, subject, *access, places)));
+        all.extend(questions.iter().map(|access| deviation(client, owner, subject, *access, scopes)));
     }
     let found: Vec<Option<Deviation>> = futures::stream::iter(all).buffer_unordered(AT_ONCE).try_collect().await?;
     let mut deviations: Vec<Deviation> = found.into_iter().flatten().collect();
@@ -76,37 +76,37 @@ async fn deviation(
     owner: usize,
     subject: &Subject,
     access: Access,
-    places: &Places,
+    scopes: &ScopeNames,
 ) -> Result<Option<Deviation>, ApplyError> {
-    let answer = answer(client, subject, &access, places).await?;
+    let answer = answer(client, subject, &access, scopes).await?;
     let deviates = answer.is_allowed() != expected(&access).is_allowed();
     Ok(deviates.then_some(Deviation { owner, access, answer }))
 }
 
 /// One answer. What an owner should be able to do is asked again for a moment, since their binding may be new.
-async fn answer(client: &Client, subject: &Subject, access: &Access, places: &Places) -> Result<Answer, ApplyError> {
+async fn answer(client: &Client, subject: &Subject, access: &Access, scopes: &ScopeNames) -> Result<Answer, ApplyError> {
     let (tries, pause) = if catalogue::is_granted(access) { RIGHTS } else { (1, Duration::ZERO) };
-    let mut answer = review(client, subject, access, places).await?;
+    let mut answer = review(client, subject, access, scopes).await?;
     for _ in 1..tries {
         if answer.is_allowed() {
             break;
         }
         tokio::time::sleep(pause).await;
-        answer = review(client, subject, access, places).await?;
+        answer = review(client, subject, access, scopes).await?;
     }
     Ok(answer)
 }
 
-async fn review(client: &Client, subject: &Subject, access: &Access, places: &Places) -> Result<Answer, ApplyError> {
+async fn review(client: &Client, subject: &Subject, access: &Access, scopes: &ScopeNames) -> Result<Answer, ApplyError> {
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let attributes = ResourceAttributes {
-        namespace: some(access.namespace(places)),
+        namespace: some(access.namespace(scopes)),
         verb: some(access.verb),
         group: some(access.api.0),
         version: some(access.api.1),
         resource: some(access.resource),
         subresource: some(access.subresource),
-        name: some(access.object(places)),
+        name: some(access.object(scopes)),
         ..ResourceAttributes::default()
     };
     let spec = SubjectAccessReviewSpec {
