@@ -5,13 +5,16 @@ use std::str::FromStr;
 
 use jiff::civil::{Date, Time};
 use jiff::tz::Offset;
-use jiff::{Span, Timestamp};
+use jiff::{SignedDuration, Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::commitments::HISTORY;
 
 /// Japan's time, which knows no summer time.
 pub const JST: Offset = Offset::constant(9);
+
+/// C5: for how long nobody can delete what lies of the history in its bucket: longer than any entry can be read, and a month for putting it once more.
+pub const BUCKET_LOCK: SignedDuration = SignedDuration::from_hours(400 * 24);
 
 /// A JST day. The first one of the Unix epoch has number 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

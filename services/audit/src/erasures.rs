@@ -6,6 +6,7 @@ use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tsujiban_core::error::chain;
+use tsujiban_core::history::BUCKET_LOCK;
 use tsujiban_core::id::{GroupId, IncarnationId};
 use tsujiban_database::on;
 use tsujiban_history::LogId;
@@ -14,7 +15,6 @@ use tsujiban_sealing::{Context, Random as _};
 
 use crate::error::{Error, Result};
 use crate::owner::UNCLAIMED;
-use crate::roots::LOCKED;
 use crate::seals;
 use crate::service::Audit;
 
@@ -40,7 +40,7 @@ struct Erasure {
 /// Whether it has to be put: not while a copy is locked for long enough.
 fn is_due(put: Option<&str>, now: Timestamp) -> bool {
     let put = put.and_then(|put| put.parse::<Timestamp>().ok());
-    put.is_none_or(|put| now.duration_since(put) >= LOCKED - AGAIN_BEFORE)
+    put.is_none_or(|put| now.duration_since(put) >= BUCKET_LOCK - AGAIN_BEFORE)
 }
 
 impl Audit {
@@ -75,7 +75,7 @@ impl Audit {
         let name = format!("{PREFIX}{}", hex::encode(nonce));
         let plain = serde_json::to_vec(erasure).map_err(|error| Error::Damaged(error.to_string()))?;
         let sealed = self.keyring.master().seal(Context { class: CLASS, record: &self.record_of(&name) }, &plain, &self.random)?;
-        let until = erasure.put.checked_add(LOCKED).map_err(|_| Error::Damaged("the clock is at the end of time".to_owned()))?;
+        let until = erasure.put.checked_add(BUCKET_LOCK).map_err(|_| Error::Damaged("the clock is at the end of time".to_owned()))?;
         self.store.put_new(&name, Bytes::from(sealed), Some(LockUntil::at_least(until))).await?;
         Ok(())
     }

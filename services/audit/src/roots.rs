@@ -20,6 +20,7 @@ pub(crate) use self::listing::PREFIX;
 pub(crate) use self::survey::{Lost, Survey};
 
 use jiff::{SignedDuration, Timestamp};
+use tsujiban_core::history::BUCKET_LOCK;
 use tsujiban_database::on;
 use tsujiban_history::merkle::Hash;
 
@@ -28,7 +29,7 @@ use crate::error::{Error, Result};
 use crate::service::Audit;
 
 /// For how long nobody can delete a list: longer than any entry can be read.
-pub const LOCKED: SignedDuration = SignedDuration::from_hours(400 * 24);
+pub const LOCKED: SignedDuration = BUCKET_LOCK;
 
 /// A list that this database knows.
 #[derive(Debug, Clone)]

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tsujiban_core::error::chain;
+use tsujiban_core::history::BUCKET_LOCK;
 use tsujiban_history::{EnvironmentOrigin, RootList};
 use tsujiban_objects::{LockUntil, StoreError, Version};
 use tsujiban_sealing::Context;
@@ -13,7 +14,6 @@ use zeroize::Zeroizing;
 use super::choice::Signer;
 use super::{KeySources, Seed, key_of, verifier};
 use crate::error::{Error, Result};
-use crate::roots::LOCKED;
 use crate::{domain, roots};
 
 const PREFIX: &str = "signing-key/";
@@ -147,7 +147,7 @@ impl Copies {
     /// Puts the key once more unless a copy of it is locked for long enough.
     pub async fn keep(&self, sources: KeySources<'_>, seed: &Seed, now: Timestamp) -> Result<()> {
         let is_kept = |copy: &Copy| {
-            copy.opened.as_ref().is_some_and(|(there, put)| **there == **seed && now.duration_since(*put) < LOCKED - AGAIN_BEFORE)
+            copy.opened.as_ref().is_some_and(|(there, put)| **there == **seed && now.duration_since(*put) < BUCKET_LOCK - AGAIN_BEFORE)
         };
         // a key that was just made is there already
         if self.0.iter().any(is_kept) || (self.0.is_empty() && Self::read(sources).await?.0.iter().any(is_kept)) {
@@ -173,7 +173,7 @@ async fn put(sources: KeySources<'_>, number: u64, seed: &Seed, now: Timestamp) 
     let sealed = master.seal(Context { class: CLASS, record: &record }, &**seed, sources.random)?;
     let sealed = Sealed { master: master.id().to_string(), put: now, key: hex::encode(sealed) };
     let bytes = serde_json::to_vec(&sealed).map_err(|error| Error::Damaged(error.to_string()))?;
-    let until = now.checked_add(LOCKED).map_err(|_| Error::Damaged("the clock is at the end of time".to_owned()))?;
+    let until = now.checked_add(BUCKET_LOCK).map_err(|_| Error::Damaged("the clock is at the end of time".to_owned()))?;
     sources.store.put_new(&name(number), Bytes::from(bytes), Some(LockUntil::at_least(until))).await?;
     tracing::info!(object = name(number), "the signing key lies in the bucket, sealed under the master key");
     Ok(())
