@@ -71,24 +71,25 @@ build_binaries() {
 
 # Installs and builds what is missing, starts our own cluster unless it is up, and puts what was built into the cluster.
 bring_up() {
+  local programs=
   step "installing what is missing"
   if [ "$CLUSTER" = own ]; then
-    "$cluster/install" cluster build
+    "$cluster/install" cluster
+    # beside all that is built of Rust: while the one links, which takes one core, the other compiles
+    step "building the cluster's programs and, beside them, our own (usually 15 minutes when nothing was ever compiled)"
+    "$cluster/build" &
+    programs=$!
+    "$cluster/install" build
   else
     "$cluster/install" build
     "$cluster/build" kubectl helm
+    step "building the binaries (usually 8 minutes when nothing was ever compiled)"
   fi
-  step "building the binaries (usually 8 minutes when nothing was ever compiled)"
+  build_binaries
   if [ "$CLUSTER" = own ]; then
-    # side by side: while the one links, which takes one core, the other compiles
-    "$cluster/build" &
-    local programs=$!
-    build_binaries
     wait $programs
     step "starting Kubernetes"
     "$cluster/up" --name "$cluster_name" --state "$state" --subnet "$cluster_subnet"
-  else
-    build_binaries
   fi
   use_tools
   step "building and loading the images"
