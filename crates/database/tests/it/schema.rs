@@ -109,7 +109,7 @@ async fn the_services_role_changes_rows_and_no_tables() {
         "DELETE FROM _sqlx_migrations",
     ] {
         let error = sqlx::query(refused).execute(&mut service).await.expect_err(refused);
-        let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned();
+        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code).unwrap_or_default().into_owned();
         assert_eq!(code, "42501", "{refused}: {error}");
     }
 }
