@@ -79,6 +79,8 @@ bring_up() {
     step "building the cluster's programs and, beside them, our own (usually 15 minutes when nothing was ever compiled)"
     "$cluster/build" &
     programs=$!
+    # a failure here ends the other one, too
+    trap 'kill $programs 2>/dev/null || true' ERR
     "$cluster/install" build
   else
     "$cluster/install" build
@@ -87,7 +89,8 @@ bring_up() {
   fi
   build_binaries
   if [ "$CLUSTER" = own ]; then
-    wait $programs
+    trap - ERR
+    wait $programs || die "building the cluster's programs failed: see above"
     step "starting Kubernetes"
     "$cluster/up" --name "$cluster_name" --state "$state" --subnet "$cluster_subnet"
   fi

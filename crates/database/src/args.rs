@@ -76,13 +76,17 @@ impl DatabaseArgs {
     /// The role that the service connects as.
     pub fn role(&self) -> Result<String, InvalidDatabase> {
         let url = self.url()?.ok_or(InvalidDatabase::NoPostgres)?;
-        if url.username().is_empty() { Err(InvalidDatabase::Url) } else { Ok(url.username().to_owned()) }
+        if url.username().is_empty() {
+            return Err(InvalidDatabase::Url); // it would be the name of who runs this
+        }
+        let options = PgConnectOptions::from_str(&self.database_url).map_err(InvalidDatabase::Options)?;
+        Ok(options.get_username().to_owned())
     }
 
     /// The same database as its owner sees it.
     pub fn of_owner(&self, owner: &OwnerArgs) -> Result<Self, InvalidDatabase> {
         let mut url = self.url()?.ok_or(InvalidDatabase::NoPostgres)?;
-        if url.username() == owner.database_owner {
+        if self.role()? == owner.database_owner {
             return Err(InvalidDatabase::SameRole { role: owner.database_owner.clone() });
         }
         url.set_username(&owner.database_owner).map_err(|()| InvalidDatabase::Url)?;
@@ -117,6 +121,10 @@ impl DatabaseArgs {
         }
         if url.password().is_some() || says(&url, &["password"]) {
             return Err(InvalidDatabase::PasswordInUrl);
+        }
+        // what it would win over is what others compare
+        if says(&url, &["user", "dbname", "host"]) {
+            return Err(InvalidDatabase::Url);
         }
         Ok(Some(url))
     }

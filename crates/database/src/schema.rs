@@ -14,6 +14,9 @@ use crate::{Backend, Database, is_unavailable, on};
 /// The row of table `meta` with the oldest version that may use the tables.
 const OLDEST: &str = "oldest version";
 
+/// The number of the advisory lock under which rights are granted: the bytes of `tsujigrt`.
+const GRANT_LOCK: i64 = 0x7473_756a_6967_7274;
+
 /// This version of all programs.
 const OWN: &str = env!("CARGO_PKG_VERSION");
 
@@ -24,6 +27,7 @@ pub struct Schema {
     pub sqlite: Migrator,
     pub postgres: Migrator,
     /// Statements that make, after the migrations, what is missing. Empty: none.
+    /// A later version's tables are made by migrations, which [`check`](Database::check) knows of.
     pub additions: &'static str,
     /// The oldest version of the service that works with these tables, as in Cargo.toml. To be raised with a migration that the version before cannot
     /// live with.
@@ -80,18 +84,32 @@ impl SchemaError {
     }
 }
 
-/// Which version may use tables: pure.
+/// Which version may use tables: pure. A candidate of a release has that release's tables.
 fn must_be_allowed(oldest: Option<&str>, own: &Version) -> Result<(), SchemaError> {
     let Some(oldest) = oldest else { return Ok(()) };
-    let needed = Version::parse(oldest).map_err(|_| SchemaError::NoVersion { found: oldest.to_owned() })?;
-    if *own < needed { Err(SchemaError::TooNew { oldest: needed.to_string(), own: own.to_string() }) } else { Ok(()) }
+    if release(&version(oldest)?) > release(own) {
+        return Err(SchemaError::TooNew { oldest: oldest.to_owned(), own: own.to_string() });
+    }
+    Ok(())
+}
+
+/// A version without what makes it a candidate or a build of its release.
+fn release(version: &Version) -> Version {
+    Version::new(version.major, version.minor, version.patch)
+}
+
+fn version(text: &str) -> Result<Version, SchemaError> {
+    Version::parse(text).map_err(|_| SchemaError::NoVersion { found: text.to_owned() })
 }
 
 impl Database {
     /// SQLite: brings the tables to this version. PostgreSQL: checks that `migrate` has done so.
     pub async fn prepare(&self, schema: &Schema) -> Result<(), SchemaError> {
         match self.writes() {
-            Backend::Sqlite(_) => self.migrate(schema).await,
+            Backend::Sqlite(_) => {
+                self.make_room().await?;
+                self.migrate(schema).await
+            }
             Backend::Postgres(_) => self.check(schema).await,
         }
     }
@@ -109,6 +127,8 @@ impl Database {
             Backend::Sqlite(pool) => known(&schema.sqlite).run(pool).await.map_err(failed)?,
             Backend::Postgres(pool) => known(&schema.postgres).run(pool).await.map_err(failed)?,
         }
+        // another process may have migrated while this one waited for the lock
+        must_be_allowed(self.oldest().await?.as_deref(), own)?;
         if !schema.additions.is_empty() {
             on!(self.writes(), p => sqlx::raw_sql(schema.additions).execute(p).await.map(drop))?;
         }
@@ -120,6 +140,8 @@ impl Database {
         let Backend::Postgres(pool) = self.writes() else { return Ok(()) };
         let failed = |source| SchemaError::Rights { role: role.to_owned(), source };
         let mut tx = pool.begin().await.map_err(failed)?;
+        // of two that grant rights on the same tables at the same time, one fails
+        sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(GRANT_LOCK).execute(&mut *tx).await.map_err(failed)?;
         match schema.rights {
             Rights::AllRows => {
                 let quoted: String = sqlx::query_scalar("SELECT quote_ident($1)").bind(role).fetch_one(&mut *tx).await.map_err(failed)?;
@@ -158,7 +180,15 @@ impl Database {
         let applied = connection.list_applied_migrations(&schema.postgres.table_name).await;
         let applied = applied.map_err(|source| SchemaError::Migration { own: own.to_string(), source })?;
         let is_applied = |version| applied.iter().any(|migration| migration.version == version);
-        if schema.postgres.iter().all(|migration| is_applied(migration.version)) { Ok(()) } else { Err(too_old()) }
+        if !schema.postgres.iter().all(|migration| is_applied(migration.version)) {
+            return Err(too_old());
+        }
+        for table in made_by(schema.additions) {
+            if !self.has_table(table).await? {
+                return Err(too_old());
+            }
+        }
+        Ok(())
     }
 
     /// The oldest version that may use the tables; `None`: nothing says so, as in a new database, and in one of version 0.1.0.
@@ -182,14 +212,13 @@ impl Database {
     async fn raise_oldest(&self, to: &str) -> Result<(), SchemaError> {
         const ADD: &str = "INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
         const RAISE: &str = "UPDATE meta SET value = $2 WHERE name = $1 AND value = $3";
-        let wanted = Version::parse(to).map_err(|_| SchemaError::NoVersion { found: to.to_owned() })?;
+        let wanted = version(to)?;
         loop {
             let Some(found) = self.oldest().await? else {
                 on!(self.writes(), p => sqlx::query(ADD).bind(OLDEST).bind(to.to_owned()).execute(p).await.map(drop))?;
                 continue;
             };
-            let there = Version::parse(&found).map_err(|_| SchemaError::NoVersion { found: found.clone() })?;
-            if there >= wanted {
+            if version(&found)? >= wanted {
                 return Ok(());
             }
             // another process may have raised it since it was read
@@ -198,8 +227,13 @@ impl Database {
     }
 }
 
+/// The names of the tables that statements make.
+fn made_by(statements: &str) -> impl Iterator<Item = &str> {
+    statements.split("CREATE TABLE IF NOT EXISTS ").skip(1).filter_map(|rest| rest.split_whitespace().next())
+}
+
 fn own_version() -> Result<Version, SchemaError> {
-    Version::parse(OWN).map_err(|_| SchemaError::NoVersion { found: OWN.to_owned() })
+    version(OWN)
 }
 
 /// The migrations that this version knows; those that a newer one has applied are left alone.
@@ -214,10 +248,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn tables_are_found_in_their_statements() {
+        let text = "-- kept\nCREATE TABLE IF NOT EXISTS a (\n id TEXT);\nCREATE INDEX IF NOT EXISTS b ON a (id);\nCREATE TABLE IF NOT EXISTS c (id TEXT);";
+        assert_eq!(made_by(text).collect::<Vec<_>>(), ["a", "c"]);
+    }
+
+    #[test]
     fn an_older_version_is_refused_by_name_and_one_that_is_not_is_taken() {
         let own = Version::parse("0.3.0").unwrap();
+        let candidate = Version::parse("0.3.0-rc.1+build.7").unwrap();
         for allowed in [None, Some("0.2.0"), Some("0.3.0"), Some("0.3.0-rc.1")] {
             must_be_allowed(allowed, &own).unwrap();
+            must_be_allowed(allowed, &candidate).unwrap();
         }
         for refused in ["0.3.1", "0.10.0", "1.0.0"] {
             let said = must_be_allowed(Some(refused), &own).unwrap_err().to_string();

@@ -71,13 +71,17 @@ async fn tables_that_are_older_than_the_service_are_named_so() {
 /// As the pods of a service with several replicas do.
 #[tokio::test]
 async fn several_may_migrate_at_the_same_time() {
-    let fresh = Postgres::shared().fresh().await;
+    let tables = Postgres::shared().with_roles().await;
     let mut all = tokio::task::JoinSet::new();
-    for _ in 0..4 {
-        let fresh = fresh.clone();
+    for _ in 0..6 {
+        let tables = tables.clone();
         all.spawn(async move {
-            let database = fresh.open().await;
-            database.migrate(&SCHEMA).await.map(|()| database)
+            let database = tables.owner.open().await;
+            for _ in 0..5 {
+                database.migrate(&SCHEMA).await?;
+                database.grant(&SCHEMA, &tables.role).await?;
+            }
+            Ok::<_, SchemaError>(())
         });
     }
     while let Some(done) = all.join_next().await {
@@ -148,6 +152,16 @@ async fn the_charts_file_makes_databases_and_roles() {
     owners.migrate(&SCHEMA).await.unwrap();
     owners.grant(&SCHEMA, &role).await.unwrap();
     args.open(Path::new("")).await.unwrap().prepare(&SCHEMA).await.unwrap();
+    // also where the database was there before, of whomever: the owner's afterwards, who may connect
+    for text in [format!("ALTER DATABASE {role} OWNER TO {admin}"), format!("REVOKE CONNECT ON DATABASE {role} FROM {role}_owner")] {
+        sqlx::query(AssertSqlSafe(text)).execute(&mut superuser).await.unwrap();
+    }
+    let (done, said) = run(&[("OWNER_PASSWORD", "one"), ("SERVICE_PASSWORD", "two")]);
+    assert!(done, "{said}");
+    args.of_owner(&owner).unwrap().open(Path::new("")).await.unwrap().migrate(&SCHEMA).await.unwrap();
+    let members = "SELECT count(*) FROM pg_auth_members WHERE roleid = $1::regrole AND member = $2::regrole";
+    let members: i64 = sqlx::query_scalar(members).bind(format!("{role}_owner")).bind(&admin).fetch_one(&mut superuser).await.unwrap();
+    assert_eq!(members, 0, "the administrator is no member of the owner's role afterwards");
     // nobody else's
     let mut other = PgConnection::connect(&server.with_tables(&SCHEMA).await.service.url).await.unwrap();
     let may: bool = sqlx::query_scalar("SELECT has_database_privilege($1, 'CONNECT')").bind(&role).fetch_one(&mut other).await.unwrap();
@@ -168,7 +182,8 @@ fn the_owner_is_another_role_of_the_same_database() {
     assert_eq!(owners.database_password_file.as_deref(), Some(Path::new("/owner")), "never the service's password");
     let same = args("postgres://a@db/x").of_owner(&owner("a")).unwrap_err();
     assert!(same.to_string().contains("own role a"), "{same}");
-    for nothing in ["", "postgres://db/x"] {
+    for nothing in ["", "postgres://db/x", "postgres://a@db/x?user=b"] {
         args(nothing).role().unwrap_err();
     }
+    assert_eq!(args("postgres://a%40corp@db/x").role().unwrap(), "a@corp");
 }
