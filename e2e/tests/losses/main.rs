@@ -24,6 +24,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use tsujiban_api::names::SYSTEM_NAMESPACE;
 use tsujiban_e2e::stage::Stage;
 
 use crate::baseline::Baseline;
@@ -51,6 +52,7 @@ async fn every_loss_is_seen_and_healed() -> Result<()> {
         println!("     {}: {}", row.id, row.input);
         let outcome = try_row(stage, row, &format!("loss{run}-{}", row.id), u8::try_from(net)?).await;
         if !outcome.is_green() {
+            print_logs(stage).await?;
             baseline.put_back().await.with_context(|| format!("after row {}", row.id))?;
         }
         println!("{} {}: seen {:?}, healed {:?}", if outcome.is_green() { "ok " } else { "RED" }, row.id, outcome.seen, outcome.healed);
@@ -61,6 +63,17 @@ async fn every_loss_is_seen_and_healed() -> Result<()> {
     }
     let red: Vec<&str> = outcomes.iter().filter(|outcome| !outcome.is_green()).map(|outcome| outcome.id).collect();
     ensure!(red.is_empty(), "{} of {} rows are red: {}", red.len(), outcomes.len(), red.join(" "));
+    Ok(())
+}
+
+/// What the programs have logged last, and what the Tenants say: with the row's end that is gone.
+async fn print_logs(stage: &Stage) -> Result<()> {
+    for workload in ["statefulset/tsujiban-audit", "statefulset/tsujiban-backup", "deployment/tsujiban-operator"] {
+        let answer = stage.kubectl(&["logs", workload, "-n", SYSTEM_NAMESPACE, "--tail=60"]).await?;
+        println!("---- {workload}\n{}{}", answer.out, answer.err);
+    }
+    let path = "jsonpath={range .items[*].status.conditions[?(@.status!=\"True\")]}{.type} {.reason}: {.message}{\"\\n\"}{end}";
+    println!("---- Tenants\n{}", stage.kubectl(&["get", "tenants", "-o", path]).await?.out);
     Ok(())
 }
 
