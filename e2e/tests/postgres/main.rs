@@ -84,7 +84,7 @@ async fn both_services_on_postgresql() -> Result<()> {
     // the id of a group that was erased is not free again for a long time
     let id = format!("pg{}", std::process::id());
     let group = Group::create(&stage, &id, 61).await?;
-    group.device(DEVICE, "PG-1", json!({"host": "172.20.61.11"})).await?;
+    group.device(DEVICE, &format!("PG-{}", std::process::id()), json!({"host": "172.20.61.11"})).await?;
     let key = group.public_key(DEVICE).await?;
     let router = Arc::new(Router::up(&stage, "pg-1", "172.20.61.11", &Login::Key(&key))?);
     group.back_up().await?.ok()?;
