@@ -94,20 +94,10 @@ async fn both_services_on_postgresql() -> Result<()> {
     println!("upgrading under a running collection");
     let stop = Arc::new(AtomicBool::new(false));
     let load = tokio::spawn(collect(Arc::clone(&stage), id.clone(), Arc::clone(&router), Arc::clone(&stop)));
-    for service in Service::ALL {
-        restart(&stage, *service).await?;
-        rolled_out(&stage, *service).await?;
-    }
-    println!("the tables of a newer release, under this one");
-    for service in Service::ALL {
-        let text = "SET ROLE {owner}; CREATE TABLE later (id BIGINT NOT NULL PRIMARY KEY); \
-             INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (9000, 'later', TRUE, '\\x00', 0)";
-        databases.ask(&database(*service), &text.replace("{owner}", &format!("{}_owner", database(*service))))?;
-        restart(&stage, *service).await?;
-        rolled_out(&stage, *service).await?;
-    }
+    let upgraded = upgrade(&databases).await;
     stop.store(true, Ordering::Relaxed);
     let runs = load.await??;
+    upgraded?;
     ensure!(runs > 0, "no collection ran during the upgrade");
     let snapshots = stage.snapshots(&id).await?;
     ensure!(snapshots.len() == runs + 1, "{runs} collections after the first one stored {} snapshots", snapshots.len());
@@ -118,6 +108,30 @@ async fn both_services_on_postgresql() -> Result<()> {
     one_is_refused_by_name(&databases, &group).await?;
     history_holds(&stage, &id).await?;
     group.erase().await
+}
+
+/// Every pod is replaced; then once more, with the tables of a newer release.
+async fn upgrade(databases: &Databases<'_>) -> Result<()> {
+    let stage = databases.stage;
+    for service in Service::ALL {
+        restart(stage, *service).await?;
+        rolled_out(stage, *service).await?;
+    }
+    println!("the tables of a newer release, under this one");
+    for service in Service::ALL {
+        let name = database(*service);
+        databases.ask(
+            &name,
+            &format!(
+                "SET ROLE {name}_owner; CREATE TABLE IF NOT EXISTS later (id BIGINT NOT NULL PRIMARY KEY); \
+                 INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+                 VALUES (9000, 'later', TRUE, '\\x00', 0) ON CONFLICT DO NOTHING"
+            ),
+        )?;
+        restart(stage, *service).await?;
+        rolled_out(stage, *service).await?;
+    }
+    Ok(())
 }
 
 /// C5, C22: who connects owns nothing, and does so over TLS.
