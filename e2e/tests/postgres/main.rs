@@ -203,9 +203,12 @@ async fn one_is_refused_by_name(databases: &Databases<'_>, group: &Group<'_>) ->
 /// What was done to the group is in its history, which verifies.
 async fn history_holds(stage: &Stage, group: &str) -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let file = folder.path().join("history.jsonl").to_string_lossy().into_owned();
-    stage.tsujiban(&["audit", "export", group, "--output", &file]).await?.ok()?;
-    stage.tsujiban(&["audit", "verify", &file]).await?.ok()?;
+    let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let (file, checkpoint) = (path("history.jsonl"), path("history.checkpoint"));
+    stage.tsujiban(&["audit", "export", group, "--output", &file, "--save-checkpoint", &checkpoint]).await?.ok()?;
+    let said = stage.kubectl(&["logs", "statefulset/tsujiban-audit", "-n", SYSTEM_NAMESPACE]).await?.ok()?.out;
+    let key = said.lines().find(|line| line.starts_with("audit.tsujiban.dev/")).context("the audit service does not say its key")?;
+    stage.tsujiban(&["audit", "verify", &file, "--key", key, "--checkpoint", &checkpoint]).await?.ok()?;
     let exported = std::fs::read_to_string(&file)?;
     ensure!(exported.lines().count() > 5, "the export has {} lines", exported.lines().count());
     Ok(())
