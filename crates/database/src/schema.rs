@@ -116,19 +116,15 @@ impl Database {
 
     /// Brings the tables to this version. Several processes may do so at the same time.
     pub async fn migrate(&self, schema: &Schema) -> Result<(), SchemaError> {
-        self.migrate_as(schema, &own_version()?).await
-    }
-
-    /// The same as a version of that number.
-    async fn migrate_as(&self, schema: &Schema, own: &Version) -> Result<(), SchemaError> {
-        must_be_allowed(self.oldest().await?.as_deref(), own)?;
+        let own = own_version()?;
+        must_be_allowed(self.oldest().await?.as_deref(), &own)?;
         let failed = |source| SchemaError::Migration { own: own.to_string(), source };
         match self.writes() {
             Backend::Sqlite(pool) => known(&schema.sqlite).run(pool).await.map_err(failed)?,
             Backend::Postgres(pool) => known(&schema.postgres).run(pool).await.map_err(failed)?,
         }
         // another process may have migrated while this one waited for the lock
-        must_be_allowed(self.oldest().await?.as_deref(), own)?;
+        must_be_allowed(self.oldest().await?.as_deref(), &own)?;
         if !schema.additions.is_empty() {
             on!(self.writes(), p => sqlx::raw_sql(schema.additions).execute(p).await.map(drop))?;
         }
