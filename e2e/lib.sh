@@ -48,19 +48,17 @@ use_tools() {
   fi
 }
 
+. "$cluster/lib/progress.sh"
+compiled_crates() { echo "$(grep -c '^ *Compiling ' "$1") of at most $2 crates compiled"; }
+
 # Builds all binaries. Says every minute how far it is, for on a new machine it takes long.
 build_binaries() {
-  local log waited=0 builder crates
+  local log builder crates
   log=$(mktemp)
   crates=$(grep -c '^name = ' "$checkout/Cargo.lock")
   (cd "$checkout" && exec build/cargo build --workspace --bins) >"$log" 2>&1 &
   builder=$!
-  while kill -0 $builder 2>/dev/null; do
-    sleep 1
-    waited=$((waited + 1))
-    if [ $((waited % 60)) = 0 ]; then step "  $(grep -c '^ *Compiling ' "$log") of at most $crates crates compiled"; fi
-  done
-  if ! wait $builder; then
+  if ! await_saying $builder compiled_crates "$log" "$crates"; then
     echo "$(basename "$0"): building the binaries failed; the end of its output:" >&2
     tail -n 40 "$log" >&2
     rm -f "$log"
