@@ -27,7 +27,7 @@ pub struct Schema {
     pub sqlite: Migrator,
     pub postgres: Migrator,
     /// Statements that make, after the migrations, what is missing. Empty: none.
-    /// A later version's tables are made by migrations, which [`check`](Database::check) knows of.
+    /// A later version's tables are made by migrations, which `check` knows of.
     pub additions: &'static str,
     /// The oldest version of the service that works with these tables, as in Cargo.toml. To be raised with a migration that the version before cannot
     /// live with.
@@ -164,7 +164,7 @@ impl Database {
     }
 
     /// Whether this version may use the tables, and they have all that it needs.
-    pub async fn check(&self, schema: &Schema) -> Result<(), SchemaError> {
+    async fn check(&self, schema: &Schema) -> Result<(), SchemaError> {
         let own = own_version()?;
         must_be_allowed(self.oldest().await?.as_deref(), &own)?;
         let Backend::Postgres(pool) = self.reads() else { return Ok(()) };
