@@ -1,7 +1,5 @@
 //! The manifests that tests apply.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -10,10 +8,7 @@ use serde_json::{Value, json};
 use tsujiban_api::{Device, Site, Tenant, names};
 
 use crate::stage::Stage;
-use crate::wait::until;
-
-/// How long the control plane may take for anything.
-pub const SOON: Duration = Duration::from_mins(1);
+use crate::wait::{SOON, until};
 
 /// A group made for a test. Erased by [`Group::erase`]; a test that fails leaves it for people to look at.
 pub struct Group<'a> {

@@ -11,6 +11,8 @@ use serde_json::Value;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tsujiban_api::names::SYSTEM_NAMESPACE;
 
+use crate::wait::{SOON, until};
+
 /// Tests that break something that all share (S3, the operator, a CRD) hold this alone; all others hold it together.
 static SHARED: LazyLock<RwLock<()>> = LazyLock::new(RwLock::default);
 
@@ -106,6 +108,16 @@ impl Stage {
     pub async fn rolled_out(&self, workload: &str) -> Result<()> {
         self.kubectl(&["rollout", "status", workload, "-n", SYSTEM_NAMESPACE, "--timeout=120s"]).await?.ok()?;
         Ok(())
+    }
+
+    /// The public key of the operation history, which the audit service says when it starts.
+    pub async fn history_key(&self) -> Result<String> {
+        until("the audit service says its key", SOON, || async {
+            let said = self.kubectl(&["logs", "statefulset/tsujiban-audit", "-n", SYSTEM_NAMESPACE]).await?.ok()?;
+            // a verifier key is NAME+HASH+KEY, and its name ends with the environment
+            Ok(said.out.lines().find(|line| !line.starts_with('{') && line.matches('+').count() >= 2).map(str::to_owned))
+        })
+        .await
     }
 
     /// Starts, stops, pauses or resumes a program of our cluster, such as `s3`.

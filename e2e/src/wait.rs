@@ -7,6 +7,9 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use tokio::time::{Instant, sleep};
 
+/// How long the control plane may take for anything.
+pub const SOON: Duration = Duration::from_mins(1);
+
 /// Asks again and again until the answer is `Ok(Some(_))`. Fails with the last answer when the time is over.
 pub async fn until<T, F, Fut>(what: &str, limit: Duration, mut ask: F) -> Result<T>
 where

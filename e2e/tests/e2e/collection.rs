@@ -2,10 +2,10 @@
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use tsujiban_e2e::manifests::{Group, SOON, password_secret};
+use tsujiban_e2e::manifests::{Group, password_secret};
 use tsujiban_e2e::router::{Login, Router};
 use tsujiban_e2e::stage::{Stage, ids};
-use tsujiban_e2e::wait::until;
+use tsujiban_e2e::wait::{SOON, until};
 
 /// C23: what is on the router is stored once, seen again when it has not changed, and stored anew when it has.
 #[tokio::test(flavor = "multi_thread")]

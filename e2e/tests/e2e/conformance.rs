@@ -12,9 +12,9 @@ use kube::config::AuthInfo;
 use kube::{Api, Client, Config};
 use serde_json::{Value, json};
 use tsujiban_api::{Device, Site, names};
-use tsujiban_e2e::manifests::{Group, SOON, password_secret};
+use tsujiban_e2e::manifests::{Group, password_secret};
 use tsujiban_e2e::stage::Stage;
-use tsujiban_e2e::wait::until;
+use tsujiban_e2e::wait::{SOON, until};
 
 const ACCOUNTS: &str = "default";
 /// The operator follows bindings, so that it notices within seconds; this leaves room for a loaded machine.

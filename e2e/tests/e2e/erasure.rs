@@ -5,10 +5,10 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::api::DeleteParams;
 use serde_json::json;
-use tsujiban_e2e::manifests::{Group, SOON};
+use tsujiban_e2e::manifests::Group;
 use tsujiban_e2e::router::{Login, Router};
 use tsujiban_e2e::stage::{Stage, ids};
-use tsujiban_e2e::wait::until;
+use tsujiban_e2e::wait::{SOON, until};
 
 /// C24: a deleted device's snapshots are unreadable at once; another device's stay.
 #[tokio::test(flavor = "multi_thread")]

@@ -2,11 +2,11 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use tsujiban_e2e::manifests::{Group, SOON, password_secret};
+use tsujiban_e2e::manifests::{Group, password_secret};
 use tsujiban_e2e::router::{Login, Router};
 use tsujiban_e2e::stage::{NOT_STORED, Stage};
 use tsujiban_e2e::strange::Strange;
-use tsujiban_e2e::wait::until;
+use tsujiban_e2e::wait::{SOON, until};
 
 const ANOTHER_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHhQvEgCFjBB3sVYwQ8pM0rYMqjLzq0cUlL8nS1cTn5Q";
 

@@ -17,10 +17,10 @@ use tonic::Code;
 use tsujiban_api::Site;
 use tsujiban_api::names::SYSTEM_NAMESPACE;
 use tsujiban_e2e::calls::{AUDIT, BACKUP, Caller};
-use tsujiban_e2e::manifests::{Group, SOON};
+use tsujiban_e2e::manifests::Group;
 use tsujiban_e2e::router::{Login, Router};
 use tsujiban_e2e::stage::Stage;
-use tsujiban_e2e::wait::{stays, until};
+use tsujiban_e2e::wait::{SOON, stays, until};
 use tsujiban_proto::access::v1::History;
 use tsujiban_proto::rules::Rules;
 
@@ -190,7 +190,7 @@ async fn a_history_is_judged_and_comes_back_from_the_bucket() -> Result<()> {
     let _alone = Stage::alone().await;
     let group = Group::create(&stage, "judged", 95).await?;
     recorded(&stage, "judged", &["Tenant CREATE"]).await?;
-    let auditor = Auditor { stage: &stage, folder: tempfile::tempdir()?, key: key(&stage).await? };
+    let auditor = Auditor { stage: &stage, folder: tempfile::tempdir()?, key: stage.history_key().await? };
     auditor.export("before").await?;
     let verdict = auditor.judge("before", &["before"]).await?;
     ensure!(verdict["verdict"] == "intact" && verdict["gaps"] == 0, "{verdict}");
@@ -254,13 +254,6 @@ impl Auditor<'_> {
         let command: Vec<&str> = command.iter().map(String::as_str).collect();
         self.stage.tsujiban(&command).await?.json()
     }
-}
-
-/// The environment's public key, as the service says it when it starts.
-async fn key(stage: &Stage) -> Result<String> {
-    let said = stage.kubectl(&["logs", "statefulset/tsujiban-audit", "-n", SYSTEM_NAMESPACE]).await?.ok()?;
-    let key = said.out.lines().find(|line| line.starts_with("audit.tsujiban.dev/")).context("the service does not say its key")?;
-    Ok(key.to_owned())
 }
 
 /// Where the audit service's volume lies.

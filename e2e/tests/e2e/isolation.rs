@@ -91,7 +91,7 @@ async fn control_probe(stage: &Stage) -> Result<Probe<'_>> {
     let namespaces: Api<Namespace> = Api::all(stage.client.clone());
     let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": CONTROL}}))?;
     namespaces.create(&PostParams::default(), &namespace).await?;
-    tsujiban_e2e::wait::until("the control namespace has its service account", tsujiban_e2e::manifests::SOON, || async {
+    tsujiban_e2e::wait::until("the control namespace has its service account", tsujiban_e2e::wait::SOON, || async {
         let accounts: Api<k8s_openapi::api::core::v1::ServiceAccount> = Api::namespaced(stage.client.clone(), CONTROL);
         Ok(accounts.get_opt("default").await?)
     })

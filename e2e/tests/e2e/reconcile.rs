@@ -10,9 +10,9 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 use tsujiban_api::names;
-use tsujiban_e2e::manifests::{Group, SOON};
+use tsujiban_e2e::manifests::Group;
 use tsujiban_e2e::stage::Stage;
-use tsujiban_e2e::wait::{stays, until};
+use tsujiban_e2e::wait::{SOON, stays, until};
 
 /// The rule that only the operator changes generated objects.
 const GENERATED_RULE: &str = "tsujiban-generated";

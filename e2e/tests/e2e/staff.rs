@@ -8,10 +8,10 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::api::DeleteParams;
 use serde_json::json;
-use tsujiban_e2e::manifests::{Group, SOON};
+use tsujiban_e2e::manifests::Group;
 use tsujiban_e2e::router::{Login, Router};
 use tsujiban_e2e::stage::Stage;
-use tsujiban_e2e::wait::until;
+use tsujiban_e2e::wait::{SOON, until};
 
 /// C23: a config comes back byte by byte into a file that only its owner can read, and the catalogue comes back from the bucket.
 #[tokio::test(flavor = "multi_thread")]

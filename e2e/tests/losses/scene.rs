@@ -10,11 +10,11 @@ use anyhow::{Context, Result, ensure};
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tsujiban_api::names::{ANNOTATION_RESTORE_KEYS, SYSTEM_NAMESPACE};
-use tsujiban_e2e::manifests::{Group, SOON};
+use tsujiban_api::names::ANNOTATION_RESTORE_KEYS;
+use tsujiban_e2e::manifests::Group;
 use tsujiban_e2e::router::{Login, Router};
 use tsujiban_e2e::stage::Stage;
-use tsujiban_e2e::wait::until;
+use tsujiban_e2e::wait::{SOON, until};
 
 use crate::node::{kill, scale, shell};
 use crate::oracle::{Found, LISTED, Oracle};
@@ -44,7 +44,7 @@ pub struct Scene {
 impl Scene {
     /// A group with two devices, each with two snapshots. `net` is the third number of its 172.20.<net>.0/24.
     pub async fn begin(stage: &'static Stage, name: &str, net: u8) -> Result<Self> {
-        let key = key(stage).await?;
+        let key = stage.history_key().await?;
         let group = Group::create(stage, name, net).await?;
         let mut routers = Vec::new();
         // a group that an earlier run left behind may have the serial numbers of the same row
@@ -282,16 +282,6 @@ impl Scene {
         self.routers.clear();
         self.group.erase().await
     }
-}
-
-/// The environment's public key, as the service says it when it starts.
-async fn key(stage: &Stage) -> Result<String> {
-    until("the audit service says its key", SOON, || async {
-        let said = stage.kubectl(&["logs", "statefulset/tsujiban-audit", "-n", SYSTEM_NAMESPACE]).await?.ok()?;
-        // a verifier key is NAME+HASH+KEY, and its name ends with the environment
-        Ok(said.out.lines().find(|line| !line.starts_with('{') && line.matches('+').count() >= 2).map(str::to_owned))
-    })
-    .await
 }
 
 /// The time by the node's clock, as `kubectl logs` takes it.

@@ -206,9 +206,8 @@ async fn history_holds(stage: &Stage, group: &str) -> Result<()> {
     let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
     let (file, checkpoint) = (path("history.jsonl"), path("history.checkpoint"));
     stage.tsujiban(&["audit", "export", group, "--output", &file, "--save-checkpoint", &checkpoint]).await?.ok()?;
-    let said = stage.kubectl(&["logs", "statefulset/tsujiban-audit", "-n", SYSTEM_NAMESPACE]).await?.ok()?.out;
-    let key = said.lines().find(|line| line.starts_with("audit.tsujiban.dev/")).context("the audit service does not say its key")?;
-    stage.tsujiban(&["audit", "verify", &file, "--key", key, "--checkpoint", &checkpoint]).await?.ok()?;
+    let key = stage.history_key().await?;
+    stage.tsujiban(&["audit", "verify", &file, "--key", &key, "--checkpoint", &checkpoint]).await?.ok()?;
     let exported = std::fs::read_to_string(&file)?;
     ensure!(exported.lines().count() > 5, "the export has {} lines", exported.lines().count());
     Ok(())
