@@ -15,7 +15,7 @@ const COLUMNS: usize = 79;
 pub struct Progress<W: Write = Stderr> {
     out: W,
     terminal: bool,
-    said: Instant,
+    shown_at: Instant,
     line: String,
 }
 
@@ -27,7 +27,7 @@ impl Progress {
 
 impl<W: Write> Progress<W> {
     fn new(out: W, terminal: bool, now: Instant) -> Self {
-        Self { out, terminal, said: now, line: String::new() }
+        Self { out, terminal, shown_at: now, line: String::new() }
     }
 
     /// Says what is going on now.
@@ -44,7 +44,7 @@ impl<W: Write> Progress<W> {
 
     fn say_at(&mut self, text: &str, now: Instant) {
         let text = if self.terminal { shortened(&escape_line(text), COLUMNS) } else { escape_line(text) };
-        if self.line == text || (!self.terminal && now.duration_since(self.said) < PAUSE) {
+        if self.line == text || (!self.terminal && now.duration_since(self.shown_at) < PAUSE) {
             return;
         }
         if self.terminal {
@@ -52,7 +52,7 @@ impl<W: Write> Progress<W> {
         } else {
             let _ = writeln!(self.out, "{text}");
         }
-        (self.said, self.line) = (now, text);
+        (self.shown_at, self.line) = (now, text);
     }
 
     fn clear(&mut self) {
@@ -73,7 +73,7 @@ impl<W: Write> Drop for Progress<W> {
 mod tests {
     use super::*;
 
-    fn said(terminal: bool, words: &[(u64, &str)]) -> String {
+    fn shown(terminal: bool, words: &[(u64, &str)]) -> String {
         let (mut out, start) = (Vec::new(), Instant::now());
         let mut progress = Progress::new(&mut out, terminal, start);
         for (second, text) in words {
@@ -85,17 +85,17 @@ mod tests {
 
     #[test]
     fn a_terminal_shows_one_line_that_goes_away() {
-        assert_eq!(said(true, &[(0, "one"), (0, "one"), (1, "two\n")]), "\r\x1b[Kone\r\x1b[Ktwo\\n\r\x1b[K");
+        assert_eq!(shown(true, &[(0, "one"), (0, "one"), (1, "two\n")]), "\r\x1b[Kone\r\x1b[Ktwo\\n\r\x1b[K");
     }
 
     #[test]
     fn a_line_does_not_wrap() {
-        assert_eq!(said(true, &[(0, &"東".repeat(60))]), format!("\r\x1b[K{}\r\x1b[K", "東".repeat(39)));
+        assert_eq!(shown(true, &[(0, &"東".repeat(60))]), format!("\r\x1b[K{}\r\x1b[K", "東".repeat(39)));
     }
 
     #[test]
     fn a_log_gets_a_line_every_few_seconds() {
-        assert_eq!(said(false, &[(0, "one"), (4, "two"), (5, "three"), (6, "four"), (20, "three"), (21, "five")]), "three\nfive\n");
-        assert_eq!(said(false, &[(5, "one"), (10, "two")]), "one\ntwo\n");
+        assert_eq!(shown(false, &[(0, "one"), (4, "two"), (5, "three"), (6, "four"), (20, "three"), (21, "five")]), "three\nfive\n");
+        assert_eq!(shown(false, &[(5, "one"), (10, "two")]), "one\ntwo\n");
     }
 }

@@ -37,13 +37,13 @@ use tsujiban_api::{Device, Recorded, Site, Tenant};
 pub trait Declared: Resource + HasSpec<Spec: Serialize> {
     const KIND: Kind;
 
-    fn said(&self) -> Option<&Recorded>;
+    fn recorded_in_status(&self) -> Option<&Recorded>;
 }
 
 impl Declared for Tenant {
     const KIND: Kind = Kind::Tenant;
 
-    fn said(&self) -> Option<&Recorded> {
+    fn recorded_in_status(&self) -> Option<&Recorded> {
         self.status.as_ref()?.recorded.as_ref()
     }
 }
@@ -51,7 +51,7 @@ impl Declared for Tenant {
 impl Declared for Site {
     const KIND: Kind = Kind::Site;
 
-    fn said(&self) -> Option<&Recorded> {
+    fn recorded_in_status(&self) -> Option<&Recorded> {
         self.status.as_ref()?.recorded.as_ref()
     }
 }
@@ -59,7 +59,7 @@ impl Declared for Site {
 impl Declared for Device {
     const KIND: Kind = Kind::Device;
 
-    fn said(&self) -> Option<&Recorded> {
+    fn recorded_in_status(&self) -> Option<&Recorded> {
         self.status.as_ref()?.recorded.as_ref()
     }
 }
@@ -68,7 +68,7 @@ impl Declared for Device {
 /// changed it and when, until that is recorded.
 pub fn trim<K: Declared>(object: &mut K, is_kept: bool) {
     note_change(object);
-    let is_recorded = object.said().map(|recorded| recorded.generation) == object.meta().generation;
+    let is_recorded = object.recorded_in_status().map(|recorded| recorded.generation) == object.meta().generation;
     let needed = is_kept && !is_recorded;
     object.annotations_mut().retain(|key, _| needed && (key == ANNOTATION_CHANGED_BY || key == CHANGED_AT));
     if !object.annotations().contains_key(ANNOTATION_CHANGED_BY) {

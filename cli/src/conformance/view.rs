@@ -41,7 +41,7 @@ struct Titles {
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum Note {
-    Said(String),
+    Text(String),
     Both(Titles),
 }
 
@@ -97,9 +97,9 @@ impl Report {
 
 fn row(judged: &Judged) -> Row {
     let (result, note, also) = match &judged.verdict {
-        Verdict::Holds { by } => ("Holds", Some(Note::Said(by.clone())), None),
+        Verdict::Holds { by } => ("Holds", Some(Note::Text(by.clone())), None),
         Verdict::DeniedByRbac { also } => ("DeniedByRbac", None, also.map(|guard| guard.to_string())),
-        Verdict::Fails { why } => ("Fails", Some(Note::Said(why.clone())), None),
+        Verdict::Fails { why } => ("Fails", Some(Note::Text(why.clone())), None),
         Verdict::NotApplicable { reason } => ("NotApplicable", Some(Note::Both(Titles { en: reason.en, ja: reason.ja })), None),
     };
     let title = Titles { en: judged.check.title.en, ja: judged.check.title.ja };
@@ -121,7 +121,7 @@ fn result(result: &'static str, language: Language) -> &'static str {
 
 fn note(row: &Row, language: Language) -> String {
     match (&row.note, &row.also, language) {
-        (Some(Note::Said(text)), ..) => text.clone(),
+        (Some(Note::Text(text)), ..) => text.clone(),
         (Some(Note::Both(texts)), _, Language::En) => texts.en.to_owned(),
         (Some(Note::Both(texts)), _, Language::Ja) => texts.ja.to_owned(),
         (None, Some(guard), Language::En) => format!("{guard} would refuse it too"),

@@ -175,7 +175,7 @@ async fn wait_for_history(context: &TenantContext, tenant: &Tenant) -> Result<Ac
 
 async fn write_deletion(context: &TenantContext, tenant: &Tenant, deletion: Verdict) -> Result<(), StepFailed> {
     let devices = tenant.status.as_ref().and_then(|status| status.devices).unwrap_or_default();
-    let recorded = tenant.uid().and_then(|uid| context.recorder.journal.recorded(&uid, tenant.said()));
+    let recorded = tenant.uid().and_then(|uid| context.recorder.journal.recorded(&uid, tenant.recorded_in_status()));
     let outcome = Outcome { deletion: Some(deletion), devices, recorded, ..Outcome::default() };
     let status = status::status(tenant, &outcome, context.shared.clock.now());
     status::write(&context.shared.client, tenant, &status).await.map(|_| ()).map_err(at("status"))

@@ -105,13 +105,13 @@ impl Journal {
     }
 
     /// The newest spec of an object that is recorded: what the object says, or what was acknowledged since.
-    pub fn recorded(&self, uid: &str, said: Option<&Recorded>) -> Option<Recorded> {
+    pub fn recorded(&self, uid: &str, in_status: Option<&Recorded>) -> Option<Recorded> {
         let mut state = self.state();
-        let newer = state.specs.get(uid).filter(|known| said.is_none_or(|said| said.generation < known.generation)).cloned();
+        let newer = state.specs.get(uid).filter(|known| in_status.is_none_or(|recorded| recorded.generation < known.generation)).cloned();
         if newer.is_none() {
             state.specs.remove(uid); // the object says so itself by now
         }
-        newer.or_else(|| said.cloned())
+        newer.or_else(|| in_status.cloned())
     }
 
     /// Has a spec count as recorded that was recorded before the object could say so itself.

@@ -28,7 +28,7 @@ impl Recorder {
     /// Notes what has happened to an object since what its status says. Waits for nothing.
     pub fn record_changes<K: Declared>(&self, group: &GroupId, object: &K) {
         if let Some(snapshot) = ObjectSnapshot::of(K::KIND, group, object, object.spec(), self.changes_are_stamped) {
-            let known = self.journal.recorded(&snapshot.uid, object.said());
+            let known = self.journal.recorded(&snapshot.uid, object.recorded_in_status());
             self.journal.begin_reconcile(&snapshot.uid);
             self.journal.note(&observe(known.as_ref(), &snapshot), self.clock.now());
         }
@@ -39,7 +39,7 @@ impl Recorder {
         let uid = object.uid().unwrap_or_default();
         self.journal.settle(&uid, SETTLE).await;
         self.journal.end_reconcile(&uid); // an acknowledgement that comes from now on adds the object to its queue
-        self.journal.recorded(&uid, object.said())
+        self.journal.recorded(&uid, object.recorded_in_status())
     }
 
     /// Whether the deletion of an object is recorded, so that it may be released: once it has gone, nothing tells of it any more.

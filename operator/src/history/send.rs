@@ -7,6 +7,7 @@ use std::time::Duration;
 use kube::runtime::reflector::ObjectRef;
 use tokio::time::{Instant, sleep, timeout_at};
 use tsujiban_api::{Device, Site, Tenant, names};
+use tsujiban_core::backoff::Backoff;
 use tsujiban_core::clock::Clock;
 use tsujiban_core::error::chain;
 use tsujiban_core::id::GroupId;
@@ -24,19 +25,18 @@ use crate::services::client::{CallError, ServiceClient};
 
 /// As many as one call takes.
 const BATCH: usize = 256;
-/// How long is waited before the next attempt: this, and twice as long each time, up to the longest.
-const FIRST: Duration = Duration::from_millis(500);
-const LONGEST: Duration = Duration::from_secs(15);
+/// How long is waited before the next attempt.
+const RETRY: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));
 /// The same of a group whose entries are refused while others' are taken.
-const REFUSED: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(5));
+const REFUSED: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_mins(5));
 /// How often the backlog is measured while nothing happens.
 const LOOK: Duration = Duration::from_secs(15);
 
 type Taken = Vec<(u64, Waiting)>;
 
-/// Groups whose entries were refused: until when, and for how long the last time.
+/// Groups whose entries were refused: until when they wait, and how often that was in a row.
 #[derive(Debug, Default)]
-struct Held(BTreeMap<GroupId, (Instant, Duration)>);
+struct Held(BTreeMap<GroupId, (Instant, u32)>);
 
 impl Held {
     fn is_held(&self, group: &GroupId) -> bool {
@@ -44,9 +44,8 @@ impl Held {
     }
 
     fn hold(&mut self, group: &GroupId) {
-        let (first, longest) = REFUSED;
-        let pause = self.0.get(group).map_or(first, |(_, pause)| (*pause * 2).min(longest));
-        self.0.insert(group.clone(), (Instant::now() + pause, pause));
+        let before = self.0.get(group).map_or(0, |(_, refusals)| *refusals);
+        self.0.insert(group.clone(), (Instant::now() + REFUSED.wait(before), before.saturating_add(1)));
     }
 
     fn next(&self) -> Option<Instant> {
@@ -91,7 +90,7 @@ impl Sender {
     pub async fn run(self) {
         let Some(client) = self.services.find(Service::Audit) else { return std::future::pending().await };
         let mut held = Held::default();
-        let mut pause = FIRST;
+        let mut failures = 0_u32;
         let mut question = Instant::now() + ASK;
         loop {
             if question <= Instant::now() {
@@ -109,16 +108,17 @@ impl Sender {
             }
             let taken = self.stamped(taken).await;
             match self.deliver(client, taken, &mut held).await {
-                Ok(()) => pause = FIRST,
+                Ok(()) => failures = 0,
                 Err(error) => {
                     self.journal.give_back();
+                    let pause = RETRY.wait(failures);
                     tracing::warn!(
                         error = chain(&error),
                         retry_seconds = pause.as_secs_f64(),
                         "what was observed could not be recorded yet"
                     );
                     sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST);
+                    failures = failures.saturating_add(1);
                     // it may come back with an older database: that is asked first
                     question = Instant::now();
                 }

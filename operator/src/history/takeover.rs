@@ -82,7 +82,7 @@ enum Presence {
 fn presence(site: &NotedSite, live: Option<&Site>) -> Presence {
     match live.filter(|live| live.metadata.uid.as_ref() == Some(&site.uid)) {
         None => Presence::Gone,
-        Some(live) if live.said().is_some() => Presence::Reported,
+        Some(live) if live.recorded_in_status().is_some() => Presence::Reported,
         Some(_) => Presence::Unreported,
     }
 }

@@ -51,20 +51,20 @@ impl EpochError {
 pub struct Evidence<'a> {
     /// Whether a group was ever prepared: its data keys are wrapped with an epoch key.
     pub has_prepared_groups: bool,
-    /// With which epoch keys each service wraps, by what it said last, however long ago.
-    pub last_said: &'a [&'a BTreeSet<KeyId>],
-    /// The same, said just now by every service; `None` when one of them did not say.
+    /// With which epoch keys each service wraps, as it reported last, however long ago.
+    pub last_reported: &'a [&'a BTreeSet<KeyId>],
+    /// The same, reported just now by every service; `None` when one of them has not reported.
     pub in_use: Option<&'a [&'a BTreeSet<KeyId>]>,
 }
 
 impl Evidence<'_> {
     /// What is lost, if the Secret is absent (`None`) or holds these keys. A service that knows of no key tells nothing: it is new.
     fn loss(&self, keys: Option<&BTreeMap<KeyId, Timestamp>>) -> Option<EpochError> {
-        let mut said = self.last_said.iter().filter(|known| !known.is_empty());
+        let mut reported = self.last_reported.iter().filter(|known| !known.is_empty());
         match keys {
-            None => (self.has_prepared_groups || said.next().is_some()).then_some(EpochError::Gone),
+            None => (self.has_prepared_groups || reported.next().is_some()).then_some(EpochError::Gone),
             Some(keys) if keys.is_empty() => Some(EpochError::Empty), // a new key would open nothing of what is stored
-            Some(keys) => said.any(|known| !known.iter().any(|id| keys.contains_key(id))).then_some(EpochError::Replaced),
+            Some(keys) => reported.any(|known| !known.iter().any(|id| keys.contains_key(id))).then_some(EpochError::Replaced),
         }
     }
 }
@@ -178,10 +178,10 @@ mod tests {
     fn nothing_is_made_anew_over_a_loss() {
         let made = hour(0);
         let secret = |digits: &[u8]| -> BTreeMap<KeyId, Timestamp> { digits.iter().map(|digit| (id(*digit), made)).collect() };
-        let lost = |there: Option<&[u8]>, has_prepared_groups: bool, said: &[&[u8]]| {
-            let sets: Vec<_> = said.iter().map(|digits| set(digits)).collect();
-            let last_said: Vec<_> = sets.iter().collect();
-            let evidence = Evidence { has_prepared_groups, last_said: &last_said, in_use: None };
+        let lost = |there: Option<&[u8]>, has_prepared_groups: bool, reported: &[&[u8]]| {
+            let sets: Vec<_> = reported.iter().map(|digits| set(digits)).collect();
+            let last_reported: Vec<_> = sets.iter().collect();
+            let evidence = Evidence { has_prepared_groups, last_reported: &last_reported, in_use: None };
             evidence.loss(there.map(secret).as_ref()).map(|error| format!("{error:?}"))
         };
         let gone = Some("Gone".to_owned());

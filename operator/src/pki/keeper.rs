@@ -168,13 +168,13 @@ impl Keeper {
         let epochs = secrets.get(SECRET_EPOCH_KEYS).await?;
         let now = self.clock.now();
         let reports = self.reports.borrow().clone();
-        let last_said = reports.epochs_last_said();
-        let has_epochs = epochs.is_some() || last_said.iter().any(|known| !known.is_empty());
+        let last_reported = reports.epochs_last_reported();
+        let has_epochs = epochs.is_some() || last_reported.iter().any(|known| !known.is_empty());
         let master = self.master(secrets, has_epochs).await?;
         let in_use = reports.epochs_in_use(&self.holders(secrets).await?, now);
         let evidence = Evidence {
             has_prepared_groups: epochs.is_none() && self.has_prepared_groups().await?,
-            last_said: &last_said,
+            last_reported: &last_reported,
             in_use: in_use.as_deref(),
         };
         let there = epochs.as_ref().map(|read| &read.data);

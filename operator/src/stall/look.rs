@@ -18,7 +18,7 @@ pub async fn run(metrics: Arc<Metrics>, tenants: Cache<Tenant>, devices: Cache<D
     let watchdog = &metrics.watchdog;
     let mut ticks = tokio::time::interval(LOOK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut said = Vec::new();
+    let mut reported = Vec::new();
     loop {
         ticks.tick().await;
         let now = Instant::now();
@@ -36,13 +36,13 @@ pub async fn run(metrics: Arc<Metrics>, tenants: Cache<Tenant>, devices: Cache<D
         watchdog.check(site::KIND, of_sites, |name: &str| is_cached(&sites, name), now);
         let reasons = watchdog.reasons(now);
         let kinds: Vec<&str> = reasons.iter().filter_map(|reason| reason.split_once(':')).map(|(kind, _)| kind).collect();
-        if kinds != said {
+        if kinds != reported {
             if reasons.is_empty() {
                 tracing::info!("reconciles make progress again");
             } else {
                 tracing::error!(reasons = reasons.join("; "), "reconciles are stalled");
             }
-            said = kinds.into_iter().map(str::to_owned).collect();
+            reported = kinds.into_iter().map(str::to_owned).collect();
         }
     }
 }

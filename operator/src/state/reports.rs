@@ -21,7 +21,7 @@ const LIFE: SignedDuration = SignedDuration::from_mins(2);
 /// What each service reported last.
 #[derive(Debug, Clone, Default)]
 pub struct Reports {
-    said: BTreeMap<Service, Arc<Facts>>,
+    latest: BTreeMap<Service, Arc<Facts>>,
     /// Services that do not answer.
     away: BTreeSet<Service>,
     /// Services that answer, and cannot report: what they say is wrong with their database.
@@ -31,13 +31,13 @@ pub struct Reports {
 impl Reports {
     /// What a service reported last, however long ago.
     pub fn of(&self, service: Service) -> Option<&Arc<Facts>> {
-        self.said.get(&service)
+        self.latest.get(&service)
     }
 
     /// Takes a report in. Answers whether it says something new, such as that the service is back.
     pub fn take(&mut self, service: Service, facts: Arc<Facts>) -> bool {
         let is_news = self.of(service).is_none_or(|known| !known.says_the_same(&facts));
-        self.said.insert(service, facts);
+        self.latest.insert(service, facts);
         self.unable.remove(&service).is_some() | self.away.remove(&service) | is_news
     }
 
@@ -69,12 +69,12 @@ impl Reports {
     /// Whether a service that reported after a moment does not hold the group.
     pub fn deny(&self, group: &GroupId, incarnation: &IncarnationId, after: Timestamp) -> bool {
         let key = (group.clone(), incarnation.clone());
-        self.said.values().filter(|facts| facts.at > after).any(|facts| facts.groups.get(&key) != Some(&GroupState::Living))
+        self.latest.values().filter(|facts| facts.at > after).any(|facts| facts.groups.get(&key) != Some(&GroupState::Living))
     }
 
     /// Why the storage does not keep its promise; `None` when it does, or when nobody has said.
     pub fn canary_failure(&self) -> Option<&str> {
-        self.said.values().find_map(|facts| facts.canary_failure.as_deref())
+        self.latest.values().find_map(|facts| facts.canary_failure.as_deref())
     }
 
     /// Whether the clock of the operation history follows a precise source; `None` while nobody has said.
@@ -84,12 +84,12 @@ impl Reports {
 
     /// Whether the data of this very Device was erased, so that only a restored cluster can have brought it back.
     pub fn is_erased(&self, device: &Device) -> bool {
-        self.said.values().any(|facts| facts.is_erased(device))
+        self.latest.values().any(|facts| facts.is_erased(device))
     }
 
     /// Under which epoch keys each service wrapped when it said so last, however long ago.
-    pub fn epochs_last_said(&self) -> Vec<&BTreeSet<KeyId>> {
-        self.said.values().map(|facts| &facts.epochs_in_use).collect()
+    pub fn epochs_last_reported(&self) -> Vec<&BTreeSet<KeyId>> {
+        self.latest.values().map(|facts| &facts.epochs_in_use).collect()
     }
 
     /// Under which epoch keys each of these services wraps. `None` when one of them has not said so lately.
@@ -213,39 +213,39 @@ mod tests {
     #[test]
     fn epoch_keys_are_known_only_when_every_service_has_said_so_lately() {
         let at = |second: i64| Timestamp::from_second(second).unwrap();
-        let said = |second: i64| {
+        let facts = |second: i64| {
             let report = ReportResponse { epochs_in_use: vec!["1".repeat(32)], ..ReportResponse::default() };
             Arc::new(Facts::from_wire(&report, at(second)))
         };
         let both = [Service::Backup, Service::Audit];
         let mut reports = Reports::default();
-        reports.take(Service::Backup, said(1000));
+        reports.take(Service::Backup, facts(1000));
         assert_eq!(reports.epochs_in_use(&[Service::Backup], at(1000)).map(|sets| sets.len()), Some(1));
         assert!(reports.epochs_in_use(&both, at(1000)).is_none(), "audit has not said");
-        reports.take(Service::Audit, said(1000));
+        reports.take(Service::Audit, facts(1000));
         assert_eq!(reports.epochs_in_use(&both, at(1120)).map(|sets| sets.len()), Some(2));
-        reports.take(Service::Backup, said(1120));
+        reports.take(Service::Backup, facts(1120));
         assert!(reports.epochs_in_use(&both, at(1121)).is_none(), "audit said so too long ago");
     }
 
     /// C20: the times that matter are the history's.
     #[test]
     fn the_clock_is_the_one_of_the_audit_service_and_its_change_is_news() {
-        let said = |clock_synchronised| {
+        let facts = |clock_synchronised| {
             Arc::new(Facts::from_wire(&ReportResponse { clock_synchronised, ..ReportResponse::default() }, Timestamp::UNIX_EPOCH))
         };
         let mut reports = Reports::default();
-        assert!(reports.take(Service::Backup, said(Some(true))));
+        assert!(reports.take(Service::Backup, facts(Some(true))));
         assert_eq!(reports.clock_synchronised(), None);
-        assert!(reports.take(Service::Audit, said(Some(true))));
-        assert!(!reports.take(Service::Audit, said(Some(true))));
-        assert!(reports.take(Service::Audit, said(Some(false))));
+        assert!(reports.take(Service::Audit, facts(Some(true))));
+        assert!(!reports.take(Service::Audit, facts(Some(true))));
+        assert!(reports.take(Service::Audit, facts(Some(false))));
         assert_eq!(reports.clock_synchronised(), Some(false));
     }
 
     #[test]
     fn the_same_at_another_time_is_no_news() {
-        let said = |second: i64, epochs: &[&str]| {
+        let facts = |second: i64, epochs: &[&str]| {
             let epochs_in_use = epochs.iter().map(|digit| digit.repeat(32)).collect();
             Arc::new(Facts::from_wire(
                 &ReportResponse { epochs_in_use, ..ReportResponse::default() },
@@ -253,20 +253,20 @@ mod tests {
             ))
         };
         let mut reports = Reports::default();
-        assert!(reports.take(Service::Backup, said(1, &["1"])));
-        assert!(!reports.take(Service::Backup, said(2, &["1"])));
-        assert!(reports.take(Service::Audit, said(2, &["1"])));
-        assert!(reports.take(Service::Backup, said(3, &["2"])));
+        assert!(reports.take(Service::Backup, facts(1, &["1"])));
+        assert!(!reports.take(Service::Backup, facts(2, &["1"])));
+        assert!(reports.take(Service::Audit, facts(2, &["1"])));
+        assert!(reports.take(Service::Backup, facts(3, &["2"])));
     }
 
     #[test]
     fn an_absence_and_a_return_are_news_once() {
-        let said = Arc::new(Facts::from_wire(&ReportResponse::default(), Timestamp::UNIX_EPOCH));
+        let facts = Arc::new(Facts::from_wire(&ReportResponse::default(), Timestamp::UNIX_EPOCH));
         let mut reports = Reports::default();
-        assert!(reports.take(Service::Audit, Arc::clone(&said)));
+        assert!(reports.take(Service::Audit, Arc::clone(&facts)));
         assert!(reports.miss(Service::Audit) && !reports.miss(Service::Audit));
         assert!(reports.is_away(Service::Audit) && !reports.is_away(Service::Backup));
         assert!(reports.of(Service::Audit).is_some(), "what it said last is still known");
-        assert!(reports.take(Service::Audit, Arc::clone(&said)) && !reports.take(Service::Audit, said));
+        assert!(reports.take(Service::Audit, Arc::clone(&facts)) && !reports.take(Service::Audit, facts));
     }
 }

@@ -14,7 +14,7 @@ mod waiting;
 
 pub(crate) use self::awaited::Waiting;
 pub(crate) use self::collect::{Collected, Span};
-pub use self::part::{ArchivedEntry, KeyCopy, Part, PartError, Section};
+pub use self::part::{Above, ArchivedEntry, KeyCopy, Part, PartError, Section};
 pub(crate) use self::record::{Batch, lock_day};
 
 use jiff::SignedDuration;

@@ -27,6 +27,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tsujiban_core::clock::Clock;
 use tsujiban_database::Database;
 use tsujiban_history::leaf::InvalidLeaf;
+use tsujiban_history::merkle::{Hash, Node, Range};
 use tsujiban_history::operation::InvalidOperation;
 use tsujiban_history::{Leaf, LogId, Operation};
 use tsujiban_proto::audit::v1 as wire;
@@ -135,7 +136,11 @@ enum Work {
     Append(Vec<Addition>),
     Statement(Statement),
     /// Entries that were here before, and were lost.
-    Restore(Vec<Restored>),
+    Restore {
+        log: i64,
+        entries: Vec<Restored>,
+        hashes: Option<RestoredHashes>,
+    },
     /// A log for an incarnation of a group that has none.
     Make {
         owner: Owner,
@@ -157,7 +162,6 @@ pub struct Adopted {
 /// An entry that comes back as it was.
 #[derive(Debug, Clone)]
 pub struct Restored {
-    pub log: i64,
     pub sequence: u64,
     pub day: i64,
     pub time_us: i64,
@@ -165,6 +169,15 @@ pub struct Restored {
     pub id: Option<[u8; 16]>,
     pub leaf: Vec<u8>,
     pub sealed: Option<Vec<u8>>,
+}
+
+/// The hashes above entries that do not lead to them, since some are lost or wrong.
+#[derive(Debug, Clone)]
+pub struct RestoredHashes {
+    /// The tree up to the last of the entries.
+    pub edge: Range,
+    /// What tiles store.
+    pub nodes: Vec<(Node, Hash)>,
 }
 
 /// A leaf that holds no customer data: a gap or a retention.
@@ -214,8 +227,13 @@ impl Engine {
 
     /// Brings entries of one log back behind those that are there, also while the history is read-only. Whoever calls has proven that they
     /// were there. Answers how many were missing.
-    pub async fn restore(&self, entries: Vec<Restored>) -> Result<usize, EngineError> {
-        Ok(self.send(Work::Restore(entries), None).await?.len())
+    pub async fn restore(&self, log: i64, entries: Vec<Restored>) -> Result<usize, EngineError> {
+        Ok(self.send(Work::Restore { log, entries, hashes: None }, None).await?.len())
+    }
+
+    /// The same for entries of which the tree does not follow: it goes on from the hashes that are given, unless it has come further.
+    pub async fn restore_below(&self, log: i64, entries: Vec<Restored>, hashes: RestoredHashes) -> Result<usize, EngineError> {
+        Ok(self.send(Work::Restore { log, entries, hashes: Some(hashes) }, None).await?.len())
     }
 
     /// Makes a log for an incarnation of a group whose newest log is of one that was erased, or that has none. Answers the log's number in

@@ -18,8 +18,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tsujiban_history::{Day, LogId, TreeHead};
 
-use crate::archive::{Batch, KeyCopy, Part, Section, Span, lock_day};
-use crate::engine::{Adopted, RefusedLogs, Restored};
+use crate::archive::{Above, ArchivedEntry, Batch, KeyCopy, Part, Section, Span, lock_day};
+use crate::engine::{Adopted, RefusedLogs, Restored, RestoredHashes};
 use crate::error::{Error, Result};
 use crate::service::Audit;
 
@@ -63,6 +63,8 @@ struct Rebuild<'a> {
     later: Vec<KeyCopy>,
     /// Whether sections were passed over since what stands before them was not there yet.
     has_holes: bool,
+    /// Whether what stands before them does not come any more: sections with the hashes above them are put behind the hole.
+    past_holes: bool,
     done: Rebuilt,
     told: std::time::Instant,
 }
@@ -145,10 +147,11 @@ impl Audit {
                 rebuild.tell(parts.len());
             }
             rebuild.done.read.retain(|number| !damaged.contains(number));
-            // what was put once more lies behind what follows it
-            if !rebuild.has_holes || rebuild.done.entries == before {
+            if !rebuild.has_holes || rebuild.past_holes && rebuild.done.entries == before {
                 break;
             }
+            // what was put once more lies behind what follows it
+            rebuild.past_holes = rebuild.done.entries == before;
         }
         for found in self.archived_keys().await? {
             match self.read_part(&found).await? {
@@ -202,6 +205,7 @@ impl<'a> Rebuild<'a> {
             keys: HashSet::new(),
             later: Vec::new(),
             has_holes: false,
+            past_holes: false,
             done: Rebuilt::default(),
             told: std::time::Instant::now(),
         }
@@ -221,18 +225,14 @@ impl<'a> Rebuild<'a> {
     }
 
     /// Puts behind a log what is missing. Answers what the archive has of it, once it is here.
-    fn section(&mut self, section: Section) -> BoxFuture<'_, Result<Option<Span>>> {
+    fn section(&mut self, mut section: Section) -> BoxFuture<'_, Result<Option<Span>>> {
         Box::pin(async move {
             let here = self.here(&section).await?;
             let (number, end) = (here.number, here.end);
             if here.is_damaged {
                 return Ok(None);
             }
-            if section.first > end {
-                self.has_holes = true;
-                return Ok(None);
-            }
-            let (log, past, now) = (section.log, section.end(), self.audit.now());
+            let (log, past) = (section.log, section.end());
             let span = Span {
                 log: number,
                 generation: section.generation,
@@ -241,34 +241,24 @@ impl<'a> Rebuild<'a> {
                 repeated: section.repeated,
                 replaces: None,
             };
-            let skipped = usize::try_from(end - section.first).unwrap_or(usize::MAX);
-            let mut restored = Vec::new();
-            for (sequence, entry) in (end..).zip(section.entries.into_iter().skip(skipped)) {
-                if entry.leaf.is_empty() {
-                    // the database had lost it: another part may have it
-                    self.has_holes = true;
-                    break;
-                }
-                let is_expired = Day::from_number(entry.day).is_none_or(|day| day.is_expired(now));
-                let sealed = entry.sealed.filter(|_| !is_expired);
-                self.done.without_body += u64::from(sealed.is_none() && entry.id.is_some() && !is_expired);
-                restored.push(Restored {
-                    log: number,
-                    sequence,
-                    day: entry.day,
-                    time_us: entry.time_us,
-                    appended_us: entry.appended_us,
-                    id: entry.id,
-                    leaf: entry.leaf,
-                    sealed,
-                });
-            }
-            if !restored.is_empty() {
-                let engine = &self.audit.engine;
-                let portions = restored.chunks(PORTION).map(|portion| engine.restore(portion.to_vec()));
-                for done in futures::future::join_all(portions).await {
-                    self.done.entries += u64::try_from(done?).unwrap_or_default();
-                }
+            let above = section.above.take();
+            let follows = section.first <= end || self.past_holes && above.is_some();
+            self.has_holes |= !follows;
+            if follows && past > end {
+                let entries = self.missing_entries(section, end);
+                let came_back = match above {
+                    None => self.put_behind(number, end..past, entries).await?,
+                    Some(Above { edge: Some(edge), nodes }) => {
+                        let hashes = RestoredHashes { edge, nodes };
+                        self.audit.engine.restore_below(number, entries, hashes).await?
+                    }
+                    // a later section has the hashes
+                    Some(Above { edge: None, .. }) => {
+                        self.has_holes = true;
+                        0
+                    }
+                };
+                self.done.entries += u64::try_from(came_back).unwrap_or_default();
                 // another replica may have brought some of them back
                 let gone = || Error::Damaged(format!("log {log} is gone"));
                 let size = self.audit.log_by_number(number).await?.ok_or_else(gone)?.size();
@@ -276,6 +266,35 @@ impl<'a> Rebuild<'a> {
             }
             Ok(self.here.get(&log).is_some_and(|here| here.end >= past).then_some(span))
         })
+    }
+
+    /// The entries of a section from `end` on, but for those that the database had lost. What has expired comes without its body.
+    fn missing_entries(&mut self, section: Section, end: u64) -> Vec<Restored> {
+        let now = self.audit.now();
+        let mut missing = Vec::new();
+        for (sequence, entry) in
+            (section.first..).zip(section.entries).filter(|(sequence, entry)| *sequence >= end && !entry.leaf.is_empty())
+        {
+            let ArchivedEntry { day, time_us, appended_us, id, leaf, sealed } = entry;
+            let is_expired = Day::from_number(day).is_none_or(|day| day.is_expired(now));
+            let sealed = sealed.filter(|_| !is_expired);
+            self.done.without_body += u64::from(sealed.is_none() && id.is_some() && !is_expired);
+            missing.push(Restored { sequence, day, time_us, appended_us, id, leaf, sealed });
+        }
+        missing
+    }
+
+    /// Puts entries behind the last one of a log, up to the first that was lost: another part may have that. Answers how many were missing.
+    async fn put_behind(&mut self, log: i64, wanted: std::ops::Range<u64>, mut entries: Vec<Restored>) -> Result<usize> {
+        let count = wanted.clone().zip(&entries).take_while(|(sequence, entry)| *sequence == entry.sequence).count();
+        self.has_holes |= u64::try_from(count).unwrap_or_default() < wanted.end - wanted.start;
+        entries.truncate(count);
+        let portions = entries.chunks(PORTION).map(|portion| self.audit.engine.restore(log, portion.to_vec()));
+        let mut came_back = 0;
+        for done in futures::future::join_all(portions).await {
+            came_back += done?;
+        }
+        Ok(came_back)
     }
 
     async fn here(&mut self, section: &Section) -> Result<&Here> {

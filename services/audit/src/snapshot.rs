@@ -198,7 +198,6 @@ impl Import {
             }
             edge.append_hash(leaf_hash(&leaf), |_, _| ()).map_err(|_| not_ours())?;
             restored.push(Restored {
-                log: self.log.number,
                 sequence: entry.sequence,
                 day: entry.day,
                 time_us: entry.time_us,
@@ -221,7 +220,7 @@ impl Import {
         let mut restored = restored.into_iter().peekable();
         while restored.peek().is_some() {
             let portion: Vec<Restored> = restored.by_ref().take(AT_ONCE).collect();
-            count += u64::try_from(audit.engine.restore(portion).await?).unwrap_or_default();
+            count += u64::try_from(audit.engine.restore(self.log.number, portion).await?).unwrap_or_default();
         }
         Ok(count)
     }

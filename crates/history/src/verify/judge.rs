@@ -140,14 +140,14 @@ fn records(read: &mut Read, head: Option<TreeHead>, verifier: &mut Verifier) -> 
 }
 
 fn declared(sequence: u64, gap: &Gap) -> DeclaredGap {
-    let said = &gap.unsigned;
+    let unsigned = &gap.unsigned;
     DeclaredGap {
         sequence,
-        agreed: said.agreed,
-        newest: said.newest,
-        since: said.since,
-        by: said.by.clone(),
-        reason: said.reason,
+        agreed: unsigned.agreed,
+        newest: unsigned.newest,
+        since: unsigned.since,
+        by: unsigned.by.clone(),
+        reason: unsigned.reason,
         excuses: 0,
     }
 }

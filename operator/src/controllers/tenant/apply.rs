@@ -10,6 +10,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tsujiban_api::{Tenant, names};
 use tsujiban_conformance::Live;
+use tsujiban_core::backoff::Backoff;
 
 use super::build::{self, Objects};
 use super::claim::{Claim, Noted, claim};
@@ -22,8 +23,9 @@ use crate::namespace::live_namespace;
 /// The field manager of the first write of a namespace. Another one than of all later writes, so that what it wrote is not
 /// kept by the apiserver as a second owner of the same fields under the same name.
 const CREATOR: &str = "tsujiban-operator-create";
-/// How often new rights in a new namespace are tried until the apiserver knows of them, and the first and the longest pause.
-const RIGHTS: (u32, Duration, Duration) = (60, Duration::from_millis(10), Duration::from_millis(100));
+/// How often new rights in a new namespace are tried until the apiserver knows of them, and the waits between the tries.
+const TRIES: u32 = 60;
+const RIGHTS: Backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(100));
 
 /// Whether the group's namespace is held.
 #[derive(Debug)]
@@ -153,13 +155,12 @@ async fn gain_rights(
         return Ok(Some(bound));
     }
     let probe: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
-    let (tries, mut pause, longest) = RIGHTS;
-    for _ in 0..tries {
+    // `Retry` takes an async closure, whose future no compiler says yet that it can be moved between threads
+    for failures in 0..TRIES {
         match probe.get_metadata_opt(names::CA_CONFIGMAP).await {
-            Err(kube::Error::Api(status)) if status.is_forbidden() => tokio::time::sleep(pause).await,
+            Err(kube::Error::Api(status)) if status.is_forbidden() => tokio::time::sleep(RIGHTS.wait(failures)).await,
             _ => break, // what else may be wrong, the next step says better
         }
-        pause = (pause * 2).min(longest);
     }
     Ok(Some(bound))
 }

@@ -94,10 +94,10 @@ pub async fn prepare(context: &TenantContext, tenant: &Tenant, id: &Identity, no
         let verdict = Verdict::fails(loss.layer.reason(), loss.advice);
         return Preparation { verdict, incarnation: noted.incarnation, namespace: None, failed: None };
     }
-    let said = tenant.status.as_ref().and_then(|status| status.incarnation.as_ref()).and_then(|text| text.parse().ok());
+    let in_status = tenant.status.as_ref().and_then(|status| status.incarnation.as_ref()).and_then(|text| text.parse().ok());
     // a report may be older than this Tenant: for one whose status does not say so yet, the services are asked to prepare
-    let is_known = said.is_some() && said == noted.incarnation;
-    let mut expected = Noted { incarnation: noted.incarnation.clone().or(said), log: noted.log };
+    let is_known = in_status.is_some() && in_status == noted.incarnation;
+    let mut expected = Noted { incarnation: noted.incarnation.clone().or(in_status), log: noted.log };
     let mut standing = noted.clone();
     let mut answers: Vec<(Service, Readiness)> = Vec::new();
     let (mut failure, mut written) = (None, None);
@@ -178,16 +178,16 @@ mod tests {
     #[test]
     fn the_condition_names_the_service_that_is_missing() {
         use Readiness::{Away, NoHistory, NotAsked, Ready, Refused};
-        let said = |backup, audit| {
+        let prepared = |backup, audit| {
             let verdict = verdict(&answers(backup, audit), None);
             (verdict.reason, verdict.message.contains("audit service"))
         };
-        assert_eq!(said(Ready, Ready), ("Prepared".into(), true));
-        assert_eq!(said(Ready, Away), ("AuditUnavailable".into(), true));
-        assert_eq!(said(Away, NotAsked), ("BackupUnavailable".into(), false));
-        assert_eq!(said(NoHistory, NotAsked), ("AuditUnavailable".into(), true), "the backup service waits for it");
-        assert_eq!(said(Ready, Refused("no".into())), ("Refused".into(), true));
-        assert_eq!(said(Refused("no".into()), NotAsked), ("Refused".into(), false));
+        assert_eq!(prepared(Ready, Ready), ("Prepared".into(), true));
+        assert_eq!(prepared(Ready, Away), ("AuditUnavailable".into(), true));
+        assert_eq!(prepared(Away, NotAsked), ("BackupUnavailable".into(), false));
+        assert_eq!(prepared(NoHistory, NotAsked), ("AuditUnavailable".into(), true), "the backup service waits for it");
+        assert_eq!(prepared(Ready, Refused("no".into())), ("Refused".into(), true));
+        assert_eq!(prepared(Refused("no".into()), NotAsked), ("Refused".into(), false));
     }
 
     /// A service that is away for a while makes no Tenant unready; one that never prepared the group does.

@@ -26,20 +26,20 @@ pub fn verdicts<'a>(
     let mut all = Vec::new();
     for service in Service::ALL.iter().copied() {
         let type_ = service.row().can_write.condition;
-        let said = if services.contains(&service) {
+        let verdict = if services.contains(&service) {
             let facts = reports.of(service);
             let unable = reports.unable(service).map(|why| Writing::Unable(why.to_owned()));
             let standing = Standing {
                 workload: installation.workload(service),
                 is_away: reports.is_away(service),
                 has_reported: facts.is_some() || unable.is_some(),
-                writing: unable.as_ref().or_else(|| facts.and_then(|facts| said_of(facts, life))),
+                writing: unable.as_ref().or_else(|| facts.and_then(|facts| writing_of(facts, life))),
             };
             writing(service, &standing, before(type_))
         } else {
             service.row().absence.and_then(|absence| before(type_).map(|_| Verdict::unknown(absence.reason, absence.message)))
         };
-        all.extend(said.map(|verdict| (type_, verdict)));
+        all.extend(verdict.map(|verdict| (type_, verdict)));
     }
     let parts: Vec<Part<'_>> = services
         .iter()
@@ -56,7 +56,7 @@ pub fn verdicts<'a>(
 }
 
 /// What a service says of its writing, for one group: what it says of itself, unless it takes nothing of this group alone.
-fn said_of<'a>(facts: &'a Facts, life: Option<(&GroupId, &IncarnationId)>) -> Option<&'a Writing> {
+fn writing_of<'a>(facts: &'a Facts, life: Option<(&GroupId, &IncarnationId)>) -> Option<&'a Writing> {
     let of_all = facts.writing.as_ref();
     let of_group = life.and_then(|(group, life)| facts.group_writing.get(&(group.clone(), life.clone())));
     if matches!(of_all, Some(Writing::Unable(_))) { of_all } else { of_group.or(of_all) }
@@ -162,7 +162,7 @@ mod tests {
     use crate::condition::State;
     use crate::installation::Fault;
 
-    fn said(service: Service, standing: Standing<'_>, before: Option<&str>) -> Option<(State, String)> {
+    fn judged(service: Service, standing: Standing<'_>, before: Option<&str>) -> Option<(State, String)> {
         writing(service, &standing, before).map(|verdict| (verdict.state, verdict.reason))
     }
 
@@ -170,7 +170,7 @@ mod tests {
     fn a_service_that_cannot_write_says_why_and_one_that_is_gone_is_named() {
         let full = Writing::Unable("the disk is full: make the volume larger".into());
         let seen = Standing { workload: Some(Workload::Standing), has_reported: true, ..Standing::default() };
-        let reason = |standing| said(Service::Audit, standing, Some("Recorded")).unwrap();
+        let reason = |standing| judged(Service::Audit, standing, Some("Recorded")).unwrap();
         assert_eq!(reason(Standing { writing: Some(&Writing::Able), ..seen }), (State::True, "Recorded".into()));
         assert_eq!(reason(Standing { writing: Some(&full), ..seen }), (State::False, "CannotWrite".into()));
         assert!(
@@ -206,10 +206,10 @@ mod tests {
     /// A history that is damaged is its group's alone.
     #[test]
     fn what_is_refused_of_one_group_is_said_of_that_group() {
-        use tsujiban_proto::lifecycle::v1::{GroupReport, ReportResponse, Writing as Said};
+        use tsujiban_proto::lifecycle::v1::{GroupReport, ReportResponse, Writing as Reported};
         let (acme, other): (GroupId, GroupId) = ("acme".parse().unwrap(), "other".parse().unwrap());
         let life = IncarnationId::from_bytes([1; 16]);
-        let refused = Said { able: false, reason: "log 7 is damaged".into(), since: None };
+        let refused = Reported { able: false, reason: "log 7 is damaged".into(), since: None };
         let report = |able| ReportResponse {
             groups: vec![GroupReport {
                 group: "acme".into(),
@@ -217,27 +217,27 @@ mod tests {
                 writing: Some(refused.clone()),
                 ..Default::default()
             }],
-            writing: Some(Said { able, reason: "the disk is full".into(), since: None }),
+            writing: Some(Reported { able, reason: "the disk is full".into(), since: None }),
             ..Default::default()
         };
-        let said = |able, group| {
+        let writing = |able, group| {
             let facts = Facts::from_wire(&report(able), jiff::Timestamp::UNIX_EPOCH);
-            said_of(&facts, Some((group, &life))).cloned()
+            writing_of(&facts, Some((group, &life))).cloned()
         };
         let (damaged, full) = (Writing::Unable("log 7 is damaged".into()), Writing::Unable("the disk is full".into()));
-        assert_eq!((said(true, &acme), said(true, &other)), (Some(damaged), Some(Writing::Able)));
-        assert_eq!((said(false, &acme), said(false, &other)), (Some(full.clone()), Some(full)));
+        assert_eq!((writing(true, &acme), writing(true, &other)), (Some(damaged), Some(Writing::Able)));
+        assert_eq!((writing(false, &acme), writing(false, &other)), (Some(full.clone()), Some(full)));
     }
 
     #[test]
     fn an_operator_that_has_just_begun_takes_nothing_back() {
         let unknown = Some((State::Unknown, "NotReported".into()));
-        assert_eq!(said(Service::Backup, Standing::default(), Some("CannotWrite")), None);
-        assert_eq!(said(Service::Backup, Standing::default(), Some("ServiceMissing")), None);
-        assert_eq!(said(Service::Backup, Standing::default(), None), unknown);
+        assert_eq!(judged(Service::Backup, Standing::default(), Some("CannotWrite")), None);
+        assert_eq!(judged(Service::Backup, Standing::default(), Some("ServiceMissing")), None);
+        assert_eq!(judged(Service::Backup, Standing::default(), None), unknown);
         let standing = Standing { workload: Some(Workload::Standing), ..Standing::default() };
-        assert_eq!(said(Service::Backup, standing, Some("ServiceMissing")), unknown, "it was put back");
-        assert_eq!(said(Service::Backup, standing, Some("CannotWrite")), None);
+        assert_eq!(judged(Service::Backup, standing, Some("ServiceMissing")), unknown, "it was put back");
+        assert_eq!(judged(Service::Backup, standing, Some("CannotWrite")), None);
         assert_eq!(intact(&[], false, true), None);
         assert_eq!(in_force(None, true), None);
         assert_eq!(in_force(None, false).unwrap().state, State::Unknown);

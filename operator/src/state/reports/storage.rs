@@ -11,8 +11,8 @@ pub enum Writing {
 }
 
 impl Writing {
-    pub fn from_wire(said: &wire::Writing) -> Self {
-        if said.able { Self::Able } else { Self::Unable(said.reason.clone()) }
+    pub fn from_wire(report: &wire::Writing) -> Self {
+        if report.able { Self::Able } else { Self::Unable(report.reason.clone()) }
     }
 }
 
@@ -32,14 +32,14 @@ pub enum Integrity {
 
 impl Integrity {
     /// When it was checked is left out: a fact that changes with each scrub would be written to every Tenant each time.
-    pub fn from_wire(said: &wire::Integrity) -> Self {
-        match said.state() {
+    pub fn from_wire(report: &wire::Integrity) -> Self {
+        match report.state() {
             wire::IntegrityState::Damaged => {
-                let names = said.damaged.clone();
-                let count = said.damaged_count.max(u64::try_from(names.len()).unwrap_or(u64::MAX));
+                let names = report.damaged.clone();
+                let count = report.damaged_count.max(u64::try_from(names.len()).unwrap_or(u64::MAX));
                 Self::Damaged { names, count }
             }
-            wire::IntegrityState::Intact if said.checked_at.is_some() => Self::Intact,
+            wire::IntegrityState::Intact if report.checked_at.is_some() => Self::Intact,
             wire::IntegrityState::Intact | wire::IntegrityState::Unspecified => Self::Unchecked,
         }
     }
@@ -53,24 +53,24 @@ mod tests {
     #[test]
     fn nothing_is_intact_before_all_of_it_was_read() {
         let checked_at = Some(tsujiban_proto::time::to_wire(jiff::Timestamp::UNIX_EPOCH));
-        let said = |state: wire::IntegrityState, checked_at, damaged: &[&str], damaged_count| {
+        let integrity = |state: wire::IntegrityState, checked_at, damaged: &[&str], damaged_count| {
             let damaged = damaged.iter().map(|name| (*name).to_owned()).collect();
             Integrity::from_wire(&wire::Integrity { state: state.into(), damaged, damaged_count, checked_at })
         };
         let unspecified = wire::IntegrityState::Unspecified;
-        assert_eq!(said(unspecified, None, &[], 0), Integrity::Unchecked);
-        assert_eq!(said(unspecified, checked_at, &[], 0), Integrity::Unchecked);
-        assert_eq!(said(wire::IntegrityState::Intact, None, &[], 0), Integrity::Unchecked);
-        assert_eq!(said(wire::IntegrityState::Intact, checked_at, &[], 0), Integrity::Intact);
+        assert_eq!(integrity(unspecified, None, &[], 0), Integrity::Unchecked);
+        assert_eq!(integrity(unspecified, checked_at, &[], 0), Integrity::Unchecked);
+        assert_eq!(integrity(wire::IntegrityState::Intact, None, &[], 0), Integrity::Unchecked);
+        assert_eq!(integrity(wire::IntegrityState::Intact, checked_at, &[], 0), Integrity::Intact);
         let damaged = |count| Integrity::Damaged { names: vec!["a".into()], count };
-        assert_eq!(said(wire::IntegrityState::Damaged, None, &["a"], 12), damaged(12));
-        assert_eq!(said(wire::IntegrityState::Damaged, checked_at, &["a"], 0), damaged(1));
+        assert_eq!(integrity(wire::IntegrityState::Damaged, None, &["a"], 12), damaged(12));
+        assert_eq!(integrity(wire::IntegrityState::Damaged, checked_at, &["a"], 0), damaged(1));
     }
 
     #[test]
     fn who_cannot_write_says_why() {
-        let said = |able, reason: &str| Writing::from_wire(&wire::Writing { able, reason: reason.into(), since: None });
-        assert_eq!(said(true, ""), Writing::Able);
-        assert_eq!(said(false, "the disk is full"), Writing::Unable("the disk is full".into()));
+        let integrity = |able, reason: &str| Writing::from_wire(&wire::Writing { able, reason: reason.into(), since: None });
+        assert_eq!(integrity(true, ""), Writing::Able);
+        assert_eq!(integrity(false, "the disk is full"), Writing::Unable("the disk is full".into()));
     }
 }

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use tsujiban_database::on;
-use tsujiban_history::merkle::{Hash, Node, Range, leaf_hash};
+use tsujiban_history::merkle::{Node, Range, leaf_hash};
+use tsujiban_history::tile::HEIGHT;
 use tsujiban_history::{Day, LogId, TreeHead};
 
-use super::{ArchivedEntry, KeyCopy, Part, REPEATED_BEFORE, Section};
+use super::{Above, ArchivedEntry, KeyCopy, Part, REPEATED_BEFORE, Section};
 use crate::error::{Error, Result};
 use crate::owner::Owner;
 use crate::reading::Log;
@@ -141,7 +142,8 @@ impl Audit {
         }
     }
 
-    async fn add(&self, collected: &mut Collected, section: Section, due: &Due, replaces: Option<i64>) -> Result<()> {
+    async fn add(&self, collected: &mut Collected, mut section: Section, due: &Due, replaces: Option<i64>) -> Result<()> {
+        section.above = self.above(&due.log, &section).await?;
         let keyed = section.entries.iter().filter(|entry| entry.sealed.is_some()).map(|entry| entry.day);
         if let Some((first, last)) =
             keyed.fold(None, |span: Option<(i64, i64)>, day| Some(span.map_or((day, day), |(a, b)| (a.min(day), b.max(day)))))
@@ -174,7 +176,9 @@ impl Audit {
             for entry in &mut entries {
                 entry.sealed = None;
             }
-            sections.push(Section { first, ..section(&due, entries, true) });
+            let mut section = Section { first, ..section(&due, entries, true) };
+            section.above = self.above(&due.log, &section).await?;
+            sections.push(section);
         }
         sections.append(&mut collected.part.sections);
         collected.part.sections = sections;
@@ -278,19 +282,48 @@ impl Audit {
 
     /// Whether the log with these entries as its last ones has the head that it has. Rows whose damage staff have declared are believed.
     async fn section_leads_to_head(&self, log: &Log, section: &Section) -> Result<bool> {
-        let before = match self.hashes(log, &Node::cover(0, section.first), section.first).await {
-            Ok(hashes) => Range::from_hashes(0, section.first, &hashes).ok(),
-            Err(Error::Damaged(_)) => None,
-            Err(error) => return Err(error),
-        };
-        let root = before.and_then(|mut edge| {
-            for entry in &section.entries {
-                edge.append_hash(leaf_hash(&entry.leaf), |_, _| ()).ok()?;
-            }
-            edge.root()
-        });
-        let head = log.edge.root().unwrap_or(Hash::EMPTY);
-        Ok(root == Some(head) || !self.declared_damage(log).await?.is_empty())
+        Ok(self.edge_behind(log, section).await?.as_ref() == Some(&log.edge) || !self.declared_damage(log).await?.is_empty())
+    }
+
+    /// The hashes above a section of a log with lost or wrong entries; `None` where they follow from its entries all the same.
+    async fn above(&self, log: &Log, section: &Section) -> Result<Option<Above>> {
+        let has_lost = section.entries.iter().any(|entry| entry.leaf.is_empty());
+        if !has_lost && self.declared_damage(log).await?.is_empty() {
+            return Ok(None);
+        }
+        let edge = self.edge_at(log, section.end()).await?;
+        if edge.is_some() && self.edge_behind(log, section).await? == edge {
+            return Ok(None);
+        }
+        let mut nodes = Vec::new();
+        for tiles in 1..=7_u8 {
+            let level = tiles * HEIGHT;
+            let span = section.first >> level..section.end() >> level;
+            let hashes = self.nodes(log.number, tiles, span.clone()).await?;
+            nodes.extend(span.zip(hashes).filter_map(|(index, hash)| Some((Node { level, index }, hash?))));
+        }
+        Ok(Some(Above { edge, nodes }))
+    }
+
+    /// The tree up to an entry; `None` where damage hides it.
+    async fn edge_at(&self, log: &Log, size: u64) -> Result<Option<Range>> {
+        if size == log.size() {
+            return Ok(Some(log.edge.clone()));
+        }
+        match self.hashes(log, &Node::cover(0, size), size).await {
+            Ok(hashes) => Ok(Range::from_hashes(0, size, &hashes).ok()),
+            Err(Error::Damaged(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The tree as it follows from a section's entries.
+    async fn edge_behind(&self, log: &Log, section: &Section) -> Result<Option<Range>> {
+        let mut edge = self.edge_at(log, section.first).await?;
+        for entry in &section.entries {
+            edge = edge.and_then(|mut edge| edge.append_hash(leaf_hash(&entry.leaf), |_, _| ()).ok().map(|()| edge));
+        }
+        Ok(edge)
     }
 
     async fn generations(&self) -> Result<Vec<(LogId, u32)>> {
@@ -315,7 +348,15 @@ impl Audit {
 }
 
 fn section(due: &Due, entries: Vec<ArchivedEntry>, repeated: bool) -> Section {
-    Section { log: due.log.id, is_platform: due.is_platform, generation: due.generation, first: due.archived, repeated, entries }
+    Section {
+        log: due.log.id,
+        is_platform: due.is_platform,
+        generation: due.generation,
+        first: due.archived,
+        repeated,
+        entries,
+        above: None,
+    }
 }
 
 fn lost(day: i64) -> ArchivedEntry {

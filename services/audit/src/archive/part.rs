@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use tsujiban_history::archive::{SIGNATURE_LENGTH, is_signed, sign};
-use tsujiban_history::merkle::sha256;
+use tsujiban_history::merkle::{Hash, Node, Range, sha256};
 use tsujiban_history::{Day, EnvironmentOrigin, LogId, SigningKey, VerifierKey};
 
 use crate::reading::Stored;
@@ -33,6 +33,17 @@ pub struct Section {
     /// Whether the same entries are in an older part, too.
     pub repeated: bool,
     pub entries: Vec<ArchivedEntry>,
+    /// Only where the tree does not follow from the entries.
+    pub above: Option<Above>,
+}
+
+/// The hashes above entries of which some are lost, or are not those that the log had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Above {
+    /// The tree up to the end of the section; `None` when that cannot be known there.
+    pub edge: Option<Range>,
+    /// The stored hashes of whole tiles in which entries of the section lie.
+    pub nodes: Vec<(Node, Hash)>,
 }
 
 /// An entry as it is in the database. One that the database had lost has no leaf.
@@ -69,7 +80,17 @@ pub enum PartError {
     Signature,
 }
 
+/// Bits of a section's second field.
+const OF_PLATFORM: u8 = 1;
+const REPEATED: u8 = 2;
+const WITH_ABOVE: u8 = 4;
+
 impl Section {
+    fn flags(&self) -> u8 {
+        let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
+        flag(self.is_platform, OF_PLATFORM) | flag(self.repeated, REPEATED) | flag(self.above.is_some(), WITH_ABOVE)
+    }
+
     /// One past the last entry.
     pub fn end(&self) -> u64 {
         self.first.saturating_add(u64::try_from(self.entries.len()).unwrap_or(u64::MAX))
@@ -112,7 +133,7 @@ impl Part {
         out.count(self.sections.len());
         for section in &self.sections {
             out.0.extend_from_slice(section.log.as_bytes());
-            out.0.push(u8::from(section.is_platform) | u8::from(section.repeated) << 1);
+            out.0.push(section.flags());
             out.u32(section.generation);
             out.u64(section.first);
             out.count(section.entries.len());
@@ -123,6 +144,9 @@ impl Part {
                 out.option(entry.id.as_ref().map(<[u8; 16]>::as_slice));
                 out.bytes(&entry.leaf);
                 out.option(entry.sealed.as_deref());
+            }
+            if let Some(above) = &section.above {
+                out.above(above);
             }
         }
         out.count(self.keys.len());
@@ -180,6 +204,20 @@ impl Writer {
         self.0.extend_from_slice(bytes);
     }
 
+    fn above(&mut self, above: &Above) {
+        let edge: Vec<Hash> = above.edge.iter().flat_map(Range::hashes).collect();
+        self.count(edge.len());
+        for hash in &edge {
+            self.0.extend_from_slice(hash.as_bytes());
+        }
+        self.count(above.nodes.len());
+        for (node, hash) in &above.nodes {
+            self.0.push(node.level);
+            self.u64(node.index);
+            self.0.extend_from_slice(hash.as_bytes());
+        }
+    }
+
     /// What is there has at least one byte.
     fn option(&mut self, bytes: Option<&[u8]>) {
         self.bytes(bytes.unwrap_or_default());
@@ -202,7 +240,27 @@ impl<'a> Reader<'a> {
         let [flags] = self.array::<1>()?;
         let (generation, first) = (self.u32()?, self.u64()?);
         let entries = self.many(Self::entry)?;
-        Some(Section { log, is_platform: flags & 1 != 0, generation, first, repeated: flags & 2 != 0, entries })
+        let has = |flag: u8| flags & flag != 0;
+        let mut section = Section { log, is_platform: has(OF_PLATFORM), generation, first, repeated: has(REPEATED), entries, above: None };
+        if has(WITH_ABOVE) {
+            section.above = Some(self.above(section.end())?);
+        }
+        Some(section)
+    }
+
+    /// An edge has a hash at least, for a section has an entry.
+    fn above(&mut self, end: u64) -> Option<Above> {
+        let edge = self.many(Self::hash)?;
+        let edge = if edge.is_empty() { None } else { Some(Range::from_hashes(0, end, &edge).ok()?) };
+        let node = |rest: &mut Self| {
+            let [level] = rest.array::<1>()?;
+            Some((Node { level, index: rest.u64()? }, rest.hash()?))
+        };
+        Some(Above { edge, nodes: self.many(node)? })
+    }
+
+    fn hash(&mut self) -> Option<Hash> {
+        self.array().map(Hash::from_bytes)
     }
 
     fn entry(&mut self) -> Option<ArchivedEntry> {
@@ -278,7 +336,14 @@ mod tests {
         let entry =
             ArchivedEntry { day: 19_000, time_us: 5, appended_us: 6, id: Some([1; 16]), leaf: vec![1; 58], sealed: Some(vec![2; 300]) };
         let leaf_only = ArchivedEntry { id: None, sealed: None, ..entry.clone() };
-        let sections = vec![Section { log, is_platform: true, generation: 2, first: 10, repeated: false, entries: vec![entry, leaf_only] }];
+        let section =
+            Section { log, is_platform: true, generation: 2, first: 10, repeated: false, entries: vec![entry, leaf_only], above: None };
+        let lost = ArchivedEntry { id: None, leaf: Vec::new(), sealed: None, ..section.entries[0].clone() };
+        let edge = Range::from_hashes(0, 13, &[4, 5, 6].map(|n| Hash::from_bytes([n; 32]))).unwrap();
+        let above = Above { edge: Some(edge), nodes: vec![(Node { level: 8, index: 3 }, Hash::from_bytes([7; 32]))] };
+        let damaged = Section { first: 12, entries: vec![lost], above: Some(above), ..section.clone() };
+        let unknown = Section { repeated: true, above: Some(Above { edge: None, nodes: Vec::new() }), ..damaged.clone() };
+        let sections = vec![section, damaged, unknown];
         let keys = vec![KeyCopy {
             log,
             day: 19_000,

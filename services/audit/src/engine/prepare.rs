@@ -13,7 +13,7 @@ use tsujiban_sealing::{KeyError, Random};
 use super::recent::SEGMENT;
 use super::rows::{Conn, EntryRow, HeadRow, Rows};
 use super::sequencer_state::{Ids, LogState, REMEMBERED_US, SequencerState, Writers, additions};
-use super::{Added, Addition, EngineError, Phase, RefusedLogs, Request, Restored, Standing, Work};
+use super::{Added, Addition, EngineError, Phase, RefusedLogs, Request, Restored, RestoredHashes, Standing, Work};
 
 /// A batch that can be written.
 pub struct Prepared {
@@ -66,7 +66,7 @@ impl SequencerState {
         for request in requests {
             let lawful = match &request.work {
                 Work::Statement(statement) => statement.lawful,
-                Work::Restore(_) | Work::Adopt(_) | Work::Forget => true,
+                Work::Restore { .. } | Work::Adopt(_) | Work::Forget => true,
                 Work::Append(_) | Work::Make { .. } => false,
             };
             if let (Standing::Forked(why), false) = (&may.standing, lawful) {
@@ -110,14 +110,8 @@ impl SequencerState {
                         stated => Ok(vec![stated?]),
                     });
                 }
-                Work::Restore(entries) => {
-                    let mut added = Vec::new();
-                    for entry in entries {
-                        if let Some(restored) = self.restore(entry, (now_us, today), &mut rows, &mut touched)? {
-                            added.push(restored);
-                        }
-                    }
-                    answers.push(Ok(added));
+                Work::Restore { log, entries, hashes } => {
+                    answers.push(Ok(self.restore(*log, (entries, hashes.as_ref()), (now_us, today), &mut rows, &mut touched)?));
                 }
                 Work::Make { owner, .. } => {
                     let number = self.made.get(owner).copied().ok_or(EngineError::Stopped)?;
@@ -230,36 +224,50 @@ impl SequencerState {
         Ok(sequence)
     }
 
-    /// Puts an entry back behind the last one; `None` for one that is there.
+    /// Puts entries back behind the last one, and answers those that were not there.
     fn restore(
         &mut self,
-        entry: &Restored,
+        number: i64,
+        (entries, hashes): (&[Restored], Option<&RestoredHashes>),
         (now_us, today): (i64, Day),
         rows: &mut Rows,
         touched: &mut Vec<i64>,
-    ) -> Result<Option<Added>, EngineError> {
-        let segment = self.segment(rows, now_us, today);
-        let log = self.logs.get(&entry.log).ok_or(EngineError::Damaged(entry.log))?;
-        if entry.sequence != log.edge.end() {
-            return Ok(None);
+    ) -> Result<Vec<Added>, EngineError> {
+        let mut added = Vec::new();
+        for entry in entries {
+            let segment = self.segment(rows, now_us, today);
+            let log = self.logs.get(&number).ok_or(EngineError::Damaged(number))?;
+            let is_next = if hashes.is_some() { entry.sequence >= log.edge.end() } else { entry.sequence == log.edge.end() };
+            if !is_next {
+                continue;
+            }
+            if hashes.is_none() {
+                log.push(number, &entry.leaf, &mut rows.restored_nodes, touched)?;
+            }
+            log.day = log.day.max(Day::from_number(entry.day).ok_or(EngineError::Damaged(number))?);
+            if let (Writers::Single { recent, .. }, Some(id)) = (&mut self.memory, &entry.id) {
+                recent.note(number, id);
+            }
+            rows.restored.push(EntryRow {
+                log: number,
+                sequence: entry.sequence.cast_signed(),
+                day: entry.day,
+                time_us: entry.time_us,
+                appended_us: entry.appended_us,
+                segment,
+                id: entry.id,
+                leaf: entry.leaf.clone(),
+                sealed: entry.sealed.clone(),
+            });
+            added.push(Added { sequence: entry.sequence, is_duplicate: false });
         }
-        log.push(entry.log, &entry.leaf, &mut rows.restored_nodes, touched)?;
-        log.day = log.day.max(Day::from_number(entry.day).ok_or(EngineError::Damaged(entry.log))?);
-        if let (Writers::Single { recent, .. }, Some(id)) = (&mut self.memory, &entry.id) {
-            recent.note(entry.log, id);
+        let log = self.logs.get(&number).ok_or(EngineError::Damaged(number))?;
+        if let Some(hashes) = hashes.filter(|hashes| hashes.edge.end() > log.edge.end()) {
+            log.edge = hashes.edge.clone();
+            rows.restored_nodes.extend(hashes.nodes.iter().map(|(node, hash)| (number, *node, *hash)));
+            log.touch(number, touched);
         }
-        rows.restored.push(EntryRow {
-            log: entry.log,
-            sequence: entry.sequence.cast_signed(),
-            day: entry.day,
-            time_us: entry.time_us,
-            appended_us: entry.appended_us,
-            segment,
-            id: entry.id,
-            leaf: entry.leaf.clone(),
-            sealed: entry.sealed.clone(),
-        });
-        Ok(Some(Added { sequence: entry.sequence, is_duplicate: false }))
+        Ok(added)
     }
 
     /// The segment of the next entry. PostgreSQL's are days: several writers cannot count together.
@@ -289,9 +297,14 @@ impl LogState {
             }
         };
         self.edge.append_hash(leaf_hash(leaf), stored).map_err(|_| EngineError::Damaged(number))?;
+        self.touch(number, touched);
+        Ok(())
+    }
+
+    /// Its head is written with the batch.
+    fn touch(&mut self, number: i64, touched: &mut Vec<i64>) {
         if !std::mem::replace(&mut self.touched, true) {
             touched.push(number);
         }
-        Ok(())
     }
 }

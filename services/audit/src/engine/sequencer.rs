@@ -385,7 +385,7 @@ fn gather(first: Request, waiting: &mut mpsc::Receiver<Request>) -> Vec<Request>
 fn weight(request: &Request) -> (usize, usize) {
     match &request.work {
         Work::Append(additions) => (additions.len(), additions.iter().map(|addition| addition.body.len()).sum()),
-        Work::Restore(entries) => (entries.len(), 0),
+        Work::Restore { entries, .. } => (entries.len(), 0),
         Work::Statement(_) | Work::Make { .. } | Work::Adopt(_) | Work::Forget => (1, 0),
     }
 }

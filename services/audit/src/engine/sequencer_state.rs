@@ -79,7 +79,7 @@ impl SequencerState {
                 self.logs.get(&number).is_some_and(|log| log.key.as_ref().is_some_and(|key| key.day == log.day.max(today)))
             }),
             Work::Statement(statement) => self.logs.get(&statement.log).is_some(),
-            Work::Make { .. } | Work::Adopt(_) | Work::Restore(_) | Work::Forget => false,
+            Work::Make { .. } | Work::Adopt(_) | Work::Restore { .. } | Work::Forget => false,
         })
     }
 
@@ -115,7 +115,7 @@ impl SequencerState {
         let with_bodies = numbers.len();
         numbers.extend(requests.iter().filter_map(|request| match &request.work {
             Work::Statement(statement) => Some(statement.log),
-            Work::Restore(entries) => entries.first().map(|entry| entry.log),
+            Work::Restore { log, .. } => Some(*log),
             Work::Append(_) | Work::Make { .. } | Work::Adopt(_) | Work::Forget => None,
         }));
         let lost: Vec<i64> = numbers.iter().copied().filter(|number| !self.logs.contains(number)).collect();
@@ -406,7 +406,7 @@ fn first_day() -> Day {
 pub(super) fn additions(requests: &[Request]) -> impl Iterator<Item = &Addition> {
     requests.iter().flat_map(|request| match &request.work {
         Work::Append(additions) => additions.as_slice(),
-        Work::Statement(_) | Work::Make { .. } | Work::Adopt(_) | Work::Restore(_) | Work::Forget => &[],
+        Work::Statement(_) | Work::Make { .. } | Work::Adopt(_) | Work::Restore { .. } | Work::Forget => &[],
     })
 }
 

@@ -17,6 +17,8 @@ use crate::service::Audit;
 const LOOKED_AT: u64 = 5_000;
 /// How many entries behind a page are looked through for outcomes of its intents.
 const LOOKED_AHEAD: u64 = 1_024;
+/// How many bytes of entries make a page full: an answer of a service has 4 MiB at most. The last entry of a page may go over it.
+const FULL: usize = 2 << 20;
 /// How many damaged entries a page names at most.
 const NAMED: usize = 1_000;
 /// By how much the clocks of services may differ: an operation's time may be that much later than its entry's.
@@ -64,10 +66,11 @@ impl Audit {
         let mut ended = self.outcomes(log, end..end.saturating_add(LOOKED_AHEAD).min(log.size()), &mut keys).await?;
         // the outcomes from here on are known
         let mut known_from = end;
+        let mut bytes = 0;
         while end > floor {
             let bundle = self.examine(log, Bundle::of(end - 1), &mut keys).await?;
             for slot in bundle.between(bundle.begin, end).iter().rev() {
-                if page.entries.len() == size || page.damaged.len() == NAMED {
+                if page.entries.len() == size || page.damaged.len() == NAMED || bytes >= FULL {
                     page.next = Some(end);
                     return Ok(page);
                 }
@@ -94,6 +97,7 @@ impl Audit {
                 }
                 if filter.takes(&operation) {
                     let appended_us = slot.stored.as_ref().map_or(0, |row| row.appended_us);
+                    bytes += body_length(slot);
                     page.entries.push(Listed { sequence: slot.sequence, appended_us, operation });
                 }
             }
@@ -114,6 +118,10 @@ impl Audit {
         }
         Ok(ended)
     }
+}
+
+fn body_length(slot: &Slot) -> usize {
+    if let Found::Body { body, .. } = &slot.found { body.len() } else { 0 }
 }
 
 /// The operation of a slot; `None` for what has none, or none that may be shown. What was sealed as a body and is no operation is damaged.

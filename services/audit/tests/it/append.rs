@@ -20,6 +20,7 @@ crate::on_both!(
     every_entry_is_proven_in_every_size,
     an_intent_is_shown_until_its_outcome_is_there,
     filters_and_pages_miss_nothing,
+    long_entries_are_listed_in_answers_that_callers_take,
     many_callers_and_many_groups_make_logs_without_a_gap,
 );
 
@@ -40,6 +41,17 @@ async fn entries_are_listed_newest_first_and_survive_a_restart(world: World) {
     assert_eq!(stage.targets("acme").await, ["t0", "t1", "t2", "t3", "t4", "t5"]);
     assert_eq!((stage.targets("other").await, stage.targets("").await), (vec!["theirs".to_owned()], vec!["ours".to_owned()]));
     assert!(stage.targets("nobody").await.is_empty());
+}
+
+/// A page of as many entries as it may have would be longer than the 4 MiB that callers take.
+async fn long_entries_are_listed_in_answers_that_callers_take(world: World) {
+    let stage = world.start().await;
+    for n in 0..3 {
+        let long = |k| entry(&world, "acme", &format!("{n} {k} {}", "x".repeat(60_000)));
+        stage.append((0..40).map(long).collect()).await.unwrap();
+    }
+    let listed = stage.list_by(ListEntriesRequest { group: "acme".into(), page_size: 120, ..Default::default() }).await;
+    assert_eq!(listed.iter().map(|entry| entry.sequence).collect::<Vec<_>>(), (0..120).rev().collect::<Vec<_>>());
 }
 
 async fn twenty_callers_with_one_id_add_one_entry(world: World) {

@@ -13,6 +13,7 @@ mod bucket;
 mod covered;
 mod damage;
 mod damaged;
+mod declared;
 mod figures;
 mod fsck;
 mod lives;
