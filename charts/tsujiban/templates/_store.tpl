@@ -78,6 +78,94 @@ initContainers:
 {{- end }}
 {{- end }}
 
+{{/*
+PostgreSQL: asks before an upgrade or a rollback whether the version that comes may use the tables. While it is refused nothing has changed yet: the pods
+that run go on, also of a service with one pod, which Kubernetes stops before it starts its successor. Where no hooks run, `migrate` says the same.
+*/}}
+{{- define "tsujiban.tablesCheck" -}}
+{{- $component := printf "%s-tables" .component }}
+{{- $labels := include "tsujiban.labels" (dict "root" .root "component" $component) }}
+{{- $image := get .root.Values.images .component -}}
+apiVersion: batch/v1
+kind: Job
+metadata:
+  name: tsujiban-{{ $component }}
+  namespace: {{ .root.Release.Namespace }}
+  labels: {{- $labels | nindent 4 }}
+  annotations:
+    helm.sh/hook: pre-upgrade,pre-rollback
+    helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+spec:
+  backoffLimit: 0
+  # with the time in which the image is pulled
+  activeDeadlineSeconds: 290
+  template:
+    metadata:
+      labels: {{- $labels | nindent 8 }}
+      annotations:
+        {{- include "tsujiban.byDesign" (dict "also" list) | nindent 8 }}
+    spec:
+      restartPolicy: Never
+      automountServiceAccountToken: false
+      enableServiceLinks: false
+      {{- include "tsujiban.pullSecrets" .root | nindent 6 }}
+      {{- with .root.Values.priorityClassName }}
+      priorityClassName: {{ . }}
+      {{- end }}
+      securityContext: {{- include "tsujiban.podSecurity" . | nindent 8 }}
+      containers:
+      - name: check-tables
+        image: {{ include "tsujiban.image" (dict "root" .root "image" $image) }}
+        imagePullPolicy: {{ $image.pullPolicy }}
+        args:
+        - check-tables
+        {{- include "tsujiban.databaseArguments" . | nindent 8 }}
+        - --log-level={{ .root.Values.logLevel }}
+        resources:
+          requests: {cpu: 10m, memory: 32Mi, ephemeral-storage: 16Mi}
+          limits: {cpu: 500m, memory: 64Mi, ephemeral-storage: 64Mi}
+        securityContext: {{- include "tsujiban.containerSecurity" . | nindent 10 }}
+        {{- $mounts := include "tsujiban.databaseMounts" . }}
+        {{- with $mounts }}
+        volumeMounts:
+        {{- . | nindent 8 }}
+        {{- end }}
+      {{- $volumes := include "tsujiban.databaseVolumes" . }}
+      {{- with $volumes }}
+      volumes:
+      {{- . | nindent 6 }}
+      {{- end }}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  name: tsujiban-{{ $component }}
+  namespace: {{ .root.Release.Namespace }}
+  labels: {{- include "tsujiban.labels" (dict "root" .root "component" "network") | nindent 4 }}
+spec:
+  podSelector:
+    matchLabels: {{- include "tsujiban.selector" (dict "root" .root "component" $component) | nindent 6 }}
+  policyTypes: [Ingress, Egress]
+  egress:
+  {{- include "tsujiban.toDatabase" .root | nindent 2 }}
+{{- end }}
+
+{{/* What the service's role needs to connect. */}}
+{{- define "tsujiban.databaseMounts" -}}
+{{- if .database.passwordSecret }}
+- {name: database, mountPath: /etc/tsujiban/database, readOnly: true}
+{{- end }}
+{{- include "tsujiban.databaseAuthorityMount" . }}
+{{- end }}
+
+{{- define "tsujiban.databaseVolumes" -}}
+{{- with .database.passwordSecret }}
+- name: database
+  secret: {secretName: {{ . }}, defaultMode: 0440, items: [{key: password, path: password}]}
+{{- end }}
+{{- include "tsujiban.caVolume" (dict "name" "database-ca" "from" .root.Values.database) }}
+{{- end }}
+
 {{- define "tsujiban.migrationMounts" -}}
 {{- if .database.ownerPasswordSecret }}
 - {name: database-owner, mountPath: /etc/tsujiban/database-owner, readOnly: true}
@@ -92,10 +180,7 @@ initContainers:
 - {name: s3-ca, mountPath: /etc/tsujiban/s3-ca, readOnly: true}
 {{- end }}
 {{- if .database.url }}
-{{- if .database.passwordSecret }}
-- {name: database, mountPath: /etc/tsujiban/database, readOnly: true}
-{{- end }}
-{{- include "tsujiban.databaseAuthorityMount" . }}
+{{- include "tsujiban.databaseMounts" . }}
 {{- end }}
 {{- end }}
 
@@ -105,15 +190,11 @@ initContainers:
   secret: {secretName: {{ .credentials }}, defaultMode: 0440}
 {{- include "tsujiban.caVolume" (dict "name" "s3-ca" "from" .root.Values.s3) }}
 {{- if .database.url }}
-{{- with .database.passwordSecret }}
-- name: database
-  secret: {secretName: {{ . }}, defaultMode: 0440, items: [{key: password, path: password}]}
-{{- end }}
+{{- include "tsujiban.databaseVolumes" . }}
 {{- with .database.ownerPasswordSecret }}
 - name: database-owner
   secret: {secretName: {{ . }}, defaultMode: 0440, items: [{key: password, path: password}]}
 {{- end }}
-{{- include "tsujiban.caVolume" (dict "name" "database-ca" "from" .root.Values.database) }}
 {{- end }}
 {{- end }}
 

@@ -114,17 +114,22 @@ impl Database {
         }
     }
 
+    /// Whether this version may use the tables, as far as they say; new ones say nothing. Changes nothing.
+    pub async fn may_use(&self) -> Result<(), SchemaError> {
+        must_be_allowed(self.oldest().await?.as_deref(), &own_version()?)
+    }
+
     /// Brings the tables to this version. Several processes may do so at the same time.
     pub async fn migrate(&self, schema: &Schema) -> Result<(), SchemaError> {
         let own = own_version()?;
-        must_be_allowed(self.oldest().await?.as_deref(), &own)?;
+        self.may_use().await?;
         let failed = |source| SchemaError::Migration { own: own.to_string(), source };
         match self.writes() {
             Backend::Sqlite(pool) => known(&schema.sqlite).run(pool).await.map_err(failed)?,
             Backend::Postgres(pool) => known(&schema.postgres).run(pool).await.map_err(failed)?,
         }
         // another process may have migrated while this one waited for the lock
-        must_be_allowed(self.oldest().await?.as_deref(), &own)?;
+        self.may_use().await?;
         if !schema.additions.is_empty() {
             on!(self.writes(), p => sqlx::raw_sql(schema.additions).execute(p).await.map(drop))?;
         }
@@ -166,7 +171,7 @@ impl Database {
     /// Whether this version may use the tables, and they have all that it needs.
     async fn check(&self, schema: &Schema) -> Result<(), SchemaError> {
         let own = own_version()?;
-        must_be_allowed(self.oldest().await?.as_deref(), &own)?;
+        self.may_use().await?;
         let Backend::Postgres(pool) = self.reads() else { return Ok(()) };
         let too_old = || SchemaError::TooOld { own: own.to_string() };
         if !self.has_table("_sqlx_migrations").await? {

@@ -1,6 +1,7 @@
 //! A service from its arguments to its last write. What differs between services is a [`Program`]; all else happens here, once: telemetry,
 //! signals, a start that retries, database, keys, storage, history, access, health, jobs, and the order in which they end.
 
+mod check;
 mod migrate;
 mod probe;
 
@@ -20,6 +21,7 @@ use tsujiban_database::{Database, DatabaseArgs, InvalidDatabase, Schema, SchemaE
 use tsujiban_objects::{InvalidS3, S3, S3Args};
 use tsujiban_sealing::{Keyring, SystemRandom};
 
+pub use self::check::CheckArgs;
 pub use self::migrate::{MigrateArgs, MigrateError};
 pub use self::probe::{ProbeArgs, ProbeError};
 use crate::access::Guard;
@@ -128,6 +130,8 @@ enum Command<A: Args> {
     Serve(Box<ServeArgs<A>>),
     /// PostgreSQL: brings the tables to this version, as the role that owns them, and lets the service's role use them.
     Migrate(Box<MigrateArgs>),
+    /// PostgreSQL: fails if the tables say that only newer versions may use them. Changes nothing.
+    CheckTables(Box<CheckArgs>),
     /// Checks that a service answers over TLS and refuses a call without a token.
     Probe(ProbeArgs),
 }
@@ -175,6 +179,8 @@ pub enum ProgramError {
     Schema(#[from] NotStarted<SchemaError>),
     #[error(transparent)]
     Migrate(#[from] NotStarted<MigrateError>),
+    #[error("this version cannot be installed here")]
+    NotAllowed(#[from] SchemaError),
     #[error(transparent)]
     Probe(#[from] ProbeError),
     #[error(transparent)]
@@ -206,6 +212,10 @@ pub async fn run<P: Program>() -> Result<(), ProgramError> {
             let role = migrate::migrate(&args, P::schema(), &stop).await?;
             tracing::info!(version = env!("CARGO_PKG_VERSION"), role, "the tables are of this version, and the role may use them");
             Ok(())
+        }
+        Command::CheckTables(args) => {
+            let _telemetry = telemetry::init(row.host, &args.telemetry)?;
+            Ok(check::check(&args).await?)
         }
         Command::Probe(args) => {
             probe::probe(&args).await?;

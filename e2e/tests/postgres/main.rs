@@ -106,6 +106,7 @@ async fn both_services_on_postgresql() -> Result<()> {
 
     several_refuse_and_one_goes_on(&databases, &id, snapshots.len()).await?;
     one_is_refused_by_name(&databases, &group).await?;
+    an_upgrade_is_refused_before_it_begins(&databases, &group).await?;
     history_holds(&stage, &id).await?;
     group.erase().await
 }
@@ -196,6 +197,32 @@ async fn one_is_refused_by_name(databases: &Databases<'_>, group: &Group<'_>) ->
     databases.set_oldest(Service::Backup, "0.1.0")?;
     rolled_out(stage, Service::Backup).await?;
     group.condition(Service::Backup.row().can_write.condition, "True").await?;
+    group.back_up().await?.ok()?;
+    Ok(())
+}
+
+/// Helm asks first: the one pod that runs is not stopped. When the tables allow it, the same upgrade goes through.
+async fn an_upgrade_is_refused_before_it_begins(databases: &Databases<'_>, group: &Group<'_>) -> Result<()> {
+    println!("an upgrade to a version for which the catalogue's tables are too new");
+    let stage = databases.stage;
+    let pod = format!("{}-0", Service::Backup.row().host);
+    let uid = ["get", "pod", &pod, "-n", SYSTEM_NAMESPACE, "-o", "jsonpath={.metadata.uid}"];
+    let before = stage.kubectl(&uid).await?.ok()?.out;
+    let chart = stage.checkout.join("charts/tsujiban").to_string_lossy().into_owned();
+    let arguments = ["upgrade", "tsujiban", &chart, "-n", SYSTEM_NAMESPACE, "--reuse-values", "--set", "logLevel=debug"];
+    let upgrade = || stage.helm(&arguments);
+    databases.set_oldest(Service::Backup, "99.0.0")?;
+    let refused = upgrade().await?;
+    ensure!(refused.code != 0 && refused.err.contains("pre-upgrade"), "{} {}", refused.out, refused.err);
+    let log = stage.kubectl(&["logs", "job/tsujiban-backup-tables", "-n", SYSTEM_NAMESPACE]).await?.ok()?;
+    ensure!(log.out.contains("the tables need version 99.0.0 or later"), "the check says: {}", log.out);
+    stays("the one pod", Duration::from_secs(20), || async { Ok((stage.kubectl(&uid).await?.out, is_ready(stage, &pod).await?)) }).await?;
+    ensure!(stage.kubectl(&uid).await?.out == before, "the pod that ran was replaced");
+    group.back_up().await?.ok()?;
+    databases.set_oldest(Service::Backup, "0.1.0")?;
+    upgrade().await?.ok()?;
+    rolled_out(stage, Service::Backup).await?;
+    ensure!(stage.kubectl(&uid).await?.out != before, "the upgrade changed nothing");
     group.back_up().await?.ok()?;
     Ok(())
 }

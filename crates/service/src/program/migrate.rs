@@ -31,7 +31,7 @@ pub enum MigrateError {
 }
 
 impl MigrateError {
-    fn is_transient(&self) -> bool {
+    pub(super) fn is_transient(&self) -> bool {
         match self {
             Self::Database(error) => error.is_transient(),
             Self::Schema(error) => error.is_transient(),
