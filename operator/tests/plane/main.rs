@@ -7,6 +7,7 @@
 mod attacks;
 mod attempt;
 mod crashes;
+mod finalizers;
 mod handover;
 mod history;
 mod lost;
