@@ -17,13 +17,13 @@ use tsujiban_core::id::GroupId;
 /// Whose history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Whose {
-    /// What happened in no group.
+    /// Operations that belong to no group.
     Platform,
     Group(GroupId),
 }
 
 impl Whose {
-    /// As the contract names it.
+    /// Its name in the contract.
     fn on_the_wire(&self) -> String {
         match self {
             Self::Platform => String::new(),

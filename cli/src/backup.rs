@@ -14,7 +14,7 @@ use crate::output::{Answer, Format, escape_line};
 use crate::progress::Progress;
 use crate::service::Service;
 
-/// What a rebuild came to.
+/// The result of a rebuild.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Rebuilt {

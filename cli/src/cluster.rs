@@ -14,7 +14,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// What a request to the apiserver needs, to be named when it is missing.
+/// The right that a request to the apiserver needs, for the message when it is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Right {
     pub verb: &'static str,
@@ -36,7 +36,7 @@ impl std::fmt::Display for Right {
     }
 }
 
-/// What goes wrong between a person and the cluster.
+/// Why a person's request to the cluster failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
     #[error("there is no usable kubeconfig; set KUBECONFIG, or name a context of it with --context (kubectl config get-contexts)")]
@@ -79,7 +79,7 @@ impl Cluster {
     }
 }
 
-/// Waits for an answer of the apiserver; what goes wrong is said in words that name the right that was needed.
+/// Waits for an answer of the apiserver. An error names the right that was needed.
 pub async fn ask<T>(right: Right, asking: impl Future<Output = kube::Result<T>>) -> Result<T, ClusterError> {
     match timeout(DEADLINE, asking).await {
         Ok(Ok(answer)) => Ok(answer),

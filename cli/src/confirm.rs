@@ -1,4 +1,4 @@
-//! Asking before what cannot be undone.
+//! Asks for confirmation of what cannot be undone.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -17,7 +17,7 @@ pub enum ConfirmError {
 
 impl ExitCode for ConfirmError {}
 
-/// Says what is going to happen, and waits until `word` is typed, unless it was said `yes` to before.
+/// Prints what is going to happen, and waits until `word` is typed, unless `yes` was given before.
 pub fn confirm(announcement: &str, what: &str, word: &str, yes: bool) -> Result<(), ConfirmError> {
     let mut err = io::stderr();
     writeln!(err, "{announcement}")?;

@@ -87,7 +87,7 @@ pub async fn check(
     Ok(answer.with(if fails { Verdict::NotConformant } else { Verdict::Good }))
 }
 
-/// No check is left out of the answer: one that could not be tried says so.
+/// Adds the checks that could not be tried, so that the answer lists every check.
 fn add_untried(judged: &mut Vec<Judged>) {
     let there: BTreeSet<&str> = judged.iter().map(|judged| judged.check.id).collect();
     let missing = catalogue::all().filter(|check| !there.contains(check.id) && matches!(check.basis, Basis::Refused(_)));

@@ -2,13 +2,13 @@
 
 use std::error::Error;
 
-/// How a command went that came to an end.
+/// The result of a command that ran to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     Good,
     /// What was started did not succeed.
     Failed,
-    /// What is stored is damaged, a snapshot or an entry of a history, or the storage does not keep it as promised.
+    /// Stored data is damaged, a snapshot or an entry of a history, or the storage does not retain it as promised.
     Damaged,
     /// A check of a group fails.
     NotConformant,
@@ -61,9 +61,9 @@ pub fn exit_codes_help() -> String {
     format!("Exit codes:{}", lines.collect::<String>())
 }
 
-/// An error that ends a command. Each type of errors says its exit code beside its definition.
+/// An error that ends a command. Each error type defines its exit code beside its definition.
 pub trait ExitCode: Error + Send + Sync + 'static {
-    /// How the command went that ends with this error. A command that only did not come to its end has failed.
+    /// The verdict of a command that ends with this error. By default, the command has failed.
     fn verdict(&self) -> Verdict {
         Verdict::Failed
     }

@@ -1,4 +1,4 @@
-//! Why a command did not come to its end, in words that say what to do.
+//! Why a command did not run to its end, in words that say what to do.
 
 use std::error::Error;
 use std::fmt;
@@ -8,7 +8,7 @@ use tsujiban_core::escape::escape_line;
 
 use crate::exit::{ExitCode, Verdict};
 
-/// The error that a command ended with, and the exit code that it carries. No command and no service is known here.
+/// The error that a command ended with, and its exit code. This type depends on no command and no service.
 #[derive(Debug)]
 pub struct Failure {
     pub verdict: Verdict,

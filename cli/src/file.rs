@@ -1,4 +1,4 @@
-//! Files that appear under their names when they are whole, and not before.
+//! Files that appear under their names only when they are complete.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use tempfile::NamedTempFile;
 
 use crate::exit::ExitCode;
 
-/// A file that was not written. What was there before is still there.
+/// A file that was not written. An existing file stays unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     #[error("{} exists; name another file, or replace it with --force", path.display())]
@@ -27,13 +27,13 @@ pub struct NewFile {
 }
 
 impl NewFile {
-    /// Refuses a file that exists, unless it is to be replaced. The final word is [`NewFile::finish`]'s.
+    /// Refuses a file that exists, unless it is to be replaced. [`NewFile::finish`] checks this again.
     pub fn begin(path: &Path, force: bool) -> Result<Self, FileError> {
         if !force && path.symlink_metadata().is_ok() {
             return Err(FileError::Exists { path: path.to_owned() });
         }
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-        // whoever finds it after a crash sees what it was to be, and that it is not
+        // after a crash, the name shows which file this was to become, and that it is not complete
         let prefix = format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy());
         let file = tempfile::Builder::new().prefix(&prefix).suffix(".part").tempfile_in(folder);
         let file = file.map_err(|source| FileError::Write { path: path.to_owned(), source })?;

@@ -1,4 +1,4 @@
-//! `tsujiban functions`: what can be done, by whom, and what is remembered of it. Asks no service.
+//! `tsujiban functions`: what can be done, by whom, and how it is recorded. Contacts no service.
 
 use serde::Serialize;
 use tsujiban_proto::access::v1::{History, Operation};
@@ -57,7 +57,7 @@ fn table(catalogue: &[FunctionView]) -> String {
                 let name = method.method.rsplit('/').next().unwrap_or_default().to_owned();
                 let verb = method.staff_verb.clone().unwrap_or_default();
                 let operation = operation.title.to_owned();
-                // one line more, so that both ways of calling are seen with what they need and how they are recorded
+                // a second line, since a call that reveals secrets needs another right and is recorded in another way
                 if let Some(field) = &method.reveals {
                     let (name, verb) = (format!("{name} ({field})"), format!("{verb}, {REVEAL}"));
                     table.row([function.function.clone(), function.title.clone(), operation.clone(), name, verb, STRICT.to_owned()]);

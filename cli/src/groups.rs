@@ -11,7 +11,7 @@ use crate::output::view::{Canary, Group, State, time};
 use crate::output::{Align, Answer, Format, Table, bytes, escape_line, jst};
 use crate::service::Service;
 
-/// What is kept of the groups, and whether the storage keeps its promises.
+/// The stored data of the groups, and whether the storage keeps its locks.
 #[derive(Debug, Serialize)]
 struct Kept {
     groups: Vec<Group>,
@@ -41,12 +41,12 @@ pub async fn list(service: &Service, retained: bool, format: Format) -> Result<A
     Ok(answer.with(verdict(&kept)))
 }
 
-/// A storage that lets locked objects go is told to programs as well, which read no sentence.
+/// The exit code also reports a storage that deletes locked objects, since programs do not read the sentence about it.
 fn verdict(kept: &Kept) -> Verdict {
     if kept.canary.as_ref().is_some_and(|canary| !canary.passed) { Verdict::Damaged } else { Verdict::Good }
 }
 
-/// Erases all data of a retained group, after a look at what that is.
+/// Erases all data of a retained group, after showing what that is.
 pub async fn erase(service: &Service, group: &GroupId, incarnation: &IncarnationId, yes: bool, format: Format) -> Result<Answer, Failure> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
@@ -76,7 +76,7 @@ async fn report(service: &Service, group: String) -> Result<Kept, Failure> {
     Ok(Kept { groups: answer.groups.into_iter().map(Group::from).collect(), canary: answer.canary.map(Canary::from) })
 }
 
-/// The life of the group that may be erased.
+/// The incarnation of the group that may be erased.
 fn check<'a>(kept: &'a [Group], group: &GroupId, incarnation: &IncarnationId) -> Result<&'a Group, EraseError> {
     let (group, incarnation) = (group.clone(), incarnation.clone());
     let found = kept.iter().find(|kept| kept.group == group.as_str() && kept.incarnation == incarnation.as_str());

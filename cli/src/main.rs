@@ -39,7 +39,7 @@ async fn main() -> ExitCode {
     let outcome = run(Cli::parse()).await.and_then(|answer| {
         let mut out = io::stdout().lock();
         match out.write_all(answer.text.as_bytes()).and_then(|()| out.flush()) {
-            // a reader such as `head` has seen enough
+            // a reader such as `head` may close the output early
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(AnswerError::Output(error).into()),
             _ => Ok(answer.verdict),
         }
@@ -47,7 +47,7 @@ async fn main() -> ExitCode {
     match outcome {
         Ok(verdict) => verdict.exit_code().into(),
         Err(failure) => {
-            // nothing is left to say it to when standard error is closed
+            // there is no other place for the message when standard error is closed
             let _ = writeln!(io::stderr(), "error: {}", explain(&failure));
             ExitCode::from(failure.verdict.exit_code())
         }
@@ -102,7 +102,7 @@ async fn audit(command: Audit, global: &args::Global, outer: args::Output) -> Re
         Audit::Export { whose, wanted } => {
             let wanted: audit::export::Wanted = wanted.try_into()?;
             let interrupted = async {
-                // where no signal can be waited for, it ends the process as ever
+                // where no handler can be installed, the signal ends the process by default
                 if tokio::signal::ctrl_c().await.is_err() {
                     std::future::pending::<()>().await;
                 }

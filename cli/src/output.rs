@@ -1,4 +1,4 @@
-//! What people and programs read.
+//! The output for people and for programs.
 
 mod table;
 mod time;
@@ -23,7 +23,7 @@ pub enum Format {
     Json,
 }
 
-/// What a command answers, and how it went.
+/// The output of a command, and its verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     pub text: String,

@@ -1,16 +1,16 @@
-//! How far long work is, on standard error: one line that changes on a terminal, a line now and then elsewhere.
+//! Progress of long work, on standard error: one line that is rewritten on a terminal, a line now and then elsewhere.
 
 use std::io::{self, IsTerminal, Stderr, Write};
 use std::time::{Duration, Instant};
 
 use crate::output::{escape_line, shortened};
 
-/// The time between lines where a line cannot be changed.
+/// The time between lines where a line cannot be rewritten.
 const PAUSE: Duration = Duration::from_secs(5);
-/// How wide a terminal is at least: a line that wraps could not be taken back.
+/// The least width of a terminal: a line that wraps could not be erased.
 const COLUMNS: usize = 79;
 
-/// Says how far long work is. What is dropped leaves no half line behind.
+/// Shows the progress of long work. When dropped, it leaves no half line behind.
 #[derive(Debug)]
 pub struct Progress<W: Write = Stderr> {
     out: W,
@@ -30,15 +30,15 @@ impl<W: Write> Progress<W> {
         Self { out, terminal, shown_at: now, line: String::new() }
     }
 
-    /// Says what is going on now.
+    /// Shows what is going on now.
     pub fn say(&mut self, text: &str) {
         self.say_at(text, Instant::now());
     }
 
-    /// Says something that stays.
+    /// Prints a line that stays.
     pub fn note(&mut self, text: &str) {
         self.clear();
-        // nobody is told when standard error is closed
+        // the line is lost when standard error is closed
         let _ = writeln!(self.out, "{}", escape_line(text));
     }
 

@@ -67,7 +67,7 @@ impl StaffName {
     }
 }
 
-/// What else it may be when a service is not there.
+/// The second possible reason why a service does not exist: Tsujiban is installed without it.
 fn absence(service: Peer) -> String {
     service.row().absence.map(|absence| format!(", or without it (chart value {})", absence.value)).unwrap_or_default()
 }
@@ -114,7 +114,7 @@ pub enum ConnectError {
 
 impl ExitCode for ConnectError {}
 
-/// A way to one of the services.
+/// A connection to one of the services.
 struct Connection {
     channel: Channel,
     tokens: Tokens,
@@ -149,7 +149,7 @@ impl Connection {
     }
 }
 
-/// The backup service, as a member of staff meets it.
+/// The backup service, called as a member of staff.
 pub struct Service(Connection);
 
 impl Service {
@@ -171,7 +171,7 @@ impl Service {
     }
 }
 
-/// The audit service, as a member of staff meets it.
+/// The audit service, called as a member of staff.
 pub struct HistoryService(Connection);
 
 impl HistoryService {
@@ -179,7 +179,7 @@ impl HistoryService {
         Connection::open(Peer::Audit, cluster, staff, clock).await.map(Self)
     }
 
-    /// Over a connection of a test, as whomever the token names.
+    /// For tests: uses the given connection, as the owner of the token.
     #[cfg(test)]
     pub fn over(channel: Channel, token: &str) -> Self {
         Self(Connection { channel, tokens: Tokens::known(token) })

@@ -117,7 +117,7 @@ async fn all(service: &Service, group: &GroupId, device: Option<&str>) -> Result
     }
 }
 
-/// The two newest of the device that the newest one is of: a name may have been another device's before.
+/// The two newest snapshots of the device of the newest one: its name may have belonged to another device before.
 fn newest_two(newest_first: &[Snapshot]) -> Option<(SnapshotId, SnapshotId)> {
     let (newest, older) = newest_first.split_first()?;
     let before = older.iter().find(|snapshot| snapshot.serial == newest.serial)?;

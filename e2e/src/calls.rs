@@ -1,4 +1,4 @@
-//! Calls of our services past every client of ours: a forwarded port, a token, a method by its path.
+//! Calls of our services without any client of ours: a forwarded port, a token, a method by its path.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -20,7 +20,7 @@ pub type Service = (&'static str, &'static str);
 pub const BACKUP: Service = (workload::Service::Backup.row().host, workload::Service::Backup.row().audience);
 pub const AUDIT: Service = (workload::Service::Audit.row().host, workload::Service::Audit.row().audience);
 
-/// A service of ours, reached as somebody. Clones share the way to it.
+/// A service of ours, called with one token. Clones share the connection.
 #[derive(Clone)]
 pub struct Caller {
     channel: Channel,
@@ -28,10 +28,10 @@ pub struct Caller {
     _way: Arc<Way>,
 }
 
-/// The way to a service, as long as somebody uses it.
+/// The port-forward to a service, as long as a clone uses it.
 struct Way {
     _forward: Forward,
-    /// kubectl says something of each connection, and ends when nobody listens.
+    /// kubectl prints a line for each connection, and ends when this output is closed.
     _output: BufReader<ChildStdout>,
 }
 
@@ -69,12 +69,12 @@ impl Caller {
         Ok(Self { channel, token: token.trim().to_owned(), _way: way })
     }
 
-    /// Calls a method (`/package.Service/Method`) with an empty message. Answers how that ended.
+    /// Calls a method (`/package.Service/Method`) with an empty message. Returns the status code.
     pub async fn call(&self, path: &str) -> Result<Code> {
         self.call_with(path, ()).await
     }
 
-    /// Calls a method with a message. Answers how that ended.
+    /// Calls a method with a message. Returns the status code.
     pub async fn call_with<M: Message + 'static>(&self, path: &str, message: M) -> Result<Code> {
         let mut client = tonic::client::Grpc::new(self.channel.clone());
         client.ready().await?;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::stage::Stage;
 
-/// A program that runs in the cluster's namespaces, for a quarter of an hour at most. It goes when this value goes.
+/// A program that runs in the cluster's namespaces, for a quarter of an hour at most. It ends when this value is dropped.
 pub struct Inside {
     line: String,
     end: Command,
@@ -34,7 +34,7 @@ impl Inside {
         Ok(Self { line, end, child })
     }
 
-    /// What it prints, where that is piped; once.
+    /// The program's output, where that is piped; only once.
     pub fn output(&mut self) -> Result<ChildStdout> {
         self.child.stdout.take().with_context(|| format!("nobody can read the output of {}", self.line))
     }

@@ -1,6 +1,6 @@
-//! What the end-to-end tests share. They know the kinds, the contracts and the outside, and no other code of ours.
+//! What the end-to-end tests share. They know the kinds, the contracts and the public interfaces, and no other code of ours.
 //!
-//! A test needs a cluster with Tsujiban in it: `make test-e2e` starts both and says where they are by environment.
+//! A test needs a cluster with Tsujiban in it: `make test-e2e` starts both and names them in environment variables.
 
 pub mod calls;
 pub mod inside;

@@ -10,7 +10,7 @@ use tsujiban_api::{Device, Site, Tenant, names};
 use crate::stage::Stage;
 use crate::wait::{SOON, until};
 
-/// A group made for a test. Erased by [`Group::erase`]; a test that fails leaves it for people to look at.
+/// A group made for a test. Erased by [`Group::erase`]; a test that fails leaves it for inspection.
 pub struct Group<'a> {
     stage: &'a Stage,
     pub name: String,

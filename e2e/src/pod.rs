@@ -48,7 +48,7 @@ impl<'a> Probe<'a> {
         Ok(Self { stage, namespace: namespace.to_owned(), name: name.to_owned(), ip })
     }
 
-    /// Whether a TCP connection comes about within three seconds.
+    /// Whether a TCP connection succeeds within three seconds.
     pub async fn reaches(&self, host: &str, port: u16) -> Result<bool> {
         let port = port.to_string();
         let answer = self.stage.kubectl(&["exec", "-n", &self.namespace, &self.name, "--", "reach", host, &port, "3"]).await?;

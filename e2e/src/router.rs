@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::stage::Stage;
 
-/// A running router. It goes when this value goes.
+/// A running router. It ends when this value is dropped.
 pub struct Router {
     name: String,
     state: PathBuf,
@@ -46,7 +46,7 @@ impl Router {
         Ok(router)
     }
 
-    /// Lets this key in, and no other any more: what an administrator of the router does when a new key pair was made.
+    /// Lets only this key log in from now on, as an administrator of the router does when a new key pair was made.
     pub fn authorize(&self, public_key: &str) -> Result<()> {
         let enter = self.command.with_file_name("enter");
         let write = format!("echo '{public_key}' >/run/routers/{}/authorized_keys", self.name);

@@ -13,7 +13,7 @@ use tsujiban_api::names::SYSTEM_NAMESPACE;
 
 use crate::wait::{SOON, until};
 
-/// Tests that break something that all share (S3, the operator, a CRD) hold this alone; all others hold it together.
+/// Tests that break something shared (S3, the operator, a CRD) take the write lock; all others take the read lock.
 static SHARED: LazyLock<RwLock<()>> = LazyLock::new(RwLock::default);
 
 /// The exit code of `tsujiban backup now` when the config of a device was not stored.
@@ -104,13 +104,13 @@ impl Stage {
         Ok(())
     }
 
-    /// Waits until what runs of a workload, such as `statefulset/tsujiban-audit`, is what its spec says, and ready.
+    /// Waits until the pods of a workload, such as `statefulset/tsujiban-audit`, match its spec and are ready.
     pub async fn rolled_out(&self, workload: &str) -> Result<()> {
         self.kubectl(&["rollout", "status", workload, "-n", SYSTEM_NAMESPACE, "--timeout=120s"]).await?.ok()?;
         Ok(())
     }
 
-    /// The public key of the operation history, which the audit service says when it starts.
+    /// The public key of the operation history, which the audit service prints when it starts.
     pub async fn history_key(&self) -> Result<String> {
         until("the audit service says its key", SOON, || async {
             let said = self.kubectl(&["logs", "statefulset/tsujiban-audit", "-n", SYSTEM_NAMESPACE]).await?.ok()?;
@@ -157,7 +157,7 @@ pub fn ids(snapshots: &[Value]) -> Vec<Option<&str>> {
     snapshots.iter().map(|snapshot| snapshot.get("id").and_then(Value::as_str)).collect()
 }
 
-/// An object that was taken away.
+/// An object that was deleted, and has to be put back.
 #[must_use = "put it back"]
 pub struct Taken<'a> {
     stage: &'a Stage,

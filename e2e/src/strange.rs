@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use crate::inside::Inside;
 use crate::stage::Stage;
 
-/// A running `strange-router`. It goes when this value goes.
+/// A running `strange-router`. It ends when this value is dropped.
 pub struct Strange {
     _program: Inside,
 }

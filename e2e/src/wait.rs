@@ -1,4 +1,4 @@
-//! Waiting for what a control plane does in its own time.
+//! Waits for asynchronous work of a control plane.
 
 use std::fmt::Debug;
 use std::future::Future;

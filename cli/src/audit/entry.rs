@@ -9,10 +9,10 @@ use tsujiban_proto::audit::v1::{ActorKind, Entry};
 use crate::output::view::time;
 use crate::output::{Align, Table, jst, short_cell};
 
-/// How wide a cell is at most that holds what somebody else wrote. All of it stands in the JSON.
+/// The greatest width of a cell with text from outside Tsujiban. The JSON has the whole text.
 const COLUMNS: usize = 48;
 
-/// In the words that stand in the history itself, and so in its exports.
+/// An entry, in the words of the history itself and of its exports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EntryView {
@@ -87,7 +87,7 @@ const fn actor_kind(kind: ActorKind) -> &'static str {
     }
 }
 
-/// What people look for first. Where it came from, its ids and its details are in the JSON.
+/// The fields that people look for first. An entry's origin, ids and details are in the JSON.
 pub fn table(entries: &[EntryView]) -> String {
     let mut table = Table::new([
         ("TIME", Align::Left),

@@ -55,7 +55,7 @@ enum Sink {
     Output(io::Stdout),
 }
 
-/// Streams a history into a file, which is there when it is whole, or to standard output. Ends early when `interrupted` does.
+/// Streams a history into a file, which appears only when it is complete, or to standard output. Ends early when `interrupted` does.
 pub async fn export(
     service: &HistoryService,
     whose: &Whose,
@@ -86,13 +86,13 @@ pub async fn export(
     if wanted.output.is_some() {
         return Ok(Answer { text, verdict });
     }
-    // standard output is the export's
+    // standard output contains nothing but the export
     let mut progress = Progress::on_stderr();
     text.lines().for_each(|line| progress.note(line));
     Ok(Answer { text: String::new(), verdict })
 }
 
-/// Before anybody is asked: whether the files can be written.
+/// Opens the files before any request is sent, so that none is sent when they cannot be written.
 fn prepare(wanted: &Wanted) -> Result<(Sink, Option<NewFile>), ExportError> {
     if wanted.form == Form::Csv && wanted.checkpoint.is_some() {
         return Err(ExportError::NoCheckpoint);
@@ -115,7 +115,7 @@ struct Copied {
     uncovered: u64,
 }
 
-/// `None` when whoever reads standard output has seen enough.
+/// `None` when the reader of standard output has closed it.
 async fn copy(service: &HistoryService, request: ExportEntriesRequest, form: Form, mut sink: Sink) -> Result<Option<Copied>, Failure> {
     let mut pieces = service.client().export_entries(service.request(request).await?).await?.into_inner();
     let (mut reading, mut uncovered) = (Reading::new(form), 0);
@@ -144,7 +144,7 @@ async fn copy(service: &HistoryService, request: ExportEntriesRequest, form: For
     Ok(Some(Copied { read, uncovered }))
 }
 
-/// What is there now, and how to verify it.
+/// Says what was written, and how to verify it.
 fn summary(whose: &Whose, wanted: &Wanted, read: &Read, uncovered: u64) -> String {
     let file = wanted.output.as_ref().map(|path| escape_line(&path.to_string_lossy()));
     let to = file.as_ref().map(|file| format!(" to {file}")).unwrap_or_default();

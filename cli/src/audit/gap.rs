@@ -1,4 +1,4 @@
-//! `tsujiban audit declare-gap`: the lawful way back after entries were really lost.
+//! `tsujiban audit declare-gap`: resumes a history after entries were really lost.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,14 +14,14 @@ use crate::failure::Failure;
 use crate::output::{Answer, Format};
 use crate::service::HistoryService;
 
-/// The longest reason that the service takes, in characters.
+/// The longest reason that the service accepts, in characters.
 const LONGEST: usize = 1000;
 
-/// Whose histories go on.
+/// The histories that are resumed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
     One(Whose),
-    /// All that lack something.
+    /// All histories with missing entries.
     All,
 }
 
@@ -48,7 +48,7 @@ impl Scope {
         }
     }
 
-    /// What is typed to confirm it.
+    /// The word that has to be typed to confirm it.
     fn word(&self) -> &str {
         match self {
             Self::All => "all",
@@ -67,7 +67,7 @@ impl fmt::Display for Scope {
     }
 }
 
-/// Declares what is missing lost.
+/// Declares the missing entries lost.
 pub async fn declare(service: &HistoryService, scope: &Scope, reason: &Reason, yes: bool, format: Format) -> Result<Answer, Failure> {
     #[derive(Serialize)]
     struct Declared {

@@ -18,14 +18,14 @@ const PAGE: u32 = 500;
 /// How many damaged entries are named in a table. All of them stand in the JSON.
 const NAMED: usize = 20;
 
-/// What is looked for. Empty texts stand for everything.
+/// The filter of a search. Empty texts match everything.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
     pub span: Span,
     pub actor: String,
     pub function: String,
     pub target: String,
-    /// Unspecified: whatever came of it.
+    /// Unspecified: any result.
     pub result: Came,
     /// Also intents whose outcome is shown.
     pub intents: bool,
@@ -43,7 +43,7 @@ struct DamagedView {
 #[derive(Debug, Serialize)]
 struct Found {
     entries: Vec<EntryView>,
-    /// Among the entries that were looked through, whatever they were about.
+    /// Among all entries that were searched, whether or not they match.
     damaged: Vec<DamagedView>,
     /// Whether the search ended at the limit, so that there may be more.
     more: bool,

@@ -1,4 +1,4 @@
-//! What is known of an export while it goes by. Pure. Nothing is verified here: that is the verifier's, with a key of its own.
+//! Counts what an export contains while it is streamed. Pure. Nothing is verified here: the verifier does that, with a key of its own.
 
 use tsujiban_history::Origin;
 use tsujiban_history::export::{Footer, Header, Line, Loss, MAX_LINE};
@@ -10,36 +10,36 @@ pub enum Form {
     Csv,
 }
 
-/// An export that cannot be all of what was asked for.
+/// An export that cannot be complete.
 #[derive(Debug, thiserror::Error)]
 #[error("the export ends too early: {0}; run the command again")]
 pub struct Incomplete(String);
 
-/// An export that goes by.
+/// An export that is being streamed.
 #[derive(Debug)]
 pub struct Reading {
     form: Form,
     header: Option<Header>,
-    /// The line that has begun, or the last one. No sound line is longer than what is kept of it.
+    /// The current line, or the last one. It is cut at a length that no valid line exceeds.
     line: Vec<u8>,
     /// Whether `line` has ended.
     ended: bool,
     lines: u64,
     entries: u64,
-    /// Entries of which the export says that they are damaged, and those of them that have no line.
+    /// Entries that the export reports as damaged, and those of them that have no line.
     damaged: u64,
     lost: u64,
     bytes: u64,
 }
 
-/// An export that went by.
+/// An export that was streamed to its end.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Read {
     pub entries: u64,
-    /// How many entries are damaged where the service stores them, as it says itself.
+    /// How many entries are damaged in the service's storage, as the export reports.
     pub damaged: u64,
     pub bytes: u64,
-    /// Of JSON Lines: which log it says it is of, and the signed checkpoint with which it ends.
+    /// For JSON Lines: the log that the export names, and the signed checkpoint with which it ends.
     pub signed: Option<(Origin, String)>,
 }
 
@@ -48,7 +48,7 @@ impl Reading {
         Self { form, header: None, line: Vec::new(), ended: false, lines: 0, entries: 0, damaged: 0, lost: 0, bytes: 0 }
     }
 
-    /// Takes the next piece.
+    /// Reads the next piece.
     pub fn push(&mut self, piece: &[u8]) {
         self.bytes = self.bytes.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
         for part in piece.split_inclusive(|byte| *byte == b'\n') {
@@ -87,12 +87,12 @@ impl Reading {
         }
     }
 
-    /// How many entries went by, and how many there are to be, where that is known.
+    /// How many entries were read, how many the export announces, where that is known, and how many bytes were read.
     pub fn progress(&self) -> (u64, Option<u64>, u64) {
         (self.entries, self.header.as_ref().map(|header| header.end.saturating_sub(header.first)), self.bytes)
     }
 
-    /// After the last piece: whether it is whole.
+    /// Ends the export after the last piece. Fails when it is not complete.
     pub fn finish(self) -> Result<Read, Incomplete> {
         if self.lines == 0 || !self.ended {
             return Err(Incomplete("its last line is cut".to_owned()));
@@ -115,7 +115,7 @@ impl Reading {
     }
 }
 
-/// Whether a row says of its entry that it is damaged: no operation has such a phase.
+/// Whether a CSV row marks its entry as damaged: no operation has such a phase.
 fn is_damaged_row(row: &[u8]) -> bool {
     row.split(|byte| *byte == b',').nth(2) == Some(b"DAMAGED".as_slice())
 }

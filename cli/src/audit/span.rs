@@ -1,4 +1,4 @@
-//! Spans of time, as people say them.
+//! Spans of time, as people write them.
 
 use std::str::FromStr;
 
@@ -7,23 +7,23 @@ use tsujiban_history::Day;
 
 use crate::exit::ExitCode;
 
-/// What is neither a day nor a time.
+/// A text that is neither a day nor a time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("write a day in Japan such as 2026-11-26, or a time such as 2026-11-26T09:30:00+09:00")]
 pub struct InvalidTime;
 
-/// A span in which nothing can lie.
+/// A span that contains no time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("nothing lies between --since and --until; the first has to be the earlier one")]
 pub struct EmptySpan;
 
 impl ExitCode for EmptySpan {}
 
-/// The first moment that is wanted: a time, or 00:00 JST of a day.
+/// The first moment of a span: a time, or 00:00 JST of a day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Since(Timestamp);
 
-/// The first moment that is not wanted any more: a time, or the end of a day in JST, so that the day itself is.
+/// The first moment after a span: a time, or the end of a day in JST, so that the span includes the day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Until(Timestamp);
 

@@ -1,4 +1,4 @@
-//! `tsujiban audit verify`: judges an export of the operation history. Asks no service, and trusts only the key that is brought.
+//! `tsujiban audit verify`: judges an export of the operation history. Contacts no service, and trusts only the given key.
 
 use std::fs::File;
 use std::io::{self, BufReader};
@@ -32,7 +32,7 @@ pub enum AuditError {
 
 impl ExitCode for AuditError {}
 
-/// What an auditor brings.
+/// The input of an auditor.
 #[derive(Debug)]
 pub struct Evidence<'a> {
     pub export: &'a Path,
@@ -49,7 +49,7 @@ struct ReportView {
     /// `intact`, `expired`, `damaged` or `tampered`.
     verdict: &'static str,
     coverage: CoverageView,
-    /// Of the damaged entries the first ones, and how many there are.
+    /// The first damaged entries, and how many there are.
     damaged: Vec<DamagedView>,
     damaged_count: u64,
     expired_days: Vec<String>,
@@ -58,14 +58,14 @@ struct ReportView {
     gaps: usize,
     entries: u64,
     bodies: u64,
-    /// How many checkpoints and root lists it was held to.
+    /// How many checkpoints and root lists the export was checked against.
     heads: u64,
     lists: u64,
     #[serde(skip)]
     text: String,
 }
 
-/// What of which log the export is.
+/// Which part of which log the export contains.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct CoverageView {
@@ -73,11 +73,11 @@ struct CoverageView {
     /// The first entry, and the one past the last.
     first: u64,
     end: u64,
-    /// How many entries the log had when it was exported; `null` where nobody has signed that.
+    /// How many entries the log had when it was exported; `null` where no signature covers that.
     of: Option<u64>,
     /// Whether the log had more entries than the export has.
     is_part: bool,
-    /// When the first and the last of what can be read was done.
+    /// When the first and the last readable operation was done.
     from: Option<String>,
     to: Option<String>,
 }
@@ -86,7 +86,7 @@ struct CoverageView {
 #[serde(rename_all = "camelCase")]
 struct DamagedView {
     sequence: u64,
-    /// Whether its leaf is lost, too, and with it all that was known of it.
+    /// Whether its leaf is lost, too, so that nothing is known about the entry.
     leaf_is_lost: bool,
 }
 
@@ -98,7 +98,7 @@ impl CoverageView {
         Self { log, first: report.first, end: report.end, of, is_part, from, to }
     }
 
-    /// One line. Nothing where nothing is known.
+    /// One line. Empty where the size of the log is unknown.
     fn line(&self) -> String {
         let Self { log, first, end, of: Some(of), is_part, from, to } = self else { return String::new() };
         let done = from.as_ref().zip(to.as_ref()).map(|(from, to)| format!(", done from {from} to {to}")).unwrap_or_default();
@@ -164,7 +164,7 @@ pub fn verify(evidence: Evidence<'_>, now: Timestamp, format: Format) -> Result<
     Ok(answer.with(judged))
 }
 
-/// The log of the first checkpoint. Nothing is believed by that: the checkpoint itself is verified, and the export has to continue it.
+/// The log that the first checkpoint names. The name is not trusted: the checkpoint is verified later, and the export has to continue it.
 fn log_of(checkpoints: &[PathBuf]) -> Result<Origin, AuditError> {
     let path = checkpoints.first().ok_or(AuditError::NoLog)?;
     let text = read(path)?;

@@ -1,4 +1,4 @@
-//! The Job of a backup by hand: the CronJob's, with an annotation that says not to wait for a place in the window.
+//! The Job of a manual backup: that of the CronJob, with an annotation that says not to wait for a place in the window.
 
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -7,7 +7,7 @@ use tsujiban_api::names;
 /// The annotation by which kubectl marks Jobs that a person made from a CronJob.
 const INSTANTIATED: &str = "cronjob.kubernetes.io/instantiate";
 
-/// A Job as the CronJob would make it. The pod template's spec stays as it is: a policy in the cluster lets no other pass.
+/// A Job as the CronJob would make it. The pod template's spec stays as it is: a policy in the cluster refuses any other.
 pub fn from_cron_job(cron_job: CronJob, suffix: &str) -> Job {
     let owner = OwnerReference {
         api_version: "batch/v1".to_owned(),

@@ -1,4 +1,4 @@
-//! `tsujiban backup now`: a Job from the group's CronJob, and what came of it.
+//! `tsujiban backup now`: a Job from the group's CronJob, and its result.
 
 use std::time::{Duration, Instant};
 
@@ -19,13 +19,13 @@ use crate::failure::Failure;
 use crate::output::{Answer, Format, escape_line, escape_text};
 use crate::progress::Progress;
 
-/// How often the Job is looked at.
+/// How often the Job is read.
 const LOOK: Duration = Duration::from_secs(1);
 /// How much longer than its deadline a Job is waited for. Kubernetes ends it at the deadline.
 const GRACE: Duration = Duration::from_mins(2);
 /// The deadline of a Job that names none: the longest window.
 const NO_DEADLINE: Duration = Duration::from_hours(12);
-/// How long the operator has to write the devices' results into their status, also one that has just started.
+/// How long the operator has to write the devices' results into their status, even when it has just started.
 const REPORTING: Duration = Duration::from_mins(1);
 /// The same when the Job failed: a result may be missing for good.
 const REPORTING_AFTER_FAILURE: Duration = Duration::from_secs(10);
@@ -51,19 +51,19 @@ pub enum NowError {
 
 impl ExitCode for NowError {}
 
-/// What came of a backup.
+/// The result of a backup.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Outcome {
     namespace: String,
     job: String,
-    /// `None`: it was not waited for.
+    /// `None`: the command did not wait for the Job.
     succeeded: Option<bool>,
     /// Why the Job failed.
     failure: Option<String>,
     summary: Option<String>,
     devices: Vec<Attempt>,
-    /// What keeps the services from storing, as the group's conditions say it.
+    /// Why services cannot store, by the group's conditions.
     faults: Vec<String>,
 }
 
@@ -96,7 +96,7 @@ pub async fn now(cluster: &Cluster, group: &GroupId, wait: bool, suffix: &str, f
         objects.finish(&job, &mut outcome).await?;
         if !not_stored(&outcome.devices).is_empty() {
             let tenants: Api<Tenant> = Api::all(cluster.client.clone());
-            // what came of the backup is told also when this cannot be asked
+            // a failure to read the Tenant must not hide the result of the backup
             outcome.faults = tenants.get_opt(group.as_str()).await.ok().flatten().as_ref().map(service_faults).unwrap_or_default();
         }
     }
@@ -107,7 +107,7 @@ pub async fn now(cluster: &Cluster, group: &GroupId, wait: bool, suffix: &str, f
 impl Outcome {
     fn verdict(&self) -> Verdict {
         match (self.succeeded, &self.failure) {
-            // nobody waited, so nobody knows
+            // the command did not wait, so the result is unknown
             (None, None) => Verdict::Good,
             _ if !not_stored(&self.devices).is_empty() => Verdict::NotStored,
             (_, Some(_)) => Verdict::Failed,
@@ -141,7 +141,7 @@ impl GroupObjects<'_> {
         Right::new(verb, resource, &self.namespace)
     }
 
-    /// Waits for the Job, then gathers what it says and what the devices say.
+    /// Waits for the Job, then reads its summary and the results of the devices.
     async fn finish(&self, job: &Job, outcome: &mut Outcome) -> Result<(), Failure> {
         let mut progress = Progress::on_stderr();
         let end = self.wait(job, &outcome.job, &mut progress).await?;

@@ -1,4 +1,4 @@
-//! What a Job, its pod and the Devices say of a backup. Pure: objects in, words out.
+//! Reads the result of a backup from its Job, its pod and the Devices. Pure.
 
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
@@ -10,7 +10,7 @@ use tsujiban_core::workload::Service;
 
 use crate::output::{Align, Table, jst};
 
-/// Where a Job is.
+/// The state of a Job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobState {
     Waiting,
@@ -92,7 +92,7 @@ pub fn attempts(devices: Vec<Device>, start: Option<Timestamp>) -> Vec<Attempt> 
         let status = device.status.unwrap_or_default();
         let last = status.last_attempt;
         let time = last.as_ref().map(|attempt| attempt.time.0);
-        // an attempt is only of this backup when it is known since when that runs
+        // without the start of this backup, no attempt can be assigned to it
         let stored = last.as_ref().is_some_and(LastAttempt::has_stored);
         let current = start.is_some_and(|start| time.is_some_and(|time| time >= start));
         Attempt {
@@ -115,7 +115,8 @@ pub fn all_reported(attempts: &[Attempt]) -> bool {
     attempts.iter().all(|attempt| attempt.current || !attempt.expected)
 }
 
-/// The devices that this backup was to store and did not, whatever the reason: one that says nothing may not be stored either.
+/// The devices whose configs this backup should have stored and did not, whatever the reason. A device without a result counts as not
+/// stored.
 pub fn not_stored(attempts: &[Attempt]) -> Vec<&str> {
     attempts.iter().filter(|attempt| attempt.expected && !attempt.stored).map(|attempt| attempt.device.as_str()).collect()
 }

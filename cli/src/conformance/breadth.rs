@@ -10,7 +10,7 @@ use super::ConformanceError;
 use super::owner::{AT_ONCE, AsOwner, Question};
 use crate::cluster::{Cluster, Right, ask as asking};
 
-/// The checks that speak of every kind.
+/// The checks that cover every kind.
 const OF_CLUSTER: &str = "MTB-PL1-CC-CPI-1";
 const OF_OTHERS: &str = "MTB-PL1-CC-TI-2";
 const READING: [&str; 3] = ["get", "list", "watch"];

@@ -1,4 +1,4 @@
-//! Requests made as an owner. All that would change something is dry.
+//! Requests made as an owner. Every request that would change something is a dry run.
 
 use futures::StreamExt;
 use http::Request;
@@ -17,7 +17,7 @@ pub const AT_ONCE: usize = 8;
 const WHO_AM_I: &str = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
 const MAY_I: &str = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
 
-/// The cluster, as an owner meets it.
+/// The cluster, accessed as an owner.
 pub struct AsOwner<'a> {
     pub cluster: &'a Cluster,
     pub subject: &'a Subject,
@@ -36,7 +36,7 @@ pub struct Question<'a> {
 }
 
 impl AsOwner<'_> {
-    /// Makes sure that the apiserver takes us for the owner: a check that is made as somebody else shows nothing.
+    /// Makes sure that the apiserver identifies us as the owner: a check made as another user proves nothing.
     pub async fn who_am_i(&self) -> Result<(), ConformanceError> {
         let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"});
         let (code, body) = self.send("POST", WHO_AM_I, None, Some(&review)).await?;
@@ -50,7 +50,7 @@ impl AsOwner<'_> {
         Err(ConformanceError::NotActingAs { owner: self.subject.label.clone(), found: found.to_owned() })
     }
 
-    /// Whether the owner may, as the authorizer says, and by which binding.
+    /// Asks the authorizer whether the owner may, and by which binding.
     pub async fn may(&self, question: Question<'_>) -> Result<Answer, ConformanceError> {
         let attributes = json!({
             "namespace": question.namespace, "verb": question.verb, "group": question.group, "version": question.version,
@@ -200,7 +200,7 @@ pub async fn answers(acting: &AsOwner<'_>, facts: &GroupFacts) -> Result<OwnerAn
 fn how(access: &Access) -> (&'static str, &'static str, Option<&'static str>) {
     const DRY: &str = "dryRun=All";
     let post = match access.subresource {
-        // the pod is one that is not there, so that nothing runs in any
+        // names a pod that does not exist, so that nothing runs in any pod
         "exec" | "attach" => "command=true&stdout=true",
         "portforward" => "ports=8080",
         _ => DRY,
@@ -210,7 +210,7 @@ fn how(access: &Access) -> (&'static str, &'static str, Option<&'static str>) {
         "update" => ("PUT", DRY, None),
         "patch" => ("PATCH", DRY, Some("application/merge-patch+json")),
         "delete" => ("DELETE", DRY, None),
-        // dry, and of what carries a label that nothing has
+        // a dry run, of objects with a label that no object has
         "deletecollection" => ("DELETE", "dryRun=All&labelSelector=tsujiban.dev%2Fconformance%3Dnothing", None),
         "watch" => ("GET", "watch=true&timeoutSeconds=1", None),
         "list" => ("GET", "limit=1", None),
@@ -219,7 +219,7 @@ fn how(access: &Access) -> (&'static str, &'static str, Option<&'static str>) {
     }
 }
 
-/// What is sent. An object that is there is sent as it is, with a mark, so that it comes as far as admission.
+/// The body of a request. An existing object is sent unchanged but for a mark, so that the request gets as far as admission.
 fn body(access: &Access, facts: &GroupFacts) -> Option<Value> {
     let mark = json!({"metadata": {"annotations": {PROBE: "tried"}}});
     match access.verb {
@@ -256,7 +256,7 @@ fn live_object(access: &Access, facts: &GroupFacts, name: &str) -> Option<Value>
     }
 }
 
-/// The right that acting as somebody needs.
+/// The right that impersonating the subject needs.
 fn needed(subject: &Subject) -> String {
     let user = match subject.user.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':')) {
         Some((namespace, name)) => format!("serviceaccounts (core) named {name} in namespace {namespace}"),

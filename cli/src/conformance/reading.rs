@@ -1,4 +1,4 @@
-//! What the person who asks reads of a group, with their own rights.
+//! Reads a group with the rights of the person who runs the command.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;

@@ -28,7 +28,7 @@ struct Row {
     result: &'static str,
     /// What it holds by, why it fails, why it does not apply.
     note: Option<Note>,
-    /// Of a check that is denied by RBAC: what would refuse besides.
+    /// For a check that RBAC denies: what else would refuse.
     also: Option<String>,
 }
 

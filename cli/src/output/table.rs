@@ -1,10 +1,10 @@
-//! Columns that stand below each other, wide characters included.
+//! Aligned columns, wide characters included.
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::escape_line;
 
-/// Which side of its column a cell stands on.
+/// The side of its column to which a cell is aligned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Align {
     Left,
@@ -66,7 +66,7 @@ pub fn shortened(line: &str, columns: usize) -> String {
     line.chars().take_while(fits).collect()
 }
 
-/// A cell that does not push the others away, whatever was written into it: it is cut where it is longer.
+/// A cell that is cut where the text is longer than `columns`, so that no text from outside displaces other cells.
 pub fn short_cell(text: &str, columns: usize) -> String {
     let safe = escape_line(text);
     if safe.width() <= columns { safe } else { shortened(&safe, columns.saturating_sub(1)) + "…" }

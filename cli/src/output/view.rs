@@ -1,4 +1,4 @@
-//! What the services answered, as it is shown.
+//! The services' answers, as they are shown.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -47,7 +47,7 @@ impl From<backup::Snapshot> for Snapshot {
     }
 }
 
-/// What is kept of one life of a group.
+/// The data of one incarnation of a group.
 #[allow(clippy::struct_field_names)] // `group` is the group's id, as programs know it from the contracts
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -104,7 +104,7 @@ impl From<lifecycle::GroupReport> for Group {
     }
 }
 
-/// Whether the storage keeps what it promises.
+/// Whether the storage keeps its locks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Canary {

@@ -1,4 +1,4 @@
-//! What goes wrong with a call.
+//! Why a call failed.
 
 use tonic::Status;
 use tsujiban_client::broken;
@@ -7,7 +7,7 @@ use tsujiban_proto::error::{Kind, ServiceError};
 use crate::exit::ExitCode;
 use crate::failure::Failure;
 
-/// An error that the service answered, or that the way to it made. The service's messages say what to do.
+/// An error from the service, or from the connection to it. The service's messages say what to do.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct CallError {

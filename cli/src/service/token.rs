@@ -1,4 +1,4 @@
-//! Tokens for the person's account, and for nothing but one of the services.
+//! Tokens of the person's account, each valid for one of the services only.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,10 +16,10 @@ use crate::cluster::{Cluster, ClusterError, Right, ask};
 
 /// How long a token is good: the shortest time that Kubernetes grants.
 const LIFETIME: SignedDuration = SignedDuration::from_mins(10);
-/// How much of it may pass before another one is asked for.
+/// The age at which another token is requested.
 const USED: SignedDuration = SignedDuration::from_mins(7);
 
-/// The present token, made anew when it becomes old.
+/// The current token, replaced when it becomes old.
 pub(super) struct Tokens {
     accounts: Api<ServiceAccount>,
     namespace: String,
@@ -36,7 +36,7 @@ impl Tokens {
         Self { accounts, namespace, staff, audience, clock: Arc::new(clock), present: Mutex::new(None) }
     }
 
-    /// A token that a test has already, and that stays good.
+    /// For tests: a given token that never gets old.
     #[cfg(test)]
     pub(super) fn known(token: &str) -> Self {
         let (service, _apiserver) = tower_test::mock::pair::<http::Request<_>, http::Response<kube::client::Body>>();

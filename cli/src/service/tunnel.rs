@@ -13,7 +13,7 @@ use tsujiban_core::workload::GRPC_PORT;
 use super::{ConnectError, Peer};
 use crate::cluster::{Cluster, Right, ask};
 
-/// The way to a pod behind the service.
+/// The port-forward to a pod behind the service.
 #[derive(Clone)]
 pub(super) struct Tunnel {
     pods: Api<Pod>,
@@ -24,8 +24,8 @@ pub(super) struct Tunnel {
 }
 
 impl Tunnel {
-    /// Finds the pod: a ready one, or else one that runs. A service that cannot write is not ready, and can be read; and the way back of a
-    /// history that is not the newest one is a call.
+    /// Finds the pod: a ready one, or else a running one. A service that is not ready is needed, too: one that cannot write can be read,
+    /// and one whose history is not the newest is resumed by a call.
     pub(super) async fn find(cluster: &Cluster, peer: Peer) -> Result<Self, ConnectError> {
         let namespace = cluster.system_namespace.clone();
         let services: Api<Service> = Api::namespaced(cluster.client.clone(), &namespace);
@@ -58,7 +58,7 @@ impl Tunnel {
         Ok(stream)
     }
 
-    /// What the node said when it could not go on forwarding. The stream merely ends then.
+    /// The node's error when forwarding failed. The stream itself merely ends then.
     pub(super) fn complaint(&self) -> Option<String> {
         self.complaint.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -68,7 +68,7 @@ fn selector(labels: &BTreeMap<String, String>) -> String {
     labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }
 
-/// The pods to be tried, the best first.
+/// The pods to try, the best first.
 fn in_turn(pods: Vec<Pod>) -> impl Iterator<Item = Pod> {
     let (ready, rest): (Vec<_>, Vec<_>) = pods.into_iter().partition(is_ready);
     ready.into_iter().chain(rest.into_iter().filter(is_running))

@@ -1,4 +1,4 @@
-//! A config on its way from the service.
+//! Receives a config from the service.
 
 use tokio_stream::{Stream, StreamExt};
 use tonic::Status;
@@ -32,7 +32,7 @@ pub enum ContentError {
 
 impl ExitCode for ContentError {}
 
-/// Takes all parts: what is known first, then the config.
+/// Receives all parts: first the snapshot's description, then the config.
 pub async fn collect(parts: impl Stream<Item = Result<GetSnapshotResponse, Status>>) -> Result<Content, ContentError> {
     let mut parts = std::pin::pin!(parts);
     let (mut snapshot, mut config) = (None, Vec::new());

@@ -11,7 +11,7 @@ use crate::file::{FileError, NewFile};
 use crate::output::{Answer, escape_line};
 use crate::service::Service;
 
-/// A config that was not written. What was there before is still there.
+/// A config that was not written. An existing file stays unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     #[error(transparent)]
@@ -26,7 +26,7 @@ impl ExitCode for RestoreError {}
 
 /// Writes a snapshot's config to `path`.
 pub async fn restore(service: &Service, group: &GroupId, id: &SnapshotId, path: &Path, force: bool) -> Result<Answer, Failure> {
-    // before anything is fetched: a file that cannot be written is no reason to reveal a config
+    // before the config is fetched: none is revealed when the file cannot be written
     let file = NewFile::begin(path, force).map_err(RestoreError::from)?;
     let content = super::get(service, group, id, true).await?;
     write(&content, file)?;

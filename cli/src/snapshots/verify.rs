@@ -12,14 +12,14 @@ use crate::output::{Align, Answer, Format, Table, jst};
 use crate::progress::Progress;
 use crate::service::{CallError, Service};
 
-/// What became of one snapshot.
+/// The result of one snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Verified {
     id: String,
     device: String,
     seen_at: Option<jiff::Timestamp>,
-    /// `None`: it could not be verified, so nobody knows.
+    /// `None`: unknown, since it could not be verified.
     intact: Option<bool>,
     checks: Vec<Checked>,
 }
@@ -31,10 +31,10 @@ struct Checked {
     detail: String,
 }
 
-/// A service that is away has so many chances of answering.
+/// The command gives up after the service has not answered this many calls in a row.
 const TRIES: usize = 3;
 
-/// Verifies one snapshot, or all of a group. Damage is an answer, not a failure; of all, what cannot be verified keeps no other one from it.
+/// Verifies one snapshot, or all of a group. Damage is an answer, not a failure. One that cannot be verified does not stop the others.
 pub async fn verify(service: &Service, group: &GroupId, id: Option<&SnapshotId>, format: Format) -> Result<Answer, Failure> {
     let listed = match id {
         Some(_) => Vec::new(),

@@ -16,7 +16,7 @@ pub const OURS: Api = (names::GROUP, "v1alpha1");
 /// What staff may do at the backup service: resources that exist in RBAC only.
 pub const STAFF: Api = (Service::Backup.row().audience, "v1");
 
-/// The name of objects that are tried to be made.
+/// The name of the objects that the checks try to create.
 pub const PROBE: &str = "tsujiban-conformance";
 
 /// Where it is done.
@@ -43,12 +43,12 @@ pub enum Name {
     Namespace,
 }
 
-/// Who asks it.
+/// Who checks it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Depth {
-    /// The operator, again and again, and whoever tries everything.
+    /// The operator, repeatedly, and `tsujiban conformance`.
     Core,
-    /// Only who tries everything.
+    /// Only `tsujiban conformance`.
     Full,
 }
 
@@ -74,7 +74,7 @@ pub struct ScopeNames {
 }
 
 impl ScopeNames {
-    /// `other` is another group's namespace. Where there is none, one is named that nobody has: who may reach all namespaces may reach that.
+    /// `other` is another group's namespace. Without one, a name that no namespace has is used: a right on all namespaces includes it.
     pub fn new(tenant: &str, own: &str, other: Option<&str>, system: &str) -> Self {
         let other = other.unwrap_or("tn-no-such-group");
         Self { tenant: tenant.to_owned(), own: own.to_owned(), other: other.to_owned(), system: system.to_owned() }
@@ -152,7 +152,7 @@ impl Access {
         if namespace.is_empty() { text } else { format!("{text} in namespace {namespace}") }
     }
 
-    /// The path of the request. Where the verb needs a name and any will do, one that nothing has.
+    /// The path of the request. Where the verb needs a name and any will do, a name that no object has.
     pub fn path(&self, scopes: &ScopeNames) -> String {
         let (group, version) = self.api;
         let root = if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
@@ -167,7 +167,7 @@ impl Access {
         if self.subresource.is_empty() { path } else { format!("{path}/{}", self.subresource) }
     }
 
-    /// What is sent along when something is made. Owners may make two things; for everything else a name is enough to be refused.
+    /// The body of a request that creates an object. Owners may create two kinds; for every other kind a name is enough for the refusal.
     pub fn body(&self) -> Value {
         let (group, version) = self.api;
         let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };

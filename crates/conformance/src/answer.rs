@@ -1,4 +1,4 @@
-//! What the apiserver answered, and who it was that refused.
+//! The apiserver's answers, and what refused a request.
 
 use std::fmt;
 
@@ -29,7 +29,7 @@ impl fmt::Display for Guard {
 /// Whether something is possible.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// It is, or nothing that protects a group stood in its way. Says why or what happened.
+    /// It is possible, or nothing that protects a group refused it. Says why or what happened.
     Allowed {
         because: String,
     },
@@ -44,7 +44,7 @@ impl Answer {
         matches!(self, Self::Allowed { .. })
     }
 
-    /// Refused by RBAC, as an authorizer says it, which gives no message.
+    /// Refused by RBAC, by the answer of an authorizer, which has no message.
     pub fn denied() -> Self {
         Self::Refused { by: Guard::Rbac, message: String::new() }
     }
@@ -61,8 +61,8 @@ pub enum Trouble {
     NoAnswer { code: u16, message: String },
 }
 
-/// Reads the answer to a request that was made as the owner. Only a refusal is one: an object that is not there or not valid was reached,
-/// since authorization and admission come first.
+/// Reads the answer to a request that was made as the owner. Other errors are no refusals: a request whose object is missing or invalid has
+/// passed authorization and admission, which come first.
 pub fn of_response(code: u16, message: &str) -> Result<Answer, Trouble> {
     let refused = |by| Ok(Answer::Refused { by, message: message.to_owned() });
     match code {

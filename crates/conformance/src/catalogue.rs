@@ -36,13 +36,13 @@ impl Text {
 pub enum Basis {
     /// No owner may do any of it.
     Denied(&'static [Access]),
-    /// Every owner may do all of it. Without this, everything else would hold for somebody who may do nothing at all.
+    /// Every owner may do all of it. Without this, all other checks would hold for an owner who may do nothing at all.
     Granted(&'static [Access]),
     /// No owner can run such a pod.
     Pods(&'static [PodTrait]),
-    /// No owner can make a Service that takes a port of the nodes.
+    /// No owner can create a Service that takes a port of the nodes.
     NodePort,
-    /// An admission policy refuses what an owner's rights allow. Known only by trying.
+    /// An admission policy refuses what an owner's rights allow. Only a tried request shows this.
     Refused(&'static [Probe]),
     /// The live objects of the namespace are as they must be.
     Live(LiveRule),
@@ -79,11 +79,11 @@ pub fn all() -> impl Iterator<Item = &'static Check> {
     CHECKS.iter().flat_map(|part| part.iter())
 }
 
-/// What creating a pod needs, and what it needs by way of a Service.
+/// The access that creating a pod needs, and the one that creating a Service needs.
 pub const CREATE_POD: Access = benchmark::CREATE_POD;
 pub const CREATE_SERVICE: Access = benchmark::CREATE_SERVICE;
 
-/// Everything that only trying shows.
+/// Every request that has to be tried, since no authorizer knows its answer.
 pub fn probes() -> Vec<Probe> {
     all()
         .flat_map(|check| match check.basis {

@@ -12,14 +12,14 @@ use crate::probes::Probe;
 /// How many sentences a verdict has at most.
 const SENTENCES: usize = 3;
 
-/// What became of a check.
+/// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// It holds. Says by what.
     Holds {
         by: String,
     },
-    /// It holds since owners create no pods. Says what would refuse such a pod besides; nothing, if it holds by RBAC alone.
+    /// It holds since RBAC lets owners create no pods. `also` is what else would refuse such a pod; `None`, if only RBAC does.
     DeniedByRbac {
         also: Option<Guard>,
     },
@@ -77,14 +77,14 @@ pub struct Evidence<'a> {
     pub wanted: &'a Wanted,
 }
 
-/// A check and what became of it.
+/// A check and its result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judged {
     pub check: &'static Check,
     pub verdict: Verdict,
 }
 
-/// The verdict of every check that the evidence speaks of.
+/// The verdict of every check that the evidence covers.
 pub fn judge_all(evidence: &Evidence<'_>) -> Vec<Judged> {
     all().filter_map(|check| judge(check, evidence).map(|verdict| Judged { check, verdict })).collect()
 }
@@ -154,7 +154,7 @@ fn granted(list: &[Access], evidence: &Evidence<'_>) -> Option<Verdict> {
     }
 }
 
-/// A pod that cannot be made, whatever is in it, says little: so it is said what would refuse it besides.
+/// A refusal by RBAC says nothing about the pod itself, so the verdict also names what else would refuse the pod.
 fn pods(traits: &[PodTrait], evidence: &Evidence<'_>) -> Option<Verdict> {
     let (mut asked, mut wrong, mut by_rbac, mut guards) = (0, Vec::new(), false, BTreeSet::new());
     let restricted = live::is_restricted(evidence.live);

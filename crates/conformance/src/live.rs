@@ -24,7 +24,7 @@ pub struct Live {
     pub role_bindings: Vec<RoleBinding>,
 }
 
-/// What the objects are held against.
+/// What the objects are compared with.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
     pub namespace: String,
@@ -32,11 +32,11 @@ pub struct Wanted {
     pub owners: Vec<Owner>,
     /// The owners of other groups.
     pub others: BTreeSet<String>,
-    /// Where the group's devices stand.
+    /// The networks of the group's devices.
     pub networks: Vec<IpNet>,
 }
 
-/// One owner as a word that can be compared. People and groups are known by name everywhere, accounts by their namespace too.
+/// One owner as a string that can be compared. Users and groups are identified by name, ServiceAccounts also by namespace.
 pub fn key(kind: &str, namespace: Option<&str>, name: &str) -> String {
     match namespace.filter(|_| kind == "ServiceAccount") {
         Some(namespace) => format!("{kind} {namespace}/{name}"),
@@ -49,7 +49,7 @@ pub fn owner_key(owner: &Owner) -> String {
     key(&format!("{:?}", owner.kind), owner.namespace.as_deref(), &owner.name)
 }
 
-/// What is wrong, sentence by sentence; empty when nothing is. The word in `Ok` says what it was held by.
+/// `Err`: what is wrong, a sentence for each fault. `Ok`: what makes the rule hold.
 pub fn judge(rule: LiveRule, live: &Live, wanted: &Wanted) -> Result<String, Vec<String>> {
     match rule {
         LiveRule::ResourceQuotas => quota::amounts(&live.resource_quotas),
@@ -62,12 +62,12 @@ pub fn judge(rule: LiveRule, live: &Live, wanted: &Wanted) -> Result<String, Vec
     }
 }
 
-/// Whether a Service of type NodePort could be counted.
+/// Whether a quota forbids Services of type NodePort.
 pub fn forbids_node_ports(live: &Live) -> bool {
     quota::is_zero(&live.resource_quotas, "services.nodeports")
 }
 
-/// Whether Pod Security refuses what its restricted level refuses.
+/// Whether the namespace enforces the restricted level of Pod Security.
 pub fn is_restricted(live: &Live) -> bool {
     pod_security(live).is_ok()
 }

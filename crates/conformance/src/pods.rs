@@ -52,12 +52,12 @@ impl PodTrait {
         }
     }
 
-    /// Whether the restricted level of Pod Security refuses it. Nothing of Pod Security looks at where images come from.
+    /// Whether the restricted level of Pod Security refuses it. Pod Security does not check where images come from.
     pub const fn is_refused_by_restricted(self) -> bool {
         !matches!(self, Self::KeepsImages)
     }
 
-    /// The pod. It is tried dry and never runs, so its image is one that no registry has.
+    /// The pod. It is only created in a dry run and never runs, so its image is one that no registry has.
     pub fn manifest(self) -> Value {
         let amounts = json!({"cpu": "10m", "memory": "16Mi", "ephemeral-storage": "16Mi"});
         let mut container = json!({
@@ -96,7 +96,7 @@ impl PodTrait {
         json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": PROBE}, "spec": spec})
     }
 
-    /// Whether the answer to the creation, when it succeeded, shows a pod without the wrong thing: an admission plugin has put it right.
+    /// Whether a successful creation returned a pod without the wrong thing, since an admission plugin has corrected it.
     pub fn was_put_right(self, created: &Value) -> bool {
         self == Self::KeepsImages && created.pointer("/spec/containers/0/imagePullPolicy").is_some_and(|policy| policy == "Always")
     }

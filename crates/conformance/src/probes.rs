@@ -15,11 +15,11 @@ pub enum Probe {
     GeneratedSecret,
     /// A deletion in the foreground: its answer would show the Secret.
     ForegroundDeletion,
-    /// A deletion that orphans: the same.
+    /// An orphaning deletion: its answer would show the Secret, too.
     OrphaningDeletion,
 }
 
-/// A request, as far as the client need not know more.
+/// A request, independent of the client that sends it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sent {
     pub method: &'static str,

@@ -2,7 +2,7 @@
 
 use tsujiban_api::tenant::{Owner, OwnerKind};
 
-/// The user that stands for a member of a group of people. Nobody is bound to it, so that what it may comes from the group alone.
+/// The user that stands for a member of a group of people. No binding names it, so that its rights come from the group alone.
 pub const MEMBER: &str = "tsujiban-conformance";
 const AUTHENTICATED: &str = "system:authenticated";
 
@@ -46,7 +46,7 @@ impl Subject {
         }
     }
 
-    /// The same person, in these groups besides.
+    /// The same subject, in these groups besides.
     #[must_use]
     pub fn in_groups(mut self, groups: &[String]) -> Self {
         if !groups.is_empty() {

@@ -10,7 +10,7 @@ const DESCRIBED: usize = 3;
 pub struct Summary {
     pub holds: usize,
     pub denied_by_rbac: usize,
-    /// Of those, the ones that nothing but RBAC would refuse.
+    /// Those of `denied_by_rbac` that nothing but RBAC would refuse.
     pub by_rbac_alone: Vec<&'static str>,
     pub not_applicable: Vec<&'static str>,
     pub fails: Vec<(&'static str, String)>,
@@ -40,7 +40,7 @@ impl Summary {
         self.fails.is_empty()
     }
 
-    /// What a condition says of it.
+    /// The message of the condition.
     pub fn message(&self, tenant: &str) -> String {
         if !self.conforms() {
             return self.failures(tenant);

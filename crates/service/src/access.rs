@@ -1,4 +1,5 @@
-//! The layer in front of every method: who is calling, may they, what came of it. No handler can be reached around it.
+//! The layer in front of every method: authenticates the caller, authorizes the call and records its outcome. No call reaches a handler
+//! without it.
 
 mod bearer;
 mod decision;
@@ -40,14 +41,15 @@ use crate::history::History;
 use crate::identity::{Authenticator, Identity};
 use crate::plan::{Plans, Unplanned};
 
-/// How many calls are worked on at the same time. What comes on top is refused at once, rather than queued until all are late.
+/// How many calls run at the same time. Further calls are refused at once: a queue would delay all of them.
 const CONCURRENT_CALLS: usize = 512;
 /// How long a unary call may take, unless its caller asks for less. Streams take as long as their data.
 const UNARY_TIMEOUT: Duration = Duration::from_mins(1);
-/// The service by which clients ask for the contracts. No contract of ours, and only where it is wanted.
+/// The gRPC reflection service, by which clients request the contracts. It is no contract of ours, and served only where reflection is
+/// enabled.
 const REFLECTION: &str = "/grpc.reflection.";
 
-/// A layer that cannot be made. The server does not start.
+/// Why the access layer cannot be made. The server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidAccess {
     #[error("the access rules of the contracts cannot be read")]
@@ -60,23 +62,23 @@ pub enum InvalidAccess {
 pub struct Guard {
     pub authenticator: Arc<dyn Authenticator>,
     pub registry: Registry,
-    /// The full names of the services that are served, such as `tsujiban.backup.v1.BackupService`. Empty: all that there are.
+    /// The full names of the services that are served, such as `tsujiban.backup.v1.BackupService`. Empty: all services.
     pub services: Vec<&'static str>,
-    /// Where it is recorded what came of each call. `None`: nowhere.
+    /// Records the outcome of each call. `None`: outcomes are not recorded.
     pub history: Option<History>,
     pub plans: Arc<dyn Plans>,
-    /// Those who are believed what they say in `x-forwarded-for`.
+    /// The proxies whose `x-forwarded-for` header is trusted.
     pub proxies: Vec<IpNet>,
-    /// Whether clients may ask for the contracts: never in production.
+    /// Whether clients may request the contracts by reflection: never in production.
     pub reflection: bool,
-    /// How many calls are worked on at the same time.
+    /// How many calls run at the same time.
     pub concurrent_calls: usize,
     /// How long a unary call may take.
     pub unary_timeout: Duration,
 }
 
 impl Guard {
-    /// Everything that can be left out is.
+    /// Leaves every optional setting at its default.
     pub fn new(authenticator: Arc<dyn Authenticator>, registry: Registry) -> Self {
         Self {
             authenticator,
@@ -120,14 +122,14 @@ impl Access {
     }
 }
 
-/// A call that was refused, and the group whose history tells of it: that of the caller, unless it was about another one's.
+/// A refused call, and the group in whose history the refusal is recorded: the caller's own, unless the call was about another group.
 struct Refused {
     status: Status,
     group: Option<GroupId>,
 }
 
 impl From<ServiceError> for Refused {
-    /// Tells of it in the platform's own history.
+    /// Records the refusal in the platform's own history.
     fn from(error: ServiceError) -> Self {
         Self { status: error.into(), group: None }
     }
@@ -145,7 +147,7 @@ impl Shared {
         Ok((identity, caller))
     }
 
-    /// The whole request again, if its caller may touch what its first message names.
+    /// Checks that the caller may touch what the first message names, and returns the whole request body.
     async fn look_into(
         &self,
         method: &Method,
@@ -163,7 +165,7 @@ impl Shared {
         Ok(body)
     }
 
-    /// The group comes from the identity: a request that names another one goes no further (C7).
+    /// The group comes from the identity: a request that names another group is refused (C7).
     async fn enter(
         &self,
         method: &Method,
@@ -172,13 +174,13 @@ impl Shared {
         call: &mut Call,
     ) -> Result<(), Refused> {
         for group in &subject.groups {
-            // a decoder that reads several takes the last, and an empty one may be the name of something that is nobody's
+            // a decoder keeps the last of several groups, and an empty group may name a resource that belongs to no group
             if group.is_empty() && caller.is_bound() {
                 return Err(no_group(caller).into());
             }
             caller.enter(group)?;
         }
-        // a name that is none is for the handler to refuse
+        // the handler refuses a name that is not a valid group
         let named = subject.groups.last().map(String::as_str).unwrap_or_default();
         let group: Option<GroupId> = named.parse().ok();
         match &group {
@@ -204,7 +206,8 @@ impl Shared {
         })
     }
 
-    /// A request for the contracts is let through for whoever is known, where it is wanted at all. It touches nothing, and is not recorded.
+    /// Lets every authenticated caller request the contracts, where reflection is enabled. Such a request touches no data and is not
+    /// recorded.
     async fn may_reflect(&self, head: &Parts) -> bool {
         let token = bearer::token(&head.headers).ok().filter(|_| self.reflection && head.uri.path().starts_with(REFLECTION));
         match token {
@@ -306,7 +309,8 @@ fn unreadable() -> ServiceError {
     ServiceError::new(Kind::Invalid, "UNREADABLE", "the request is no message of this method; client and server may differ in version")
 }
 
-/// Of a collector, the request is not whole. Of a person, no group may be the name of something that is not theirs.
+/// Invalid for a collector, whose request is incomplete. Denied for a person: a request without a group may name a resource that is not
+/// theirs.
 fn no_group(caller: &Caller) -> ServiceError {
     let kind = if matches!(caller, Caller::Person { .. }) { Kind::Denied } else { Kind::Invalid };
     ServiceError::new(kind, "NO_GROUP", "the request names no group; name your own, in its header if it has one")

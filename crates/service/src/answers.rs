@@ -13,14 +13,14 @@ const WAITING: usize = 4;
 pub type Answers<T> = ReceiverStream<Result<T, Status>>;
 pub type Answering<T> = mpsc::Sender<Result<T, Status>>;
 
-/// An answer in pieces that are made while they are read.
+/// A streamed answer, whose pieces are made while the client reads.
 pub fn answers<T>() -> (Answering<T>, Answers<T>) {
     let (sender, receiver) = mpsc::channel(WAITING);
     (sender, ReceiverStream::new(receiver))
 }
 
-/// Answers with pieces of any size, cut into messages of one chunk each. The first error ends the answer; nothing more is made when nobody
-/// reads any more.
+/// Cuts pieces of any size into messages of one chunk each. The first error ends the answer. When the reader has gone, no more pieces are
+/// made.
 pub fn in_chunks<T, E>(
     pieces: impl Stream<Item = Result<Vec<u8>, E>> + Send + 'static,
     message: impl Fn(Vec<u8>) -> T + Send + 'static,

@@ -40,18 +40,18 @@ pub struct Staff {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupScope(GroupId);
 
-/// Leave to answer with secrets. The access layer gives it to a call whose caller may see them and whose intent is in the history; a
-/// handler has no other way to it.
+/// Permission to answer with secrets. The access layer grants it to a call whose caller may see them and whose intent is in the history; a
+/// handler cannot make one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Revealing(());
 
 impl Revealing {
-    /// To be given only when nothing is left that could refuse the call.
+    /// Call it only after every check that could refuse the call.
     pub(crate) const fn granted() -> Self {
         Self(())
     }
 
-    /// What the access layer gave a request. Fails with [`Kind::Internal`] when it gave nothing.
+    /// The permission that the access layer put into the request. Fails with [`Kind::Internal`] when there is none.
     pub fn of<T>(request: &Request<T>) -> Result<Self, ServiceError> {
         request.extensions().get::<Self>().copied().ok_or_else(|| {
             let message = "nothing was revealed, since the access layer has not recorded the wish; this is a fault of the server";
@@ -84,8 +84,8 @@ impl Caller {
         })
     }
 
-    /// The scope of a call that names a group: a collector gets its own and no other, a person gets one of theirs; everybody else
-    /// gets what they ask for.
+    /// The scope of a call that names a group: a collector gets its own and no other, a person gets one of theirs; all other callers get
+    /// the group that they name.
     pub fn scope(&self, requested: &str) -> Result<GroupScope, ServiceError> {
         let group: GroupId = requested
             .parse()
@@ -94,7 +94,7 @@ impl Caller {
         Ok(GroupScope(group))
     }
 
-    /// Passes when the caller may name this group. What is no group's name is nobody's who is bound to groups.
+    /// Passes when the caller may name this group. A caller who is bound to groups is refused every other name, also an invalid one.
     pub(crate) fn enter(&self, requested: &str) -> Result<(), ServiceError> {
         let (own, hint) = match self {
             Self::Operator | Self::Service(_) | Self::Staff(_) => return Ok(()),
@@ -107,12 +107,12 @@ impl Caller {
         Err(ServiceError::new(Kind::Denied, "OTHER_GROUP", format!("{own} may not touch group {requested:?}; {hint}")))
     }
 
-    /// Whether the caller may only ever touch groups of its own, and has to name one where a request can.
+    /// Whether the caller may only touch groups of its own, and has to name one wherever a request has a field for it.
     pub(crate) const fn is_bound(&self) -> bool {
         matches!(self, Self::Collector { .. } | Self::Person { .. })
     }
 
-    /// The one group that the caller belongs to, if it is one.
+    /// The caller's group, if the caller belongs to exactly one.
     pub(crate) fn home(&self) -> Option<&GroupId> {
         match self {
             Self::Collector { group } => Some(group),
@@ -121,7 +121,7 @@ impl Caller {
         }
     }
 
-    /// Asks for one right more than the method's rule did, such as `reveal` on `snapshots`. Only staff can have such rights.
+    /// Requires a right beyond the method's rule, such as `reveal` on `snapshots`. Only staff can have such rights.
     pub(crate) async fn require(&self, function: &str, verb: &str) -> Result<(), ServiceError> {
         match self {
             Self::Staff(staff) => require(&*staff.authenticator, &staff.identity, function, verb).await,

@@ -39,12 +39,12 @@ impl Health {
         Self { reporter: HealthReporter::new(), state: Arc::new(Mutex::new(State { accepting: false, able: true, writable: true })) }
     }
 
-    /// Says whether the service is able to answer; it is unless told otherwise.
+    /// Sets whether the service is able to answer. It is able until this is called.
     pub async fn set_able(&self, able: bool) {
         self.change(|state| state.able = able).await;
     }
 
-    /// Says whether the service is able to write; it is unless told otherwise.
+    /// Sets whether the service is able to write. It is able until this is called.
     pub async fn set_writable(&self, writable: bool) {
         self.change(|state| state.writable = writable).await;
     }

@@ -1,7 +1,8 @@
-//! The operation history, as every server writes it (C5): what came of each call, in the history of the group it touched.
+//! The operation history, as every server writes it (C5): the outcome of each call, in the history of the group that it touched.
 //!
-//! A strict call's intent is in the history before the call does anything. Everything else goes through the [`spool`], and so does what
-//! came of a strict call: the caller is answered when it is on the disk here, and it arrives when the history can be reached.
+//! A strict call's intent is in the history before the call does anything. All other entries go through the [`spool`], and so does the
+//! outcome of a strict call: the caller gets the answer once the outcome is on the local disk, and the history gets the outcome when it can
+//! be reached.
 
 mod client;
 pub mod keeper;
@@ -37,21 +38,21 @@ pub use self::operation::{entry, entry_id};
 use self::refusals::{Refusals, Verdict};
 use self::spool::{Drain, Durability, Opened, Reservation, Spool, SpoolError, SpoolKeyError, Succession};
 
-/// The reason of a refusal to do what could not be recorded.
+/// The reason of refusing a call that could not be recorded.
 pub const HISTORY_UNAVAILABLE: &str = "HISTORY_UNAVAILABLE";
 const PREPARE: &str = "Prepare";
-/// How long the history has to take an intent.
+/// How long the history has to acknowledge an intent.
 const INTENT: Duration = Duration::from_secs(5);
-/// How often the history is asked about what is kept.
+/// How often the history is asked about the kept entries.
 pub const ASK: Duration = Duration::from_mins(1);
 
 /// What a history is made of.
 pub struct Parts {
-    /// Whose history it is, such as `tsujiban-backup`.
+    /// The service that writes the history, such as `tsujiban-backup`.
     pub service: &'static str,
     /// The folder of the spool, on a volume.
     pub dir: PathBuf,
-    /// How many bytes what has not arrived may take; what has arrived and is kept takes a quarter of it on top at most.
+    /// How many bytes entries may take that have not arrived. Those that have arrived and are kept take at most a quarter of it on top.
     pub bytes: u64,
     /// Wraps the spool's key.
     pub keyring: Arc<Keyring>,
@@ -60,7 +61,7 @@ pub struct Parts {
     pub random: Arc<dyn Random>,
 }
 
-/// The operation history, on the side of those who write it. Clones share it.
+/// The writing side of the operation history. Clones share it.
 #[derive(Clone)]
 pub struct History(Arc<Shared>);
 
@@ -74,17 +75,17 @@ struct Shared {
     refusals: Refusals,
 }
 
-/// Brings what is in the spool to the history, while it runs.
+/// Sends the entries of the spool to the history, while it runs.
 #[must_use = "nothing reaches the history unless this runs"]
 pub struct Delivery {
     drain: Drain,
     history: History,
-    /// How often the history is asked about what is kept.
+    /// How often the history is asked about the kept entries.
     every: Duration,
     beginning: Option<(Succession, Written)>,
 }
 
-/// The part of a call that is about the history, from before its handler to its end.
+/// A call's handle to the history, from before the handler runs to the end of the call.
 pub(crate) struct Ticket {
     place: Reservation,
     class: AuditLevel,
@@ -94,7 +95,7 @@ pub(crate) struct Ticket {
 pub(crate) use self::spool::{WriteFailed, Written};
 
 impl History {
-    /// Opens the spool, and ends the calls that were cut off when the process before this one stopped.
+    /// Opens the spool, and records an unknown outcome for each call that was cut off when the previous process stopped.
     pub fn open(parts: Parts, registry: &Registry) -> Result<(Self, Delivery), SpoolError> {
         let Parts { service, dir, bytes, keyring, ledger, clock, random } = parts;
         let opened = Spool::open(&dir, bytes, (&keyring, Arc::clone(&random)), service, clock.now(), registry)?;
@@ -109,14 +110,14 @@ impl History {
         }
         for NewEntry { group, operation, .. } in begun {
             let Some(operation) = operation else { continue };
-            // room or not: these are few, and were promised theirs when they began
+            // without a reservation: these entries are few, and their calls reserved room when they began
             drop(spool.force(&operation::entry(&group, operation::unknown(operation))));
         }
         let history = Self(Arc::new(Shared { spool, keeper, keyring, ledger, clock, random, refusals }));
         Ok((history.clone(), Delivery { drain, history, every: ASK, beginning }))
     }
 
-    /// Wraps the spool's key anew. To be called whenever the mounted epoch keys have changed, before an old one is given up.
+    /// Wraps the spool's key again. Call it whenever the mounted epoch keys have changed, before an old one is removed.
     pub fn follow_epochs(&self) -> Result<(), SpoolKeyError> {
         self.0.spool.rewrap(&self.0.keyring, self.now())
     }
@@ -131,13 +132,13 @@ impl History {
         self.0.spool.depth()
     }
 
-    /// How many entries the history has, and no root list covers as far as it is known here.
+    /// How many entries have arrived that no root list covers, as far as this process knows.
     pub fn kept(&self) -> usize {
         self.0.keeper.len()
     }
 
-    /// Records what no call did, such as a change by kubectl, in the history of a group or in the platform's own (`group` is empty). Answers
-    /// when it is on the disk here. Its id is the caller's choice: the same again within two days is the same entry.
+    /// Records an operation that was no call, such as a change by kubectl, in the history of a group or in the platform's own (`group` is
+    /// empty). Returns when it is on the local disk. The caller chooses its id: the same id again within two days is the same entry.
     pub async fn observe(&self, group: &str, mut operation: Operation) -> Result<(), ServiceError> {
         operation.set_phase(Phase::Observed);
         let written = self.0.spool.reserve(1)?.end(&operation::entry(group, operation), Durability::Synchronised);
@@ -151,7 +152,7 @@ impl History {
         self.0.clock.now()
     }
 
-    /// 16 bytes that nobody can guess. Without randomness there is no id, and nothing is sealed either.
+    /// 16 unpredictable bytes. Without randomness there is no id, and nothing can be sealed either.
     pub(crate) fn id(&self) -> Result<[u8; operation::ID_BYTES], ServiceError> {
         let mut id = [0; operation::ID_BYTES];
         let none = |_| ServiceError::new(Kind::Internal, "NO_RANDOMNESS", "the machine gives no random bytes; restart the service");
@@ -159,18 +160,18 @@ impl History {
         Ok(id)
     }
 
-    /// A call begins: makes room for what will be said of it. `None` for one that is not recorded.
+    /// Reserves room for the entries of a call that begins. `None` for one that is not recorded.
     pub(crate) fn begin(&self, class: AuditLevel) -> Result<Option<Ticket>, ServiceError> {
         if class == AuditLevel::None {
             return Ok(None);
         }
-        // that it has begun, and what came of it
+        // the intent and the outcome, or the outcome alone
         let records = if class == AuditLevel::Strict { 2 } else { 1 };
         let place = self.0.spool.reserve(records)?;
         Ok(Some(Ticket { place, class, history: self.clone() }))
     }
 
-    /// Records that a call was refused, unless there are too many. Waits for nothing.
+    /// Records that a call was refused, unless there are too many. Does not wait for the disk.
     pub(crate) fn refused(&self, group: &str, operation: Operation) {
         let now = self.now();
         let actor = operation.actor.as_ref().map(|actor| actor.id.clone()).unwrap_or_default();
@@ -180,7 +181,7 @@ impl History {
         self.tell_left_out(now);
     }
 
-    /// Tells the platform's own history how many refusals are not in it.
+    /// Records in the platform's own history how many refusals are not in the history.
     fn tell_left_out(&self, now: Timestamp) {
         let Some(left_out) = self.0.refusals.to_tell(now) else { return };
         let Ok(id) = self.id() else { return };
@@ -203,13 +204,13 @@ impl History {
 }
 
 impl Ticket {
-    /// Of a strict call: passes when its intent is in the history. Of any other: passes.
+    /// For a strict call, passes when its intent is in the history. Any other call passes.
     pub(crate) async fn intend(&mut self, group: &str, operation: &Operation) -> Result<(), ServiceError> {
         if self.class != AuditLevel::Strict {
             return Ok(());
         }
         let intent = operation::entry(group, operation::intent(operation));
-        // first here, so that the next start knows of it whatever happens
+        // to the local disk first, so that the next start finds the intent whatever happens
         if !matches!(self.place.begin(&intent).await, Ok(Ok(()))) {
             return Err(unavailable("the volume of the history's spool cannot be written; look at the volume of the service"));
         }
@@ -219,7 +220,7 @@ impl Ticket {
                 history.keeper.keep(vec![intent], history.clock.now()).await;
                 Ok(())
             }
-            // whose history it is turns out by this very call and the ones after it, so the intent follows from the spool
+            // this Prepare and the ones after it determine whose log it is, so the intent is sent later, from the spool
             Ok(Err(error)) if [UNCLAIMED, OTHER_OWNER].contains(&error.reason.as_str()) && operation.method == PREPARE => {
                 let mut place = history.spool.reserve(1)?;
                 match place.end(&intent, Durability::Synchronised).await {
@@ -235,15 +236,15 @@ impl Ticket {
         }
     }
 
-    /// Says what came of the call. The answer has to wait until that is written.
+    /// Records the outcome of the call. The answer has to wait until it is written.
     pub(crate) fn close(mut self, group: &str, operation: Operation) -> Written {
-        // a read is safe from the end of this process, a write from that of the machine
+        // the outcome of a read survives the end of this process, that of a write also a crash of the machine
         let durability = if self.class == AuditLevel::Read { Durability::Written } else { Durability::Synchronised };
         self.place.end(&operation::entry(group, operation), durability)
     }
 }
 
-/// What the caller is told of a call that was done and could not be recorded.
+/// The error for a call that was done and could not be recorded.
 pub(crate) fn not_recorded() -> ServiceError {
     let message = "the call may have been done, and that could not be written down; look at the volume of the service, and repeat the call";
     ServiceError::new(Kind::Unavailable, HISTORY_UNAVAILABLE, message)
@@ -254,7 +255,7 @@ fn unavailable(why: &str) -> ServiceError {
 }
 
 impl Delivery {
-    /// Runs until `stop` is cancelled. What has not arrived by then waits in the spool for the next start.
+    /// Runs until `stop` is cancelled. Entries that have not arrived by then wait in the spool for the next start.
     pub async fn run(self, stop: CancellationToken) {
         let Self { drain, history, every, beginning } = self;
         let shared = &history.0;
@@ -267,7 +268,7 @@ impl Delivery {
         drain.run(Arc::clone(&shared.ledger), Arc::clone(&shared.clock), every, stop).await;
     }
 
-    /// Asks about what is kept so often instead of once a minute.
+    /// Asks about the kept entries at this interval instead of once a minute.
     pub fn asking(self, every: Duration) -> Self {
         Self { every, ..self }
     }

@@ -1,5 +1,5 @@
-//! A small HTTP/1 server for what anybody may read: metrics, probes, tiles of logs. It bounds how many connections there are and how long each
-//! lasts, so that a client that says nothing costs little.
+//! A small HTTP/1 server for public data: metrics, probes, tiles of logs. It limits the number of connections and how long each lasts, so
+//! that a client that sends nothing costs little.
 
 use std::convert::Infallible;
 use std::io;
@@ -25,30 +25,30 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// How long accepting rests after it failed, so that some connections can be closed when descriptors have run out.
 const REST: Duration = Duration::from_millis(100);
 
-/// What is answered to a request, whose body is not read.
+/// The answer to a request. The request's body is not read.
 pub type Answer = Response<Full<Bytes>>;
 
 /// What is served, and to whom.
 #[derive(Debug, Clone, Copy)]
 pub struct Serving {
-    /// In the words of the log.
+    /// The name of what is served, for the log.
     pub what: &'static str,
     /// Whether a connection may have several requests.
     pub keep_alive: bool,
     /// How long a connection lasts.
     pub lifetime: Duration,
-    /// How many there are at the same time.
+    /// How many connections may be open at the same time.
     pub places: usize,
 }
 
 impl Serving {
-    /// One request a connection, as of scrapers and probes: a client holds its place for seconds, and there are many places, since probes that
-    /// find none would have the process ended.
+    /// One request for each connection, for scrapers and probes. A client holds its place for seconds, and there are many places, since
+    /// Kubernetes kills a process whose probes find none.
     pub const fn briefly(what: &'static str) -> Self {
         Self { what, keep_alive: false, lifetime: DEADLINE.saturating_mul(2), places: 2048 }
     }
 
-    /// Many small files, as of auditors.
+    /// Many small files, for auditors.
     pub const fn files(what: &'static str) -> Self {
         Self { what, keep_alive: true, lifetime: Duration::from_mins(5), places: 256 }
     }

@@ -1,4 +1,4 @@
-//! Who a token belongs to, and what they may do: asked of the apiserver, and for persons of whoever knows their accounts.
+//! Who a token belongs to, and what they may do. The apiserver answers this for workloads and staff, and a [`Persons`] for persons.
 
 mod apiserver;
 mod cache;
@@ -15,7 +15,7 @@ use tsujiban_proto::error::{Kind, ServiceError};
 pub use self::apiserver::KubeAuthenticator;
 pub use self::persons::{Person, Persons, Wish, WithPersons};
 
-/// Answers who a token belongs to and what they may do. Whatever goes wrong is a refusal.
+/// Answers who a token belongs to and what they may do. Every error is a refusal.
 #[async_trait]
 pub trait Authenticator: Send + Sync + 'static {
     /// The identity behind a bearer token.
@@ -24,20 +24,20 @@ pub trait Authenticator: Send + Sync + 'static {
     /// Whether the identity, which is one of staff, has the verb on the virtual resource `function`.
     async fn allowed(&self, identity: &Identity, function: &str, verb: &str) -> Result<bool, ServiceError>;
 
-    /// Whether the identity, which is a person, may do what they wish in a group. Nobody may where persons are not known.
+    /// Whether the identity, which is a person, may do what they wish in a group. By default, for authenticators without persons: never.
     async fn permitted(&self, _identity: &Identity, _wish: Wish<'_>) -> Result<bool, ServiceError> {
         Ok(false)
     }
 }
 
-/// Whoever showed a token: who that is to us, and the user as the apiserver knows them.
+/// The owner of a token: their role in Tsujiban, and the user as the apiserver knows them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     pub principal: Principal,
     pub user: User,
 }
 
-/// A user as the apiserver knows them. All of it goes into the question what they may do.
+/// A user as the apiserver knows them. All fields go into the SubjectAccessReview of their rights.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct User {
     pub username: String,
@@ -46,7 +46,7 @@ pub struct User {
     pub extra: BTreeMap<String, Vec<String>>,
 }
 
-/// Who somebody is to us.
+/// The role of a caller in Tsujiban.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Principal {
     Operator,
@@ -65,9 +65,9 @@ pub enum Principal {
 }
 
 impl Principal {
-    /// Reads a user name `system:serviceaccount:<namespace>:<name>`. `None` for whoever is neither a workload of ours nor staff.
+    /// Reads a user name `system:serviceaccount:<namespace>:<name>`. `None` for a user that is neither a workload of ours nor staff.
     ///
-    /// A namespace `tn-<group>` is taken at its name: a policy in the cluster lets nobody but the operator create one.
+    /// The group in a namespace's name `tn-<group>` is trusted: a policy in the cluster lets only the operator create such namespaces.
     pub fn of(username: &str, system_namespace: &str) -> Option<Self> {
         let mut parts = username.strip_prefix("system:serviceaccount:")?.split(':');
         let (namespace, name) = (parts.next()?, parts.next()?);
@@ -100,7 +100,7 @@ impl Principal {
 }
 
 impl Identity {
-    /// Classifies a user. Fails with [`Kind::Denied`] for whoever has no business here.
+    /// Classifies a user. Fails with [`Kind::Denied`] for everybody else.
     pub fn of(user: User, system_namespace: &str) -> Result<Self, ServiceError> {
         match Principal::of(&user.username, system_namespace) {
             Some(principal) => Ok(Self { principal, user }),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-/// Runs a job at once, and again after as long as it says, until `stop` is cancelled.
+/// Runs a job at once, and again after the time that it returns, until `stop` is cancelled.
 pub async fn repeat<F: Future<Output = Duration>>(stop: &CancellationToken, job: impl Fn() -> F) {
     loop {
         let wait = job().await;
@@ -18,13 +18,13 @@ pub async fn repeat<F: Future<Output = Duration>>(stop: &CancellationToken, job:
 /// How often a check that reads everything begins at most.
 const CHECK_EVERY: Duration = Duration::from_mins(1);
 
-/// For how long a check that reads everything rests, after it took so long: it has a hundredth of the time at most, so that a small
-/// database is checked every minute and a large one disturbs nobody.
+/// How long a check that reads everything pauses after a run that took `took`: it runs for at most a hundredth of the time, so that a small
+/// database is checked every minute and a large one is not slowed down.
 pub fn rest_after(took: Duration) -> Duration {
     CHECK_EVERY.max(took.saturating_mul(100))
 }
 
-/// Runs jobs that may be given up at any moment when `stop` is cancelled, such as a long reading that changes nothing.
+/// Runs jobs that may be aborted at any moment when `stop` is cancelled, such as a long read.
 pub async fn interrupted(stop: &CancellationToken, jobs: impl Future<Output = ()>) {
     tokio::select! {
         () = jobs => {}
@@ -32,7 +32,7 @@ pub async fn interrupted(stop: &CancellationToken, jobs: impl Future<Output = ()
     }
 }
 
-/// Logs what a job failed of. It is tried again: no failure ends the process.
+/// Logs why a job failed. It is tried again: no failure ends the process.
 pub fn report<T>(job: &str, result: Result<T, String>) {
     if let Err(error) = result {
         tracing::error!(job, error, "a job failed; it is tried again");

@@ -1,7 +1,7 @@
-//! What every gRPC server of Tsujiban shares: settings, a patient start, who is calling, whether they may, what came of it, jobs, TLS with
-//! reload, health, metrics, shutdown.
+//! What every gRPC server of Tsujiban shares: settings, a start that retries, authentication, authorization, the operation history, jobs,
+//! TLS with reload, health, metrics, shutdown.
 //!
-//! Nothing of one service lives here. [`telemetry`] and [`shutdown`] know nothing of servers, so that every binary can use them.
+//! Nothing here belongs to one service. [`telemetry`] and [`shutdown`] do not depend on servers, so that every binary can use them.
 
 pub mod access;
 pub mod answers;

@@ -55,19 +55,19 @@ pub struct ErasedDevice {
     /// `None`: the group's living incarnation.
     pub incarnation: Option<IncarnationId>,
     pub serial: SerialNumber,
-    /// For the Device resource with this uid nothing is stored any more.
+    /// From now on the service stores nothing for the Device resource with this uid.
     pub uid: Option<Uuid>,
 }
 
 /// A service that holds groups' data.
 pub trait Holder: Send + Sync + Sized + 'static {
     type Error: Into<Status> + From<ServiceError> + Send;
-    /// A group's data on its way out.
+    /// A running export of a group's data.
     type Export: Send;
-    /// A group's data on its way back.
+    /// A running import of a group's data.
     type Import: Send;
 
-    /// Makes the service ready for a group. The log is the one that the group's namespace names, for the service that keeps logs.
+    /// Makes the service ready for a group. `expected_log` is the log that the group's namespace names, for the service that keeps logs.
     fn prepare(
         &self,
         scope: &GroupScope,
@@ -75,7 +75,7 @@ pub trait Holder: Send + Sync + Sized + 'static {
         expected_log: &str,
     ) -> impl Future<Output = Result<Prepared, Self::Error>> + Send;
 
-    /// Notes that the group's Tenant has gone and its data is kept.
+    /// Notes that the group's Tenant is deleted and its data is retained.
     fn detach(&self, scope: &GroupScope, incarnation: &IncarnationId) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
     fn begin_export(
@@ -95,7 +95,7 @@ pub trait Holder: Send + Sync + Sized + 'static {
 
     fn import(&self, import: &mut Self::Import, piece: &[u8]) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Answers how many records came back.
+    /// Returns how many records were imported.
     fn end_import(&self, import: Self::Import) -> impl Future<Output = Result<u64, Self::Error>> + Send;
 
     /// Erases all data of a group, so that it is unreadable when this answers.
@@ -106,15 +106,15 @@ pub trait Holder: Send + Sync + Sized + 'static {
         by: Eraser,
     ) -> impl Future<Output = Result<Left, Self::Error>> + Send;
 
-    /// Erases all data of a device. Nothing by default: the service has none that is a device's own.
+    /// Erases all data of a device. By default nothing: the service has no data of single devices.
     fn erase_device(&self, _scope: &GroupScope, _device: &ErasedDevice) -> impl Future<Output = Result<Left, Self::Error>> + Send {
         async { Ok(Left::default()) }
     }
 
-    /// What is held, of one group or of all.
+    /// Reports the data that the service holds, of one group or of all.
     fn report(&self, only: Option<&GroupId>) -> impl Future<Output = Result<ReportResponse, Self::Error>> + Send;
 
-    /// What a failed report is answered with.
+    /// The status of a failed report.
     fn explain(&self, error: Self::Error) -> Status {
         error.into()
     }
@@ -178,11 +178,11 @@ impl<H: Holder> LifecycleService for Adapter<H> {
         let caller = Caller::of(&request)?.clone();
         let request = request.into_inner();
         let scope = caller.scope(&request.group)?;
-        // nobody but the operator erases what lives
+        // only the operator may erase a living group
         let by = if matches!(caller, Caller::Operator) { Eraser::Operator } else { Eraser::Staff };
         let what = Erasure::of(&request, by)?;
         let holder = Arc::clone(&self.0);
-        // on its own: what was begun is finished, also when the caller hangs up
+        // in a task of its own: an erasure that has begun is finished, even when the caller disconnects
         let erased = tokio::spawn(async move {
             match what {
                 Erasure::Group(incarnation) => holder.erase_group(&scope, &incarnation, by).await,
@@ -205,7 +205,7 @@ impl<H: Holder> LifecycleService for Adapter<H> {
     }
 }
 
-/// What a request wants erased.
+/// What a request asks to erase.
 #[derive(Debug, PartialEq, Eq)]
 enum Erasure {
     Group(IncarnationId),
@@ -248,7 +248,7 @@ pub fn erased(group: &GroupId, expected: &IncarnationId) -> ServiceError {
     ServiceError::new(Kind::Precondition, "ERASED", message)
 }
 
-/// A group that was erased is to be kept.
+/// A request to retain the data of a group that was erased.
 pub fn nothing_to_keep(group: &GroupId, incarnation: &IncarnationId) -> ServiceError {
     let message = format!("incarnation {incarnation} of group {group} was erased; there is nothing to keep");
     ServiceError::new(Kind::Precondition, "ERASED", message)

@@ -1,4 +1,4 @@
-//! From the wire into types that are known to be good: what every service's requests have.
+//! Parses the values that requests to every service have into checked types.
 
 use std::str::FromStr;
 

@@ -26,7 +26,7 @@ impl Plans for Unplanned {
 /// All values of the label `plan`.
 pub(crate) const LABELS: [&str; 3] = ["free", "prime", "none"];
 
-/// The value of the label `plan`: that of a call of no group, or of a group that nobody knows, is `none`.
+/// The value of the label `plan`. It is `none` for a call without a group, and for an unknown group.
 pub(crate) const fn label(plan: Option<Plan>) -> &'static str {
     match plan {
         Some(Plan::Free) => "free",

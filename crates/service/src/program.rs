@@ -36,7 +36,7 @@ use crate::telemetry::TelemetryError;
 use crate::writing::WriteState;
 use crate::{shutdown, telemetry};
 
-/// What a service is, besides what all services are.
+/// What a service has besides what all services share.
 pub trait Program: Send + Sync + Sized + 'static {
     /// Its row in the table of services.
     const SERVICE: Service;
@@ -49,7 +49,7 @@ pub trait Program: Send + Sync + Sized + 'static {
     type Args: Args + Clone + Send + Sync;
     /// Its database with tables of this version.
     type Tables: Clone + Send + Sync;
-    /// What it is made of. Made once, and taken again whenever the start is retried.
+    /// Its parts. Made once, and used again whenever the start is retried.
     type Parts: Clone + Send + Sync;
     /// Why it does not start.
     type Error: Error + Send + Sync + 'static;
@@ -62,16 +62,16 @@ pub trait Program: Send + Sync + Sized + 'static {
         Ok(None)
     }
 
-    /// Takes the database, whose tables are of this version. Retried as the start is.
+    /// Opens the database, whose tables are of this version. Retried like the start.
     fn open(database: Database) -> impl Future<Output = Result<Self::Tables, Self::Error>>;
 
-    /// Takes its parts from the kit. Talks to nobody.
+    /// Makes its parts from the kit, without network calls.
     fn parts(kit: &Kit<Self::Tables>, args: &Self::Args) -> Result<Self::Parts, Self::Error>;
 
     /// Checks that database, bucket and keys belong together, and makes the service. Retried while [`is_transient`](Self::is_transient).
     fn start(parts: Self::Parts, allowed_regions: &[String]) -> impl Future<Output = Result<Arc<Self>, Self::Error>>;
 
-    /// Whether a start that failed may succeed in a moment, without anybody doing anything.
+    /// Whether a start that failed may succeed in a moment, without human action.
     fn is_transient(error: &Self::Error) -> bool;
 
     /// The service's own history, when it keeps that itself.
@@ -79,17 +79,17 @@ pub trait Program: Send + Sync + Sized + 'static {
         None
     }
 
-    /// Told once, after the start: where what is done to the service is recorded, when it keeps that itself.
+    /// Gives a service that keeps the history itself, once after the start, the history in which operations on it are recorded.
     fn record_in(&self, _history: History) {}
 
     fn routes(self: &Arc<Self>) -> Routes;
 
-    /// Whether it can answer calls from the first moment on. What changes later it says to `tasks.health`.
+    /// Whether it can answer calls from the first moment on. It reports later changes to `tasks.health`.
     fn is_able(&self) -> bool {
         true
     }
 
-    /// What it does by itself until `tasks.stop` is cancelled.
+    /// Runs its jobs until `tasks.stop` is cancelled.
     fn run(self: Arc<Self>, args: Self::Args, tasks: Tasks) -> impl Future<Output = Result<(), Box<dyn Error + Send + Sync>>> + Send;
 }
 
@@ -148,7 +148,7 @@ pub struct Kit<T> {
     pub keyring: Arc<Keyring>,
     pub installation: InstallationArgs,
     pub writing: WriteState,
-    /// Where it is recorded what came of each call; of a service that keeps the history itself, not yet.
+    /// Records the outcome of each call. `None` for a service that keeps the history itself: it gets its history after the start.
     pub history: Option<History>,
 }
 
@@ -162,7 +162,7 @@ pub struct Tasks {
     pub stop: CancellationToken,
 }
 
-/// Why a program ended that was not told to.
+/// Why a program ended without being told to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
     #[error("logs and traces cannot be written")]
@@ -266,7 +266,7 @@ async fn serve<P: Program>(args: ServeArgs<P::Args>) -> Result<(), ProgramError>
     guard.services = P::CONTRACTS.to_vec();
     guard.history = history.clone();
     guard.reflection = args.installation.shows_contracts();
-    // it outlives the last call by as long as that takes to be written down
+    // the delivery stops only after the last call is recorded
     let last = CancellationToken::new();
     let delivery = delivery.map(|delivery| tokio::spawn(delivery.run(last.clone())));
     let health = Health::new();

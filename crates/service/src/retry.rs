@@ -1,4 +1,4 @@
-//! Trying again what failed of something that passes by itself, such as a database, a storage or a service that starts at the same time.
+//! Retries failures that pass by themselves, such as those of a database, a storage or a service that starts at the same time.
 
 use std::error::Error;
 use std::time::Duration;
@@ -45,8 +45,7 @@ impl Retry {
         Self { backoff, limit: Limit::Until(moment) }
     }
 
-    /// Tries until it succeeds, fails of something that does not pass by itself, or reaches its limit. `draw` makes the waits differ by chance
-    /// ([`Backoff::jittered`]).
+    /// Tries until it succeeds, fails permanently, or reaches its limit. `draw` makes the waits random ([`Backoff::jittered`]).
     pub async fn run<T, E>(
         self,
         draw: impl Fn(u64) -> u64,
@@ -87,12 +86,12 @@ impl Retry {
     }
 }
 
-/// For [`Retry`]: waits are as long as the back-off says, and not by chance.
+/// For [`Retry`]: waits are exactly as long as the back-off says.
 pub fn no_jitter(_most: u64) -> u64 {
     0
 }
 
-/// Why something did not come to be.
+/// Why something did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum NotStarted<E: Error + 'static> {
     #[error("told to stop while waiting for the database or the storage")]
@@ -101,7 +100,7 @@ pub enum NotStarted<E: Error + 'static> {
     Failed(E),
 }
 
-/// Tries until it succeeds, fails of something that does not pass by itself, or has been tried for two minutes.
+/// Tries until it succeeds, fails permanently, or has been tried for two minutes.
 pub async fn retry_startup<T, E: Error + 'static>(
     stop: &CancellationToken,
     attempt: impl AsyncFn() -> Result<T, E>,

@@ -104,7 +104,7 @@ pub async fn serve(
     grpc::serve(listener, &certificate, access, routes, shutdown).await
 }
 
-/// The contracts, for clients that ask for them.
+/// Adds gRPC reflection, by which clients request the contracts.
 fn with_reflection(routes: Routes) -> Result<Routes, ServeError> {
     let reflection = tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS).build_v1()?;
     Ok(routes.add_service(reflection))

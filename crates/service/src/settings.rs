@@ -1,4 +1,4 @@
-//! What every service that holds customer data is told: which installation it belongs to, where its keys are, where its spool lies.
+//! The arguments of every service that holds customer data: which installation it belongs to, where its keys are, where its spool lies.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tsujiban_sealing::{KeyError, Keyring, SealedEpochKey, SystemRandom};
 use crate::history::spool::DEFAULT_BYTES;
 use crate::history::{self, Ledger};
 
-/// The environment in which nobody is shown the contracts.
+/// The environment in which clients may not request the contracts.
 const PRODUCTION: &str = "production";
 
 /// The installation that a service belongs to.
@@ -29,7 +29,7 @@ pub struct InstallationArgs {
 }
 
 impl InstallationArgs {
-    /// Whether clients may ask for the contracts.
+    /// Whether clients may request the contracts.
     pub fn shows_contracts(&self) -> bool {
         self.environment.as_str() != PRODUCTION
     }
@@ -46,7 +46,7 @@ pub struct KeyArgs {
     pub epoch_keys_dir: PathBuf,
 }
 
-/// Why there are no keys to work with.
+/// Why the keys cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyringError {
     #[error(transparent)]
@@ -71,7 +71,7 @@ impl KeyArgs {
 }
 
 const SHORTEST_SCRUB: SignedDuration = SignedDuration::from_mins(1);
-/// What is damaged is found within this time, before anybody needs it.
+/// The scrub finds damage within this time, before anybody needs the data.
 const LONGEST_SCRUB: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// How often what is stored is read again.
@@ -107,7 +107,7 @@ pub struct SpoolArgs {
 }
 
 impl SpoolArgs {
-    /// What the history of a service is made of that is written to `ledger`.
+    /// The parts of a history that writes to `ledger`.
     pub fn parts(&self, service: &'static str, keyring: Arc<Keyring>, ledger: Arc<dyn Ledger>) -> history::Parts {
         history::Parts {
             service,

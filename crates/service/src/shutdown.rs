@@ -1,4 +1,4 @@
-//! The end of a process, as everything in it learns of it.
+//! A cancellation token by which everything in a process learns that it has to end.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! Logs as JSON lines, and traces over OTLP for whoever wants them. Nothing here knows of servers.
+//! Logs as JSON lines, and optional traces over OTLP. Nothing here depends on servers.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
-/// How long the last traces have to leave the process.
+/// How long sending the last traces may take.
 const FLUSH: Duration = Duration::from_secs(3);
 
 /// What is logged and traced, and where to.
@@ -56,7 +56,7 @@ pub fn init(service: &'static str, args: &TelemetryArgs) -> Result<Telemetry, Te
     Ok(Telemetry(provider))
 }
 
-/// Gives spans the ids of a trace and sends them nowhere, for a program whose calls shall be known as parts of one thing.
+/// Gives spans the ids of a trace and exports nothing, for a program whose calls should have one trace id.
 pub fn trace_ids<S>(service: &'static str) -> impl Layer<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,

@@ -1,5 +1,5 @@
-//! Doubles for the tests of servers: an authenticator that needs no cluster, persons without accounts, a history that remembers what it
-//! was told, and a server over real TLS inside the test.
+//! Doubles for the tests of servers: an authenticator that needs no cluster, persons without accounts, a history that stores the entries
+//! that it received, and a server over real TLS inside the test.
 
 #![allow(clippy::expect_used, clippy::missing_panics_doc)] // compiled for tests only, where a set-up that fails is a failed test
 
@@ -175,7 +175,7 @@ impl Epochs {
         Self { master, keyring: Arc::new(keyring) }
     }
 
-    /// Only a new key is mounted from now on.
+    /// Replaces all mounted epoch keys by a new one.
     pub fn replace(&self) {
         self.keyring.replace_epochs(&[epoch(&self.master)]).expect("its own key");
     }
@@ -191,14 +191,14 @@ fn epoch(master: &MasterKey) -> SealedEpochKey {
     SealedEpochKey::generate(master, &SystemRandom::new(), SystemClock.now()).expect("random bytes")
 }
 
-/// The audit service as far as those need it who write the history: it remembers what it was told, over real TLS.
+/// The part of the audit service that writers of the history need, over real TLS. It stores the entries that it received.
 pub struct FakeAudit {
     told: Arc<Told>,
     server: InProcess,
     dir: TempDir,
 }
 
-/// What the fake was told, and how it is.
+/// What the fake received, and how it answers.
 #[derive(Default)]
 struct Told {
     entries: Mutex<Vec<NewEntry>>,
@@ -213,20 +213,20 @@ struct Told {
 pub enum Mood {
     #[default]
     Good,
-    /// It takes nothing.
+    /// It accepts nothing.
     Down,
-    /// It takes everything and does not say so.
+    /// It accepts everything, and breaks the connection instead of answering.
     Mute,
-    /// It takes this long for each call.
+    /// It waits this long before it accepts entries.
     Slow(Duration),
-    /// It takes nothing of this group, and never will.
+    /// It permanently rejects every call with an entry of this group.
     Against(&'static str),
     /// It does not know yet which log is this group's.
     Unclaimed(&'static str),
 }
 
 impl FakeAudit {
-    /// The token that it takes for the backup service's.
+    /// The token that it accepts as the backup service's.
     pub const TOKEN: &str = "backup-for-audit";
 
     pub async fn start() -> Self {
@@ -252,7 +252,7 @@ impl FakeAudit {
         *self.told.mood.lock().unwrap_or_else(PoisonError::into_inner) = mood;
     }
 
-    /// From now on a root list covers what it has taken.
+    /// From now on a root list covers all entries that it has stored.
     pub fn cover(&self) {
         *self.told.covered.lock().unwrap_or_else(PoisonError::into_inner) = self.entries().len();
     }
@@ -265,12 +265,12 @@ impl FakeAudit {
         entries.truncate(left);
     }
 
-    /// A group is erased.
+    /// Marks a group as erased.
     pub fn erase(&self, group: &str) {
         self.told.erased.lock().unwrap_or_else(PoisonError::into_inner).insert(group.to_owned());
     }
 
-    /// What it has taken, each entry once, in order.
+    /// The entries that it has stored, each once, in order.
     pub fn entries(&self) -> Vec<NewEntry> {
         self.told.entries.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

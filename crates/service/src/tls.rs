@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tsujiban_core::error::chain;
 use zeroize::Zeroizing;
 
-/// How often the files are looked at. Contents are compared, since mounted Secrets are swapped by links.
+/// How often the files are read. Contents are compared, since mounted Secrets are swapped by links.
 const POLL: Duration = Duration::from_secs(10);
 /// How often the files are looked for before the first certificate is there.
 const FIRST_POLL: Duration = Duration::from_secs(1);
@@ -81,7 +81,7 @@ impl Certificate {
         }
     }
 
-    /// Looks at the files every ten seconds until `shutdown` is cancelled. While they are broken, the old certificate is kept.
+    /// Reads the files every ten seconds until `shutdown` is cancelled. While they are broken, the old certificate is kept.
     pub async fn follow(&self, shutdown: CancellationToken) {
         let mut complaint = Complaint::default();
         loop {
@@ -96,7 +96,7 @@ impl Certificate {
         }
     }
 
-    /// Looks at the files once, and serves what they hold if it is new and sound. `Ok(true)`: it is new.
+    /// Reads the files once, and serves their certificate if it is new and valid. `Ok(true)`: it is new.
     pub async fn reload(&self) -> Result<bool, TlsError> {
         let outcome = self.look().await;
         self.0.healthy.set(i64::from(outcome.is_ok()));

@@ -1,4 +1,4 @@
-//! Traces that go on from one program to the next: the W3C header `traceparent`, read from calls and written into them.
+//! Traces that continue from one program to the next: the W3C header `traceparent`, read from calls and written into them.
 
 use http::HeaderMap;
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
@@ -14,14 +14,14 @@ pub(crate) fn join(span: &Span, headers: &HeaderMap) -> String {
     let theirs = TraceContextPropagator::new().extract(&Headers(headers));
     let remote = theirs.span().span_context().clone();
     if remote.is_valid() {
-        // fails when nothing is traced here; then the trace goes on without this program
+        // fails when nothing is traced here; then the trace continues without this program
         let _ = span.set_parent(theirs);
     }
     let ours = span.context().span().span_context().clone();
     [ours, remote].into_iter().find(SpanContext::is_valid).map(|context| context.trace_id().to_string()).unwrap_or_default()
 }
 
-/// Says in a request's metadata which span it is part of.
+/// Writes into a request's metadata which span it is part of.
 pub fn inject(metadata: &mut MetadataMap) {
     TraceContextPropagator::new().inject_context(&Span::current().context(), &mut Metadata(metadata));
 }

@@ -1,7 +1,7 @@
-//! Whether a service can store what it is given, and why not: for its readiness, its metric, its report to the operator, and its callers.
+//! Whether a service can store data, and why not: for its readiness, its metric, its report to the operator, and its callers.
 //!
-//! A service that cannot write says so and goes on reading. Its database is tried by a small write every few seconds, and what fails in
-//! calls counts at once. Nobody has to restart it: the next write that succeeds makes it able again.
+//! A service that cannot write reports this and still serves reads. It tries its database by a small write every few seconds, and a write
+//! that fails in a call counts at once. No restart is needed: the next write that succeeds makes the service able again.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,22 +17,23 @@ use tsujiban_proto::time::to_wire;
 use crate::health::Health;
 use crate::jobs::repeat;
 
-/// How often the database is tried, and how long one try may take: together less than the minute within which the service is not ready.
+/// How often the database is tried, and how long one try may take: together less than the minute within which the service has to become not
+/// ready.
 const EVERY: Duration = Duration::from_secs(10);
 const DEADLINE: Duration = Duration::from_secs(15);
 
 /// What a service writes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resource {
-    /// The database takes no write.
+    /// The database accepts no writes.
     Database,
-    /// The database takes writes, and what it holds is malformed.
+    /// The database accepts writes, but its content is malformed.
     Integrity,
-    /// The object storage takes no object. Its outage alone leaves the service ready: it can still say what became of each call.
+    /// The object storage accepts no objects. Its outage alone leaves the service ready: it can still report the outcome of each call.
     Storage,
 }
 
-/// What keeps a service from writing, resource by resource. Pure: what it is told it remembers.
+/// What keeps a service from writing, resource by resource. Pure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Obstacles {
     database: Option<String>,
@@ -46,7 +47,7 @@ impl Obstacles {
         Self { database: None, integrity: None, storage: None, since }
     }
 
-    /// Notes what was found, and answers whether that changes anything. `since` changes only with the ability.
+    /// Notes the obstacle that was found, and returns whether the state changed. `since` changes only when the ability does.
     fn note(&mut self, resource: Resource, found: Option<String>, now: Timestamp) -> bool {
         let was_able = self.is_able();
         let known = match resource {
@@ -72,13 +73,13 @@ impl Obstacles {
         self.database.is_none() && self.integrity.is_none()
     }
 
-    /// The worst first. Empty when there is none.
+    /// The reasons, the worst first. Empty when there is none.
     fn reason(&self) -> String {
         [&self.integrity, &self.database, &self.storage].into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join("; ")
     }
 }
 
-/// Whether a service can write. Clones are the same one.
+/// Whether a service can write. Clones share the state.
 #[derive(Clone)]
 pub struct WriteState {
     obstacles: Arc<Mutex<Obstacles>>,
@@ -87,7 +88,8 @@ pub struct WriteState {
 }
 
 impl WriteState {
-    /// Able until something fails. `prefix` begins the metric's name, such as `tsujiban_backup`. Fails when the registry has the metric already.
+    /// Able until something fails. `prefix` begins the metric's name, such as `tsujiban_backup`. Fails when the registry has the metric
+    /// already.
     pub fn new(prefix: &str, registry: &Registry, clock: Arc<dyn Clock>) -> Result<Self, prometheus::Error> {
         let writable = IntGauge::new(
             format!("{prefix}_writable"),
@@ -98,12 +100,12 @@ impl WriteState {
         Ok(Self { obstacles: Arc::new(Mutex::new(Obstacles::none(clock.now()))), clock, writable })
     }
 
-    /// Something could not be written, for a reason that says what to do.
+    /// Notes that something could not be written. `reason` says what to do.
     pub fn fails(&self, resource: Resource, reason: String) {
         self.note(resource, Some(reason));
     }
 
-    /// Something was written.
+    /// Notes that something was written.
     pub fn works(&self, resource: Resource) {
         self.note(resource, None);
     }
@@ -126,12 +128,13 @@ impl WriteState {
         self.obstacles.lock().unwrap_or_else(PoisonError::into_inner).is_ready()
     }
 
-    /// Whether the storage took the newest object.
+    /// Whether the storage accepted the newest object.
     pub fn storage_works(&self) -> bool {
         self.obstacles.lock().unwrap_or_else(PoisonError::into_inner).storage.is_none()
     }
 
-    /// Refuses a call that would have to write to the database, before it does anything outside of it. A storage that fails is tried again.
+    /// Refuses a call that has to write to the database, before it changes anything outside. A storage that fails refuses no call: it is
+    /// tried again.
     pub fn check(&self) -> Result<(), ServiceError> {
         let obstacles = self.obstacles.lock().unwrap_or_else(PoisonError::into_inner);
         if obstacles.is_ready() {
@@ -141,13 +144,13 @@ impl WriteState {
         Err(ServiceError::new(Kind::Unavailable, CANNOT_WRITE, message))
     }
 
-    /// Why a call failed that reads the database: what is known to be wrong with the database says more than the error, and what to do.
+    /// The error of a call that reads the database. A known obstacle explains more than the error, and says what to do.
     pub fn explain(&self, error: ServiceError) -> ServiceError {
         let obstacles = self.obstacles.lock().unwrap_or_else(PoisonError::into_inner);
         if obstacles.is_ready() { error } else { ServiceError::new(Kind::Unavailable, CANNOT_WRITE, obstacles.reason()) }
     }
 
-    /// What the operator is told.
+    /// The report for the operator.
     pub fn report(&self) -> Writing {
         let obstacles = self.obstacles.lock().unwrap_or_else(PoisonError::into_inner);
         Writing { able: obstacles.is_able(), reason: obstacles.reason(), since: Some(to_wire(obstacles.since)) }

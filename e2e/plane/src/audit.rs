@@ -1,4 +1,4 @@
-//! What the apiserver wrote down about writes: who wrote what, when, and what came of it.
+//! The apiserver's audit log of writes: who wrote what, when, and with which result.
 
 use std::path::{Path, PathBuf};
 
@@ -29,7 +29,7 @@ pub struct Write {
     /// When the apiserver had answered.
     pub at: Timestamp,
     pub user: String,
-    /// What the client calls itself, by which two processes of the same user can be told apart.
+    /// The client's user agent, which distinguishes two processes of the same user.
     pub agent: String,
     pub verb: String,
     /// As in `/apis/batch/v1/namespaces/tn-acme/cronjobs/backup?fieldManager=x`.
@@ -38,7 +38,7 @@ pub struct Write {
     pub code: i64,
 }
 
-/// The record of one control plane.
+/// The audit log of one control plane.
 #[derive(Debug, Clone)]
 pub struct Audit {
     file: PathBuf,
@@ -73,7 +73,7 @@ impl Audit {
         Ok(writes)
     }
 
-    /// The writes of one user that came to something.
+    /// The writes of one user that succeeded.
     pub fn writes_of(&self, user: &str) -> Result<Vec<Write>> {
         Ok(self.writes()?.into_iter().filter(|write| write.user == user && (200..300).contains(&write.code)).collect())
     }

@@ -1,5 +1,5 @@
-//! A stand-in for the backup service. It keeps the groups' lives as the service does, by the same rules, and the serial numbers of
-//! erased devices, but no data; and it lists what it was asked.
+//! A stand-in for the backup service. It stores the incarnations of groups by the same rules as the service, and the serial numbers of
+//! erased devices, but no data; and it lists the calls that it received.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,13 +17,13 @@ use tsujiban_proto::lifecycle::v1::{
     ImportResponse, PrepareRequest, PrepareResponse, ReportRequest, ReportResponse,
 };
 
-/// One life of a group.
+/// One incarnation of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
     pub name: String,
     pub incarnation: String,
     pub state: GroupState,
-    /// Serial number and Device uid of what was erased on its own, in that order.
+    /// Serial number and Device uid of each device that was erased on its own, in that order.
     pub erased_devices: Vec<(String, String)>,
 }
 
@@ -33,7 +33,7 @@ struct Held {
     calls: Vec<String>,
     minted: u64,
     is_away: bool,
-    /// Whether it takes the incarnation that it is told, as services besides the backup service do.
+    /// Whether it adopts the incarnation that its caller names, as all services but the backup service do.
     is_told: bool,
 }
 
@@ -42,7 +42,7 @@ struct Held {
 pub struct Backup(Arc<Mutex<Held>>);
 
 impl Backup {
-    /// A service of another kind, which mints no incarnation but takes the one that it is told.
+    /// A service of another kind, which mints no incarnation but adopts the one that its caller names.
     pub(crate) fn told() -> Self {
         let backup = Self::default();
         backup.held().is_told = true;
@@ -68,22 +68,22 @@ impl Backup {
         Ok(format!("https://localhost:{port}"))
     }
 
-    /// The calls since this was asked last.
+    /// The calls since this function was called last.
     pub fn calls(&self) -> Vec<String> {
         std::mem::take(&mut self.held().calls)
     }
 
-    /// Every life of every group, in the order in which they began.
+    /// Every incarnation of every group, in the order in which they began.
     pub fn groups(&self) -> Vec<Group> {
         self.held().groups.clone()
     }
 
-    /// The newest life of a group.
+    /// The newest incarnation of a group.
     pub fn group(&self, name: &str) -> Option<Group> {
         self.held().groups.iter().rev().find(|group| group.name == name).cloned()
     }
 
-    /// Makes the service refuse everything as a service does that is away, or be back.
+    /// Makes the service refuse everything as an unavailable service does, or makes it available again.
     pub fn set_away(&self, is_away: bool) {
         self.held().is_away = is_away;
     }
@@ -98,7 +98,7 @@ impl Backup {
         held.groups.push(Group { name: name.to_owned(), incarnation: incarnation.to_owned(), state, erased_devices: Vec::new() });
     }
 
-    /// Lets the id of an erased group be used again, as 35 days and more do.
+    /// Lets the id of an erased group be used again, as the service does after 35 days and more.
     pub fn free_id(&self, name: &str) {
         self.held().groups.retain(|group| !(group.name == name && group.state == GroupState::Erased));
     }
@@ -120,7 +120,7 @@ impl Backup {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The same for a service that has more than this one.
+    /// The same for a stand-in that serves more methods than this one.
     pub(crate) fn note_call(&self, call: &str) -> Result<(), Status> {
         self.called(call).map(drop)
     }

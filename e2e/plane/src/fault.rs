@@ -1,8 +1,7 @@
-//! Faults between a client and the apiserver: a tower layer for `kube::client::ClientBuilder`, and what it was told to do.
+//! Faults between a client and the apiserver: a tower layer for `kube::client::ClientBuilder`, and the faults that it is set to make.
 //!
-//! Nothing here decides by chance: a [`Plan`] answers from its seed and from what is asked, and a [`Crash`] from what was written.
-//! [`Faults::heal`] ends the faults for everything that comes from then on. What hangs already goes on hanging, as on a dead connection:
-//! to give it up is the client's part.
+//! Nothing here is random: a [`Plan`] decides by its seed and the request, and a [`Crash`] by the writes so far. [`Faults::heal`] ends the
+//! faults for all later requests. A request that hangs already continues to hang, as on a dead connection: the client has to abandon it.
 
 mod call;
 mod crash;
@@ -29,10 +28,10 @@ pub use layer::FaultLayer;
 pub use plan::{EventFault, Fault, Plan};
 pub use service::MortalBackup;
 
-/// How many answers of one question are remembered, to be given again when they are old.
+/// How many answers to one read are remembered, to be returned again when they are old.
 const REMEMBERED: usize = 8;
 
-/// A write as it was sent, and what the apiserver answered. `None` when the request never got there.
+/// A write as it was sent, and the apiserver's answer. `None` when the request never reached the apiserver.
 #[derive(Debug, Clone)]
 pub struct Sent {
     pub call: Call,
@@ -46,17 +45,17 @@ impl Sent {
     }
 }
 
-/// Answers what becomes of one event of a watch.
+/// Decides what becomes of one event of a watch.
 pub type Script = Arc<dyn Fn(&Call, &Value) -> EventFault + Send + Sync>;
 
-/// What goes wrong.
+/// Which faults happen.
 #[derive(Clone, Default)]
 pub enum Mode {
     #[default]
     Nothing,
     /// A bit of everything, by a seed.
     Mixed(Plan),
-    /// Events of watches, as told.
+    /// Faults of watch events, decided by a script.
     Events(Script),
     /// Power cuts.
     Crash(Crash),
@@ -79,7 +78,7 @@ struct State {
     done: BTreeMap<&'static str, u64>,
 }
 
-/// Makes clients whose ways to the apiserver can be disturbed. Clones share everything.
+/// Makes clients whose connections to the apiserver can be disturbed. Clones share everything.
 #[derive(Clone, Default)]
 pub struct Faults(Arc<Mutex<State>>);
 
@@ -99,7 +98,7 @@ impl Faults {
         self.state().mode = mode;
     }
 
-    /// From now on nothing goes wrong any more.
+    /// Ends all faults from now on.
     pub fn heal(&self) {
         self.set(Mode::Nothing);
     }
@@ -109,7 +108,7 @@ impl Faults {
         self.state().sent.clone()
     }
 
-    /// How often each kind of fault was done so far.
+    /// How often each kind of fault was made so far.
     pub fn done(&self) -> BTreeMap<&'static str, u64> {
         self.state().done.clone()
     }
@@ -143,7 +142,7 @@ impl Faults {
             Mode::Events(script) => script(call, event),
             Mode::Nothing | Mode::Crash(_) => EventFault::None,
         };
-        // a bookmark tells of nothing: it gets lost only with its watch
+        // a bookmark reports no change: it gets lost only with its watch
         let is_bookmark = event.pointer("/type").and_then(Value::as_str) == Some("BOOKMARK");
         let fault = if is_bookmark && fault.is_about_one_event() { EventFault::None } else { fault };
         if fault != EventFault::None {
@@ -163,7 +162,7 @@ impl Faults {
         }
     }
 
-    /// An answer of before the newest one; which, `pick` says.
+    /// An answer older than the newest one; `pick` selects which.
     pub(crate) fn old_answer(&self, key: &str, pick: u64) -> Option<Answer> {
         let state = self.state();
         let answers = state.answers.get(key)?;

@@ -1,4 +1,4 @@
-//! A stand-in for the audit service. It keeps entries in memory as the service does: each once, in one log a group, all of a call or none.
+//! A stand-in for the audit service. It stores entries in memory as the service does: each once, in one log a group, all of a call or none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,7 +22,7 @@ use crate::backup::Backup;
 #[derive(Default)]
 struct Held {
     logs: BTreeMap<String, Vec<NewEntry>>,
-    /// How often an entry came that was there already.
+    /// How often an entry arrived that was stored already.
     repeated: usize,
     appends: usize,
     refused: BTreeSet<String>,
@@ -33,7 +33,7 @@ struct Held {
 /// The stand-in. Clones share what they hold.
 #[derive(Clone)]
 pub struct History {
-    /// The groups' lives, as this service knows them.
+    /// The incarnations of the groups that this service knows.
     pub lives: Backup,
     held: Arc<Mutex<Held>>,
 }
@@ -56,12 +56,12 @@ impl History {
         Ok(format!("http://{address}"))
     }
 
-    /// Makes the service refuse everything as a service does that is away, or be back.
+    /// Makes the service refuse everything as an unavailable service does, or makes it available again.
     pub fn set_away(&self, is_away: bool) {
         self.lives.set_away(is_away);
     }
 
-    /// Makes the service refuse every entry of a group, or take them again.
+    /// Makes the service refuse every entry of a group, or accept them again.
     pub fn set_refused(&self, group: &str, is_refused: bool) {
         let mut held = self.held();
         if is_refused {
@@ -71,7 +71,7 @@ impl History {
         }
     }
 
-    /// Keeps what comes next and does not answer, so many times: a connection that broke at the worst moment.
+    /// Stores the entries of the next `how_many` appends and does not answer: a connection that breaks before the answer.
     pub fn lose_answers(&self, how_many: usize) {
         self.held().unanswered = how_many;
     }
@@ -104,12 +104,12 @@ impl History {
         self.operations(group).into_iter().map(line).collect()
     }
 
-    /// How often an entry came that was there already.
+    /// How often an entry arrived that was stored already.
     pub fn repeated(&self) -> usize {
         self.held().repeated
     }
 
-    /// How often Append was called since this was asked last.
+    /// How often Append was called since this function was called last.
     pub fn appends(&self) -> usize {
         std::mem::take(&mut self.held().appends)
     }

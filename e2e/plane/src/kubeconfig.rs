@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-/// How somebody shows who they are.
+/// How a user authenticates.
 pub(crate) enum Credential<'a> {
     Certificate { certificate: &'a str, key: &'a str },
     Token(&'a str),

@@ -1,5 +1,5 @@
-//! A real Kubernetes control plane without nodes, on loopback: etcd, the apiserver and the controller manager, with our CRDs, policies
-//! and roles in it. And a stand-in for the backup service. For tests of what the operator does when the world misbehaves.
+//! A real Kubernetes control plane without nodes, on loopback: etcd, the apiserver and the controller manager, with our CRDs, policies and
+//! roles in it. And a stand-in for the backup service. For tests of what the operator does when its environment fails.
 //!
 //! The programs are those of the test cluster (`e2e/cluster/build`).
 

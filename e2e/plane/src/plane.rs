@@ -24,7 +24,7 @@ use crate::wait::until;
 pub const SYSTEM: &str = "tsujiban-system";
 
 const START: Duration = Duration::from_secs(90);
-/// What EndpointSlice default/kubernetes names. Nothing answers there: the apiserver refuses to announce a loopback address.
+/// The address in EndpointSlice default/kubernetes. Nothing listens there: the apiserver refuses to announce a loopback address.
 const ANNOUNCED: &str = "10.255.255.1";
 const VALUES: &str = "
 network:
@@ -48,7 +48,7 @@ pub enum Parts {
     Everything,
 }
 
-/// A way to the apiserver: a configuration to make clients of, and a file for programs.
+/// Access to the apiserver: a configuration for clients, and a kubeconfig for programs.
 #[derive(Clone)]
 pub struct Access {
     pub config: Config,
@@ -77,7 +77,7 @@ pub struct Plane {
     pub audit: Audit,
 }
 
-/// A Tenant that is taken.
+/// A Tenant that the apiserver accepts.
 const NOBODY: &str = r#"{"apiVersion": "tsujiban.dev/v1alpha1", "kind": "Tenant", "metadata": {"name": "nobody"}, "spec": {"displayName": "Nobody",
 "plan": "Free", "contact": {"email": "nobody@example.co.jp"}, "network": {"deviceCIDRs": ["172.20.250.0/24"]}}}"#;
 
@@ -149,7 +149,7 @@ impl Plane {
     /// Installs CRDs and charts of a checkout, this one's or an older one's, or upgrades them, and waits until groups can be declared.
     pub async fn install(&self, checkout: &Path) -> Result<()> {
         self.apply_charts(checkout).await?;
-        // a policy that changes objects needs to know their kind, and until it does it refuses them
+        // a mutating policy needs to know the kind of an object, and refuses the object until it does
         std::fs::write(self.file("nobody.json"), NOBODY)?;
         until("the policies know our kinds", START, || async {
             self.kubectl(&["create", "--dry-run=server", "-f", &self.file("nobody.json")]).map(Some)
@@ -189,7 +189,7 @@ impl Plane {
             "devices.tsujiban.dev",
             "sites.tsujiban.dev",
         ])?;
-        // a policy acts some moments after it is stored: wait for one that anybody can see acting
+        // a policy takes effect some moments after it is stored: wait for one whose effect a dry run shows
         until("the policies act", START, || async {
             Ok(self.kubectl(&["create", "namespace", "tn-nobody", "--dry-run=server"]).is_err().then_some(()))
         })
@@ -223,7 +223,7 @@ impl Plane {
         run(command)
     }
 
-    /// The way of a ServiceAccount, shown by a token of its own.
+    /// Access as a ServiceAccount, by a token of its own.
     pub async fn service_account(&self, namespace: &str, name: &str) -> Result<Access> {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.admin.client()?, namespace);
         let spec = TokenRequestSpec { expiration_seconds: Some(24 * 3600), ..TokenRequestSpec::default() };
@@ -234,12 +234,12 @@ impl Plane {
         access(self.dir.path(), &format!("{namespace}-{name}"), self.port, &self.pki.ca, &Credential::Token(&token)).await
     }
 
-    /// The way of the operator: its own ServiceAccount, with the rights that the chart gives it and no others.
+    /// Access as the operator: its own ServiceAccount, with the rights that the chart gives it and no others.
     pub async fn operator(&self) -> Result<Access> {
         self.service_account(SYSTEM, tsujiban_api::names::OPERATOR).await
     }
 
-    /// The way of a person, shown by a client certificate.
+    /// Access as a person, by a client certificate.
     pub async fn person(&self, name: &str, group: Option<&str>) -> Result<Access> {
         let identity = self.pki.identity(name, group, &["person"])?;
         let credential = Credential::Certificate { certificate: &identity.certificate, key: &identity.key };
@@ -280,7 +280,7 @@ impl Plane {
         Ok(())
     }
 
-    /// Copies what etcd holds at this moment; [`Plane::restore`] takes it back.
+    /// Copies the data of etcd; [`Plane::restore_etcd`] restores it.
     pub async fn copy_etcd(&mut self, name: &str) -> Result<()> {
         self.etcd = None;
         copy(&self.dir.path().join("etcd"), &self.dir.path().join(name))?;
@@ -295,7 +295,7 @@ impl Plane {
             .map(|_| ())
     }
 
-    /// Brings the cluster back to a copy, as an administrator does after a disaster: everything stops, and starts with the old data.
+    /// Restores the cluster to a copy, as an administrator does after a disaster: everything stops, and starts with the old data.
     pub async fn restore_etcd(&mut self, name: &str) -> Result<()> {
         self.halt(Parts::Everything);
         let data = self.dir.path().join("etcd");
@@ -381,7 +381,7 @@ impl Plane {
             "--kube-api-qps=1000",
             "--kube-api-burst=2000",
             "--concurrent-namespace-syncs=20",
-            // what a quota is charged for creations that were cut off is recounted every 5 minutes, unless something says otherwise
+            // a quota counts creations that were cut off until it is recalculated, by default every 5 minutes
             "--resource-quota-sync-period=20s",
         ];
         let own = [
@@ -397,7 +397,7 @@ impl Plane {
 
 impl Drop for Plane {
     fn drop(&mut self) {
-        // the apiserver first: without etcd it would wait for it
+        // the apiserver first: without etcd it would wait for etcd
         self.apiserver = None;
         self.controllers = None;
         self.etcd = None;

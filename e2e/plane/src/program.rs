@@ -28,7 +28,7 @@ impl Program {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]).arg(program).args(arguments);
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", log.parent().unwrap_or(Path::new("/")));
-        // they are written in Go, and would spend a fifth of their time on giving back memory that nobody else needs
+        // these are Go programs, which would spend a fifth of their time on collecting memory that nothing else needs
         command.env("GOGC", "400").env("GOMEMLIMIT", "6GiB");
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         let (stop, stopped) = mpsc::channel();

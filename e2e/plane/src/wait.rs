@@ -1,4 +1,4 @@
-//! Waiting for what comes about by itself.
+//! Waits for what happens asynchronously.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Looks until `look` answers something, for at most `limit`. An error counts as "not yet", and is told at the end.
+/// Calls `look` until it returns something, for at most `limit`. An error counts as "not yet"; an error of the last call is returned.
 pub async fn until<T, F>(what: &str, limit: Duration, mut look: impl FnMut() -> F) -> Result<T>
 where
     F: Future<Output = Result<Option<T>>>,

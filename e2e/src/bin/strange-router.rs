@@ -24,7 +24,7 @@ enum Behaviour {
     EndlessPager,
     /// Ends the connection in the middle of the config.
     CutStream,
-    /// Says nothing any more.
+    /// Sends nothing any more.
     Silent,
     /// Sends a whole config of 5 MB.
     Large,

@@ -1,4 +1,4 @@
-//! Who holds rights in the namespace besides those for whom the operator bound them.
+//! Finds rights in the namespace beyond those that the operator bound.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use tsujiban_api::names;
 
 use super::{Wanted, key, owner_key};
 
-/// Everybody, or nearly.
+/// Subjects that include everybody, or nearly.
 const CROWDS: [&str; 4] = ["system:authenticated", "system:unauthenticated", "system:serviceaccounts", "system:anonymous"];
 
 pub fn judge(bindings: &[RoleBinding], wanted: &Wanted) -> Result<String, Vec<String>> {
@@ -52,7 +52,7 @@ fn is_expected(binding: &str, subject: &Subject, owners: &BTreeSet<String>, want
     }
 }
 
-/// Whose rights matter, and why.
+/// Why a subject must not have rights here; `None` if it may.
 fn who(subject: &Subject, owners: &BTreeSet<String>, wanted: &Wanted) -> Option<&'static str> {
     let key = subject_key(subject);
     let is_account = subject.kind == "ServiceAccount";

@@ -1,4 +1,4 @@
-//! What network policies let through. Policies add up: one that opens is open, whatever the others say.
+//! What network policies let through. Policies add up: what one allows is allowed, whatever the others say.
 
 use std::net::IpAddr;
 
@@ -61,7 +61,7 @@ fn faults(name: &str, ours: bool, spec: &NetworkPolicySpec, wanted: &Wanted) -> 
     wrong
 }
 
-/// Whether a rule lets anything through. A peer that no pod can be does not.
+/// Whether a rule lets anything through. A peer that matches no pod does not.
 fn is_open(peers: Option<&[NetworkPolicyPeer]>) -> bool {
     match peers {
         None | Some([]) => true,
@@ -69,7 +69,7 @@ fn is_open(peers: Option<&[NetworkPolicyPeer]>) -> bool {
     }
 }
 
-/// The pod that cannot be, which the operator's closed rules name.
+/// The selector that matches no pod, which the operator's closed rules use.
 fn is_nobody(peer: &NetworkPolicyPeer) -> bool {
     let selector = peer.pod_selector.as_ref().filter(|_| peer.namespace_selector.is_none() && peer.ip_block.is_none());
     selector.and_then(|selector| selector.match_expressions.as_ref()).is_some_and(|expressions| {

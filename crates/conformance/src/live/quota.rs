@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{LimitRange, ResourceQuota};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-/// Amounts that must be bounded, once each: requests and limits, since a quota on one says nothing of the other.
+/// Amounts that must be bounded, once each: requests and limits, since a quota on one does not bound the other.
 const AMOUNTS: [&str; 7] = [
     "requests.cpu",
     "limits.cpu",
@@ -27,7 +27,7 @@ const COUNTS: [&str; 9] = [
     "services.nodeports",
     "services.loadbalancers",
 ];
-/// What a container gets that asks for nothing.
+/// The resources for which a container that names none must get a default.
 const DEFAULTS: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
 
 pub fn amounts(quotas: &[ResourceQuota]) -> Result<String, Vec<String>> {
@@ -38,7 +38,7 @@ pub fn counts(quotas: &[ResourceQuota]) -> Result<String, Vec<String>> {
     bounded(quotas, &COUNTS)
 }
 
-/// Whether no object of a kind may be there.
+/// Whether a quota forbids all objects of a kind.
 pub fn is_zero(quotas: &[ResourceQuota], resource: &str) -> bool {
     hard(quotas).get(resource).is_some_and(|quantity| quantity.0 == "0")
 }
@@ -54,7 +54,7 @@ fn bounded(quotas: &[ResourceQuota], names: &[&str]) -> Result<String, Vec<Strin
     if missing.is_empty() { Ok(format!("a ResourceQuota names {}", names.join(", "))) } else { Err(missing) }
 }
 
-/// The bounds that hold for everything in the namespace. A quota with scopes leaves the rest free.
+/// The bounds that hold for everything in the namespace. A quota with scopes does not bound the rest.
 fn hard(quotas: &[ResourceQuota]) -> BTreeMap<&str, &Quantity> {
     let whole = quotas.iter().filter_map(|quota| quota.spec.as_ref()).filter(|spec| spec.scopes.is_none() && spec.scope_selector.is_none());
     whole.flat_map(|spec| spec.hard.iter().flatten()).map(|(name, quantity)| (name.as_str(), quantity)).collect()

@@ -33,7 +33,7 @@ pub(super) async fn decide(method: &Method, identity: &Identity, authenticator: 
     }
 }
 
-/// How a call comes into the history: by its method's rule, and strictly where it reveals secrets.
+/// How a call is recorded: by its method's rule, and strictly where it reveals secrets.
 pub(super) fn history(method: &Method, subject: &Subject) -> History {
     if subject.reveals { History::Strict } else { method.rule.history() }
 }
@@ -43,7 +43,7 @@ pub(super) async fn decide_revealing(method: &Method, subject: &Subject, caller:
     if subject.reveals { caller.require(&method.rule.function, caller::REVEAL).await } else { Ok(()) }
 }
 
-/// Passes when a person's roles in the group let them call the method; everybody else has been judged before.
+/// Passes when a person's roles in the group let them call the method. [`decide`] has checked all other callers.
 pub(super) async fn decide_in(
     group: &GroupId,
     method: &Method,

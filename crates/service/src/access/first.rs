@@ -13,7 +13,7 @@ use tsujiban_proto::error::{Kind, ServiceError};
 
 /// The largest message that is read or written, in bytes. Larger things are streamed.
 const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
-/// What stands before each message: whether it is compressed, and its length.
+/// The bytes before each message: a compression flag and the length of the message.
 const PREFIX: usize = 5;
 
 /// A request's first message and its body from the beginning.
@@ -23,7 +23,7 @@ pub(super) struct First {
     pub body: Body,
 }
 
-/// Reads up to the end of the first message. What was read is read again from the body.
+/// Reads up to the end of the first message. The returned body replays the bytes that were read.
 pub(super) async fn first(mut body: Body) -> Result<First, ServiceError> {
     let (mut frames, mut start) = (VecDeque::new(), BytesMut::new());
     let broke = |status: Status| ServiceError::new(Kind::Unavailable, "BROKEN_REQUEST", format!("the request broke off: {status}"));
@@ -44,7 +44,7 @@ pub(super) async fn first(mut body: Body) -> Result<First, ServiceError> {
     }
 }
 
-/// The length of the message at the beginning, if all of it is there.
+/// The length of the first message, once all of it was read.
 fn length(bytes: &[u8]) -> Result<Option<usize>, ServiceError> {
     let Some(([compressed, length @ ..], rest)) = bytes.split_first_chunk::<PREFIX>() else { return Ok(None) };
     if *compressed != 0 {

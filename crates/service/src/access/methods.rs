@@ -23,7 +23,7 @@ pub(super) struct Method {
 pub(super) struct Methods(BTreeMap<String, Method>);
 
 impl Methods {
-    /// Reads the contracts. Fails when a method of any of them does not say who may call it. `served` names the services; none: all.
+    /// Reads the contracts. Fails when a served method has no rule that says who may call it. `served` names the services; empty: all.
     pub(super) fn load(served: &[&str]) -> Result<Self, InvalidContract> {
         let rules = Rules::load()?;
         let pool = DescriptorPool::decode(DESCRIPTORS).map_err(InvalidContract::Unreadable)?;

@@ -29,14 +29,14 @@ use crate::caller::Caller;
 use crate::history::{Ticket, WriteFailed, Written, not_recorded, operation};
 use crate::{plan, trace};
 
-/// What stands for a method that does not exist: its real name is the caller's choice, and labels have to be few.
+/// The label for a method that does not exist: the caller chooses the real name, and label values have to stay few.
 const UNKNOWN: &str = "unknown";
-/// The detail of an entry by which it says that secrets were revealed, or would have been.
+/// The detail of an entry that says that the call revealed secrets, or would have.
 const REVEALS: &str = "reveals";
-/// How much of such a name comes into the history, in characters.
+/// How much of the path of an unknown method is recorded, in characters.
 const PATH_CHARS: usize = 128;
 
-/// A call that is being worked on. Dropped before its end, it counts as cancelled by the caller.
+/// A running call. One that is dropped before its end counts as cancelled by the caller.
 pub(super) struct Call {
     shared: Arc<Shared>,
     service: String,
@@ -127,7 +127,7 @@ impl Call {
         self.home = caller.home().cloned();
     }
 
-    /// Takes down what the request names and whether it reveals, which decides how the call is recorded.
+    /// Notes the request's target and whether it reveals secrets, which decides how the call is recorded.
     pub(super) fn asks_for(&mut self, method: &Method, subject: &Subject) {
         self.record.target.clone_from(&subject.target);
         self.class = decision::history(method, subject);
@@ -142,12 +142,12 @@ impl Call {
         self.reveals
     }
 
-    /// The call touches this group's data, and whoever calls may do that.
+    /// Notes the group whose data the call touches. The caller is already authorized for it.
     pub(super) fn touches(&mut self, group: &GroupId) {
         group.as_str().clone_into(&mut self.group);
     }
 
-    /// Makes sure that what comes of the call can be recorded; of a strict one, that its intent is.
+    /// Reserves room to record the outcome of the call. For a strict call, also records its intent.
     pub(super) async fn begin(&mut self) -> Result<(), ServiceError> {
         let Some(history) = &self.shared.history else { return Ok(()) };
         if self.group.is_empty()
@@ -162,12 +162,12 @@ impl Call {
         }
     }
 
-    /// The span around the handler's work, and around the way of the intent to the history before it.
+    /// The span around the handler, and around the delivery of the intent to the history before it.
     pub(super) fn span(&self) -> tracing::Span {
         self.span.clone()
     }
 
-    /// Ends a call that was refused before its handler saw it. `group` is the one whose history tells of it.
+    /// Ends a call that was refused before its handler saw it. `group` is the one in whose history the refusal is recorded.
     pub(super) fn refuse(mut self, status: &Status, group: Option<&GroupId>) -> Response<Body> {
         self.measure(status.code());
         if let Some(history) = &self.shared.history {
@@ -187,7 +187,7 @@ impl Call {
         if is_recorded(self.end(status.code(), Some(status))).await { status.clone() } else { not_recorded().into() }.into_http()
     }
 
-    /// Hands the answer on and ends the call with it. The call keeps its place until then.
+    /// Passes the answer on and ends the call when the answer ends. Until then the call holds its permit.
     pub(super) async fn observe(mut self, response: Response<Body>, place: OwnedSemaphorePermit) -> Response<Body> {
         if let Some(status) = Status::from_header_map(response.headers()) {
             let written = self.end(status.code(), Some(&status));
@@ -196,7 +196,7 @@ impl Call {
         response.map(|inner| Body::new(Observed { inner, call: self, last: None, _place: place }))
     }
 
-    /// Ends the call: measures, logs and records it. Its answer has to wait for what this answers.
+    /// Ends the call: measures, logs and records it. The answer has to wait until the returned [`Written`] is ready.
     fn end(&mut self, code: Code, status: Option<&Status>) -> Option<Written> {
         if self.ended {
             return None;
@@ -244,16 +244,16 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        // nobody waits for the answer any more, and so for nothing that it would wait for
+        // the caller has gone, so no answer has to wait for the record
         drop(self.end(Code::Cancelled, None));
     }
 }
 
-/// An answer on its way out.
+/// The body of an answer that is being sent.
 struct Observed {
     inner: Body,
     call: Call,
-    /// The end of the answer, while it waits to be recorded.
+    /// The end of the answer, held back until the outcome of the call is recorded.
     last: Option<Last>,
     _place: OwnedSemaphorePermit,
 }
@@ -264,7 +264,7 @@ struct Last {
 }
 
 impl Observed {
-    /// Holds the end of the answer back until it is recorded.
+    /// Holds the end of the answer back until the outcome of the call is recorded.
     fn finish(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let Some(last) = &mut self.last else { return Poll::Ready(None) };
         if let Some(written) = &mut last.written {
@@ -316,7 +316,7 @@ fn trailers(status: &Status) -> Result<Frame<Bytes>, Status> {
     Ok(Frame::trailers(trailers))
 }
 
-/// Waits until what came of a call is where it has to be. One that is not recorded is there at once.
+/// Waits until the outcome of a call is as durable as it has to be. `None`, a call that is not recorded, does not wait.
 async fn is_recorded(written: Option<Written>) -> bool {
     match written {
         Some(written) => is_written(&written.await),

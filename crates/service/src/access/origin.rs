@@ -12,7 +12,7 @@ const REQUEST_ID_CHARS: usize = 64;
 /// How many hops are followed.
 const HOPS: usize = 16;
 
-/// The address of the caller. What proxies say of it counts only as far as every one of them is trusted: everybody can write the header.
+/// The address of the caller. A hop in `x-forwarded-for` counts only while all proxies behind it are trusted: anybody can write the header.
 pub(super) fn address(peer: Option<SocketAddr>, headers: &HeaderMap, proxies: &[IpNet]) -> Option<IpAddr> {
     let trusted = |address: &IpAddr| proxies.iter().any(|proxy| proxy.contains(address));
     let mut address = peer?.ip().to_canonical();

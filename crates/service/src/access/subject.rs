@@ -1,7 +1,8 @@
-//! What a request names, and whether it reveals secrets: read from the bytes of its first message by what the contracts say of its fields.
+//! The groups and targets that a request names, and whether it reveals secrets. They are read from the bytes of its first message, by the
+//! marks that the contracts put on fields.
 //!
-//! Read before the handler runs, so that no handler can forget to check the group, to say what it touched, or to record what it reveals.
-//! Only the marked fields are looked at; nothing is decoded into a message, and a field that is not marked costs the reading of its length.
+//! This happens before the handler runs, so that no handler can forget to check the group, or to record what it touches or reveals. Only
+//! marked fields are read; no message is decoded, and of an unmarked field only the length is read.
 
 use std::collections::BTreeMap;
 
@@ -13,17 +14,17 @@ const TARGET_CHARS: usize = 256;
 /// What a message names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Subject {
-    /// Every group that is named, in the order of the bytes. More than one only in a message that no client of ours makes: whoever
-    /// names several has to be allowed in each, since a decoder takes the last.
+    /// Every named group, in the order of the bytes. No client of ours sends more than one. A caller who names several must be allowed in
+    /// each, since a decoder keeps only the last.
     pub groups: Vec<String>,
     /// The targets, joined by `/`.
     pub target: String,
-    /// Whether any value of a field that reveals is true. Of several a decoder takes the last, so that a handler may reveal less, never
+    /// Whether any value of a revealing field is true. A decoder keeps the last of several values, so that a handler may reveal less, never
     /// more.
     pub reveals: bool,
 }
 
-/// A message that is none.
+/// Bytes that are no valid message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Unreadable;
 
@@ -32,7 +33,7 @@ impl Subject {
     pub(super) fn read(fields: &Fields, message: &[u8]) -> Result<Self, Unreadable> {
         let mut found = Found::default();
         found.walk(fields, message)?;
-        // the order of their numbers, whatever the order of the bytes
+        // in the order of the field numbers, whatever the order of the bytes
         let target = found.targets.into_values().filter(|target| !target.is_empty()).collect::<Vec<_>>().join("/");
         Ok(Self { groups: found.groups, target: target.chars().take(TARGET_CHARS).collect(), reveals: found.reveals })
     }
@@ -41,7 +42,7 @@ impl Subject {
 /// What was found so far.
 #[derive(Default)]
 struct Found {
-    /// The numbers of the fields on the way to the message that is looked at.
+    /// The field numbers of the path to the message that is being read.
     path: Vec<u32>,
     groups: Vec<String>,
     targets: BTreeMap<Vec<u32>, String>,
@@ -61,7 +62,7 @@ impl Found {
                     self.reveals |= reveals && value != 0;
                     continue;
                 }
-                // a bool is written in no other way
+                // a bool is always a varint
                 _ if reveals => return Err(Unreadable),
                 1 => {
                     take(&mut bytes, 8)?;
@@ -75,7 +76,7 @@ impl Found {
                     let length = usize::try_from(varint(&mut bytes)?).map_err(|_| Unreadable)?;
                     take(&mut bytes, length)?
                 }
-                // groups, which nobody uses
+                // protobuf groups, which no contract uses
                 _ => return Err(Unreadable),
             };
             let Some(field) = field else { continue };

@@ -1,4 +1,4 @@
-//! The audit service, as those who write the history call it.
+//! The client of the audit service, for the services that write the history.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -42,7 +42,7 @@ pub struct ClientArgs {
     pub token_file: PathBuf,
 }
 
-/// An address that is none.
+/// A value of --audit-endpoint that is no usable URL.
 #[derive(Debug, thiserror::Error)]
 #[error("--audit-endpoint {endpoint:?} cannot be used; write a URL such as https://tsujiban-audit.tsujiban-system.svc:8443")]
 pub struct InvalidClient {
@@ -60,7 +60,7 @@ pub struct HistoryClient {
 }
 
 impl HistoryClient {
-    /// Connects to nobody yet.
+    /// Does not connect yet.
     pub fn new(args: &ClientArgs) -> Result<Self, InvalidClient> {
         let address = Address::new(args.endpoint.clone(), LIMITS);
         address.check().map_err(|source| InvalidClient { endpoint: args.endpoint.clone(), source })?;
@@ -93,7 +93,7 @@ impl Ledger for HistoryClient {
     }
 }
 
-/// What calls need is not there; it may come, so it is tried again.
+/// A file that calls need is missing or unusable. It may be replaced, so the call is tried again.
 fn not_callable(error: &ClientError) -> ServiceError {
     let message = chain(error);
     match error {
@@ -105,7 +105,7 @@ fn not_callable(error: &ClientError) -> ServiceError {
 
 fn failure(status: &Status) -> ServiceError {
     let mut error = service_error(status);
-    // too many bytes will always be too many
+    // a request that is too large stays too large
     if status.code() == Code::OutOfRange {
         error.kind = Kind::Invalid;
     }

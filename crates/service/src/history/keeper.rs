@@ -1,6 +1,7 @@
-//! Keeps what the history has acknowledged until a root list covers it: asks, and adds again what the history does not know any more.
+//! Keeps entries that the history has acknowledged until a root list covers them. Asks the history about them, and adds again those that it
+//! no longer knows.
 //!
-//! What is decided stands in [`kept`](super::kept). Keeping never stops anything: what cannot be kept is counted, and left out.
+//! The decisions are in [`kept`](super::kept). A failure to keep entries stops nothing: such entries are counted, and left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -22,21 +23,21 @@ const BATCH_BYTES: usize = 1024 * 1024;
 /// What an entry takes beside its text.
 const OVERHEAD: u64 = 128;
 
-/// Where kept entries lie.
+/// The storage of kept entries.
 pub trait Store: Send + Sync + 'static {
-    /// Puts entries down behind those before, all or none.
+    /// Appends entries, all or none.
     fn put(&self, entries: &[(Order, Timestamp, NewEntry)]) -> io::Result<()>;
 
-    /// Makes everything that was put down safe from the end of the machine.
+    /// Makes all stored entries survive a crash of the machine.
     fn synchronise(&self) -> io::Result<()>;
 
-    /// An entry as it was put down; `None` when it cannot be read any more.
+    /// An entry as it was stored; `None` when it cannot be read any more.
     fn get(&self, order: Order) -> Option<NewEntry>;
 
-    /// Gives the room of these back. Nothing before `oldest` is needed any more.
+    /// Frees the room of these entries. No entry before `oldest` is needed any more.
     fn forget(&self, orders: &[Order], oldest: Order);
 
-    /// Up to which entry all have to go, since what was forgotten does not give back enough room.
+    /// The entry up to which all have to be dropped, when forgetting entries does not free enough room.
     fn excess(&self) -> Option<Order> {
         None
     }
@@ -84,12 +85,12 @@ impl Keeper {
         self.0.kept().is_empty()
     }
 
-    /// Keeps entries that were acknowledged now, behind those before. Answers when they are safe from the end of this process.
+    /// Keeps entries that were acknowledged now, after all earlier ones. Returns when they survive the end of this process.
     pub async fn keep(&self, entries: Vec<NewEntry>, now: Timestamp) {
         self.blocking(move |shared| shared.keep(entries, now)).await;
     }
 
-    /// Answers when everything that is kept is safe from the end of the machine.
+    /// Returns when all kept entries survive a crash of the machine.
     pub async fn synchronise(&self) {
         self.blocking(|shared| {
             if let Err(error) = shared.store.synchronise() {
@@ -151,8 +152,8 @@ impl Keeper {
         Ok(())
     }
 
-    /// Adds entries again. One that the history does not take does not hold up the others, nor does a log that takes none: its entries are
-    /// kept, and asked about again.
+    /// Adds entries again. Neither an entry that the history rejects nor a log that accepts none holds up the others; the entries of such a
+    /// log are kept, and asked about again.
     async fn send(&self, ledger: &dyn Ledger, batch: Vec<(Order, NewEntry)>) -> Result<(), ServiceError> {
         let count = u64::try_from(batch.len()).unwrap_or_default();
         match ledger.append(batch.iter().map(|(_, entry)| entry.clone()).collect()).await {
@@ -191,7 +192,7 @@ impl Keeper {
         .await;
     }
 
-    /// Does what waits for the disk. `None` when the process ends.
+    /// Runs work that waits for the disk. `None` when the process ends.
     async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(&Shared) -> T + Send + 'static) -> Option<T> {
         let shared = Arc::clone(&self.0);
         spawn_blocking(move || work(&shared)).await.ok()
@@ -204,7 +205,7 @@ impl Shared {
     }
 
     fn keep(&self, entries: Vec<NewEntry>, now: Timestamp) {
-        // held until they are down: they lie in the order in which they are numbered
+        // locked until the entries are stored, so that they are stored in the order of their numbers
         let mut kept = self.kept();
         let number = |entry: NewEntry| {
             let bytes = u64::try_from(entry.encoded_len()).unwrap_or(u64::MAX).saturating_add(OVERHEAD);

@@ -1,8 +1,8 @@
-//! Entries that the history has acknowledged and that no root list covers yet, as far as it is known here: what is asked about them, and what
-//! follows from the answers. Pure.
+//! Entries that the history has acknowledged and, as far as this process knows, no root list covers yet: which questions are asked about
+//! them, and what follows from the answers. Pure.
 //!
-//! An acknowledged entry can still be lost with the database that holds it, until a root list in the bucket shows that it is missing. So it is
-//! kept until then, and added again when the history does not know it.
+//! An acknowledged entry can still be lost with the database that holds it, until a root list in the bucket shows that it is missing. So it
+//! is kept until then, and added again when the history does not know it.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,16 +11,16 @@ use tsujiban_proto::audit::v1::{Coverage, CoveredRequest, CoveredResponse, LogEn
 
 /// How old an entry may be to be added again. The history recognises a repeated id for 48 hours; the rest is for clocks that differ.
 const ADDED_AGAIN: SignedDuration = SignedDuration::from_hours(47);
-/// As many ids as one question may have.
+/// The most ids that one question may have.
 const QUESTION: usize = 1000;
 
 /// In which order entries were acknowledged.
 pub type Order = u64;
 
-/// What is known of a kept entry without looking at it.
+/// What is known of a kept entry without reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Whose history it is in; empty: the platform's own.
+    /// The group in whose history it is; empty: the platform's own.
     pub group: String,
     pub id: Vec<u8>,
     pub acknowledged: Timestamp,
@@ -36,13 +36,13 @@ pub struct Kept {
     bytes: u64,
 }
 
-/// What is asked of the history, and about which entries.
+/// A request to the history, and the entries that it is about.
 #[derive(Debug)]
 pub struct Question {
     pub request: CoveredRequest,
     /// By group as in the request.
     orders: Vec<Vec<Order>>,
-    /// The last entry that it is about.
+    /// The last entry that the question is about.
     pub last: Order,
 }
 
@@ -53,11 +53,11 @@ pub struct Verdict {
     pub lost: Vec<Order>,
     /// Need not be kept any more.
     pub done: Vec<Order>,
-    /// How many of those are covered,
+    /// How many of `done` a root list covers.
     pub covered: u64,
-    /// of a group that was erased,
+    /// How many of `done` are of an erased group.
     pub erased: u64,
-    /// not known to the history, and too old to be added again.
+    /// How many of `done` are unknown to the history, and too old to be added again.
     pub possibly_lost: u64,
 }
 
@@ -72,7 +72,7 @@ impl Kept {
         Self { next, ..Self::default() }
     }
 
-    /// Takes in what an earlier process kept.
+    /// Adds an entry that an earlier process kept.
     pub fn reload(&mut self, order: Order, entry: Entry) {
         self.next = self.next.max(order.saturating_add(1));
         self.bytes = self.bytes.saturating_add(entry.bytes);
@@ -81,14 +81,14 @@ impl Kept {
         }
     }
 
-    /// Keeps an entry that was acknowledged behind those before.
+    /// Adds an entry that was acknowledged after all earlier ones.
     pub fn acknowledged(&mut self, entry: Entry) -> Order {
         let order = self.next;
         self.reload(order, entry);
         order
     }
 
-    /// Gives no number before this one.
+    /// Gives later entries no number below this one.
     pub fn skip_to(&mut self, next: Order) {
         self.next = self.next.max(next);
     }
@@ -110,7 +110,7 @@ impl Kept {
         self.bytes
     }
 
-    /// The oldest entry, or the one that comes next.
+    /// The number of the oldest entry, or of the next one when there is none.
     pub fn oldest(&self) -> Order {
         self.entries.keys().next().copied().unwrap_or(self.next)
     }
@@ -143,7 +143,7 @@ impl Kept {
         }
     }
 
-    /// The next question: about the entries behind `after` and before `end`, as many as it may be about.
+    /// The next question: about the entries behind `after` and before `end`, with as many ids as a question may have.
     pub fn question(&self, after: Option<Order>, end: Order) -> Option<Question> {
         let from = after.map_or(0, |after| after.saturating_add(1));
         let mut places = HashMap::<&str, usize>::new();
@@ -163,7 +163,7 @@ impl Kept {
         (!question.orders.is_empty()).then_some(question)
     }
 
-    /// Takes an answer in.
+    /// Applies an answer: forgets the entries that need not be kept any more.
     pub fn answered(&mut self, question: &Question, answer: &CoveredResponse, now: Timestamp) -> Result<Verdict, Mismatch> {
         if answer.logs.len() != question.orders.len() {
             return Err(Mismatch);
@@ -174,7 +174,7 @@ impl Kept {
                 return Err(Mismatch);
             }
             for (order, coverage) in orders.iter().zip(log.entries()) {
-                // it may have been dropped meanwhile
+                // the entry may have been dropped meanwhile
                 let Some(entry) = self.entries.get(order) else { continue };
                 let count = match coverage {
                     _ if log.is_erased => &mut verdict.erased,

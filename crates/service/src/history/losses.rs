@@ -1,4 +1,4 @@
-//! What a spool lost, and that another one began, as entries of the platform's own history.
+//! Entries of the platform's own history that report operations lost from a spool, and the beginning of a new spool.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use tsujiban_proto::time::to_wire;
 use super::operation::{self, ID_BYTES};
 use super::spool::Loss;
 
-/// The reasons, as entries say them.
+/// The reasons in these entries.
 pub const SPOOL_DAMAGED: &str = "SPOOL_DAMAGED";
 pub const SPOOL_LOST: &str = "SPOOL_LOST";
 pub const SPOOL_BEGUN: &str = "SPOOL_BEGUN";
@@ -23,14 +23,14 @@ pub(crate) struct Name {
     pub spool: String,
 }
 
-/// Operations on their way to the history cannot be read any more. The same loss is the same entry, however often it is found.
+/// Reports operations in the spool that cannot be read any more. The same loss has the same entry id, however often it is found.
 pub(super) fn damaged(name: &Name, loss: Loss, now: Timestamp) -> NewEntry {
     let records = if loss.records == 0 { "unknown".to_owned() } else { loss.records.to_string() };
     let detail = [("records", records), ("first", loss.first.to_string())];
     entry(name, (SPOOL_DAMAGED, AuditResult::Failed, "DATA_LOSS"), detail, now)
 }
 
-/// A spool began where none was known, or another one, which has gone with all that was in it.
+/// Reports a new spool: the first one, or one in place of the spool `before`, which is lost with everything in it.
 pub(super) fn begun(name: &Name, before: Option<&str>, now: Timestamp) -> NewEntry {
     match before {
         None => entry(name, (SPOOL_BEGUN, AuditResult::Allowed, "OK"), [], now),

@@ -1,4 +1,4 @@
-//! What is remembered of a call, in the words of the contract.
+//! The record of a call, in the types of the contract.
 
 use ring::digest;
 use tonic::Code;
@@ -26,7 +26,7 @@ pub fn entry_id(operation: &[u8], phase: Phase) -> [u8; ID_BYTES] {
     id
 }
 
-/// The same call before it did anything.
+/// The intent of a call: its record before it did anything.
 pub(crate) fn intent(operation: &Operation) -> Operation {
     let mut intent = operation.clone();
     intent.set_phase(Phase::Intent);
@@ -34,7 +34,7 @@ pub(crate) fn intent(operation: &Operation) -> Operation {
     intent
 }
 
-/// What an intent becomes when nobody knows what came of it: the service stopped in between.
+/// The outcome of an intent whose real outcome is unknown, since the service stopped in between.
 pub(crate) fn unknown(mut intent: Operation) -> Operation {
     intent.set_phase(Phase::Outcome);
     intent.set_result(Result::Unknown);
@@ -42,7 +42,7 @@ pub(crate) fn unknown(mut intent: Operation) -> Operation {
     intent
 }
 
-/// Who called. A collector is called by its group, since there is one in each.
+/// The actor of a call. A collector is named after its group, since each group has one.
 pub(crate) fn actor(caller: &Caller) -> Actor {
     let (kind, id) = match caller {
         Caller::Operator => (ActorKind::Workload, names::OPERATOR.to_owned()),
@@ -58,12 +58,12 @@ fn collector(group: &GroupId) -> String {
     format!("{}/{group}", names::COLLECTOR)
 }
 
-/// Nobody who could be known.
+/// The actor of a call whose caller is unknown.
 pub(crate) fn nobody() -> Actor {
     Actor { kind: ActorKind::Unknown.into(), id: String::new() }
 }
 
-/// What a code says of a call that the layer let pass. Of a write that was given up half-way, nobody knows whether it was done.
+/// The result of a call that the access layer admitted, by its code. A write that was aborted half-way may or may not have been done.
 pub(crate) const fn result(code: Code, is_read: bool) -> Result {
     match code {
         Code::Ok => Result::Allowed,

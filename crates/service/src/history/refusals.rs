@@ -1,4 +1,5 @@
-//! How many refused calls come into the history. Whoever floods a service must not fill it, and everybody else's refusals shall be there.
+//! Limits how many refused calls are recorded. A caller that floods a service must not fill the history, nor displace the refusals of
+//! others.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -6,13 +7,13 @@ use std::sync::{Mutex, PoisonError};
 use jiff::{SignedDuration, Timestamp};
 use prometheus::{IntCounter, Registry};
 
-/// Of nobody known, all together: so many at once, and then one more each time this long has passed. At most 8,700 a day.
+/// For all unknown callers together: a burst of `at_once`, and then one more each time `every` has passed. At most 8,700 a day.
 const NOBODY: Allowance = Allowance { at_once: 30, every: SignedDuration::from_secs(10) };
-/// Of each one who is known.
+/// For each known caller.
 const SOMEBODY: Allowance = Allowance { at_once: 60, every: SignedDuration::from_secs(1) };
-/// So many who are known have an allowance of their own; those on top share that of nobody known.
+/// How many known callers have an allowance of their own. Further ones share that of unknown callers.
 const KNOWN: usize = 4096;
-/// How often the history is told how many were left out.
+/// How often the number of left-out refusals is recorded.
 const TELL: SignedDuration = SignedDuration::from_mins(10);
 
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +61,7 @@ impl Refusals {
         Ok(Self { state: Mutex::default(), left_out_total })
     }
 
-    /// Whether one more refusal is recorded. `actor` is empty for nobody known.
+    /// Whether one more refusal is recorded. `actor` is empty for an unknown caller.
     pub(super) fn judge(&self, actor: &str, now: Timestamp) -> Verdict {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let has_room = state.known.len() < KNOWN || state.known.contains_key(actor);
@@ -84,7 +85,7 @@ impl Refusals {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).left_out += 1;
     }
 
-    /// How many were left out since this was told last, if there were any and it is time to tell.
+    /// How many refusals were left out since the last report, if there were any and a report is due.
     pub(super) fn to_tell(&self, now: Timestamp) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.left_out == 0 || state.told.is_some_and(|told| now.duration_since(told) < TELL) {
@@ -96,7 +97,7 @@ impl Refusals {
 }
 
 impl State {
-    /// Forgets those whose allowance is whole. Answers whether there is room now.
+    /// Removes callers whose allowance is whole. Returns whether there is room now.
     fn make_room(&mut self, now: Timestamp) -> bool {
         self.known.retain(|_, bucket| bucket.whole > now);
         self.known.len() < KNOWN

@@ -1,11 +1,11 @@
 //! The spool: operations on their way to the history, sealed, on a volume, in the order in which they happened.
 //!
-//! A record is there once it is written, whatever kills the process afterwards, and on the disk itself once it is synchronised; many calls
-//! share one synchronisation. The history gets the records in order and in batches, each with the id that makes a repeated one the same.
-//! A segment file goes when all in it has arrived. Nothing is read back into memory but one batch.
+//! A written record survives the end of the process, and a synchronised one a crash of the machine; many calls share one synchronisation.
+//! The history gets the records in order and in batches, each with an id by which it recognises a repeated one. A segment file is deleted
+//! when everything in it has arrived. No more than one batch is read back into memory.
 //!
-//! What has arrived is kept in other files until a root list covers it ([`Keeper`]). What a log does not take for now waits in others
-//! ([`Apart`]).
+//! Entries that have arrived are kept in other files until a root list covers them ([`Keeper`]). Entries that their log does not accept for
+//! now wait in others ([`Apart`]).
 
 mod apart;
 mod damage;
@@ -54,7 +54,7 @@ pub(crate) const RECORD_BYTES: u64 = 8 * 1024;
 pub const DEFAULT_BYTES: u64 = 256 * 1024 * 1024;
 /// No spool is smaller.
 const LEAST_BYTES: u64 = 256 * 1024;
-/// What is kept may take this part of it on top, and so may what waits apart.
+/// Kept entries may take the spool's bytes divided by this on top, and so may entries that wait apart.
 const KEPT: u64 = 4;
 
 /// A spool that cannot be opened.
@@ -86,7 +86,7 @@ struct Shared {
     key: SpoolKey,
     name: Name,
     state: Mutex<State>,
-    /// Rings when something was written.
+    /// Notified when something was written.
     written: Notify,
     metrics: Metrics,
     /// Held open so that no other process uses the folder.
@@ -96,7 +96,7 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     segments: Segments,
-    /// Promised to calls that have begun, in bytes.
+    /// Reserved for calls that have begun, in bytes.
     reserved: u64,
     /// Whether the last write failed.
     broken: bool,
@@ -111,28 +111,28 @@ pub(crate) struct Opened {
     pub spool: Spool,
     pub drain: Drain,
     pub keeper: Keeper,
-    /// Whether it began anew, and somebody has to be told.
+    /// Set when the spool is a new one, which has to be recorded.
     pub beginning: Option<Succession>,
     /// The intents of calls that were cut off. Each stays open until an entry of its call is written.
     pub begun: Vec<NewEntry>,
 }
 
-/// Room for what a call will have to say.
+/// Room for the records that a call will write.
 pub(crate) struct Reservation {
     spool: Spool,
     bytes: u64,
 }
 
-/// How far a record has to be before [`Written`] is there.
+/// How durable a record has to be before [`Written`] is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Durability {
-    /// Safe from the end of this process.
+    /// Survives the end of this process.
     Written,
-    /// Safe from the end of the machine.
+    /// Survives a crash of the machine.
     Synchronised,
 }
 
-/// Becomes ready when a record is where it has to be.
+/// Becomes ready when a record is as durable as it has to be.
 pub(crate) type Written = oneshot::Receiver<Result<(), WriteFailed>>;
 
 /// A record that could not be written. It is tried again until it can be.
@@ -190,7 +190,7 @@ impl Spool {
         Ok(Opened { spool, drain, keeper, beginning, begun })
     }
 
-    /// Room for `records` records, or the reason why there is none.
+    /// Reserves room for `records` records, or returns the reason why there is none.
     pub(crate) fn reserve(&self, records: u64) -> Result<Reservation, ServiceError> {
         let bytes = records * RECORD_BYTES;
         let refusal = {
@@ -237,7 +237,7 @@ impl Spool {
         self.shared.state().depth
     }
 
-    /// Records that records cannot be read any more. `false`: that is known already.
+    /// Reports records that cannot be read any more. `false`: they were reported before.
     fn report(&self, loss: Loss, now: Timestamp) -> bool {
         if !self.shared.state().reported.insert(loss.first) {
             return false;
@@ -248,7 +248,7 @@ impl Spool {
         true
     }
 
-    /// Records that this spool began, or took the place of another one. Answers when that is on the disk.
+    /// Records that this spool began, or replaced another one. The result is ready when that is on the disk.
     pub(crate) fn report_beginning(&self, beginning: &Succession, now: Timestamp) -> Written {
         let before = beginning.before();
         if let Some(before) = before {
@@ -260,7 +260,7 @@ impl Spool {
         self.force(&losses::begun(&self.shared.name, before, now))
     }
 
-    /// Puts an entry on its way without asking for room.
+    /// Queues an entry without a reservation.
     pub(crate) fn force(&self, entry: &NewEntry) -> Written {
         self.send(Kind::Entry, entry, Durability::Synchronised, 0)
     }
@@ -272,20 +272,20 @@ impl Spool {
             self.shared.state().depth += 1;
         }
         let item = Item { kind, call, plain: entry.encode_to_vec(), durability, reserved, done: Some(done) };
-        // only a thread that was ended by a fault of ours does not take it; then `written` fails at once
+        // sending fails only if a bug ended the writer thread; then `written` fails at once
         drop(self.commands.send(Command::Write(item)));
         written
     }
 }
 
 impl Reservation {
-    /// Writes down that a call has begun. At the next start it is known as cut off, unless it ended.
+    /// Records that a call has begun. The next start treats the call as cut off, unless it ended.
     pub(crate) fn begin(&mut self, entry: &NewEntry) -> Written {
         let reserved = self.take();
         self.spool.send(Kind::Begun, entry, Durability::Synchronised, reserved)
     }
 
-    /// Puts an entry on its way, and with it ends its call.
+    /// Queues the entry that ends the call.
     pub(crate) fn end(&mut self, entry: &NewEntry, durability: Durability) -> Written {
         let reserved = self.take();
         self.spool.send(Kind::Entry, entry, durability, reserved)
@@ -321,7 +321,7 @@ impl Shared {
     }
 }
 
-/// What a record holds; `None` when it is not what was sealed.
+/// The entry in a record; `None` when the record does not unseal or decode.
 fn opened(key: &SpoolKey, frame: &frame::Frame) -> Option<NewEntry> {
     let record = frame::record(frame.kind, frame.sequence, &frame.call);
     let plain = key.key.open(frame::context(&record), &frame.sealed).ok()?;

@@ -26,7 +26,7 @@ const CACHED_TOKENS: usize = 4096;
 /// A longer token is no ServiceAccount token.
 const MAX_TOKEN_BYTES: usize = 8192;
 
-/// Asks the apiserver. Without its answer nobody gets in.
+/// Asks the apiserver. Without its answer every call is refused.
 pub struct KubeAuthenticator {
     client: Client,
     audience: String,
@@ -100,7 +100,7 @@ impl Authenticator for KubeAuthenticator {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(ServiceError::new(Kind::Unauthenticated, "BAD_TOKEN", "the token is too long to be one of a ServiceAccount"));
         }
-        // the time before the question: an answer that took long is not good for longer
+        // the time before the request: a slow answer must not be valid for longer
         let now = self.clock.now();
         if let Some(identity) = self.confirmed.get(token, now) {
             return Ok(identity);

@@ -21,7 +21,7 @@ impl TokenDigest {
     }
 }
 
-/// Confirmed identities, by the digest of their token. Refusals are not kept: they may be a matter of seconds.
+/// Confirmed identities, by the digest of their token. Refusals are not kept: their reason may pass within seconds.
 #[derive(Debug)]
 pub(super) struct Cache {
     capacity: usize,
@@ -40,7 +40,7 @@ impl Cache {
         entries.get(&digest).filter(|(confirmed, _)| is_fresh(*confirmed, now)).map(|(_, identity)| identity.clone())
     }
 
-    /// Keeps an identity that was confirmed at `now`. When there is no place, the oldest one goes.
+    /// Keeps an identity that was confirmed at `now`. When the cache is full, the oldest one is dropped.
     pub(super) fn put(&self, token: &str, identity: Identity, now: Timestamp) {
         let Some(digest) = TokenDigest::of(token) else { return };
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);

@@ -25,7 +25,7 @@ pub struct Wish<'a> {
     pub operation: Operation,
 }
 
-/// Answers who a session belongs to and what they may do. Whatever goes wrong is a refusal.
+/// Answers who a session belongs to and what they may do. Every error is a refusal.
 #[async_trait]
 pub trait Persons: Send + Sync + 'static {
     /// Whether a token looks like a person's session. Every other token is a ServiceAccount's.
@@ -38,7 +38,7 @@ pub trait Persons: Send + Sync + 'static {
     async fn allowed(&self, person: &Person, wish: Wish<'_>) -> Result<bool, ServiceError>;
 }
 
-/// Knows workloads and staff as one authenticator does, and persons besides.
+/// Authenticates workloads and staff by another authenticator, and persons besides.
 pub struct WithPersons<P> {
     others: Arc<dyn Authenticator>,
     persons: P,
@@ -62,7 +62,7 @@ impl<P: Persons> Authenticator for WithPersons<P> {
 
     async fn allowed(&self, identity: &Identity, function: &str, verb: &str) -> Result<bool, ServiceError> {
         match identity.principal {
-            // a right of staff is never a person's
+            // a person never has a right of staff
             Principal::Person { .. } => Ok(false),
             _ => self.others.allowed(identity, function, verb).await,
         }

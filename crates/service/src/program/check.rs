@@ -1,5 +1,5 @@
-//! The command `check-tables`: whether this version may use a service's tables in PostgreSQL. Run before an upgrade, while the pods of the version
-//! before still serve.
+//! The command `check-tables`: whether this version may use a service's tables in PostgreSQL. Run before an upgrade, while the pods of the
+//! version before still serve.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::MigrateError;
 use crate::retry::{Retry, no_jitter};
 use crate::telemetry::TelemetryArgs;
 
-/// How long it is tried. A database that cannot be reached holds up no upgrade, which may be what mends it.
+/// How long the check is tried. An unreachable database does not block an upgrade, which may be what repairs it.
 const PATIENCE: Duration = Duration::from_mins(1);
 const RETRY: Retry = Retry::times(5, Backoff::constant(Duration::from_secs(2)));
 
@@ -26,7 +26,8 @@ pub struct CheckArgs {
     pub telemetry: TelemetryArgs,
 }
 
-/// Fails where the tables say that this version may not use them. What else is wrong with them the service says itself, and is only logged here.
+/// Fails where the tables say that this version may not use them. Other problems are only logged here, since the service reports them
+/// itself.
 pub async fn check(args: &CheckArgs) -> Result<(), SchemaError> {
     let attempt = async || -> Result<(), MigrateError> {
         let database = args.database.open(Path::new("")).await?;

@@ -31,7 +31,8 @@ pub enum ProbeError {
     NotRefused(Code),
 }
 
-/// Calls any service of ours, for all have a lifecycle, over TLS without a token, which it must refuse: so it is there, has its certificate, and guards its door.
+/// Calls the lifecycle contract, which all services have, over TLS without a token. A refusal shows that the service runs, has its
+/// certificate, and checks tokens.
 pub async fn probe(args: &ProbeArgs) -> Result<(), ProbeError> {
     let ca = read_ca(&args.ca_file).await?;
     let limits = Limits { connect: DEADLINE, answer: Some(DEADLINE), keep_alive: None, keep_alive_while_idle: false };

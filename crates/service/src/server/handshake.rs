@@ -54,7 +54,7 @@ async fn accept_all(listener: TcpListener, acceptor: TlsAcceptor, ready: mpsc::S
             let outcome = timeout(DEADLINE, acceptor.accept(stream)).await;
             drop(place);
             match outcome {
-                // nobody takes connections any more: the server is shutting down
+                // nothing accepts connections any more: the server is shutting down
                 Ok(Ok(stream)) => drop(ready.send(Ok(stream)).await),
                 Ok(Err(error)) => tracing::debug!(%peer, %error, "handshake failed"),
                 Err(_) => tracing::debug!(%peer, seconds = DEADLINE.as_secs(), "handshake took too long"),

@@ -1,4 +1,4 @@
-//! What a request asks for, as far as faults go by it.
+//! The parts of a request by which faults are decided.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ pub struct Call {
     /// As in `networkpolicies`.
     pub resource: String,
     pub namespace: Option<String>,
-    /// Of one object; of a creation the name that its body gives.
+    /// The name of the object; for a creation the name in its body.
     pub name: Option<String>,
     pub subresource: Option<String>,
 }
@@ -49,13 +49,13 @@ impl Call {
         self.method == Method::GET && !self.is_watch()
     }
 
-    /// A write of something that lasts: no event for people, no claim to lead, no question in the form of a creation.
+    /// A write of an object that lasts: no Event, no Lease, and no review, which is a question in the form of a creation.
     pub fn is_write(&self) -> bool {
         let passing = matches!(self.resource.as_str(), "events" | "leases") || self.resource.ends_with("reviews");
         self.method != Method::GET && !passing
     }
 
-    /// The group that it is about.
+    /// The group that the request is about.
     pub fn group(&self) -> Option<&str> {
         match (self.namespace.as_deref(), self.resource.as_str(), self.name.as_deref()) {
             (Some(namespace), ..) => namespace.strip_prefix("tn-"),

@@ -1,8 +1,8 @@
 //! Power cuts at a chosen write.
 //!
-//! Several groups can be watched at once, each with a write of its own after which, for this group, nothing happens any more: the
-//! apiserver has done the write, its answer never arrives, and every later request of the group hangs. When all have come to their
-//! write, the operator is ended. For each group that is a power cut right after that write.
+//! Several groups can be tested at once, each with a write of its own, after which the group is cut off: the apiserver has done the write,
+//! its answer never arrives, and every later request of the group hangs. When all groups are cut off, the test ends the operator. For each
+//! group that is a power cut right after its write.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,34 +32,34 @@ impl Lane {
     }
 }
 
-/// The writes of groups, and where they end. Clones share everything.
+/// The writes of groups, and where they are cut off. Clones share everything.
 #[derive(Debug, Clone, Default)]
 pub struct Crash(Arc<Mutex<BTreeMap<String, Lane>>>);
 
 impl Crash {
-    /// Counts the writes of a group from now on, and ends where it is aimed.
+    /// Counts the writes of a group from now on, and cuts the group off after the write that `aim` names.
     pub fn aim(&self, group: &str, aim: Option<Aim>) {
         self.lanes().insert(group.to_owned(), Lane { aim, writes: Vec::new() });
     }
 
-    /// The writes of the group since it was aimed at.
+    /// The writes of the group since [`Crash::aim`] was called for it.
     pub fn writes(&self, group: &str) -> Vec<String> {
         self.lanes().get(group).map(|lane| lane.writes.clone()).unwrap_or_default()
     }
 
-    /// The write after which the group was cut off, when it came to that.
+    /// The write after which the group was cut off; `None` if it was not.
     pub fn struck(&self, group: &str) -> Option<String> {
         let lanes = self.lanes();
         let lane = lanes.get(group).filter(|lane| lane.is_dead())?;
         lane.writes.last().cloned()
     }
 
-    /// Whether nothing of this group gets through any more.
+    /// Whether the group is cut off.
     pub fn is_dead(&self, group: &str) -> bool {
         self.lanes().get(group).is_some_and(Lane::is_dead)
     }
 
-    /// Notes that a write was done. Answers whether its answer may be given.
+    /// Notes that a write was done. Returns whether the client may get its answer.
     pub fn may_answer(&self, group: &str, write: &str) -> bool {
         let mut lanes = self.lanes();
         let Some(lane) = lanes.get_mut(group) else { return true };

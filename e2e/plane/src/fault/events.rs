@@ -31,7 +31,7 @@ struct Watch {
     chunks: BoxStream<'static, Result<Bytes, BoxError>>,
     /// A line that has not come to its end.
     rest: BytesMut,
-    /// Lines that may go on.
+    /// Lines that may go to the client.
     ready: VecDeque<Bytes>,
     is_over: bool,
 }

@@ -1,4 +1,4 @@
-//! What is given back, and what a lost connection looks like.
+//! The bodies that clients get, and the errors of a lost connection.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use serde_json::{Value, json};
 use tower::BoxError;
 
-/// What is given back: whole answers, and watches with their faults.
+/// The body that a client gets: a whole answer, or a watch with its faults.
 pub(super) type Given = UnsyncBoxBody<Bytes, BoxError>;
 
 pub(super) fn status(code: u16, reason: &str) -> Value {

@@ -131,7 +131,7 @@ impl Done<'_> {
         }
     }
 
-    /// Sends, notes writes, remembers what reads were answered, and has the events of watches go through the faults.
+    /// Sends the request, notes a write, remembers the answer to a read, and passes the events of a watch through the faults.
     async fn plainly(&self, send: impl Future<Output = Result<Response<Given>, BoxError>>) -> Result<Response<Given>, BoxError> {
         let answer = match send.await {
             Ok(answer) => answer,
@@ -162,7 +162,7 @@ impl Done<'_> {
         }
     }
 
-    /// Two questions with this in common may be given each other's answers.
+    /// Two reads with the same key may get each other's answers.
     fn key(&self) -> String {
         let accept = self.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
         format!("{}?{} {accept}", self.call.path, self.call.query)

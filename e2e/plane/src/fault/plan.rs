@@ -1,4 +1,4 @@
-//! Which fault comes when. Pure: the same seed, question and count give the same answer, in whatever order questions come.
+//! Decides which fault comes when. Pure: the same seed, request and count give the same fault, in whatever order requests come.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ pub enum Fault {
     None,
     /// It arrives late.
     Late(Duration),
-    /// The apiserver answers this instead, and does nothing.
+    /// It is answered with this code, and not done.
     Refused(u16),
     /// It is lost with its connection.
     Lost,
@@ -20,7 +20,7 @@ pub enum Fault {
     AnswerLost,
     /// Nothing happens, for ever.
     Hangs,
-    /// It is answered as it was before; the number says which of the older answers.
+    /// It gets an earlier answer to the same request; the number selects which.
     Stale(u64),
 }
 
@@ -32,7 +32,7 @@ pub enum EventFault {
     /// It arrives late, and all of its kind behind it: so that kinds come in another order.
     Late(Duration),
     Twice,
-    /// The watch ends, too old to go on.
+    /// The watch ends, since its resource version is too old.
     Expired,
     /// The connection breaks.
     Cut,
@@ -129,7 +129,7 @@ impl EventFault {
         }
     }
 
-    /// Whether the watch itself goes on as before.
+    /// Whether the watch itself continues as before.
     pub const fn is_about_one_event(self) -> bool {
         matches!(self, Self::Dropped | Self::Late(_) | Self::Twice)
     }

@@ -1,4 +1,4 @@
-//! The stand-in of the backup service, whose answers a power cut can keep from arriving.
+//! The stand-in of the backup service, whose answers a power cut can hold back.
 
 use std::future::pending;
 

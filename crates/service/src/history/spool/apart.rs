@@ -1,5 +1,5 @@
-//! Entries whose log takes none for now, on the volume of the spool, sealed like all in it, in a file for each group: they hold up nobody
-//! else's, and come to the history in their order once their log takes entries again.
+//! Entries whose log accepts none for now, sealed on the volume of the spool, in one file for each group. There they hold up no other
+//! group's entries, and go to the history in their order once their log accepts entries again.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -27,7 +27,7 @@ const PIECE_BYTES: usize = 1024 * 1024;
 pub(super) struct Apart {
     dir: PathBuf,
     key: SpoolKey,
-    /// How many bytes all of it may take.
+    /// How many bytes all waiting entries may take.
     bound: u64,
     groups: BTreeMap<String, Waiting>,
 }
@@ -38,10 +38,10 @@ struct Waiting {
     path: PathBuf,
     bytes: u64,
     entries: u64,
-    /// Up to where they have arrived.
+    /// The position in the file up to which the entries have arrived.
     position: u64,
     until: Instant,
-    /// How often they were refused since they wait.
+    /// How often they were refused while they waited.
     refusals: u32,
 }
 
@@ -49,12 +49,12 @@ struct Waiting {
 #[derive(Debug)]
 pub(super) struct Piece {
     pub entries: Vec<NewEntry>,
-    /// Where the reading goes on after them.
+    /// The position in the file after them.
     pub position: u64,
 }
 
 impl Apart {
-    /// Takes up what an earlier process left. What cannot be read any more is kept aside.
+    /// Loads the entries that an earlier process left. A copy of a damaged file is kept aside.
     pub(super) fn open(dir: &Path, key: SpoolKey, bound: u64) -> io::Result<Self> {
         let mut groups = BTreeMap::new();
         for (_, path) in segments::files(dir, SUFFIX)? {
@@ -90,12 +90,12 @@ impl Apart {
         self.groups.values().map(|waiting| waiting.entries).sum()
     }
 
-    /// Whether entries of a group wait, so that what comes after them waits as well.
+    /// Whether entries of a group wait. Then later ones of that group have to wait as well.
     pub(super) fn holds(&self, group: &str) -> bool {
         self.groups.contains_key(group)
     }
 
-    /// Puts entries of a group behind those that wait. `false`: there is no room, and nothing was put.
+    /// Appends entries of a group to those that wait. `false`: there is no room, and nothing was written.
     pub(super) fn put(&mut self, group: &str, frames: &[Frame]) -> io::Result<bool> {
         let Some(first) = frames.first() else { return Ok(true) };
         let mut out = Vec::new();
@@ -111,7 +111,7 @@ impl Apart {
             None => (self.dir.join(format!("{:016x}.{SUFFIX}", first.sequence)), 0),
         };
         let mut file = File::options().create(true).append(true).open(&path)?;
-        // a write that failed before left a part of it
+        // cuts off what an earlier failed write left
         file.set_len(from)?;
         file.write_all(&out)?;
         file.sync_all()?;
@@ -123,12 +123,12 @@ impl Apart {
         Ok(true)
     }
 
-    /// A group whose entries are to be tried again.
+    /// A group whose entries are due to be sent again.
     pub(super) fn due(&self, now: Instant) -> Option<String> {
         self.groups.iter().find(|(_, waiting)| waiting.until <= now).map(|(group, _)| group.clone())
     }
 
-    /// When the next group is to be tried again.
+    /// When the next group is due.
     pub(super) fn next(&self) -> Option<Instant> {
         self.groups.values().map(|waiting| waiting.until).min()
     }
@@ -150,8 +150,7 @@ impl Apart {
         Ok(Piece { entries, position })
     }
 
-    /// Notes that what was read has arrived. Answers how many entries are not waiting any more: with the last one also those that could not
-    /// be read.
+    /// Notes that a piece has arrived. Returns how many entries no longer wait: with the last piece also those that could not be read.
     pub(super) fn arrived(&mut self, group: &str, piece: &Piece) -> io::Result<u64> {
         let Some(waiting) = self.groups.get_mut(group) else { return Ok(0) };
         waiting.position = piece.position;
@@ -168,7 +167,7 @@ impl Apart {
         Ok(entries)
     }
 
-    /// Lets a group wait longer: its log still takes nothing.
+    /// Lets a group wait longer: its log still accepts no entries.
     pub(super) fn refused(&mut self, group: &str) {
         if let Some(waiting) = self.groups.get_mut(group) {
             waiting.until = Instant::now() + BACKOFF.wait(waiting.refusals);

@@ -1,4 +1,4 @@
-//! What cannot be read any more: it is counted, kept aside, and said.
+//! Records and files that cannot be read any more: they are counted, copied aside, and reported.
 
 use std::fs;
 use std::path::Path;
@@ -12,17 +12,17 @@ const SUFFIX: &str = "damaged";
 pub(crate) struct Loss {
     /// The number that the first of them had.
     pub first: u64,
-    /// How many; 0: nobody knows.
+    /// How many; 0: unknown.
     pub records: u64,
 }
 
 impl Loss {
-    /// What is missing when this record should come, and that one comes.
+    /// The missing records, when `expected` should come next and `comes` does.
     pub(super) fn between(expected: u64, comes: u64) -> Option<Self> {
         comes.checked_sub(expected).filter(|missing| *missing > 0).map(|records| Self { first: expected, records })
     }
 
-    /// Adds it to the losses before, as a part of the last one when nothing lies between them.
+    /// Adds it to `losses`. If it directly follows the last one, the two become one.
     pub(super) fn add_to(self, losses: &mut Vec<Self>) {
         match losses.last_mut() {
             Some(last) if last.first.saturating_add(last.records) == self.first => last.records += self.records,
@@ -30,7 +30,7 @@ impl Loss {
         }
     }
 
-    /// What of it has not arrived.
+    /// The part of the loss that has not arrived in the history.
     pub(super) fn behind(self, arrived: Option<u64>) -> Option<Self> {
         let Some(arrived) = arrived else { return Some(self) };
         if self.records == 0 {
@@ -40,7 +40,7 @@ impl Loss {
     }
 }
 
-/// Keeps a copy of a damaged file beside the spool, for whoever wants to look into it. It is not needed to go on.
+/// Keeps a copy of a damaged file beside it, for inspection. The spool works without the copy.
 pub(super) fn set_aside(path: &Path) {
     let aside = path.with_added_extension(SUFFIX);
     if aside.exists() {

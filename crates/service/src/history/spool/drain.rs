@@ -1,4 +1,4 @@
-//! From the spool to the history: in order, in batches, again and again until they have arrived.
+//! Sends the entries of the spool to the history, in order and in batches, and retries until they have arrived.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,10 +29,10 @@ const BATCH_ENTRIES: usize = 256;
 const BATCH_BYTES: usize = 1024 * 1024;
 /// How long to wait after a failure: at first, and at most.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(15));
-/// A segment from which all has arrived is followed by a new one, unless it is smaller.
+/// A segment is replaced by a new one when everything in it has arrived, unless it is smaller than this.
 const WORTH_ROTATING: u64 = 64 * 1024;
 
-/// Brings what is in the spool to the history.
+/// Sends the entries of the spool to the history.
 pub(crate) struct Drain {
     spool: Spool,
     keeper: Keeper,
@@ -49,14 +49,14 @@ struct ReadPosition {
     offset: u64,
 }
 
-/// An entry, and as it lies in the spool.
+/// An entry, and its record in the spool.
 type Waiting = (NewEntry, Frame);
 
 struct Batch {
     entries: Vec<Waiting>,
-    /// Where the reading goes on after them.
+    /// The position after them.
     position: ReadPosition,
-    /// How many of the oldest segments are done with.
+    /// How many of the oldest segments were read to their ends.
     finished: usize,
     /// Records that could not be read.
     losses: Vec<Loss>,
@@ -67,8 +67,8 @@ impl Drain {
         Self { spool, keeper, apart: Arc::new(Mutex::new(apart)), position: ReadPosition::default() }
     }
 
-    /// Runs until `stop` is cancelled. What has not arrived by then stays in the spool. Every so often it asks about what is kept, and the
-    /// first thing after the history was away: it may have come back with an older database.
+    /// Runs until `stop` is cancelled. Entries that have not arrived by then stay in the spool. Asks about the kept entries at the interval
+    /// `every`, and first of all when the history can be reached again: its database may have been restored to an older state.
     pub(crate) async fn run(mut self, ledger: Arc<dyn Ledger>, clock: Arc<dyn Clock>, every: Duration, stop: CancellationToken) {
         let mut failures = 0_u32;
         let mut question = Instant::now();
@@ -151,15 +151,15 @@ impl Drain {
         self.apart.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does what waits for the disk with what waits apart.
+    /// Runs work that waits for the disk on the entries that wait apart.
     async fn with_apart<T: Send + 'static>(&self, work: impl FnOnce(&mut Apart) -> io::Result<T> + Send + 'static) -> Result<T, Failure> {
         let apart = Arc::clone(&self.apart);
         let work = move || work(&mut apart.lock().unwrap_or_else(PoisonError::into_inner));
         spawn_blocking(work).await.map_err(Failure::of)?.map_err(Failure::of)
     }
 
-    /// Brings entries to the history. Those of a log that takes none wait apart, so that they do not hold up the others. Answers how many
-    /// are on their way no more.
+    /// Sends entries to the history. Those of a log that accepts none wait apart, so that they do not hold up the others. Returns how many
+    /// need not be sent any more.
     async fn deliver(&self, ledger: &dyn Ledger, clock: &dyn Clock, entries: Vec<Waiting>) -> Result<u64, Failure> {
         let (mut waiting, going): (Vec<Waiting>, Vec<Waiting>) = {
             let apart = self.apart();
@@ -205,7 +205,7 @@ impl Drain {
         self.spool.shared.metrics.apart.set(i64::try_from(self.apart().entries()).unwrap_or(i64::MAX));
     }
 
-    /// Tries the next entries of a group once more that wait apart.
+    /// Retries the next entries of a group that wait apart.
     async fn try_again(&self, ledger: &dyn Ledger, clock: &dyn Clock, group: &str) -> Result<(), Failure> {
         let name = group.to_owned();
         let piece = self.with_apart(move |apart| apart.read(&name)).await?;
@@ -223,7 +223,8 @@ impl Drain {
         Ok(())
     }
 
-    /// Sends entries of one group, each for itself where it takes not all of them together. One that it will never take goes beside the spool.
+    /// Sends entries of one group, one by one where the log does not accept them together. One that it will never accept is set aside in a
+    /// file.
     async fn send_each(&self, ledger: &dyn Ledger, clock: &dyn Clock, entries: Vec<NewEntry>) -> Result<Sent, Failure> {
         if self.send(ledger, clock, entries.clone()).await? == Sent::All {
             return Ok(Sent::All);
@@ -239,7 +240,7 @@ impl Drain {
         Ok(Sent::All)
     }
 
-    /// Sends entries, all or none. What keeps all entries from arriving, whatever their log, is a failure.
+    /// Sends entries, all or none. Fails when the history accepts no entries, whatever their log.
     async fn send(&self, ledger: &dyn Ledger, clock: &dyn Clock, entries: Vec<NewEntry>) -> Result<Sent, Failure> {
         if entries.is_empty() {
             return Ok(Sent::All);
@@ -254,7 +255,7 @@ impl Drain {
         }
     }
 
-    /// Keeps what has arrived, before it goes from the spool.
+    /// Keeps entries that have arrived, before the spool deletes them.
     async fn keep(&self, entries: Vec<NewEntry>, clock: &dyn Clock) {
         self.keeper.keep(entries, clock.now()).await;
         self.keeper.synchronise().await;
@@ -277,11 +278,11 @@ impl Drain {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sent {
     All,
-    /// Some of them are not taken.
+    /// Some of them were not accepted.
     No,
 }
 
-/// What kept a batch from arriving.
+/// Why a batch did not arrive.
 struct Failure(String);
 
 impl Failure {
@@ -342,7 +343,7 @@ fn read(shared: &Shared, mut position: ReadPosition) -> io::Result<Batch> {
     Ok(Batch { entries, position, finished, losses })
 }
 
-/// Notes that a batch has arrived, and deletes the segments from which everything has.
+/// Notes that a batch has arrived, and deletes the segments whose entries have all arrived.
 fn forget(shared: &Shared, position: ReadPosition, finished: usize) -> io::Result<()> {
     if let Some(passed) = position.passed {
         ARRIVED.note(&shared.dir, passed)?;

@@ -1,9 +1,9 @@
-//! A record in a file of the spool: by what it is found, its length, a checksum, and what is sealed.
+//! A record in a file of the spool: a magic number, its length, two checksums, and its sealed content.
 //!
 //! `magic 4 bytes | length u32 | crc32 of the length u32 | crc32 u32 | kind u8 | sequence u64 | call 16 bytes | sealed`, big endian. Length
-//! and second checksum are of what follows them. By the magic the next record is found behind a damaged one, and by the first checksum a
-//! record whose length is damaged is told from one that was never finished. Records of older versions have neither: they begin with
-//! their length, and so with a zero byte.
+//! and second checksum cover `kind` and everything after it. The magic finds the next record behind a damaged one. The first checksum tells
+//! a record whose length is damaged from one that was never finished. Records of older versions have neither: they begin with their length,
+//! and so with a zero byte.
 
 use tsujiban_sealing::Context;
 
@@ -12,20 +12,20 @@ const CLEAR: usize = 1 + 8 + CALL_BYTES;
 pub(super) const CALL_BYTES: usize = 16;
 /// The length and two checksums.
 const HEAD: usize = MAGIC.len() + 12;
-/// No record is longer. A length that says so is damage.
+/// No record is longer. A greater length is damage.
 const MAX_BODY: usize = 1 << 20;
 const CLASS: &str = "history spool";
 
-/// Of which call a record is: random bytes, which say nothing.
+/// The call that a record belongs to: random bytes, which carry no information.
 pub(super) type CallId = [u8; CALL_BYTES];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// An entry on its way to the history.
     Entry,
-    /// A call that has begun. Stays here: at the next start it says which calls were cut off.
+    /// A call that has begun. It is never sent: the next start finds by it which calls were cut off.
     Begun,
-    /// An entry that the history has acknowledged, in a file of those that are kept.
+    /// An entry that the history has acknowledged, in a file of kept entries.
     Kept,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct Frame {
     pub sealed: Vec<u8>,
 }
 
-/// What stands at a place of a segment.
+/// What is at a position of a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// A record, and how many bytes it takes.
@@ -66,7 +66,7 @@ impl Kind {
     }
 }
 
-/// What a record is sealed as: nothing sealed can stand in its place.
+/// The context that a record is sealed with, so that no other sealed record can replace it.
 pub(super) fn record(kind: Kind, sequence: u64, call: &CallId) -> [u8; CLEAR] {
     let mut record = [0; CLEAR];
     let bytes = [kind.byte()].into_iter().chain(sequence.to_be_bytes()).chain(*call);
@@ -92,7 +92,7 @@ pub(super) fn write(out: &mut Vec<u8>, record: &[u8; CLEAR], sealed: &[u8]) {
     out.extend_from_slice(sealed);
 }
 
-/// How many bytes a record takes that was read.
+/// How many bytes a record takes in its file.
 pub(super) fn length(frame: &Frame) -> usize {
     HEAD + CLEAR + frame.sealed.len()
 }
@@ -113,7 +113,7 @@ pub(super) fn read(bytes: &[u8]) -> Next {
     body(length, rest, HEAD)
 }
 
-/// Reads a record of an older version: its length, its checksum, and what they are of.
+/// Reads a record of an older version: its length, its checksum, and its body.
 fn read_older(bytes: &[u8]) -> Next {
     let Some((length, rest)) = number(bytes) else { return Next::Short };
     body(length, rest, 8)
@@ -137,7 +137,7 @@ fn body(length: u32, rest: &[u8], head: usize) -> Next {
     parse(body).map_or(Next::Damaged, |frame| Next::Frame(frame, head + length))
 }
 
-/// Where behind the beginning of `bytes` the next record is that can be read.
+/// The position of the next readable record behind the first byte of `bytes`.
 pub(super) fn find(bytes: &[u8]) -> Option<usize> {
     let is_record = |at: &usize| bytes.get(*at..).is_some_and(|bytes| matches!(read(bytes), Next::Frame(..)));
     (1..bytes.len()).find(is_record)

@@ -1,4 +1,4 @@
-//! Kept entries on the volume of the spool, sealed like all in it, in files of their own: they take no room from what has not arrived.
+//! Kept entries, sealed on the volume of the spool, in files of their own, so that they take no room from entries that have not arrived.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -20,11 +20,11 @@ use crate::history::keeper::Store;
 use crate::history::kept::{Entry, Kept, Order};
 
 const SUFFIX: &str = "kept";
-/// Notes before which entry none is needed any more.
+/// The file with the number of the entry before which none is needed any more.
 const NEEDED: Numbers = Numbers("needed");
-/// A file is followed by a new one when it is larger than this part of the bound.
+/// A new file begins when the last one has reached the bound divided by this.
 const PART: u64 = 8;
-/// A file of which nothing is needed goes when it is larger than this, also when it is the newest.
+/// A file without needed entries is deleted; the newest one only when it has at least this many bytes.
 const WORTH_ENDING: u64 = 64 * 1024;
 
 /// The files.
@@ -48,7 +48,7 @@ struct State {
 struct KeptFile {
     path: PathBuf,
     bytes: u64,
-    /// Where the entries are that are needed: position and length.
+    /// Position and length of each needed entry.
     places: BTreeMap<Order, (u64, usize)>,
 }
 
@@ -81,7 +81,7 @@ impl KeptFiles {
                 tracing::error!(path = %file.path.display(), bytes = reader.damaged(), unreadable, "kept entries cannot be read any more");
                 damage::set_aside(&file.path);
             }
-            // no number is given twice
+            // so that no number is used twice
             kept.skip_to(end);
             state.files.insert(first, file);
         }

@@ -83,7 +83,7 @@ impl SpoolKey {
         self.store(wrappings)
     }
 
-    /// The file is the old one or the new one, whatever happens.
+    /// Replaces the file: after a crash it is the old one or the new one, never a part.
     fn store(&self, wrappings: impl IntoIterator<Item = WrappedKey>) -> Result<(), SpoolKeyError> {
         let wrap = |WrappedKey { epoch, bytes }| Wrapping { epoch, wrapped: STANDARD.encode(bytes) };
         let stored = Stored { id: self.id.clone(), wrappings: wrappings.into_iter().map(wrap).collect() };

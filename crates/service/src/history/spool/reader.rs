@@ -1,4 +1,4 @@
-//! Reads a file of records, and what can be read behind a damaged one.
+//! Reads a file of records, and continues after a damaged one.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Take};
@@ -22,7 +22,7 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Reads what stands between two positions. What stands behind may still be taken back.
+    /// Reads between two positions. The writer may still cut off the bytes behind `to`.
     pub(super) fn open(path: &Path, from: u64, to: u64) -> io::Result<Self> {
         let mut file = File::open(path)?;
         file.seek(SeekFrom::Start(from))?;
@@ -34,12 +34,12 @@ impl Reader {
         self.start + length(self.used)
     }
 
-    /// How many bytes were left out that are no record. The beginning of one at the end is none of them.
+    /// How many bytes were skipped because they are no record. An unfinished record at the end does not count.
     pub(super) const fn damaged(&self) -> u64 {
         self.damaged
     }
 
-    /// Whether the last thing in the file is no record.
+    /// Whether the file ends with damaged bytes.
     pub(super) fn is_damaged_at_end(&self) -> bool {
         self.damaged_to == Some(self.position())
     }
@@ -58,7 +58,7 @@ impl Reader {
                     self.pass(damaged);
                 }
                 Next::Short if self.fill(PIECE)? => {}
-                // nothing comes after it, or its length is damaged
+                // either the last record is unfinished, or its length is damaged
                 Next::Short => match frame::find(self.rest()) {
                     Some(damaged) => self.pass(damaged),
                     None => return Ok(None),
@@ -77,7 +77,7 @@ impl Reader {
         self.damaged_to = Some(self.position());
     }
 
-    /// Reads on. `false`: there is no more.
+    /// Reads more bytes into the buffer. `false`: the end was reached.
     fn fill(&mut self, bytes: u64) -> io::Result<bool> {
         self.start = self.position();
         self.buffer.drain(..self.used);

@@ -1,7 +1,7 @@
 //! The files of a spool.
 //!
-//! Records are numbered without a hole, and a file is named by the number of its first record. So it is known how many records a damaged
-//! place held, or a file that is missing.
+//! Record numbers have no hole, and a file is named after the number of its first record. So the number of records in a damaged place or in
+//! a missing file is known.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File};
@@ -20,7 +20,7 @@ const SUFFIX: &str = "spool";
 pub(super) struct Segment {
     pub path: PathBuf,
     pub bytes: u64,
-    /// The last record's; `None` while it holds none.
+    /// The number of the last record; `None` while the segment holds none.
     pub last: Option<u64>,
 }
 
@@ -34,7 +34,7 @@ impl Segments {
     }
 }
 
-/// What lies in the folder of a spool.
+/// The content of a spool's folder.
 #[derive(Debug)]
 pub(super) struct Found {
     pub segments: Segments,
@@ -50,7 +50,7 @@ pub(super) struct Found {
     pub losses: Vec<Loss>,
 }
 
-/// Where a segment lies.
+/// The path of a segment.
 pub(super) fn path(dir: &Path, first: u64) -> PathBuf {
     dir.join(format!("{first:016x}.{SUFFIX}"))
 }
@@ -72,7 +72,7 @@ pub(super) fn files(dir: &Path, suffix: &str) -> io::Result<Vec<(u64, PathBuf)>>
     Ok(files)
 }
 
-/// Looks through all segments.
+/// Reads all segments.
 pub(super) fn scan(dir: &Path) -> io::Result<Found> {
     let arrived = ARRIVED.read(dir)?;
     let paths = files(dir, SUFFIX)?;
@@ -85,7 +85,7 @@ pub(super) fn scan(dir: &Path) -> io::Result<Found> {
         damaged: 0,
         losses: vec![],
     };
-    // a file goes when all in it has arrived, and the newest never goes
+    // a file is deleted when all in it has arrived, and the newest is never deleted
     let mut expected = arrived.map(|arrived| arrived + 1);
     if paths.is_empty() && arrived.is_some() {
         found.losses.push(Loss { first: found.next, records: 0 });
@@ -113,12 +113,12 @@ pub(super) fn scan(dir: &Path) -> io::Result<Found> {
             found.damaged += 1;
             damage::set_aside(&segment.path);
             if newest == Some(first) && reader.is_damaged_at_end() {
-                // how many there were is not known, and one at least
+                // at least one record is lost; the real number is unknown
                 found.losses.push(Loss { first: next, records: 1 });
                 next += 1;
             }
         } else if reader.position() < segment.bytes {
-            // a record that was never finished: nobody was told that it is there
+            // an unfinished record: no caller was told that it was written
             let bytes = segment.bytes - reader.position();
             tracing::info!(path = %segment.path.display(), bytes, "the last record was cut off while it was written");
         }
@@ -132,11 +132,11 @@ pub(super) fn scan(dir: &Path) -> io::Result<Found> {
     Ok(found)
 }
 
-/// The sequence up to which everything has arrived. Not synchronised: after a crash of the machine the last entries are sent again, and
-/// are the same.
+/// The sequence up to which everything has arrived. Not synchronised: after a crash of the machine the last entries are sent again, and the
+/// history recognises their ids.
 pub(super) const ARRIVED: Numbers = Numbers("arrived");
 
-/// A file that holds a number. What it holds is believed when its checksum fits.
+/// A file that holds a number. The number counts only if its checksum fits.
 pub(super) struct Numbers(pub &'static str);
 
 impl Numbers {

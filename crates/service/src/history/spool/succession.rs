@@ -1,11 +1,11 @@
-//! Which spool was here before, as a file beside the folder says: who removes the folder leaves it.
+//! Which spool was here before. A file beside the folder names it, and stays when the folder is removed.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// A spool that is not the one that was known here, or the first one.
+/// A new spool: the first one here, or one that replaced the known one.
 #[derive(Debug)]
 pub(crate) struct Succession {
     path: PathBuf,
@@ -14,22 +14,22 @@ pub(crate) struct Succession {
 }
 
 impl Succession {
-    /// `None`: it is the one that was known.
+    /// `None`: `spool` is the known one.
     pub(super) fn look(dir: &Path, spool: &str) -> Option<Self> {
         let mut name = dir.file_name().map_or_else(OsString::new, OsString::from);
         name.push(".known");
         let path = dir.with_file_name(name);
-        // one that cannot be read says nothing
+        // a file that cannot be read counts as missing
         let before = fs::read_to_string(&path).ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
         (before.as_deref() != Some(spool)).then(|| Self { path, before, now: spool.to_owned() })
     }
 
-    /// The id of the spool that was known.
+    /// The id of the spool that was known before.
     pub(super) fn before(&self) -> Option<&str> {
         self.before.as_deref()
     }
 
-    /// Notes which one it is from now on.
+    /// Notes the new spool as the known one.
     pub(crate) fn note(&self) -> io::Result<()> {
         let new = self.path.with_added_extension("new");
         let mut file = File::create(&new)?;

@@ -1,4 +1,4 @@
-//! The one thread that writes: whatever has come together since its last write goes to the disk at once.
+//! The only thread that writes. Each write contains all records that were queued since the last one.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -16,14 +16,14 @@ use super::{Durability, Shared, WriteFailed};
 /// At most this many records and bytes go to the disk at once.
 const BATCH_RECORDS: usize = 1024;
 const BATCH_BYTES: usize = 1024 * 1024;
-/// A segment that is larger is followed by a new one.
+/// A larger segment is followed by a new one.
 const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
 /// How long the thread rests after a write failed.
 const REST: Duration = Duration::from_millis(500);
 
 pub(super) enum Command {
     Write(Item),
-    /// All that was written has arrived: go on in a new segment, so that the old one can go.
+    /// All records have arrived: continue in a new segment, so that the old one can be deleted.
     Rotate,
 }
 
@@ -42,11 +42,11 @@ struct Writer {
     /// The segment that is being written; `None` before the first record and after a failure.
     file: Option<File>,
     next: u64,
-    /// The calls that have begun, as they were written down. A new segment begins with them, so that an old one is never needed for them.
+    /// The records of calls that have begun. Each new segment begins with them, so that no older segment is needed for them.
     begun: HashMap<CallId, Vec<u8>>,
 }
 
-/// Starts the thread. It ends when nobody can send commands any more.
+/// Starts the thread. It ends when all senders of commands are dropped.
 pub(super) fn start(shared: Arc<Shared>, next: u64, begun: HashMap<CallId, Vec<u8>>) -> io::Result<mpsc::UnboundedSender<Command>> {
     let (commands, queue) = mpsc::unbounded_channel();
     let writer = Writer { shared, file: None, next, begun };
@@ -81,13 +81,13 @@ impl Writer {
         }
     }
 
-    /// Writes the items, however often it takes. Those who wait are told of the first failure.
+    /// Writes the items, and retries until that succeeds. The first failure is reported to the callers that wait.
     fn write_all(&mut self, mut items: Vec<Item>) {
         while let Err(error) = self.write(&mut items) {
             tracing::error!(%error, records = items.len(), "the history's spool cannot be written");
             self.give_up();
             for done in items.iter_mut().filter_map(|item| item.done.take()) {
-                // whoever waited may have gone
+                // the caller may have stopped waiting
                 let _ = done.send(Err(WriteFailed));
             }
             thread::sleep(REST);
@@ -130,7 +130,7 @@ impl Writer {
             match item.kind {
                 Kind::Begun => drop(self.begun.insert(item.call, std::mem::take(&mut item.plain))),
                 Kind::Entry => drop(self.begun.remove(&item.call)),
-                // not in these files
+                // kept entries are never in these files
                 Kind::Kept => {}
             }
         }
@@ -144,7 +144,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Opens a new segment when there is none or the one there is large enough.
+    /// Opens a new segment when there is none, or the current one is large enough.
     fn roll(&mut self) -> io::Result<()> {
         let largest = SEGMENT_BYTES.min(self.shared.limit / 8);
         let is_large = self.shared.state().segments.0.back().is_some_and(|segment| segment.bytes >= largest);
@@ -158,7 +158,7 @@ impl Writer {
             self.seal(&mut out, Kind::Begun, next, call, plain)?;
             next += 1;
         }
-        // one that a failure left behind holds nothing that anybody was told of
+        // a file that a failed try left has no record that a caller was told of
         let mut file = File::options().write(true).create(true).truncate(true).open(&path)?;
         file.write_all(&out)?;
         file.sync_all()?;
