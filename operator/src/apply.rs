@@ -1,4 +1,4 @@
-//! Reads what is there, compares it with what is wanted, and writes only what differs.
+//! Reads the live objects, compares them with the desired ones, and writes only what differs.
 //!
 //! Writing is server-side apply under one field manager. Where that cannot repair an object, since another manager added to a
 //! list of ours, the list is replaced.
@@ -53,7 +53,7 @@ impl ApplyError {
         }
     }
 
-    /// Whether the apiserver refused since the namespace is going away.
+    /// Whether the apiserver refused because the namespace is terminating.
     pub fn is_terminating(&self) -> bool {
         self.status().is_some_and(|status| {
             let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
@@ -62,7 +62,7 @@ impl ApplyError {
     }
 }
 
-/// Makes an error that says what was tried on what.
+/// Makes an error that names the verb and the object.
 pub fn failed<K: Resource<DynamicType = ()>>(
     verb: &'static str,
     namespace: Option<&str>,
@@ -83,7 +83,7 @@ pub trait Generated: Resource<DynamicType = ()> + Serialize + DeserializeOwned +
         covers(desired, live)
     }
 
-    /// What a merge patch says to make the live object the desired one, when an apply could not.
+    /// The merge patch that turns the live object into the desired one, when an apply could not.
     fn repair(desired: &Value, _live: &Value) -> Value {
         desired.clone()
     }
@@ -107,7 +107,7 @@ impl Generated for NetworkPolicy {
         covers(desired, live) && desired.get("spec") == live.get("spec")
     }
 
-    /// A rule that somebody added to a list which we leave out goes only when it is said that there is none.
+    /// A list that we leave out and another manager filled is removed only by an explicit null.
     fn repair(desired: &Value, live: &Value) -> Value {
         let mut wanted = desired.clone();
         if let (Some(wanted), Some(spec), Some(live)) = (wanted.get_mut("spec"), desired.get("spec"), live.get("spec")) {
@@ -124,7 +124,7 @@ impl Generated for RoleBinding {
     }
 }
 
-/// Writes `desired` when `live` differs from it. Answers what is there then, and whether something was written.
+/// Writes `desired` when `live` differs from it. Returns the live object afterwards, and whether it was written.
 pub async fn write<K: Generated>(api: &Api<K>, desired: &K, live: Option<&K>) -> Result<(K, bool), ApplyError> {
     let name = desired.name_any();
     let namespace = desired.namespace();
@@ -136,7 +136,7 @@ pub async fn write<K: Generated>(api: &Api<K>, desired: &K, live: Option<&K>) ->
         if K::must_be_recreated(desired, live) {
             delete(api, live).await?;
         } else if let (Some(uid), Some(metadata)) = (live.uid(), wanted.get_mut("metadata").and_then(Value::as_object_mut)) {
-            metadata.insert("uid".to_owned(), Value::String(uid)); // or an object of another life would be written
+            metadata.insert("uid".to_owned(), Value::String(uid)); // else an object recreated under this name would be written
         }
     }
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
@@ -178,8 +178,8 @@ where
     Ok(api.list(&ListParams::default().labels(ours)).await.map_err(failed::<K>("list", Some(namespace), ours))?.items)
 }
 
-/// Makes the objects of one kind that carry the labels `ours` in a namespace be exactly `desired`: writes what is missing or
-/// differs, deletes what is no longer wanted. One request when nothing has to change. Answers what is there then.
+/// Makes the objects of one kind that carry the labels `ours` in a namespace be exactly `desired`: writes what is missing or differs,
+/// deletes what is no longer wanted. One request when nothing has to change. Returns the live objects afterwards.
 pub async fn sync<K>(client: &Client, namespace: &str, ours: &str, before: Before, desired: Vec<K>) -> Result<Vec<K>, ApplyError>
 where
     K: Generated + Resource<Scope = NamespaceResourceScope>,
@@ -188,8 +188,8 @@ where
     settle(&Api::namespaced(client.clone(), namespace), found, &desired).await
 }
 
-/// The same, for a kind of which objects that others made matter too: answers those as well. As many requests. What has one of our `names`
-/// is ours also when somebody took its labels away: nobody's rights outlive their being wanted.
+/// Like [`sync`], for a kind where foreign objects matter as well: returns those, too. As many requests. An object with one of our `names`
+/// is ours even if its labels were removed, so that no RoleBinding outlives its purpose by losing them.
 pub async fn sync_among<K>(
     client: &Client,
     namespace: &str,
@@ -214,7 +214,7 @@ fn carries<K: Resource>(object: &K, selector: &str) -> bool {
     selector.split(',').all(has)
 }
 
-/// The same for objects that were listed before.
+/// Like [`sync`], for objects that the caller has listed.
 pub async fn settle<K: Generated>(api: &Api<K>, found: Vec<K>, desired: &[K]) -> Result<Vec<K>, ApplyError> {
     let mut live: BTreeMap<String, K> = found.into_iter().map(|object| (object.name_any(), object)).collect();
     let mut settled = Vec::with_capacity(desired.len());
@@ -227,7 +227,7 @@ pub async fn settle<K: Generated>(api: &Api<K>, found: Vec<K>, desired: &[K]) ->
     Ok(settled)
 }
 
-/// Deletes exactly this object, never another one of the same name. What is gone already is deleted.
+/// Deletes exactly this object, never another one of the same name. An object that is already gone is no error.
 pub async fn delete<K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug>(api: &Api<K>, object: &K) -> Result<(), ApplyError> {
     let preconditions = Preconditions { uid: object.uid(), resource_version: None };
     let name = object.name_any();

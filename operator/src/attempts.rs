@@ -1,4 +1,4 @@
-//! Polls what became of each device's attempts, and adds the Devices to their queue for which something has changed.
+//! Polls the outcomes of backup attempts, and queues the Devices whose outcome has changed.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ const EVERY: Duration = Duration::from_secs(10);
 /// Polls the backup service.
 pub struct AttemptPoller {
     pub services: Arc<Services>,
-    /// By them an attempt belongs to the present incarnation of its group.
+    /// They say which incarnation of its group an attempt belongs to.
     pub reports: watch::Receiver<Reports>,
     pub attempts: Arc<AttemptCache>,
     pub devices: Cache<Device>,
@@ -32,7 +32,7 @@ pub struct AttemptPoller {
 }
 
 impl AttemptPoller {
-    /// Polls for ever. A cursor that is lost, as after a restart, costs one reading of everything and no write.
+    /// Polls for ever. Losing the cursor, as in a restart, costs one read of all attempts and no write.
     pub async fn run(self) {
         let mut cursor = 0;
         let mut ticks = tokio::time::interval(EVERY);
@@ -70,7 +70,7 @@ impl AttemptPoller {
                 }
                 Life::Gone => {}
                 Life::NotReported => {
-                    reached = attempt.cursor.saturating_sub(1).max(cursor); // it is read again when the service has reported
+                    reached = attempt.cursor.saturating_sub(1).max(cursor); // read again once the service has reported
                     break;
                 }
             }
@@ -93,17 +93,17 @@ impl AttemptPoller {
     }
 }
 
-/// Which group an attempt was made for.
+/// The incarnation of the group that an attempt was made for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Life {
     Known(IncarnationId),
     /// Its group is erased.
     Gone,
-    /// The service has not reported since.
+    /// The service has not reported since the attempt.
     NotReported,
 }
 
-/// Decides by the service's report. An attempt names its group alone, and what is listed is never of an erased one.
+/// Decides by the service's report: an attempt names only its group, and the service lists no attempts of an erased group.
 fn life(reports: &Reports, group: &GroupId, made: Timestamp) -> Life {
     let Some(facts) = reports.of(Service::Backup) else { return Life::NotReported };
     match facts.standing(group) {

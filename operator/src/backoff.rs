@@ -7,9 +7,9 @@ use std::time::Duration;
 use tsujiban_core::backoff;
 
 const FIRST: Duration = Duration::from_secs(5);
-/// After errors that pass by themselves, as when the apiserver or the backup service is away: nobody has to wait long once it is back.
+/// After transient errors, as when the apiserver or the backup service is unreachable: once it is back, the next try comes soon.
 const PASSING: backoff::Backoff = backoff::Backoff::new(FIRST, Duration::from_secs(30));
-/// After errors that somebody has to put right.
+/// After errors that last until a person fixes something.
 const LASTING: backoff::Backoff = backoff::Backoff::new(FIRST, Duration::from_mins(5));
 
 /// How many errors of each sort an object has had in a row.
@@ -19,13 +19,13 @@ struct Failures {
     lasting: u32,
 }
 
-/// What went wrong with each object.
+/// The failures of each object.
 #[derive(Debug, Default)]
 pub struct Backoff(Mutex<HashMap<String, Failures>>);
 
 impl Backoff {
-    /// Notes an error and answers how long to wait: 5 s, then twice as long each time, at most 5 minutes; at most 30 s when the error
-    /// does not last.
+    /// Notes an error and returns how long to wait: 5 s, then twice as long each time, at most 5 minutes; at most 30 s when the error does
+    /// not last.
     pub fn failed(&self, object: &str, is_lasting: bool) -> Duration {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let failures = all.entry(object.to_owned()).or_default();
@@ -35,14 +35,14 @@ impl Backoff {
         wait
     }
 
-    /// Notes that all went well.
+    /// Notes a success, which resets the failures.
     pub fn succeeded(&self, object: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(object);
     }
 }
 
-/// Spreads a time by up to a fifth in either direction, always the same way for the same name, so that a thousand objects that
-/// were read together are not read together for ever.
+/// Spreads a time by up to a fifth in either direction, always by the same amount for the same name, so that a thousand objects that were
+/// once reconciled together do not stay in step for ever.
 pub fn spread(base: Duration, name: &str) -> Duration {
     let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
     let per_mille = u32::try_from((hash >> 17) % 401).unwrap_or(200);

@@ -6,11 +6,12 @@ use kube::Resource;
 use kube::runtime::reflector::{ObjectRef, Store};
 use tokio::sync::watch;
 
-/// The objects of a kind as the watch has reported them. Nothing is erased by what is in here. Clones share it.
+/// The objects of a kind as the watch has reported them. It can be stale, so no data is erased because of what it holds. Clones share it.
 #[derive(Clone)]
 pub struct Cache<K: Resource<DynamicType = ()> + Clone + 'static> {
     store: Store<K>,
-    /// Whether the first list is complete. Not asked of the store, because of many who wait for a store kube wakes the last one alone.
+    /// Whether the first list is complete. The store does not serve for this: of several tasks that wait for a store, kube wakes only the
+    /// last one.
     synced: watch::Receiver<bool>,
 }
 
@@ -19,7 +20,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Cache<K> {
         Self { store, synced }
     }
 
-    /// A cache that something else than a watch fills.
+    /// A cache that is not filled by a watch.
     pub fn synced(store: Store<K>) -> Self {
         Self { store, synced: watch::channel(true).1 }
     }
@@ -48,7 +49,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Cache<K> {
         self.list().into_iter().filter(|object| object.meta().namespace.as_deref() == Some(namespace)).collect()
     }
 
-    /// What a controller of kube takes.
+    /// The store, for a controller of kube.
     pub fn store(&self) -> Store<K> {
         self.store.clone()
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-/// Whether something holds.
+/// The status of a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     True,
@@ -23,7 +23,7 @@ impl State {
     }
 }
 
-/// What is said about one aspect: whether it holds, a word for programs, a sentence for people.
+/// The content of a condition: its status, a reason for programs, a message for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
     pub state: State,
@@ -49,7 +49,7 @@ impl Verdict {
     }
 }
 
-/// The conditions of one object while they are worked out.
+/// The conditions of one object while they are computed.
 #[derive(Debug, Clone)]
 pub struct Conditions {
     by_type: BTreeMap<String, Condition>,
@@ -58,7 +58,7 @@ pub struct Conditions {
 }
 
 impl Conditions {
-    /// Starts from what the status says already. Conditions that are not set again stay as they are.
+    /// Starts from the conditions in the status. Conditions that are not set again stay as they are.
     pub fn from_previous(previous: &[Condition], generation: Option<i64>, now: Timestamp) -> Self {
         let now = whole_second(now);
         let by_type = previous.iter().map(|condition| (condition.type_.clone(), condition.clone())).collect();
@@ -89,7 +89,7 @@ impl Conditions {
         self.by_type.insert(type_.to_owned(), condition);
     }
 
-    /// Sets a condition as one that begins now, also when it held before.
+    /// Sets a condition with now as the time of its last transition, even if its state stays.
     pub fn restart(&mut self, type_: &str, verdict: &Verdict) {
         self.by_type.remove(type_);
         self.set(type_, verdict);
@@ -101,7 +101,7 @@ impl Conditions {
     }
 }
 
-/// A point in time as Kubernetes keeps it. A status with finer times would never equal the one that is read back.
+/// A time in whole seconds, as Kubernetes stores it. A status with finer times would never equal the one that is read back.
 pub fn whole_second(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }

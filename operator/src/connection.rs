@@ -1,4 +1,4 @@
-//! Ways to the apiserver.
+//! Connections to the apiserver.
 
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::fence::{Fence, Fenced, TRANSIT};
 /// The apiserver works on a write for at most this long.
 const PATIENCE: Duration = Duration::from_secs(20);
 const CONNECT: Duration = Duration::from_secs(5);
-/// A connection on which nothing arrives for this long is dead. Longer than a watch goes on, which may have nothing to tell.
+/// A connection on which nothing arrives for this long is dead. Longer than a watch lasts, since a watch may have no events.
 const SILENCE: Duration = Duration::from_secs(75);
 
 /// Why the apiserver cannot be reached at all.
@@ -37,7 +37,7 @@ pub enum ConnectionError {
 #[error("the apiserver did not answer in time")]
 struct Unanswered;
 
-/// Says in every request which replica of which version it comes from; the apiserver's audit log has it.
+/// Names the version and the replica in every request, so that they are in the apiserver's audit log.
 pub fn named(mut config: Config, identity: &str) -> Result<Config, ConnectionError> {
     let agent = format!("tsujiban-operator/{} ({identity})", env!("CARGO_PKG_VERSION"));
     let agent = agent.parse().map_err(|_| ConnectionError::Name(agent))?;
@@ -54,7 +54,7 @@ pub fn for_the_lease(mut config: Config) -> Result<Client, ConnectionError> {
     Client::try_from(config).map_err(ConnectionError::Config)
 }
 
-/// The client of everything else: writes while the fence lets it, and waits for no answer for ever.
+/// The client for everything else: it writes only while the fence is open, and waits for no answer for ever.
 pub fn behind(config: &Config, fence: &Fence) -> Result<Client, ConnectionError> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
@@ -77,7 +77,8 @@ pub fn behind(config: &Config, fence: &Fence) -> Result<Client, ConnectionError>
     Ok(Client::new(service, config.default_namespace.clone()))
 }
 
-/// Lets writes through the fence, with a deadline for the apiserver. How long answers are waited for, [`deadline`](crate::deadline) says.
+/// Passes writes through the fence, and gives the apiserver a deadline for each. [`deadline`](crate::deadline) limits how long to wait for
+/// answers.
 #[derive(Clone)]
 struct Guarded<S> {
     inner: S,
@@ -103,7 +104,7 @@ where
             return Box::pin(self.inner.call(request));
         }
         let Some(pass) = self.fence.enter(PATIENCE) else {
-            return Box::pin(std::future::pending()); // the process is about to end; nobody shall act upon an error
+            return Box::pin(std::future::pending()); // the process is about to end; returning an error would trigger reactions to it
         };
         if let Some(uri) = with_deadline(request.uri(), pass.deadline) {
             *request.uri_mut() = uri;
@@ -113,18 +114,18 @@ where
     }
 }
 
-/// Whether the apiserver has answered, or was never asked.
+/// Whether the outcome is certain: the apiserver has answered, or the request was never sent.
 fn is_final<T>(answer: &Result<T, BoxError>) -> bool {
     let never_asked = |error: &BoxError| error.downcast_ref::<legacy::Error>().is_some_and(legacy::Error::is_connect);
     answer.as_ref().map_or_else(never_asked, |_| true)
 }
 
-/// Whether a request goes on until it is ended.
+/// Whether a request is a watch, whose answer goes on until it is ended.
 pub fn is_watch(uri: &Uri) -> bool {
     uri.query().is_some_and(|query| query.split('&').any(|part| part == "watch=true" || part == "watch=1"))
 }
 
-/// Asks the apiserver to do it within this time or not at all.
+/// Asks the apiserver to carry out the request within this time or not at all.
 fn with_deadline(uri: &Uri, deadline: Duration) -> Option<Uri> {
     let separator = if uri.query().is_some_and(|query| !query.is_empty()) { '&' } else { '?' };
     let path = uri.path_and_query().map_or("/", PathAndQuery::as_str).trim_end_matches('?');

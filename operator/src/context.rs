@@ -1,4 +1,4 @@
-//! What all controllers share. It knows no kind: what a controller needs besides this is in a context of its own.
+//! What all controllers share. Nothing in it belongs to one kind: whatever else a controller needs is in its own context.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The controllers, one a kind that people declare.
+//! The controllers, one for each kind that people declare.
 
 pub mod device;
 pub mod site;

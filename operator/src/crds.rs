@@ -1,11 +1,12 @@
-//! Whether our kinds stand. While one of them is going away, nothing is erased: what is deleted then was not meant.
+//! Whether our CRDs are established. While one of them is terminating, nothing is erased: objects that are deleted along with it were not
+//! meant to be erased.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{Api, Client};
 
 use crate::apply::{ApplyError, failed};
 
-/// The kinds whose going would make erasure look intended: they come and go with one chart.
+/// The CRDs whose removal would look like an intended deletion of their objects. One chart installs and removes them all.
 const WATCHED: [&str; 3] = ["tenants.tsujiban.dev", "sites.tsujiban.dev", "devices.tsujiban.dev"];
 
 /// Reads, live, whether the CRDs of Tenant, Site and Device exist and are not terminating.

@@ -1,5 +1,5 @@
-//! No request to the apiserver waits for ever. A connection can die without a word, and the request on it would hang: until the deadline
-//! of the reconcile at best, and where there is none, as for the start of a watch, for good.
+//! A deadline for every request to the apiserver. A connection can die silently, and a request on it would hang: until the deadline of the
+//! reconcile at best, or for ever where there is none, as for the start of a watch.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use crate::connection::is_watch;
 
-/// How long an answer may take as a whole, tries of the client's own included; of a watch, its beginning.
+/// How long a whole answer may take, including the client's own retries; for a watch, how long its start may take.
 pub const ANSWER: Duration = Duration::from_secs(15);
 
 /// The apiserver did not answer.

@@ -7,8 +7,8 @@ use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tsujiban_api::names::FIELD_MANAGER;
 
-/// A recorder holds every event that it published, to count those that come again, until it publishes another one minutes later; a thousand
-/// groups that became ready together would stay in it. So after this many there is a new one.
+/// How many events a recorder publishes before it is replaced. To count repetitions, a recorder keeps every event, and drops old ones only
+/// when it publishes another one minutes later; those of a thousand groups that became ready together would stay in memory.
 const HELD: u32 = 200;
 
 /// Publishes events.

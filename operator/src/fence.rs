@@ -1,10 +1,10 @@
 //! Two replicas never write at once.
 //!
-//! A replica leads until a moment that it knows by itself, and another one takes over only [`SPARE`] and [`TRANSIT`] later. The fence
-//! makes sure of what lies between: a write is let through only before that moment, looked at when its bytes leave (a process that
-//! was stopped in between sends nothing when it wakes); it carries a deadline for the apiserver, so that one that waits in a queue
-//! there is not done later; and the kernel gives up on bytes that nobody acknowledges. Who hands over before its time waits for
-//! the answers to what it wrote.
+//! A replica leads until a time that it computes itself, and another one takes over only [`SPARE`] and [`TRANSIT`] later. The fence ensures
+//! that no write happens after that. It passes a write only before the replica's time is over, checked when the bytes are sent (a process
+//! that was paused in between sends nothing when it resumes). Each write carries a deadline for the apiserver, so that one that waits in a
+//! queue there is not carried out later. The kernel gives up on bytes that are not acknowledged. A replica that releases the lease early
+//! waits for the answers to its writes.
 
 mod stream;
 
@@ -17,14 +17,15 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 pub use stream::{Fenced, FencedStream};
 
-/// How long bytes may be under way to the other side. The kernel is told to give up then.
+/// How long sent bytes may stay unacknowledged. The kernel then closes the connection.
 pub const TRANSIT: Duration = Duration::from_secs(3);
-/// How long a write that arrived may go on after the right to lead ran out. With [`TRANSIT`], a third of the lease's time to live.
+/// How long the server may work on a write after this replica's right to lead has expired. With [`TRANSIT`], a third of the lease's time to
+/// live.
 pub const SPARE: Duration = Duration::from_secs(2);
 
 const OPEN: u64 = u64::MAX;
 
-/// Lets writes through while this replica leads. Clones share what they know.
+/// Passes writes while this replica leads. Clones share the state.
 #[derive(Debug, Clone)]
 pub struct Fence(Arc<Shared>);
 
@@ -41,7 +42,7 @@ struct Shared {
 struct Traffic {
     closing: bool,
     under_way: usize,
-    /// Until when something may still happen that was sent and whose answer nobody waited for.
+    /// Until when a write may still take effect whose answer did not arrive.
     uncertain: Option<Instant>,
 }
 
@@ -50,12 +51,12 @@ impl Fence {
         Self(Arc::new(Shared { start: Instant::now(), until: AtomicU64::new(until), traffic: Mutex::default(), answered: Notify::new() }))
     }
 
-    /// Lets nothing through until somebody leads.
+    /// A fence that passes nothing until [`lead`](Self::lead) is called.
     pub fn shut() -> Self {
         Self::at(0)
     }
 
-    /// Lets everything through for ever, where there is only one that could lead.
+    /// A fence that passes everything for ever, for use where no other replica could lead.
     pub fn open() -> Self {
         Self::at(OPEN)
     }
@@ -66,7 +67,7 @@ impl Fence {
         self.0.until.store(until, Ordering::SeqCst);
     }
 
-    /// How long bytes may leave from now on.
+    /// How long bytes may still be sent.
     pub fn left(&self) -> Duration {
         match self.0.until.load(Ordering::SeqCst) {
             OPEN => Duration::MAX,
@@ -74,13 +75,13 @@ impl Fence {
         }
     }
 
-    /// Whether bytes may leave now.
+    /// Whether bytes may be sent now.
     pub fn is_open(&self) -> bool {
         !self.left().is_zero()
     }
 
-    /// Begins a write that the other side works on for at most `patience`, and less when there is less time left. `None`: not now,
-    /// and since this process is about to end, never.
+    /// Begins a write on which the server may work for at most `patience`, and less when less time is left. `None`: the fence is shut, and
+    /// stays so, since this process is about to end.
     pub fn enter(&self, patience: Duration) -> Option<Pass> {
         let left = self.left();
         let mut traffic = self.traffic();
@@ -92,7 +93,8 @@ impl Fence {
         Some(Pass { fence: self.clone(), deadline, settled: Instant::now() + TRANSIT + deadline, is_settled: false })
     }
 
-    /// Begins nothing more, and waits until all that was begun is answered. Answers whether it is, and another replica may lead.
+    /// Passes no new write, and waits until all begun ones are answered or can no longer take effect. Returns whether they are, so that
+    /// another replica may lead.
     pub async fn drain(&self, limit: Duration) -> bool {
         self.traffic().closing = true;
         let until = Instant::now() + limit;
@@ -119,19 +121,19 @@ impl Fence {
     }
 }
 
-/// A write that is under way.
+/// A write in progress.
 #[derive(Debug)]
 pub struct Pass {
     fence: Fence,
-    /// How long the other side may work on it.
+    /// How long the server may work on it.
     pub deadline: Duration,
     settled: Instant,
     is_settled: bool,
 }
 
 impl Pass {
-    /// Waits for the answer, for as long as the other side may take. `is_final` tells an answer, or a request that never left, from
-    /// a connection that broke.
+    /// Waits for the answer, for as long as the server may take. `is_final` distinguishes an answer, or a request that was never sent, from
+    /// a broken connection.
     pub async fn answer<T>(mut self, answer: impl Future<Output = T>, is_final: impl FnOnce(&T) -> bool) -> Option<T> {
         let answer = timeout(TRANSIT.saturating_add(self.deadline), answer).await.ok();
         self.is_settled = answer.as_ref().is_some_and(is_final);

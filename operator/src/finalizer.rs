@@ -25,7 +25,7 @@ where
     write(api, object, &finalizers).await
 }
 
-/// Takes the finalizer away. An object that is gone already is released.
+/// Removes the finalizer. An object that is already gone is no error.
 pub async fn release<K>(api: &Api<K>, object: &K) -> Result<(), ApplyError>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
@@ -37,7 +37,7 @@ where
     }
 }
 
-/// The resourceVersion makes the write fail when somebody else has changed the list meanwhile.
+/// The resourceVersion makes the write fail when another client has changed the list meanwhile.
 async fn write<K>(api: &Api<K>, object: &K, finalizers: &[String]) -> Result<(), ApplyError>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,

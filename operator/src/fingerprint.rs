@@ -1,4 +1,4 @@
-//! Numbers by which a process tells whether something is what it was. They mean nothing to another process.
+//! Hashes by which a process detects changes. They cannot be compared between processes.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 

@@ -1,8 +1,9 @@
-//! The operator's part of the operation history (C5): what people do by kubectl to Tenants, Sites and Devices, as far as it is seen.
+//! The operator's part of the operation history (C5): what people do with kubectl to Tenants, Sites and Devices, as far as the operator
+//! observes it.
 //!
-//! The objects themselves are the memory of what is still to be recorded. An object says in its status which generation of its spec is in
-//! the history. Whatever is newer is recorded, and counts as recorded when the audit service has acknowledged it. So a crash loses nothing,
-//! and what it repeats has the same id and is one entry.
+//! The objects themselves show what is still to be recorded: an object's status says which generation of its spec is in the history. Every
+//! newer generation is recorded, and counts as recorded when the audit service has acknowledged it. So a crash loses nothing, and an entry
+//! that is sent again after it has the same id and stays one entry.
 
 mod digest;
 mod journal;
@@ -33,7 +34,7 @@ use serde::Serialize;
 use tsujiban_api::names::ANNOTATION_CHANGED_BY;
 use tsujiban_api::{Device, Recorded, Site, Tenant};
 
-/// An object that says in its status what of it is recorded.
+/// An object whose status says which spec is recorded.
 pub trait Declared: Resource + HasSpec<Spec: Serialize> {
     const KIND: Kind;
 
@@ -64,8 +65,8 @@ impl Declared for Device {
     }
 }
 
-/// Takes from an object what nobody asks a cache for, which is half of what it weighs: who manages which field, and annotations, save for who
-/// changed it and when, until that is recorded.
+/// Removes from a cached object what no reader needs, about half of its size: the managed fields and the annotations. Who changed the
+/// object, and when, stays until it is recorded.
 pub fn trim<K: Declared>(object: &mut K, is_kept: bool) {
     note_change(object);
     let is_recorded = object.recorded_in_status().map(|recorded| recorded.generation) == object.meta().generation;

@@ -14,8 +14,8 @@ use tsujiban_service::http::Serving;
 
 use crate::metrics::Metrics;
 
-/// Serves for ever: `/metrics`, `/livez` (is the process any good), `/readyz` (do reconciles make progress; a replica that waits for the
-/// lease is ready, too).
+/// Serves for ever: `/metrics`, `/livez` (fails when a restart may help), `/readyz` (do reconciles make progress; a replica that waits for
+/// the lease is ready, too).
 pub async fn serve(listen: SocketAddr, metrics: Arc<Metrics>) -> std::io::Result<()> {
     let listener = TcpListener::bind(listen).await?;
     tracing::info!(listen = %listener.local_addr()?, "serving metrics and probes");
@@ -47,7 +47,7 @@ fn answer<B>(request: &Request<B>, metrics: &Metrics) -> Response<Full<Bytes>> {
     }
 }
 
-/// Says what stands still.
+/// Answers why reconciles are stalled.
 fn stalled(metrics: &Metrics) -> Response<Full<Bytes>> {
     let mut reasons = metrics.watchdog.reasons(Instant::now()).join("\n");
     reasons.push('\n');

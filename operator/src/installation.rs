@@ -1,5 +1,5 @@
-//! What the chart has installed around the operator: the services' StatefulSets, and the admission policies. Looked at every 20 s; what is gone
-//! or changed is told within a minute, by conditions of the Tenants and by metrics. Only the chart puts it back.
+//! Checks what the chart has installed around the operator: the services' StatefulSets, and the admission policies. A check runs every 20
+//! s, and reports what is missing or changed within a minute, by conditions of the Tenants and by metrics. Only the chart restores it.
 
 mod chart;
 mod look;
@@ -16,12 +16,12 @@ pub use stamps::{Observation, Stamps};
 
 use tsujiban_core::workload::Service;
 
-/// What was seen last.
+/// The result of the last check.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Installation {
-    /// Services that nobody has looked for yet are not in it.
+    /// Services that were not checked yet are not in it.
     pub workloads: BTreeMap<Service, Workload>,
-    /// `None` until that is known, which takes two looks where something is wrong.
+    /// `None` until that is known, which takes two checks if something is wrong.
     pub policies: Option<Policies>,
 }
 
@@ -30,7 +30,7 @@ impl Installation {
         self.workloads.get(&service).copied()
     }
 
-    /// Whether all policies stand as the chart has them.
+    /// Whether all policies are installed as the chart has them.
     pub fn policies_are_in_force(&self) -> bool {
         self.policies.as_ref().is_some_and(|policies| policies.faults.is_empty())
     }
@@ -44,9 +44,9 @@ pub enum Workload {
     Missing,
 }
 
-/// How the admission policies stand.
+/// The state of the admission policies.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policies {
-    /// What is not as the chart has it, at two looks one after the other. An upgrade changes policies one by one.
+    /// What differed from the chart in two checks in a row. One is not enough, since an upgrade changes policies one by one.
     pub faults: Vec<Fault>,
 }

@@ -1,10 +1,10 @@
 //! Which replica leads.
 //!
-//! One that cannot reach the apiserver must know by itself that it leads no more, before another one can: the holder gives up
-//! two thirds into the time to live, and a rival waits the whole of it, each by its own monotonic clock. Writes are
-//! conditional on the resourceVersion. That nothing it began goes on meanwhile is the [`Fence`]'s part. A rival looks every second and
-//! watches besides, so that a lease that was given up is taken at once. A holder that meets its lease in an older version leads no more
-//! either: the cluster was brought back to an old copy, and what the watches know is from a future that did not happen.
+//! A holder that cannot reach the apiserver must stop leading by itself before another replica can start: it gives up two thirds into the
+//! time to live, and a rival waits the whole of it, each by its own monotonic clock. Writes are conditional on the resourceVersion. The
+//! [`Fence`] ensures that no write that the holder began takes effect later. A rival reads the lease every second and watches it besides,
+//! so that it takes a released lease at once. A holder that finds its lease in an older version stops leading as well: the cluster was
+//! restored to an older state, and the caches hold changes that no longer exist.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,33 +21,33 @@ use tsujiban_core::error::chain;
 
 use crate::fence::Fence;
 
-/// How long a lease holds that is not renewed.
+/// How long a lease is valid without being renewed.
 pub const TTL: Duration = Duration::from_secs(15);
-/// How often a rival looks at the lease, at least.
+/// How often a rival reads the lease, at least.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long a rival's watch goes on, in seconds.
+/// How long a rival's watch lasts, in seconds.
 const WATCH: u32 = 60;
 
 /// A claim to lead.
 pub struct Lease {
     pub api: Api<Object>,
     pub name: String,
-    /// Who claims; another name in each process.
+    /// The name of this claimant, different in each process.
     pub identity: String,
     pub ttl: Duration,
     pub clock: Arc<dyn Clock>,
-    /// Told until when this replica leads.
+    /// Is given the time until which this replica leads.
     pub fence: Fence,
 }
 
 /// A rival's watch on the lease.
 type Changes = Pin<Box<dyn Stream<Item = Result<WatchEvent<Object>, kube::Error>> + Send>>;
 
-/// What was seen of somebody else's lease: its version, and since when it has not changed by our clock.
+/// Another replica's lease as observed: its resourceVersion, and since when it has not changed by our clock.
 type Seen = Option<(Option<String>, Instant)>;
 
 impl Lease {
-    /// Claims the lease for ever, and says whenever it is gained or lost.
+    /// Claims the lease for ever, and sets `leads` whenever it is gained or lost.
     pub async fn run(&self, leads: watch::Sender<bool>) {
         let mut seen: Seen = None;
         let mut written: Option<u64> = None;
@@ -78,7 +78,7 @@ impl Lease {
         }
     }
 
-    /// Waits until the lease changes. It waits for ever where it cannot be watched: looking goes on all the same.
+    /// Waits until the lease changes. Waits for ever if it cannot be watched: the caller reads it regularly all the same.
     async fn change(&self, changes: &mut Option<Changes>, version: Option<&str>) {
         if changes.is_none() {
             let parameters = WatchParams::default().fields(&format!("metadata.name={}", self.name)).timeout(WATCH);
@@ -96,7 +96,7 @@ impl Lease {
         std::future::pending::<()>().await;
     }
 
-    /// Gives the lease up, so that the next one need not wait. Best effort.
+    /// Releases the lease, so that the next replica need not wait. Best effort.
     pub async fn release(&self) {
         let given_up = timeout(self.ttl / 4, async {
             loop {
@@ -108,7 +108,7 @@ impl Lease {
                     spec.holder_identity = None;
                 }
                 match self.api.replace(&self.name, &PostParams::default(), &lease).await {
-                    Err(kube::Error::Api(status)) if status.is_conflict() => {} // a renewal that was under way came between
+                    Err(kube::Error::Api(status)) if status.is_conflict() => {} // a renewal in progress came first
                     other => return other.map(|_| ()),
                 }
             }
@@ -120,7 +120,7 @@ impl Lease {
         }
     }
 
-    /// Takes or renews the lease if that is possible. Answers whether it is held.
+    /// Takes or renews the lease if that is possible. Returns whether it is held.
     async fn step(&self, seen: &mut Seen, written: &mut Option<u64>) -> Result<bool, kube::Error> {
         let found = self.api.get_opt(&self.name).await?;
         if written.is_some() && found.as_ref().is_none_or(|lease| version(lease) < *written) {
@@ -140,7 +140,7 @@ impl Lease {
                 *written = version(&lease);
                 Ok(true)
             }
-            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => Ok(false), // somebody was faster
+            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => Ok(false), // another replica was faster
             Err(error) => Err(error),
         }
     }
@@ -149,7 +149,7 @@ impl Lease {
         lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_ref()) == Some(&self.identity)
     }
 
-    /// Whether somebody else's lease has not been renewed for its whole time to live while we watched.
+    /// Whether another replica's lease has not been renewed for its whole time to live while we observed it.
     fn has_run_out(&self, lease: &Object, seen: &mut Seen) -> bool {
         let version = &lease.metadata.resource_version;
         match seen {
@@ -185,7 +185,8 @@ impl Lease {
     }
 }
 
-/// Versions are numbers that grow (Kubernetes 1.35 and later promise it); one that is none is older than nothing.
+/// The resourceVersion as a number, which grows (Kubernetes 1.35 and later promise it). One that is no number is `None`, which compares as
+/// older than any number.
 fn version(lease: &Object) -> Option<u64> {
     lease.metadata.resource_version.as_ref()?.parse().ok()
 }

@@ -11,10 +11,10 @@ use tsujiban_core::workload::Service;
 use crate::history::{Acknowledged, Kind};
 use crate::stall::{End, Watchdog};
 
-/// How much of what the history has acknowledged is kept in memory at most: some 20,000 entries.
+/// How much memory acknowledged entries may take until a root list covers them: some 20,000 entries.
 const KEPT_BYTES: u64 = 16 * 1024 * 1024;
 
-/// All metrics, and the watchdog by which an operator that stands still is recognised.
+/// All metrics, and the watchdog that detects stalled reconciles.
 pub struct Metrics {
     registry: Registry,
     reconciles: IntCounterVec,
@@ -128,7 +128,7 @@ impl Metrics {
         })
     }
 
-    /// Keeps what the history has acknowledged until a root list covers it, measured here.
+    /// Makes the store of acknowledged entries, which keeps them until a root list covers them. Its metrics are registered here.
     pub fn keeper(&self) -> Result<Acknowledged, prometheus::Error> {
         Acknowledged::in_memory(KEPT_BYTES, &self.registry)
     }
@@ -159,23 +159,23 @@ impl Metrics {
         self.service_up.with_label_values(&[service.row().name]).set(i64::from(is_up));
     }
 
-    /// Notes whether a service's StatefulSet stands.
+    /// Notes whether a service's StatefulSet exists and is not scaled to 0.
     pub fn service_installed(&self, service: Service, is_installed: bool) {
         self.service_installed.with_label_values(&[service.row().name]).set(i64::from(is_installed));
     }
 
-    /// Notes that the history acknowledged something.
+    /// Notes that the history acknowledged an observation.
     pub fn observed(&self, kind: Kind) {
         self.observed.with_label_values(&[kind.as_str()]).inc();
     }
 
-    /// Notes how much the history has not acknowledged yet, and for how long the oldest has waited.
+    /// Notes how many observations the history has not acknowledged yet, and for how long the oldest has waited.
     pub fn history_backlog(&self, waiting: usize, seconds: f64) {
         self.history_waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         self.history_age.set(seconds);
     }
 
-    /// Notes when a service's certificate runs out.
+    /// Notes when a service's certificate expires.
     pub fn certificate_expires(&self, service: Service, at: Timestamp) {
         self.certificate_expiry.with_label_values(&[service.row().name]).set(at.duration_since(Timestamp::UNIX_EPOCH).as_secs_f64());
     }
@@ -192,7 +192,7 @@ impl Metrics {
 
     /// Everything in the Prometheus text format.
     pub fn text(&self) -> Result<Vec<u8>, prometheus::Error> {
-        let now = Instant::now(); // ages grow also while nothing else moves
+        let now = Instant::now(); // ages grow even while nothing else changes
         for (kind, lag, silence) in self.watchdog.ages(now) {
             self.generation_lag.with_label_values(&[kind]).set(lag.as_secs_f64());
             self.watch_silence.with_label_values(&[kind]).set(silence.as_secs_f64());

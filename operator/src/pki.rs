@@ -12,13 +12,13 @@ pub mod serving;
 
 pub use keeper::Keeper;
 
-/// Whether the keys are there without which the services cannot seal.
+/// Whether the keys exist that the services need to seal data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Keys {
-    /// Nobody has looked yet.
+    /// Not checked yet.
     Pending,
     Ready,
-    /// They are gone, or not those with which the data is sealed. Never answered by making new ones.
+    /// They are gone, or are not those with which the data is sealed. The operator never makes new ones in their place.
     Missing(Loss),
 }
 
@@ -31,7 +31,7 @@ pub struct Loss {
     pub advice: String,
 }
 
-/// Which keys of the two that the operator makes.
+/// One of the two layers of keys that the operator makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layer {
     Master,

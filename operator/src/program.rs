@@ -1,4 +1,4 @@
-//! The operator as a program: it waits for the lease, leads while it holds it, and gives it up in order.
+//! The operator as a program: it waits for the lease, leads while it holds it, and releases it after its last write.
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,10 +23,10 @@ use crate::run::{Ended, World, lead};
 use crate::settings::{InvalidServices, Settings};
 use crate::{connection, http};
 
-/// How long the answers to what was begun are waited for before the lease is given up.
+/// How long to wait for the answers to writes in progress before the lease is released.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// Why the program ended that was not told to.
+/// Why the program ended without being told to.
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
     #[error(transparent)]

@@ -1,4 +1,4 @@
-//! What a watch of our kinds says, object by object: those that this version understands go on to the cache, the others are told of.
+//! Reads the watch events of our kinds: objects that this version can parse go on to the cache, the others are reported.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::state::unreadable::UnreadableObjects;
 
-/// The reason of the Event of an object that is not understood.
+/// The reason of the Event of an object that cannot be parsed.
 const NOT_UNDERSTOOD: &str = "NotUnderstood";
 
-/// For how many objects of a kind there are Events. The log and the metric have them all.
+/// For at most how many unreadable objects of a kind there are Events. The log and the metric cover all of them.
 const TOLD: usize = 100;
 
 /// Reads the events of one kind.
@@ -41,7 +41,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Reader<K> {
                 Some(Event::InitDone)
             }
             Event::InitApply(object) => self.object(object).ok().map(Event::InitApply),
-            // one that was understood in an earlier state leaves the cache: nothing is done by what it was
+            // an object that could be parsed in an earlier state leaves the cache, so that no reconcile acts on that state
             Event::Apply(object) => {
                 self.object(object).map_or_else(|metadata| self.cached(&metadata).map(Event::Delete), |it| Some(Event::Apply(it)))
             }

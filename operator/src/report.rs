@@ -21,8 +21,8 @@ use crate::services::client::{CallError, ServiceClient};
 use crate::state::reports::{Facts, Reports};
 
 const EVERY: Duration = Duration::from_secs(30);
-/// The same while a service does not answer, and how often it must not answer until it counts as away: a call that failed once is no outage,
-/// and an outage is told within a minute.
+/// How often a service is polled while it does not answer, and after how many failed calls it counts as unreachable: a single failed call
+/// is no outage, and an outage is reported within a minute.
 const WHILE_AWAY: Duration = Duration::from_secs(10);
 const AWAY_AFTER: u32 = 2;
 
@@ -63,9 +63,9 @@ impl ReportPoller {
             if service == Service::Backup {
                 self.metrics.canary_passed.set(i64::from(report.canary.is_some_and(|canary| canary.passed)));
             }
-            // that a service is back is a change, too: what waited for it need not wait longer
+            // a service that answers again is a change, too: reconciles that waited for it need not wait longer
             self.reports.send_if_modified(|known| known.take(service, Arc::clone(&facts)) | was_missed);
-            // one that is deleted leaves a digest behind, too; it is not there any more
+            // a Device that was deleted as intended has a digest as well, but is no longer in the cache
             self.devices.list().iter().filter(|device| facts.is_erased(device)).for_each(|device| self.device_queue.add(device));
             self.retained.settle(service).await;
             sleep(EVERY).await;
@@ -80,7 +80,7 @@ impl ReportPoller {
     }
 }
 
-/// What a service says that answers and cannot report.
+/// The reason that a service gives when it answers but cannot report.
 fn unable(error: &CallError) -> Option<String> {
     match error {
         CallError::Service { error, .. } if error.reason == CANNOT_WRITE => Some(error.message.clone()),

@@ -1,5 +1,5 @@
-//! Groups that a service holds and that have no Tenant: retained ones are noted as such, and when staff have erased one, its namespace
-//! goes too, and then what the other services hold of it.
+//! Groups that a service holds and that have no Tenant. The service is told that they are retained. When staff have erased one, its
+//! namespace is deleted, and then its data in the other services.
 
 use std::sync::Arc;
 
@@ -34,10 +34,10 @@ enum SettleError {
 /// What is known of one incarnation of a group that has no Tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
-    /// Who speaks.
+    /// The service that reported.
     pub service: Service,
     pub state: GroupState,
-    /// What the first service says of the same incarnation: staff erase groups there.
+    /// What the first service reports about the same incarnation: staff erase groups there.
     pub first: Option<GroupState>,
     /// Whether our namespace of the group names this incarnation.
     pub is_annotated: bool,
@@ -47,11 +47,11 @@ pub struct Standing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settlement {
     Nothing,
-    /// The service still believes that the Tenant lives.
+    /// The service does not know yet that the Tenant is gone.
     Detach,
-    /// The group's data is erased, and the namespace is the last that is left of it.
+    /// The first service has erased the group's data: the namespace is deleted next.
     DeleteNamespace,
-    /// The group was erased where staff erase groups, and its namespace has gone: this service is to erase it, too.
+    /// The group was erased in the first service, where staff erase groups, and its namespace is gone: this service has to erase it, too.
     Erase,
 }
 
@@ -78,7 +78,7 @@ pub struct RetainedGroups {
 }
 
 impl RetainedGroups {
-    /// Settles every group of a service's report. What fails is tried again with the next one.
+    /// Settles every group of a service's report. What fails is tried again with the next report.
     pub async fn settle(&self, service: Service) {
         let reports = self.reports.borrow().clone();
         let Some(facts) = reports.of(service).cloned() else { return };
@@ -89,7 +89,7 @@ impl RetainedGroups {
             if settlement(standing) == Settlement::Nothing && settlement(Standing { is_annotated: true, ..standing }) == Settlement::Nothing
                 || self.tenants.list().iter().any(|tenant| tenant.metadata.name.as_deref() == Some(group.as_str()))
             {
-                continue; // the cache says that there is a Tenant; whether there is none is read live
+                continue; // the cache is enough to know that there is a Tenant; that there is none is read live
             }
             if let Err(error) = self.settle_one(client, group, incarnation, standing).await {
                 tracing::warn!(group = %group, error = chain(&error), "a group without a Tenant could not be settled; trying again in 30 s");
@@ -118,7 +118,7 @@ impl RetainedGroups {
             }
             (Settlement::DeleteNamespace, Some(namespace)) if namespace.metadata.deletion_timestamp.is_none() => {
                 if !site::namespace_is_deletable(&self.client, self.is_history_kept, &namespace).await? {
-                    return Ok(()); // with the next report
+                    return Ok(()); // tried again with the next report
                 }
                 tracing::info!(group = %group, incarnation = %incarnation, "the group was erased by staff; deleting its namespace");
                 Ok(delete(&Api::<Namespace>::all(self.client.clone()), &namespace).await?)

@@ -46,7 +46,7 @@ use watches::{Feed, cache, main_stream};
 #[error("task {0} ended unexpectedly; this is a bug")]
 pub struct Ended(&'static str);
 
-/// The world that the operator acts in.
+/// What the operator acts with.
 pub struct World {
     pub client: Client,
     pub clock: Arc<dyn Clock>,
@@ -171,7 +171,7 @@ fn run_sites(tasks: &mut Tasks, parts: &Parts, feed: Feed<Site>, queued: Queued<
     tasks.spawn(named("sites", controllers::sites(stream, cache, queued, Arc::new(context))));
 }
 
-/// The API that the watch of a kind asks. The watchdog is told when it is answered.
+/// The API for the watch of a kind. Its client notifies the watchdog when the apiserver answers.
 fn watched<K: Resource<DynamicType = ()>>(parts: &Parts, kind: &'static str) -> Api<Decoded<K>>
 where
     Decoded<K>: Resource<DynamicType = ()>,

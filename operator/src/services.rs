@@ -1,4 +1,4 @@
-//! The services of this installation, as the operator calls them. It makes, keeps and ends a group in all of them.
+//! The services of this installation, as the operator calls them. It prepares, retains and erases a group in all of them.
 
 pub mod client;
 
@@ -29,7 +29,7 @@ impl Services {
         self.all().find(|client| client.service == service)
     }
 
-    /// A service that has to be there for what is done.
+    /// A service that the caller needs; an error if it is not installed.
     pub fn get(&self, service: Service) -> Result<&ServiceClient, CallError> {
         self.find(service).ok_or(CallError::NotInstalled(service))
     }

@@ -1,4 +1,4 @@
-//! What the operator is told when it starts.
+//! The operator's settings, from arguments and environment variables.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -93,7 +93,7 @@ pub enum InvalidServices {
 }
 
 impl Settings {
-    /// What cannot be told from one value of --services alone.
+    /// Checks what a single value of --services does not show.
     pub fn check_services(&self) -> Result<(), InvalidServices> {
         for service in Service::ALL.iter().copied() {
             let times = self.services.iter().filter(|installed| installed.service == service).count();
@@ -122,8 +122,8 @@ impl Settings {
         installed.map_or_else(|| self.usual(service.row().host), |installed| self.endpoint(installed))
     }
 
-    /// Where a service's pods answer whether they are ready or not: there they are asked for reports. `None`: at the address that was given, where
-    /// one that is not ready cannot say why.
+    /// The address at which a service's pods answer whether they are ready or not, for reports. `None` if an address was given: reports use
+    /// that one, where a pod that is not ready cannot say why.
     pub fn report_endpoint(&self, installed: &Installed) -> Option<String> {
         installed.endpoint.is_none().then(|| self.usual(&names::direct(installed.service.row().host)))
     }

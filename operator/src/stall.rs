@@ -1,9 +1,9 @@
-//! Whether reconciling goes on, and what is said about it when it does not.
+//! Detects that reconciles are stalled, and says why.
 //!
-//! How long a change has waited says little by itself: ten thousand Devices that are applied at once wait for minutes, and all is
-//! well. It stands still when a change waits and nothing comes to a good end; when one reconcile does not end; when a watch, which
-//! begins anew every half minute, does not; or when whoever looks does not get to run. A replica that waits for the lease does
-//! nothing of it, and is well.
+//! The age of a waiting change alone proves nothing: ten thousand Devices that are applied at once wait for minutes in a healthy operator.
+//! Reconciles are stalled when a change waits and no reconcile of its kind succeeds; when one reconcile does not end; when a watch, which
+//! restarts every half minute, is not answered; or when the watchdog itself does not get to run. A replica that waits for the lease does
+//! not reconcile, and is healthy.
 
 mod listening;
 mod look;
@@ -15,49 +15,49 @@ use std::time::{Duration, Instant};
 pub use listening::listening;
 pub use look::run;
 
-/// What stands still for this long is said. People are to see it within a minute, and looks are [`LOOK`] apart.
+/// A stall of this length is reported. People must see it within a minute, and checks are [`LOOK`] apart.
 pub const STALLED: Duration = Duration::from_secs(45);
-/// How often the caches are looked at.
+/// How often the caches are checked.
 pub const LOOK: Duration = Duration::from_secs(5);
-/// What stands still for this long may be helped by a restart.
+/// After a stall of this length a restart may help.
 const HOPELESS: Duration = Duration::from_mins(10);
 
-/// More changes that wait at once are a load.
+/// More waiting changes than this count as high load.
 const BUSY: usize = 20;
 
 /// How a reconcile ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     Well,
-    /// With an error, which is told elsewhere.
+    /// With an error, which is logged elsewhere.
     Failed,
-    /// It did not: it was given up.
+    /// It was cancelled at its deadline.
     GivenUp,
 }
 
-/// A change that has not been observed yet.
+/// An object whose newest generation no reconcile has observed yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Behind {
     pub object: String,
     pub generation: i64,
 }
 
-/// Keeps in mind what goes on.
+/// Tracks the progress of reconciles and watches.
 #[derive(Debug, Default)]
 pub struct Watchdog(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     kinds: BTreeMap<&'static str, Kind>,
-    /// `None` while this replica does not lead.
+    /// When the caches were last checked; `None` while this replica does not lead.
     looked: Option<Instant>,
-    /// Since when something has stood still without a pause.
+    /// Since when reconciles have been stalled without interruption.
     since: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Kind {
-    /// Since when each object has been reconciled without an end. One that was given up stays until a later run ends.
+    /// Since when the unfinished reconcile of each object has run. One that was cancelled at its deadline stays until a later one ends.
     running: HashMap<String, Instant>,
     /// Since when each change has waited.
     behind: HashMap<String, (i64, Instant)>,
@@ -110,7 +110,8 @@ impl Watchdog {
         }
     }
 
-    /// Notes what of a kind is behind, once its objects are listed. What does not exist any more is not waited for.
+    /// Notes which objects of a kind are behind; `listed` is `None` until the kind is listed. Drops the running reconciles of objects that
+    /// no longer exist.
     pub fn check(&self, kind: &str, listed: Option<Vec<Behind>>, exists: impl Fn(&str) -> bool, now: Instant) {
         let mut state = self.state();
         if let Some(kind) = state.kinds.get_mut(kind) {
@@ -118,7 +119,7 @@ impl Watchdog {
             let mut before = std::mem::take(&mut kind.behind);
             for Behind { object, generation } in listed.unwrap_or_default() {
                 let known = before.remove(&object).filter(|(known, _)| *known <= generation);
-                // a newer change does not make the older one younger
+                // a newer change does not reset how long the object has waited
                 kind.behind.insert(object, (generation, known.map_or(now, |(_, since)| since)));
             }
             kind.running.retain(|object, since| now.duration_since(*since) < LOOK || exists(object));
@@ -128,7 +129,7 @@ impl Watchdog {
         state.since = stands_still.then(|| state.since.unwrap_or(now));
     }
 
-    /// Whether so many changes wait that what can be done later should be.
+    /// Whether so many changes wait that work that can be deferred should be.
     pub fn is_busy(&self) -> bool {
         self.state().kinds.values().map(|kind| kind.behind.len()).sum::<usize>() > BUSY
     }
@@ -138,13 +139,13 @@ impl Watchdog {
         self.state().kinds.iter().map(|(name, kind)| (*name, kind.lag(now), now.duration_since(kind.observe))).collect()
     }
 
-    /// What stands still; empty when all is well.
+    /// Why reconciles are stalled; empty if they are not.
     pub fn reasons(&self, now: Instant) -> Vec<String> {
         self.state().reasons(now)
     }
 
-    /// Whether something has stood still for so long that a restart may help. One object that hangs while others of its kind do
-    /// well would hang again.
+    /// Whether reconciles have been stalled for so long that a restart may help. It does not help when one object hangs while others of its
+    /// kind succeed: that object would hang again.
     pub fn liveness_failed(&self, now: Instant) -> bool {
         let state = self.state();
         let long_ago = |then: Instant| now.duration_since(then) >= HOPELESS;

@@ -1,4 +1,5 @@
-//! What is remembered between reconciles and is not in the cluster. It knows no controller, and a restart costs nothing but asking again.
+//! State that is kept in memory between reconciles, not in the cluster. It depends on no controller, and a restart costs only reading it
+//! again.
 
 pub mod attempts;
 pub mod conformance;

@@ -1,7 +1,7 @@
-//! Looks whether a cache still holds what the apiserver holds.
+//! Checks whether a cache still holds what the apiserver holds.
 //!
-//! A watch tells what changed; what it did not tell, because an event was lost or its connection died silently, the cache would never
-//! learn. So names and versions of everything are read now and then and compared, and a watch that kept something back begins anew.
+//! A watch reports changes. A change that it missed, because an event was lost or its connection died silently, would never reach the
+//! cache. So the names and versions of all objects are listed regularly and compared, and a watch that missed a change is restarted.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -19,9 +19,9 @@ use tsujiban_core::error::chain;
 use crate::cache::Cache;
 use crate::state::unreadable::UnreadableObjects;
 
-/// How often it is looked. What was lost is found within this and a little more, and stands in the cache well within a minute.
+/// How often the cache is compared. A missed change is found within this and a little more, and is in the cache well within a minute.
 const EVERY: Duration = Duration::from_secs(30);
-/// How long an event may be on its way before it counts as lost.
+/// How long an event may be delayed before it counts as lost.
 const ON_ITS_WAY: Duration = Duration::from_secs(3);
 const PAGE: u32 = 500;
 
@@ -32,11 +32,11 @@ type Key = (Option<String>, String);
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Version {
     uid: String,
-    /// Of one kind, the larger one is the later one.
+    /// The resourceVersion; within a kind, the larger one is the later one.
     number: u64,
 }
 
-/// Looks for ever, and has the watch begin `again` when the cache has missed something.
+/// Compares for ever, and notifies `again` to restart the watch when the cache has missed a change.
 pub async fn run<K>(api: Api<PartialObjectMeta<K>>, cache: Cache<K>, again: Arc<Notify>, unreadable: UnreadableObjects)
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
@@ -56,7 +56,7 @@ where
                 continue;
             }
         };
-        // one that is not understood is in no cache, and was seen all the same
+        // an unreadable object is in no cache, although the watch has reported it
         let is_unread = |(namespace, name): &Key| {
             let there = listed.get(&(namespace.clone(), name.clone()));
             there.is_some_and(|there| unreadable.knows(namespace.as_deref(), name, there.number))
@@ -74,7 +74,7 @@ where
     }
 }
 
-/// What is there, and the version of the whole.
+/// The versions of all objects, and the resourceVersion of the list.
 async fn list<K>(api: &Api<PartialObjectMeta<K>>) -> Result<(BTreeMap<Key, Version>, u64), kube::Error>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
@@ -110,7 +110,7 @@ fn number(version: Option<&str>) -> Option<u64> {
     version?.parse().ok()
 }
 
-/// What the cache has missed, and what it knows instead. `at` is the version of the list.
+/// The objects whose change the cache has missed, and their versions in the cache. `at` is the resourceVersion of the list.
 fn missed(listed: &BTreeMap<Key, Version>, at: u64, known: &BTreeMap<Key, Version>) -> Vec<(Key, Option<Version>)> {
     let newer = listed.iter().filter(|(key, there)| known.get(*key).is_none_or(|known| known.number < there.number));
     let gone = known.iter().filter(|(key, known)| !listed.contains_key(*key) && known.number <= at);

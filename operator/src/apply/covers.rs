@@ -2,9 +2,8 @@
 
 use serde_json::Value;
 
-/// Whether `live` holds everything of `desired`. Fields that `desired` does not name may be anything: the apiserver fills in
-/// defaults, and other controllers own fields of their own. Lists must match element by element, so that an element that
-/// somebody added shows.
+/// Whether `live` holds everything of `desired`. Fields that `desired` does not name may be anything: the apiserver fills in defaults, and
+/// other controllers own fields of their own. Lists must match element by element, so that an added element is noticed.
 pub fn covers(desired: &Value, live: &Value) -> bool {
     match (desired, live) {
         (Value::Object(desired), Value::Object(live)) => {
@@ -17,7 +16,7 @@ pub fn covers(desired: &Value, live: &Value) -> bool {
     }
 }
 
-/// The merge patch that leaves nothing but `desired` of `live`.
+/// The merge patch that turns `live` into exactly `desired`.
 pub fn exactly(desired: &Value, live: &Value) -> Value {
     match (desired, live) {
         (Value::Object(desired), Value::Object(live)) => {

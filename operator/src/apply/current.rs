@@ -1,8 +1,8 @@
-//! Whether what was read is what is.
+//! Whether an object that was read is still current.
 //!
-//! A read can be older than it looks: a cache behind it, an apiserver that was cut off, a cluster brought back to yesterday. A write is
-//! not: it is checked against what is stored. So before something is done that cannot be taken back, what it was decided by is
-//! confirmed by a write that changes nothing. It is refused when the object has changed, or is another one.
+//! A read can be stale: from a cache, from an apiserver that is cut off, from a cluster restored to yesterday's state. A write cannot: the
+//! apiserver checks it against the stored object. So before an irreversible step, the objects that the decision depends on are confirmed by
+//! a write that changes nothing. The apiserver refuses it if the object has changed, or was recreated.
 
 use std::fmt::Debug;
 
@@ -22,7 +22,7 @@ where
     Ok(confirm(api, object, &exactly).await? == Answer::Yes)
 }
 
-/// Whether the object still stands, changed or not, and no other one of its name in its place.
+/// Whether the object still exists, changed or not, and was not recreated under its name.
 pub async fn confirm_exists<K>(api: &Api<K>, object: &K) -> Result<bool, ApplyError>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
@@ -30,7 +30,7 @@ where
     Ok(confirm(api, object, &json!({ "metadata": { "uid": object.uid() } })).await? == Answer::Yes)
 }
 
-/// Whether there is still nothing of this name.
+/// Whether there is still no object of this name.
 pub async fn is_absent<K>(api: &Api<K>, name: &str) -> Result<bool, ApplyError>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,

@@ -31,7 +31,8 @@ pub const KIND: &str = "Device";
 /// How often a Device is reconciled. What it depends on is not watched, so one that is not ready is reconciled more often.
 const RESYNC: Duration = Duration::from_mins(5);
 const RESYNC_NOT_READY: Duration = Duration::from_secs(20);
-/// How often a Device is reconciled whose group is being made. The Tenant adds its Devices to the queue then, but not those that come meanwhile.
+/// How often a Device is reconciled while its group is being provisioned. The Tenant queues its Devices when that is done, but not those
+/// that are created meanwhile.
 const BEING_MADE: Duration = Duration::from_secs(1);
 
 pub async fn reconcile(device: Arc<Device>, context: Arc<DeviceContext>) -> Result<Action, Failure> {
@@ -49,7 +50,7 @@ async fn run(context: &DeviceContext, device: &Device) -> Result<Action, StepFai
                     device = name(device),
                     "the deletion of a device is not in the operation history yet; the device waits for that"
                 );
-                return Ok(Action::requeue(RESYNC_NOT_READY)); // the acknowledgement comes as an event
+                return Ok(Action::requeue(RESYNC_NOT_READY)); // the acknowledgement queues the Device
             }
             delete::clean_up(context, &api, device, &id).await.map_err(at("delete"))?;
             context.recorder.journal.forget(&device.uid().unwrap_or_default());
@@ -68,7 +69,7 @@ async fn run(context: &DeviceContext, device: &Device) -> Result<Action, StepFai
         return Ok(Action::requeue(RESYNC_NOT_READY)); // the change comes back as an event
     }
     if tenant.status.as_ref().is_none_or(|status| status.observed_generation.is_none()) {
-        return Ok(Action::requeue(BEING_MADE)); // its Devices' plan is not known yet
+        return Ok(Action::requeue(BEING_MADE)); // the group's plan is not known yet
     }
     let mut found = dereference::dereference(context, device, &id, tenant).await.map_err(at("dereference"))?;
     let generated =
@@ -88,7 +89,7 @@ async fn run(context: &DeviceContext, device: &Device) -> Result<Action, StepFai
     Ok(Action::requeue(spread(if settled { RESYNC } else { RESYNC_NOT_READY }, &name(device))))
 }
 
-/// Adds the Devices of the same serial number to the queue whose status does not say of it what the cache says now: they may have been judged
+/// Queues the other Devices with this serial number whose status and the cache disagree about a conflict: they may have been reconciled
 /// before this Device was known.
 fn requeue_rivals(context: &DeviceContext, device: &Device) {
     if !context.serials.may_be_shared(device) {
@@ -113,8 +114,8 @@ fn count_conflicts(context: &DeviceContext, device: &Device, is_duplicate: bool)
     context.shared.metrics.serial_conflicts.set(i64::try_from(all).unwrap_or(i64::MAX));
 }
 
-/// Publishes an Event when a Device stopped being ready. A conflict of serial numbers goes to the log too, for the platform staff: the
-/// group itself must not learn from it who else has the number.
+/// Publishes an Event when a Device stopped being ready. A conflict of serial numbers is also logged, for the platform staff: the group
+/// must not learn from the Event who else has the number.
 async fn announce(context: &DeviceContext, device: &Device, status: &DeviceStatus) {
     let before = device.status.as_ref().and_then(|status| find(&status.conditions, condition::READY));
     let Some(now) = find(&status.conditions, condition::READY) else { return };

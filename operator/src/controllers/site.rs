@@ -64,7 +64,7 @@ async fn run(context: &SiteContext, site: &Site) -> Result<Action, StepFailed> {
     if let HistoryScope::Recorded(group) = &scope
         && (has_finalizer || !is_deleted)
     {
-        wait_for_takeover(&context.taken_over).await; // or what an older operator recorded would count as new
+        wait_for_takeover(&context.taken_over).await; // else Sites that an operator of 0.1.x recorded would count as new
         context.recorder.record_changes(group, site);
         if is_deleted && context.recorder.deletion_recorded(site).await {
             life = Life::DeletionRecorded;
@@ -97,7 +97,7 @@ async fn run(context: &SiteContext, site: &Site) -> Result<Action, StepFailed> {
     }
 }
 
-/// Writes the status, and answers whether the Site is ready.
+/// Writes the status, and returns whether the Site is ready.
 async fn write_status(context: &SiteContext, api: &Api<Site>, site: &Site, scope: &HistoryScope) -> Result<bool, StepFailed> {
     let recorded = context.recorder.recorded(site).await;
     let status = status::status(site, scope, recorded, context.shared.clock.now());

@@ -44,11 +44,11 @@ pub use claim::{Noted, belongs_to};
 pub use context::TenantContext;
 
 pub const KIND: &str = "Tenant";
-/// How often a Tenant is reconciled, in full while something of it is not as it must be. With its spread this is less than a minute.
+/// How often a Tenant is reconciled; in full as long as something is wrong with it. With its spread this is less than a minute.
 const RESYNC: Duration = Duration::from_secs(45);
 /// How often the namespace of a Tenant that is being deleted is read.
 const WAIT: Duration = Duration::from_secs(2);
-/// How often a namespace is read that has to be made again once it has gone. Its watch reports that as well.
+/// How often a terminating namespace is read that has to be recreated. Its watch reports the deletion as well.
 const GOING: Duration = Duration::from_secs(10);
 
 pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<TenantContext>) -> Result<Action, Failure> {
@@ -104,7 +104,7 @@ async fn cached_outcome(context: &TenantContext, id: &validate::Identity, key: &
         return None;
     }
     if context.sync_cache.take_unwatched(group, now) {
-        // nobody may watch ConfigMaps, for others' are among them
+        // ConfigMaps are not watched: a watch of all namespaces would include foreign ones, which the operator may not read
         let api: Api<ConfigMap> = Api::namespaced(context.shared.client.clone(), &names::namespace(&id.group));
         let found = api.get_metadata_opt(names::CA_CONFIGMAP).await.ok()??;
         if context.sync_cache.observe(group, found.object_key(), found.observed_version()) {
@@ -166,7 +166,7 @@ async fn finalize(context: &TenantContext, tenant: &Tenant, id: &validate::Ident
     result
 }
 
-/// Nothing is done about a deletion before it is in the history: once the Tenant has gone, nothing tells of it any more.
+/// A deletion is not carried out before it is in the history: once the Tenant is gone, nothing is left from which to record it.
 async fn wait_for_history(context: &TenantContext, tenant: &Tenant) -> Result<Action, StepFailed> {
     let why = "the deletion is not in the operation history yet, and nothing is done before it is: the audit service does not take it";
     write_deletion(context, tenant, Verdict::fails("NotRecorded", why)).await?;
@@ -181,7 +181,8 @@ async fn write_deletion(context: &TenantContext, tenant: &Tenant, deletion: Verd
     status::write(&context.shared.client, tenant, &status).await.map(|_| ()).map_err(at("status"))
 }
 
-/// Publishes an Event when the Tenant became ready or stopped being it, and adds its Devices to their queue when what they depend on changed.
+/// Publishes an Event when the Tenant became ready, conformant or damaged, or stopped being so, and queues its Devices when what they
+/// depend on changed.
 async fn announce(context: &TenantContext, tenant: &Tenant, id: &validate::Identity, status: &TenantStatus) {
     let since = |list| find(list, BACKUP_SCHEDULED).map(|condition| condition.last_transition_time.clone());
     let observed = tenant.status.as_ref().and_then(|status| status.observed_generation);
@@ -194,7 +195,7 @@ async fn announce(context: &TenantContext, tenant: &Tenant, id: &validate::Ident
         let type_ = if is { EventType::Normal } else { EventType::Warning };
         context.shared.events.tell(&tenant.object_ref(&()), type_, &condition.reason, condition.message.clone()).await;
     }
-    // what was never checked and is intact now is no event
+    // no Event when the first check finds the storage intact
     let (was, is) = (is_false(conditions(tenant), STORAGE_INTACT), is_false(&status.conditions, STORAGE_INTACT));
     if let Some(condition) = find(&status.conditions, STORAGE_INTACT).filter(|_| was != is) {
         let (type_, reason) = if is { (EventType::Warning, "StorageDamaged") } else { (EventType::Normal, "StorageHealed") };

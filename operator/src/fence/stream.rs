@@ -1,7 +1,7 @@
 //! A connection that sends nothing once the fence is shut.
 //!
-//! The look is taken next to the system call, below TLS and below every queue: whatever a process had in hand when it was stopped, it
-//! does not send when it goes on.
+//! The fence is checked next to the system call, below TLS and below every queue, so that a process that was paused sends nothing that it
+//! had buffered when it resumes.
 
 use std::io::{Error, IoSlice};
 use std::pin::Pin;
@@ -47,7 +47,7 @@ where
     }
 }
 
-/// A connection behind the fence. What arrives is read at any time.
+/// A connection behind the fence. Reading is always possible.
 #[derive(Debug)]
 pub struct FencedStream<S> {
     inner: S,

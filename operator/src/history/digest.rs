@@ -2,7 +2,7 @@ use ring::digest::SHA256;
 use serde::Serialize;
 use serde_json::Value;
 
-/// The SHA-256 of a spec's canonical JSON: keys in order, no spaces. It tells two specs apart and says nothing of what is in them.
+/// The SHA-256 of a spec's canonical JSON: keys in order, no spaces. It distinguishes two specs without revealing what is in them.
 pub fn digest(spec: &impl Serialize) -> Result<String, serde_json::Error> {
     let mut text = String::new();
     canonical(&serde_json::to_value(spec)?, &mut text);

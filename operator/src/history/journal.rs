@@ -1,7 +1,7 @@
-//! What was observed and is not acknowledged yet, and what was acknowledged and does not stand in the objects yet.
+//! Observations that the audit service has not acknowledged yet, and acknowledged ones that the objects' status does not show yet.
 //!
-//! Nothing here has to outlive the process: an object is reconciled again after a restart, and says itself what is missing. So the queue
-//! has an end, and what finds no place in it comes again.
+//! Nothing here has to survive a restart: every object is reconciled again then, and its status shows what is not recorded yet. So the
+//! queue is bounded, and an observation that does not fit is made again later.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,14 +19,14 @@ use super::{Kind, Observation, entry};
 /// How many observations wait at most: all Devices of a large installation, when it is upgraded from a version without a history.
 const MOST: usize = 50_000;
 
-/// What of an object is observed.
+/// Whether an observation is about the spec of an object or about its deletion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Subject {
     Spec,
     Deletion,
 }
 
-/// An observation that waits.
+/// An observation that is not acknowledged yet.
 #[derive(Debug, Clone)]
 pub struct Waiting {
     pub kind: Kind,
@@ -46,20 +46,20 @@ struct State {
     /// In the order in which they were observed.
     queue: BTreeMap<u64, Waiting>,
     next: u64,
-    /// Where the newest one of an object is: of its spec, and of its deletion.
+    /// The place in the queue of an object's newest observation: of its spec, and of its deletion.
     places: HashMap<(String, Subject), u64>,
-    /// Which of them are being sent. What is being sent is not replaced.
+    /// The places that are being sent now. They are not replaced by newer observations.
     sent: HashSet<u64>,
-    /// The newest spec of each object that is acknowledged, until the object says so itself.
+    /// The newest acknowledged spec of each object, until the object's status shows it.
     specs: HashMap<String, Recorded>,
     deletions: HashSet<String>,
-    /// Objects that are being reconciled now, and will ask what is recorded before they are done.
+    /// Objects whose running reconcile will still ask what is recorded.
     attended: HashSet<String>,
-    /// Whether the last attempt to send something came to an end.
+    /// Whether the last attempt to send succeeded.
     is_flowing: bool,
 }
 
-/// Keeps in mind what is to be recorded.
+/// Holds the observations that are to be recorded.
 #[derive(Debug)]
 pub struct Journal {
     /// Whether there is a history.
@@ -79,7 +79,7 @@ impl Journal {
         self.is_kept
     }
 
-    /// Takes observations in that are not there yet. A newer change of a spec takes the place of an older one that was not sent yet.
+    /// Adds observations that are not in the queue yet. A newer change of a spec replaces an older one that is not being sent yet.
     pub fn note(&self, observations: &[Observation], now: Timestamp) {
         if !self.is_kept || observations.is_empty() {
             return;
@@ -92,39 +92,39 @@ impl Journal {
         self.more.notify_one();
     }
 
-    /// Notes that an object is being reconciled, and will ask what is recorded: it need not be added to the queue for that.
+    /// Notes that a running reconcile of an object will ask what is recorded, so that an acknowledgement need not queue the object.
     pub fn begin_reconcile(&self, uid: &str) {
         if self.is_kept {
             self.state().attended.insert(uid.to_owned());
         }
     }
 
-    /// Notes that it has asked.
+    /// Notes that the reconcile has asked.
     pub fn end_reconcile(&self, uid: &str) {
         self.state().attended.remove(uid);
     }
 
-    /// The newest spec of an object that is recorded: what the object says, or what was acknowledged since.
+    /// The newest recorded spec of an object: the one in its status, or one that was acknowledged since.
     pub fn recorded(&self, uid: &str, in_status: Option<&Recorded>) -> Option<Recorded> {
         let mut state = self.state();
         let newer = state.specs.get(uid).filter(|known| in_status.is_none_or(|recorded| recorded.generation < known.generation)).cloned();
         if newer.is_none() {
-            state.specs.remove(uid); // the object says so itself by now
+            state.specs.remove(uid); // the status shows it by now
         }
         newer.or_else(|| in_status.cloned())
     }
 
-    /// Has a spec count as recorded that was recorded before the object could say so itself.
+    /// Counts a spec as recorded that was recorded before the object had a status that could show it.
     pub(super) fn adopt(&self, uid: &str, spec: Recorded) {
         self.state().specs.insert(uid.to_owned(), spec);
     }
 
-    /// Whether the deletion of an object is recorded. Always without a history.
+    /// Whether the deletion of an object is recorded. Always true without a history.
     pub fn is_deletion_recorded(&self, uid: &str) -> bool {
         !self.is_kept || self.state().deletions.contains(uid)
     }
 
-    /// Forgets an object that has gone.
+    /// Drops an object that is gone.
     pub fn forget(&self, uid: &str) {
         let mut state = self.state();
         state.specs.remove(uid);
@@ -132,12 +132,13 @@ impl Journal {
         state.attended.remove(uid);
     }
 
-    /// Whether something of a group is not acknowledged yet.
+    /// Whether an observation of a group is not acknowledged yet.
     pub fn waits_for(&self, group: &GroupId) -> bool {
         self.state().queue.values().any(|waiting| waiting.group == *group)
     }
 
-    /// Waits until everything of an object is acknowledged, for as long as that is to be expected: not while the audit service is away.
+    /// Waits until all observations of an object are acknowledged, at most for `limit`. Does not wait while sending fails, as when the
+    /// audit service is unreachable.
     pub async fn settle(&self, uid: &str, limit: Duration) {
         let mut acknowledged = self.acknowledged.subscribe();
         let settled = async {
@@ -147,7 +148,7 @@ impl Journal {
                 }
             }
         };
-        let _late = timeout(limit, settled).await.is_err(); // then it is told when it comes
+        let _late = timeout(limit, settled).await.is_err(); // a later acknowledgement queues the object
     }
 
     fn is_expected(&self, uid: &str) -> bool {
@@ -155,12 +156,13 @@ impl Journal {
         state.is_flowing && [Subject::Spec, Subject::Deletion].into_iter().any(|what| state.places.contains_key(&(uid.to_owned(), what)))
     }
 
-    /// Waits until there is something that was not there before.
+    /// Waits until an observation is added.
     pub(super) async fn more(&self) {
         self.more.notified().await;
     }
 
-    /// The oldest observations of all groups but these, to be sent. They stay until they are acknowledged.
+    /// The oldest observations, to be sent, except those of groups for which `but` is true. They stay in the queue until they are
+    /// acknowledged.
     pub(super) fn take(&self, most: usize, but: impl Fn(&GroupId) -> bool) -> Vec<(u64, Waiting)> {
         let mut state = self.state();
         let taken: Vec<_> =
@@ -169,7 +171,7 @@ impl Journal {
         taken
     }
 
-    /// Notes that these are durable. Answers those that are to be woken: nobody attends to them just now.
+    /// Notes that these observations are durable. Returns those whose object has to be queued, since no running reconcile will ask for it.
     pub(super) fn acknowledge<'a>(&self, taken: &'a [(u64, Waiting)]) -> Vec<&'a Waiting> {
         let mut state = self.state();
         for (at, waiting) in taken {
@@ -198,16 +200,16 @@ impl Journal {
         alone
     }
 
-    /// Notes that these were not taken.
+    /// Notes that the audit service did not accept what was being sent.
     pub(super) fn give_back(&self) {
         let mut state = self.state();
         state.sent.clear();
         state.is_flowing = false;
         drop(state);
-        self.acknowledged.send_modify(|count| *count += 1); // who waits need not wait longer
+        self.acknowledged.send_modify(|count| *count += 1); // wakes the reconciles that wait
     }
 
-    /// How many wait, and since when the oldest.
+    /// How many observations wait, and since when the oldest has waited.
     pub fn backlog(&self) -> (usize, Option<Timestamp>) {
         let state = self.state();
         (state.queue.len(), state.queue.values().map(|waiting| waiting.seen).min())

@@ -22,9 +22,9 @@ pub struct ObjectSnapshot {
     pub uid: String,
     /// The generation of the spec, and its digest.
     pub spec: Recorded,
-    /// Who changed the spec last, as the apiserver says. `None` where it does not say.
+    /// Who changed the spec last, as the apiserver stamped it. `None` without a stamp.
     pub changed_by: Option<String>,
-    /// When, by the apiserver's clock.
+    /// When the spec was changed last, by the apiserver's clock.
     pub changed_at: Option<Timestamp>,
     pub created: Option<Timestamp>,
     /// Whether it is being deleted.
@@ -32,8 +32,8 @@ pub struct ObjectSnapshot {
 }
 
 impl ObjectSnapshot {
-    /// `None` for what no apiserver answers: an object without uid or generation. `are_stamped` is whether the apiserver says who changed what;
-    /// else the annotation may be anybody's.
+    /// `None` for an object without UID or generation, which no apiserver returns. `are_stamped` is whether the apiserver stamps who
+    /// changed what; without that, the annotation is ignored, since any user can write it.
     pub fn of<K: Resource>(kind: Kind, group: &GroupId, object: &K, spec: &impl Serialize, are_stamped: bool) -> Option<Self> {
         let generation = object.meta().generation?;
         let is_going = object.meta().deletion_timestamp.is_some();
@@ -43,7 +43,7 @@ impl ObjectSnapshot {
             group: group.clone(),
             name: object.name_any(),
             uid: object.uid()?,
-            // a deletion that has to wait counts as a generation, too
+            // the apiserver counts a deletion that waits for a finalizer as a generation, too
             spec: Recorded { generation: generation - i64::from(is_going), digest: digest(spec).ok()? },
             changed_by: changed_by.cloned(),
             changed_at: changed_at(object),
@@ -56,7 +56,7 @@ impl ObjectSnapshot {
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// It is there and was never recorded: created, and perhaps changed since, up to this generation.
+    /// It exists and was never recorded: it was created, and perhaps changed since, up to this generation.
     Created(Recorded),
     /// Its spec was changed, by one edit or several.
     Changed { before: Recorded, after: Recorded },
@@ -88,9 +88,9 @@ pub struct Observation {
     pub created: Option<Timestamp>,
 }
 
-/// When the spec of an object was changed last: by who manages which field, or by what [`note_change`] has kept of that.
+/// When the spec of an object was changed last: from its managed fields, or from the annotation that [`note_change`] has derived from them.
 fn changed_at<K: Resource>(object: &K) -> Option<Timestamp> {
-    // the annotation counts only where the field managers are cut off: on the live object anybody could have written it
+    // the annotation counts only where the managed fields were removed: on a live object any user could have written it
     if object.managed_fields().is_empty()
         && let Some(noted) = object.annotations().get(CHANGED_AT)
     {
@@ -101,19 +101,18 @@ fn changed_at<K: Resource>(object: &K) -> Option<Timestamp> {
         entry.subresource.as_deref().unwrap_or_default().is_empty() && fields.is_some_and(|fields| fields.contains_key("f:spec"))
     };
     let times = object.managed_fields().iter().filter(is_of_spec).filter_map(|entry| Some(entry.time.as_ref()?.0));
-    // whoever changes the spec is a manager of it; the creation, for an object that nobody has changed since
+    // every change of the spec makes its author a field manager; an object that was never changed has its creation time
     times.max().max(object.creation_timestamp().map(|time| time.0))
 }
 
-/// Takes from an object who manages which field, which weighs much, and keeps when its spec was changed last.
+/// Removes the managed fields, which are large, from an object, and keeps when its spec was changed last.
 pub fn note_change<K: Resource>(object: &mut K) {
     let changed_at = changed_at(object);
     object.managed_fields_mut().clear();
     object.annotations_mut().extend(changed_at.map(|at| (CHANGED_AT.to_owned(), at.to_string())));
 }
 
-/// What has happened since `known`, in the order in which it did. Edits that were made one after the other before anybody looked are one
-/// observation of several generations.
+/// What has happened since `known`, in order. Several edits between two reads are one observation of several generations.
 pub fn observe(known: Option<&Recorded>, sight: &ObjectSnapshot) -> Vec<Observation> {
     let spec = &sight.spec;
     let change = match known {
@@ -127,7 +126,7 @@ pub fn observe(known: Option<&Recorded>, sight: &ObjectSnapshot) -> Vec<Observat
         group: sight.group.clone(),
         name: sight.name.clone(),
         uid: sight.uid.clone(),
-        // of a deletion nobody says who asked for it
+        // the apiserver does not stamp who asked for a deletion
         changed_by: sight.changed_by.clone().filter(|_| what.recorded().is_some()),
         changed_at: sight.changed_at,
         created: sight.created,

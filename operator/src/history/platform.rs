@@ -1,4 +1,4 @@
-//! What the operator sees of the platform itself, as entries of the platform's own log.
+//! What the operator observes of the platform itself, as entries of the platform's own log.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -28,9 +28,9 @@ pub struct PlatformEvent {
     /// The kind that it happened to.
     pub kind: &'static str,
     pub target: String,
-    /// When it was seen first.
+    /// When it was first observed.
     pub seen: Timestamp,
-    /// The Kubernetes user, if one is believed.
+    /// The Kubernetes user, if it is trusted.
     pub user: Option<String>,
     pub detail: BTreeMap<String, String>,
 }
@@ -45,7 +45,7 @@ pub struct PlatformLog {
 }
 
 impl PlatformLog {
-    /// Records an event, and answers when it is durable. Does nothing without a history. The same event is one entry, however often it is
+    /// Records an event, and returns when it is durable. Does nothing without a history. The same event is one entry, however often it is
     /// recorded.
     pub async fn record(&self, event: &PlatformEvent) -> Result<(), CallError> {
         let Some(audit) = self.services.find(Service::Audit) else { return Ok(()) };
@@ -76,7 +76,7 @@ fn entry(event: &PlatformEvent) -> NewEntry {
     NewEntry { group: String::new(), id, operation: Some(operation) }
 }
 
-/// The same for the same event, and for no other.
+/// The id of an entry: equal for equal events only.
 fn id(event: &PlatformEvent) -> Vec<u8> {
     let seen = event.seen.to_string();
     let parts = ["tsujiban platform event 1", event.function, event.kind, &event.target, &seen];

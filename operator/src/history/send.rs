@@ -1,4 +1,4 @@
-//! Brings what was observed into the history, in batches, again and again until it is acknowledged, and keeps it until a root list covers it.
+//! Sends observations to the history, in batches, retries until they are acknowledged, and keeps them until a root list covers them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,11 +23,11 @@ use crate::queue::Queue;
 use crate::services::Services;
 use crate::services::client::{CallError, ServiceClient};
 
-/// As many as one call takes.
+/// The most entries that one call accepts.
 const BATCH: usize = 256;
-/// How long is waited before the next attempt.
+/// How long to wait before the next attempt.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));
-/// The same of a group whose entries are refused while others' are taken.
+/// The same for a group whose entries are refused while those of others are accepted.
 const REFUSED: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_mins(5));
 /// How often the backlog is measured while nothing happens.
 const LOOK: Duration = Duration::from_secs(15);
@@ -62,7 +62,7 @@ pub struct Queues {
 }
 
 impl Queues {
-    /// Has the object reconciled that an acknowledged entry is about: its status says then what is recorded.
+    /// Queues the object of an acknowledged entry, so that its status shows what is recorded.
     fn add(&self, waiting: &Waiting) {
         let namespace = names::namespace(&waiting.group);
         match waiting.kind {
@@ -103,7 +103,7 @@ impl Sender {
             self.measure();
             if taken.is_empty() {
                 let until = held.next().unwrap_or_else(|| Instant::now() + LOOK).min(Instant::now() + LOOK).min(question);
-                let _late = timeout_at(until, self.journal.more()).await.is_err(); // then it is looked again
+                let _late = timeout_at(until, self.journal.more()).await.is_err(); // on a timeout, the loop starts again
                 continue;
             }
             let taken = self.stamped(taken).await;
@@ -119,15 +119,15 @@ impl Sender {
                     );
                     sleep(pause).await;
                     failures = failures.saturating_add(1);
-                    // it may come back with an older database: that is asked first
+                    // the service may come back with an older database: ask first which entries are covered
                     question = Instant::now();
                 }
             }
         }
     }
 
-    /// Takes from entries who has changed something where that is not believed: the policy by which the apiserver says so is looked at once more,
-    /// now that all of the changes have been made. Where it cannot be looked at, nobody is believed.
+    /// Removes the actor from entries whose stamp is not trusted. The policy that stamps is checked once more, after all these changes were
+    /// made. If it cannot be read, no stamp is trusted.
     async fn stamped(&self, mut taken: Taken) -> Taken {
         let is_named = |waiting: &Waiting| waiting.entry.operation.as_ref().is_some_and(|it| it.actor != Some(actor(None)));
         if !taken.iter().any(|(_, waiting)| is_named(waiting)) {
@@ -151,7 +151,7 @@ impl Sender {
         taken
     }
 
-    /// Sends a batch; when it is refused, what each group has in it by itself, so that one group does not hold up the others.
+    /// Sends a batch. If it is refused, sends the entries of each group by themselves, so that one group does not hold up the others.
     async fn deliver(&self, client: &ServiceClient, taken: Taken, held: &mut Held) -> Result<(), CallError> {
         match self.send(client, &taken, held).await {
             Err(error) if error.refusal().is_some() => {}

@@ -1,6 +1,6 @@
-//! Sites that an operator of 0.1.x recorded. Sites had no status then, so it noted them on their group's namespace. What is noted is taken
-//! over once: no Site is recorded as created a second time, and one that was deleted while no operator ran is recorded as deleted. The
-//! annotation is removed when the Sites say themselves what is recorded of them.
+//! Takes over the Sites that an operator of 0.1.x recorded. Sites had no status then, so that operator listed them in an annotation of
+//! their group's namespace. The annotation is read once, so that no Site is recorded as created a second time, and a Site that was deleted
+//! while no operator ran is recorded as deleted. It is removed when the status of each Site says what is recorded.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,10 +27,10 @@ use crate::cache::Cache;
 
 /// How long after a failure the namespaces are listed again.
 const AFTER_ERROR: Duration = Duration::from_secs(5);
-/// How often it is looked whether the Sites of a namespace are taken over.
+/// How often the Sites of a namespace are checked for being taken over.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// A Site that is noted as recorded.
+/// A Site that the annotation lists as recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 struct NotedSite {
     uid: String,
@@ -39,7 +39,7 @@ struct NotedSite {
     digest: String,
 }
 
-/// What is noted on a group's namespace: Sites, by name.
+/// The annotation of a group's namespace: recorded Sites, by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Notes {
     group: GroupId,
@@ -49,7 +49,7 @@ struct Notes {
 }
 
 impl Notes {
-    /// What a namespace of ours carries. `None` where nothing is noted.
+    /// Parses the annotation of a group's namespace. `None` if it has none.
     fn of(namespace: &PartialObjectMeta<Namespace>) -> Option<Self> {
         let text = namespace.annotations().get(ANNOTATION_SITES)?;
         let group: GroupId = namespace.labels().get(LABEL_TENANT)?.parse().ok()?;
@@ -68,17 +68,17 @@ impl Notes {
     }
 }
 
-/// What became of a Site that is noted.
+/// What became of a Site that the annotation lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Presence {
-    /// It stands, and its status does not say yet what is recorded.
+    /// It exists, and its status does not say yet what is recorded.
     Unreported,
-    /// It stands, and says so itself.
+    /// It exists, and its status says what is recorded.
     Reported,
     Gone,
 }
 
-/// `live` is what has the name now.
+/// `live` is the Site that has the name now.
 fn presence(site: &NotedSite, live: Option<&Site>) -> Presence {
     match live.filter(|live| live.metadata.uid.as_ref() == Some(&site.uid)) {
         None => Presence::Gone,
@@ -87,21 +87,21 @@ fn presence(site: &NotedSite, live: Option<&Site>) -> Presence {
     }
 }
 
-/// Takes over what is noted.
+/// Takes over the annotations.
 pub struct Takeover {
     pub client: Client,
     pub journal: Arc<Journal>,
     pub clock: Arc<dyn Clock>,
     pub sites: Cache<Site>,
-    /// Told when Sites may be reconciled.
+    /// Set to true when Sites may be reconciled.
     pub taken_over: watch::Sender<bool>,
 }
 
 impl Takeover {
-    /// Takes over what is noted, then waits for the Sites to say it themselves, and removes the annotations. Does not return.
+    /// Takes over the annotations, waits until the status of each Site says what is recorded, and removes the annotations. Does not return.
     pub async fn run(self) {
         if !self.journal.is_kept() {
-            return std::future::pending().await; // it stays where it is until there is a history
+            return std::future::pending().await; // the annotations stay until there is a history
         }
         self.sites.wait_for_sync().await;
         let mut waiting = loop {
@@ -137,7 +137,7 @@ impl Takeover {
         std::future::pending::<()>().await;
     }
 
-    /// Has what is noted of Sites that do not say it themselves count as recorded.
+    /// Counts listed Sites as recorded whose status does not say so yet.
     fn adopt(&self, notes: &Notes) {
         for (name, site) in &notes.sites {
             if presence(site, self.cached(notes, name).as_deref()) == Presence::Unreported {
@@ -146,14 +146,15 @@ impl Takeover {
         }
     }
 
-    /// Records the end of Sites that have gone. Once every Site says itself what is recorded, removes the annotation, and answers true.
+    /// Records the deletion of listed Sites that are gone. Once the status of every other one says what is recorded, removes the annotation
+    /// and returns true.
     async fn settle(&self, notes: &Notes) -> Result<bool, ApplyError> {
         let (mut is_done, mut gone) = (true, Vec::new());
         for (name, site) in &notes.sites {
             match presence(site, self.cached(notes, name).as_deref()) {
                 Presence::Reported => {}
                 Presence::Unreported => is_done = false,
-                // the cache lacks one that this version does not understand
+                // the cache lacks a Site that this version cannot parse
                 Presence::Gone if exists(&self.client, notes, name, site).await? => is_done = false,
                 Presence::Gone => {
                     gone.push(&site.uid);
@@ -178,7 +179,7 @@ impl Takeover {
     }
 }
 
-/// What is noted on all groups' namespaces.
+/// The annotations of all groups' namespaces.
 async fn noted(client: &Client) -> Result<Vec<Notes>, ApplyError> {
     let api: Api<Namespace> = Api::all(client.clone());
     let ours = ListParams::default().labels(&format!("{LABEL_MANAGED_BY}={MANAGED_BY}"));
@@ -206,7 +207,7 @@ fn deletion(notes: &Notes, name: &str, site: &NotedSite) -> Observation {
     }
 }
 
-/// Removes the annotation from the namespace that was read, and from no later one of its name.
+/// Removes the annotation from the namespace that was read, never from a later one of the same name.
 async fn remove(client: &Client, notes: &Notes) -> Result<(), ApplyError> {
     let api: Api<Namespace> = Api::all(client.clone());
     let name = names::namespace(&notes.group);

@@ -10,14 +10,14 @@ use tsujiban_proto::time::to_wire;
 
 use super::{Change, Observation};
 
-/// What an actor is called whom nobody named.
+/// The id of an actor who is not known.
 pub const UNKNOWN: &str = "unknown, see the apiserver's audit log";
-/// The longest name of a user that is written down, in characters. An entry must never be too large to be taken.
+/// The longest name of a user that is recorded, in characters. An entry must never be too large to be accepted.
 const LONGEST: usize = 1024;
-/// The service that was called, as far as one of ours is concerned: the apiserver, with our kinds.
+/// The service that was called: the apiserver, for our kinds.
 const SERVICE: &str = "tsujiban.dev/v1alpha1";
 
-/// The id of an entry: the same for the same observation, whoever makes it and how often.
+/// The id of an entry: the same for the same observation, whichever process makes it and however often.
 pub fn id(observation: &Observation) -> Vec<u8> {
     let which = match &observation.what {
         Change::Created(after) | Change::Changed { after, .. } => after.generation.to_string(),
@@ -80,7 +80,7 @@ pub fn entry(observation: &Observation, seen: Timestamp) -> NewEntry {
     NewEntry { group: observation.group.to_string(), id, operation: Some(operation) }
 }
 
-/// Who did it, if somebody is believed to have.
+/// The actor of an entry: the user, if there is one that is trusted.
 pub fn actor(user: Option<&str>) -> Actor {
     match user {
         Some(user) => Actor { kind: ActorKind::Kubernetes.into(), id: user.chars().take(LONGEST).collect() },

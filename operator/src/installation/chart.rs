@@ -13,7 +13,7 @@ use crate::apply::{ApplyError, failed};
 /// The key of the ConfigMap with the policies as the chart has them.
 const KEY: &str = "policies.json";
 
-/// What could not be looked at.
+/// Why a check failed.
 #[derive(Debug, thiserror::Error)]
 pub enum LookError {
     #[error(transparent)]
@@ -42,7 +42,7 @@ impl Chart {
         })
     }
 
-    /// The policies as the chart has them; `None` without the ConfigMap that says so.
+    /// The policies as the chart has them; `None` without the ConfigMap that lists them.
     pub(super) async fn policies(&self) -> Result<Option<Vec<Wanted>>, LookError> {
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
         let failed = failed::<ConfigMap>("read", Some(&self.namespace), CONFIGMAP_POLICIES);

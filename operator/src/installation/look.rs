@@ -1,4 +1,4 @@
-//! Looks at what the chart has installed.
+//! Checks what the chart has installed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ use crate::services::Services;
 const EVERY: Duration = Duration::from_secs(20);
 const AFTER_ERROR: Duration = Duration::from_secs(5);
 
-/// What a look needs.
+/// What a check needs.
 pub struct Inspector {
     pub chart: Chart,
     pub services: Arc<Services>,
@@ -35,7 +35,7 @@ pub struct Inspector {
     pub metrics: Arc<Metrics>,
 }
 
-/// Looks for ever.
+/// Checks for ever.
 pub async fn run(inspector: Inspector, installation: watch::Sender<Installation>) {
     let mut watching = loop {
         match Watching::begin(&inspector).await {
@@ -54,7 +54,7 @@ pub async fn run(inspector: Inspector, installation: watch::Sender<Installation>
     }
 }
 
-/// What is known between two looks.
+/// What is kept between two checks.
 #[derive(Debug)]
 pub struct Watching {
     memory: Memory,
@@ -62,14 +62,14 @@ pub struct Watching {
 }
 
 impl Watching {
-    /// Takes up what the operator before this one knew.
+    /// Restores what the previous operator process stored.
     pub async fn begin(inspector: &Inspector) -> Result<Self, ApplyError> {
         let memory = Memory::read(&inspector.chart).await?;
         inspector.stamps.restore(memory.stamps.clone());
         Ok(Self { memory, faults: None })
     }
 
-    /// One look, and what follows from it.
+    /// Makes one check, publishes its result and records changes.
     pub async fn round(&mut self, inspector: &Inspector, installation: &watch::Sender<Installation>) -> Result<(), LookError> {
         let seen = self.look(inspector).await?;
         if seen.policies.is_some() {
@@ -83,7 +83,7 @@ impl Watching {
         Ok(())
     }
 
-    /// A fault counts when the look before saw it, too.
+    /// A fault counts only if the previous check found it as well.
     async fn look(&mut self, inspector: &Inspector) -> Result<Installation, LookError> {
         let (chart, mut seen) = (&inspector.chart, Installation::default());
         for client in inspector.services.all() {
@@ -115,7 +115,7 @@ fn spec(object: &DynamicObject) -> &Value {
     object.data.get("spec").unwrap_or(&Value::Null)
 }
 
-/// Looks at what stamps, so that it is known of all that was changed before whether its stamp is believed.
+/// Reads the policy that stamps and its binding. After that, [`Stamps`] can decide whether to trust the stamp of any earlier change.
 pub async fn confirm(chart: &Chart, stamps: &Stamps, clock: &dyn Clock) -> Result<(), LookError> {
     let all = chart.policies().await?.unwrap_or_default();
     let policy = sight(chart, &all, "MutatingAdmissionPolicy").await?;
@@ -125,7 +125,7 @@ pub async fn confirm(chart: &Chart, stamps: &Stamps, clock: &dyn Clock) -> Resul
     Ok(())
 }
 
-/// The policy that stamps, or its binding, when it is as the chart has it.
+/// The policy that stamps, or its binding; `None` if it differs from the chart.
 async fn sight(chart: &Chart, all: &[Wanted], kind: &str) -> Result<Option<Sight>, ApplyError> {
     let Some(wanted) = all.iter().find(|wanted| wanted.is(kind, POLICY_CHANGED_BY)) else { return Ok(None) };
     let live = chart.live(wanted).await?.filter(|live| wanted.fault(Some(spec(live))).is_none());

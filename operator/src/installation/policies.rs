@@ -1,4 +1,4 @@
-//! The admission policies and their bindings: as the chart has them, and as they stand. Pure.
+//! The admission policies and their bindings: as the chart has them, and as they are live. Pure.
 
 use kube::core::{ApiResource, GroupVersionKind};
 use serde::{Deserialize, Serialize};
@@ -54,12 +54,12 @@ pub enum Wrong {
     Changed,
 }
 
-/// What the apiserver writes where a chart writes nothing.
+/// The apiserver's defaults for fields that the chart does not set.
 const DEFAULTS: [(&str, &str); 4] =
     [("matchPolicy", "Equivalent"), ("scope", "*"), ("failurePolicy", "Fail"), ("reinvocationPolicy", "Never")];
 
-/// Whether a live spec is the wanted one. It may have more than that where the apiserver fills in defaults, and nothing else: one more match
-/// condition can switch a policy off.
+/// Whether a live spec is the wanted one. It may have the apiserver's defaults in addition, and nothing else: one more match condition can
+/// switch a policy off.
 fn is_same(wanted: &Value, live: &Value) -> bool {
     match (wanted, live) {
         (Value::Object(wanted), Value::Object(live)) => {

@@ -1,5 +1,5 @@
-//! What the operator must know of the installation after a restart, in ConfigMap `tsujiban-operator`; and the entries of the operation history
-//! that tell when policies were not in force.
+//! What the operator must know of the installation after a restart, stored in ConfigMap `tsujiban-operator`; and the entries of the
+//! operation history about policies that were not in force.
 
 use std::collections::BTreeMap;
 
@@ -22,19 +22,19 @@ use crate::history::{PlatformEvent, PlatformLog};
 const STAMPS: &str = "stamps";
 const FAULTS: &str = "faults";
 
-/// What is to outlive the process.
+/// What has to survive a restart.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// Since when the policy that stamps has stood unchanged.
+    /// Since when the policy that stamps has been unchanged.
     pub stamps: Observation,
-    /// What of the policies was not in force by what is recorded.
+    /// The faults of the policies that the history has recorded last.
     faults: Vec<Fault>,
-    /// Since when something else than that is seen, and not recorded yet.
+    /// Since when the observed faults have differed from the recorded ones.
     unrecorded_since: Option<Timestamp>,
 }
 
 impl Memory {
-    /// What was written down. Where it is not what this operator writes, no stamp is believed that is older than the next look.
+    /// Reads what was stored. If it cannot be parsed, no stamp is trusted that is older than the next check.
     pub async fn read(chart: &Chart) -> Result<Self, ApplyError> {
         let namespace = &chart.namespace;
         let api: Api<ConfigMap> = Api::namespaced(chart.client.clone(), namespace);
@@ -68,7 +68,7 @@ impl Memory {
         applied.map(|_| ()).map_err(failed::<ConfigMap>("apply", Some(namespace), CONFIGMAP_OPERATOR))
     }
 
-    /// Records what has changed, and writes down what is to outlive the process. What fails is tried again after the next look.
+    /// Records changed faults in the history, and stores what has to survive a restart. What fails is tried again after the next check.
     pub async fn settle(&mut self, chart: &Chart, log: &PlatformLog, stamps: Observation, seen: &Installation) {
         let mut next = Self { stamps, ..self.clone() };
         let faults = seen.policies.as_ref().map_or_else(|| next.faults.clone(), |policies| policies.faults.clone());
@@ -94,7 +94,7 @@ impl Memory {
     }
 }
 
-/// What the history says of policies that are not in force any more, or in force again.
+/// The entry for policies that are no longer in force, or are in force again.
 fn event(before: &[Fault], now: &[Fault], since: Timestamp) -> PlatformEvent {
     let names =
         |wrong: Wrong| now.iter().filter(|fault| fault.wrong == wrong).map(|fault| fault.object.as_str()).collect::<Vec<_>>().join(", ");

@@ -1,9 +1,9 @@
-//! Whether the stamp `changed-by` of an object is believed.
+//! Whether the stamp `changed-by` of an object is trusted.
 //!
-//! The apiserver writes the stamp while MutatingAdmissionPolicy `tsujiban-changed-by` and its binding stand as the chart has them. Without them
-//! the annotation is whatever somebody wrote there. So a stamp is believed only of a change that was made while the same two objects stood
-//! unchanged, from before the change until they are looked at after it. Uid and generation tell of a change that was undone again between two
-//! looks, also while no operator ran.
+//! The apiserver writes the stamp while MutatingAdmissionPolicy `tsujiban-changed-by` and its binding are installed as the chart has them.
+//! Without them any user can write the annotation. So the stamp of a change is trusted only if the same two objects were unchanged from
+//! before the change until a check after it. Their UID and generation reveal a change that was undone between two checks, even while no
+//! operator ran.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -11,10 +11,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-/// How long a policy may take to act once it is stored.
+/// How long the apiserver may take to enforce a policy once it is stored.
 const ACTS: SignedDuration = SignedDuration::from_secs(10);
 
-/// The policy or its binding, as it stands.
+/// The live policy or its binding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sight {
     pub uid: String,
@@ -22,39 +22,39 @@ pub struct Sight {
     pub created: Option<Timestamp>,
 }
 
-/// One of the two in one state: it has another uid when it was made again, and another generation when its spec was changed.
+/// A version of the policy or of its binding. The UID changes when the object is recreated, the generation when its spec is changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Version {
     uid: String,
     generation: Option<i64>,
 }
 
-/// Since when the policy and its binding have stood unchanged.
+/// Since when the policy and its binding have been unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Period {
     since: Timestamp,
     versions: [Version; 2],
 }
 
-/// What the looks until now have shown.
+/// What the checks have shown until now.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Observation {
-    /// There was none.
+    /// There was no check yet.
     #[default]
     Nothing,
-    /// At the last one, one of the two was not as the chart has it.
+    /// In the last check, the policy or its binding differed from the chart.
     Broken,
     Standing(Period),
 }
 
 impl Observation {
-    /// What is known after one more look. `seen` is `None` when one of the two is not as the chart has it.
+    /// The observation after one more check. `seen` is `None` when the policy or its binding differs from the chart.
     fn after(&self, seen: Option<&[Sight; 2]>, now: Timestamp) -> Self {
         let Some(seen) = seen else { return Self::Broken };
         let versions = seen.each_ref().map(|sight| Version { uid: sight.uid.clone(), generation: sight.generation });
         let since = match self {
             Self::Standing(before) if before.versions == versions => return self.clone(),
-            // what was never changed since it was made has stood since then, also before anybody looked
+            // an object of generation 1 is unchanged since its creation, even if that was before the first check
             Self::Nothing => {
                 let first = |sight: &Sight| sight.created.filter(|_| sight.generation == Some(1)).unwrap_or(now);
                 let [policy, binding] = seen;
@@ -66,13 +66,13 @@ impl Observation {
     }
 }
 
-/// Whether stamps are believed.
+/// Decides whether stamps are trusted.
 #[derive(Debug)]
 pub struct Stamps {
-    /// Whether the chart has the apiserver stamp at all.
+    /// Whether the chart installs the policy that stamps.
     are_made: bool,
     known: Mutex<Observation>,
-    /// Whether what an operator before this one knew is taken up.
+    /// Whether the state of the previous operator process is restored.
     is_restored: watch::Sender<bool>,
 }
 
@@ -85,18 +85,18 @@ impl Stamps {
         self.are_made
     }
 
-    /// Takes up what an operator before this one knew.
+    /// Restores the state of the previous operator process.
     pub fn restore(&self, before: Observation) {
         *self.lock() = before;
         self.is_restored.send_replace(true);
     }
 
-    /// Waits until that is done: before it, nothing is known of the time without an operator.
+    /// Waits until [`restore`](Self::restore) was called: before it, nothing is known of the time without an operator.
     pub async fn restored(&self) {
         let _ended = self.is_restored.subscribe().wait_for(|is_restored| *is_restored).await.is_err(); // fails only while the process ends
     }
 
-    /// Notes how the two stand now.
+    /// Notes the result of a check.
     pub fn look(&self, seen: Option<&[Sight; 2]>, now: Timestamp) {
         let mut known = self.lock();
         *known = known.after(seen, now);
@@ -110,7 +110,8 @@ impl Stamps {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the stamp of a change is believed that was made at a time, by the apiserver's clock. To be asked after a look that followed it.
+    /// Whether to trust the stamp of a change made at `changed_at`, by the apiserver's clock. Call it only after a check that followed the
+    /// change.
     pub fn are_believed(&self, changed_at: Option<Timestamp>) -> bool {
         match &*self.lock() {
             Observation::Standing(period) => self.are_made && changed_at.is_some_and(|at| at >= period.since),

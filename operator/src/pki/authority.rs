@@ -1,5 +1,5 @@
-//! The internal CA and its change. A new CA is in every bundle a day before anything is signed by it, and the old one stays in the
-//! bundles until it has run out, so that nobody ever meets a certificate that it does not know.
+//! The internal CA and its rotation. A new CA is in every bundle a day before anything is signed by it, and the old one stays in the
+//! bundles until it expires, so that every client can verify every certificate that it gets.
 
 use std::collections::BTreeMap;
 
@@ -9,19 +9,19 @@ use zeroize::Zeroizing;
 use super::certificate::{self, CertificateError, Facts, Pair};
 
 const LIFE: SignedDuration = SignedDuration::from_hours(365 * 24);
-/// How long everybody has to learn of a new CA.
+/// How long a new CA is in the bundles before it signs.
 const NOTICE: SignedDuration = SignedDuration::from_hours(24);
 
 const END: &str = "-----END CERTIFICATE-----";
 
-/// The CA as it lies in its Secret.
+/// The CA as stored in its Secret.
 #[derive(Clone)]
 pub struct Authority {
-    /// It signs.
+    /// The CA that signs.
     pub current: Pair,
-    /// It will sign, once everybody knows it.
+    /// The CA that will sign, once every client has it in its bundle.
     pub next: Option<Pair>,
-    /// Every certificate that is to be believed.
+    /// Every CA certificate that clients must trust.
     pub bundle: String,
 }
 
@@ -29,7 +29,7 @@ pub struct Authority {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     Keep,
-    /// Make the next one and announce it.
+    /// Make the next one and add it to the bundle.
     Announce,
     /// Let the next one sign.
     Promote,
@@ -58,13 +58,13 @@ impl Authority {
             (Step::Announce, _) => Self { next: Some(certificate::authority(now, LIFE)?), ..self },
             (Step::Promote, Some(next)) => Self { current: next, next: None, bundle: self.bundle },
             (Step::Keep | Step::Promote, _) if split(&self.bundle_at(now)) == split(&self.bundle) => return Ok((self, false)),
-            (Step::Keep | Step::Promote, _) => self, // one has run out
+            (Step::Keep | Step::Promote, _) => self, // a CA in the bundle has expired
         };
         let bundle = changed.bundle_at(now);
         Ok((Self { bundle, ..changed }, true))
     }
 
-    /// The current CA first, then the next one, then older ones that have not run out.
+    /// The current CA first, then the next one, then older ones that have not expired.
     fn bundle_at(&self, now: Timestamp) -> String {
         let mut all = vec![self.current.certificate.clone()];
         all.extend(self.next.iter().map(|next| next.certificate.clone()));

@@ -64,7 +64,7 @@ impl Facts {
     }
 }
 
-/// Makes a CA. Its name tells it from every other one, so that two may stand in one bundle.
+/// Makes a CA. Its name is unique, so that two CAs can be in one bundle.
 pub fn authority(now: Timestamp, life: SignedDuration) -> Result<Pair, CertificateError> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let mut params = params(&format!("tsujiban internal CA {}", now.strftime("%Y-%m-%dT%H:%M:%SZ")), now, life)?;

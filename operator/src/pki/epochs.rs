@@ -1,5 +1,5 @@
 //! Epoch keys: a new one each week. An old one is destroyed a day after the new one was made at the earliest, and only when every service
-//! says that it wraps with the new one and with the old one no more. Then copies of the key tables from before open nothing.
+//! reports that it wraps with the new one and no longer with the old one. After that, older copies of the key tables cannot be opened.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,7 +36,7 @@ pub enum EpochError {
 }
 
 impl EpochError {
-    /// Which keys only people can bring back, if that is what is wrong.
+    /// Which keys people have to restore, if keys are lost.
     pub const fn lost(&self) -> Option<Layer> {
         match self {
             Self::Unreadable(_) | Self::Empty | Self::Gone | Self::Replaced => Some(Layer::Epochs),
@@ -46,7 +46,7 @@ impl EpochError {
     }
 }
 
-/// What tells, besides the Secret itself, which epoch keys there must be.
+/// What shows, besides the Secret itself, which epoch keys must exist.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Evidence<'a> {
     /// Whether a group was ever prepared: its data keys are wrapped with an epoch key.
@@ -58,12 +58,12 @@ pub struct Evidence<'a> {
 }
 
 impl Evidence<'_> {
-    /// What is lost, if the Secret is absent (`None`) or holds these keys. A service that knows of no key tells nothing: it is new.
+    /// What is lost, if the Secret is absent (`None`) or holds these keys. A service that reports no key is new, and proves nothing.
     fn loss(&self, keys: Option<&BTreeMap<KeyId, Timestamp>>) -> Option<EpochError> {
         let mut reported = self.last_reported.iter().filter(|known| !known.is_empty());
         match keys {
             None => (self.has_prepared_groups || reported.next().is_some()).then_some(EpochError::Gone),
-            Some(keys) if keys.is_empty() => Some(EpochError::Empty), // a new key would open nothing of what is stored
+            Some(keys) if keys.is_empty() => Some(EpochError::Empty), // a new key could not open the stored data
             Some(keys) => reported.any(|known| !known.iter().any(|id| keys.contains_key(id))).then_some(EpochError::Replaced),
         }
     }
@@ -76,7 +76,7 @@ pub struct Plan {
     pub destroy: Vec<KeyId>,
 }
 
-/// Decides. `in_use` is what each service said just now; `None` when one of them did not say.
+/// Decides. `in_use` is what each service reported just now; `None` when one of them did not report.
 pub fn plan(keys: &BTreeMap<KeyId, Timestamp>, in_use: Option<&[&BTreeSet<KeyId>]>, now: Timestamp) -> Plan {
     let Some((newest, made)) = keys.iter().max_by_key(|(id, made)| (**made, (*id).clone())) else {
         return Plan { make: true, destroy: Vec::new() };

@@ -1,4 +1,4 @@
-//! Keeps keys and certificates in order, every 30 s: what is lost is told within a minute.
+//! Checks and renews keys and certificates every 30 s, so that a loss is reported within a minute.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,7 +64,7 @@ pub struct Keeper {
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
     pub metrics: Arc<Metrics>,
-    /// The services that there are.
+    /// The services that are installed.
     pub services: Vec<Service>,
     pub reports: watch::Receiver<Reports>,
     pub ca_bundle: watch::Sender<Option<String>>,
@@ -72,7 +72,7 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Keeps them in order for ever.
+    /// Checks and renews them for ever.
     pub async fn run(self) {
         loop {
             let pause = match tokio::time::timeout(DEADLINE, self.round()).await.unwrap_or(Err(KeeperError::Deadline)) {
@@ -97,7 +97,7 @@ impl Keeper {
         match &keys {
             Ok(()) => self.say(&Keys::Ready),
             Err(KeeperError::Lost(loss)) => self.say(&Keys::Missing(loss.clone())),
-            Err(_) => {} // not known better than before
+            Err(_) => {} // nothing new is known: the last state stays
         }
         keys
     }
@@ -152,8 +152,8 @@ impl Keeper {
         Ok(())
     }
 
-    /// Every service that may hold data keys: those that there are, and those that there were. One that was switched off is asked no more,
-    /// but what it has sealed is to be opened once it is back.
+    /// Every service that may hold data keys: those that are installed, and those that once were. A service that was switched off does not
+    /// report any more, but what it has sealed must open once it is back.
     async fn holders(&self, secrets: &Secrets) -> Result<Vec<Service>, ApplyError> {
         let mut holders = self.services.clone();
         for service in Service::ALL.iter().copied().filter(|service| !self.services.contains(service)) {

@@ -6,7 +6,7 @@ use tsujiban_core::id::EnvironmentName;
 use tsujiban_sealing::{MasterKey, SealingError};
 use zeroize::Zeroizing;
 
-/// What a Secret that should hold the master key holds.
+/// What is wrong with the Secret of the master key.
 #[derive(Debug, thiserror::Error)]
 pub enum MasterError {
     #[error("Secret tsujiban-master-key holds no key; restore it from its escrow copy")]
@@ -26,22 +26,23 @@ pub enum MasterError {
 pub enum Absence {
     /// Nothing was ever sealed here: make one.
     Make,
-    /// Something was: another key would make it unreadable for ever.
+    /// Something was sealed: another key would make it unreadable for ever.
     Refuse,
 }
 
-/// Decides. `epochs` is whether there are epoch keys, by their Secret or by what a service said last, `prepared` whether a namespace of a prepared group does.
+/// Decides. `epochs` is whether epoch keys exist, by their Secret or by a service's last report; `prepared` is whether the namespace of a
+/// prepared group exists.
 pub fn when_absent(epochs: bool, prepared: bool) -> Absence {
     if epochs || prepared { Absence::Refuse } else { Absence::Make }
 }
 
-/// What people read when the key is gone.
+/// The message when the key is gone.
 pub const GONE: &str = "Secret tsujiban-master-key is gone, while epoch keys or prepared groups exist; nothing new is made in its place: restore it from its escrow copy";
 
 /// Annotation of the Secret: the environment for which the key was made.
 pub const ENVIRONMENT: &str = "tsujiban.dev/environment";
 
-/// Refuses the key of another environment (C12). A key that was brought along without the annotation is taken as given.
+/// Refuses the key of another environment (C12). A key without the annotation, such as an imported one, is accepted.
 pub fn check_environment(annotated: Option<&str>, ours: &EnvironmentName) -> Result<(), MasterError> {
     match annotated {
         Some(theirs) if theirs != ours.as_str() => Err(MasterError::OtherEnvironment { theirs: theirs.to_owned(), ours: ours.clone() }),

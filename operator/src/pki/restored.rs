@@ -1,5 +1,5 @@
-//! Records that somebody put missing entries back into Secret `tsujiban-epoch-keys`. A policy lets that through only with an annotation that
-//! says who and why; the annotation is taken away once it is in the operation history.
+//! Records that a user put missing entries back into Secret `tsujiban-epoch-keys`. A policy admits that only with an annotation that says
+//! who and why; the annotation is removed once it is in the operation history.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::services::client::CallError;
 
 const EVERY: Duration = Duration::from_secs(30);
 
-/// Why it could not be recorded yet.
+/// Why the restored entries could not be recorded yet.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoredError {
     #[error(transparent)]
@@ -30,12 +30,13 @@ pub enum RestoredError {
     Record(#[from] CallError),
 }
 
-/// Who put entries back, and why: `<user>: <reason>`, as the policy wants it, which lets nobody pass whose name has a colon and a space in it.
+/// Who put entries back, and why: `<user>: <reason>`, as the policy requires it. The policy refuses users whose name has a colon and a
+/// space in it.
 fn parse(annotation: &str) -> (Option<&str>, &str) {
     annotation.split_once(": ").map_or((None, annotation), |(user, reason)| (Some(user), reason))
 }
 
-/// Looks for the annotation.
+/// Checks for the annotation.
 pub struct RestoredKeys {
     pub client: Client,
     /// The system namespace.
@@ -46,7 +47,7 @@ pub struct RestoredKeys {
 }
 
 impl RestoredKeys {
-    /// Looks for ever.
+    /// Checks for ever.
     pub async fn run(self) {
         loop {
             if let Err(error) = self.settle().await {
@@ -56,7 +57,7 @@ impl RestoredKeys {
         }
     }
 
-    /// Records what the Secret's annotation says, and then takes it away.
+    /// Records what the Secret's annotation says, and then removes it.
     pub async fn settle(&self) -> Result<(), RestoredError> {
         let namespace = &self.namespace;
         let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
@@ -77,7 +78,7 @@ impl RestoredKeys {
             verb: Verb::Operate,
             kind: "Secret",
             target: SECRET_EPOCH_KEYS.to_owned(),
-            // the same at each try, so that what is tried again is one entry
+            // the same at each try, so that retries make one entry
             seen: changed.unwrap_or_else(|| self.clock.now()),
             user: user.filter(|_| is_checked).map(str::to_owned),
             detail: [

@@ -46,7 +46,7 @@ impl Secrets {
         }))
     }
 
-    /// Creates a Secret. Answers `false` when there is one of the name already; that one is left alone.
+    /// Creates a Secret. Returns `false` if one of this name exists already, which stays unchanged.
     pub async fn create(&self, name: &str, data: Data, properties: Properties) -> Result<bool, ApplyError> {
         let secret = Secret {
             metadata: ObjectMeta {

@@ -28,8 +28,8 @@ pub fn dns_names(service: Service, namespace: &str) -> Vec<String> {
     .into()
 }
 
-/// The Secret's data as it should be at `now`: the certificate that is there while it is good, else a new one. Answers also when
-/// the certificate runs out.
+/// The Secret's data as it should be at `now`: the existing certificate while it is good, else a new one. Returns also when the certificate
+/// expires.
 pub fn settle(
     there: Option<&BTreeMap<String, Vec<u8>>>,
     authority: &Authority,

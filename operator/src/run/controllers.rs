@@ -56,7 +56,8 @@ pub async fn tenants(
         .await;
 }
 
-/// Says whenever something changes on which every group depends: its objects, or its status alone.
+/// Emits an item whenever something changes on which every group depends. A change that affects generated objects also invalidates the sync
+/// cache; one that affects only the status does not.
 fn foundations(context: &TenantContext) -> impl Stream<Item = ()> + Send + use<> {
     let objects = futures::stream::select_all([
         WatchStream::from_changes(context.ca_bundle.clone()).map(|_| ()).boxed(),
@@ -109,7 +110,7 @@ pub async fn sites(
         .await;
 }
 
-/// Errors of reconciles are logged where the back-off is decided; an object that has gone meanwhile is none.
+/// Logs errors of watches. Errors of reconciles are logged in [`after_error`], and an object that is gone meanwhile is no error.
 fn log<K: Resource, E: std::error::Error + 'static>(result: &Result<(ObjectRef<K>, Action), controller::Error<E, watcher::Error>>)
 where
     K::DynamicType: std::hash::Hash + Eq + Debug + Clone,

@@ -1,5 +1,5 @@
-//! What the leader is made of. It is whole only where it is put together, in [`lead`](super::lead) and in tests: every controller and every
-//! task is given what it needs of it.
+//! All parts of the leader. Only [`lead`](super::lead) and tests hold all of them: every controller and every task is given just the parts
+//! that it needs.
 
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ pub struct Parts {
     pub recorder: Recorder,
     /// What the history has acknowledged and no root list covers yet.
     pub kept: Acknowledged,
-    /// What the apiserver writes down of who changed what people declare, and whether that is believed.
+    /// Decides whether to trust the apiserver's stamps of who changed declared objects.
     pub stamps: Arc<Stamps>,
     pub tenants: Cache<Tenant>,
     pub devices: Cache<Device>,

@@ -18,7 +18,7 @@ use crate::history::{self, Declared};
 use crate::read::Reader;
 use crate::state::unreadable::UnreadableObjects;
 
-/// A watch is begun anew after this long, and one on a dead connection is noticed 5 s later. Less than [`STALLED`](crate::stall::STALLED).
+/// A watch restarts after this long, and a dead connection is noticed 5 s later. Less than [`STALLED`](crate::stall::STALLED).
 const WATCH_SECONDS: u32 = 30;
 const PAGE: u32 = 100;
 
@@ -26,7 +26,7 @@ const PAGE: u32 = 100;
 pub struct Feed<K: Resource<DynamicType = ()> + Clone + 'static> {
     pub writer: reflector::store::Writer<K>,
     pub unreadable: UnreadableObjects,
-    /// Told when the cache holds everything.
+    /// Set to true when the cache holds every object.
     pub synced: watch::Sender<bool>,
     /// Restarts the watch.
     pub restart: Arc<Notify>,
@@ -42,8 +42,8 @@ pub fn watch_config() -> watcher::Config {
     watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE).streaming_lists()
 }
 
-/// Watches one of our kinds into its cache, and passes each event to `observe`. What does not change spec or finalizers, such as the status,
-/// triggers no reconcile.
+/// Watches one of our kinds into its cache, and passes each event to `observe`. A change of neither spec nor finalizers, such as of the
+/// status, triggers no reconcile.
 pub fn main_stream<K, H>(
     api: Api<Decoded<K>>,
     feed: Feed<K>,
@@ -78,7 +78,7 @@ where
         .predicate_filter(predicates::generation.combine(predicates::finalizers), PredicateConfig::default())
 }
 
-/// Says whenever the apiserver answers at other addresses.
+/// Emits an item whenever the addresses of the apiserver may have changed.
 pub fn apiserver_moves(client: &Client) -> impl Stream<Item = ()> + Send + use<> {
     let api: Api<EndpointSlice> = Api::namespaced(client.clone(), APISERVER_NAMESPACE);
     let config = watcher::Config::default().timeout(WATCH_SECONDS).fields(&format!("metadata.name={APISERVER}"));

@@ -26,7 +26,7 @@ use crate::fence::{Fence, Fenced, Pass, TRANSIT};
 const DEADLINE: Duration = Duration::from_secs(10);
 const LIMITS: Limits = Limits { connect: Duration::from_secs(3), answer: Some(DEADLINE), keep_alive: None, keep_alive_while_idle: false };
 
-/// Why a call came to nothing.
+/// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     #[error("the {0} is not installed")]
@@ -60,7 +60,7 @@ pub enum CallError {
 }
 
 impl CallError {
-    /// Whether the service said no, and will say no again until something changes.
+    /// The reason, if the service refused the call, and will refuse it again until something changes.
     pub fn refusal(&self) -> Option<String> {
         match self {
             Self::Service { error, .. } if matches!(error.kind, Kind::Precondition | Kind::Invalid | Kind::Denied) => {
@@ -71,12 +71,12 @@ impl CallError {
         }
     }
 
-    /// Whether the service would have done it, and the history could not take what it did.
+    /// Whether the service refused the call only because the history could not record it.
     pub fn lacks_history(&self) -> bool {
         matches!(self, Self::Service { error, .. } if error.reason == HISTORY_UNAVAILABLE)
     }
 
-    /// Whether the service knows nothing of what was named.
+    /// Whether the service does not know the named object.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Service { error, .. } if error.kind == Kind::NotFound)
     }
@@ -88,7 +88,7 @@ impl CallError {
 pub struct ServiceClient {
     pub service: Service,
     ready: Connection,
-    /// A way that leads to pods that are not ready, too: they are asked why. `None`: they are asked by the other one.
+    /// A connection that also reaches pods that are not ready, to ask them why. `None`: reports use `ready`.
     direct: Option<Connection>,
     token_file: TokenFile,
     ca_bundle: watch::Receiver<Option<String>>,
@@ -112,7 +112,7 @@ impl ServiceClient {
     /// Asks for reports by an endpoint that leads to pods that are not ready, too.
     #[must_use]
     pub fn reporting_at(self, endpoint: Option<String>) -> Self {
-        // the same name by either way: a certificate from before the other one was in it is good, too
+        // both connections verify the same TLS name: older certificates lack the direct one
         let name = self.ready.address().host();
         let direct = endpoint.map(|url| Address::new(url, LIMITS).named(name.unwrap_or_default()));
         Self { direct: direct.map(Connection::to), ..self }
@@ -124,8 +124,8 @@ impl ServiceClient {
         Self { fence, ..self }
     }
 
-    /// Makes the service ready for a group and answers its incarnation: the expected one, or without one the living one when there is one,
-    /// else a new one. The same with the log of its history, which only the audit service has.
+    /// Makes the service ready for a group and returns its incarnation: the expected one; without one, the living one if there is one, else
+    /// a new one. The same applies to the log of the group's history, which only the audit service has.
     pub async fn prepare(
         &self,
         group: &GroupId,
@@ -215,11 +215,11 @@ impl ServiceClient {
         Ok(LifecycleServiceClient::new(self.channel(&self.ready)?).max_decoding_message_size(16 << 20))
     }
 
-    /// A request that changes something, and the fence's leave to send it.
+    /// A request that changes something, and the fence's pass for it.
     async fn write<T>(&self, message: T) -> Result<(Request<T>, Pass), CallError> {
         let mut request = self.request(message).await?;
         let Some(pass) = self.fence.enter(DEADLINE) else {
-            return std::future::pending().await; // the process is about to end; nobody shall act upon an error
+            return std::future::pending().await; // the process is about to end; returning an error would trigger reactions to it
         };
         request.set_timeout(pass.deadline);
         Ok((request, pass))
@@ -258,7 +258,7 @@ impl ServiceClient {
     }
 }
 
-/// Whether the service has answered, or was never asked.
+/// Whether the outcome is certain: the service has answered, or the request was never sent.
 fn is_final(status: &Status) -> bool {
     let mut source = std::error::Error::source(status);
     let broke = source.is_some();

@@ -1,7 +1,7 @@
 //! A client that notes when a watch is answered.
 //!
-//! A watch that has nothing to tell is as quiet as one whose connection is dead. But it is begun anew every half minute, and that it was
-//! answered can be seen here.
+//! A watch without events looks the same as one whose connection is dead. But every watch restarts each half minute, and this client sees
+//! whether the apiserver answers that.
 
 use std::sync::Arc;
 use std::time::Instant;

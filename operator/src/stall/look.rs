@@ -1,4 +1,4 @@
-//! Looks in the caches for changes that no reconcile has observed.
+//! Checks the caches for changes that no reconcile has observed.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use crate::controllers::{device, site, tenant};
 use crate::metrics::Metrics;
 use crate::reconcile;
 
-/// Looks for ever.
+/// Checks for ever.
 pub async fn run(metrics: Arc<Metrics>, tenants: Cache<Tenant>, devices: Cache<Device>, sites: Cache<Site>) {
     let watchdog = &metrics.watchdog;
     let mut ticks = tokio::time::interval(LOOK);
@@ -25,7 +25,7 @@ pub async fn run(metrics: Arc<Metrics>, tenants: Cache<Tenant>, devices: Cache<D
         let of_tenants = behind(&tenants, |tenant: &Tenant| tenant.status.as_ref().and_then(|status| status.observed_generation));
         watchdog.check(tenant::KIND, of_tenants, |name: &str| tenants.get(&ObjectRef::new(name)).is_some(), now);
         let of_devices = behind(&devices, |device: &Device| {
-            // without its Tenant, a Device stays as it is
+            // a Device without its Tenant is left alone, so it is never behind
             let group = device.metadata.namespace.as_deref().and_then(names::group_of_namespace);
             let has_tenant = group.is_some_and(|group| tenants.get(&ObjectRef::new(group.as_str())).is_some());
             let observed = device.status.as_ref().and_then(|status| status.observed_generation);
@@ -55,8 +55,8 @@ where
     name.split_once('/').is_some_and(|(namespace, name)| cache.get(&ObjectRef::new(name).within(namespace)).is_some())
 }
 
-/// The objects whose newest generation was not observed; `None` while they are not listed. What is being deleted has its own
-/// conditions, and may wait for others.
+/// The objects whose newest generation no reconcile has observed; `None` until they are listed. Leaves out objects that are being deleted:
+/// they have conditions of their own, and may wait for others.
 fn behind<K>(cache: &Cache<K>, observed: impl Fn(&K) -> Option<i64>) -> Option<Vec<Behind>>
 where
     K: Resource<DynamicType = ()> + Clone + 'static,

@@ -51,12 +51,12 @@ pub struct Stored {
     pub seen_at: Timestamp,
     pub bytes: i64,
     pub shrunk: bool,
-    /// Whether the storage does not have any more what was stored.
+    /// Whether the storage no longer has the snapshot as it was stored.
     pub damaged: bool,
 }
 
 impl Record {
-    /// From the wire; `None` when the service sent something that is not understood.
+    /// From the wire; `None` when the service sent something that cannot be parsed.
     pub fn from_wire(attempt: &Attempt) -> Option<Self> {
         let outcome = match attempt.reason().known() {
             Some(reason) => Outcome::Failed(reason),
@@ -101,7 +101,7 @@ impl AttemptCache {
         self.entries().get(&(group.clone(), serial.to_owned())).cloned()
     }
 
-    /// Keeps a record. Answers whether it says something new.
+    /// Stores a record. Returns whether it differs from the known one.
     pub fn put(&self, group: &IncarnationId, serial: &str, record: Record) -> bool {
         let mut entries = self.entries();
         let key = (group.clone(), serial.to_owned());

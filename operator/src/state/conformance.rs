@@ -1,7 +1,7 @@
-//! What is known about each group's owners, and whose turn it is to be asked about.
+//! What is known about the rights of each group's owners, and which group's turn it is to be checked.
 //!
-//! A group is asked about when something changed, and otherwise every ten minutes. All groups together are asked about at a steady pace:
-//! a thousand of them that are due at once, as after a start, are spread over minutes.
+//! A group is checked when something changed, and otherwise every ten minutes. All groups together are checked at a steady pace: a thousand
+//! groups that are due at once, as after a start, are spread over minutes.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
@@ -11,14 +11,13 @@ use tsujiban_conformance::{Access, Answer};
 
 /// How old answers may be.
 const FRESH: SignedDuration = SignedDuration::from_mins(10);
-/// Answers that tell of something wrong are asked for again sooner, so that it is seen when it is put right.
+/// Answers that deviate are asked for again sooner, so that a fix is noticed.
 const FRESH_WHEN_WRONG: SignedDuration = SignedDuration::from_secs(45);
 /// Questions a second, of all groups together, and how many may be asked at once after a quiet time.
 const PACE: i64 = 200;
 const BURST: i64 = 1000;
 
-/// An answer that is not what the catalogue expects. Of a group in which nothing is wrong there is none, so that a thousand of them
-/// weigh nothing.
+/// An answer that is not what the catalogue expects. A group that conforms has none, so that a thousand of them take no memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deviation {
     /// Which of the owners.
@@ -40,10 +39,10 @@ struct Inner {
 #[derive(Debug)]
 struct Entry {
     key: u64,
-    /// About whom.
+    /// A fingerprint of the owners that were asked about.
     whose: u64,
     asked: Timestamp,
-    /// Something that the key does not see has changed.
+    /// Something has changed that is not part of the key.
     is_stale: bool,
     deviations: Vec<Deviation>,
 }
@@ -61,7 +60,7 @@ impl Inner {
 }
 
 impl Pace {
-    /// Takes questions, also more than are left: who asks much makes the next one wait longer.
+    /// Takes questions, also more than are left: a group with many questions makes the next one wait longer.
     fn take(&mut self, now: Timestamp, questions: i64) -> bool {
         let has_some = self.has_some(now);
         if has_some {
@@ -81,7 +80,7 @@ impl Pace {
 }
 
 impl AccessReviewCache {
-    /// Whether the group is to be asked about now. If so, the questions count.
+    /// Whether the group is to be checked now. If so, its questions count against the pace.
     pub fn take_turn(&self, group: &str, key: u64, now: Timestamp, questions: usize) -> bool {
         let mut inner = self.lock();
         let is_due = inner.groups.get(group).is_none_or(|entry| {
@@ -98,7 +97,7 @@ impl AccessReviewCache {
         self.lock().pace(now).has_some(now)
     }
 
-    /// What was answered last about just these owners.
+    /// The last deviations of exactly these owners.
     pub fn known(&self, group: &str, whose: u64) -> Option<Vec<Deviation>> {
         self.lock().groups.get(group).filter(|entry| entry.whose == whose).map(|entry| entry.deviations.clone())
     }
@@ -107,14 +106,14 @@ impl AccessReviewCache {
         self.lock().groups.insert(group.to_owned(), Entry { key, whose, asked, is_stale: false, deviations });
     }
 
-    /// Has the group asked about again as soon as it is its turn.
+    /// Has the group checked again as soon as it is its turn.
     pub fn invalidate(&self, group: &str) {
         if let Some(entry) = self.lock().groups.get_mut(group) {
             entry.is_stale = true;
         }
     }
 
-    /// Notes whether the group conforms, and answers how many do not.
+    /// Notes whether the group conforms, and returns how many groups do not.
     pub fn note(&self, group: &str, conforms: bool) -> usize {
         let mut inner = self.lock();
         if conforms {
@@ -125,7 +124,7 @@ impl AccessReviewCache {
         inner.failing.len()
     }
 
-    /// The group is gone.
+    /// Drops a group that is gone.
     pub fn forget(&self, group: &str) {
         let mut inner = self.lock();
         inner.groups.remove(group);

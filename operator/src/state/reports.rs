@@ -1,4 +1,4 @@
-//! What the services reported last: which groups each of them holds, whether the storage keeps its promise, which epoch keys are in use.
+//! What the services reported last: which groups each of them holds, whether the storage's canary passed, which epoch keys are in use.
 
 mod storage;
 
@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 pub use self::storage::{Integrity, Writing};
 
-/// A report that is older says nothing about which epoch keys are in use now.
+/// An older report does not prove which epoch keys are in use now.
 const LIFE: SignedDuration = SignedDuration::from_mins(2);
 
 /// What each service reported last.
@@ -24,7 +24,7 @@ pub struct Reports {
     latest: BTreeMap<Service, Arc<Facts>>,
     /// Services that do not answer.
     away: BTreeSet<Service>,
-    /// Services that answer, and cannot report: what they say is wrong with their database.
+    /// Services that answer but cannot report, and the reason that they give.
     unable: BTreeMap<Service, String>,
 }
 
@@ -34,26 +34,26 @@ impl Reports {
         self.latest.get(&service)
     }
 
-    /// Takes a report in. Answers whether it says something new, such as that the service is back.
+    /// Stores a report. Returns whether something changed, such as that the service answers again.
     pub fn take(&mut self, service: Service, facts: Arc<Facts>) -> bool {
         let is_news = self.of(service).is_none_or(|known| !known.says_the_same(&facts));
         self.latest.insert(service, facts);
         self.unable.remove(&service).is_some() | self.away.remove(&service) | is_news
     }
 
-    /// Notes that a service does not answer. Answers whether that is new.
+    /// Notes that a service does not answer. Returns whether that is new.
     pub fn miss(&mut self, service: Service) -> bool {
         self.unable.remove(&service).is_some() | self.away.insert(service)
     }
 
-    /// Notes that a service answers, and says why it cannot report. Answers whether that is new.
+    /// Notes that a service answers but cannot report, and why. Returns whether that is new.
     pub fn refuse(&mut self, service: Service, why: String) -> bool {
         let is_news = self.unable.get(&service) != Some(&why);
         self.unable.insert(service, why);
         self.away.remove(&service) | is_news
     }
 
-    /// What a service says is wrong that cannot even report.
+    /// The reason that a service gives when it cannot report.
     pub fn unable(&self, service: Service) -> Option<&str> {
         self.unable.get(&service).map(String::as_str)
     }
@@ -66,63 +66,63 @@ impl Reports {
         self.of(service)?.groups.get(&(group.clone(), incarnation.clone())).copied()
     }
 
-    /// Whether a service that reported after a moment does not hold the group.
+    /// Whether some service that reported later than `after` does not hold the group as living.
     pub fn deny(&self, group: &GroupId, incarnation: &IncarnationId, after: Timestamp) -> bool {
         let key = (group.clone(), incarnation.clone());
         self.latest.values().filter(|facts| facts.at > after).any(|facts| facts.groups.get(&key) != Some(&GroupState::Living))
     }
 
-    /// Why the storage does not keep its promise; `None` when it does, or when nobody has said.
+    /// Why the storage's canary failed; `None` if it passed, or if no service has reported on it.
     pub fn canary_failure(&self) -> Option<&str> {
         self.latest.values().find_map(|facts| facts.canary_failure.as_deref())
     }
 
-    /// Whether the clock of the operation history follows a precise source; `None` while nobody has said.
+    /// Whether the clock of the operation history follows a precise source; `None` until the audit service reports it.
     pub fn clock_synchronised(&self) -> Option<bool> {
         self.of(Service::Audit)?.clock_synchronised
     }
 
-    /// Whether the data of this very Device was erased, so that only a restored cluster can have brought it back.
+    /// Whether the data of this Device object (by UID) was erased. The object can then only come from a restored cluster.
     pub fn is_erased(&self, device: &Device) -> bool {
         self.latest.values().any(|facts| facts.is_erased(device))
     }
 
-    /// Under which epoch keys each service wrapped when it said so last, however long ago.
+    /// The epoch keys that each service wraps with according to its last report, however old.
     pub fn epochs_last_reported(&self) -> Vec<&BTreeSet<KeyId>> {
         self.latest.values().map(|facts| &facts.epochs_in_use).collect()
     }
 
-    /// Under which epoch keys each of these services wraps. `None` when one of them has not said so lately.
+    /// The epoch keys that each of these services wraps with. `None` if one of them has not reported lately.
     pub fn epochs_in_use(&self, services: &[Service], now: Timestamp) -> Option<Vec<&BTreeSet<KeyId>>> {
         let fresh = |facts: &&Arc<Facts>| now.duration_since(facts.at) <= LIFE;
         services.iter().map(|service| self.of(*service).filter(fresh).map(|facts| &facts.epochs_in_use)).collect()
     }
 }
 
-/// One report, in the words of the domain.
+/// One report, in the types of the domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
     pub at: Timestamp,
     pub groups: BTreeMap<(GroupId, IncarnationId), GroupState>,
-    /// Why the storage does not keep its promise; `None` when it does, or when it has not been tried yet.
+    /// Why the storage's canary failed; `None` if it passed, or has not run yet.
     pub canary_failure: Option<String>,
     pub epochs_in_use: BTreeSet<KeyId>,
     /// Devices whose data was erased, as digests of their uids.
     pub erased_devices: BTreeSet<Vec<u8>>,
-    /// Whether the service's clock follows a precise source, where it says so.
+    /// Whether the service's clock follows a precise source; `None` if it does not report that.
     pub clock_synchronised: Option<bool>,
-    /// Whether it can store what it is asked to store; `None` where it does not say.
+    /// Whether the service can write; `None` if it does not report that.
     pub writing: Option<Writing>,
-    /// Whether what belongs to no group is intact; `None` where it does not say.
+    /// Whether the data that belongs to no group is intact; `None` if the service does not report that.
     pub shared_integrity: Option<Integrity>,
-    /// The same of what is stored of each group.
+    /// The same for the data of each group.
     pub integrity: BTreeMap<(GroupId, IncarnationId), Integrity>,
-    /// Whether it can store what it is asked to store of a group, where it says another thing of it than of itself.
+    /// Whether the service can write for a group, if it reports that separately.
     pub group_writing: BTreeMap<(GroupId, IncarnationId), Writing>,
 }
 
 impl Facts {
-    /// Entries that are not understood are left out: nothing is decided by them.
+    /// Entries that cannot be parsed are left out: no decision depends on them.
     pub fn from_wire(report: &ReportResponse, at: Timestamp) -> Self {
         let key = |group: &GroupReport| Some((group.group.parse().ok()?, group.incarnation.parse().ok()?));
         let groups = report.groups.iter().filter_map(|group| Some((key(group)?, group.state())));
@@ -143,19 +143,19 @@ impl Facts {
         }
     }
 
-    /// Under which incarnation the service has a group that is not erased. There is one at most.
+    /// The incarnation under which the service has the group without having erased it. There is at most one.
     pub fn standing(&self, group: &GroupId) -> Option<&IncarnationId> {
         let is_it = |((known, _), state): &(&(GroupId, IncarnationId), &GroupState)| known == group && **state != GroupState::Erased;
         let from = self.groups.range((group.clone(), IncarnationId::from_bytes([0; 16]))..);
         from.take_while(|((known, _), _)| known == group).find(is_it).map(|((_, incarnation), _)| incarnation)
     }
 
-    /// Whether another report says the same at another time.
+    /// Whether two reports are equal except for their times.
     pub fn says_the_same(&self, other: &Self) -> bool {
         *self == Self { at: self.at, ..other.clone() }
     }
 
-    /// Whether the data of this very Device was erased, so that only a restored cluster can have brought it back.
+    /// Whether the data of this Device object (by UID) was erased. The object can then only come from a restored cluster.
     pub fn is_erased(&self, device: &Device) -> bool {
         let uid = device.metadata.uid.as_deref().and_then(|uid| uid.parse::<Uuid>().ok());
         !self.erased_devices.is_empty() && uid.is_some_and(|uid| self.erased_devices.contains(digest(&SHA256, uid.as_bytes()).as_ref()))

@@ -1,7 +1,9 @@
-//! Which Devices share a serial number. Each is asked about at every look, and to compare ten thousand with ten thousand others takes seconds.
+//! Which Devices share a serial number. Every reconcile of a Device needs that, and comparing ten thousand Devices with ten thousand others
+//! takes seconds.
 //!
-//! Kept of what the watch of Devices tells: a digest of each serial number with one of the Device that has it. More may be in here than is
-//! true, never less: who finds nobody is alone, and whoever finds somebody looks into the cache itself.
+//! From the events of the watch of Devices this keeps a fingerprint of each serial number with one of the Device that has it. It may hold
+//! pairs that are no longer true, but lacks none. So a Device without a match is the only one, and for a match the caller checks the cache
+//! itself.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,16 +20,16 @@ pub struct Serials(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// Serial number and Device.
+    /// Pairs of serial number and Device.
     held: BTreeSet<(u64, u64)>,
-    /// The same, as far as a list that has begun has come.
+    /// The pairs from the list that is in progress.
     listing: BTreeSet<(u64, u64)>,
-    /// The uids of those that are known to have a number of somebody else.
+    /// The uids of Devices that are known to have the number of another Device.
     in_conflict: HashSet<String>,
 }
 
 impl Serials {
-    /// Follows an event of the watch.
+    /// Applies an event of the watch.
     pub fn observe(&self, event: &Event<Device>) {
         let mut state = self.state();
         match event {
@@ -53,7 +55,7 @@ impl Serials {
         self.state().held.range((serial, 0)..=(serial, u64::MAX)).any(|(_, other)| *other != holder)
     }
 
-    /// Notes whether a Device has somebody else's number. Answers of how many that is known.
+    /// Notes whether a Device has the number of another one. Returns how many such Devices are known.
     pub fn note(&self, device: &Device, is_duplicate: bool) -> usize {
         let (mut state, uid) = (self.state(), device.uid().unwrap_or_default());
         if is_duplicate {

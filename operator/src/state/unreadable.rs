@@ -1,6 +1,6 @@
-//! Objects of our kinds that this version does not understand: a newer one wrote them, before it was rolled back. They are in no cache, and nothing
-//! is done with them: they are neither reconciled nor erased, and keep their finalizers. They are told of, and stop no others. What they hold,
-//! as a serial number, they go on holding.
+//! Objects of our kinds that this version cannot parse: a newer one wrote them, before it was rolled back. They are in no cache, and
+//! nothing is done with them: they are neither reconciled nor erased, and keep their finalizers. They are reported, and do not block
+//! others. A serial number that they have stays taken.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,11 +12,12 @@ use tsujiban_api::Unreadable;
 /// Namespace and name.
 type Key = (Option<String>, String);
 
-/// What is known of one.
+/// What is known of an unreadable object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct UnreadableObject {
     version: String,
-    /// Of a Device: its serial number, and since when it has it. Of two, the older one has the claim; in the same second the lesser uid.
+    /// Of a Device: its serial number, and its claim to it. Of two Devices, the one created first has the claim; in the same second, the
+    /// one with the lesser uid.
     serial: Option<String>,
     claim: (Option<Timestamp>, Option<String>),
 }
@@ -24,16 +25,16 @@ struct UnreadableObject {
 #[derive(Debug, Default)]
 struct State {
     known: BTreeMap<Key, UnreadableObject>,
-    /// Those that a list which has begun has shown so far.
+    /// The unreadable objects in the list that is in progress.
     listed: BTreeSet<Key>,
 }
 
-/// The unreadable objects of one kind, each in the state in which it was seen last. Clones share them.
+/// The unreadable objects of one kind, each in its last observed state. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct UnreadableObjects(Arc<Mutex<State>>);
 
 impl UnreadableObjects {
-    /// Notes one. Answers whether that state of it is new.
+    /// Notes an unreadable object. Returns whether this version of it is new.
     pub fn note(&self, object: &Unreadable) -> bool {
         let mut state = self.state();
         let key = key(&object.metadata);
@@ -47,16 +48,16 @@ impl UnreadableObjects {
         before.is_none_or(|before| before.version != known.version)
     }
 
-    /// One that is understood now, or gone.
+    /// Drops an object that can be parsed now, or is gone.
     pub fn forget(&self, metadata: &ObjectMeta) {
         let mut state = self.state();
-        // as a rule there are none, and this is asked of every object that is understood
+        // usually there are none, and this is called for every object that can be parsed
         if !state.known.is_empty() {
             state.known.remove(&key(metadata));
         }
     }
 
-    /// Everything is listed anew. Until that is whole nothing is forgotten.
+    /// A new list begins. Until it is complete, nothing is dropped.
     pub fn begin_list(&self) {
         self.state().listed.clear();
     }
@@ -67,13 +68,13 @@ impl UnreadableObjects {
         state.known.retain(|key, _| listed.contains(key));
     }
 
-    /// Whether this state of the object, or a later one, was seen and not understood.
+    /// Whether this version of the object, or a later one, was unreadable.
     pub fn knows(&self, namespace: Option<&str>, name: &str, version: u64) -> bool {
         let key = (namespace.map(str::to_owned), name.to_owned());
         self.state().known.get(&key).and_then(|known| known.version.parse().ok()).is_some_and(|seen: u64| seen >= version)
     }
 
-    /// Whether one of them has a serial number, and had it before this claim.
+    /// Whether an unreadable Device has this serial number and an older claim to it than `before`.
     pub fn claims(&self, serial: &str, before: (Option<Timestamp>, Option<&String>)) -> bool {
         let before = (before.0, before.1.cloned());
         self.state().known.values().any(|known| known.serial.as_deref() == Some(serial) && known.claim < before)

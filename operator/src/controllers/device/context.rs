@@ -30,11 +30,11 @@ pub struct DeviceContext {
     pub sites: Cache<Site>,
     /// A Tenant is reconciled when the status of one of its Devices has changed.
     pub tenant_queue: Queue<Tenant>,
-    /// Devices that share something with the one that is reconciled.
+    /// Queues Devices with the same serial number as the reconciled one, and Devices whose Site was created or deleted.
     pub device_queue: Queue<Device>,
     /// Which Devices share a serial number.
     pub serials: Arc<Serials>,
-    /// Devices that this version does not understand.
+    /// Devices that this version cannot parse.
     pub unreadable: UnreadableObjects,
     /// What the backup service knows of each device.
     pub attempts: Arc<AttemptCache>,

@@ -101,8 +101,8 @@ fn build(id: &Identity, found: &Found, name: &str, username: &str, pair: &KeyPai
     }
 }
 
-/// Removes the key pair that was generated before the device was given credentials of its own. A cache may be late: that it was given them is
-/// confirmed first, for the device knows no other key.
+/// Removes the key pair that was generated before the Device named credentials of its own. The cache may be stale, so the Device is
+/// confirmed live first: without credentials of its own, the generated key is the only one that the device accepts.
 async fn discard(client: &Client, device: &Device, id: &Identity) -> Result<(), CredentialsError> {
     if !is_generated(client, id).await? {
         return Ok(());

@@ -1,5 +1,5 @@
-//! What happens when a Device is deleted. Its data is erased at once when that was meant, and kept when the Device is deleted along with
-//! something else.
+//! What happens when a Device is deleted. Its data is erased at once if the Device was deleted by itself, and kept if it is deleted along
+//! with its Tenant, its namespace or its kind.
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::ListParams;
@@ -34,9 +34,9 @@ pub enum DeleteError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {
     Absent,
-    /// It stands, and the namespace was made for it.
+    /// It exists, and the namespace was made for it.
     Alive,
-    /// It stands, but the namespace was made for an earlier one.
+    /// It exists, but the namespace was made for an earlier one.
     Stranger,
     Leaving(DeletionPolicy),
 }
@@ -45,7 +45,7 @@ pub enum Owner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NamespaceState {
     Standing,
-    /// Going away, or gone already.
+    /// Terminating, or already gone.
     Terminating,
 }
 
@@ -54,7 +54,7 @@ pub enum NamespaceState {
 pub struct Evidence {
     pub owner: Owner,
     pub namespace: NamespaceState,
-    /// Whether another Device of the same group has the same serial number: the data is that one's too.
+    /// Whether another Device of the same group has the same serial number: the data then belongs to that one as well.
     pub is_shared: bool,
 }
 
@@ -63,13 +63,13 @@ pub struct Evidence {
 pub enum Decision {
     /// Erase the device's data, then release.
     Erase,
-    /// The data is another Device's, too, and stays. The generated key pair goes: it was this one's alone.
+    /// Keep the data, which belongs to another Device as well. Remove the generated key pair, which belongs to this Device alone.
     RemoveKeyPair,
     /// Release; the data stays, or goes with the whole group.
     Release,
 }
 
-/// Decides. Only a Device that is deleted by itself was meant.
+/// Decides. The data is erased only if the Device is deleted by itself; otherwise erasing it was not meant.
 pub fn decide(evidence: Evidence) -> Decision {
     match evidence {
         Evidence { owner: Owner::Alive, namespace: NamespaceState::Standing, is_shared: false } => Decision::Erase,
@@ -78,7 +78,7 @@ pub fn decide(evidence: Evidence) -> Decision {
     }
 }
 
-/// Does what is decided for a Device that is being deleted.
+/// Carries out the decision for a Device that is being deleted.
 pub async fn clean_up(context: &DeviceContext, api: &Api<Device>, cached: &Device, id: &Identity) -> Result<(), DeleteError> {
     let name = id.name.as_str();
     let live = api.get_opt(name).await.map_err(failed::<Device>("read", Some(&id.namespace), name))?;
@@ -87,7 +87,7 @@ pub async fn clean_up(context: &DeviceContext, api: &Api<Device>, cached: &Devic
         return Err(DeleteError::Outdated);
     }
     if !crds::established(&context.shared.client).await? {
-        // what goes then was not meant, and of a kind that has gone already nothing can be read
+        // an object deleted along with its CRD was not meant to be erased, and objects of a removed kind cannot be read
         tracing::info!(namespace = id.namespace, device = name, "a device goes along with its kind; its data stays");
         return Ok(finalizer::release(api, &device).await?);
     }
@@ -97,7 +97,7 @@ pub async fn clean_up(context: &DeviceContext, api: &Api<Device>, cached: &Devic
     if decision == Decision::Erase {
         // without an incarnation the group was never prepared, so that nothing of the device was ever stored
         if let Some(incarnation) = incarnation {
-            // a collector that listed the Device before it went is known by the uid, and stores nothing more
+            // a collector may have listed the Device before: with the uid the service refuses whatever it still sends
             let uid = device.uid().unwrap_or_default();
             let backup = context.services.get(Service::Backup).map_err(DeleteError::Erase)?;
             backup.erase_device(&id.group, &incarnation, &id.serial, uid).await.map_err(DeleteError::Erase)?;
@@ -111,7 +111,7 @@ pub async fn clean_up(context: &DeviceContext, api: &Api<Device>, cached: &Devic
     Ok(())
 }
 
-/// Reads it all live, and has the apiserver confirm it.
+/// Reads the evidence live, and has the apiserver confirm it.
 async fn gather(
     context: &DeviceContext,
     api: &Api<Device>,
@@ -150,7 +150,7 @@ async fn gather(
     Ok((evidence, namespace.as_ref().and_then(incarnation)))
 }
 
-/// Whether another Device of the group has the serial number: one that is listed, or that the cache knows, and that stands.
+/// Whether another Device of the group has the serial number. Those in a live list and in the cache count, if they are confirmed to exist.
 async fn is_shared(devices: &Cache<Device>, api: &Api<Device>, device: &Device, id: &Identity) -> Result<bool, ApplyError> {
     let selector = ListParams::default().fields(&format!("spec.serialNumber={}", id.serial));
     let listed = api.list(&selector).await.map_err(failed::<Device>("list", Some(&id.namespace), id.serial.as_str()))?;

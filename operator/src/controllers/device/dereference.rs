@@ -22,7 +22,7 @@ pub struct Found {
     pub tenant: Arc<Tenant>,
     pub site_exists: bool,
     pub secret: SecretShape,
-    /// Whether the data of this very Device was erased: it came back with a restored cluster.
+    /// Whether the data of this Device object (by UID) was erased: the object came back with a restored cluster.
     pub is_erased: bool,
     /// Whether an older Device has the same serial number.
     pub is_duplicate: bool,
@@ -38,7 +38,7 @@ pub struct SecretShape {
     pub name: String,
     pub exists: bool,
     pub type_is_right: bool,
-    /// The keys that are there and hold something.
+    /// The keys that exist and are not empty.
     pub keys: Vec<String>,
     /// Of a generated one: the labels say that the operator made it.
     pub is_ours: bool,
@@ -57,7 +57,7 @@ impl SecretShape {
 pub async fn dereference(context: &DeviceContext, device: &Device, id: &Identity, tenant: Arc<Tenant>) -> Result<Found, ApplyError> {
     let secret = match &device.spec.connection.credentials_secret_ref {
         Some(reference) => secret_shape(&context.shared.client, id, &reference.name).await?,
-        // of one that nobody has looked at yet there is none; should there be, making it tells
+        // a Device without a status has no generated Secret yet; if it has one after all, creating it reports that
         None if device.status.is_none() => SecretShape::missing(&names::generated_credentials(id.name.as_str())),
         None => secret_shape(&context.shared.client, id, &names::generated_credentials(id.name.as_str())).await?,
     };
@@ -74,8 +74,8 @@ pub async fn dereference(context: &DeviceContext, device: &Device, id: &Identity
     })
 }
 
-/// Whether the Site exists. The cache may not have a new one yet, so a Site that it lacks is read live. When a Site goes, its Devices are added
-/// to the queue. A Site that is being deleted does not exist any more: it only waits until that is recorded.
+/// Whether the Site exists. The cache may not have a new one yet, so a Site that it lacks is read live. When a Site is deleted, its Devices
+/// are queued. A Site that is being deleted counts as gone: it only waits until its deletion is recorded.
 async fn site_exists(client: &Client, sites: &Cache<Site>, id: &Identity, site: &str) -> Result<bool, ApplyError> {
     if let Some(site) = sites.get(&ObjectRef::new(site).within(&id.namespace)) {
         return Ok(site.metadata.deletion_timestamp.is_none());
@@ -85,7 +85,7 @@ async fn site_exists(client: &Client, sites: &Cache<Site>, id: &Identity, site: 
     Ok(found.is_some_and(|site| site.metadata.deletion_timestamp.is_none()))
 }
 
-/// Looks at the Secret of a name.
+/// Reads the Secret of a name and describes its shape.
 pub async fn secret_shape(client: &Client, id: &Identity, name: &str) -> Result<SecretShape, ApplyError> {
     let api: Api<Secret> = Api::namespaced(client.clone(), &id.namespace);
     let secret = api.get_opt(name).await.map_err(failed::<Secret>("read", Some(&id.namespace), name))?;

@@ -4,7 +4,7 @@ use kube::ResourceExt;
 use tsujiban_api::{Device, names};
 use tsujiban_core::id::{DeviceName, GroupId, InvalidId, SerialNumber};
 
-/// A Device that cannot be one.
+/// Why a Device declares no valid device.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotADevice {
     #[error(transparent)]
@@ -13,7 +13,7 @@ pub enum NotADevice {
     Namespace(String),
 }
 
-/// Which device.
+/// The identity of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     pub namespace: String,

@@ -1,4 +1,4 @@
-//! Adds Devices to the queue whose Site came or went: they do not watch it themselves.
+//! Queues the Devices whose Site was created or deleted: the controller of Devices does not watch Sites.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use tsujiban_api::{Device, Site};
 use super::context::DeviceContext;
 use super::validate::SITE_MISSING;
 
-/// Follows an event of the watch of Sites. A Site that is being deleted counts as gone, however long it waits for the history.
+/// Handles an event of the watch of Sites. A Site that is being deleted counts as gone, however long it waits to be recorded.
 pub fn site_event(context: &DeviceContext, event: &Event<Site>) {
     match event {
         Event::Apply(site) if site.metadata.deletion_timestamp.is_none() => site_exists(context, site),
@@ -20,20 +20,20 @@ pub fn site_event(context: &DeviceContext, event: &Event<Site>) {
     }
 }
 
-/// Adds the Devices that lacked a Site which exists now.
+/// Queues the Devices whose status says that this Site, which exists now, is missing.
 pub fn site_exists(context: &DeviceContext, site: &Site) {
     let waiting = devices_of(context, site).into_iter().filter(|device| lacks_site(device));
     waiting.for_each(|device| context.device_queue.add(&device));
 }
 
-/// Adds the Devices whose Site has gone.
+/// Queues the Devices whose Site is gone.
 pub fn site_deleted(context: &DeviceContext, site: &Site) {
     for device in devices_of(context, site) {
         context.device_queue.add(&device);
     }
 }
 
-/// Adds the Devices whose status does not say of their Site what the cache says, which was listed anew.
+/// Queues the Devices whose status and the newly listed cache disagree about whether their Site exists.
 pub fn sites_listed(context: &DeviceContext) {
     let has_site = |device: &Device| {
         let namespace = device.namespace().unwrap_or_default();

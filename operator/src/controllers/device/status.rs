@@ -95,7 +95,7 @@ fn fresh(view: &View<'_>, status: &DeviceStatus) -> Verdict {
     Verdict::fails("Late", format!("the last window passed without a backup ({why}); see status.lastAttempt"))
 }
 
-/// Whether the device is who it should be. `None` when nothing new is known.
+/// Whether the device shows the expected host key. `None` when nothing new is known.
 fn host_key(view: &View<'_>, observed: Option<&str>) -> Option<Verdict> {
     let shown = |key: &str| fingerprint(key).unwrap_or_else(|| key.to_owned());
     if let Some(given) = &view.device.spec.connection.host_key {
@@ -136,7 +136,7 @@ fn last_backup(newest: &Stored) -> LastBackup {
         time: Time(whole_second(newest.seen_at)),
         bytes: newest.bytes,
         changed: newest.seen_at == newest.taken_at,
-        complete: !newest.damaged, // nothing else is ever stored
+        complete: !newest.damaged, // incomplete configs are never stored
         shrunk: newest.shrunk,
     }
 }
@@ -146,7 +146,7 @@ fn last_attempt(record: &Record) -> LastAttempt {
     LastAttempt { time: Time(whole_second(record.time)), result: record.outcome.as_str().to_owned(), message }
 }
 
-/// Writes the status when it differs from the one that is known. The uid keeps it from another Device of the same name.
+/// Writes the status when it differs from the cached one. The uid makes the write fail if the Device was recreated under its name.
 pub async fn write(api: &Api<Device>, device: &Device, status: &DeviceStatus) -> Result<bool, ApplyError> {
     if device.status.as_ref() == Some(status) {
         return Ok(false);

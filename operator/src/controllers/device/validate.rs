@@ -1,4 +1,4 @@
-//! From what was declared and found to what holds. Pure.
+//! Derives verdicts from what was declared and found. Pure.
 
 use std::net::IpAddr;
 
@@ -14,7 +14,7 @@ use crate::condition::Verdict;
 /// The reason of a Device whose Site does not exist.
 pub const SITE_MISSING: &str = "SiteMissing";
 
-/// All that the status follows from.
+/// Everything that the status is derived from.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
     pub device: &'a Device,
@@ -42,7 +42,7 @@ pub fn obstacle(view: &View<'_>, forbidden: &Forbidden) -> Option<Verdict> {
     address(view, forbidden)
 }
 
-/// An address that is given as one can be judged before it is dialled; a name is judged by the collector when it has resolved it.
+/// An IP address is checked here, before the collector connects; a host name is checked by the collector when it has resolved it.
 fn address(view: &View<'_>, forbidden: &Forbidden) -> Option<Verdict> {
     let connection = &view.device.spec.connection;
     let declared = &view.found.tenant.spec.network;

@@ -8,6 +8,6 @@ use crate::history::Recorder;
 pub struct SiteContext {
     pub shared: Shared,
     pub recorder: Recorder,
-    /// Whether what earlier operators noted of recorded Sites is taken over. Never without a history.
+    /// Whether the Sites that an operator of 0.1.x recorded are taken over. Always false without a history.
     pub taken_over: watch::Receiver<bool>,
 }

@@ -1,6 +1,6 @@
 //! What happens to the finalizer of a Site. Pure.
 
-/// How far the life of a Site has come.
+/// How far the deletion of a Site has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Life {
     Existing,
@@ -10,7 +10,7 @@ pub enum Life {
     DeletionRecorded,
 }
 
-/// All that decides.
+/// Everything that the decision depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Evidence {
     /// Whether there is an operation history, and the Site is in a group's namespace.
@@ -35,7 +35,7 @@ pub enum Decision {
     Nothing,
 }
 
-/// Decides. No Site waits for a history that is not there.
+/// Decides. Without a history, no Site waits to be recorded.
 pub fn decide(evidence: Evidence) -> Decision {
     match (evidence.is_recorded_here, evidence.has_finalizer, evidence.life) {
         (true, false, Life::Existing) => Decision::AddFinalizer,

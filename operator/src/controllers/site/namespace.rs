@@ -9,14 +9,14 @@ use tsujiban_api::names::ANNOTATION_SITES;
 use crate::apply::{ApplyError, failed};
 use crate::finalizer;
 
-/// Whether every Site of a namespace waits, by its finalizer, until its deletion is recorded. A Site that was not looked at yet would go
-/// along with its namespace unrecorded; so would what an older operator noted on the namespace.
+/// Whether every Site of a namespace has the finalizer that keeps it until its deletion is recorded. A Site that was not reconciled yet
+/// would be deleted with its namespace without a record; so would the Sites that an operator of 0.1.x listed in the namespace's annotation.
 pub async fn namespace_is_deletable(client: &Client, is_history_kept: bool, namespace: &Namespace) -> Result<bool, ApplyError> {
     if !is_history_kept {
         return Ok(true);
     }
     if namespace.annotations().contains_key(ANNOTATION_SITES) {
-        return Ok(false); // it is being taken over
+        return Ok(false); // the annotation is being taken over
     }
     let name = namespace.name_any();
     let api: Api<Site> = Api::namespaced(client.clone(), &name);

@@ -44,7 +44,7 @@ fn ready(site: &Site, scope: &HistoryScope, recorded: Option<&Recorded>) -> Verd
     }
 }
 
-/// Writes the status when it differs from the one that is known. The uid keeps it from another Site of the same name.
+/// Writes the status when it differs from the cached one. The uid makes the write fail if the Site was recreated under its name.
 pub async fn write(api: &Api<Site>, site: &Site, status: &SiteStatus) -> Result<bool, ApplyError> {
     if site.status.as_ref() == Some(status) {
         return Ok(false);

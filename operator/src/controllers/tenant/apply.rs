@@ -1,4 +1,4 @@
-//! Makes the group's namespace be what was built, in an order that is safe at every step.
+//! Applies the built objects to the group's namespace, in an order that is safe at every step.
 
 use std::time::Duration;
 
@@ -20,29 +20,29 @@ use crate::apply::current::confirm_exists;
 use crate::apply::{ApplyError, Before, ensure, failed, list, settle, sync, sync_among, write};
 use crate::namespace::live_namespace;
 
-/// The field manager of the first write of a namespace. Another one than of all later writes, so that what it wrote is not
-/// kept by the apiserver as a second owner of the same fields under the same name.
+/// The field manager of the write that creates a namespace. All later writes use another one, because the apiserver would otherwise keep
+/// this write as a second owner of the same fields under the same name.
 const CREATOR: &str = "tsujiban-operator-create";
-/// How often new rights in a new namespace are tried until the apiserver knows of them, and the waits between the tries.
+/// How often new rights in a new namespace are tried until the apiserver grants them, and the waits between the tries.
 const TRIES: u32 = 60;
 const RIGHTS: Backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(100));
 
-/// Whether the group's namespace is held.
+/// Whether the group's namespace belongs to its Tenant.
 #[derive(Debug)]
 pub enum Holding {
     Held {
         noted: Noted,
-        /// As it is now.
+        /// The live namespace after the write.
         namespace: Box<Namespace>,
         before: Before,
     },
-    /// It is going away, and will be made again when it has gone.
+    /// It is terminating, and will be recreated when it is gone.
     Terminating,
-    /// It is somebody else's. Says why.
+    /// It does not belong to the Tenant, for this reason.
     Taken(&'static str),
 }
 
-/// Holds the group's namespace: creates it, or checks that it is the group's, or takes back the one that was retained.
+/// Claims the group's namespace: creates it, or checks that it is the group's, or reclaims the retained one.
 pub async fn hold(client: &Client, id: &Identity, found: Option<&Namespace>) -> Result<Holding, ApplyError> {
     let api: Api<Namespace> = Api::all(client.clone());
     let mut live = found.cloned();
@@ -63,12 +63,12 @@ pub async fn hold(client: &Client, id: &Identity, found: Option<&Namespace>) -> 
             Ok(Holding::Held { noted, namespace: Box::new(namespace), before })
         }
         (Claim::Taken(why), _) => Ok(Holding::Taken(why)),
-        // gone again, or of an earlier Tenant while a newer one than ours stands: the next event tells more
+        // the namespace is gone again, or the group has a newer Tenant than this one: the next event triggers another try
         (Claim::Create | Claim::Ours | Claim::Retained | Claim::Terminating, _) => Ok(Holding::Terminating),
     }
 }
 
-/// Creates the namespace, never adopting one: when somebody else was faster, answers what is there.
+/// Creates the namespace, never adopting one: when another client was faster, returns the existing namespace.
 async fn create(client: &Client, api: &Api<Namespace>, id: &Identity) -> Result<(Option<Namespace>, Before), ApplyError> {
     let name = names::namespace(&id.group);
     let mut first = build::namespace(id, &Noted::default());
@@ -81,8 +81,8 @@ async fn create(client: &Client, api: &Api<Namespace>, id: &Identity) -> Result<
     }
 }
 
-/// Whether, read live and confirmed, it is this Tenant that stands for the group. A namespace that was made for a Tenant that has gone
-/// would be refused to the one that came after it.
+/// Whether this Tenant is still the group's Tenant, read live and confirmed. If a namespace were created for a Tenant that is gone, the
+/// next Tenant of the group could not claim it.
 async fn is_current(client: &Client, id: &Identity) -> Result<bool, ApplyError> {
     let api: Api<Tenant> = Api::all(client.clone());
     let found = api.get_opt(id.group.as_str()).await.map_err(failed::<Tenant>("read", None, id.group.as_str()))?;
@@ -92,24 +92,24 @@ async fn is_current(client: &Client, id: &Identity) -> Result<bool, ApplyError> 
     }
 }
 
-/// Notes on the namespace that is held where the group's data is. Answers how it is then.
+/// Annotates the group's namespace with where the group's data is. Returns the live namespace afterwards.
 pub async fn annotate(client: &Client, id: &Identity, held: &Namespace, noted: &Noted) -> Result<Namespace, ApplyError> {
     let (namespace, _) = write(&Api::all(client.clone()), &build::namespace(id, noted), Some(held)).await?;
     Ok(namespace)
 }
 
-/// What [`isolate`] leaves.
+/// The result of [`isolate`].
 pub struct Isolated {
-    /// They come later.
+    /// The CronJobs, which [`schedule`] writes later.
     pub cron_jobs: Vec<CronJob>,
-    /// What decides who gets in, also what others made.
+    /// The objects that decide who has access, including foreign ones.
     pub live: Live,
-    /// All of it.
+    /// The versions of all these objects.
     pub known: ObservedVersions,
 }
 
-/// Writes what isolates the group and bounds it: rights first, since everything else is written with them, then the closed doors,
-/// then what is let in.
+/// Writes the objects that isolate and bound the group: the operator's rights first, since everything else is written with them, then what
+/// denies access, then what grants it.
 pub async fn isolate(client: &Client, id: &Identity, before: Before, objects: Objects) -> Result<Isolated, ApplyError> {
     let namespace = names::namespace(&id.group);
     let ours = build::ours(&id.group);
@@ -138,7 +138,7 @@ pub async fn isolate(client: &Client, id: &Identity, before: Before, objects: Ob
     Ok(Isolated { cron_jobs, live, known })
 }
 
-/// Binds the operator's own role in the namespace, and waits until the apiserver knows of it. Answers the binding.
+/// Binds the operator's own role in the namespace, and waits until the apiserver grants it. Returns the binding.
 async fn gain_rights(
     client: &Client,
     namespace: &str,
@@ -155,17 +155,17 @@ async fn gain_rights(
         return Ok(Some(bound));
     }
     let probe: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
-    // `Retry` takes an async closure, whose future no compiler says yet that it can be moved between threads
+    // `Retry` cannot be used: it takes an async closure, and the compiler cannot prove yet that its future is `Send`
     for failures in 0..TRIES {
         match probe.get_metadata_opt(names::CA_CONFIGMAP).await {
             Err(kube::Error::Api(status)) if status.is_forbidden() => tokio::time::sleep(RIGHTS.wait(failures)).await,
-            _ => break, // what else may be wrong, the next step says better
+            _ => break, // the next step reports any other error better
         }
     }
     Ok(Some(bound))
 }
 
-/// Writes the CronJob, and answers it. Jobs that run are held while the group is suspended, and go on afterwards.
+/// Writes the CronJob and returns it. Running Jobs are suspended while the group is suspended, and resumed afterwards.
 pub async fn schedule(
     client: &Client,
     id: &Identity,
@@ -182,7 +182,7 @@ pub async fn schedule(
     settle(&Api::namespaced(client.clone(), &namespace), found, &cron_jobs).await
 }
 
-/// Suspends the Jobs that are not finished, or lets them go on.
+/// Suspends or resumes the Jobs that are not finished.
 async fn hold_jobs(client: &Client, namespace: &str, suspend: bool) -> Result<(), ApplyError> {
     let api: Api<Job> = Api::namespaced(client.clone(), namespace);
     let jobs = api.list(&ListParams::default()).await.map_err(failed::<Job>("list", Some(namespace), ""))?;
@@ -203,7 +203,8 @@ async fn hold_jobs(client: &Client, namespace: &str, suspend: bool) -> Result<()
     Ok(())
 }
 
-/// Leaves the namespace of a Tenant that has gone: closed, without owners and collector, with everything in it.
+/// Closes the namespace of a Tenant that is released: denies all traffic, suspends the Jobs, removes all RoleBindings but the operator's,
+/// and keeps everything else.
 pub async fn close(client: &Client, id: &Identity, system_namespace: &str) -> Result<(), ApplyError> {
     let namespace = names::namespace(&id.group);
     let ours = build::ours(&id.group);
@@ -224,8 +225,8 @@ pub async fn close(client: &Client, id: &Identity, system_namespace: &str) -> Re
     sync_among(client, &namespace, (&ours, &names::ROLE_BINDINGS), Before::Unknown, vec![binding]).await.map(drop)
 }
 
-/// Keeps a group whose spec cannot be built in the operator's hands, and closed to all but what is let in already: what of it does not
-/// depend on the spec. A group that was never built stays so.
+/// Applies what does not depend on the spec to a group whose spec cannot be built: the namespace, the operator's rights, and the policy
+/// that denies all traffic that no other policy allows. Does not create a namespace.
 pub async fn keep(client: &Client, id: &Identity, system_namespace: &str) -> Result<(), ApplyError> {
     let found = live_namespace(client, &id.group).await?;
     let Some(held) = found.filter(|found| claim(id, Some(found)) == Claim::Ours) else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! What a group's namespace consists of. Pure, and cannot fail: whatever could be wrong was refused before.
+//! What a group's namespace consists of. Pure, and cannot fail: validation has refused every invalid spec before.
 
 mod ca_bundle;
 mod collector_pod;
@@ -59,7 +59,7 @@ pub struct Objects {
     pub limit_ranges: Vec<LimitRange>,
     pub service_accounts: Vec<ServiceAccount>,
     pub role_bindings: Vec<RoleBinding>,
-    /// `None` while the CA is not known: what is there stays.
+    /// `None` while the CA is not known: existing ConfigMaps stay.
     pub config_maps: Option<Vec<ConfigMap>>,
     pub cron_jobs: Vec<CronJob>,
 }

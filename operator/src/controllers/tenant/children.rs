@@ -1,5 +1,5 @@
-//! Follows the objects of groups' namespaces: by watches, which say at once when one does not look as it did, and by a sweep, which finds
-//! what a watch did not tell.
+//! Follows the objects of groups' namespaces: by watches, which report a change at once, and by a sweep, which finds changes that a watch
+//! missed.
 
 use std::collections::HashSet;
 use std::fmt::Debug;
@@ -24,16 +24,16 @@ use tsujiban_core::error::chain;
 use super::sync_cache::{SyncCache, Watched, kind};
 use crate::queue::Queue;
 
-/// How often everything is compared. What a watch did not tell is put right well within a minute.
+/// How often everything is compared. A change that a watch missed is corrected well within a minute.
 const EVERY: Duration = Duration::from_secs(30);
 const PAGE: u32 = 500;
 
-/// What is followed of a kind.
+/// Which objects of a kind are followed.
 #[derive(Debug, Clone, Copy)]
 pub enum WatchScope {
-    /// What carries a group's label.
+    /// Objects with a group's label.
     Generated,
-    /// All objects: what others add to a group's namespace matters too.
+    /// All objects: foreign objects in a group's namespace matter too.
     All,
 }
 
@@ -46,7 +46,7 @@ impl WatchScope {
     }
 }
 
-/// The Tenant to whose namespace an object belongs, or which it is.
+/// The Tenant whose namespace the object is, or is in.
 pub fn tenant_of<K: Watched>(object: &K) -> Option<ObjectRef<Tenant>> {
     group_of(object).map(|group| ObjectRef::new(&group))
 }
@@ -56,7 +56,7 @@ fn group_of<K: Watched>(object: &K) -> Option<String> {
     group_of_namespace(&namespace).map(String::from)
 }
 
-/// Watches a kind, and passes on the objects that are not as they were.
+/// Watches a kind, and passes on the objects that differ from the sync cache.
 pub fn follow<K>(
     scope: WatchScope,
     config: watcher::Config,
@@ -71,7 +71,7 @@ where
     events.try_filter_map(move |event| std::future::ready(Ok(changed(&sync_cache, event))))
 }
 
-/// The object of an event by which it is not as it was.
+/// The object of an event, if it was deleted or differs from the sync cache.
 fn changed<K: Watched>(sync_cache: &SyncCache, event: watcher::Event<K>) -> Option<K> {
     match event {
         watcher::Event::Apply(object) | watcher::Event::InitApply(object) => {
@@ -86,7 +86,7 @@ fn changed<K: Watched>(sync_cache: &SyncCache, event: watcher::Event<K>) -> Opti
     }
 }
 
-/// Compares for ever.
+/// Compares the sync cache with the apiserver for ever.
 pub async fn sweep(client: Client, sync_cache: Arc<SyncCache>, queue: Queue<Tenant>) {
     let sweep = Sweep { client, sync_cache, queue };
     loop {

@@ -1,4 +1,4 @@
-//! Whose is a namespace that carries a group's name. Pure.
+//! Decides to whom a namespace with a group's name belongs. Pure.
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt;
@@ -16,16 +16,16 @@ pub enum Claim {
     Create,
     /// It was made for this Tenant.
     Ours,
-    /// It was made for an earlier Tenant of the same group, and kept. It may be taken back once it is read, live, that no other
-    /// Tenant stands for the group.
+    /// It was made for an earlier Tenant of the same group, and retained. It may be reclaimed once a live read confirms that this is the
+    /// group's Tenant now.
     Retained,
-    /// It is going away; wait until it has gone.
+    /// It is terminating; wait until it is gone.
     Terminating,
-    /// It is somebody else's and is never touched. Says why.
+    /// It does not belong to this Tenant, for this reason, and is never touched.
     Taken(&'static str),
 }
 
-/// Decides by the labels, which only the operator can write on a namespace `tn-*` (a policy of the chart sees to that).
+/// Decides by the labels, which only the operator can write on a namespace `tn-*` (a policy of the chart enforces that).
 pub fn claim(id: &Identity, live: Option<&Namespace>) -> Claim {
     let Some(live) = live else { return Claim::Create };
     let label = |key: &str| live.labels().get(key).map(String::as_str);
@@ -48,12 +48,12 @@ pub fn claim(id: &Identity, live: Option<&Namespace>) -> Claim {
     }
 }
 
-/// What a group's namespace says of the group's data, so that a Tenant that comes back finds it again.
+/// What a group's namespace says about the group's data, so that a recreated Tenant finds it again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Noted {
-    /// Under which incarnation the services keep it.
+    /// The incarnation under which the services keep the data.
     pub incarnation: Option<IncarnationId>,
-    /// In which log the group's operation history is.
+    /// The log that holds the group's operation history.
     pub log: Option<LogId>,
 }
 
@@ -64,7 +64,7 @@ impl Noted {
     }
 }
 
-/// Whether a namespace was made by the operator for this very Tenant.
+/// Whether the operator made a namespace for this Tenant object, by its UID.
 pub fn belongs_to(namespace: &Namespace, id: &Identity) -> bool {
     belongs_to_group(namespace, &id.group) && namespace.labels().get(LABEL_TENANT_UID) == Some(&id.uid)
 }

@@ -1,15 +1,15 @@
-//! Condition ClockSynchronised: whether the operation history's times are worth something (C20). It makes nobody ready or not: what happens is
-//! recorded with a poor clock, too, and a group's owner can do nothing about it.
+//! Condition ClockSynchronised: whether the operation history's times are reliable (C20). It does not affect condition Ready: operations
+//! are recorded with an inaccurate clock, too, and a group's owner can do nothing about it.
 
 use crate::condition::Verdict;
 
-/// What is to be said, if anything: before the audit service has reported, whatever was said before stays.
+/// The verdict, if there is one: until the audit service has reported, the existing condition stays.
 pub fn verdict(has_history: bool, was_said: bool, synchronised: Option<bool>) -> Option<Verdict> {
     match (has_history, synchronised) {
         (true, Some(true)) => {
             Some(Verdict::holds("Synchronised", "the clock by which the operation history is written follows a precise source"))
         }
-        // no figure: a message that changes by itself would be written to every Tenant again and again
+        // no figure: a message with one would keep changing, and be written to every Tenant again and again
         (true, Some(false)) => Some(Verdict::fails(
             "NotSynchronised",
             "the clock by which the operation history is written follows no precise source, so its times may be off; staff set up time \

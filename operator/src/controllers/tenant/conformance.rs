@@ -20,7 +20,7 @@ use crate::state::conformance::Deviation;
 
 pub use bindings::follow;
 
-/// What the condition says now, or `None` when the owners were never asked about and it is not this group's turn yet.
+/// The condition now, or `None` when the owners' rights were never checked and it is not this group's turn yet.
 pub async fn evaluate(context: &TenantContext, tenant: &ValidTenant, generation: Option<i64>, live: &Live) -> Option<Verdict> {
     let group = tenant.id.group.as_str();
     let subjects: Vec<Subject> = tenant.owners.iter().map(Subject::of).collect();
@@ -49,19 +49,20 @@ pub async fn evaluate(context: &TenantContext, tenant: &ValidTenant, generation:
     Some(if summary.conforms() { Verdict::holds("Conformant", message) } else { Verdict::fails("NotConformant", message) })
 }
 
-/// Whether somebody could be asked about now.
+/// Whether the rights of some owner may be checked now.
 pub fn may_ask(context: &TenantContext) -> bool {
     ask::may_ask(context, context.shared.clock.now())
 }
 
-/// What would make the answers others: another life or spec of the Tenant, or any RoleBinding of the namespace.
+/// A fingerprint of what can change the answers: the UID and spec of the Tenant, and every RoleBinding of the namespace.
 fn key(uid: &str, generation: Option<i64>, live: &Live) -> u64 {
     let mut bindings: Vec<_> = live.role_bindings.iter().map(|binding| (binding.uid(), binding.resource_version())).collect();
     bindings.sort();
     fingerprint((uid, generation, bindings))
 }
 
-/// The other group is the next one by name, so that all are asked about by somebody.
+/// The other group, on which the owners must have no rights, is the next one by name, so that every group is checked against some other
+/// one.
 fn scopes(tenants: &Cache<Tenant>, system_namespace: &str, tenant: &ValidTenant) -> ScopeNames {
     let own = tenant.id.group.as_str();
     let (mut next, mut first): (Option<String>, Option<String>) = (None, None);
@@ -77,7 +78,7 @@ fn scopes(tenants: &Cache<Tenant>, system_namespace: &str, tenant: &ValidTenant)
     ScopeNames::new(own, &names::namespace(&tenant.id.group), other.as_deref(), system_namespace)
 }
 
-/// All answers: what the catalogue expects, save for what deviates from it.
+/// All answers: those that the catalogue expects, replaced by the deviations.
 fn answers(subjects: &[Subject], deviations: &[Deviation]) -> Vec<OwnerAnswers> {
     let expected: BTreeMap<Asked, _> =
         catalogue::accesses(Depth::Core).into_iter().map(|access| (Asked::Access(access), ask::expected(&access))).collect();
@@ -92,7 +93,7 @@ fn answers(subjects: &[Subject], deviations: &[Deviation]) -> Vec<OwnerAnswers> 
 
 fn wanted(tenants: &Cache<Tenant>, system_namespace: &str, tenant: &ValidTenant, live: &Live) -> Wanted {
     let has_foreign = live.role_bindings.iter().any(|binding| !names::ROLE_BINDINGS.contains(&binding.name_any().as_str()));
-    // who owns other groups matters only to bindings that others made
+    // the owners of other groups matter only for foreign bindings
     let others: BTreeSet<String> = if has_foreign {
         let all = tenants.list();
         let others = all.iter().filter(|other| other.name_any() != tenant.id.group.as_str());

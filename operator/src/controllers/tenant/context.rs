@@ -26,7 +26,7 @@ pub struct TenantContext {
     pub platform: Platform,
     /// Networks in which no device may be.
     pub forbidden: Forbidden,
-    /// All Tenants: what the owners of one may not do is asked of another one.
+    /// All Tenants: the owners of a group are checked to have no rights on another group.
     pub tenants: Cache<Tenant>,
     pub devices: Cache<Device>,
     /// Devices are reconciled when what they depend on has changed.
@@ -37,11 +37,11 @@ pub struct TenantContext {
     pub installation: watch::Receiver<Installation>,
     /// The certificates of the internal CA.
     pub ca_bundle: watch::Receiver<Option<String>>,
-    /// Whether the master key and the epoch keys are there.
+    /// Whether the master key and the epoch keys exist.
     pub keys: watch::Receiver<Keys>,
     /// What the authorizer answered about each group's owners.
     pub access_reviews: Arc<AccessReviewCache>,
-    /// What each group's objects looked like when all was right.
+    /// Each group's objects, as the last full reconcile left them.
     pub sync_cache: Arc<SyncCache>,
     /// What the backup service knows of each device. Forgotten with the group.
     pub attempts: Arc<AttemptCache>,

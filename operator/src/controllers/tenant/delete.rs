@@ -77,11 +77,11 @@ pub fn decide(evidence: Evidence) -> Decision {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     Released,
-    /// The namespace is going, or something is not recorded yet; look again soon.
+    /// The namespace is terminating, or something is not recorded yet; check again soon.
     Waiting,
 }
 
-/// Does what is decided for a Tenant that is being deleted.
+/// Carries out the decision for a Tenant that is being deleted.
 pub async fn clean_up(context: &TenantContext, cached: &Tenant, id: &Identity) -> Result<Progress, DeleteError> {
     let api: Api<Tenant> = Api::all(context.shared.client.clone());
     let name = id.group.as_str();
@@ -110,7 +110,8 @@ pub async fn clean_up(context: &TenantContext, cached: &Tenant, id: &Identity) -
     let incarnation = namespace.as_ref().filter(|_| namespace_state != NamespaceState::Foreign).and_then(incarnation).or(noted);
     match decision {
         Decision::Erase => {
-            // its namespace is deleted only after it was erased: while that hangs, the history is not told so again and again
+            // the namespace is deleted after the group was erased: while that hangs, the call is not repeated, since the history would
+            // record it each time
             let is_erased = |service| {
                 namespace_state == NamespaceState::Terminating
                     && reports_erased(&context.reports.borrow(), service, id, incarnation.as_ref())
@@ -126,7 +127,7 @@ pub async fn clean_up(context: &TenantContext, cached: &Tenant, id: &Identity) -
                 return Ok(Progress::Waiting);
             }
             if context.recorder.journal.waits_for(&id.group) {
-                return Ok(Progress::Waiting); // what happened to the group's own is recorded before its history ends
+                return Ok(Progress::Waiting); // the changes of the group's objects are recorded before its history is erased
             }
             erase(&context.services, id, incarnation.as_ref(), |service| service.row().ends == Ends::Last).await?;
             if let Some(incarnation) = &incarnation {
@@ -136,7 +137,7 @@ pub async fn clean_up(context: &TenantContext, cached: &Tenant, id: &Identity) -
         }
         Decision::Close => {
             if let (Some(namespace), Some(incarnation)) = (&namespace, &incarnation) {
-                // by it the group is found again; somebody may have taken it away
+                // a later Tenant finds the group's data by this annotation, which may have been removed
                 let noted = Noted { incarnation: Some(incarnation.clone()), ..Noted::of(namespace) };
                 annotate(&context.shared.client, id, namespace, &noted).await?;
             }
@@ -162,7 +163,7 @@ fn state_of(namespace: Option<&Namespace>, id: &Identity) -> NamespaceState {
     }
 }
 
-/// Whether a service said last that this incarnation is erased.
+/// Whether the last report of a service says that this incarnation is erased.
 fn reports_erased(reports: &Reports, service: Service, id: &Identity, incarnation: Option<&IncarnationId>) -> bool {
     let state = incarnation.and_then(|incarnation| reports.state(service, &id.group, incarnation));
     state == Some(GroupState::Erased)
@@ -175,14 +176,15 @@ async fn erase(
     incarnation: Option<&IncarnationId>,
     which: impl Fn(Service) -> bool,
 ) -> Result<(), DeleteError> {
-    let Some(incarnation) = incarnation else { return Ok(()) }; // it was never prepared: nobody holds anything
+    let Some(incarnation) = incarnation else { return Ok(()) }; // it was never prepared: no service holds data of it
     for client in services.all().filter(|client| which(client.service)) {
         erase_in(client, id, incarnation).await.map_err(DeleteError::Erase)?;
     }
     Ok(())
 }
 
-/// Erases the group in one service. One that came later than the group may never have heard of it; the first one minted it.
+/// Erases the group in one service. A service that was installed later than the group may not know it; the first one must, since it made
+/// the incarnation.
 async fn erase_in(client: &ServiceClient, id: &Identity, incarnation: &IncarnationId) -> Result<(), CallError> {
     match client.erase_group(&id.group, incarnation).await {
         Err(error) if error.is_not_found() && client.service != Service::FIRST => Ok(()),
@@ -190,8 +192,8 @@ async fn erase_in(client: &ServiceClient, id: &Identity, incarnation: &Incarnati
     }
 }
 
-/// Tells the services that the group is retained. Best effort: a service that is away must not keep a Tenant from going, and its
-/// next report notes it (see [`retained`](crate::retained)).
+/// Tells the services that the group is retained. Best effort: an unreachable service must not block the deletion of a Tenant; it is told
+/// again after its next report (see [`retained`](crate::retained)).
 async fn detach(context: &TenantContext, tenant: &Tenant, id: &Identity, incarnation: Option<&IncarnationId>) {
     let Some(incarnation) = incarnation else { return };
     for client in context.services.all() {

@@ -9,11 +9,11 @@ use super::build::ApiserverAddress;
 use crate::apply::{ApplyError, failed};
 use crate::namespace::live_namespace;
 
-/// Where the apiserver says where it answers.
+/// The EndpointSlice with the addresses of the apiserver.
 pub const APISERVER_NAMESPACE: &str = "default";
 pub const APISERVER: &str = "kubernetes";
 
-/// What could not be found out.
+/// Why something could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum DereferenceError {
     #[error(transparent)]
@@ -22,7 +22,7 @@ pub enum DereferenceError {
     NoApiserver,
 }
 
-/// What is there.
+/// What was read.
 #[derive(Debug, Clone)]
 pub struct Found {
     pub namespace: Option<Namespace>,

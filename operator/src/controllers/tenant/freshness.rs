@@ -13,7 +13,7 @@ use crate::condition::{Verdict, find};
 /// How many late devices a message names.
 const NAMED: usize = 5;
 
-/// What a group's devices look like together.
+/// A summary of a group's devices.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fleet {
     pub devices: i64,
@@ -23,7 +23,7 @@ pub struct Fleet {
     pub late: Vec<String>,
     /// Those whose newest snapshot is damaged.
     pub damaged: Vec<String>,
-    /// When the backup that is oldest among the newest ones was taken; for a device without one, when it was declared.
+    /// The time of the oldest among the devices' newest backups; for a device without a backup, the time when it was declared.
     pub oldest: Option<Timestamp>,
 }
 

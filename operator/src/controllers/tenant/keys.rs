@@ -1,4 +1,4 @@
-//! Has every service make the group's keys. The first one mints the incarnation, the others are told which one it is.
+//! Has every service make the group's keys. The first one makes the incarnation, and the others are given it.
 
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -29,13 +29,13 @@ struct NotPrepared(#[source] CallError);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Readiness {
     Ready,
-    /// It understood, and said no. Says why.
+    /// It understood the call and refused it, for this reason.
     Refused(String),
     /// It did not answer.
     Away,
-    /// It answered that it does nothing which the history does not take.
+    /// It refused because the history cannot record the call.
     NoHistory,
-    /// It was not asked: the one before it has not said under which incarnation.
+    /// It was not asked: the first service has not answered the incarnation yet.
     NotAsked,
 }
 
@@ -52,8 +52,8 @@ fn prepared(services: &[Service]) -> Verdict {
     Verdict::holds("Prepared", format!("{names} {keep} the group's data under its incarnation, sealed with its keys"))
 }
 
-/// Decides what the condition says. A service that held the group before, and is only away now, takes nothing back: that it is away, its own
-/// alert tells. One that the group was never prepared in does.
+/// Decides what the condition says. A service that held the group before, and is only unreachable now, does not change the condition: an
+/// alert of its own reports that. A service in which the group was never prepared does.
 pub fn verdict(answers: &[(Service, Readiness)], before: Option<&Condition>) -> Verdict {
     let services: Vec<Service> = answers.iter().map(|(service, _)| *service).collect();
     let good = prepared(&services);
@@ -95,7 +95,7 @@ pub async fn prepare(context: &TenantContext, tenant: &Tenant, id: &Identity, no
         return Preparation { verdict, incarnation: noted.incarnation, namespace: None, failed: None };
     }
     let in_status = tenant.status.as_ref().and_then(|status| status.incarnation.as_ref()).and_then(|text| text.parse().ok());
-    // a report may be older than this Tenant: for one whose status does not say so yet, the services are asked to prepare
+    // a report may be older than this Tenant: until the Tenant's status names the incarnation, the services are called in any case
     let is_known = in_status.is_some() && in_status == noted.incarnation;
     let mut expected = Noted { incarnation: noted.incarnation.clone().or(in_status), log: noted.log };
     let mut standing = noted.clone();
@@ -103,7 +103,7 @@ pub async fn prepare(context: &TenantContext, tenant: &Tenant, id: &Identity, no
     let (mut failure, mut written) = (None, None);
     for client in context.services.all() {
         let service = client.service;
-        // while the history came back and does not know whose it is, asking the audit service is what tells it
+        // a restored history may not know which group the log belongs to; only this call tells the audit service
         let waits_for_history =
             |first: &Readiness| *first == Readiness::NoHistory && expected.incarnation.is_some() && expected.log.is_some();
         let is_held_up = |first: &Readiness| *first != Readiness::Ready && !waits_for_history(first);
@@ -141,8 +141,8 @@ pub async fn prepare(context: &TenantContext, tenant: &Tenant, id: &Identity, no
     Preparation { verdict: verdict(&answers, before), incarnation, namespace, failed }
 }
 
-/// Makes sure that one service holds the group, and asks it only when its report does not say so, or when it has to say where the group's
-/// history is.
+/// Makes sure that one service holds the group. Calls it only when its report does not say so, or when it has to answer the log of the
+/// group's history.
 async fn hold(
     reports: &watch::Receiver<Reports>,
     client: &ServiceClient,

@@ -25,7 +25,7 @@ impl Incomplete {
     }
 }
 
-/// Goes through all of a group. `survey` is what is known without reading anything.
+/// Reconciles a group in full. `survey` is what is known without reading anything.
 pub async fn provision(context: &TenantContext, tenant: &Tenant, id: &Identity, key: Key, survey: Outcome) -> Result<Outcome, Incomplete> {
     let group = id.group.as_str();
     let valid = match validate::validate(id, &tenant.spec, &context.forbidden) {
@@ -52,7 +52,7 @@ async fn keep(context: &TenantContext, id: &Identity, wrong: &[Invalid], survey:
     }
 }
 
-/// The steps. Answers what they found, and the objects that are there then.
+/// The steps. Returns what they found, and the versions of the objects afterwards.
 async fn steps(
     context: &TenantContext,
     tenant: &Tenant,

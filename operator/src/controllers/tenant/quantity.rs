@@ -8,7 +8,7 @@ use std::fmt;
 use k8s_openapi::apimachinery::pkg::api::resource;
 
 const NANO: i128 = 1_000_000_000;
-/// Far above any cluster, and small enough that nothing overflows.
+/// The largest amount: far above any cluster, and small enough that nothing overflows.
 const MOST: i128 = NANO * 1_000_000_000_000_000_000;
 
 /// A text that is no quantity, or one out of range.

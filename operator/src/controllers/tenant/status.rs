@@ -18,7 +18,7 @@ use crate::condition::{Conditions, Verdict};
 /// The reason of a condition that waits for a namespace to go.
 pub const TERMINATING: &str = "NamespaceTerminating";
 
-/// What a reconcile found. Aspects that it did not come to are `None`.
+/// What a reconcile found. Aspects that it did not reach are `None`.
 #[derive(Debug, Clone, Default)]
 pub struct Outcome {
     /// Why the spec cannot be built.
@@ -31,22 +31,22 @@ pub struct Outcome {
     pub keys: Option<Verdict>,
     pub scheduled: Option<Verdict>,
     pub fresh: Option<Verdict>,
-    /// What owners may do. It makes nobody ready or not: an owner's right that comes from elsewhere stops no backup, and whoever is told
-    /// of it is not the operator.
+    /// Whether the owners' rights conform. It does not affect condition Ready: an owner's right that was granted elsewhere stops no backup,
+    /// and people, not the operator, have to revoke it.
     pub conformance: Option<Verdict>,
-    /// Whether the history's times can be relied on. Makes nobody ready or not, either.
+    /// Whether the history's times are reliable. Does not affect condition Ready, either.
     pub clock: Option<Verdict>,
-    /// What the services and the installation look like, by type of condition. Makes nobody ready or not, either.
+    /// The verdicts about the services and the installation, by type of condition. They do not affect condition Ready, either.
     pub platform: Vec<(&'static str, Verdict)>,
     pub schedule: Option<String>,
     pub incarnation: Option<IncarnationId>,
-    /// What of the spec is in the operation history.
+    /// The newest spec that is in the operation history.
     pub recorded: Option<Recorded>,
     pub devices: i64,
 }
 
 impl Outcome {
-    /// Whether everything is as it must be, so that only a change makes it otherwise. A suspended group is not: its Jobs are not watched.
+    /// Whether everything is correct and stays so until something changes. Never true for a suspended group, whose Jobs are not watched.
     pub fn is_right(&self) -> bool {
         let parts = [&self.namespace, &self.isolation, &self.keys, &self.scheduled];
         let all = parts.into_iter().all(|part| part.as_ref().is_some_and(Verdict::is_true));
@@ -63,7 +63,7 @@ pub fn conditions(tenant: &Tenant) -> &[Condition] {
     tenant.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default()
 }
 
-/// What the condition of a step says whose objects could not be written.
+/// The verdict of a step whose objects could not be written.
 pub fn not_applied(error: &ApplyError) -> Verdict {
     Verdict::fails(if error.is_terminating() { TERMINATING } else { "ApplyFailed" }, chain(error))
 }
@@ -76,7 +76,7 @@ pub fn status(tenant: &Tenant, outcome: &Outcome, now: Timestamp) -> TenantStatu
     let found = [&outcome.namespace, &outcome.isolation, &outcome.keys, &outcome.scheduled];
     for (part, verdict) in PARTS.into_iter().zip(found) {
         match verdict {
-            // a plan that moved is judged from now on: nobody missed a window that was not one
+            // a changed schedule counts from now on: no device missed a window of it that lies in the past
             Some(verdict) if part == BACKUP_SCHEDULED && previous.schedule.is_some() && outcome.schedule != previous.schedule => {
                 conditions.restart(part, verdict);
             }
@@ -97,7 +97,7 @@ pub fn status(tenant: &Tenant, outcome: &Outcome, now: Timestamp) -> TenantStatu
     let is_isolated = outcome.isolation.as_ref().is_some_and(Verdict::is_true);
     match &outcome.conformance {
         Some(conformance) => conditions.set(CONFORMANT, conformance),
-        // what was found before says nothing of a namespace that is not as it was
+        // an earlier result says nothing about a namespace whose isolation is not confirmed
         None if !keep_working && !is_isolated && conditions.get(CONFORMANT).is_some() => {
             conditions.set(CONFORMANT, &Verdict::unknown("NotReached", "an earlier step has to succeed first; see condition Ready"));
         }
@@ -131,7 +131,7 @@ fn ready(outcome: &Outcome, conditions: &Conditions) -> Verdict {
     }
 }
 
-/// Writes the status when it differs from the one that is known. The uid keeps it from another Tenant of the same name.
+/// Writes the status when it differs from the cached one. The uid makes the write fail if the Tenant was recreated under its name.
 pub async fn write(client: &Client, tenant: &Tenant, status: &TenantStatus) -> Result<bool, ApplyError> {
     if tenant.status.as_ref() == Some(status) {
         return Ok(false);

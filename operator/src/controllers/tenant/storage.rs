@@ -1,5 +1,6 @@
-//! Conditions HistoryRecorded, BackupsStored, StorageIntact and PoliciesInForce: what the services say of their storage, and how the chart's
-//! installation stands. They make nobody ready or not: what a group has declared is built, and its owner can do nothing about them. Pure.
+//! Conditions HistoryRecorded, BackupsStored, StorageIntact and PoliciesInForce: what the services report about their storage, and the
+//! state of the chart's installation. They do not affect condition Ready: what a group has declared is built in any case, and its owner can
+//! do nothing about them. Pure.
 
 use tsujiban_api::tenant::condition::{POLICIES_IN_FORCE, STORAGE_INTACT};
 use tsujiban_core::id::{GroupId, IncarnationId};
@@ -15,7 +16,8 @@ const NAMED: usize = 10;
 /// The reason of a service that is not installed.
 const MISSING: &str = "ServiceMissing";
 
-/// All of it for one group. `before` is the reason of the condition of a type that stands already: what nobody knows better stays.
+/// All these conditions for one group. `before` answers the reason of the existing condition of a type, which stays if nothing newer is
+/// known.
 pub fn verdicts<'a>(
     services: &[Service],
     reports: &Reports,
@@ -55,7 +57,8 @@ pub fn verdicts<'a>(
     all
 }
 
-/// What a service says of its writing, for one group: what it says of itself, unless it takes nothing of this group alone.
+/// Whether a service can write for one group: what it reports for the group, unless it can write nothing at all, or reports nothing for the
+/// group.
 fn writing_of<'a>(facts: &'a Facts, life: Option<(&GroupId, &IncarnationId)>) -> Option<&'a Writing> {
     let of_all = facts.writing.as_ref();
     let of_group = life.and_then(|(group, life)| facts.group_writing.get(&(group.clone(), life.clone())));
@@ -72,7 +75,7 @@ struct Standing<'a> {
 }
 
 fn writing(service: Service, standing: &Standing<'_>, before: Option<&str>) -> Option<Verdict> {
-    // what this service said to the operator before this one, or what that one saw; not that it is missing, once it stands
+    // the condition from the previous operator process stays, except ServiceMissing once the StatefulSet was found
     let stays = before.is_some_and(|reason| reason != MISSING || standing.workload.is_none());
     let name = service.row().host;
     match (standing.workload, standing.is_away, standing.writing) {
@@ -96,11 +99,11 @@ fn writing(service: Service, standing: &Standing<'_>, before: Option<&str>) -> O
     }
 }
 
-/// What one service says of what it has.
+/// What one service reports about the integrity of its data.
 #[derive(Debug, Clone, Copy)]
 struct Part<'a> {
     service: Service,
-    /// Of what belongs to no group.
+    /// Of the data that belongs to no group.
     shared: Option<&'a Integrity>,
     group: Option<&'a Integrity>,
 }

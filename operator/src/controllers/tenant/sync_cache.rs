@@ -1,9 +1,9 @@
-//! What each group's generated objects looked like when all was as it must be. As long as nothing else was observed of them, a Tenant need
-//! not be gone through again: a thousand groups would have the apiserver answer a dozen questions each, for nothing.
+//! A cache of each group's generated objects, as the last full reconcile left them. While no object differs from its entry, the Tenant is
+//! not reconciled in full again: for a thousand groups that would cost the apiserver a dozen requests each, for nothing.
 //!
-//! An entry is made by a whole pass that found or made everything right. It holds until another generation or life of the Tenant, until
-//! something changes on which all groups depend, until its time is over, or until an object is observed that does not look as it did
-//! then. Where events are lost, a sweep compares ([`children`](super::children)).
+//! A full reconcile that found or made every object correct writes an entry. The entry is valid until the Tenant has another generation or
+//! UID, until something changes that all groups depend on, until it expires, or until an object is observed that differs from it. A sweep
+//! ([`children`](super::children)) finds changes whose watch events were lost.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
@@ -23,9 +23,9 @@ use super::status::Outcome;
 use super::validate::Identity;
 use crate::fingerprint::fingerprint;
 
-/// How long an entry holds at most.
+/// How long an entry is valid at most.
 const WHOLE_PASS: SignedDuration = SignedDuration::from_mins(10);
-/// How old the last look at what is not watched may be.
+/// How old the last read of the objects that are not watched may be.
 const UNWATCHED: SignedDuration = SignedDuration::from_secs(30);
 
 /// A generated object within its group.
@@ -35,35 +35,36 @@ pub struct ObjectKey {
     pub name: Box<str>,
 }
 
-/// How an object was last seen.
+/// The state in which an object was last observed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ObservedVersion {
-    /// Of one kind, the larger one is the later one; 0 when it is not known.
+    /// The resourceVersion; within a kind, the larger one is the later one. 0 when it is not known.
     version: u64,
-    /// A digest of everything about it that matters.
+    /// A fingerprint of everything about the object that must not change.
     look: u64,
 }
 
 impl ObservedVersion {
-    /// Of an object of which `matters` is to stay as it is.
+    /// `matters` is what must not change, besides the metadata.
     pub fn new(meta: &ObjectMeta, matters: impl Hash) -> Self {
         let version = meta.resource_version.as_ref().and_then(|version| version.parse().ok()).unwrap_or(0);
         let is_going = meta.deletion_timestamp.is_some();
         Self { version, look: fingerprint((&meta.uid, &meta.labels, &meta.annotations, is_going, matters)) }
     }
 
-    /// Whether an object that was seen like this tells nothing new to those who know `self`.
+    /// Whether `seen` is nothing new to a reader of `self`: it is not later, or it does not differ.
     fn explains(self, seen: Self) -> bool {
         (seen.version != 0 && seen.version <= self.version) || seen.look == self.look
     }
 }
 
-/// A kind of which objects are remembered.
+/// A kind whose objects are in the cache.
 pub trait Watched: Resource<DynamicType = ()> + Sized {
-    /// Whether an object's metadata, without its version, says all that matters.
+    /// Whether the metadata, without the resourceVersion, holds everything that must not change.
     const BY_METADATA: bool = false;
 
-    /// Else its generation does where the kind has one: of such kinds the status changes by itself. Else its version.
+    /// Unless the metadata is enough, the generation counts, since the status changes by itself. A kind without generations is compared by
+    /// its resourceVersion.
     fn observed_version(&self) -> ObservedVersion {
         let generation = self.meta().generation;
         let version = (generation.is_none() && !Self::BY_METADATA).then(|| self.resource_version());
@@ -75,7 +76,7 @@ pub trait Watched: Resource<DynamicType = ()> + Sized {
     }
 }
 
-/// The kind's name, which is the same for its metadata alone.
+/// The kind's name. `PartialObjectMeta` of a kind has the same one.
 pub fn kind<K: Resource<DynamicType = ()>>() -> &'static str {
     match K::kind(&()) {
         Cow::Borrowed(kind) => kind,
@@ -97,7 +98,7 @@ impl Watched for Namespace {
     const BY_METADATA: bool = true;
 }
 
-/// What is used of a quota changes all the time, and its generation does not exist.
+/// Only the spec of a quota counts: it has no generation, and the used amounts in its status change all the time.
 impl Watched for ResourceQuota {
     fn observed_version(&self) -> ObservedVersion {
         ObservedVersion::new(&self.metadata, self.spec.as_ref().and_then(|spec| serde_json::to_string(spec).ok()))
@@ -114,7 +115,7 @@ impl ObservedVersions {
     }
 }
 
-/// For which state of a Tenant an entry holds.
+/// The state of a Tenant for which an entry is valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
     uid: String,
@@ -127,26 +128,26 @@ impl Key {
     }
 }
 
-/// An entry: all was right.
+/// An entry: the last full reconcile found or made everything correct.
 #[derive(Debug)]
 struct Entry {
     key: Key,
-    /// Which state of what all groups depend on.
+    /// `State::epoch` when the reconcile began. A different one now means that something changed on which all groups depend.
     epoch: u64,
     known: BTreeMap<ObjectKey, ObservedVersion>,
     outcome: Outcome,
-    /// Whether its owners were asked about.
+    /// Whether the rights of the group's owners were checked.
     is_asked: bool,
     made: Timestamp,
     ends: Timestamp,
     unwatched: Timestamp,
 }
 
-/// What a whole pass found, and when that was.
+/// The result of a full reconcile, and when it ended.
 #[derive(Debug, Clone)]
 pub struct Settled {
     pub outcome: Outcome,
-    /// Whether the group's owners were asked about. Only a whole pass asks, when it is their turn.
+    /// Whether the rights of the group's owners were checked. Only a full reconcile checks them, when it is the group's turn.
     pub is_asked: bool,
     pub at: Timestamp,
 }
@@ -154,9 +155,9 @@ pub struct Settled {
 #[derive(Debug, Default)]
 struct TenantEntry {
     entry: Option<Entry>,
-    /// What was observed and is not explained yet, since the last whole pass began.
+    /// Objects that were observed since the last full reconcile began and that differ from the entry.
     news: Vec<(ObjectKey, ObservedVersion)>,
-    /// Something changed, and it does not matter what.
+    /// Something changed that is not in `news`; the entry is invalid.
     is_doubted: bool,
 }
 
@@ -166,7 +167,7 @@ impl TenantEntry {
     }
 }
 
-/// More of it says no more.
+/// How many differing objects are kept. One more only sets `is_doubted`: either makes the entry invalid.
 const NEWS: usize = 64;
 
 #[derive(Debug, Default)]
@@ -179,14 +180,14 @@ struct State {
 #[derive(Debug, Default)]
 pub struct SyncCache(Mutex<State>);
 
-/// A whole pass that is under way.
+/// A full reconcile that is running.
 #[derive(Debug)]
 pub struct SyncRun {
     epoch: u64,
 }
 
 impl SyncCache {
-    /// What a whole pass found, if that still holds.
+    /// The result of the last full reconcile, if it is still valid.
     pub fn settled(&self, group: &str, key: &Key, now: Timestamp) -> Option<Settled> {
         let state = self.state();
         let page = state.pages.get(group).filter(|page| page.is_quiet())?;
@@ -194,14 +195,15 @@ impl SyncCache {
         Some(Settled { outcome: entry.outcome.clone(), is_asked: entry.is_asked, at: entry.made })
     }
 
-    /// Notes that a whole pass begins. What was observed until now it sees by itself.
+    /// Notes that a full reconcile begins. Drops earlier observations: the reconcile reads the objects itself.
     pub fn begin(&self, group: &str) -> SyncRun {
         let mut state = self.state();
         state.pages.insert(group.to_owned(), TenantEntry::default());
         SyncRun { epoch: state.epoch }
     }
 
-    /// Notes that a whole pass has found or made everything right. What was observed meanwhile and is not explained by it stays in doubt.
+    /// Notes that a full reconcile found or made everything correct. Observations made meanwhile that differ from its result stay, and make
+    /// the entry invalid.
     pub fn settle(&self, pass: &SyncRun, group: &str, key: Key, known: ObservedVersions, outcome: Outcome, now: Timestamp) {
         let ends = now.checked_add(spread(WHOLE_PASS, group)).unwrap_or(now);
         let is_asked = outcome.conformance.is_some();
@@ -213,7 +215,7 @@ impl SyncCache {
         page.entry = Some(Entry { key, epoch: pass.epoch, known, outcome, is_asked, made: now, ends, unwatched: now });
     }
 
-    /// Notes how an object was seen. Answers whether that is news.
+    /// Notes an observed object. Returns whether it differs from the entry.
     pub fn observe(&self, group: &str, place: ObjectKey, seen: ObservedVersion) -> bool {
         let mut state = self.state();
         let Some(page) = state.pages.get_mut(group) else { return true };
@@ -229,26 +231,26 @@ impl SyncCache {
         true
     }
 
-    /// The same for what a sweep found, which is nothing new about groups without an entry.
+    /// The same for an object that a sweep found. Returns false for a group without an entry, which is reconciled in full anyway.
     pub fn found(&self, group: &str, place: ObjectKey, seen: ObservedVersion) -> bool {
         let has_entry = self.state().pages.get(group).is_some_and(|page| page.entry.is_some());
         has_entry && self.observe(group, place, seen)
     }
 
-    /// Has a group gone through again, as when one of its objects went.
+    /// Has a group reconciled in full again, for example because one of its objects was deleted.
     pub fn invalidate(&self, group: &str) {
         if let Some(page) = self.state().pages.get_mut(group) {
             page.is_doubted = true;
         }
     }
 
-    /// Has all groups gone through again, since something changed on which all depend.
+    /// Has all groups reconciled in full again, because something changed that all depend on.
     pub fn invalidate_all(&self) {
         let epoch = &mut self.state().epoch;
         *epoch = epoch.wrapping_add(1);
     }
 
-    /// Whether it is time to look at what is not watched, which counts as done.
+    /// Whether it is time to read the objects that are not watched. If so, notes that as done.
     pub fn take_unwatched(&self, group: &str, now: Timestamp) -> bool {
         let mut state = self.state();
         let Some(entry) = state.pages.get_mut(group).and_then(|page| page.entry.as_mut()) else { return false };
@@ -259,7 +261,8 @@ impl SyncCache {
         is_time
     }
 
-    /// Doubts the groups that know an object of this kind which was not among `seen` when the kind was listed `at` a version.
+    /// Invalidates and returns the groups whose entry has an object of this kind that is not in `seen`, the list of the kind at
+    /// resourceVersion `at`.
     pub fn missing(&self, kind: &str, at: u64, seen: &HashSet<(String, ObjectKey)>) -> Vec<String> {
         let mut doubted = Vec::new();
         for (group, page) in &mut self.state().pages {
@@ -273,7 +276,7 @@ impl SyncCache {
         doubted
     }
 
-    /// The group is gone.
+    /// Drops the entry of a group whose Tenant is gone.
     pub fn forget(&self, group: &str) {
         self.state().pages.remove(group);
     }

@@ -1,4 +1,4 @@
-//! From what somebody declared to what can be built. Pure.
+//! Turns a declared Tenant into one that can be built. Pure.
 
 use tsujiban_api::Tenant;
 use tsujiban_api::tenant::{Owner, OwnerKind, TenantSpec};
@@ -48,14 +48,14 @@ pub struct ValidTenant {
     pub max_concurrent: u32,
 }
 
-/// Which Tenant: the group, and the UID of this life of its Tenant.
+/// The identity of a Tenant: the group, and the UID of the Tenant object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     pub group: GroupId,
     pub uid: String,
 }
 
-/// Upper bounds that are known to be amounts.
+/// Upper bounds whose amounts were parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ValidQuota {
     pub cpu: Quantity,
@@ -66,15 +66,14 @@ pub struct ValidQuota {
     pub configmaps: u32,
 }
 
-/// Who the Tenant is. This much holds also of one whose spec is wrong.
+/// The identity of a Tenant, which is valid even if its spec is not.
 pub fn identity(tenant: &Tenant) -> Result<Identity, Invalid> {
     let group = tenant.metadata.name.clone().unwrap_or_default().parse()?;
     let uid = tenant.metadata.uid.clone().ok_or(Invalid::NoUid)?;
     Ok(Identity { group, uid })
 }
 
-/// Checks what the apiserver could not: device networks against the cluster's own, the schedule, the amounts.
-/// Answers everything that is wrong at once.
+/// Checks what the apiserver could not: device networks against the cluster's own, the schedule, the amounts. Returns all errors at once.
 pub fn validate(id: &Identity, spec: &TenantSpec, forbidden: &Forbidden) -> Result<ValidTenant, Vec<Invalid>> {
     let mut wrong = Vec::new();
     let mut declared = Vec::new();
@@ -111,12 +110,12 @@ pub fn validate(id: &Identity, spec: &TenantSpec, forbidden: &Forbidden) -> Resu
     }
 }
 
-/// All that is wrong, as one sentence after the other.
+/// All errors, as one message.
 pub fn sentences(wrong: &[Invalid]) -> String {
     wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
-/// As the apiserver has it of a ServiceAccount in a RoleBinding: RFC 1123, labels with dots between them.
+/// The apiserver's rule for a ServiceAccount in a RoleBinding: RFC 1123, labels with dots between them.
 fn is_account_name(name: &str) -> bool {
     let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     name.split('.').all(|label| {

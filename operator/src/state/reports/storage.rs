@@ -6,7 +6,7 @@ use tsujiban_proto::lifecycle::v1 as wire;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Writing {
     Able,
-    /// Says why not, and what to do.
+    /// The reason, and what to do.
     Unable(String),
 }
 
@@ -19,19 +19,19 @@ impl Writing {
 /// What a scrub has found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Integrity {
-    /// No whole scrub has been seen yet, and nothing damaged was found so far.
+    /// No scrub has completed yet, and nothing damaged was found so far.
     Unchecked,
     Intact,
     Damaged {
-        /// Some of what is damaged.
+        /// The names of some damaged items.
         names: Vec<String>,
-        /// How much is damaged.
+        /// How many items are damaged.
         count: u64,
     },
 }
 
 impl Integrity {
-    /// When it was checked is left out: a fact that changes with each scrub would be written to every Tenant each time.
+    /// The time of the check is left out: it changes with each scrub, and would be written to every Tenant each time.
     pub fn from_wire(report: &wire::Integrity) -> Self {
         match report.state() {
             wire::IntegrityState::Damaged => {

@@ -1,4 +1,4 @@
-//! The pod that collects a group's configs. What `tsujiban backup now` runs is this very spec.
+//! The pod that collects a group's configs. `tsujiban backup now` runs exactly this spec.
 
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapProjection, ConfigMapVolumeSource, Container, DownwardAPIProjection, DownwardAPIVolumeFile, EnvVar,

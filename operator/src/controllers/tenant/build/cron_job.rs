@@ -19,7 +19,7 @@ pub fn cron_job(blueprint: &Blueprint) -> CronJob {
     let labels = ObjectMeta { labels: Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()), ..ObjectMeta::default() };
     let job = JobSpec {
         active_deadline_seconds: Some(window_seconds),
-        // once more when the pod was lost, such as with its node; what a device did is never a reason to fail
+        // one retry when the pod was lost, such as with its node; failures of devices never fail the Job
         backoff_limit: Some(1),
         ttl_seconds_after_finished: Some(KEEP_FINISHED_SECONDS),
         template: PodTemplateSpec { metadata: Some(labels.clone()), spec: Some(collector_pod::pod(blueprint, window_seconds)) },
@@ -32,7 +32,7 @@ pub fn cron_job(blueprint: &Blueprint) -> CronJob {
             time_zone: Some(tenant.plan.time_zone().to_owned()),
             suspend: Some(tenant.suspended),
             concurrency_policy: Some("Forbid".to_owned()),
-            // a start that was missed is made up for in the first half of the window, and then not any more
+            // a missed start is made up for only in the first half of the window
             starting_deadline_seconds: Some((window_seconds / 2).max(30)),
             successful_jobs_history_limit: Some(KEEP_FINISHED),
             failed_jobs_history_limit: Some(KEEP_FINISHED),

@@ -1,4 +1,4 @@
-//! What a container gets that asks for nothing; without it the quota would refuse such a pod.
+//! The defaults of a container that requests nothing; without them the quota would refuse its pod.
 
 use std::collections::BTreeMap;
 

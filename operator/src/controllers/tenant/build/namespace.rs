@@ -12,7 +12,7 @@ use crate::controllers::tenant::validate::Identity;
 
 const MODES: [&str; 3] = ["enforce", "audit", "warn"];
 
-/// The namespace as it must be. What is to be noted on it is left out only until the services have answered it.
+/// The desired namespace. An annotation is left out only until the services have answered its value.
 pub fn namespace(id: &Identity, noted: &Noted) -> Namespace {
     let mut labels = labels::claim(id);
     for mode in MODES {

@@ -1,5 +1,5 @@
-//! Who may talk to whom (C7, C13): nobody, save that pods may resolve names, and that the collector's pods reach the apiserver,
-//! the backup service and the declared device networks.
+//! Allowed traffic (C7, C13): none, except that pods may resolve names, and that the collector's pods reach the apiserver, the backup
+//! service and the declared device networks.
 
 use ipnet::IpNet;
 use k8s_openapi::api::networking::v1::{
@@ -37,8 +37,8 @@ pub fn closed(id: &Identity) -> Vec<NetworkPolicy> {
     ]
 }
 
-/// Nothing in, nothing out. The rules name a pod that cannot be: a list that is left out or empty could be filled by another
-/// manager, and the apiserver takes an explicit empty list for a change each time.
+/// Denies all traffic. The rules select a pod that never exists: another manager could fill a list that is left out or empty, and the
+/// apiserver takes an explicit empty list for a change each time.
 pub fn deny_all(id: &Identity) -> NetworkPolicy {
     NetworkPolicy {
         metadata: labels::object(id, POLICY_DENY_ALL),
@@ -84,7 +84,7 @@ fn apiserver(address: &ApiserverAddress) -> NetworkPolicyEgressRule {
     NetworkPolicyEgressRule { to: Some(vec![block(IpNet::from(address.ip), None)]), ports: Some(vec![tcp(address.port)]) }
 }
 
-/// CoreDNS carries this label everywhere, for the sake of its forerunner.
+/// CoreDNS has this label everywhere, for compatibility with its predecessor kube-dns.
 fn dns() -> NetworkPolicyEgressRule {
     let peer = NetworkPolicyPeer {
         namespace_selector: Some(label(NAMESPACE_NAME, "kube-system")),
@@ -98,7 +98,7 @@ fn nowhere() -> NetworkPolicyEgressRule {
     NetworkPolicyEgressRule { to: Some(vec![nobody()]), ports: None }
 }
 
-/// A pod that is never there: nothing gives a pod this label. Were it given, it would open a way inside the namespace only.
+/// Selects a pod that never exists: nothing sets this label. If a pod had it, only traffic inside the namespace would be allowed.
 fn nobody() -> NetworkPolicyPeer {
     let never =
         LabelSelectorRequirement { key: "tsujiban.dev/none".to_owned(), operator: "In".to_owned(), values: Some(vec!["none".to_owned()]) };

@@ -9,8 +9,8 @@ use crate::controllers::tenant::validate::ValidTenant;
 
 /// Kept Jobs, the running one, and those made by hand.
 const JOBS: u32 = 20;
-/// The one that there is, and another: a request that was admitted and cut off counts until the quota is reckoned anew, which takes
-/// minutes, and the CronJob must not wait for that.
+/// The one that exists, and a spare one: a create request that was admitted and then interrupted counts until the quota is recalculated,
+/// which takes minutes, and the CronJob must not wait for that.
 const CRON_JOBS: u32 = 2;
 const NONE: [&str; 11] = [
     "persistentvolumeclaims",

@@ -21,7 +21,7 @@ const DEADLINE: Duration = Duration::from_secs(15);
 /// How long the apiserver may take to know of a binding that was just made.
 const RIGHTS: (u32, Duration) = (20, Duration::from_millis(100));
 
-/// Why nobody answered.
+/// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     #[error(transparent)]
@@ -30,17 +30,17 @@ pub enum AskError {
     Slow,
 }
 
-/// What the authorizer answers when all is well.
+/// The answer that the catalogue expects of the authorizer.
 pub fn expected(access: &Access) -> Answer {
     if catalogue::is_granted(access) { Answer::Allowed { because: String::new() } } else { Answer::denied() }
 }
 
-/// What was declared comes first, and then all groups at a steady pace.
+/// Waiting changes come first; after them, all groups are checked at a steady pace.
 pub fn may_ask(context: &TenantContext, now: Timestamp) -> bool {
     !context.shared.metrics.watchdog.is_busy() && context.access_reviews.has_time(now)
 }
 
-/// What is known about the owners of a group, asked now if it is time. `None` when nothing is known and it is not the group's turn.
+/// The deviations of a group's owners, asked now if it is the group's turn. `None` when it is not and nothing is known.
 pub async fn deviations(
     context: &TenantContext,
     group: &str,
@@ -83,7 +83,7 @@ async fn deviation(
     Ok(deviates.then_some(Deviation { owner, access, answer }))
 }
 
-/// One answer. What an owner should be able to do is asked again for a moment, since their binding may be new.
+/// One answer. A right that an owner should have is asked about again for a moment, since the binding may be new.
 async fn answer(client: &Client, subject: &Subject, access: &Access, scopes: &ScopeNames) -> Result<Answer, ApplyError> {
     let (tries, pause) = if catalogue::is_granted(access) { RIGHTS } else { (1, Duration::ZERO) };
     let mut answer = review(client, subject, access, scopes).await?;
@@ -118,7 +118,7 @@ async fn review(client: &Client, subject: &Subject, access: &Access, scopes: &Sc
     let question = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
     let api: Api<SubjectAccessReview> = Api::all(client.clone());
     let answer = api.create(&PostParams::default(), &question).await.map_err(failed::<SubjectAccessReview>("ask", None, &subject.label))?;
-    // only an explicit yes is one
+    // only an explicit `allowed` counts
     let status = answer.status.unwrap_or_default();
     Ok(if status.allowed { Answer::Allowed { because: status.reason.unwrap_or_default() } } else { Answer::denied() })
 }

@@ -1,4 +1,4 @@
-//! Follows the ClusterRoleBindings, so that an owner who is bound to something strong is noticed within seconds, and not after ten minutes.
+//! Watches the ClusterRoleBindings, so that an owner who is bound to a powerful role is noticed within seconds, and not after ten minutes.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use crate::queue::Queue;
 
 /// A watch on a dead connection is noticed after this long.
 const WATCH_SECONDS: u32 = 60;
-/// Groups that include everybody: too many Tenants to add at once. They are asked about again when it is their turn.
+/// Groups that include everybody: too many Tenants to queue at once. Their owners are checked again when it is their turn.
 const CROWDS: [&str; 3] = ["Group system:authenticated", "Group system:serviceaccounts", "Group system:unauthenticated"];
 
-/// Follows them for ever. Only who each binding names is kept.
+/// Watches them for ever. Only the subjects of each binding are kept.
 pub async fn follow(context: Arc<TenantContext>, queue: Queue<Tenant>) {
     let api: Api<ClusterRoleBinding> = Api::all(context.shared.client.clone());
     let config = watcher::Config::default().timeout(WATCH_SECONDS).streaming_lists();
@@ -42,7 +42,7 @@ pub async fn follow(context: Arc<TenantContext>, queue: Queue<Tenant>) {
     }
 }
 
-/// Who is concerned by a binding that is there: those whom it names and those whom it named, if that changed.
+/// The subjects that a changed binding concerns: those that it names and those that it named before. None if they are the same.
 fn apply(known: &mut HashMap<String, BTreeSet<String>>, binding: &ClusterRoleBinding) -> BTreeSet<String> {
     let subjects = binding.subjects.iter().flatten();
     let now: BTreeSet<String> = subjects.map(|subject| key(&subject.kind, subject.namespace.as_deref(), &subject.name)).collect();
@@ -73,7 +73,7 @@ fn concerns(tenant: &Tenant, changed: &BTreeSet<String>) -> bool {
     tenant.spec.owners.iter().any(|owner| changed.contains(&owner_key(owner)) || is_among_accounts(owner, changed))
 }
 
-/// Whether a ServiceAccount is named by the group of its namespace, or by the name that it has as a user.
+/// Whether `changed` names a ServiceAccount by the group of its namespace, or by its user name.
 fn is_among_accounts(owner: &Owner, changed: &BTreeSet<String>) -> bool {
     let (OwnerKind::ServiceAccount, Some(namespace)) = (owner.kind, &owner.namespace) else { return false };
     let name = &owner.name;
