@@ -13,7 +13,7 @@ use crate::error::ClientError;
 pub struct Limits {
     /// Until the connection is made.
     pub connect: Duration,
-    /// Until an answer begins. `None`: each call says so itself.
+    /// Until an answer begins. `None`: each call has a deadline of its own.
     pub answer: Option<Duration>,
     /// How often a connection is checked, so that a dead one is noticed before a call waits for it. `None`: not at all.
     pub keep_alive: Option<Duration>,
@@ -51,12 +51,12 @@ impl Address {
         self.url.starts_with("https://")
     }
 
-    /// Fails when the URL is none.
+    /// Fails when the URL is not valid.
     pub fn check(&self) -> Result<(), ClientError> {
         self.plain().map(drop)
     }
 
-    /// Connects by these certificates of the CA, in PEM. `None`: without encryption.
+    /// The endpoint, with TLS by these certificates of the CA, in PEM. `None`: without encryption.
     pub fn endpoint(&self, ca: Option<&[u8]>) -> Result<Endpoint, ClientError> {
         let endpoint = self.plain()?;
         let Some(ca) = ca else { return Ok(endpoint) };
@@ -106,7 +106,7 @@ impl Connection {
         &self.address
     }
 
-    /// The connection by these certificates of the CA. `connect` makes another one when there is none by them yet; it must not wait.
+    /// The connection that was made with these certificates of the CA. `connect` makes one when there is none yet; it must not block.
     pub fn channel(&self, ca: Option<&[u8]>, connect: impl FnOnce(Endpoint) -> Channel) -> Result<Channel, ClientError> {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(made) = &*made

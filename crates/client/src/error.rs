@@ -25,13 +25,13 @@ pub enum ClientError {
     NoToken { path: PathBuf, source: InvalidMetadataValue },
 }
 
-/// Why the connection broke on which a call was made, when the status does not come from the service. Of a broken connection, the status
-/// itself says next to nothing.
+/// Why the connection of a call broke, when the status does not come from the service. The status of a broken connection itself says next
+/// to nothing.
 pub fn broken(status: &Status) -> Option<String> {
     status.source().map(chain)
 }
 
-/// The error that the service answered, or that the connection to it made.
+/// The error that the service answered, or that of the connection to it.
 pub fn service_error(status: &Status) -> ServiceError {
     let mut error = ServiceError::from(status);
     if let Some(cause) = broken(status) {

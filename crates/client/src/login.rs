@@ -1,4 +1,4 @@
-//! What goes with every call: who is calling, how long they wait, and of which trace the call is part.
+//! The metadata of every call: the caller's token, the deadline and the trace context.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use zeroize::Zeroizing;
 
 use crate::error::ClientError;
 
-/// Writes into a call of which trace it is part.
+/// Writes the trace context into the metadata of a call.
 pub type Trace = fn(&mut MetadataMap);
 
-/// What goes with one call.
+/// The metadata of one call.
 #[derive(Debug, Clone)]
 pub struct Login {
     bearer: MetadataValue<Ascii>,
@@ -22,12 +22,12 @@ pub struct Login {
 }
 
 impl Login {
-    /// Shows a token, as [`bearer`] makes it. The call is part of no trace, and has the time that the connection gives it.
+    /// Sends a token, as [`bearer`] makes it. The call has no trace context, and the deadline of the connection.
     pub fn by(bearer: MetadataValue<Ascii>) -> Self {
         Self { bearer, deadline: None, trace: None }
     }
 
-    /// A call with this message. It is part of the trace in which this is called.
+    /// A call with this message. Its trace context is that of the caller of this function.
     pub fn request<T>(self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.metadata_mut().insert("authorization", self.bearer);
@@ -49,12 +49,12 @@ pub struct TokenFile {
 }
 
 impl TokenFile {
-    /// `trace` says in each call of which trace it is part.
+    /// `trace` writes the trace context into each call.
     pub fn new(path: PathBuf, trace: Trace) -> Self {
         Self { path, trace }
     }
 
-    /// What goes with a call whose answer is waited for so long.
+    /// The metadata of a call with this deadline.
     pub async fn login(&self, deadline: Duration) -> Result<Login, ClientError> {
         let path = || self.path.clone();
         let token = tokio::fs::read_to_string(&self.path).await.map_err(|source| ClientError::TokenFile { path: path(), source })?;
@@ -63,7 +63,7 @@ impl TokenFile {
     }
 }
 
-/// A token as metadata carries it. It is never shown where metadata is printed.
+/// A token as a metadata value, marked as sensitive so that it is not printed with the metadata.
 pub fn bearer(token: &str) -> Result<MetadataValue<Ascii>, InvalidMetadataValue> {
     let text = Zeroizing::new(format!("Bearer {token}"));
     let mut value = MetadataValue::try_from(text.as_str())?;

@@ -55,7 +55,7 @@ impl Forbidden {
         self.0.iter().filter(|range| net.contains(*range)).copied().collect()
     }
 
-    /// Refuses a network that a forbidden range touches.
+    /// Refuses a network that overlaps a forbidden range.
     pub fn check_network(&self, net: &IpNet) -> Result<(), Refused> {
         match self.0.iter().find(|range| range.contains(net) || net.contains(*range)) {
             Some(range) => Err(Refused::Forbidden(net.to_string(), *range)),
@@ -63,7 +63,7 @@ impl Forbidden {
         }
     }
 
-    /// Refuses an address in a forbidden range, also when it hides in an IPv4-mapped IPv6 address.
+    /// Refuses an address in a forbidden range, also one in the form of an IPv4-mapped IPv6 address.
     pub fn check_address(&self, ip: IpAddr) -> Result<(), Refused> {
         let ip = ip.to_canonical();
         match self.0.iter().find(|range| range.contains(&ip)) {
@@ -96,7 +96,7 @@ impl DeviceNetworks {
     }
 }
 
-/// Reads a network and drops host bits, so that `10.1.2.3/8` means what it says it covers.
+/// Reads a network and drops host bits, so that `10.1.2.3/8` becomes `10.0.0.0/8`.
 pub fn network(text: &str) -> Result<IpNet, Refused> {
     text.parse::<IpNet>().map(|net| net.trunc()).map_err(|_| Refused::NotANetwork(text.to_owned()))
 }

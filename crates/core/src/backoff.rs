@@ -1,4 +1,4 @@
-//! How long to wait before what failed is tried again.
+//! How long to wait before a retry.
 
 use std::time::Duration;
 
@@ -19,13 +19,13 @@ impl Backoff {
         Self::new(wait, wait)
     }
 
-    /// How long to wait after a failure that so many others precede in a row.
+    /// How long to wait after a failure that follows `failures_before` others in a row.
     pub fn wait(self, failures_before: u32) -> Duration {
         self.first.saturating_mul(2_u32.saturating_pow(failures_before)).min(self.longest)
     }
 
-    /// The same, and by chance up to as much again, so that those that failed together do not all come back together. `draw` answers a number
-    /// from 0 to the one that it is given.
+    /// The same plus a random time of up to the same length, so that callers that failed together do not all retry together. `draw` answers
+    /// a number from 0 to its argument.
     pub fn jittered(self, failures_before: u32, draw: impl FnOnce(u64) -> u64) -> Duration {
         let wait = self.wait(failures_before);
         let most = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);

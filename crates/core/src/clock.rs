@@ -20,7 +20,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that only moves when it is told to. It lets a test live through 40 days in a second.
+/// A clock that only moves by [`advance`](Self::advance). It lets a test pass 40 days in a second.
 #[derive(Debug)]
 pub struct ManualClock(Mutex<Timestamp>);
 

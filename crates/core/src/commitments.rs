@@ -51,7 +51,7 @@ pub enum Part {
 }
 
 impl Part {
-    /// The service that it is, or will be.
+    /// The name of the service that is, or will be, this part.
     const fn name(self) -> &'static str {
         match self {
             Self::Audit => "audit",
@@ -63,8 +63,8 @@ impl Part {
         }
     }
 
-    /// Whether this version has the service: a row of this name. From then on a test must stand under `/// Cn: ...` for each figure of the part, or the build
-    /// fails.
+    /// Whether this version has the service: a row of this name. From then on each figure of the part needs a test under `/// Cn: ...`, or
+    /// the build fails.
     pub fn exists(self) -> bool {
         Service::of_name(self.name()).is_some()
     }

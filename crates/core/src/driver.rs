@@ -93,7 +93,7 @@ pub enum Redaction {
     Hidden(String),
 }
 
-/// What stands where a secret stood.
+/// What replaces a secret.
 pub const REDACTED: &str = "<redacted>";
 
 impl Driver {
@@ -120,14 +120,14 @@ impl Driver {
         }
     }
 
-    /// Whether what the device sent so far stops where its config ends, so that nothing of it can follow.
+    /// Whether the output so far ends where the config ends, so that no more of it can follow.
     pub fn is_at_end(self, sent: &[u8]) -> bool {
         match self {
             Self::Frr => frr::is_at_end(sent),
         }
     }
 
-    /// What the device sent, as it is kept: without carriage returns and without what the device says around its config.
+    /// The output as it is stored: without carriage returns and without the lines that the device prints around its config.
     pub fn clean(self, sent: &[u8]) -> Vec<u8> {
         match self {
             Self::Frr => frr::clean(sent),

@@ -1,16 +1,16 @@
 //! Escapes text from devices, customers and servers before it is shown, so that no control character in it reaches a terminal.
 
-/// One line: every control character is written out, line breaks included.
+/// For one line: escapes every control character, line breaks included.
 pub fn escape_line(text: &str) -> String {
     escape(text, |_| false)
 }
 
-/// Several lines: line breaks and tabs stay, every other control character is written out.
+/// For several lines: escapes every control character but line breaks and tabs.
 pub fn escape_text(text: &str) -> String {
     escape(text, |c| matches!(c, '\n' | '\t'))
 }
 
-/// JSON with the control characters written out that JSON itself would let through. They stand in strings only.
+/// Escapes control characters in JSON that JSON itself allows unescaped. They occur only within strings.
 pub fn escape_json(json: &str) -> String {
     replace(json, |c| c == '\n', |c| c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect::<Vec<_>>().concat())
 }
@@ -31,8 +31,8 @@ fn replace(text: &str, stays: impl Fn(char) -> bool, write_out: impl Fn(char) ->
     safe
 }
 
-/// Control characters, and those that change the direction of what follows, break lines unseen, or are not seen themselves.
-/// What selects the form of a kanji (U+E0100 and above) stays.
+/// Control characters, and characters that change the direction of the text, break lines invisibly, or are invisible. Variation selectors
+/// of kanji (U+E0100 and above) stay.
 fn is_control(c: char) -> bool {
     c.is_control()
         || matches!(

@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::commitments::HISTORY;
 
-/// Japan's time, which knows no summer time.
+/// Japan Standard Time, which has no daylight saving time.
 pub const JST: Offset = Offset::constant(9);
 
-/// C5: for how long nobody can delete what lies of the history in its bucket: longer than any entry can be read, and a month for putting it once more.
+/// C5: how long objects of the history are locked in its bucket: longer than any entry can be read, and a month to put them once more.
 pub const BUCKET_LOCK: SignedDuration = SignedDuration::from_hours(400 * 24);
 
 /// A JST day. The first one of the Unix epoch has number 0.
@@ -42,13 +42,13 @@ impl Day {
         JST.to_timestamp(self.0.to_datetime(Time::midnight())).unwrap_or(if self.0 < EPOCH { Timestamp::MIN } else { Timestamp::MAX })
     }
 
-    /// The day so many days later; the last day of the calendar when there is none.
+    /// The day `days` later; the last day of the calendar when there is none.
     #[must_use]
     pub fn plus(self, days: i64) -> Self {
         self.number().checked_add(days).and_then(Self::from_number).unwrap_or(Self(Date::MAX))
     }
 
-    /// C5: what was done on day D can be read through the end of day D+365, and not from this moment, 00:00 JST of D+366.
+    /// C5: entries of day D can be read through the end of day D+365, and no longer from this moment, 00:00 JST of D+366.
     pub fn expires_at(self) -> Timestamp {
         const KEPT: u64 = HISTORY.as_secs() / (24 * 60 * 60);
         self.plus(i64::try_from(KEPT).unwrap_or(i64::MAX).saturating_add(1)).starts()
@@ -58,7 +58,7 @@ impl Day {
         now >= self.expires_at()
     }
 
-    /// The newest day that is expired at `now`: this one and all days before it have gone.
+    /// The newest day that is expired at `now`; all days before it are expired, too.
     pub fn newest_expired(now: Timestamp) -> Self {
         const GONE: u64 = HISTORY.as_secs() / (24 * 60 * 60) + 1;
         let today = Self::of(now).number();
@@ -111,7 +111,7 @@ impl TryFrom<String> for Day {
 pub struct JstTime(Timestamp);
 
 impl JstTime {
-    /// What is finer than a microsecond is cut off.
+    /// Truncates to microseconds.
     pub fn new(time: Timestamp) -> Self {
         Self(Timestamp::from_microsecond(time.as_microsecond()).unwrap_or(time))
     }

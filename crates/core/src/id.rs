@@ -89,7 +89,7 @@ id!(
     |s| is_hex(s, 32)
 );
 id!(
-    /// A sealed data key.
+    /// A data key, an epoch key or the master key.
     KeyId,
     "key id",
     "32 hexadecimal digits",

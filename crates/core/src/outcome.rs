@@ -19,7 +19,7 @@ pub enum Reason {
     AddressNotAllowed,
     /// The config came without its end marker, or the stream was cut.
     Truncated,
-    /// The device spoke something that is not understood.
+    /// The device sent something that is not understood.
     Protocol,
     /// The config was fetched, but could not be stored.
     Store,

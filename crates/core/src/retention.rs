@@ -17,8 +17,8 @@ pub fn last_sighting(retain_until: Timestamp) -> Timestamp {
     SignedDuration::try_from(SNAPSHOTS).ok().and_then(|keep| retain_until.checked_sub(keep).ok()).unwrap_or(Timestamp::MIN)
 }
 
-/// Whether an object last seen at `sighting` is past its time. The newest snapshot of a living device never is: a device
-/// that cannot be reached for 36 days keeps its last known config.
+/// Whether an object last seen at `sighting` has expired. The newest snapshot of a living device never has: a device that cannot be reached
+/// for 36 days keeps its last known config.
 pub fn expired(sighting: Timestamp, newest_of_living_device: bool, now: Timestamp) -> bool {
     !newest_of_living_device && now >= retain_until(sighting)
 }

@@ -46,9 +46,9 @@ impl Plan {
         &self.zone_name
     }
 
-    /// The group's own schedule: the plan's, moved by as many minutes as the group's name decides, so that a thousand groups
-    /// with the same plan do not start in the same minute. Stays in the first half of the window and in the same hour.
-    /// Returned with the minutes that remain of the window.
+    /// The group's own schedule: the plan's, moved by a number of minutes that is derived from the group's name, so that a thousand groups
+    /// with the same plan do not start in the same minute. Stays in the first half of the window and in the same hour. Returned with the
+    /// minutes that remain of the window.
     pub fn own(&self, group: &str) -> (String, u32) {
         let window = u32::try_from(self.window.as_secs() / 60).unwrap_or(u32::MAX);
         let [minute, rest @ ..] = &self.fields;
@@ -71,7 +71,7 @@ impl Plan {
         self.cron.find_previous_occurrence(&latest, true).ok().map(|z| z.timestamp())
     }
 
-    /// Whether a device last backed up at `last` has missed a window. A device younger than the newest closed window has not.
+    /// Whether a device last backed up at `last` has missed no window. A device younger than the newest closed window has missed none.
     pub fn is_fresh(&self, last: Option<Timestamp>, created: Timestamp, now: Timestamp, grace: Duration) -> bool {
         match self.last_closed(now, grace) {
             None => true,
@@ -80,7 +80,7 @@ impl Plan {
     }
 }
 
-/// What a field of a CronJob's schedule may name. Kubernetes knows neither 7 for Sunday nor L, W and #, which other programs do.
+/// What a field of a CronJob's schedule may name. Kubernetes accepts neither 7 for Sunday nor L, W and #, which other programs do.
 #[derive(Debug, Clone, Copy)]
 struct Field {
     least: usize,

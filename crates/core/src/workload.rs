@@ -28,13 +28,14 @@ pub struct Row {
     pub audience: &'static str,
     /// The Secret with its serving certificate, which the operator makes.
     pub tls_secret: &'static str,
-    /// The reason of a condition that waits for it.
+    /// The reason of a condition while the service is unavailable.
     pub unavailable: &'static str,
-    /// Who of us reaches it, besides those who are written to the history when it holds that. What each may call is said by the contracts.
+    /// The workloads that may reach it, besides those that record their operations in it if it holds the history. The contracts say what
+    /// each may call.
     callers: &'static [Workload],
-    /// What is said of an installation without it; `None`: every installation has it.
+    /// What conditions say in an installation without it; `None`: every installation has it.
     pub absence: Option<Absence>,
-    /// When it gives up a group's data: with everything else of the group, or after all of that.
+    /// When it erases a group's data: with the other services, or after them.
     pub ends: Ends,
     /// The file of its SQLite database on its volume.
     pub database: &'static str,
@@ -43,7 +44,7 @@ pub struct Row {
     pub public_port: Option<u16>,
     /// The condition of Tenants that says whether it can write.
     pub can_write: CanWrite,
-    /// What its methods are grouped into: custom roles give functions, and the operation history names them.
+    /// The groups of its methods: custom roles grant functions, and the operation history names them.
     pub functions: &'static [Function],
 }
 
@@ -70,20 +71,20 @@ pub struct Absence {
     pub value: &'static str,
 }
 
-/// When a service gives up a group's data.
+/// When a service erases a group's data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ends {
     WithTheGroup,
-    /// What it holds tells of the end of all else.
+    /// After the other services, since it records their erasures.
     Last,
 }
 
-/// Where a service records what is done to it.
+/// Where a service records the operations on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum History {
     /// In itself: it holds the operation history.
     Holds,
-    /// With the service that holds it, through a spool on its own volume.
+    /// In the service that holds the history, through a spool on its own volume.
     Spools,
 }
 
@@ -99,14 +100,14 @@ pub struct CanWrite {
 /// Makes the enum from the rows. The names follow from the variant and its word.
 macro_rules! services {
     ($($(#[$doc:meta])* $variant:ident $name:literal { $($field:ident: $value:expr),+ $(,)? })+) => {
-        /// A service of ours that holds groups' data, in the order in which they are asked: the first one mints a group's incarnation.
+        /// A service of ours that holds groups' data, in the order in which they are called: the first one creates a group's incarnation.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Service {
             $($(#[$doc])* $variant,)+
         }
 
         impl Service {
-            /// All of them, in the order in which they are asked.
+            /// All of them, in the order in which they are called.
             pub const ALL: &[Self] = &[$(Self::$variant),+];
 
             pub const fn row(self) -> &'static Row {
@@ -161,14 +162,14 @@ services! {
 }
 
 impl Service {
-    /// The one that is asked first. It mints the incarnations of groups, and staff erase groups there.
+    /// The service that is called first. It creates the incarnations of groups, and staff erase groups there.
     pub const FIRST: Self = Self::Backup;
 
     pub const fn has_spool(self) -> bool {
         matches!(self.row().history, History::Spools)
     }
 
-    /// Who of us may reach it.
+    /// The workloads that may reach it.
     pub fn callers(self) -> Vec<Workload> {
         let spools = Self::ALL.iter().copied().filter(|other| self.row().history == History::Holds && other.has_spool());
         self.row().callers.iter().copied().chain(spools.map(Workload::Service)).collect()

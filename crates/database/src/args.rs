@@ -8,7 +8,7 @@ use url::Url;
 
 use crate::{Class, Database, is_unavailable};
 
-/// The owner does one thing at a time; a second connection asks while the first one holds the migrations' lock.
+/// The owner does one thing at a time, but needs a second connection while the first one holds the migrations' lock.
 const OWNERS_CONNECTIONS: u32 = 2;
 
 /// Where a service's data lies.
@@ -55,7 +55,7 @@ pub enum InvalidDatabase {
 }
 
 impl InvalidDatabase {
-    /// Whether it may work in a moment, without anybody doing anything.
+    /// Whether a retry may succeed without anybody's intervention.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Open(error) if is_unavailable(error))
     }
@@ -77,13 +77,13 @@ impl DatabaseArgs {
     pub fn role(&self) -> Result<String, InvalidDatabase> {
         let url = self.url()?.ok_or(InvalidDatabase::NoPostgres)?;
         if url.username().is_empty() {
-            return Err(InvalidDatabase::Url); // it would be the name of who runs this
+            return Err(InvalidDatabase::Url); // it would default to the name of the operating system's user
         }
         let options = PgConnectOptions::from_str(&self.database_url).map_err(InvalidDatabase::Options)?;
         Ok(options.get_username().to_owned())
     }
 
-    /// The same database as its owner sees it.
+    /// The same database, with the owner's role and password.
     pub fn of_owner(&self, owner: &OwnerArgs) -> Result<Self, InvalidDatabase> {
         let mut url = self.url()?.ok_or(InvalidDatabase::NoPostgres)?;
         if self.role()? == owner.database_owner {
@@ -98,7 +98,7 @@ impl DatabaseArgs {
         })
     }
 
-    /// Opens the database that is named, or else this file.
+    /// Opens PostgreSQL if a URL is given, else this SQLite file.
     pub async fn open(&self, file: &Path) -> Result<Database, InvalidDatabase> {
         let opened = match self.options()? {
             Some(options) => Database::postgres(options, self.database_connections).await,
@@ -122,7 +122,7 @@ impl DatabaseArgs {
         if url.password().is_some() || says(&url, &["password"]) {
             return Err(InvalidDatabase::PasswordInUrl);
         }
-        // what it would win over is what others compare
+        // these would override the parts of the URL that other code compares
         if says(&url, &["user", "dbname", "host"]) {
             return Err(InvalidDatabase::Url);
         }
@@ -151,7 +151,7 @@ fn says(url: &Url, names: &[&str]) -> bool {
     url.query_pairs().any(|(name, _)| names.contains(&&*name))
 }
 
-/// What a file holds that is named; an empty name is none.
+/// The content of a file; `None` if the name is missing or empty.
 fn read(file: Option<&Path>) -> Result<Option<Vec<u8>>, InvalidDatabase> {
     let Some(path) = file.filter(|file| !file.as_os_str().is_empty()) else { return Ok(None) };
     fs::read(path).map(Some).map_err(|source| InvalidDatabase::Read { path: path.to_owned(), source })

@@ -10,12 +10,12 @@ use crate::files::FileReplaced;
 /// What kind of failure an error is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// Another transaction was in the way. The same again may succeed at once.
+    /// Another transaction conflicted. A retry may succeed at once.
     Conflict,
     /// The disk is full. It works again when there is space.
     Full,
-    /// The database did not do what it was asked for reasons that may pass: it is not there, stops, starts, cannot read or write its disk,
-    /// or has no connection left.
+    /// The database failed for a reason that may pass: it is unreachable, stops, starts, cannot read or write its disk, or has no
+    /// connection left.
     Unavailable,
     /// The file of the database was removed or replaced while it was open.
     Replaced,
@@ -28,7 +28,7 @@ pub enum Class {
 }
 
 impl Class {
-    /// Looks at an error of either database.
+    /// Classifies an error of either database.
     pub fn of(error: &sqlx::Error) -> Self {
         match error {
             sqlx::Error::Io(io) if io.get_ref().and_then(|inner| inner.downcast_ref::<FileReplaced>()).is_some() => Self::Replaced,
@@ -53,17 +53,18 @@ impl Class {
         }
     }
 
-    /// Whether it may pass without anybody changing what was asked.
+    /// Whether the same request may succeed later.
     pub const fn may_pass(self) -> bool {
         matches!(self, Self::Conflict | Self::Full | Self::Unavailable)
     }
 
-    /// Whether the database as a whole is in the way, rather than what it was asked.
+    /// Whether the database as a whole fails, rather than this request.
     pub const fn is_of_the_database(self) -> bool {
         matches!(self, Self::Full | Self::Unavailable | Self::Replaced | Self::Damaged)
     }
 
-    /// What people can do about a database that cannot be written, with the way out of damage, which differs from service to service.
+    /// What people can do about a database that cannot be written. `way_out` is the advice for damage, which differs from service to
+    /// service.
     pub const fn advice(self, way_out: &'static str) -> &'static str {
         match self {
             Self::Full => "its disk is full: make the volume larger or free space on it; the service goes on by itself",

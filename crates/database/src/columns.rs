@@ -2,7 +2,7 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
 
-/// What stands in the columns of a row, of either database.
+/// The values in the columns of a row, of either database.
 pub trait Columns {
     fn text(&self, column: &str) -> Result<String, sqlx::Error>;
     fn text_or_none(&self, column: &str) -> Result<Option<String>, sqlx::Error>;

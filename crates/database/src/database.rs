@@ -10,10 +10,10 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::sqlite::Sqlite;
 
-/// A database that is not there would else be waited for half a minute: the pool tries again by itself.
+/// How long to wait for a connection. The pool retries by itself, by default for half a minute.
 const ACQUIRE: Duration = Duration::from_secs(3);
 
-/// Something of SQLite, or the same of PostgreSQL. [`on!`](crate::on) looks which.
+/// A value for SQLite, or its counterpart for PostgreSQL. [`on!`](crate::on) matches on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend<S, P> {
     Sqlite(S),
@@ -41,7 +41,7 @@ pub struct Database(Backend<Sqlite, Postgres>);
 #[derive(Clone)]
 struct Postgres {
     pool: PgPool,
-    /// Who holds it may begin a transaction; `None`: anybody may.
+    /// Locked while a transaction runs; `None`: transactions run concurrently.
     turn: Option<Arc<Mutex<()>>>,
 }
 
@@ -51,18 +51,18 @@ impl Database {
         Ok(Self(Backend::Sqlite(Sqlite::open(file).await?)))
     }
 
-    /// Connects to PostgreSQL, with so many connections at most. Fails within seconds when it is not there.
+    /// Connects to PostgreSQL, with at most `connections` connections. Fails within seconds when it is unreachable.
     pub async fn postgres(options: PgConnectOptions, connections: u32) -> Result<Self, sqlx::Error> {
         let pool = PgPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE);
-        // one whose transaction did not end well is not used again
+        // a connection that is still in a transaction is not used again
         let pool = pool
             .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
             .after_release(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }));
         Ok(Self(Backend::Postgres(Postgres { pool: pool.connect_with(options).await?, turn: None })))
     }
 
-    /// The same for tables whose writers nearly always meet, as where each of them raises one number: the transactions of this process take
-    /// turns, first come, first served, as SQLite's do anyway. Those of other processes may still be in the way, and are few.
+    /// For tables whose writers nearly always conflict, as when each increments one number: the transactions of this process run one after
+    /// another, first come, first served, as SQLite's do anyway. Those of other processes may still conflict, and are few.
     #[must_use]
     pub fn taking_turns(self) -> Self {
         Self(match self.0 {
@@ -77,7 +77,7 @@ impl Database {
         Some(Arc::clone(turn).lock_owned().await)
     }
 
-    /// Where single statements that only read go. With SQLite a write is refused here.
+    /// The pool for single statements that only read. With SQLite a write is refused here.
     pub fn reads(&self) -> Backend<&SqlitePool, &PgPool> {
         match &self.0 {
             Backend::Sqlite(sqlite) => Backend::Sqlite(&sqlite.readers),
@@ -85,11 +85,11 @@ impl Database {
         }
     }
 
-    /// Where single statements that write go. What reads and then writes is a [`transaction!`](crate::transaction).
+    /// The pool for single statements that write. To read and then write, use a [`transaction!`](crate::transaction).
     pub fn writes(&self) -> Backend<&SqlitePool, &PgPool> {
         match &self.0 {
             Backend::Sqlite(sqlite) => {
-                // a file that was replaced closes the pool, which answers for that
+                // if the file was replaced this closes the pool, so that the statement fails
                 let _ = sqlite.check_files();
                 Backend::Sqlite(&sqlite.writer)
             }
@@ -106,7 +106,7 @@ impl Database {
         }
     }
 
-    /// SQLite: makes room on a full volume for what a service writes while it starts, so that it can show what it holds and say what is wrong.
+    /// SQLite: frees space on a full volume for what a service writes while it starts, so that it can serve reads and report what is wrong.
     pub async fn make_room(&self) -> Result<(), sqlx::Error> {
         match &self.0 {
             Backend::Sqlite(sqlite) => sqlite.make_room().await,
@@ -114,8 +114,8 @@ impl Database {
         }
     }
 
-    /// Whether something can be written, by writing: the moment goes into a row of table `meta`, which has the columns `name` and `value` in
-    /// every service. With SQLite the file is compared with the one that was opened, and the volume has to have space.
+    /// Tries a write: puts the time into a row of table `meta`, which has the columns `name` and `value` in every service. With SQLite also
+    /// checks that the file is the one that was opened, and that the volume has space.
     pub async fn try_write(&self, now_us: i64) -> Result<(), sqlx::Error> {
         const PUT: &str =
             "INSERT INTO meta (name, value) VALUES ('last write check', $1) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
@@ -126,9 +126,9 @@ impl Database {
         on!(self.writes(), p => sqlx::query(PUT).bind(now_us.to_string()).execute(p).await.map(drop))
     }
 
-    /// SQLite: what is wrong with the file, by reading all of it and comparing indexes with tables, beside everybody else. Empty: nothing.
-    /// Who asks while somebody looks, or soon after (30 s, or 50 times as long as it took), is told what that one found. Damage that keeps SQLite
-    /// from looking is found like any other. PostgreSQL has to be checked by its own means.
+    /// SQLite: the damage in the file, found by reading all of it and comparing indexes with tables, while other connections work. Empty:
+    /// none. A call during a check or soon after it (30 s, or 50 times as long as it took) gets the result of that check. Damage that
+    /// prevents the check is reported like any other. PostgreSQL has to be checked by its own means.
     pub async fn damage(&self) -> Result<Vec<String>, sqlx::Error> {
         match &self.0 {
             Backend::Sqlite(sqlite) => sqlite.damage().await,
@@ -139,8 +139,8 @@ impl Database {
     /// SQLite: moves everything from the log into the database and empties the log, so that nothing deleted stays in it.
     ///
     /// PostgreSQL has nothing like it: what was deleted stays in dead rows until they are reused, in its log and in whatever copies are
-    /// made of both, out of reach of any statement. Who must destroy something there keeps it wrapped under a key that lies elsewhere
-    /// and is destroyed in turn (docs/keys.md).
+    /// made of both, out of reach of any statement. Data that must be destroyable there is wrapped under a key that is stored elsewhere and
+    /// is destroyed in its place (docs/keys.md).
     pub async fn flush_log(&self) -> Result<(), sqlx::Error> {
         match &self.0 {
             Backend::Sqlite(sqlite) => sqlite.flush_log().await,
@@ -148,7 +148,7 @@ impl Database {
         }
     }
 
-    /// Ends all connections. With SQLite everything is in the one file then, and a copy of it is a copy of the database.
+    /// Closes all connections. With SQLite everything is in the one file then, and a copy of it is a copy of the database.
     pub async fn close(&self) {
         match &self.0 {
             Backend::Sqlite(sqlite) => sqlite.close().await,
@@ -157,7 +157,7 @@ impl Database {
     }
 }
 
-/// Says which it is and not where: a URL may hold what nobody should read.
+/// Prints which database it is and not its URL, which may hold secrets.
 impl fmt::Debug for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match &self.0 {

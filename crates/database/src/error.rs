@@ -12,12 +12,12 @@ impl Failure for sqlx::Error {
     }
 }
 
-/// Whether a transaction failed because of another one, and may do what it wants if it is tried again.
+/// Whether a transaction failed because of a concurrent one, so that a retry may succeed.
 pub fn is_conflict(error: &sqlx::Error) -> bool {
     Class::of(error) == Class::Conflict
 }
 
-/// Whether the database did not do what it was asked for reasons that may pass.
+/// Whether the database failed for a reason that may pass.
 pub fn is_unavailable(error: &sqlx::Error) -> bool {
     Class::of(error).may_pass()
 }

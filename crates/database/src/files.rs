@@ -1,6 +1,7 @@
 //! The files of an open SQLite database, and whether they are still the ones that were opened.
 //!
-//! A process that has a file open keeps it when the file is removed or replaced. It would go on writing to a file that nobody can open any more.
+//! A process that has a file open keeps it when the file is removed or replaced. It would go on writing to a file that cannot be opened any
+//! more.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ struct Opened {
     identity: Identity,
 }
 
-/// The file system's name of a file, which a file that replaces it does not have.
+/// The identity of a file in the file system, which a file that replaces it does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Identity {
     device: u64,
@@ -38,7 +39,7 @@ impl Identity {
 }
 
 impl OpenedFiles {
-    /// Of a database that somebody reads: only then its log and index are there. They stay as long as it is open.
+    /// Needs a connection that has read from the database: only then do its log and index exist. They exist as long as it is open.
     pub fn of(database: &Path) -> io::Result<Self> {
         let with = |suffix: &str| {
             let mut path = database.as_os_str().to_owned();
@@ -49,7 +50,7 @@ impl OpenedFiles {
         opened.collect::<io::Result<_>>().map(Self)
     }
 
-    /// Fails when one is not there or is another one.
+    /// Fails when one of the files is missing or was replaced.
     pub fn check(&self) -> Result<(), sqlx::Error> {
         for opened in &self.0 {
             let is_same = match Identity::of(&opened.path) {

@@ -8,7 +8,7 @@ use std::{fs, io};
 /// For the log, its index, and what a service writes while it starts, in bytes.
 pub(crate) const SIZE: usize = 1024 * 1024;
 
-/// A file beside the database that is given up when there is no other room.
+/// A file beside the database that is deleted when there is no other space.
 #[derive(Debug, Clone)]
 pub(crate) struct Reserve(PathBuf);
 
@@ -19,7 +19,7 @@ impl Reserve {
         Self(path.into())
     }
 
-    /// Makes it unless it is there and whole. Fails when there is no room for it, and leaves nothing then.
+    /// Creates the file unless it exists in full size. Without space for it, fails and leaves no file.
     pub fn keep(&self) -> io::Result<()> {
         if fs::metadata(&self.0).is_ok_and(|metadata| usize::try_from(metadata.len()) == Ok(SIZE)) {
             return Ok(());
@@ -35,7 +35,7 @@ impl Reserve {
         written
     }
 
-    /// Answers whether there was one.
+    /// Deletes the file. Answers whether there was one.
     pub fn give_up(&self) -> bool {
         fs::remove_file(&self.0).is_ok()
     }

@@ -1,4 +1,4 @@
-//! The tables of a service: how they come to be, and which versions of the service may use them.
+//! The tables of a service: how they are created, and which versions of the service may use them.
 //!
 //! Migrations only add, so that the version before works while and after they run. Row `oldest version` of table `meta` names the oldest version that
 //! may use the tables; an older one refuses to start, and changes nothing. With SQLite the service brings its tables to its version when it starts.
@@ -23,14 +23,14 @@ const OWN: &str = env!("CARGO_PKG_VERSION");
 /// A service's tables. Table `meta` (`name`, `value`) is among them in every service.
 #[derive(Debug)]
 pub struct Schema {
-    /// `sqlx::migrate!` of one folder for each database. What is common text may be one folder, named twice.
+    /// `sqlx::migrate!` of one folder for each database. A folder that works for both may be named twice.
     pub sqlite: Migrator,
     pub postgres: Migrator,
     /// Statements that make, after the migrations, what is missing. Empty: none.
     /// A later version's tables are made by migrations, which `check` knows of.
     pub additions: &'static str,
-    /// The oldest version of the service that works with these tables, as in Cargo.toml. To be raised with a migration that the version before cannot
-    /// live with.
+    /// The oldest version of the service that works with these tables, as in Cargo.toml. Raise it with a migration that the version before
+    /// cannot work with.
     pub oldest: &'static str,
     /// PostgreSQL: what the service's role may do.
     pub rights: Rights,
@@ -73,7 +73,7 @@ pub enum SchemaError {
 }
 
 impl SchemaError {
-    /// Whether it may work in a moment, without anybody doing anything.
+    /// Whether a retry may succeed without anybody's intervention.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Migration { source: MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _), .. }
@@ -84,7 +84,7 @@ impl SchemaError {
     }
 }
 
-/// Which version may use tables: pure. A candidate of a release has that release's tables.
+/// Whether a version may use the tables. Pure. A release candidate has the tables of its release.
 fn must_be_allowed(oldest: Option<&str>, own: &Version) -> Result<(), SchemaError> {
     let Some(oldest) = oldest else { return Ok(()) };
     if release(&version(oldest)?) > release(own) {
@@ -93,7 +93,7 @@ fn must_be_allowed(oldest: Option<&str>, own: &Version) -> Result<(), SchemaErro
     Ok(())
 }
 
-/// A version without what makes it a candidate or a build of its release.
+/// A version without its pre-release and build parts.
 fn release(version: &Version) -> Version {
     Version::new(version.major, version.minor, version.patch)
 }
@@ -114,7 +114,7 @@ impl Database {
         }
     }
 
-    /// Whether this version may use the tables, as far as they say; new ones say nothing. Changes nothing.
+    /// Whether this version may use the tables, by their row `oldest version`, which new tables lack. Changes nothing.
     pub async fn may_use(&self) -> Result<(), SchemaError> {
         must_be_allowed(self.oldest().await?.as_deref(), &own_version()?)
     }
@@ -136,12 +136,12 @@ impl Database {
         self.raise_oldest(schema.oldest).await
     }
 
-    /// PostgreSQL: lets the service's role use the tables. Asked as their owner; what was granted before stays.
+    /// PostgreSQL: lets the service's role use the tables. To be called as their owner; earlier grants stay.
     pub async fn grant(&self, schema: &Schema, role: &str) -> Result<(), SchemaError> {
         let Backend::Postgres(pool) = self.writes() else { return Ok(()) };
         let failed = |source| SchemaError::Rights { role: role.to_owned(), source };
         let mut tx = pool.begin().await.map_err(failed)?;
-        // of two that grant rights on the same tables at the same time, one fails
+        // of two transactions that grant rights on the same tables at the same time, one would fail
         sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(GRANT_LOCK).execute(&mut *tx).await.map_err(failed)?;
         match schema.rights {
             Rights::AllRows => {
@@ -209,7 +209,8 @@ impl Database {
         Ok(count > 0)
     }
 
-    /// Raises it, and never lowers it: a newer version was here. Nothing is written where nothing changes, so that a start needs no room for it.
+    /// Raises the oldest version, and never lowers it: a newer version may have set it. Writes nothing where nothing changes, so that a
+    /// start needs no space for it.
     async fn raise_oldest(&self, to: &str) -> Result<(), SchemaError> {
         const ADD: &str = "INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
         const RAISE: &str = "UPDATE meta SET value = $2 WHERE name = $1 AND value = $3";

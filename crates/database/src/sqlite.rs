@@ -19,14 +19,14 @@ const READERS: u32 = 4;
 /// How much space there has to be for the database to count as one that can be written, in bytes.
 const SPACE: usize = 256 * 1024;
 const BUSY: Duration = Duration::from_secs(5);
-/// For how long the end waits for connections that somebody holds.
+/// How long `close` waits for connections that are still in use.
 const HELD: Duration = Duration::from_secs(1);
 
 /// Settings that hold for every connection, whenever it is opened.
 const EVERY: [(&str, &str); 2] = [
     // what is deleted is overwritten: a destroyed key must not be found in a free page
     ("secure_delete", "ON"),
-    // journals of statements and sorting never look for a folder, which a read-only root does not have, and leave nothing on a disk
+    // temporary files stay in memory: a read-only root has no folder for them, and they leave nothing on a disk
     ("temp_store", "MEMORY"),
 ];
 /// Those of the connection that writes: 64 MiB of pages at most, so that a batch seldom spills, and a log of 32 MiB.
@@ -46,7 +46,7 @@ pub(crate) struct Sqlite {
     checked: Arc<Mutex<Option<Checked>>>,
 }
 
-/// What was found when all of the file was read.
+/// The result of a check of the whole file.
 struct Checked {
     at: Instant,
     took: Duration,
@@ -54,14 +54,14 @@ struct Checked {
 }
 
 impl Checked {
-    /// Whether whoever asks need not look again: a look takes long, and several parts of a service want to know.
+    /// Whether a call gets this result and makes no check of its own: a check takes long, and several parts of a service ask for it.
     fn is_fresh(&self) -> bool {
         self.at.elapsed() < FRESH.max(self.took.saturating_mul(50))
     }
 }
 
 impl Sqlite {
-    /// Opens a file, or makes it. On a full volume the room goes that is kept for this.
+    /// Opens a file, or creates it. If that fails for a reason such as a full volume, deletes the reserve file and tries once more.
     pub async fn open(file: &Path) -> Result<Self, sqlx::Error> {
         match Self::open_once(file).await {
             Err(error) if Class::of(&error).may_pass() && Reserve::beside(file).give_up() => {
@@ -80,7 +80,7 @@ impl Sqlite {
         let pool = |connections| {
             let opened = Arc::clone(&opened);
             let pool = SqlitePoolOptions::new().max_connections(connections).min_connections(connections);
-            // a connection that is opened later must not meet another file
+            // a connection that is opened later must not open a file that replaced the first
             pool.idle_timeout(None).max_lifetime(None).after_connect(move |_, _| {
                 let opened = Arc::clone(&opened);
                 Box::pin(async move { opened.check() })
@@ -100,21 +100,21 @@ impl Sqlite {
         let checked = self.opened.check();
         if checked.as_ref().is_err_and(|error| Class::of(error) == Class::Replaced) && !self.writer.is_closed() {
             tracing::error!(file = %self.file.display(), "the database's file was removed or replaced; nothing is written any more");
-            // marked as closed at once; nobody has to wait for the rest
+            // `close` marks the pool as closed at once; its future need not be awaited
             drop(self.writer.close());
         }
         checked
     }
 
-    /// Fails when the volume has no space, also for the next start. A database that reuses its own pages takes small writes on a full volume
-    /// for a long time.
+    /// Fails when the volume has no space, including the reserve for the next start. A database that reuses its own pages takes small
+    /// writes on a full volume for a long time.
     pub async fn check_space(&self) -> Result<(), sqlx::Error> {
         let (file, reserve) = (self.file.clone(), Reserve::beside(&self.file));
         let checked = tokio::task::spawn_blocking(move || write_beside(&file).and_then(|()| reserve.keep()));
         checked.await.map_err(io::Error::other)?.map_err(sqlx::Error::Io)
     }
 
-    /// Gives the room up that is kept for a start, when there is no other.
+    /// Deletes the reserve file, which is kept for a start, when there is no other space.
     pub async fn make_room(&self) -> Result<(), sqlx::Error> {
         let (file, reserve) = (self.file.clone(), Reserve::beside(&self.file));
         let made = tokio::task::spawn_blocking(move || {
@@ -149,14 +149,14 @@ impl Sqlite {
             }
             self.writer.close().await;
         };
-        // who holds a connection to the end of the process does not hold that up: the log is empty
+        // a connection that is in use until the process ends must not delay this: the log is empty
         if tokio::time::timeout(HELD, closed).await.is_err() {
             tracing::debug!("a connection to the database is still held");
         }
     }
 
-    /// What SQLite finds when it reads every page of every table and compares every index with its table. Those who ask at the same time, or
-    /// soon after, share one look.
+    /// What SQLite finds when it reads every page of every table and compares every index with its table. Calls during a check, or soon
+    /// after it, share its result.
     pub async fn damage(&self) -> Result<Vec<String>, sqlx::Error> {
         self.check_files()?;
         let mut checked = self.checked.lock().await;
@@ -172,7 +172,7 @@ impl Sqlite {
         Ok(found)
     }
 
-    /// It reads on a connection of its own, beside everybody else, and ends when the database is closed.
+    /// Checks on a connection of its own, beside all others, and stops when the database is closed.
     async fn look(&self) -> Result<Vec<String>, sqlx::Error> {
         let mut connection = options(&self.file).read_only(true).connect().await?;
         let closing = Arc::clone(&self.closing);
@@ -183,7 +183,7 @@ impl Sqlite {
     }
 }
 
-/// Tries to write beside a file. What was written is gone before anybody looks.
+/// Tries to write a file beside the database, and deletes it at once.
 fn write_beside(file: &Path) -> io::Result<()> {
     let mut path = file.as_os_str().to_owned();
     path.push(".space");
@@ -194,10 +194,10 @@ fn write_beside(file: &Path) -> io::Result<()> {
     written.and(fs::remove_file(&path))
 }
 
-/// Whether the next transaction can be begun on this connection; else it is thrown away and replaced.
+/// Whether the next transaction can be begun on this connection; else the pool replaces it.
 ///
-/// SQLite ends a transaction by itself when it fails badly, and then the driver's ROLLBACK fails and the driver thinks that it goes on. A BEGIN
-/// that fails may have begun one, and then the driver thinks that there is none. So SQLite is asked, by a ROLLBACK that has to be refused.
+/// SQLite ends a transaction by itself after some errors; then the driver's ROLLBACK fails and the driver still counts the transaction as
+/// open. A BEGIN that fails may have begun one that the driver does not count. So SQLite is asked, by a ROLLBACK that has to be refused.
 async fn is_between_transactions(connection: &mut SqliteConnection) -> bool {
     /// "cannot rollback - no transaction is active"
     const NONE: &str = "1";
@@ -208,11 +208,11 @@ async fn is_between_transactions(connection: &mut SqliteConnection) -> bool {
     is_none && !connection.is_in_transaction()
 }
 
-/// How many operations SQLite does between two looks whether it shall stop.
+/// After how many operations SQLite checks whether it shall stop.
 const OPERATIONS: i32 = 10_000;
-/// For how long what was found is shared at least.
+/// For how long the result of a check is shared at least.
 const FRESH: Duration = Duration::from_secs(30);
-/// How much of the damage of one table is named.
+/// How many findings are reported of one table.
 const NAMED: usize = 10;
 
 /// Table by table, so that the log can be emptied between two of them.

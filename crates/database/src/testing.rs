@@ -43,7 +43,7 @@ pub struct Fresh {
 }
 
 impl Postgres {
-    /// The server of this process, started by whoever asks first.
+    /// The server of this process, started by the first call.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Postgres> = OnceLock::new();
         SHARED.get_or_init(Self::start)
@@ -63,7 +63,7 @@ impl Postgres {
             let mut command = unprivileged();
             command.args(["bash", "-c", SCRIPT, "postgres.sh"]).arg(&programs).arg(port.to_string());
             command.env("CERTIFICATE", &certificate).env("KEY", key.serialize_pem()).env("PASSWORD", &password).env_remove("TMPDIR");
-            // what a terminal sends to the tests is not for the server, which would else be gone without its folder
+            // a signal of the terminal to the tests must not reach the server, which would end without removing its folder
             command.current_dir("/").process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
             let mut child = command.spawn().expect("bash");
             match ready(&mut child) {
@@ -95,7 +95,7 @@ impl Postgres {
         tables
     }
 
-    /// The same before anybody has made tables.
+    /// The same without tables.
     pub async fn with_roles(&self) -> Tables {
         let superuser = self.fresh().await;
         let name = &superuser.name;
@@ -114,7 +114,7 @@ impl Postgres {
         Tables { owner: as_role(&owner), service: as_role(&service), role: service, superuser }
     }
 
-    /// A copy of a database that nobody is connected to, as somebody who was there before may have one.
+    /// A copy of a database, which must have no connections: such as somebody with earlier access may have.
     pub async fn copy(&self, of: &Fresh) -> Fresh {
         let name = format!("t{}", some_name());
         let mut admin = PgConnection::connect(&self.url("postgres")).await.expect("PostgreSQL answers");
@@ -177,7 +177,7 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// The same roles on a copy of the database that nobody is connected to.
+    /// The same roles on a copy of the database, which must have no connections.
     pub async fn copy(&self, server: &Postgres) -> Self {
         let copy = server.copy(&self.superuser).await;
         let there = |fresh: &Fresh| Fresh {
@@ -189,7 +189,7 @@ impl Tables {
 }
 
 impl Fresh {
-    /// What a program is told to use this database.
+    /// The arguments of a program that uses this database.
     pub fn args(&self) -> DatabaseArgs {
         DatabaseArgs {
             database_url: self.url.clone(),
@@ -204,7 +204,7 @@ impl Fresh {
     }
 }
 
-/// Waits until the server is ready; else answers what it said.
+/// Waits until the server is ready; else answers its error output.
 fn ready(child: &mut Child) -> Result<ChildStdin, String> {
     let (life, out) = (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
     let mut errors = child.stderr.take().expect("piped");

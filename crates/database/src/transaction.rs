@@ -6,11 +6,11 @@ use tokio::sync::OwnedMutexGuard;
 
 use crate::{Backend, Database, Failure, is_conflict};
 
-/// How often a transaction is begun anew when others were in its way, and the longest pause before that. Together about a second.
+/// How often a transaction is tried while others conflict with it, and the longest pause before a retry. Together about a second.
 const TRIES: u32 = 16;
 const LONGEST_PAUSE: Duration = Duration::from_millis(128);
 
-/// A transaction. Without [`commit`](Self::commit) it has never been.
+/// A transaction. Without [`commit`](Self::commit) it is rolled back.
 #[derive(Debug)]
 pub struct Tx {
     inner: Backend<Transaction<'static, Sqlite>, Transaction<'static, Postgres>>,
@@ -27,7 +27,7 @@ impl Tx {
         }
     }
 
-    /// What is committed is durable. With SQLite it fails before that when the file was removed or replaced: nobody would read it again.
+    /// Commits durably. With SQLite fails before that when the file was removed or replaced: what is written there could not be read again.
     pub async fn commit(self) -> Result<(), sqlx::Error> {
         self.database.check_files()?;
         match self.inner {
@@ -38,10 +38,10 @@ impl Tx {
 }
 
 impl Database {
-    /// Begins to write as if nobody else did: SQLite lets one write at a time, PostgreSQL several, and fails the one that saw what another
-    /// one changed ([`is_conflict`]). [`transaction!`](crate::transaction) tries again by itself.
+    /// Begins a serializable transaction. SQLite runs one at a time; PostgreSQL runs several, and fails one that read what another one
+    /// changed ([`is_conflict`]). [`transaction!`](crate::transaction) retries by itself.
     pub async fn begin(&self) -> Result<Tx, sqlx::Error> {
-        // before a connection: who waits for a turn leaves them to others
+        // before a connection is taken: a caller that waits for its turn leaves the connections to others
         let turn = self.turn().await;
         self.check_files()?;
         let tx = match self.writes() {
@@ -52,9 +52,9 @@ impl Database {
     }
 }
 
-/// Does something in a transaction and commits it, from the beginning and for a bounded number of times when others were in its way: so it
-/// does nothing outside the database. What it evaluates to is a `Result` whose error is a [`Failure`]; of what fails nothing is kept. `?`
-/// and `return` in it end the try, not the function.
+/// Evaluates an expression in a transaction and commits it; on a conflict starts again from the beginning, a bounded number of times. So
+/// the expression must have no effect outside the database. It evaluates to a `Result` whose error is a [`Failure`]; on an error the
+/// transaction is rolled back. `?` and `return` in it end the try, not the function.
 ///
 /// ```text
 /// transaction!(database, tx => {
@@ -62,7 +62,7 @@ impl Database {
 ///     Ok(used)
 /// })
 /// ```
-// not a function that takes an async closure: of that one's future no compiler says yet that it can be moved between threads
+// not a function that takes an async closure: the compiler cannot yet require that closure's future to be `Send`
 #[macro_export]
 macro_rules! transaction {
     ($database:expr, $tx:ident => $body:expr) => {{
@@ -102,7 +102,7 @@ impl<'a> Tries<'a> {
         self.database.begin().await
     }
 
-    /// Commits what was done. `None`: others were in the way, and it shall be tried again.
+    /// Commits what was done. `None`: another transaction conflicted, and it has to be tried again.
     pub async fn end<T, E: Failure>(&mut self, tx: Tx, done: Result<T, E>) -> Option<Result<T, E>> {
         let done = match done {
             Ok(done) => tx.commit().await.map(|()| done).map_err(E::from),
@@ -121,7 +121,7 @@ impl<'a> Tries<'a> {
     }
 }
 
-/// Between a half and the whole, by chance: those that met once shall not meet again.
+/// A random time between half of the pause and all of it, so that transactions that conflicted do not conflict again.
 fn some_of(pause: Duration) -> Duration {
     let chance = RandomState::new().build_hasher().finish() & 0xff;
     pause / 2 + pause.mul_f64(f64::from(u8::try_from(chance).unwrap_or_default()) / 512.0)

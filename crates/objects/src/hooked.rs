@@ -14,7 +14,7 @@ pub trait AfterPut: Send + Sync + 'static {
     async fn after_put(&self, key: &str, lock: Option<LockUntil>, put: Result<Version, StoreError>) -> Result<Version, StoreError>;
 }
 
-/// Passes everything on to another storage, and tells a hook of each [`put`](Objects::put).
+/// Forwards every call to another storage, and passes the result of each [`put`](Objects::put) to a hook.
 pub struct Hooked<H> {
     inner: Arc<dyn Objects>,
     pub hook: H,

@@ -24,7 +24,7 @@ pub use s3::{InvalidS3, S3, S3Settings};
 /// Objects with versions, in a bucket with Object Lock.
 #[async_trait]
 pub trait Objects: Send + Sync + 'static {
-    /// What the bucket is. Asked once, at start.
+    /// The region of the bucket, and whether it has Object Lock. Called once, at start.
     async fn facts(&self) -> Result<BucketFacts, StoreError>;
 
     /// Stores an object and answers its version when the storage has confirmed it. With a lock, nobody can delete the version
@@ -41,7 +41,7 @@ pub trait Objects: Send + Sync + 'static {
     /// The bytes of a version; of the newest one for `None`.
     async fn get(&self, key: &str, version: Option<&Version>) -> Result<Bytes, StoreError>;
 
-    /// Moves the end of a version's lock. The storage refuses to move it nearer.
+    /// Moves the end of a version's lock. The storage refuses to move it to an earlier time.
     async fn set_lock(&self, key: &str, version: &Version, lock: LockUntil) -> Result<(), StoreError>;
 
     /// The versions and delete markers of all keys with a prefix, ordered by key, a page at a time.
@@ -120,7 +120,7 @@ pub struct Lock {
     pub until: Timestamp,
 }
 
-/// Where a listing goes on.
+/// Where the next page of a listing begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
     pub key: String,
@@ -149,8 +149,7 @@ pub enum StoreError {
     NotFound { key: String },
     #[error("the storage has an object {key} already")]
     AlreadyExists { key: String },
-    /// What came is not what was stored, and will not be the next time either. A body that was cut on its way is
-    /// [`StoreError::Unreachable`].
+    /// The bytes are not what was stored, and a retry gets the same. A body that was cut on its way is [`StoreError::Unreachable`].
     #[error("object {key} is damaged: {detail}")]
     Damaged { key: String, detail: String },
     #[error("the storage refused {what} of {key}: {detail}")]

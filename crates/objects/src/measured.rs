@@ -45,7 +45,7 @@ impl Measured {
         let timer = self.metrics.seconds.with_label_values(&[operation]).start_timer();
         let result = call.await;
         timer.observe_duration();
-        // that something is not there, or is there already, is an answer
+        // a missing object, or one that exists already, is an answer and no failure
         let failed = |error: &StoreError| !matches!(error, StoreError::NotFound { .. } | StoreError::AlreadyExists { .. });
         if result.as_ref().err().is_some_and(failed) {
             self.metrics.errors.with_label_values(&[operation]).inc();

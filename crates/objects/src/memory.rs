@@ -11,7 +11,7 @@ use super::{BucketFacts, Cursor, Entry, Head, Lock, LockUntil, Objects, Page, St
 
 const PAGE: usize = 1000;
 
-/// A bucket in memory. Its locks hold exactly as long as its clock says, so that a test lives through 40 days in a second.
+/// A bucket in memory. Its locks hold exactly as long as its clock says, so that a test passes 40 days in a second.
 pub struct Memory {
     clock: Arc<dyn Clock>,
     facts: BucketFacts,
@@ -24,9 +24,9 @@ struct State {
     objects: BTreeMap<String, Vec<Stored>>,
     last_version: u64,
     outage: Option<String>,
-    /// Objects that cannot be read or looked at while all others can.
+    /// Objects that cannot be read while all others can.
     broken: BTreeSet<String>,
-    /// As a storage that keeps no checksums: it hands out what is damaged.
+    /// Behaves as a storage without checksums: it returns damaged bodies.
     without_checksums: bool,
 }
 
@@ -51,7 +51,7 @@ impl Memory {
         self
     }
 
-    /// From now on nothing can be reached, or everything again.
+    /// Makes every call fail as unreachable from now on; `None` ends that.
     pub fn set_outage(&self, reason: Option<&str>) {
         self.state().outage = reason.map(str::to_owned);
     }

@@ -18,7 +18,7 @@ use super::{BucketFacts, Cursor, Entry, Head, Lock, LockUntil, Objects, Page, St
 
 pub use connect::{InvalidS3, S3Settings};
 
-/// Stores only what is not there.
+/// As `If-None-Match`: stores an object only if none of its name exists.
 const ABSENT: &str = "*";
 
 /// A bucket of an S3 storage.
@@ -183,7 +183,7 @@ impl Step {
         match status {
             Some(404) => StoreError::NotFound { key },
             Some(412) => StoreError::AlreadyExists { key },
-            // 409: AWS has not decided which of several new objects of a name it keeps
+            // 409: AWS has not decided yet which of several concurrent new objects of a name it keeps
             Some(status @ 400..500) if ![408, 409, 429].contains(&status) => {
                 let detail = named.unwrap_or_else(|| format!("status {status}; check the credentials and the region"));
                 StoreError::Refused { what, key, detail }

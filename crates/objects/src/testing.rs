@@ -69,7 +69,7 @@ impl Gateway {
         self.store(name, SECRET)
     }
 
-    /// Somebody else who has the credentials.
+    /// A client of somebody else who has the credentials.
     pub fn client(&self) -> aws_sdk_s3::Client {
         let credentials = aws_sdk_s3::config::Credentials::new(ACCESS, SECRET, None, None, "test");
         let http = aws_smithy_http_client::Builder::new().build_http();

@@ -18,21 +18,21 @@ pub const CANNOT_WRITE: &str = "CANNOT_WRITE";
 pub enum Kind {
     /// The request is wrong and will be wrong again.
     Invalid,
-    /// Nobody, or nobody known, is calling.
+    /// The caller did not prove its identity.
     Unauthenticated,
     /// The caller may not do this.
     Denied,
     NotFound,
     /// Something has to change before this can be done.
     Precondition,
-    /// Somebody else was faster; read again, then decide.
+    /// A concurrent change came first; read again, then decide.
     Aborted,
     /// Too much at once, or too large.
     Exhausted,
     /// Try again later.
     Unavailable,
     Timeout,
-    /// What is stored is not what was stored.
+    /// Stored data is damaged.
     DataLoss,
     /// A fault of ours.
     Internal,

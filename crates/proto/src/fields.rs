@@ -6,7 +6,7 @@ use prost_reflect::{Cardinality, DescriptorPool, ExtensionDescriptor, FieldDescr
 
 use crate::access::v1::Subject;
 
-/// How deep requests are looked into.
+/// How many levels of nested messages are searched for marked fields.
 const DEPTH: usize = 4;
 
 /// The marked fields of a message, by their numbers.

@@ -1,4 +1,4 @@
-//! What each method needs of its caller, and what is remembered of its calls: read from the contracts.
+//! What each method requires of its caller, and how its calls are recorded: read from the contracts.
 
 #[cfg(test)]
 mod tests;
@@ -16,7 +16,7 @@ use crate::fields::{BadField, Fields, Markers};
 /// The verbs on which staff can have a right by a method's rule.
 pub(crate) const STAFF_VERBS: [&str; 5] = ["list", "get", "verify", "update", "erase"];
 
-/// Contracts that cannot be served, since they do not say who may call a method or what is remembered of it.
+/// Contracts that cannot be served, since they do not say who may call a method or how its calls are recorded.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidContract {
     #[error("the embedded contracts cannot be read")]
@@ -49,7 +49,7 @@ struct Described {
 }
 
 impl Rules {
-    /// Reads the rules of every method of every contract. Fails when one has none, or says what cannot be kept.
+    /// Reads the rules of every method of every contract. Fails when a method has no rule, or one that is not valid.
     pub fn load() -> Result<Self, InvalidContract> {
         Self::read(&DescriptorPool::decode(DESCRIPTORS).map_err(InvalidContract::Unreadable)?)
     }
@@ -67,7 +67,7 @@ impl Rules {
             }
             rules.insert(path, Described { rule, fields });
         }
-        // one that no request holds is a mistake: whoever marked it believes that it is looked at
+        // a marked field that no request holds is a mistake: the access layer never reads it
         if let Some(name) = markers.revealing(pool)?.difference(&reached).next() {
             return Err(BadField { name: name.clone(), fault: "reveals and is in no request" }.into());
         }
@@ -97,7 +97,7 @@ fn rule(pool: &DescriptorPool, method: &MethodDescriptor) -> Option<Rule> {
     options.get_extension(&option).as_message()?.transcode_to().ok()
 }
 
-/// What keeps a method's calls from being recorded before they reveal something; `None` where they are, or never reveal.
+/// Why a method's calls would not be recorded before they reveal something; `None` where they are, or never reveal.
 fn revealing_fault(rule: &Rule, fields: &Fields, takes_many: bool) -> Option<&'static str> {
     fields.revealing()?;
     if takes_many {
@@ -126,7 +126,7 @@ fn fault(rule: &Rule) -> Option<&'static str> {
     }
 }
 
-/// The programs that a contract names; empty for what names none. The name of one is the word behind `WORKLOAD_`.
+/// The programs that a value of the contracts' enum names; empty if it names none. The name of a program is the word after `WORKLOAD_`.
 pub fn workloads(named: access::v1::Workload) -> Vec<Workload> {
     if named == access::v1::Workload::Service {
         return Service::ALL.iter().copied().filter(|service| service.has_spool()).map(Workload::Service).collect();

@@ -7,8 +7,8 @@ use tsujiban_core::id::KeyId;
 
 use crate::{DataKey, EpochKey, MasterKey, Random, SealedEpochKey, SealingError, WrappedKey};
 
-/// For how long an epoch key that was followed by a newer one still wraps whatever is wrapped. A cluster that is brought back to
-/// a copy of at most this age has one of these keys, and so opens everything: what was wrapped before the copy and after it.
+/// For how long an epoch key still wraps everything new after a newer one followed. A cluster that is restored from a backup of at most
+/// this age has one of these keys, and so opens everything: what was wrapped before the backup and after it.
 pub const OVERLAP: SignedDuration = SignedDuration::from_hours(24);
 
 /// Why a key cannot be used.
@@ -35,7 +35,7 @@ pub struct Keyring {
 struct Epochs {
     /// From old to new, never empty.
     mounted: Vec<EpochKey>,
-    /// Not mounted any more, and not forgotten before what only they open is wrapped by another one.
+    /// Not mounted any more, but kept until the data keys that only they open are wrapped by another one.
     leaving: Vec<EpochKey>,
 }
 
@@ -79,13 +79,13 @@ impl Keyring {
         &self.master
     }
 
-    /// A digest that nobody makes without the master key: equal for equal data under the same label.
+    /// A digest that only a holder of the master key can compute: equal for equal data under the same label.
     pub fn mac(&self, label: &str, data: &[u8]) -> [u8; 32] {
         self.master.mac(label, data)
     }
 
-    /// Takes the epoch keys that are mounted now. Those that were mounted before open what they wrapped until
-    /// [`forget_unmounted`](Self::forget_unmounted). When one cannot be opened, everything stays as it was.
+    /// Replaces the epoch keys by those that are mounted now. The earlier ones open what they wrapped until
+    /// [`forget_unmounted`](Self::forget_unmounted). When one of the new ones cannot be opened, everything stays as it was.
     pub fn replace_epochs(&self, epochs: &[SealedEpochKey]) -> Result<(), KeyError> {
         let mounted = opened(&self.master, epochs)?;
         let mut epochs = self.epochs.write().unwrap_or_else(PoisonError::into_inner);
@@ -140,7 +140,7 @@ impl Keyring {
         Ok(NewDataKey { id, key, wrappings })
     }
 
-    /// Opens a data key by whichever of its wrappings has its epoch key here. One without wrappings is destroyed.
+    /// Opens a data key by any wrapping whose epoch key is in the keyring. A key without wrappings is destroyed.
     pub fn unwrap<'a>(&self, id: &KeyId, subject: &str, wrappings: impl IntoIterator<Item = &'a WrappedKey>) -> Result<DataKey, KeyError> {
         let mut failed = KeyError::Destroyed;
         for wrapped in wrappings {

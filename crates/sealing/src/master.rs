@@ -35,7 +35,7 @@ impl MasterKey {
         self.secret.expose()
     }
 
-    /// Follows from the key and tells nothing about it, so that bucket and database can name the master key they need.
+    /// Is derived from the key and reveals nothing about it, so that bucket and database can name the master key they need.
     pub fn id(&self) -> KeyId {
         self.id.clone()
     }

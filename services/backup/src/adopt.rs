@@ -1,4 +1,4 @@
-//! An object of the bucket into the catalogue. Everything is in the objects: who, when, how long; the key table has the keys.
+//! Adds an object of the bucket to the catalogue. The object has everything about the snapshot; its key is in the key table.
 
 use jiff::Timestamp;
 use tsujiban_core::id::DeviceName;
@@ -13,13 +13,13 @@ use crate::error::{Error, Result};
 use crate::object::{self, Header, ObjectIds, Opened};
 use crate::service::Backup;
 
-/// What became of an object.
+/// The result of adopting an object.
 pub(crate) enum Adopted {
     Snapshot,
-    /// It is on record that its device or group was erased: it goes when its lock has run out.
+    /// Its device or group is recorded as erased: expiry deletes the object when its lock has run out.
     Erased,
     Damaged(Damaged),
-    /// Another version of the object is the snapshot's.
+    /// It is damaged, and the catalogue's snapshot is another version of it.
     OtherVersion,
     /// It cannot be opened and was never locked: this service did not put it.
     Foreign,
@@ -35,7 +35,7 @@ impl Backup {
         self.adopt_in_turn(entry, ids).await
     }
 
-    /// The same for a caller that has the turn of the device.
+    /// The same for a caller that already holds the device's mutex (`turn`).
     pub(crate) async fn adopt_in_turn(&self, entry: &Entry, ids: &ObjectIds) -> Result<Adopted> {
         let head = match self.store.head(&entry.key, Some(&entry.version)).await {
             Err(StoreError::NotFound { .. }) => return Ok(Adopted::Gone),
@@ -87,7 +87,7 @@ impl Backup {
             locked_until,
             bytes: header.bytes,
             stored_bytes: head.bytes,
-            // without the driver nobody knows which lines change by themselves: the next backup is stored anew
+            // an unknown driver cannot say which lines change by themselves: without a MAC the next backup is stored anew
             stable_mac: opened.meta.driver.known().map(|driver| object::stable_mac(&key, driver, &opened.config)).unwrap_or_default(),
             shrunk: seen_once && before.is_some_and(|before| retention::shrunk(before, header.bytes)),
             damaged: false,
@@ -95,7 +95,7 @@ impl Backup {
         Ok(self.catalogue.adopt_snapshot(&snapshot, &entry.key).await?)
     }
 
-    /// Makes the device as its newest snapshot knew it. A device that is in the catalogue knows better.
+    /// Adds or updates the device as its newest snapshot describes it. What the catalogue has stays when it is newer.
     async fn adopt_device(&self, group: &OpenGroup, opened: &Opened, object: &str) -> Result<()> {
         let (header, meta) = (&opened.header, &opened.meta);
         let name: DeviceName = meta.name.parse().map_err(|_| Damaged::object(object, "it is of a device without a valid name"))?;
@@ -128,8 +128,8 @@ impl Backup {
         self.change_device(group, device, |known| known.clone_from(&details)).await.map(drop)
     }
 
-    /// Adds a device that the catalogue does not know. Should another one have its serial number, as when the keys were lost meanwhile,
-    /// it is an earlier one of that number.
+    /// Adds a device that the catalogue does not have. If another one has its serial number, as after a loss of the keys, this one is added
+    /// as an earlier device of that number.
     async fn add_adopted(&self, group: &OpenGroup, row: DeviceRow, header: &Header, object: &str) -> Result<()> {
         if self.catalogue.serial_erased_since(&row.serial_mac, header.taken_at).await? {
             return Err(Damaged::object(object, "the device with its serial number was erased after it was stored").into());
@@ -137,10 +137,11 @@ impl Backup {
         if self.catalogue.add_device(&row, &[], None).await? || self.catalogue.add_device(&earlier(group, row), &[], None).await? {
             return Ok(());
         }
-        Err(CatalogueError::Gone.into()) // somebody else adds it at this moment
+        Err(CatalogueError::Gone.into()) // a concurrent call is adding it
     }
 
-    /// What a device is of which only objects were known. Should the one with its serial number have been erased meanwhile, it was this one.
+    /// Describes a device that was known only by its objects. If the device with its serial number was erased since the object was taken,
+    /// it was this one, and it is erased now.
     async fn describe(&self, group: &OpenGroup, row: &DeviceRow, header: &Header) -> Result<()> {
         if self.catalogue.serial_erased_since(&row.serial_mac, header.taken_at).await? {
             self.catalogue.erase_incarnation(&row.incarnation, self.now()).await?;
@@ -155,7 +156,7 @@ impl Backup {
         Err(CatalogueError::Gone.into())
     }
 
-    /// The description of a device is damaged, and the object has what it said.
+    /// Replaces a device's damaged description by the one in the object.
     async fn heal_device(&self, row: &DeviceRow, known: &DeviceRow, damaged: &Damaged) -> Result<()> {
         if self.catalogue.update_device(row, &known.sealed, None).await? {
             self.found_sound(&damaged.name).await?;
@@ -180,7 +181,7 @@ impl Backup {
         Ok(Adopted::Damaged(damaged))
     }
 
-    /// Lists a damaged snapshot among those of its device, if that is known by others.
+    /// Adds a damaged snapshot to the catalogue, if the catalogue has its device or can add it (`know_device`).
     pub(crate) async fn list_damaged(&self, entry: &Entry, ids: &ObjectIds) -> Result<()> {
         if self.catalogue.has_snapshot(&ids.snapshot).await? {
             return Ok(());
@@ -214,8 +215,8 @@ impl Backup {
         self.tell_newest_damaged(&row).await
     }
 
-    /// Whether the catalogue has a device for a damaged object; a row without a description is made where only its objects say that there
-    /// was one. `false`: its group is not known, or nothing of the object can be read.
+    /// Whether the catalogue has the device of a damaged object; if not, adds it without a description, by the object's clear header.
+    /// `false`: its group is not known, or the header cannot be read.
     async fn know_device(&self, entry: &Entry, ids: &ObjectIds) -> Result<bool> {
         if self.catalogue.has_device(&ids.device).await? {
             return Ok(true);
@@ -233,7 +234,7 @@ impl Backup {
         Ok(true)
     }
 
-    /// Takes in, as if it was not known, a snapshot that was listed without having been read.
+    /// Adopts again a snapshot that was listed without having been read.
     pub(crate) async fn adopt_listed(&self, row: &SnapshotRow) -> Result<()> {
         let ids = ObjectIds { group: row.group.clone(), device: row.device.clone(), snapshot: row.id.clone() };
         let key = object::object_key(&ids.group, &ids.device, &ids.snapshot);
@@ -242,7 +243,8 @@ impl Backup {
     }
 }
 
-/// The row of a device whose serial number another one has now: it is found by the number all the same, but not first.
+/// The row of an earlier device, whose serial number another one has now: its `name_mac` holds the number's MAC, so that a search finds it
+/// too.
 fn earlier(group: &OpenGroup, row: DeviceRow) -> DeviceRow {
     DeviceRow { serial_mac: group.earlier_mac(&row.incarnation).to_vec(), name_mac: row.serial_mac, ..row }
 }

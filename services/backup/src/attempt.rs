@@ -85,14 +85,14 @@ impl Backup {
         Ok(group.key.seal(context, message.as_bytes(), &self.random)?)
     }
 
-    /// The newest attempts of all devices whose newest is after the cursor, oldest first, and the cursor to go on from.
+    /// The newest attempt of each device that has one after the cursor, oldest first, and the cursor for the next call.
     pub async fn outcomes_after(&self, cursor: u64, limit: u32) -> Result<(Vec<Outcome>, u64)> {
         let (mut outcomes, mut next) = (Vec::new(), cursor);
         let mut groups: HashMap<IncarnationId, Option<OpenGroup>> = HashMap::new();
         for row in self.catalogue.attempts_after(cursor, limit).await? {
             next = next.max(row.cursor);
             let device = match self.catalogue.device(&row.device).await {
-                Err(CatalogueError::Corrupt { .. }) => continue, // the scrub names it
+                Err(CatalogueError::Corrupt { .. }) => continue, // the scrub reports the row
                 device => device?,
             };
             let Some(device) = device else { continue };
@@ -103,7 +103,7 @@ impl Backup {
             let Some(group) = groups.get(&device.group).and_then(Option::as_ref) else { continue };
             match self.outcome(group, device, row).await {
                 Ok(outcome) => outcomes.push(outcome),
-                // one that is damaged hides no other one
+                // a damaged one must not hide the others
                 Err(Error::Damaged(damaged)) => {
                     let whose = Whose { group: Some(group.incarnation().clone()), ..Whose::default() };
                     self.found_damaged(&damaged, &whose).await?;
@@ -129,7 +129,7 @@ impl Backup {
         match self.open_group(row).await {
             Ok(group) => Ok(Some(group)),
             Err(Error::Key(KeyError::Destroyed)) => Ok(None),
-            // one group that cannot be opened hides the outcomes of no other one
+            // a group that cannot be opened must not hide the outcomes of the others
             Err(error @ (Error::Key(_) | Error::Damaged(_))) => {
                 tracing::error!(group = %incarnation, error = chain(&error), "a group cannot be opened; outcomes of its devices are not told");
                 Ok(None)

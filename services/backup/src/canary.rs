@@ -1,5 +1,4 @@
-//! Proof, by trying, that the storage keeps what is locked and deletes what is not (C23), with the very credentials that the
-//! service works with.
+//! Tests with the service's own credentials that the storage keeps locked objects and deletes unlocked ones (C23).
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
@@ -25,7 +24,7 @@ pub struct Canary {
     pub detail: String,
 }
 
-/// What the storage did not do as promised.
+/// Why the canary failed.
 #[derive(Debug, thiserror::Error)]
 enum Broken {
     #[error("the canary could not be tried: {0}; it is tried again within the hour")]
@@ -43,7 +42,7 @@ enum Broken {
 }
 
 impl Backup {
-    /// Tries what is promised and notes what came of it.
+    /// Runs the canary and records its result in metrics, log and database.
     pub async fn run_canary(&self) -> Result<Canary> {
         let checked_at = self.now();
         let tried = self.try_storage(checked_at).await;
@@ -73,7 +72,7 @@ impl Backup {
         self.try_unlocked(&format!("{PREFIX}{name}-unlocked")).await
     }
 
-    /// Whether the storage takes an object, by one without a lock that goes at once.
+    /// Puts an unlocked object and deletes it at once, to check that the storage accepts objects.
     pub(crate) async fn try_put(&self) -> Result<()> {
         let key = format!("{PREFIX}{}-put", hex::encode(self.random_id()?));
         let version = self.store.put(&key, Bytes::from_static(b"unlocked"), None).await?;
@@ -84,7 +83,7 @@ impl Backup {
         let lock = LockUntil::at_least(now + LOCK);
         let version = self.store.put(key, Bytes::from_static(b"locked"), Some(lock)).await?;
         self.check_lock_of(key, &version, lock).await?;
-        // refusals look alike, whatever their cause, so what counts is what is there afterwards
+        // a refusal does not tell its cause (lock or missing right), so the lock is read again at the end
         match self.store.delete(key, &version).await {
             Err(StoreError::Refused { .. }) => {}
             Err(error) => return Err(error.into()),
@@ -128,7 +127,7 @@ impl Backup {
             let locked = match self.store.head(&entry.key, Some(&entry.version)).await {
                 Ok(head) => head.lock.is_some_and(|lock| lock.until > now),
                 Err(StoreError::NotFound { .. }) => false,
-                // a delete marker has nothing to look at
+                // HEAD of a delete marker fails
                 Err(_) if entry.delete_marker => false,
                 Err(error) => return Err(error.into()),
             };

@@ -1,8 +1,8 @@
-//! The catalogue: what is stored, for whom, under which keys. SQLite or PostgreSQL, by the same text of SQL.
+//! The catalogue: what is stored, for whom, under which keys. SQLite or PostgreSQL, with the same SQL.
 //!
-//! It knows rows and no secrets: whatever a customer typed arrives here sealed, and keys arrive wrapped.
+//! It holds no plaintext secrets: whatever a customer typed arrives here sealed, and keys arrive wrapped.
 
-/// Text that reads snapshots, each with whether it is damaged.
+/// SQL that selects snapshots, each with a flag whether it is damaged.
 macro_rules! snapshots {
     ($which:literal) => {
         concat!(
@@ -41,7 +41,7 @@ pub use meta::Meta;
 pub use snapshots::SnapshotRow;
 pub use unreadable::{ROW, Rows, Unreadable};
 
-/// The catalogue's tables. Version 0.1.0, to which one may go back, does not know those of the additions.
+/// The catalogue's tables. Version 0.1.0, to which a rollback is possible, does not know the tables of the additions.
 pub static SCHEMA: Schema = Schema {
     sqlite: sqlx::migrate!("./migrations"),
     postgres: sqlx::migrate!("./migrations"),
@@ -82,12 +82,12 @@ impl Failure for CatalogueError {
 }
 
 impl CatalogueError {
-    /// What kind of failure of the database it is, if it is one.
+    /// The class of the database's failure, if it is one.
     pub fn class(&self) -> Option<Class> {
         self.database().map(Class::of)
     }
 
-    /// Whether it may work in a moment, without anybody doing anything.
+    /// Whether a retry may succeed without anybody's intervention.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Database(error) => is_unavailable(error),
@@ -104,15 +104,15 @@ pub struct Catalogue {
 }
 
 impl Catalogue {
-    /// Takes a database with the tables of this version.
+    /// Opens the catalogue in a database that has the tables of this version.
     pub async fn new(database: Database) -> Result<Self, CatalogueError> {
-        // every attempt has the cursor after all others', and every key raises the generation of the key table
+        // transactions would nearly always conflict: each attempt takes the next cursor, each key change raises the key table's generation
         let catalogue = Self { database: database.taking_turns(), unreadable: unreadable::Noted::default() };
         catalogue.record_past_erasures().await?;
         Ok(catalogue)
     }
 
-    /// Ends all connections, so that a file is whole.
+    /// Closes all connections, so that a SQLite file holds everything.
     pub async fn close(&self) {
         self.database.close().await;
     }

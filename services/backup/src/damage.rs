@@ -1,4 +1,4 @@
-//! Damage: what is stored and is not what was stored. It is kept, named, shown and recorded, and never taken for an erasure.
+//! Damage: stored data that is no longer what was stored. It is kept, reported by name, recorded, and never mistaken for an erasure.
 
 mod found;
 
@@ -47,7 +47,7 @@ pub fn key_name(id: &KeyId, subject: &IncarnationId) -> String {
     format!("data key {id} of {subject}")
 }
 
-/// What damage belongs to. Without anything it concerns all groups.
+/// The group, device and snapshot that damage belongs to. With none of them it concerns all groups.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Whose {
     pub group: Option<IncarnationId>,

@@ -1,4 +1,4 @@
-//! Devices and their groups, opened: the rows of the catalogue with what is sealed in them.
+//! Devices and their groups, opened: the rows of the catalogue with their sealed parts decrypted.
 
 use serde::{Deserialize, Serialize};
 use tsujiban_core::id::{DeviceName, GroupId, IncarnationId, SerialNumber};
@@ -81,7 +81,7 @@ impl OpenGroup {
         self.key.mac(SERIAL, serial.as_bytes())
     }
 
-    /// In the place of the serial number of a device that has another one's.
+    /// The `serial_mac` of an earlier device, whose serial number another device has now.
     pub fn earlier_mac(&self, incarnation: &IncarnationId) -> [u8; 32] {
         self.key.mac(EARLIER, incarnation.as_str().as_bytes())
     }
@@ -98,7 +98,7 @@ impl Backup {
         self.open_group(row).await
     }
 
-    /// A group whose Tenant is there, so that data may be added.
+    /// A group whose Tenant exists, so that data may be added.
     pub(crate) async fn living_group(&self, scope: &GroupScope) -> Result<OpenGroup> {
         let Some(row) = self.catalogue.present_group(scope.group()).await? else {
             let message =
@@ -125,12 +125,12 @@ impl Backup {
         }
     }
 
-    /// The device with this serial number, made when it is new to the group, with the name that it has now.
+    /// The device with this serial number, added when the group has none, and renamed to the declared name.
     pub(crate) async fn device_for(&self, group: &OpenGroup, declared: &Declared) -> Result<Device> {
         let Declared { named, life } = declared;
         loop {
             if let Some(device) = self.find_device(group, &named.serial).await? {
-                // asked after it was found: it is no other Device's that came after this one was erased
+                // checked after the row was found: if this Device was erased, the row may be that of a later Device
                 self.check_alive(life).await?;
                 let device = Device { life: Some(life.clone()), ..device };
                 if device.details.name == named.name {
@@ -148,7 +148,7 @@ impl Backup {
         }
     }
 
-    /// Changes what is known about a device, on top of whatever others change at the same time.
+    /// Changes a device's description, and retries when others change it at the same time.
     pub(crate) async fn change_device(
         &self,
         group: &OpenGroup,
@@ -162,7 +162,7 @@ impl Backup {
         .await
     }
 
-    /// The same with a change that can refuse.
+    /// The same with a change that can fail.
     pub(crate) async fn try_change_device(
         &self,
         group: &OpenGroup,

@@ -1,5 +1,5 @@
-//! How sealed things lie in the bucket: a magic word, a clear header of ids, times and lengths, then what is sealed. The clear
-//! part is bound to the sealed one, so that neither can be exchanged.
+//! The layout of sealed objects in the bucket: magic bytes, a clear header of ids, times and lengths, then the sealed part. The clear part
+//! is bound to the sealed one, so that neither can be exchanged.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -36,7 +36,7 @@ pub fn clear_part(header: &impl Serialize) -> Result<Vec<u8>, InvalidEnvelope> {
     Ok([&MAGIC[..], &[LAYOUT], &length.to_be_bytes(), &header].concat())
 }
 
-/// Reads an envelope apart.
+/// Splits an envelope into its header and its two parts.
 pub fn split<H: DeserializeOwned>(envelope: &[u8]) -> Result<(H, Parts<'_>), InvalidEnvelope> {
     let rest = envelope.strip_prefix(MAGIC).ok_or(InvalidEnvelope::NotOurs)?;
     let (&layout, rest) = rest.split_first().ok_or(InvalidEnvelope::NotOurs)?;

@@ -1,5 +1,5 @@
-//! Erasures, recorded in the bucket besides the key table: one locked object for each, sealed under the master key. When database and key
-//! table are lost, they are what still says that a key which somebody brings back was destroyed on purpose (C24, C25).
+//! Records of erasures in the bucket, apart from the key table: one locked object for each, sealed under the master key. When database and
+//! key table are lost, these records still show that a restored key had been destroyed on purpose (C24, C25).
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
@@ -15,10 +15,10 @@ use crate::error::Result;
 use crate::object::ObjectError;
 use crate::service::Backup;
 
-/// Where they lie.
+/// Where the records lie.
 pub const PREFIX: &str = "erasures/";
 const CLASS: &str = "erasure record";
-/// Shorter locks than this are not worth an object: what it is about leaves the storage at any time.
+/// An erasure whose record would be needed for less than this gets none: its last objects are about to expire.
 const SHORTEST: SignedDuration = SignedDuration::from_hours(1);
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -28,7 +28,7 @@ struct Header {
     subject: IncarnationId,
 }
 
-/// What is sealed of an erasure.
+/// The sealed part of a record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Record {
@@ -55,7 +55,7 @@ impl Record {
         }
     }
 
-    /// Until when somebody could bring something back that it is about.
+    /// Until when the erased objects may exist, so that a restored key could open them.
     fn needed_until(&self) -> Timestamp {
         match self {
             Self::Device { erased_at, .. } => *erased_at + ERASURES_KEPT,
@@ -65,7 +65,7 @@ impl Record {
 }
 
 impl Backup {
-    /// Puts what was erased and is not recorded in the bucket yet.
+    /// Puts a record into the bucket for each erasure that has none there.
     pub async fn record_erasures(&self) -> Result<()> {
         let (devices, groups) = self.catalogue.unrecorded_erasures().await?;
         for record in devices.into_iter().map(Record::from).chain(groups.into_iter().filter_map(|group| Record::try_from(group).ok())) {
@@ -79,7 +79,7 @@ impl Backup {
         Ok(())
     }
 
-    /// Takes the records of the bucket into a database that is new. One that does not open is named, and says nothing.
+    /// Applies the bucket's records to a new database. A record that does not open is reported as damaged and has no effect.
     pub(crate) async fn take_in_erasure_records(&self) -> Result<()> {
         let (mut devices, mut groups) = (Vec::new(), Vec::new());
         for entry in list_all(&*self.store, PREFIX).await?.into_iter().filter(|entry| !entry.delete_marker) {
@@ -100,7 +100,8 @@ impl Backup {
         Ok(self.catalogue.take_in_erasures(&devices, &groups).await?)
     }
 
-    /// Deletes records whose lock has run out and that nothing needs any more, and forgets damaged ones that somebody has taken away.
+    /// Deletes records whose lock has run out and whose erasure the catalogue has forgotten, and forgets the damage of records that were
+    /// deleted from the bucket.
     pub(crate) async fn expire_erasure_records(&self, now: Timestamp) -> Result<u64> {
         let mut expired = 0;
         for entry in list_all(&*self.store, PREFIX).await? {

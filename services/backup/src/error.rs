@@ -1,4 +1,4 @@
-//! What can go wrong, and what a caller is told of it.
+//! The errors of the service, and the answer that a caller gets for each.
 
 use tsujiban_core::error::chain;
 use tsujiban_database::Class;
@@ -47,7 +47,7 @@ impl Error {
         Self::Refused(ServiceError::new(kind, reason, message))
     }
 
-    /// Whether storage or database is away, so that nothing else would work either.
+    /// Whether storage or database is unavailable, so that nothing else would work either.
     pub(crate) fn concerns_all(&self) -> bool {
         match self {
             Self::Store(error) => matches!(error, StoreError::Unreachable { .. }),
@@ -56,7 +56,7 @@ impl Error {
         }
     }
 
-    /// The one answer for what is not there, never was, or was erased: nobody learns which.
+    /// The same answer for a snapshot that never existed, is gone, or was erased, so that callers cannot tell which.
     pub fn no_snapshot(id: &str) -> Self {
         let shown: String = id.chars().take(80).collect();
         Self::refuse(Kind::NotFound, "NO_SNAPSHOT", format!("the group has no snapshot {shown:?}; list its snapshots for those there are"))

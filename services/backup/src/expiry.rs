@@ -1,7 +1,7 @@
-//! Deleting for good what is past its time (C23), and what is left of the erased (C24, C25).
+//! Deletes expired snapshots for good (C23), and the leftover objects of erased devices and groups (C24, C25).
 //!
-//! It deletes versions, never by delete markers: what is deleted is gone. The storage has the last word; an object that turns
-//! out to be locked for longer than the catalogue knew stays, and the catalogue learns.
+//! It deletes versions, never by delete markers: what is deleted is gone. The storage's lock decides: an object that is locked for longer
+//! than the catalogue has stays, and the catalogue is updated.
 
 use std::collections::HashSet;
 
@@ -20,7 +20,7 @@ use crate::object::{self, PREFIX, ids_of_key};
 use crate::service::Backup;
 
 const BATCH: u32 = 500;
-/// A sweep is content with a comparison of the past hour: at a start it follows the one that expiry waits for.
+/// A sweep accepts a comparison of the past hour: after a start, the one that expiry waited for.
 const COMPARED: SignedDuration = SignedDuration::from_hours(1);
 /// For how long a repeated call is recognised.
 const ANSWERS: SignedDuration = SignedDuration::from_hours(48);
@@ -32,7 +32,7 @@ pub struct Expiry {
     pub leftovers: u64,
 }
 
-/// What failed of one object, so that the rest goes on. A storage or database that cannot be reached ends the run.
+/// Keeps the failure of one object, so that the run continues with the rest. A storage or database that cannot be reached ends the run.
 #[derive(Default)]
 pub(crate) struct Failed(Option<Error>);
 
@@ -49,15 +49,15 @@ impl Failed {
         }
     }
 
-    /// The failure noted last, or else what was done.
+    /// The failure noted last, or `done` without one.
     pub(crate) fn or<T>(self, done: T) -> Result<T> {
         self.0.map_or(Ok(done), Err)
     }
 }
 
 impl Backup {
-    /// Deletes everything whose time has come. Waits for the first comparison of catalogue and bucket since the start: a catalogue that
-    /// lacks the newest snapshot of a device would take an older one for it.
+    /// Deletes everything that has expired. Waits for the first comparison of catalogue and bucket since the start: a catalogue that lacks
+    /// the newest snapshot of a device would mistake an older one for it.
     pub async fn expire(&self) -> Result<Expiry> {
         self.check_marker().await?;
         self.ensure_compared(None).await?;
@@ -100,7 +100,7 @@ impl Backup {
     /// Answers whether it was deleted.
     async fn expire_snapshot(&self, due: &Due, object: &str, now: Timestamp, read: &mut HashSet<SnapshotId>) -> Result<bool> {
         let Due { snapshot, spared } = due;
-        // a device that is in the catalogue lives: erasing takes it out
+        // a device in the catalogue is not erased: erasing deletes its row
         if !retention::expired(snapshot.seen_at, *spared, now) {
             return Ok(false);
         }
@@ -158,9 +158,9 @@ impl Backup {
         Ok(true)
     }
 
-    /// Compares catalogue and bucket, which takes in what nothing refers to, such as an object that was stored just before a crash. Then
-    /// deletes delete markers, which hide what is there, and of snapshots in the catalogue other versions whose lock has run out. An
-    /// object that is in no catalogue, damaged or not, is never deleted here.
+    /// Compares catalogue and bucket, which adopts objects that no row refers to, such as one that was stored just before a crash. Then
+    /// deletes delete markers, which hide objects, and other versions of snapshots in the catalogue whose lock has run out. An object that
+    /// is not in the catalogue, damaged or not, is never deleted here.
     pub async fn sweep(&self) -> Result<u64> {
         let now = self.now();
         self.check_marker().await?;

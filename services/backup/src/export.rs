@@ -1,7 +1,7 @@
-//! A group's records for its tenant snapshot, and back. They are sealed under the group's key, and hold no key and no config:
-//! what was erased cannot come back with them.
+//! Exports a group's records for its tenant snapshot, and imports them. They are sealed under the group's key, and hold no key and no
+//! config: an import cannot restore what was erased.
 //!
-//! An envelope whose sealed part is a row of frames, each a length and a sealed list of records; an empty list is the end.
+//! An envelope whose sealed part is a sequence of frames, each a length and a sealed list of records; an empty list is the end.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -162,7 +162,7 @@ impl Import {
         Ok(Self { group, clear: None, unread: Vec::new(), frame: 0, ended: false, records: 0 })
     }
 
-    /// Takes the next piece, cut wherever it may be.
+    /// Takes the next piece, which may be cut at any byte.
     pub async fn push(&mut self, backup: &Backup, piece: &[u8]) -> Result<()> {
         self.unread.extend_from_slice(piece);
         if self.clear.is_none() && !self.read_header(backup)? {
@@ -185,7 +185,7 @@ impl Import {
         Ok(())
     }
 
-    /// How many records were taken back. Fails when the end is missing.
+    /// How many records were restored. Fails when the end is missing.
     pub fn end(self) -> Result<u64> {
         if self.ended && self.unread.is_empty() {
             return Ok(self.records);
@@ -193,7 +193,7 @@ impl Import {
         Err(Error::refuse(Kind::Invalid, "CUT_EXPORT", "the export is cut; what came before the cut was taken back, send it again whole"))
     }
 
-    /// Answers whether the header is there.
+    /// Answers whether the whole header has arrived.
     fn read_header(&mut self, backup: &Backup) -> Result<bool> {
         let Ok((header, parts)) = envelope::split::<Header>(&self.unread) else {
             if self.unread.len() > MAX_FRAME {
@@ -222,7 +222,7 @@ impl Import {
 }
 
 impl Backup {
-    /// Answers whether the record was missing and is back.
+    /// Answers whether the record was missing and is restored.
     async fn take_back(&self, group: &OpenGroup, record: Record) -> Result<bool> {
         match record {
             Record::Damaged { name } => {

@@ -1,4 +1,4 @@
-//! What the service holds of each group, for those who ask what there is.
+//! How much the service holds of each group, for reports.
 
 use tsujiban_core::id::GroupId;
 
@@ -25,7 +25,7 @@ impl Backup {
         Ok(holdings)
     }
 
-    /// What is damaged of what belongs to no group.
+    /// Damage that belongs to no group.
     pub async fn shared_damage(&self) -> Result<Damage> {
         Ok(self.catalogue.damage().await?.remove(&None).unwrap_or_default())
     }

@@ -1,4 +1,5 @@
-//! Pinned host keys. Whoever pins says what they believe is pinned, so that nobody overwrites what another just wrote.
+//! Pinned host keys. A caller that replaces one names the key that it expects to be pinned, so that it cannot overwrite a concurrent
+//! change.
 
 use tsujiban_core::id::SerialNumber;
 use tsujiban_proto::error::Kind;
@@ -26,7 +27,7 @@ impl Backup {
         }))
     }
 
-    /// Pins the key of a first contact. Pinning what is pinned succeeds.
+    /// Pins the key of a first contact. Pinning the pinned key again succeeds.
     pub async fn pin_host_key(&self, scope: &GroupScope, declared: &Declared, key: &str) -> Result<()> {
         let group = self.living_group(scope).await?;
         let device = self.device_for(&group, declared).await?;
@@ -42,7 +43,7 @@ impl Backup {
         self.or_tombstoned(&declared.life, pinned).await
     }
 
-    /// Puts another key in the place of the pinned one; an empty one lets the next contact pin.
+    /// Replaces the pinned key; an empty one lets the next contact pin.
     pub async fn replace_host_key(&self, scope: &GroupScope, serial: &SerialNumber, expected: &str, key: &str) -> Result<()> {
         let group = self.group(scope).await?;
         let device = self.find_device(&group, serial).await?.ok_or_else(|| {

@@ -1,4 +1,4 @@
-//! Taking configs in: a changed one becomes a new object, an unchanged one prolongs the life of the stored object.
+//! Stores configs: a changed one becomes a new object, an unchanged one prolongs the lock of the stored object.
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -22,7 +22,7 @@ use crate::object::{self, Header, Meta, ObjectIds};
 use crate::reading::NOT_THERE;
 use crate::service::Backup;
 
-/// A config as it was fetched, whole as far as its carrier goes.
+/// A fetched config whose upload was complete; whether the device sent all of it is not checked yet.
 pub struct Fetched {
     pub device: Declared,
     pub driver: Driver,
@@ -33,7 +33,7 @@ pub struct Fetched {
     pub config: Zeroizing<Vec<u8>>,
 }
 
-/// What became of a config.
+/// The result of storing a config.
 pub struct Stored {
     pub snapshot: SnapshotRow,
     pub details: Details,
@@ -60,7 +60,7 @@ impl Backup {
         let device = self.change_device(&group, device, |details| {
             details.observed_host_key.clone_from(&fetched.host_key);
             if details.pinned_host_key.is_empty() {
-                // given in the Device: should that be lost, the next contact is no first one
+                // the collector used the key of the Device's spec: pinned here, it stays known if the Device loses it
                 details.pinned_host_key.clone_from(&fetched.host_key);
             }
             details.model.clone_from(&fetched.model);
@@ -68,7 +68,7 @@ impl Backup {
         });
         let device = device.await?;
         let _turn = self.turn(&device.row.incarnation).await;
-        // the same call may have waited for its turn twice
+        // a repetition of this call may have stored it while this one waited for its turn
         if let Some(answered) = self.catalogue.answered(group.incarnation(), &key).await? {
             return self.repeat(&group, &fetched.device.named, answered).await;
         }
@@ -101,7 +101,7 @@ impl Backup {
         // in the place of a damaged one the config is stored anew, although it has not changed
         let same = newest.filter(|newest| !newest.damaged && newest.stable_mac == stable_mac);
         if let Some(newest) = self.still_stored(same).await? {
-            // no call was answered of one that was found only now
+            // a snapshot that was adopted only now was reported to no caller yet
             let is_new = found.as_ref() == Some(&newest.id);
             match self.record_sighting(group, device, fetched, &newest, is_new).await {
                 Err(Error::Store(StoreError::NotFound { key })) => {
@@ -114,8 +114,8 @@ impl Backup {
         self.store_new(group, device, fetched, key, (id, stable_mac)).await
     }
 
-    /// The snapshot, if the storage shows it in its size; one that is gone, cut or emptied is not called unchanged. Of its bytes the scrub
-    /// knows more.
+    /// The snapshot, if the storage has its object in its size; one that is gone, cut or emptied is not reported as unchanged. The scrub
+    /// checks its bytes.
     async fn still_stored(&self, newest: Option<SnapshotRow>) -> Result<Option<SnapshotRow>> {
         let Some(newest) = newest else { return Ok(None) };
         let object = object::object_key(&newest.group, &newest.device, &newest.id);
@@ -126,12 +126,12 @@ impl Backup {
         if !self.check_snapshot(&newest).await? {
             return Ok(None);
         }
-        // another version of the object may be its now
+        // the check may have replaced a damaged version of the object by another one
         Ok(self.catalogue.snapshot(&newest.group, &newest.id).await?)
     }
 
-    /// Takes in what an upload of the device left in the storage that did not end here: one whose answer was lost, or that could not be
-    /// recorded. So no try leaves an object behind.
+    /// Adopts the object of an earlier upload of the device that the storage has and this service did not record, since the storage's
+    /// answer was lost or the database failed. So no try leaves an unknown object behind.
     async fn finish_upload(&self, group: &OpenGroup, device: &Device) -> Result<Option<SnapshotId>> {
         let Some(snapshot) = self.catalogue.upload(&device.row.incarnation).await? else { return Ok(None) };
         let ids = ObjectIds { group: group.incarnation().clone(), device: device.row.incarnation.clone(), snapshot };
@@ -178,7 +178,7 @@ impl Backup {
         key: &DataKey,
         (id, stable_mac): (SnapshotId, Vec<u8>),
     ) -> Result<Stored> {
-        // an object whose key is in no copy would be lost with the database
+        // an object whose key is not in the bucket's copy of the key table would be lost with the database
         self.copy_key_table().await?;
         let attempt = self.succeeded(group, device, fetched, id.clone(), true)?;
         let sealed = self.seal_snapshot(group, device, fetched, key, (&id, attempt.time))?;
@@ -186,7 +186,7 @@ impl Backup {
         let before = self.catalogue.trusted_size(&device.row.incarnation, &id).await?;
         let lock = object::lock_of_sighting(attempt.time);
         let object = object::object_key(group.incarnation(), &device.row.incarnation, &id);
-        // while the database takes nothing, nothing is put that it could not record
+        // before the put: nothing is put while the database cannot be written and so could not record it
         self.catalogue.begin_upload(&device.row.incarnation, &id, device.life.as_ref()).await?;
         let version = self.store.put(&object, sealed, Some(lock)).await?;
         let snapshot = SnapshotRow {
@@ -207,7 +207,7 @@ impl Backup {
         };
         let recorded = self.catalogue.record_stored(&snapshot, &attempt).await;
         if let Err(CatalogueError::LifeEnded | CatalogueError::Gone) = recorded {
-            // erased meanwhile: the object is as unreadable as those that the erasure found, and goes like them
+            // erased meanwhile: the object is as unreadable as those that the erasure found, and expires like them
             self.catalogue.note_leftover(&leftover(&snapshot, object)).await?;
         }
         recorded?;
@@ -247,7 +247,7 @@ impl Backup {
         Ok(object::seal(header, &meta, &fetched.config, key, &self.random)?)
     }
 
-    /// What a call that stored or saw a snapshot leaves in the catalogue.
+    /// The record of a call that stored a snapshot or saw it again.
     fn succeeded(&self, group: &OpenGroup, device: &Device, fetched: &Fetched, snapshot: SnapshotId, changed: bool) -> Result<NewAttempt> {
         Ok(NewAttempt {
             device: device.row.incarnation.clone(),
@@ -267,7 +267,7 @@ impl Backup {
         Ok(Stored { snapshot, details: device.details.clone(), changed })
     }
 
-    /// Answers a repeated call what the first one was answered.
+    /// Gives a repeated call the answer of the first one.
     async fn repeat(&self, group: &OpenGroup, named: &Named, answered: Answered) -> Result<Stored> {
         let device = self.find_device(group, &named.serial).await?.filter(|device| device.row.incarnation == answered.device);
         let (Some(device), Some(snapshot)) = (device, answered.snapshot) else {

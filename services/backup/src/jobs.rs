@@ -1,6 +1,6 @@
-//! What happens by itself: keys follow the mounted epoch keys, key table and copy are compared, catalogue and bucket too, what is past
-//! its time goes, everything is read again, the canary is tried, and so is whether something can be stored and whether the database
-//! holds together.
+//! Background jobs: data keys are rewrapped for the mounted epoch keys, the key table is compared with its copy and the catalogue with the
+//! bucket, expired objects are deleted, everything is read again, the canary runs, and it is checked that the service can write and that
+//! its database is intact.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,12 +21,12 @@ const KEYS: Duration = Duration::from_secs(30);
 const KEY_TABLE: Duration = Duration::from_mins(5);
 /// The same while the keys are lost: what becomes known is listed soon.
 const LOST_KEY_TABLE: Duration = Duration::from_secs(15);
-/// A scrub that failed, as when the storage is away, tries the same again.
+/// After how long a failed step of the scrub is tried again, as when the storage is unreachable.
 const SCRUB_AGAIN: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 
-/// Runs all jobs until `stop` is cancelled. In each `scrub` everything that is stored is read again at least once.
+/// Runs all jobs until `stop` is cancelled. In each period `scrub` everything that is stored is read again at least once.
 pub async fn run(backup: Arc<Backup>, keys: KeyArgs, scrub: SignedDuration, health: Health, stop: CancellationToken) {
     let keys = repeat(&stop, || async {
         report("keys", follow_keys(&backup, &keys).await);
@@ -74,7 +74,7 @@ async fn follow_keys(backup: &Backup, keys: &KeyArgs) -> Result<(), String> {
     }
 }
 
-/// The copy first: from it come wrappings that are damaged here.
+/// The copy first: it may restore wrappings that are damaged here.
 async fn check_keys(backup: &Backup) -> Result<(), String> {
     backup.compare_key_table().await.map_err(|error| chain(&error))?;
     backup.check_wrappings().await.map_err(|error| chain(&error))?;

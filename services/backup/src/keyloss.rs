@@ -1,8 +1,8 @@
-//! Database and key table lost at the same time: nothing of before can be opened, and all else works (ADR 17).
+//! Database and key table lost at the same time: nothing that was stored before can be opened, and all else works (ADR 17).
 //!
-//! Only the names and clear headers of objects say what there was: incarnations, devices and times. So the loss is noted, objects are kept and
-//! named as damaged, the operator says which incarnation is whose group, and devices get new keys. A key table that is brought back is
-//! merged like any other, and what its keys open is read again.
+//! Only the names and clear headers of objects remain: incarnations, devices and times. So the loss is noted, objects are kept and reported
+//! as damaged, the operator says which group an incarnation belongs to, and devices get new keys. A restored key table is merged like any
+//! other, and objects that its keys open are read again.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -21,7 +21,7 @@ use crate::service::Backup;
 const BATCH: u32 = 500;
 
 impl Backup {
-    /// Notes that the keys are lost. From now on the key table counts as newer than any that may be brought back.
+    /// Notes that the keys are lost. From now on the key table counts as newer than any copy that may be restored.
     pub(crate) async fn begin_without_keys(&self, why: &str) -> Result<()> {
         let now = self.now();
         self.catalogue.raise_generation(u64::try_from(now.as_microsecond()).unwrap_or_default()).await?;
@@ -51,7 +51,7 @@ impl Backup {
         Ok(Some(at.ok_or(CatalogueError::Corrupt { column: "keys lost", value: text })?))
     }
 
-    /// Takes an incarnation on that the operator names as a group's, with a new key.
+    /// Adds an incarnation that the operator names as a group's, with a new key.
     pub(crate) async fn take_on(&self, group: &GroupId, incarnation: &IncarnationId) -> Result<()> {
         tracing::warn!(%group, %incarnation, "a group whose keys are lost was named by the operator; it goes on with a new key");
         self.begin_group(group, incarnation).await
@@ -70,8 +70,8 @@ impl Backup {
         Ok(())
     }
 
-    /// Follows the loss: lists what has become known, reads damaged snapshots again when keys came back, and ends the loss when of every object
-    /// it is known whose it is. What of it stays unreadable is damage of its groups.
+    /// Works off the loss: lists objects whose group has become known, reads damaged snapshots again when keys were restored, and ends the
+    /// loss when the group of every object is known. Objects that stay unreadable are damage of their groups.
     pub async fn follow_key_loss(&self) -> Result<()> {
         let mut is_lost = self.catalogue.is_damaged(KEY_TABLE).await?;
         if is_lost {
@@ -91,7 +91,7 @@ impl Backup {
         Ok(())
     }
 
-    /// Whether that was so when it was looked at last.
+    /// Whether the key table was lost at the last [`follow_key_loss`](Self::follow_key_loss).
     pub fn key_table_is_lost(&self) -> bool {
         self.metrics.key_table_lost.get() > 0
     }

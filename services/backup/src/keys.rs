@@ -1,4 +1,4 @@
-//! Between the keyring and the rows of the key table.
+//! Converts between the keyring's data keys and the rows of the key table.
 
 use jiff::Timestamp;
 use tsujiban_core::id::{IncarnationId, KeyId};
@@ -22,8 +22,8 @@ pub fn new_data_key(
     Ok((new.id, rows))
 }
 
-/// Opens the data key of these rows by whichever of its wrappings has its epoch key here. When none does, a damaged wrapping is told
-/// rather than an epoch key that is missing: that one may be gone for good.
+/// Opens the data key of these rows by any wrapping whose epoch key is mounted. When none opens, the error is that of a damaged wrapping
+/// rather than that of a missing epoch key, which may be gone for good.
 pub fn unwrap(keyring: &Keyring, rows: &[KeyRow]) -> Result<DataKey, KeyError> {
     let mut failed = KeyError::Destroyed;
     for row in rows {

@@ -1,9 +1,9 @@
 //! The key table's copy in the bucket. It is renewed on every change, and its older versions are deleted: what was destroyed in the table
 //! must not be found in the bucket.
 //!
-//! Neither the table nor the copy is taken for the newest state on its own word. Before the copy is renewed it is read, and what of both
-//! holds ([`Table::merge`]) becomes the table and the copy. So a key that one of them lost comes back from the other, what does not open
-//! is never copied over what does, and an erasure that either has on record wins.
+//! Neither the table nor the copy is assumed to be the newest state. Before the copy is renewed it is read, and both are merged
+//! ([`Table::merge`]) into the new table and copy. So a key that one of them lost is restored from the other, what does not open is never
+//! copied over what does, and an erasure that either has on record wins.
 
 mod copy;
 mod table;
@@ -27,9 +27,9 @@ pub const OBJECT: &str = "key-table";
 /// What a comparison of the key table with its copy led to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Compared {
-    /// The database was older than the copy: what else it should have is in the bucket only.
+    /// The database was older than the copy: the other rows that it lacks can be found in the bucket only.
     pub was_older: bool,
-    /// Why the copy was made anew, unless that was a change of the table.
+    /// Why the copy was replaced; `None` also if that was because the table had changed.
     pub replaced: Option<&'static str>,
     /// The copy was left as it is: it needs this epoch key, and may have keys that the table has lost.
     pub unopened: Option<KeyId>,
@@ -52,7 +52,7 @@ impl Backup {
         }
     }
 
-    /// The same, and content with a copy that has to stay as it is.
+    /// The same, but succeeds when the copy has to stay as it is, since it needs an epoch key that is not mounted.
     pub(crate) async fn renew_copy(&self) -> Result<()> {
         match self.copy_key_table().await {
             Err(Error::Key(KeyError::EpochMissing(_))) => Ok(()),
@@ -60,7 +60,7 @@ impl Backup {
         }
     }
 
-    /// Reads the copy in the bucket, whatever is known of it, and makes it and the key table equal.
+    /// Reads the copy in the bucket, even if it should be up to date, and makes it and the key table equal.
     pub async fn compare_key_table(&self) -> Result<Compared> {
         let _copying = self.copying.lock().await;
         let epochs = self.keyring.live_epochs(self.now())?;
@@ -76,7 +76,7 @@ impl Backup {
             let here = self.catalogue.table().await?;
             let read = match &found {
                 Found::Read(read) => read,
-                // it may know of erasures that the database does not
+                // the copy may record erasures that the database lacks
                 Found::Unopened { generation: Some(generation), error: KeyError::EpochMissing(epoch) } if *generation > here.generation => {
                     return Err(KeyError::EpochMissing(epoch.clone()).into());
                 }
@@ -138,7 +138,7 @@ impl Backup {
         here.merge(&there, |row| self.opens(row))
     }
 
-    /// Whether a wrapping opens with what is mounted.
+    /// Whether a wrapping opens with a mounted epoch key.
     pub(crate) fn opens(&self, row: &KeyRow) -> bool {
         let epoch = self.keyring.epoch(&row.wrapped.epoch);
         epoch.is_ok_and(|epoch| epoch.unwrap(&row.key_id, row.subject.as_str(), &row.wrapped).is_ok())
@@ -150,7 +150,7 @@ impl Backup {
         keys.iter().all(|row| opened.contains(&row.key_id))
     }
 
-    /// Deletes every version of the copy but the newest: keys that were destroyed since are in them.
+    /// Deletes every version of the copy but the newest: the others hold keys that were destroyed since.
     async fn delete_other_copies(&self, newest: Option<tsujiban_objects::Version>) -> Result<()> {
         let versions = self.copy_versions().await?;
         if newest.is_none() && versions.len() <= 1 {

@@ -1,5 +1,5 @@
-//! The backup service: takes configs of devices in, seals them, stores them under a lock, and lets them go when their time has
-//! come. It keeps the commitments C22 to C25 for configs, and proves every day that the storage keeps its part.
+//! The backup service: receives configs of devices, seals them, stores them under a lock, and deletes them when they have expired. It keeps
+//! the commitments C22 to C25 for configs, and tests every day that the storage holds its locks.
 
 mod adopt;
 pub mod attempt;

@@ -1,5 +1,5 @@
-//! Lives of Devices. What was erased with one is never stored again for it: a collector that listed a Device before it was
-//! erased is refused, while a new Device with the same serial number is another life (C24).
+//! Lives of Devices. After a Device was erased nothing is stored for it again: a collector that listed the Device before is refused, while
+//! a new Device with the same serial number is another life (C24).
 
 use jiff::SignedDuration;
 use ring::digest::{SHA256, digest};
@@ -11,11 +11,10 @@ use crate::catalogue::CatalogueError;
 use crate::error::{Error, Result};
 use crate::service::Backup;
 
-/// For how long it is remembered that a life has ended. A collection lasts for a window of its group, so that nobody comes as
-/// late as this.
+/// For how long an ended life is remembered. A collection lasts for a window of its group, so that no collector uploads as late as this.
 pub(crate) const REMEMBERED: SignedDuration = SignedDuration::from_hours(35 * 24);
 
-/// One life of a Device: the SHA-256 of the resource's uid, which itself is kept nowhere.
+/// One life of a Device: the SHA-256 of the resource's uid, which itself is not stored.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DeviceUidHash(Vec<u8>);
 
@@ -34,13 +33,13 @@ impl DeviceUidHash {
 }
 
 impl Backup {
-    /// Refuses what could not be stored anyway, before it is sent. Whatever is written asks again, in its own transaction.
+    /// Refuses an upload that could not be stored, before the config is sent. Every write checks again in its own transaction.
     pub async fn admit(&self, scope: &GroupScope, life: &DeviceUidHash) -> Result<()> {
         self.living_group(scope).await?;
         self.check_alive(life).await
     }
 
-    /// The lives of which it is remembered that they have ended.
+    /// The ended lives that are still remembered.
     pub async fn ended_lives(&self) -> Result<Vec<DeviceUidHash>> {
         Ok(self.catalogue.ended_lives().await?.into_iter().map(|(life, _)| life).collect())
     }
@@ -52,7 +51,7 @@ impl Backup {
         Ok(())
     }
 
-    /// Names the cause: a call during which its Device is erased may stumble over a missing row or key first.
+    /// Replaces the error by its cause: a call whose Device is erased meanwhile may fail on a missing row or key first.
     pub(crate) async fn or_tombstoned<T: Send>(&self, life: &DeviceUidHash, result: Result<T>) -> Result<T> {
         if let Err(Error::Catalogue(CatalogueError::Gone) | Error::Key(KeyError::Destroyed)) = &result {
             self.check_alive(life).await?;

@@ -20,7 +20,7 @@ use crate::life::DeviceUidHash;
 use crate::service::Backup;
 use crate::wire;
 
-/// Why an incarnation is not the one that a caller means.
+/// An incarnation of a group, by whether it still has data.
 enum Found {
     Present(GroupRow),
     Erased,
@@ -103,7 +103,7 @@ impl Holder for Backup {
             return Err(lifecycle::group_lives(scope.group()).into());
         }
         let now = self.now();
-        // objects of devices that were erased before may be locked for longer than those of today
+        // objects of devices that were erased before may be locked for longer than `group_id_free_at`
         let last = self.catalogue.last_lock(incarnation).await?;
         let free_at = last.into_iter().fold(retention::group_id_free_at(now), Timestamp::max);
         (group.state, group.ended_at, group.id_free_at) = (GroupState::Erased, Some(now), Some(free_at));
@@ -112,8 +112,8 @@ impl Holder for Backup {
         self.erased(Erased { last_object_until: last, ..erased }).await
     }
 
-    /// Erases a device: its key is destroyed, so that no lock of an object can keep it readable, and the life of its Device ends,
-    /// so that nobody who still knows it stores anything.
+    /// Erases a device: destroys its key, so that even a locked object is unreadable, and ends the life of its Device, so that a collector
+    /// that still has it listed cannot store anything.
     async fn erase_device(&self, scope: &GroupScope, device: &ErasedDevice) -> Result<Left> {
         let ErasedDevice { incarnation, serial, uid } = device;
         let life = uid.as_ref().map(DeviceUidHash::of);
@@ -165,7 +165,7 @@ const fn prepared(incarnation: IncarnationId, created: bool) -> Prepared {
 }
 
 impl Backup {
-    /// Makes an incarnation, with a key.
+    /// Adds an incarnation, with a new key.
     pub(crate) async fn begin_group(&self, id: &GroupId, incarnation: &IncarnationId) -> Result<()> {
         let now = self.now();
         let (key_id, wrappings) = keys::new_data_key(&self.keyring, (incarnation, incarnation), &self.random, now)?;
@@ -183,8 +183,8 @@ impl Backup {
         self.copy_key_table().await
     }
 
-    /// An erasure is done when the bucket's copy of the key table has lost the key as well, and the bucket has it on record. When the storage is down the data
-    /// is unreadable here already, and the caller comes again for the rest.
+    /// An erasure is complete when the bucket's copy of the key table no longer has the key and the bucket has the erasure on record. When
+    /// the storage is down the data is already unreadable here, and the caller has to repeat the call for the rest.
     async fn erased(&self, erased: Erased) -> Result<Left> {
         self.copy_key_table().await?;
         self.record_erasures().await?;
@@ -200,12 +200,12 @@ impl Backup {
         Ok(epochs)
     }
 
-    /// Where it is recorded what came of each call.
+    /// The history that records the result of each call.
     pub fn history(&self) -> Option<History> {
         self.history.clone()
     }
 
-    /// An incarnation of this very group, whatever became of it.
+    /// An incarnation of this group, erased or not.
     async fn incarnation(&self, group: &GroupId, incarnation: &IncarnationId) -> Result<Found> {
         match self.catalogue.group(incarnation).await? {
             Some(row) if row.group == *group && row.state == GroupState::Erased => Ok(Found::Erased),

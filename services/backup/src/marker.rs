@@ -1,4 +1,4 @@
-//! The object that says to whom a bucket belongs.
+//! The object that says which environment and master key a bucket belongs to.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use crate::service::Backup;
 /// Its name.
 pub const MARKER: &str = "tsujiban.json";
 
-/// Whose a bucket or database is.
+/// The environment and the master key that a bucket or database belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marker {
     pub environment: EnvironmentName,
@@ -24,7 +24,7 @@ pub struct Marker {
 #[derive(Debug)]
 pub enum Found {
     Missing,
-    /// It is there, and is not what was stored.
+    /// It exists, and is not what was stored.
     Damaged(String),
     Marker(Marker),
 }
@@ -51,7 +51,7 @@ impl Backup {
         Marker { environment: self.environment.clone(), master: self.keyring.master_id() }
     }
 
-    /// Fails when the bucket is another one than at the start, or was emptied: what it lacks says nothing of what was stored then.
+    /// Fails when the bucket is another one than at the start, or was emptied: what such a bucket lacks must not change the catalogue.
     pub(crate) async fn check_marker(&self) -> Result<()> {
         let found = match read(&*self.store).await? {
             Found::Marker(marker) if marker == self.own_marker() => return Ok(()),

@@ -91,7 +91,7 @@ impl Metrics {
     }
 }
 
-/// A moment as Prometheus wants it.
+/// A time in seconds since 1970, as Prometheus expects it.
 pub fn seconds(time: jiff::Timestamp) -> f64 {
     time.as_duration().as_secs_f64()
 }

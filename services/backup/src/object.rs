@@ -73,7 +73,7 @@ pub enum ObjectError {
     Contents(&'static str),
 }
 
-/// Ids that say which object it is.
+/// The ids that identify an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectIds {
     pub group: IncarnationId,

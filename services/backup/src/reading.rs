@@ -18,13 +18,13 @@ use crate::error::{Error, Result};
 use crate::object::{self, Opened};
 use crate::service::Backup;
 
-/// What is said of an object that should be in the storage.
+/// The detail of the damage of a snapshot whose object is missing.
 pub(crate) const NOT_THERE: &str = "it is not in the storage";
 
 /// A snapshot and the device it is of.
 pub struct Listed {
     pub row: SnapshotRow,
-    /// `None`: what the catalogue says of the device is damaged.
+    /// `None`: the device's description is damaged or missing.
     pub details: Option<Details>,
 }
 
@@ -61,7 +61,8 @@ impl Backup {
         Ok(listed)
     }
 
-    /// As many rows as are asked for, if there are so many: those that cannot be read leave no gap that looks like the end.
+    /// Reads `limit` rows, if there are so many: the next ones replace rows that cannot be decoded, since a short page would look like the
+    /// last.
     async fn page(
         &self,
         group: &OpenGroup,
@@ -84,7 +85,7 @@ impl Backup {
         let macs = (group.serial_mac(called), group.name_mac(called));
         let found = self.catalogue.devices(group.incarnation(), Some([&macs.0, &macs.1])).await?;
         let by_serial = found.iter().find(|row| row.serial_mac == macs.0);
-        // a name that was used again may be noted for two devices; the one that was made later has it now
+        // two devices may have a name that was used again; the one that was added later has it now
         let chosen = by_serial.or(found.last()).map(|row| row.incarnation.clone());
         chosen.ok_or_else(|| {
             let shown: String = called.chars().take(80).collect();
@@ -93,11 +94,11 @@ impl Backup {
         })
     }
 
-    /// What is known of a device. Damage of that hides none of its snapshots.
+    /// The description of a device; `None` when it is damaged or missing, which hides none of its snapshots.
     async fn details(&self, group: &OpenGroup, device: &IncarnationId) -> Result<Option<Details>> {
         let row = match self.catalogue.device(device).await {
             Err(CatalogueError::Corrupt { .. }) => {
-                self.catalogue.is_readable(Rows::Devices, device.as_str()).await?; // so it is noted
+                self.catalogue.is_readable(Rows::Devices, device.as_str()).await?; // notes the row as unreadable
                 return Ok(None);
             }
             row => row?.ok_or(CatalogueError::Gone)?,
@@ -125,7 +126,7 @@ impl Backup {
         Ok(Listed { row, details })
     }
 
-    /// A snapshot's config. Revealed it is byte for byte what the device sent.
+    /// A snapshot's config. With secrets revealed it is byte for byte what the device sent.
     pub async fn config(&self, scope: &GroupScope, id: &str, secrets: Secrets) -> Result<(Listed, Zeroizing<Vec<u8>>)> {
         let found = self.find(scope, id).await?;
         let opened = self.open_snapshot(&found.row).await?;
@@ -152,7 +153,7 @@ impl Backup {
         Ok(config::diff(known(&after, new.row.id.as_str())?, (&title(&old), &before.config), (&title(&new), &after.config), secrets))
     }
 
-    /// Reads a snapshot back from the storage and checks all that was promised about it.
+    /// Reads a snapshot from the storage and checks its lock and its contents.
     pub async fn verify(&self, scope: &GroupScope, id: &str) -> Result<(Listed, Vec<Check>)> {
         let found = self.find(scope, id).await?;
         let checks = vec![self.check_lock(&found.row).await?, self.check_contents(&found.row).await?];
@@ -184,7 +185,7 @@ impl Backup {
 
     async fn check_contents(&self, row: &SnapshotRow) -> Result<Check> {
         let (passed, detail) = match self.open_snapshot(row).await {
-            // what a newer version stored was whole when it did so, and its digest holds
+            // an unknown driver: a newer version checked that the config was whole, and the digest matches
             Ok(opened) => match opened.meta.driver.known().map_or(Ok(()), |driver| driver.check_whole(&opened.config)) {
                 Ok(()) => (true, format!("{} bytes, sha256 {}", opened.config.len(), opened.meta.sha256)),
                 Err(defect) => (false, defect.to_string()),
@@ -201,7 +202,7 @@ impl Backup {
         Ok(Check { name: "contents", passed, detail })
     }
 
-    /// Reads a snapshot from the storage and opens it. What is not what was stored is [`Error::Damaged`], by name.
+    /// Reads a snapshot from the storage and opens it. If it is not what was stored, fails with [`Error::Damaged`], which names it.
     pub(crate) async fn open_snapshot(&self, row: &SnapshotRow) -> Result<Opened> {
         let object = object::object_key(&row.group, &row.device, &row.id);
         if !self.catalogue.has_device(&row.device).await? {
@@ -213,8 +214,8 @@ impl Backup {
         }
     }
 
-    /// Reads an object of a device and opens it with the key that it names, which is answered too: a device has another one since
-    /// the first was damaged. An object that is not there is [`StoreError::NotFound`].
+    /// Reads an object of a device and opens it with the key that its header names, which is returned too: the device may have got another
+    /// key since. A missing object is [`StoreError::NotFound`].
     pub(crate) async fn open_object(&self, object: &str, version: &Version, device: &IncarnationId) -> Result<(Opened, DataKey)> {
         let bytes = match self.store.get(object, Some(version)).await {
             Err(StoreError::Damaged { detail, .. }) => return Err(Damaged::object(object, detail).into()),
@@ -233,7 +234,7 @@ impl Backup {
     }
 }
 
-/// The driver by which secrets are told from all else.
+/// The driver, which is needed to find the secrets in a config.
 fn known(opened: &Opened, id: &str) -> Result<Driver> {
     opened.meta.driver.known().ok_or_else(|| {
         let driver = opened.meta.driver.as_str();

@@ -1,9 +1,9 @@
-//! Catalogue and bucket compared, both ways.
+//! Compares catalogue and bucket in both directions.
 //!
-//! A comparison takes in what the catalogue does not know, as after the loss of a database or of its newest changes, and names what the
-//! bucket does not have. A rebuild reads everything again besides. Both can run at any time, also while configs are taken in. One damaged
-//! object is named, and the walk goes on with the rest. What the bucket does not know is lost with a lost database: acknowledgements, exact
-//! numbers of sightings, outcomes of attempts, and host keys pinned after the newest change of a config.
+//! A comparison adopts objects that the catalogue lacks, as after the loss of a database or of its newest changes, and reports snapshots
+//! that the bucket lacks. A rebuild also reads every known object again. Both can run at any time, also while configs are stored. A damaged
+//! object is reported, and the walk continues. What only the catalogue has is lost with a lost database: acknowledgements, exact numbers of
+//! sightings, outcomes of attempts, and host keys pinned after the newest change of a config.
 
 use std::collections::HashSet;
 
@@ -21,10 +21,10 @@ use crate::reading::NOT_THERE;
 use crate::service::Backup;
 
 const BATCH: u32 = 500;
-/// So many damaged things are told by name.
+/// How many damaged things are reported by name.
 const NAMED: usize = 100;
 
-/// What is read.
+/// Which objects a walk reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reads {
     /// Only objects that the catalogue does not know.
@@ -36,9 +36,9 @@ pub enum Reads {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Progress {
     pub objects: u64,
-    /// Snapshots that are there: known, or taken in.
+    /// Snapshots that were found: known or adopted.
     pub snapshots: u64,
-    /// Those that the catalogue did not know.
+    /// Those of them that were adopted.
     pub adopted: u64,
     /// Objects that cannot be read: of what was erased, damaged ones, and those whose epoch key is not mounted.
     pub unreadable: u64,
@@ -134,7 +134,7 @@ impl Rebuild {
         }
     }
 
-    /// Names snapshots that are not in the bucket. What was stored since the start may not have been listed.
+    /// Reports snapshots that are not in the bucket, but for those stored since the walk began, which may not have been listed.
     async fn look_for_missing(&mut self, backup: &Backup) -> Result<()> {
         let mut after: Option<SnapshotId> = None;
         loop {
@@ -180,7 +180,7 @@ impl Backup {
         Ok(progress)
     }
 
-    /// Compares, unless that was done since a moment; since the start for `None`.
+    /// Compares, unless a comparison began at `since` or later; for `None`, since the service started.
     pub(crate) async fn ensure_compared(&self, since: Option<Timestamp>) -> Result<()> {
         let mut compared = self.compared.lock().await;
         if compared.is_some_and(|compared| since.is_none_or(|since| compared >= since)) {
@@ -202,7 +202,7 @@ impl Backup {
         Ok(walk.progress)
     }
 
-    /// Takes an object in. One that alone cannot be read while the storage is there is damaged.
+    /// Adopts an object. One that cannot be read although the storage answers is damaged.
     async fn adopt_reachable(&self, entry: &Entry, ids: &ObjectIds) -> Result<Adopted> {
         let failed = match self.adopt(entry, ids).await {
             Err(Error::Store(error @ (StoreError::Unreachable { .. } | StoreError::Odd { .. } | StoreError::Refused { .. }))) => error,
@@ -219,7 +219,7 @@ impl Backup {
         }
     }
 
-    /// Forgets damage of objects that nothing else refers to and that somebody has taken away.
+    /// Forgets the damage of objects that are not in the catalogue and were deleted from the bucket.
     async fn forget_missing_unlisted(&self) -> Result<()> {
         for row in self.catalogue.unlisted_damage().await? {
             let Some(key) = row.name.strip_prefix(&object_name("")) else { continue };

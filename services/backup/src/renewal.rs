@@ -1,4 +1,5 @@
-//! A new data key for a device whose key is damaged everywhere. The old one stays, as damaged, and so do the snapshots that it sealed.
+//! A new data key for a device whose key is damaged in the database and in the bucket's copy. The old key and the snapshots that it sealed
+//! are kept as damaged.
 
 use tsujiban_sealing::{DataKey, KeyError};
 
@@ -16,11 +17,11 @@ impl Backup {
             Err(Error::Damaged(damaged)) => damaged,
             key => return Ok((device, key?)),
         };
-        // who had the turn before may have renewed it
+        // another call may have renewed the key while this one waited for its turn
         let row = self.catalogue.device(&device.row.incarnation).await?.ok_or(CatalogueError::Gone)?;
         let device = Device { row: DeviceRow { key_id: row.key_id, ..device.row }, ..device };
         if let Some(epoch) = self.compare_key_table().await?.unopened {
-            return Err(KeyError::EpochMissing(epoch).into()); // the copy may have it
+            return Err(KeyError::EpochMissing(epoch).into()); // the copy may have the key
         }
         match self.data_key(&device.row.key_id, &device.row.incarnation).await {
             Err(Error::Damaged(_)) => self.renew_key(group, device, &damaged).await,
@@ -32,7 +33,7 @@ impl Backup {
         let subject = &device.row.incarnation;
         let (key_id, wrappings) = keys::new_data_key(&self.keyring, (group.incarnation(), subject), &self.random, self.now())?;
         let whose = Whose { group: Some(group.incarnation().clone()), device: Some(subject.clone()), snapshot: None };
-        // before there is a new key: with one nobody would look at them so soon
+        // before the renewal: after it only the scrub would read these snapshots again
         self.check_snapshots_of(group.incarnation(), subject).await?;
         self.found_damaged(damaged, &whose).await?;
         if !self.catalogue.renew_key(&device.row, &key_id, &wrappings, device.life.as_ref()).await? {

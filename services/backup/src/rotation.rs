@@ -1,7 +1,7 @@
 //! The rotation of epoch keys.
 //!
-//! After a rotation the epoch key from before still opens everything for a day, what is new included. So nothing is lost when the
-//! cluster, and with it the Secret of the epoch keys, is brought back to a copy from before the rotation.
+//! After a rotation the previous epoch key still opens everything for a day, new data included. So nothing is lost when the cluster, and
+//! with it the Secret of the epoch keys, is restored from a backup made before the rotation.
 
 use tsujiban_core::error::chain;
 use tsujiban_core::id::KeyId;
@@ -13,7 +13,7 @@ use crate::service::Backup;
 
 const BATCH: u32 = 500;
 
-/// What a look at the epoch keys led to.
+/// The result of [`Backup::rotate_keys`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rotation {
     pub rewrapped: u64,
@@ -24,8 +24,8 @@ pub struct Rotation {
 }
 
 impl Backup {
-    /// Takes the epoch keys that are mounted now: wraps every data key with the newest one, destroys wrappings that were
-    /// superseded a day ago, and renews the copy in the bucket. A key that none of them opens stays as it is.
+    /// Loads the mounted epoch keys, wraps every data key with the newest one, destroys wrappings that were superseded a day ago, and
+    /// renews the copy in the bucket. A key that none of them opens stays as it is.
     pub async fn rotate_keys(&self, mounted: &[SealedEpochKey]) -> Result<Rotation> {
         self.keyring.replace_epochs(mounted)?;
         let epoch = self.keyring.newest_epoch()?;
@@ -67,7 +67,7 @@ impl Backup {
         if rotation != Rotation::default() {
             tracing::info!(epoch = %epoch.id(), ?rotation, "data keys follow the epoch");
         }
-        // without it nothing new is stored, and the next look tries again
+        // without a current copy nothing new is stored, and the next run tries again
         self.renew_copy().await?;
         Ok(rotation)
     }

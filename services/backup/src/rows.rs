@@ -1,5 +1,5 @@
-//! Rows of the catalogue that cannot be decoded: named as damaged, and healed from the bucket where it has what they said. Rows of the key
-//! table are healed by its comparison with the copy ([`crate::keytable`]), attempts by the next one.
+//! Rows of the catalogue that cannot be decoded: reported as damaged, and healed where the bucket has their content. Rows of the key table
+//! are healed by its comparison with the copy ([`crate::keytable`]), rows of attempts by the device's next attempt.
 
 use tsujiban_core::id::{IncarnationId, SnapshotId};
 use tsujiban_objects::{Entry, list_all};
@@ -11,7 +11,7 @@ use crate::object::{self, ObjectIds};
 use crate::service::Backup;
 
 impl Backup {
-    /// Names rows that were left out of lists.
+    /// Notes rows that were left out of lists as damaged.
     pub(crate) async fn note_unreadable(&self) -> Result<()> {
         for row in self.catalogue.take_unreadable() {
             let damaged = Damaged { name: row.name(), detail: format!("its column {} cannot be read", row.column) };
@@ -39,7 +39,7 @@ impl Backup {
         Ok(())
     }
 
-    /// Takes a snapshot in anew whose object opens. Lost are acknowledgement and number of sightings.
+    /// Adopts a snapshot again if its object opens. Its acknowledgement and its number of sightings are lost.
     async fn heal_snapshot_row(&self, id: &SnapshotId) -> Result<()> {
         let Some((group, device)) = self.catalogue.place_of(id).await? else { return Ok(()) };
         let ids = ObjectIds { group, device, snapshot: id.clone() };
@@ -52,7 +52,7 @@ impl Backup {
         Ok(())
     }
 
-    /// A device's row names its key; so does its newest object.
+    /// Restores the key id in a device's row from its newest object.
     async fn heal_device_row(&self, device: &IncarnationId) -> Result<()> {
         let Some(newest) = self.catalogue.newest_sound_snapshot(device).await? else { return Ok(()) };
         let key = object::object_key(&newest.group, &newest.device, &newest.id);

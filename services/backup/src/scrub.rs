@@ -22,10 +22,10 @@ use crate::metrics;
 use crate::object::{self, ObjectError, Opened};
 use crate::service::Backup;
 
-/// So many are read between two notes of how far it is.
+/// How many snapshots are read before the progress is stored.
 const BATCH: u32 = 50;
 
-/// How far the scrub is: what a restart goes on from.
+/// The progress of the scrub, from which it resumes after a restart.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Progress {
     /// When this round began.
@@ -75,7 +75,7 @@ impl Backup {
         };
         match self.check_snapshot(&row).await {
             Ok(_) => {}
-            // the storage or the database is away: this one is tried again
+            // the storage or the database is unavailable: this snapshot is tried again
             Err(error) if error.concerns_all() => return Err(error),
             Err(error) => tracing::error!(snapshot = %row.id, error = chain(&error), "a snapshot could not be checked; the others are"),
         }
@@ -120,7 +120,7 @@ impl Backup {
         }
     }
 
-    /// Opens a snapshot. An object that alone cannot be read while the storage is there is damaged.
+    /// Opens a snapshot. An object that cannot be read although the storage answers is damaged.
     async fn open_while_reachable(&self, row: &SnapshotRow, object: &str) -> Result<Opened> {
         let failed = match self.open_snapshot(row).await {
             Err(Error::Store(error)) => error,
@@ -133,7 +133,7 @@ impl Backup {
         }
     }
 
-    /// Another version of the object may be sound, such as one that somebody put over it hid.
+    /// Replaces a damaged version by another one that is sound, such as one that a later put hid.
     async fn take_other_version(&self, row: &SnapshotRow, object: &str) -> Result<bool> {
         let entries = list_all(&*self.store, object).await?;
         let others = entries.into_iter().filter(|entry| entry.key == object && !entry.delete_marker && entry.version != row.version);
@@ -156,7 +156,7 @@ impl Backup {
         Ok(false)
     }
 
-    /// What somebody put back without a lock gets the one that the damaged version has.
+    /// Locks a version, which may have been restored without a lock, for as long as the damaged one.
     async fn lock_as_before(&self, row: &SnapshotRow, object: &str) -> Result<()> {
         let until = row.locked_until;
         let head = self.store.head(object, Some(&row.version)).await?;
@@ -192,5 +192,5 @@ impl Backup {
     }
 }
 
-/// A scrub older than this says nothing any more.
+/// A scrub older than this no longer counts as proof that a snapshot is sound.
 const RECENT: SignedDuration = SignedDuration::from_hours(8 * 24);

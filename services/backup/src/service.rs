@@ -19,10 +19,10 @@ use crate::keys;
 use crate::metrics::Metrics;
 use crate::writing::Noting;
 
-/// How many devices can be written at the same time without ever waiting for each other by chance.
+/// How many mutexes serve all devices; devices that share one by chance wait for each other.
 const TURNS: usize = 1024;
 
-/// What the service is made of. Whatever it knows of the world comes from here.
+/// What the service is made of: its only access to clock, randomness, storage and database.
 #[derive(Clone)]
 pub struct Parts {
     pub clock: Arc<dyn Clock>,
@@ -32,7 +32,7 @@ pub struct Parts {
     pub keyring: Arc<Keyring>,
     pub environment: EnvironmentName,
     pub metrics: Metrics,
-    /// Where it is recorded what came of each call. `None`: nowhere.
+    /// The history that records the result of each call. `None`: nothing is recorded.
     pub history: Option<History>,
     pub writing: WriteState,
 }
@@ -51,9 +51,9 @@ pub struct Backup {
     turns: Vec<Mutex<()>>,
     /// Held while the key table is copied to the bucket.
     pub(crate) copying: Mutex<()>,
-    /// Held while catalogue and bucket are compared; when that was last done since the start. Nothing expires before.
+    /// Held while catalogue and bucket are compared. The time of the last comparison since the start: nothing expires before the first.
     pub(crate) compared: Mutex<Option<Timestamp>>,
-    /// Whether a comparison brought keys back since damaged snapshots were last read again.
+    /// Whether a comparison restored keys since damaged snapshots were last read again.
     pub(crate) keys_came_back: AtomicBool,
 }
 
@@ -90,8 +90,8 @@ impl Backup {
         Ok(id)
     }
 
-    /// Opens the data key of a device or group. There is no cache: a key that is destroyed is destroyed at once. One that is missing
-    /// without a record of an erasure is damaged.
+    /// Opens the data key of a device or group. There is no cache, so that a destroyed key is unusable at once. One that is missing without
+    /// a record of an erasure is damaged.
     pub(crate) async fn data_key(&self, id: &KeyId, subject: &IncarnationId) -> Result<DataKey> {
         match keys::unwrap(&self.keyring, &self.catalogue.wrappings(id).await?) {
             Err(KeyError::Destroyed) if !self.catalogue.was_destroyed(subject).await? => {
@@ -102,7 +102,7 @@ impl Backup {
         }
     }
 
-    /// Waits until nobody else stores something of this device.
+    /// Waits until no other call stores something of this device, and keeps others out while the guard lives.
     pub(crate) async fn turn(&self, device: &IncarnationId) -> Option<MutexGuard<'_, ()>> {
         // ids are random, so their digits spread well
         let digits = device.as_str().get(..4).and_then(|digits| usize::from_str_radix(digits, 16).ok()).unwrap_or_default();

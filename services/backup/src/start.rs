@@ -1,5 +1,5 @@
-//! Whether this service, this database, this bucket and these keys belong together. They do, or it does not start: customer
-//! data of one environment must never meet another one (C12), and it stays in Japan (C21).
+//! Checks that this service, database, bucket and these keys belong together; otherwise the service does not start: customer data of one
+//! environment must never mix with another's (C12), and it stays in Japan (C21).
 
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// Whether it may work in a moment, without anybody doing anything.
+    /// Whether a retry may succeed without anybody's intervention.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Store(error) | Self::Recovery(Error::Store(error)) => matches!(error, StoreError::Unreachable { .. }),
@@ -53,9 +53,9 @@ impl StartError {
     }
 }
 
-/// Checks everything, then makes the service. Nothing is written before everything was found to belong together. A database
-/// that is older than the key table's copy in the bucket is brought up to date first. Damage keeps nothing from starting, also when
-/// neither the database nor the copy knows the keys.
+/// Checks everything, then makes the service. Nothing is written before the checks have passed. A database that is older than the key
+/// table's copy in the bucket is brought up to date first. Damage does not prevent a start, not even when neither the database nor the copy
+/// has the keys.
 pub async fn start(parts: Parts, allowed_regions: &[String]) -> Result<Arc<Backup>, StartError> {
     parts.store.facts().await?.must_suit(allowed_regions)?;
     let backup = Arc::new(Backup::new(parts));
@@ -69,7 +69,7 @@ pub async fn start(parts: Parts, allowed_regions: &[String]) -> Result<Arc<Backu
     let copy = backup.read_copy().await?;
     match marker::read(&*backup.store).await? {
         marker::Found::Marker(marker) => marker.must_equal(&own, "bucket")?,
-        // sealed by an epoch key of this service: it says as much as the marker
+        // the copy opens with an epoch key of this service, which proves as much as the marker
         lost if matches!(copy, Found::Read(_)) => {
             tracing::error!(
                 ?lost,
@@ -82,7 +82,7 @@ pub async fn start(parts: Parts, allowed_regions: &[String]) -> Result<Arc<Backu
         marker::Found::Missing => own.write(&*backup.store).await?,
     }
     if known.is_none() {
-        // before any key is taken from the bucket: one that somebody brought back may have been destroyed on purpose
+        // before any key is taken from the bucket: a restored copy may hold keys that were destroyed on purpose
         backup.take_in_erasure_records().await?;
         if has_snapshots {
             recover_keys(&backup, copy).await?;
@@ -91,7 +91,7 @@ pub async fn start(parts: Parts, allowed_regions: &[String]) -> Result<Arc<Backu
     backup.catalogue.set_meta(Meta::Environment, own.environment.as_str()).await?;
     backup.catalogue.set_meta(Meta::MasterKey, own.master.as_str()).await?;
     backup.compare_key_table().await?;
-    // while the database lacks devices nothing is served: their next configs would be stored as those of others
+    // nothing is served while the database lacks devices: their next configs would be stored under new incarnations
     if backup.catalogue.meta(Meta::RebuildDue).await?.is_some() {
         backup.walk(Reads::Unknown).await?;
         backup.catalogue.clear_meta(Meta::RebuildDue).await?;
@@ -99,8 +99,9 @@ pub async fn start(parts: Parts, allowed_regions: &[String]) -> Result<Arc<Backu
     Ok(backup)
 }
 
-/// The database is new, and the bucket is not. Without a copy of the key table that can be used the service begins without the keys of
-/// before. One that needs an epoch key which is not mounted may have them: that key has to come back first.
+/// Recovers the keys when the database is new and the bucket is not. Without a usable copy of the key table the service begins without the
+/// keys of before. A copy that needs an epoch key which is not mounted may have them: then the start fails until that epoch key is
+/// restored.
 async fn recover_keys(backup: &Backup, copy: Found) -> Result<(), StartError> {
     let why = match copy {
         Found::Read(_) => return Ok(()),

@@ -1,4 +1,4 @@
-//! From the service's types to the wire.
+//! Converts the service's types to gRPC messages.
 
 use jiff::Timestamp;
 use tsujiban_core::driver::StoredDriver;
@@ -33,7 +33,7 @@ pub fn snapshot(group: &GroupId, row: &SnapshotRow, details: Option<&Details>) -
 }
 
 pub fn device(group: &GroupId, details: &Details) -> backup::DeviceRef {
-    let uid = String::new(); // a stored config outlives a Device, and the uid is kept nowhere
+    let uid = String::new(); // a stored config outlives a Device, and the uid is not stored
     backup::DeviceRef { group: group.to_string(), serial: details.serial.to_string(), name: details.name.to_string(), uid }
 }
 

@@ -1,4 +1,4 @@
-//! Wrapped keys, read again: one that does not open is healed from another wrapping of the same key, and told when there is none.
+//! Checks wrapped keys: a wrapping that does not open is healed from another wrapping of the same key, or reported when there is none.
 
 use tsujiban_core::id::{IncarnationId, KeyId};
 use tsujiban_sealing::KeyError;
@@ -9,12 +9,12 @@ use crate::error::Result;
 use crate::keys;
 use crate::service::Backup;
 
-/// After so many keys others get their turn: each costs some microseconds.
+/// After how many keys the check yields to other tasks: each key costs some microseconds.
 const TURN: usize = 200;
-/// So many snapshots of a device are read again when its key is damaged or sound again.
+/// How many snapshots of a device are read again when its key is damaged or sound again.
 const READ: u32 = 50;
 
-/// What a look at all wrapped keys found.
+/// The result of a check of all wrapped keys.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Wrappings {
     pub keys: u64,
@@ -26,11 +26,11 @@ pub struct Wrappings {
     pub unopened: u64,
 }
 
-/// What may be said of one wrapping.
+/// The state of one wrapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Opens,
-    /// Its epoch key is not mounted, so that nobody knows.
+    /// Its epoch key is not mounted, so that it cannot be checked.
     NotKnown,
     Damaged,
 }
@@ -69,7 +69,7 @@ impl Backup {
             found.keys += 1;
             let states: Vec<State> = rows.iter().map(|row| self.state(row)).collect();
             let verdict = judge(&states);
-            // that nothing opens it matters as long as it may seal something
+            // a key that nothing opens matters only while no other key has replaced it
             let matters = u64::from(verdict < Verdict::Unopened || !self.catalogue.is_replaced(&first.key_id, &first.subject).await?);
             match verdict {
                 Verdict::Sound => {}
@@ -89,7 +89,8 @@ impl Backup {
         Ok(found)
     }
 
-    /// Names a key that nothing opens, and the snapshots that it seals. Of one that was replaced only as long as there are any.
+    /// Notes a key that nothing opens, and the snapshots that it seals, as damaged; a key that was replaced only while its device has
+    /// damaged snapshots.
     async fn found_damaged_key(&self, row: &KeyRow, is_in_use: bool) -> Result<()> {
         let damaged = Damaged::key(&row.key_id, &row.subject, "its wrapping does not open, and there is no other one");
         if !is_in_use && !self.catalogue.has_damaged_snapshots(&row.subject).await? {
@@ -105,7 +106,7 @@ impl Backup {
     /// Reads the newest snapshots of a device again, since its key has been found damaged or sound. A scrub reads the others.
     pub(crate) async fn check_snapshots_of(&self, group: &IncarnationId, device: &IncarnationId) -> Result<()> {
         for row in self.catalogue.snapshots(group, Some(device), None, READ).await? {
-            // what was listed without having been read is no longer sealed with a key of today
+            // a snapshot that was listed without having been read is sealed with an earlier, lost key
             if row.driver.is_some() {
                 self.check_snapshot(&row).await?;
             }

@@ -12,18 +12,19 @@ use crate::error::{Error, Result, WAY_OUT};
 use crate::service::Backup;
 
 impl Backup {
-    /// Tries to write to the database, and to the storage if that took nothing when it was last tried; or answers why the database fails.
+    /// Tries to write to the database, and to the storage if the last put failed there. Fails with the reason why the database cannot be
+    /// written.
     pub async fn try_write(&self) -> Result<(), String> {
         let written = self.catalogue.database().try_write(self.now().as_microsecond()).await;
         written.map_err(|error| why_unwritable(&error, WAY_OUT))?;
         if !self.writing.storage_works() {
-            // what came of it is noted by the store itself
+            // the store notes the result itself
             let _ = self.try_put().await;
         }
         Ok(())
     }
 
-    /// Whether the database holds together, by reading all of it; what was found is in the state of writing.
+    /// Checks the integrity of the database by reading all of it, and puts the result into the state of writing.
     pub async fn check_database(&self) -> Result<()> {
         let found = match self.catalogue.database().damage().await {
             Err(error) if Class::of(&error) == Class::Damaged => vec![error.to_string()],
@@ -39,7 +40,7 @@ impl Backup {
         Ok(())
     }
 
-    /// Refuses a call that would have to write, before it puts an object that would be in no catalogue.
+    /// Refuses a call while the service cannot write, before the call puts an object that would be in no catalogue.
     pub(crate) fn check_writing(&self) -> Result<(), ServiceError> {
         if let Err(error) = self.catalogue.database().check_files() {
             self.writing.fails(Resource::Database, why_unwritable(&error, WAY_OUT));
@@ -47,7 +48,7 @@ impl Backup {
         self.writing.check()
     }
 
-    /// Notes that a call could not write, so that nobody has to wait for the next try.
+    /// Notes that a call could not write, so that the state is known before the next try.
     pub(crate) fn note_failure(&self, error: &Error) {
         if let Error::Catalogue(CatalogueError::Database(error)) = error
             && Class::of(error).is_of_the_database()

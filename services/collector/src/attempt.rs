@@ -37,7 +37,7 @@ pub struct Context<N> {
 /// A config and what the device says it is; `None` when the Device was erased in the meantime.
 type Fetched = Option<(Config, About)>;
 
-/// Why the device's host key is not settled.
+/// Why the host key that is expected of the device could not be read or pinned.
 #[derive(Debug, thiserror::Error)]
 enum HostKeyError {
     #[error("spec.connection.hostKey is not a host key; copy it from status.observedHostKey after comparing it with the device's")]
@@ -65,7 +65,7 @@ impl HostKeyError {
     }
 }
 
-/// A device that took the connection and showed a host key that is trusted, or its first one. Nobody has logged in.
+/// A device that is connected and has presented a host key that is trusted, or its first one. The login comes later.
 struct Reached {
     allowed: Allowed,
     credentials: Credentials,
@@ -73,7 +73,7 @@ struct Reached {
     stranger: Unauthenticated,
 }
 
-/// One device's turn: what bounds it, and what it used up.
+/// The limits of one device's turn, and the time that it has used.
 struct Turn<'a> {
     slots: &'a Semaphore,
     run_ends: Instant,
@@ -84,13 +84,13 @@ struct Turn<'a> {
     shown: Shown,
 }
 
-/// The right to talk to a device, until what it said is stored.
+/// The permit to log in to a device, held until its config is stored.
 type Slot<'a> = SemaphorePermit<'a>;
 
 impl<N: Network> Context<N> {
-    /// Backs up one device. It is connected to and shows its host key before its turn comes, so that neither a far nor a dead device
-    /// keeps the others waiting; it is logged in to, and its config stored, with one of the `slots`. Fetching ends at `run_ends` or when `stop` is
-    /// cancelled; storing and recording then still go on.
+    /// Backs up one device. Connects and checks its host key before its turn comes, so that neither a distant nor a dead device delays the
+    /// others; logs in and stores the config with one of the `slots`. Fetching ends at `run_ends` or when `stop` is cancelled; storing and
+    /// recording are then still finished.
     pub async fn attempt(&self, target: &Target, slots: &Semaphore, run_ends: Instant, stop: &CancellationToken) -> Finished {
         let start = Instant::now();
         let mut turn = Turn { slots, run_ends, left: self.limits.device, waited: Duration::ZERO, shown: Shown::default() };
@@ -147,7 +147,7 @@ impl<N: Network> Context<N> {
         let waited = asked.elapsed();
         turn.waited = waited;
         if waited > self.limits.idle / 2 {
-            // the device may have given up on a connection that says nothing
+            // the device may have closed the idle connection
             let again = self.handshake(target, reached.allowed, &reached.credentials, &reached.expected, &shown);
             reached.stranger = self.in_time(target, turn, again).await?;
         }
@@ -228,7 +228,7 @@ impl<N: Network> Context<N> {
         Expected::new(None, &self.backup.pinned(target).await?).map_err(HostKeyError::Pinned)
     }
 
-    /// Pins the key of a device that is met for the first time, before anything it says counts.
+    /// Pins the host key of a first contact, before any output of the device is used.
     async fn pin(&self, target: &Target, shown: &Shown) -> Result<(), HostKeyError> {
         let host_key = shown.get().map(openssh).unwrap_or_default();
         match self.backup.pin(target, &host_key).await {

@@ -1,4 +1,4 @@
-//! Conversations with the backup service: gRPC over TLS, with a token that is read anew for each call.
+//! Calls of the backup service: gRPC over TLS, with a token that is read anew for each call.
 
 mod config;
 
@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(45);
 const ASK: Duration = Duration::from_secs(10);
 /// The storage may be slow, and the answer comes after it holds the config.
 const STORE: Duration = Duration::from_mins(1);
-/// How often a call is made that the service cannot take, and how long the wait for the next try is, to which up to as much is added.
+/// How often a call is tried when the service is unavailable, and the wait before a retry, to which up to as much jitter is added.
 const TRIES: u32 = 3;
 const SHORTEST: Duration = Duration::from_millis(500);
 const BACKOFF: Backoff = Backoff::new(SHORTEST, Duration::from_secs(1));
@@ -167,7 +167,7 @@ impl Backup {
         wire::DeviceRef { group: self.group.to_string(), serial: serial.to_string(), name: name.to_string(), uid: uid.clone() }
     }
 
-    /// Makes a call, and once or twice more when the service is away. Each try shows the token as it stands in its file then.
+    /// Makes a call, and up to two retries while the service is unavailable. Each try reads the token from its file.
     async fn call<T, F>(&self, deadline: Duration, make: impl Fn(BackupServiceClient<Channel>, Login) -> F) -> Result<T, BackupError>
     where
         F: Future<Output = Result<Response<T>, Status>>,

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(45);
 const PAUSE: Backoff = Backoff::constant(Duration::from_secs(1));
 const PAGE: u32 = 500;
 
-/// Why the Devices are not known.
+/// Why the Devices could not be listed.
 #[derive(Debug, thiserror::Error)]
 pub enum CannotList {
     #[error("the devices of namespace {namespace} cannot be listed")]

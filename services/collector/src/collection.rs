@@ -21,15 +21,15 @@ use crate::plan::turns;
 use crate::random::Random;
 use crate::target::Target;
 
-/// How long what is being stored may still take after the order to stop.
+/// How long configs that are being stored may still take after `stop`.
 pub const GRACE: Duration = Duration::from_secs(15);
 
-/// Makes sure that the backup service takes calls of this group before any device is bothered.
+/// Checks that the backup service accepts calls of this group, before any device is connected to.
 pub async fn check<N: Network>(context: &Context<N>, endpoint: &str, targets: &[Target]) -> Result<(), NoBackup> {
     let Some(first) = targets.first() else { return Ok(()) };
     match context.backup.pinned(first).await {
         Ok(_) => Ok(()),
-        // what is wrong with this one device does not concern the others
+        // an error about this one device does not concern the others
         Err(BackupError::Service(error)) if matches!(error.kind, Kind::Invalid | Kind::NotFound | Kind::DataLoss) => Ok(()),
         Err(source) => Err(NoBackup::Refuses { endpoint: endpoint.to_owned(), source }),
     }
@@ -58,7 +58,7 @@ pub async fn run<N: Network>(
                 turn.of
             })
             .map(|target| async move { context.attempt(&target, slots, run_ends, stop).await })
-            .buffer_unordered(context.limits.max_concurrent.saturating_mul(2)) // as many are connected to, and wait for a slot
+            .buffer_unordered(context.limits.max_concurrent.saturating_mul(2)) // twice: half only connect and wait for a slot
     );
     let mut given_up = pin!(async {
         stop.cancelled().await;

@@ -55,7 +55,7 @@ impl Step for Unusable {
     }
 }
 
-/// Reads a login from a Secret and wipes the Secret. A private key goes before a password.
+/// Reads a login from a Secret and wipes the Secret. A private key takes precedence over a password.
 pub fn read(name: &str, secret: Secret) -> Result<Credentials, Unusable> {
     let secret_name = || name.to_owned();
     let found = secret.type_.unwrap_or_default();

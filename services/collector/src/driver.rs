@@ -1,4 +1,4 @@
-//! How to talk to each family of devices. What their configs look like is [`tsujiban_core::driver`]'s.
+//! The commands for each family of devices. [`tsujiban_core::driver`] knows the format of their configs.
 
 mod frr;
 
@@ -26,7 +26,7 @@ impl fmt::Debug for Config {
     }
 }
 
-/// What a device says it is. Empty where it does not say.
+/// The model and firmware that a device reports. Empty where it reports none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct About {
     pub model: String,

@@ -4,14 +4,14 @@ use russh::keys::{HashAlg, PublicKey};
 
 use crate::credentials::Proof;
 
-/// Who said which key a device has.
+/// The host key that is expected of a device, by its source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expected {
     /// `spec.connection.hostKey`.
     Given(PublicKey),
-    /// The backup service, since an earlier contact.
+    /// Pinned in the backup service at an earlier contact.
     Pinned(PublicKey),
-    /// Nobody: the device was never met.
+    /// None: the device was never reached.
     Unknown,
 }
 
@@ -21,7 +21,7 @@ pub enum Expected {
 pub struct NotAKey;
 
 impl Expected {
-    /// The key of the spec goes before the pinned one. An empty `pinned` means that none is.
+    /// The key of the spec takes precedence over the pinned one. An empty `pinned` means that none is.
     pub fn new(given: Option<&str>, pinned: &str) -> Result<Self, NotAKey> {
         let read = |text: &str| PublicKey::from_openssh(text).map_err(|_| NotAKey);
         match (given, pinned) {
@@ -38,8 +38,8 @@ impl Expected {
         }
     }
 
-    /// Judges the key that a device shows, before anything is offered to it. A password is offered to a known key only; a
-    /// signature tells a stranger nothing, so a key may prove itself to a device that is met for the first time.
+    /// Judges the key that a device presents, before any credential is sent to it. A password is sent only to a known key; a signature
+    /// reveals nothing to an impostor, so a private key may be used at a first contact.
     pub fn judge(&self, shown: &PublicKey, proof: &Proof) -> Verdict {
         match (self.key(), proof) {
             (Some(expected), _) if expected.key_data() == shown.key_data() => Verdict::Trusted,
@@ -50,15 +50,15 @@ impl Expected {
     }
 }
 
-/// What is done with a device that shows a key.
+/// What is done with a device, by the host key that it presents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     Trusted,
-    /// Log in, then pin the key before anything the device says counts.
+    /// Log in, then pin the key before any output of the device is used.
     FirstContact,
-    /// Stop: a password would be offered to a stranger.
+    /// Stop: a password would be sent to a device whose key is not confirmed.
     Unconfirmed,
-    /// Stop: the device is not who it should be.
+    /// Stop: the key is not the expected one.
     Mismatch,
 }
 
@@ -67,7 +67,7 @@ pub fn openssh(key: &PublicKey) -> String {
     PublicKey::from(key.key_data().clone()).to_openssh().unwrap_or_default()
 }
 
-/// The key as people compare it.
+/// The fingerprint by which people compare keys.
 pub fn fingerprint(key: &PublicKey) -> String {
     format!("{} {}", key.algorithm(), key.fingerprint(HashAlg::Sha256))
 }

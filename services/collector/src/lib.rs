@@ -1,7 +1,7 @@
 //! The collector: one Job a group that fetches the configs of the group's devices over SSH and hands them to the backup service.
 //!
-//! It holds no key that seals and no credential of the object storage. What decides ([`plan`], [`hostkey`], [`screen`],
-//! [`summary`]) is pure; what touches the world ([`cluster`], [`network`], [`ssh`], [`backup`]) is thin.
+//! It holds no key that seals and no credential of the object storage. The modules that decide ([`plan`], [`hostkey`], [`screen`],
+//! [`summary`]) are pure; those that do I/O ([`cluster`], [`network`], [`ssh`], [`backup`]) are thin.
 //!
 //! One device, in order: [`network`] resolves and checks its address, [`cluster`] reads its credentials, [`backup`] says which
 //! host key to expect, [`ssh`] connects and logs in, [`driver`] fetches, [`backup`] stores or records why not. [`attempt`]

@@ -1,4 +1,4 @@
-//! Wires the collector: settings, logs, signals, and what is said at the end.
+//! Wires the collector: settings, logs, signals, and the summary at the end.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ use tsujiban_service::telemetry;
 #[global_allocator]
 static ALLOC: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// What a program that SIGTERM ended answers: the Job is not complete.
+/// The exit code of a program that SIGTERM ended: the Job is not complete.
 const TERMINATED: u8 = 143;
 
 #[tokio::main]
@@ -41,7 +41,7 @@ async fn main() -> ExitCode {
         .with(filter)
         .with(telemetry::trace_ids("tsujiban-collector"))
         .init();
-    // one trace for the whole collection, at whatever level is logged: it joins what the history says of its calls
+    // one trace for the whole collection, at whatever level is logged: it links the history's entries of its calls
     match collect(&settings).instrument(error_span!("collection")).await {
         Ok(code) => code,
         Err(cause) => {
@@ -79,7 +79,7 @@ async fn collect(settings: &Settings) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// What there is to back up, and everything needed for it.
+/// The devices to back up, and everything needed for it.
 async fn prepare(settings: &Settings, random: Arc<Random>) -> anyhow::Result<(Context<SystemNetwork>, Vec<Target>)> {
     // outside a cluster a kubeconfig serves; its errors quote the file and with it secrets, so only the pod's are shown
     let config = match kube::Config::incluster() {
@@ -116,7 +116,7 @@ fn stop_on_signal() -> anyhow::Result<CancellationToken> {
     Ok(stop)
 }
 
-/// The last word: on standard output for people who read the log, and in the file that Kubernetes shows in the pod's status.
+/// Writes the summary to standard output, for people who read the log, and to the file that Kubernetes shows in the pod's status.
 async fn say(settings: &Settings, text: &str, termination: &str) {
     print!("{text}");
     if let Err(cause) = tokio::fs::write(&settings.termination_log, termination).await {

@@ -11,7 +11,7 @@ use tsujiban_core::outcome::Reason;
 
 use crate::outcome::Step;
 
-/// The network outside. Tests bring their own.
+/// Name resolution and TCP connections. Tests replace it.
 pub trait Network: Send + Sync {
     fn resolve(&self, host: &str, port: u16) -> impl Future<Output = io::Result<Vec<IpAddr>>> + Send;
     fn dial(&self, address: SocketAddr) -> impl Future<Output = io::Result<TcpStream>> + Send;
@@ -59,7 +59,7 @@ impl Step for NoConnection {
     }
 }
 
-/// An address that was checked. Only this is dialled, so that a name that changes its mind leads nowhere else.
+/// An address that was checked. Only this is dialled, so that a name that later resolves to another address cannot redirect the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Allowed(SocketAddr);
 

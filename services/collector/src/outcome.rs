@@ -7,10 +7,10 @@ use tsujiban_core::error::chain;
 use tsujiban_core::id::DeviceName;
 use tsujiban_core::outcome::Reason;
 
-/// A message is as long as a Device's status takes.
+/// The longest message that a Device's status takes, in characters.
 const MESSAGE_CHARS: usize = 512;
 
-/// The error of one step. Each knows which reason people see.
+/// The error of one step, with the reason that people see for it.
 pub trait Step: Error {
     fn reason(&self) -> Reason;
 }
@@ -36,7 +36,7 @@ impl<E: Step> From<E> for Failure {
     }
 }
 
-/// What came of a device's turn.
+/// The result of a device's turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     Changed {
@@ -58,7 +58,7 @@ pub struct Finished {
     pub device: DeviceName,
     pub outcome: Outcome,
     pub took: Duration,
-    /// Whether the backup service knows. It always knows what it stored.
+    /// Whether the backup service has recorded the attempt. It always has when it stored the config.
     pub recorded: bool,
 }
 

@@ -12,7 +12,7 @@ const PACE: Duration = Duration::from_secs(2);
 pub struct Limits {
     /// What remains of the window.
     pub window: Duration,
-    /// Do not wait for a place in the window.
+    /// Start all devices at once instead of spreading them over the window.
     pub immediate: bool,
     pub max_concurrent: usize,
     /// How long one device may take, from its start to its whole config.
@@ -27,7 +27,7 @@ impl Limits {
         self.window.saturating_sub((self.window / 10).min(Duration::from_secs(30)))
     }
 
-    /// Over how long the starts of `devices` are spread. Half of the window at most, and so that the last one has its time.
+    /// Over how long the starts of `devices` are spread. Half of the window at most, and short enough that the last one has its full time.
     fn spread(&self, devices: usize) -> Duration {
         if self.immediate {
             return Duration::ZERO;

@@ -7,7 +7,7 @@ use ring::error::Unspecified;
 use ring::rand::{SecureRandom, SystemRandom};
 use uuid::{Builder, Uuid};
 
-/// A stream of numbers that its seed decides. Not for keys: it jitters and names attempts.
+/// A deterministic stream of numbers from a seed. Not for keys: only for jitter and the names of attempts.
 #[derive(Debug)]
 pub struct Random(Mutex<[u8; 32]>);
 
@@ -16,7 +16,7 @@ impl Random {
         Self(Mutex::new(seed))
     }
 
-    /// Seeded by the machine.
+    /// Seeded by the operating system.
     pub fn from_system() -> Result<Self, Unspecified> {
         let mut seed = [0; 32];
         SystemRandom::new().fill(&mut seed)?;
@@ -37,7 +37,7 @@ impl Random {
         u64::try_from(number).unwrap_or(most)
     }
 
-    /// A name that no other attempt has.
+    /// A UUID that no other attempt has.
     pub fn uuid(&self) -> Uuid {
         Builder::from_random_bytes(self.bytes()).into_uuid()
     }

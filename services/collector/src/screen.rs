@@ -1,7 +1,7 @@
 //! What a device's shell has printed since the last command, and what its last line is.
 //!
-//! Only the last line can be a prompt. The text of a config may look like one anywhere else, and also at the end of what has
-//! arrived so far; so the caller waits a moment before it believes what [`Screen::tail`] says.
+//! Only the last line can be a prompt. Text of a config may look like one anywhere else, and also at the end of what has arrived so far; so
+//! the caller waits for more output before it relies on [`Screen::tail`].
 
 use std::ops::Range;
 
@@ -18,7 +18,7 @@ const PAGERS: [&str; 5] = ["--more--", "<--- more --->", "press return", "press 
 #[error("more than {} MiB for one command", LIMIT >> 20)]
 pub struct TooLong;
 
-/// What stands in the last line.
+/// What the last line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tail {
     /// The prompt, or before one is known, what looks like one.
@@ -60,7 +60,7 @@ impl Screen {
         self.text.is_empty()
     }
 
-    /// Whether something was printed that no text has.
+    /// Whether a control character was printed that no text has.
     pub fn is_binary(&self) -> bool {
         self.text.iter().any(|b| (*b < 0x20 && !b"\t\r\n\x07\x08\x1b".contains(b)) || *b == 0x7f)
     }
@@ -81,7 +81,7 @@ impl Screen {
         self.prompt.is_some()
     }
 
-    /// Takes the last line as the device's prompt from now on. The first one that looks like a prompt is taken by itself.
+    /// Uses the last line as the device's prompt from now on. [`push`](Self::push) does so for the first line that looks like a prompt.
     pub fn learn(&mut self) {
         self.prompt = Some(self.last_line().to_vec());
     }
@@ -105,20 +105,20 @@ impl Screen {
         self.text.get(..self.line).unwrap_or_default()
     }
 
-    /// How often a line begins with the device's prompt, of commands that were all typed at once. Two prompts stand in one line
-    /// where a command printed nothing.
+    /// How often a line begins with the device's prompt, after commands that were all sent at once. Where a command printed nothing, the
+    /// next prompt follows in the same line, and both count.
     pub fn prompts(&self) -> usize {
         self.prompt.as_deref().map_or(0, |prompt| self.places(prompt).count())
     }
 
-    /// The same for what stands in the last line, when that looks like a prompt. What the device showed first may have been a part
-    /// of its banner; what it shows last is its prompt.
+    /// The same for the last line as the prompt, if it looks like one. The first line that looked like a prompt may have been a part of the
+    /// banner; the last one is the prompt.
     pub fn prompts_like_the_last(&self) -> Option<usize> {
         let line = self.last_line();
         looks_like_prompt(line).then(|| self.places(line).count())
     }
 
-    /// What was printed for each command, without echoes, and forgets it. Each stands between two prompts like the last.
+    /// Takes what was printed for each command, without echoes. Each answer lies between two prompts that equal the last line.
     pub fn take_all<const N: usize>(&mut self, commands: [&str; N]) -> [Vec<u8>; N] {
         let places: Vec<Range<usize>> = self.places(self.last_line()).collect();
         let answers = std::array::from_fn(|i| {
@@ -130,7 +130,7 @@ impl Screen {
         answers
     }
 
-    /// What was printed below the newest prompt but one, when the last line is like it.
+    /// What was printed for the last command: between the last two prompts that equal the last line.
     pub fn last_answer(&self) -> &[u8] {
         let mut places = self.places(self.last_line());
         let Some(mut before) = places.next() else { return &[] };
@@ -158,14 +158,14 @@ impl Screen {
         })
     }
 
-    /// The last line, as it stands after the carriage returns in it.
+    /// The last line as a terminal shows it after the carriage returns in it.
     fn last_line(&self) -> &[u8] {
         let line = self.text.get(self.line..).unwrap_or_default();
         line.rsplit(|b| *b == b'\r').find(|part| !part.is_empty()).unwrap_or_default()
     }
 }
 
-/// How long the echo of the command is with which a text begins.
+/// The length of the command's echo at the beginning of a text; 0 without one.
 fn echo_of(text: &[u8], command: &str) -> usize {
     let first = text.iter().position(|b| *b == b'\n').map_or(0, |at| at + 1);
     if text.get(..first).is_some_and(|line| line.trim_ascii() == command.as_bytes()) { first } else { 0 }

@@ -93,7 +93,7 @@ impl Networks {
     }
 }
 
-/// The token is a bearer's: it is never sent in the clear.
+/// The token is a bearer token: it is never sent unencrypted.
 fn secure(endpoint: &str) -> Result<String, &'static str> {
     if endpoint.starts_with("https://") {
         Ok(endpoint.to_owned())

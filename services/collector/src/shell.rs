@@ -1,8 +1,8 @@
 //! A device's interactive shell: commands, each answered by text and the prompt.
 //!
-//! All commands are typed at once, so that a device far away costs one round trip and not one for each command. Nothing is typed
-//! before the device shows what looks like a prompt, unless it is known to show one: it might ask for a code instead. Where its text
-//! does not tell the answers apart, it is asked once more, one command at a time.
+//! All commands are sent at once, so that a distant device costs one round trip and not one for each command. Nothing is sent before the
+//! device shows what looks like a prompt, unless it is known to show one: it might ask for a code instead. Where its output does not
+//! separate the answers, the commands are sent again, one at a time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,23 +16,23 @@ use tsujiban_core::outcome::Reason;
 use crate::outcome::Step;
 use crate::screen::{Screen, Tail, TooLong};
 
-/// How long nothing more may come until the last line is believed to be the prompt.
+/// How long the device must be silent before the last line counts as the prompt.
 const PROMPT_SETTLES: Duration = Duration::from_millis(100);
-/// The same for what ends the attempt, a pager or a config without its end: a slow line of a config must not be taken for that.
+/// The same before a pager or a config without its end fails the attempt: a pause within a config must not be mistaken for either.
 const FAILURE_SETTLES: Duration = Duration::from_secs(1);
-/// After so long without an answer to what was typed before the prompt, that was lost.
+/// How long a known device may show its prompt without answering before commands that were sent ahead of the prompt count as lost.
 const TYPED_AHEAD_LOST: Duration = Duration::from_secs(5);
 /// So wide that no line of a config is wrapped.
 const COLUMNS: u32 = 511;
 const ROWS: u32 = 24;
 
-/// A longer text takes a place among the large ones.
+/// Output longer than this needs one of the permits for large output.
 const LARGE: usize = 1 << 20;
-/// So many large texts of 16 MiB, with their copies, fit into the 256 MiB of a collector's pod beside all the small ones.
+/// How many large outputs of 16 MiB, with their copies, fit into the 256 MiB of a collector's pod beside all the small ones.
 const LARGE_AT_ONCE: usize = 2;
 
-/// The places for large texts, shared by all shells, so that a few devices that print without end do not use up the memory
-/// that the others need.
+/// The permits for large output, shared by all shells, so that a few devices that print without end do not use up the memory that the
+/// others need.
 #[derive(Debug, Clone)]
 pub struct LargeOutputPermits(Arc<Semaphore>);
 
@@ -79,11 +79,11 @@ impl Step for ShellError {
     }
 }
 
-/// What ended the waiting.
+/// Why reading ended.
 #[derive(Debug, Clone, Copy)]
 enum Stop {
     Prompt,
-    /// More prompts than there should be: some are text.
+    /// The answers cannot be separated: there are more prompts than commands, so some are text, or commands were lost.
     Ambiguous,
     /// Nothing more comes, and the last line is no prompt.
     Idle(Tail),
@@ -100,7 +100,7 @@ pub enum PromptPolicy {
     Known,
 }
 
-/// How long more may come, and what it means when nothing does.
+/// How long to wait for more output, and the result if none comes.
 struct Wait(Duration, Stop);
 
 pub struct Shell {
@@ -113,7 +113,7 @@ pub struct Shell {
 }
 
 impl Shell {
-    /// Opens a shell. Of a device that is not known it waits for the prompt, whatever banner stands above it.
+    /// Opens a shell. For a device that is not known, waits for the prompt, whatever banner precedes it.
     pub async fn open<H: Handler>(
         session: &Handle<H>,
         device: PromptPolicy,
@@ -122,7 +122,7 @@ impl Shell {
     ) -> Result<Self, ShellError> {
         let open = async {
             let channel = session.channel_open_session().await?;
-            // a device without terminals may ignore this: it then echoes, which the screen takes off
+            // a device without terminals may ignore this and echo the commands: the screen removes echoes
             channel.request_pty(false, "dumb", COLUMNS, ROWS, 0, 0, &[(Pty::ECHO, 0)]).await?;
             channel.request_shell(true).await?;
             Ok(channel)
@@ -142,8 +142,8 @@ impl Shell {
         }
     }
 
-    /// Runs all commands and answers what the device printed for each, without echoes and prompts. `at_end` says whether an answer
-    /// to the last one cannot go on, so that nobody waits for more.
+    /// Runs all commands and answers what the device printed for each, without echoes and prompts. `at_end` says whether the answer to the
+    /// last one is complete, so that no time is spent waiting for more.
     pub async fn run<const N: usize>(
         &mut self,
         commands: [&'static str; N],
@@ -168,7 +168,8 @@ impl Shell {
         }
     }
 
-    /// The same, with the prompt that the device shows after each. So a text is not taken for a prompt, unless the device pauses there.
+    /// The same one by one: each command is sent after the prompt that follows the one before. So text is mistaken for a prompt only if the
+    /// device pauses after it.
     async fn one_by_one<const N: usize>(
         &mut self,
         commands: [&'static str; N],
@@ -226,7 +227,7 @@ impl Shell {
         }
     }
 
-    /// Reads until `judge` does not want to wait any more.
+    /// Reads until `judge` answers a wait of zero, or nothing comes within the wait that it answers.
     async fn until(&mut self, judge: impl Fn(&Screen) -> Wait) -> Stop {
         loop {
             let Wait(time, then) = judge(&self.screen);
@@ -239,7 +240,7 @@ impl Shell {
                         return Stop::TooLong(error);
                     }
                     if self.place.is_none() && self.screen.len() > LARGE {
-                        // the device is held back meanwhile, and its silence does not count
+                        // nothing is read meanwhile: SSH flow control stops the device, and its silence does not count
                         self.place = Arc::clone(&self.places.0).acquire_owned().await.ok();
                     }
                 }
@@ -254,7 +255,7 @@ impl Shell {
     }
 }
 
-/// How long a device may be silent that has not shown what is waited for.
+/// How long a device may be silent before its prompt has come; shorter at a pager.
 fn patience(tail: Tail, idle: Duration) -> Wait {
     Wait(if tail == Tail::Pager { FAILURE_SETTLES.min(idle) } else { idle }, Stop::Idle(tail))
 }

@@ -1,4 +1,4 @@
-//! A logged-in SSH session to one device. The host key is judged before anything is offered.
+//! A logged-in SSH session to one device. The host key is judged before any credential is sent.
 
 mod algorithms;
 
@@ -75,11 +75,11 @@ pub struct Connect<'a> {
     pub expected: &'a Expected,
     pub credentials: &'a Credentials,
     pub idle: Duration,
-    /// After this the library gives up by itself, so that a session that nobody waits for any more ends.
+    /// The inactivity after which the SSH library closes the connection by itself, so that an abandoned session ends.
     pub most: Duration,
 }
 
-/// A device whose host key has been judged. Nothing has been offered to it yet.
+/// A connection to a device whose host key was accepted. No credential has been sent yet.
 pub struct Unauthenticated(Session);
 
 /// A session that is logged in.
@@ -109,14 +109,14 @@ impl Handler for Judge {
 }
 
 impl Unauthenticated {
-    /// Shakes hands. What the device shows as its host key is left in `shown` in any case.
+    /// Performs the SSH handshake. The host key that the device presents is put into `shown` even when the handshake fails.
     pub async fn handshake(stream: TcpStream, connect: &Connect<'_>, shown: &Shown) -> Result<Self, SshError> {
         let Connect { address, expected, idle, .. } = *connect;
         let config = Config {
             client_id: SshId::Standard("SSH-2.0-tsujiban".into()),
             preferred: algorithms::preferred(connect.algorithms, expected.key()),
             inactivity_timeout: Some(connect.most),
-            // what arrives while nobody reads stays small, however many devices talk at once
+            // bounds what is buffered before it is read, however many devices send at once
             window_size: WINDOW,
             channel_buffer_size: BUFFERED_PACKETS,
             ..Config::default()
@@ -171,7 +171,7 @@ impl Session {
         &self.handle
     }
 
-    /// Says goodbye. A device that does not listen any more is no matter.
+    /// Disconnects. Errors are ignored: the device may have closed the connection already.
     pub async fn close(self) {
         let _ = self.handle.disconnect(Disconnect::ByApplication, "done", "en").await;
     }

@@ -1,4 +1,4 @@
-//! What came of a run, for people.
+//! The summary of a run, for people.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -68,13 +68,13 @@ impl Summary<'_> {
         text
     }
 
-    /// Whether the backup service could be told about none of the devices that had their turn.
+    /// Whether devices had their turn and the backup service could record none of their attempts.
     pub fn nothing_recorded(&self) -> bool {
         let mut tried = self.finished.iter().filter(|device| device.outcome != Outcome::Interrupted).peekable();
         tried.peek().is_some() && tried.all(|device| !device.recorded)
     }
 
-    /// Whether the order to stop came before all devices had their turn.
+    /// Whether the collection was stopped before all devices had their turn.
     pub fn interrupted(&self) -> bool {
         self.finished.iter().any(|device| device.outcome == Outcome::Interrupted)
     }
@@ -117,7 +117,7 @@ fn rank(device: &Finished) -> u8 {
     }
 }
 
-/// Whether the device is backed up, or needs to be no more.
+/// Whether the device is backed up, or was erased and needs no backup.
 fn is_well(device: &Finished) -> bool {
     rank(device) < 3
 }

@@ -14,7 +14,7 @@ use crate::shell::PromptPolicy;
 pub struct Target {
     pub name: DeviceName,
     pub serial: SerialNumber,
-    /// The Device resource's UID: which life of it was listed.
+    /// The Device resource's UID, which identifies the life that was listed.
     pub uid: String,
     pub driver: Driver,
     pub host: String,
@@ -54,7 +54,7 @@ impl Target {
     }
 }
 
-/// A device is known while its last attempt ended well; after a failure it is met with care again.
+/// A device is known while its last attempt succeeded; after a failure it counts as new, so that its prompt is waited for.
 fn acquaintance(device: &Device) -> PromptPolicy {
     let last = device.status.as_ref().and_then(|status| status.last_attempt.as_ref()).map(|attempt| attempt.result.as_str());
     match last {

@@ -11,8 +11,8 @@ use crate::{Backend, Database};
 /// What fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// SQLite: the nth step of its machine, of which each statement has several. PostgreSQL: the nth statement that changes a table, of a full
-    /// disk.
+    /// SQLite: the nth step of its virtual machine, of which each statement has several. PostgreSQL: the nth statement that changes a
+    /// table, as on a full disk.
     Statement,
     /// The nth COMMIT, of which nothing is kept.
     Commit,
@@ -69,7 +69,7 @@ impl Faults {
         Self::Sqlite { database, struck: Arc::default() }
     }
 
-    /// The tables are there already.
+    /// The tables have to exist.
     pub async fn postgres(fresh: &Fresh) -> Self {
         let faults = Self::Postgres { url: fresh.url.clone() };
         faults.run(INSTALL).await;

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{Memory, Stored};
 
 impl Memory {
-    /// Whether the storage keeps checksums and so knows what is damaged, as it does at first.
+    /// Whether the storage keeps checksums and so detects damage, as it does by default.
     pub fn keep_checksums(&self, keeps: bool) {
         self.state().without_checksums = !keeps;
     }
@@ -30,7 +30,7 @@ impl Memory {
         }
     }
 
-    /// From now on the storage answers for this object with an error of its own, or as for all others.
+    /// Makes reads of this object fail from now on while others succeed, or ends that.
     pub fn set_broken(&self, key: &str, broken: bool) {
         let mut state = self.state();
         if broken {
@@ -40,12 +40,12 @@ impl Memory {
         }
     }
 
-    /// Takes all versions of an object away, whatever their locks say.
+    /// Removes all versions of an object, whatever their locks say.
     pub fn lose(&self, key: &str) {
         self.state().objects.remove(key);
     }
 
-    /// Takes everything away.
+    /// Removes everything.
     pub fn lose_everything(&self) {
         self.state().objects.clear();
     }

@@ -21,7 +21,7 @@ pub struct NewAttempt {
     pub sealed: Vec<u8>,
     /// The snapshot that was stored or seen again.
     pub snapshot: Option<SnapshotId>,
-    /// `None`: nobody will repeat the call under a key.
+    /// `None`: no caller can repeat it.
     pub idempotency_key: Option<String>,
 }
 
@@ -36,7 +36,7 @@ pub struct AttemptRow {
     pub sealed: Vec<u8>,
 }
 
-/// What a call was answered before.
+/// The recorded answer to a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answered {
     pub device: IncarnationId,
@@ -63,7 +63,7 @@ impl AttemptRow {
 }
 
 impl NewAttempt {
-    /// Cursors follow the time, so that they go on rising in a catalogue that was rebuilt.
+    /// A cursor is the time in microseconds, or one above the highest cursor, so that cursors keep rising in a rebuilt catalogue.
     pub(super) async fn put(&self, tx: &mut Tx) -> Result<(), CatalogueError> {
         let text = "INSERT INTO attempts (device, cursor, time, reason, changed, sealed)
              VALUES ($1, (SELECT CASE WHEN MAX(cursor) >= $2 THEN MAX(cursor) + 1 ELSE $2 END FROM attempts), $2, $3, $4, $5)
@@ -105,7 +105,7 @@ impl Catalogue {
         })
     }
 
-    /// The newest attempts of devices whose newest is after the cursor, oldest first.
+    /// The newest attempt of each device that has one after the cursor, oldest first.
     pub async fn attempts_after(&self, cursor: u64, limit: u32) -> Result<Vec<AttemptRow>, CatalogueError> {
         let text = "SELECT * FROM attempts WHERE cursor > $1 ORDER BY cursor LIMIT $2";
         on!(self.database.reads(), p => {
@@ -114,13 +114,13 @@ impl Catalogue {
         })
     }
 
-    /// Whether anybody noted an attempt of this device.
+    /// Whether an attempt of this device is recorded.
     pub async fn has_attempt(&self, device: &IncarnationId) -> Result<bool, CatalogueError> {
         let text = "SELECT EXISTS (SELECT 1 FROM attempts WHERE device = $1) AS noted";
         on!(self.database.reads(), p => row::flag(&sqlx::query(text).bind(device.as_str()).fetch_one(p).await?, "noted"))
     }
 
-    /// What a call with this idempotency key was answered.
+    /// The recorded answer to the call with this idempotency key.
     pub async fn answered(&self, group: &IncarnationId, key: &str) -> Result<Option<Answered>, CatalogueError> {
         let text = "SELECT * FROM idempotency WHERE group_incarnation = $1 AND key = $2";
         on!(self.database.reads(), p => {

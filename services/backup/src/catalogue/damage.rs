@@ -9,7 +9,7 @@ use tsujiban_database::{Columns, on, transaction};
 use super::{Catalogue, CatalogueError, row};
 use crate::damage::{Damaged, Whose};
 
-/// How many names of what is damaged are told.
+/// How many names of damaged things are reported.
 const TOLD: usize = 10;
 
 /// Something damaged, or healed and not yet recorded as such.
@@ -45,12 +45,12 @@ impl DamageRow {
     }
 }
 
-/// What a device's newest attempt left has changed: whoever reads attempts reads it again.
+/// Gives the newest attempt of a damaged snapshot's device a new cursor, so that the operator reads it again.
 const SHOW_AGAIN: &str = "UPDATE attempts SET cursor = (SELECT MAX(cursor) + 1 FROM attempts)
      WHERE device = (SELECT device FROM damage WHERE name = $1 AND snapshot IS NOT NULL)";
 
 impl Catalogue {
-    /// Notes that something is damaged. `false`: that was known.
+    /// Notes that something is damaged. `false`: it was already noted.
     pub async fn note_damage(&self, damaged: &Damaged, whose: &Whose, now: Timestamp) -> Result<bool, CatalogueError> {
         let known = "SELECT EXISTS (SELECT 1 FROM damage WHERE name = $1 AND healed_at IS NULL) AS known";
         let text = "INSERT INTO damage (name, group_incarnation, device, snapshot, detail, found_at, healed_at, recorded)
@@ -77,7 +77,7 @@ impl Catalogue {
         })
     }
 
-    /// Notes that something is sound. `false`: nothing else was known.
+    /// Notes that something is sound. `false`: it was not noted as damaged.
     pub async fn note_healed(&self, name: &str, now: Timestamp) -> Result<bool, CatalogueError> {
         let known = "SELECT EXISTS (SELECT 1 FROM damage WHERE name = $1 AND healed_at IS NULL) AS known";
         // nearly always there is nothing to note, and nothing to write
@@ -121,7 +121,7 @@ impl Catalogue {
         on!(self.database.reads(), p => row::count(&sqlx::query(text).fetch_one(p).await?, "damaged"))
     }
 
-    /// The names of what is damaged that begin so.
+    /// The names of damaged things that begin with `prefix`.
     pub async fn damaged_names(&self, prefix: &str) -> Result<Vec<String>, CatalogueError> {
         let text = "SELECT name FROM damage WHERE healed_at IS NULL AND substr(name, 1, length($1)) = $1 ORDER BY name";
         on!(self.database.reads(), p => {
@@ -141,7 +141,7 @@ impl Catalogue {
         on!(self.database.reads(), p => row::flag(&sqlx::query(text).bind(device.as_str()).fetch_one(p).await?, "damaged"))
     }
 
-    /// Some of which the operation history does not have all.
+    /// At most `limit` rows about damage or healing that the operation history lacks.
     pub async fn unrecorded_damage(&self, limit: u32) -> Result<Vec<DamageRow>, CatalogueError> {
         let text = "SELECT * FROM damage WHERE NOT recorded OR healed_at IS NOT NULL ORDER BY found_at, name LIMIT $1";
         on!(self.database.reads(), p => {
@@ -149,21 +149,21 @@ impl Catalogue {
         })
     }
 
-    /// Notes that the operation history has that something was found damaged.
+    /// Notes that the operation history has the entry of this damage.
     pub async fn damage_recorded(&self, name: &str) -> Result<(), CatalogueError> {
         let text = "UPDATE damage SET recorded = TRUE WHERE name = $1";
         on!(self.database.writes(), p => sqlx::query(text).bind(name).execute(p).await.map(drop))?;
         Ok(())
     }
 
-    /// Forgets damage of which nothing is left that it could matter to, once it is recorded.
+    /// Forgets damage that no longer affects anything, once the operation history has it.
     pub async fn forget_damage(&self, name: &str) -> Result<(), CatalogueError> {
         let text = "DELETE FROM damage WHERE name = $1 AND recorded";
         on!(self.database.writes(), p => sqlx::query(text).bind(name).execute(p).await.map(drop))?;
         Ok(())
     }
 
-    /// Forgets what is sound again, once that is recorded.
+    /// Forgets healed damage, once the operation history has it.
     pub async fn forget_healed(&self, name: &str) -> Result<(), CatalogueError> {
         let text = "DELETE FROM damage WHERE name = $1 AND healed_at IS NOT NULL";
         on!(self.database.writes(), p => sqlx::query(text).bind(name).execute(p).await.map(drop))?;

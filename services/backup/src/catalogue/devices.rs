@@ -16,9 +16,9 @@ pub struct DeviceRow {
 }
 
 impl DeviceRow {
-    /// A device of which nothing is known but that objects are of it.
+    /// A device that is known only by its objects.
     pub fn undescribed(incarnation: IncarnationId, group: IncarnationId, key_id: KeyId) -> Self {
-        let serial_mac = incarnation.as_str().as_bytes().to_vec(); // a MAC has another length
+        let serial_mac = incarnation.as_str().as_bytes().to_vec(); // unique per device; a MAC equals 32 hexadecimal digits only by chance
         Self { incarnation, group, key_id, serial_mac, name_mac: Vec::new(), sealed: Vec::new() }
     }
 
@@ -60,7 +60,7 @@ impl Catalogue {
         })
     }
 
-    /// The devices of a group, or those with a serial number, earlier ones included, or name.
+    /// The devices of a group; with `macs` those with this serial number, earlier ones included, or this name.
     pub async fn devices(&self, group: &IncarnationId, macs: Option<[&[u8]; 2]>) -> Result<Vec<DeviceRow>, CatalogueError> {
         let text = match macs {
             Some(_) => "SELECT * FROM devices WHERE group_incarnation = $1 AND (serial_mac = $2 OR name_mac = $2 OR name_mac = $3)",
@@ -76,8 +76,8 @@ impl Catalogue {
         })
     }
 
-    /// Notes a new device, with the wrappings of its key; none when the key is there already. `false`: a device with this serial
-    /// number was faster.
+    /// Adds a device with the wrappings of its key, or with none if the key table has the key. `false`: the device, or one with its serial
+    /// number, exists already.
     pub async fn add_device(&self, device: &DeviceRow, key: &[KeyRow], life: Option<&DeviceUidHash>) -> Result<bool, CatalogueError> {
         let text =
             "INSERT INTO devices (incarnation, group_incarnation, key_id, serial_mac, name_mac, sealed) VALUES ($1, $2, $3, $4, $5, $6)
@@ -101,7 +101,7 @@ impl Catalogue {
         })
     }
 
-    /// Describes a device of which only objects were known. `false`: it is described, or another one has its serial number.
+    /// Describes a device that was known only by its objects. `false`: it has a description, or another device has its serial number.
     pub async fn describe_device(&self, device: &DeviceRow) -> Result<bool, CatalogueError> {
         let text = "UPDATE devices SET serial_mac = $3, name_mac = $4, sealed = $5 WHERE incarnation = $1 AND length(sealed) = 0
                  AND NOT EXISTS (SELECT 1 FROM devices WHERE group_incarnation = $2 AND serial_mac = $3)";
@@ -114,7 +114,7 @@ impl Catalogue {
         })
     }
 
-    /// Gives a device a new key beside the one it has. `false`: it has another one by now.
+    /// Gives a device a new key; the key table keeps the old one. `false`: the device's key has changed since `device` was read.
     pub async fn renew_key(
         &self,
         device: &DeviceRow,
@@ -149,7 +149,7 @@ impl Catalogue {
         })
     }
 
-    /// Changes what is known about a device, unless somebody else did since it was read. `false`: read again.
+    /// Changes a device's description, if its sealed one is still `read`. `false`: it has changed meanwhile; read it again.
     pub async fn update_device(&self, device: &DeviceRow, read: &[u8], life: Option<&DeviceUidHash>) -> Result<bool, CatalogueError> {
         let text = "UPDATE devices SET name_mac = $3, sealed = $4 WHERE incarnation = $1 AND sealed = $2";
         transaction!(self.database, tx => {

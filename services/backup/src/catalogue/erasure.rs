@@ -1,4 +1,4 @@
-//! What is erased, what is due to leave the storage, and what has left.
+//! Erases devices and groups, and lists the objects that are due to be deleted from the storage.
 
 use jiff::Timestamp;
 use tsujiban_core::id::IncarnationId;
@@ -9,7 +9,7 @@ use super::{Catalogue, CatalogueError, GroupRow, Rows, SnapshotRow, lives, row};
 use crate::life::DeviceUidHash;
 use crate::object::object_key;
 
-/// A sealed object of something erased.
+/// A sealed object of an erased device or group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeftoverRow {
     pub object: String,
@@ -46,7 +46,7 @@ impl Erased {
     }
 }
 
-/// What may be past its time.
+/// A snapshot that may have expired.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Due {
     pub snapshot: SnapshotRow,
@@ -55,9 +55,9 @@ pub struct Due {
 }
 
 impl Catalogue {
-    /// Destroys the key of the device with a serial number, if there is one, and everything that is known about it, save where its
-    /// objects lie; and ends the life of its Device in the same transaction. To
-    /// a life that has ended before nothing belongs: what has its serial number now is another Device's.
+    /// Erases the device with a serial number, if there is one: destroys its key and all rows about it but the names of its objects, and
+    /// ends the life of its Device in the same transaction. If that life had ended before, erases nothing: the device that has the serial
+    /// number now belongs to another Device.
     pub async fn erase_device_of(
         &self,
         group: &IncarnationId,
@@ -65,7 +65,7 @@ impl Catalogue {
         life: Option<&DeviceUidHash>,
         now: Timestamp,
     ) -> Result<Option<(IncarnationId, Erased)>, CatalogueError> {
-        // an earlier device with the number has it in the place of its name
+        // an earlier device with the serial number has that number's MAC as its `name_mac`
         let text = "SELECT incarnation FROM devices WHERE group_incarnation = $1 AND (serial_mac = $2 OR name_mac = $2) AND $3";
         let erased: Result<_, CatalogueError> = transaction!(self.database, tx => {
             let lived = match life {
@@ -94,19 +94,19 @@ impl Catalogue {
         Ok(erased)
     }
 
-    /// The same of one incarnation of a device, whose serial number was erased before it was known.
+    /// Erases one incarnation of a device, whose serial number was erased before the catalogue knew it.
     pub async fn erase_incarnation(&self, device: &IncarnationId, now: Timestamp) -> Result<(), CatalogueError> {
         let erased: Result<_, CatalogueError> = transaction!(self.database, tx => take_out(tx, device, now).await.map(drop));
         erased?;
         self.flush_log().await
     }
 
-    /// Ends the life of a Device of which nothing can be there.
+    /// Ends the life of a Device that has no data, as when its group is erased.
     pub async fn end_life(&self, life: &DeviceUidHash, now: Timestamp) -> Result<(), CatalogueError> {
         transaction!(self.database, tx => lives::end(tx, life, now).await.map(drop))
     }
 
-    /// The same of a whole group, which is `erased` from now on.
+    /// Erases a whole group, whose state is `erased` from now on.
     pub async fn erase_group(&self, group: &GroupRow) -> Result<Erased, CatalogueError> {
         let erased: Result<_, CatalogueError> = transaction!(self.database, tx => {
             let erased = take_group_out(tx, group).await?;
@@ -118,7 +118,7 @@ impl Catalogue {
         Ok(erased)
     }
 
-    /// Until when the last object of a group is locked, those of its erased devices included.
+    /// Until when the last object of a group is locked, objects of its erased devices included.
     pub async fn last_lock(&self, group: &IncarnationId) -> Result<Option<Timestamp>, CatalogueError> {
         let text = "SELECT MAX(until) AS until FROM (
                  SELECT MAX(locked_until) AS until FROM leftovers WHERE group_incarnation = $1
@@ -126,7 +126,7 @@ impl Catalogue {
         on!(self.database.reads(), p => row::time_or_none(&sqlx::query(text).bind(group.as_str()).fetch_one(p).await?, "until"))
     }
 
-    /// Some snapshots whose lock has run out, after an id, in order.
+    /// At most `limit` snapshots whose lock has run out, in the order of their ids, beginning after `after`.
     pub async fn snapshots_due(&self, now: Timestamp, after: &str, limit: u32) -> Result<Vec<Due>, CatalogueError> {
         let text = snapshots!(
             ", id = COALESCE(
@@ -141,7 +141,7 @@ impl Catalogue {
         })
     }
 
-    /// Some objects of what was erased whose lock has run out, after one of them, in the order of their locks.
+    /// At most `limit` leftover objects whose lock has run out, in the order of their locks, beginning after `after`.
     pub async fn leftovers_due(
         &self,
         now: Timestamp,
@@ -158,7 +158,7 @@ impl Catalogue {
         })
     }
 
-    /// Notes an object that is unreadable for ever, or what the storage says of one that is noted.
+    /// Notes an object of an erased device or group, or updates its lock and size from the storage.
     pub async fn note_leftover(&self, leftover: &LeftoverRow) -> Result<(), CatalogueError> {
         transaction!(self.database, tx => put_leftover(tx, leftover).await)
     }
@@ -170,7 +170,7 @@ impl Catalogue {
         Ok(())
     }
 
-    /// Whether a version of an object is one that the catalogue knows, be it as a snapshot or as what is left of one.
+    /// Whether the catalogue has a version of an object, as a snapshot or as a leftover.
     pub async fn knows_object(&self, object: &str, snapshot: &str, version: &Version) -> Result<bool, CatalogueError> {
         let text = "SELECT EXISTS (SELECT 1 FROM snapshots WHERE id = $2 AND version = $3)
                  OR EXISTS (SELECT 1 FROM leftovers WHERE object = $1 AND version = $3) AS known";
@@ -179,7 +179,7 @@ impl Catalogue {
         })
     }
 
-    /// The oldest end of a lock among what has to leave the storage.
+    /// The earliest end of a lock among the objects that are due for deletion.
     pub async fn oldest_due(&self, now: Timestamp) -> Result<Option<Timestamp>, CatalogueError> {
         let text = "SELECT MIN(until) AS until FROM (
                  SELECT MIN(locked_until) AS until FROM leftovers WHERE locked_until <= $1
@@ -193,7 +193,7 @@ impl Catalogue {
     }
 }
 
-/// Whether there are objects of a group of whose devices nothing else is known. Which of them have a serial number nobody can say.
+/// Whether a group has objects whose devices have no description. Which serial numbers these devices have is unknown.
 async fn has_undescribed(tx: &mut Tx, group: &IncarnationId) -> Result<bool, CatalogueError> {
     let text = "SELECT EXISTS (SELECT 1 FROM devices WHERE group_incarnation = $1 AND length(sealed) = 0)
              OR EXISTS (SELECT 1 FROM damage WHERE group_incarnation = $1 AND healed_at IS NULL AND snapshot IS NOT NULL
@@ -209,7 +209,7 @@ async fn record(tx: &mut Tx, device: &IncarnationId, now: Timestamp) -> Result<(
     Ok(())
 }
 
-/// Takes a device and its key out, records that, and leaves its objects.
+/// Deletes a device with its key and rows, records the erasure, and notes its objects as leftovers.
 pub(super) async fn take_out(tx: &mut Tx, device: &IncarnationId, now: Timestamp) -> Result<Erased, CatalogueError> {
     let erased = leave_objects(tx, "device", device).await?;
     record(tx, device, now).await?;
@@ -226,7 +226,7 @@ pub(super) async fn take_out(tx: &mut Tx, device: &IncarnationId, now: Timestamp
     Ok(erased)
 }
 
-/// The same of a whole group, which is `erased` from now on.
+/// The same for a whole group, whose state is `erased` from now on.
 pub(super) async fn take_group_out(tx: &mut Tx, group: &GroupRow) -> Result<Erased, CatalogueError> {
     let erased = leave_objects(tx, "group", &group.incarnation).await?;
     let statements = [

@@ -1,5 +1,5 @@
-//! Which devices were erased, by their incarnation. A key that is missing is an erasure only when it is on record here, or its whole group
-//! is erased; else it is damage.
+//! Records of erased devices, by incarnation. A missing key means an erasure only if one is recorded here or its whole group is erased;
+//! otherwise it is damage.
 
 use jiff::{SignedDuration, Timestamp};
 use tsujiban_core::commitments::SNAPSHOTS;
@@ -40,8 +40,8 @@ impl ErasureRow {
 }
 
 impl Catalogue {
-    /// Records what versions that recorded no erasures erased: the devices of which they left objects. Names of objects have the
-    /// incarnation of their device from their 37th character on.
+    /// Records the erasures of versions that did not record them: a leftover whose device is not in the catalogue is of an erased device.
+    /// In the name of an object the incarnation of its device begins at the 37th character.
     pub(super) async fn record_past_erasures(&self) -> Result<(), CatalogueError> {
         let text = "INSERT INTO erasures (subject, group_incarnation, erased_at)
              SELECT substr(object, 37, 32), group_incarnation, MAX(locked_until) - $1 FROM leftovers
@@ -74,7 +74,8 @@ impl Catalogue {
         })
     }
 
-    /// Whether the key of a device or group that was there a moment ago is missing because it was erased.
+    /// Whether the key of a device or group is missing because of an erasure. The caller has just read the row: if that is gone, it was
+    /// erased.
     pub async fn was_destroyed(&self, subject: &IncarnationId) -> Result<bool, CatalogueError> {
         let text = "SELECT EXISTS (SELECT 1 FROM erasures WHERE subject = $1)
                  OR NOT (EXISTS (SELECT 1 FROM devices WHERE incarnation = $1)
@@ -99,14 +100,14 @@ impl Catalogue {
         Ok(())
     }
 
-    /// Notes that the bucket has no record of it any more.
+    /// Notes that the bucket no longer has the record of an erasure.
     pub async fn forget_erasure_record(&self, subject: &IncarnationId) -> Result<(), CatalogueError> {
         let text = "DELETE FROM erasure_records WHERE subject = $1";
         on!(self.database.writes(), p => sqlx::query(text).bind(subject.as_str()).execute(p).await.map(drop))?;
         Ok(())
     }
 
-    /// Takes in what the bucket has on record.
+    /// Applies the erasures that the bucket has on record.
     pub async fn take_in_erasures(&self, devices: &[ErasureRow], groups: &[GroupRow]) -> Result<(), CatalogueError> {
         let text = "INSERT INTO erasure_records (subject) VALUES ($1) ON CONFLICT DO NOTHING";
         transaction!(self.database, tx => {
@@ -126,7 +127,7 @@ impl Catalogue {
         })
     }
 
-    /// Forgets erasures of which nothing is left.
+    /// Forgets erasures after [`ERASURES_KEPT`], unless they have leftovers.
     pub async fn forget_erasures(&self, now: Timestamp) -> Result<(), CatalogueError> {
         let text = "DELETE FROM erasures WHERE erased_at <= $1 AND subject NOT IN (SELECT substr(object, 37, 32) FROM leftovers)";
         let before = now - ERASURES_KEPT;

@@ -7,11 +7,11 @@ use tsujiban_database::{Columns, Tx, on, transaction};
 
 use super::{Catalogue, CatalogueError, KeyRow, Rows, row};
 
-/// Where in its life an incarnation of a group is.
+/// The state of an incarnation of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GroupState {
     Living,
-    /// Its Tenant has gone, its data is kept.
+    /// Its Tenant was deleted, its data is kept.
     Retained,
     Erased,
 }
@@ -68,8 +68,8 @@ impl GroupRow {
         })
     }
 
-    /// Inserts the row, or makes the row of the same incarnation equal to it, save for its key: what is sealed of the group in this database
-    /// is sealed with the key that it names, if it names one.
+    /// Inserts the row, or updates the row of the same incarnation but for its key id, if that row has one: the group's data in this
+    /// database is sealed with that key.
     pub(super) async fn put(&self, tx: &mut Tx) -> Result<(), CatalogueError> {
         let text = "INSERT INTO groups (incarnation, group_id, state, key_id, prepared_at, ended_at, id_free_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -139,7 +139,7 @@ impl Catalogue {
         })
     }
 
-    /// Changes the state of an incarnation that is there.
+    /// Changes the state of an incarnation that exists.
     pub async fn update_group(&self, group: &GroupRow) -> Result<(), CatalogueError> {
         transaction!(self.database, tx => {
             group.put(tx).await?;

@@ -19,7 +19,7 @@ pub struct KeyRow {
     pub superseded_at: Option<Timestamp>,
 }
 
-/// How much of the key table the copy in the bucket has.
+/// How far the copy in the bucket follows the key table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyTableState {
     pub generation: u64,
@@ -80,7 +80,7 @@ impl Catalogue {
         on!(self.database.reads(), p => row::flag(&sqlx::query(text).bind(subject.as_str()).fetch_one(p).await?, "known"))
     }
 
-    /// Whether a key of a device or group is there.
+    /// Whether the key table has this key of a device or group.
     pub async fn has_key(&self, key_id: &KeyId, subject: &IncarnationId) -> Result<bool, CatalogueError> {
         let text = "SELECT EXISTS (SELECT 1 FROM keys WHERE key_id = $1 AND subject = $2) AS known";
         on!(self.database.reads(), p => {
@@ -88,7 +88,7 @@ impl Catalogue {
         })
     }
 
-    /// Whether the device of a key has another one in its place.
+    /// Whether the device of a key uses another key now.
     pub async fn is_replaced(&self, key_id: &KeyId, subject: &IncarnationId) -> Result<bool, CatalogueError> {
         let text = "SELECT EXISTS (SELECT 1 FROM devices WHERE incarnation = $2 AND key_id <> $1) AS replaced";
         on!(self.database.reads(), p => {
@@ -102,7 +102,8 @@ impl Catalogue {
         on!(self.database.reads(), p => self.readable(Rows::Keys, &sqlx::query(text).fetch_all(p).await?, KeyRow::read))
     }
 
-    /// All wrappings of some keys whose current one is not by this epoch key, in the order of the keys, after one of them.
+    /// All wrappings of at most `limit` keys whose current wrapping is not by this epoch key, in the order of their ids, beginning after
+    /// `after`.
     pub async fn keys_not_under(&self, epoch: &KeyId, after: Option<&KeyId>, limit: u32) -> Result<Vec<KeyRow>, CatalogueError> {
         let text = "SELECT * FROM keys WHERE key_id IN (
                  SELECT key_id FROM keys WHERE superseded_at IS NULL AND epoch <> $1 AND key_id > $2 ORDER BY key_id LIMIT $3)
@@ -129,8 +130,8 @@ impl Catalogue {
         })
     }
 
-    /// Destroys the wrappings that were superseded before a moment, or at it, and answers how many. Never one of a key that this
-    /// epoch key does not open.
+    /// Destroys the wrappings that were superseded at a moment or before, and answers how many. Keeps those of keys whose current wrapping
+    /// is not by this epoch key.
     pub async fn drop_superseded(&self, before: Timestamp, epoch: &KeyId) -> Result<u64, CatalogueError> {
         let text = "DELETE FROM keys WHERE superseded_at <= $1
                  AND key_id IN (SELECT key_id FROM keys WHERE superseded_at IS NULL AND epoch = $2)";
@@ -145,8 +146,8 @@ impl Catalogue {
         })
     }
 
-    /// The epoch keys that are still needed: for a wrapping, or for the copy in the bucket. One that only a key needs which a newer one
-    /// replaced is not: that opens and follows the epochs, or it is damaged and would keep what was erased openable.
+    /// The epoch keys that are still needed: for a wrapping, or for the copy in the bucket. Wrappings of a key that a newer one replaced do
+    /// not count: such a key opens and is rewrapped anyway, or it is damaged and would keep an epoch key that opens erased data.
     pub async fn epochs_in_use(&self) -> Result<BTreeSet<KeyId>, CatalogueError> {
         let text = "SELECT epoch, MIN(key_id) AS key_id FROM keys WHERE NOT EXISTS (
              SELECT 1 FROM devices WHERE devices.incarnation = keys.subject AND devices.key_id <> keys.key_id) GROUP BY epoch";
@@ -178,7 +179,7 @@ impl Catalogue {
         Ok(state)
     }
 
-    /// Makes the key table at least this new.
+    /// Raises the generation of the key table to at least this one.
     pub async fn raise_generation(&self, generation: u64) -> Result<(), CatalogueError> {
         let text = "UPDATE key_table SET generation = $1 WHERE generation < $1";
         on!(self.database.writes(), p => sqlx::query(text).bind(row::integer(generation)).execute(p).await.map(drop))?;
@@ -187,7 +188,7 @@ impl Catalogue {
 
     /// Notes that a generation of the key table lies in the bucket, and which epoch keys open it there.
     pub async fn key_table_copied(&self, generation: u64, epochs: &BTreeSet<KeyId>, now: Timestamp) -> Result<(), CatalogueError> {
-        // version 0.1.0, to which one may go back, knows of one of them only
+        // version 0.1.0, to which a rollback is possible, reads only one of them
         let copied = "UPDATE key_table SET copied = CASE WHEN copied > $1 THEN copied ELSE $1 END, copied_at = $2, copied_epoch = $3";
         let note = "INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
         let ids: Vec<&str> = epochs.iter().map(KeyId::as_str).collect();
@@ -215,7 +216,8 @@ impl Catalogue {
     }
 }
 
-/// The epoch keys that open the copy of this moment; `None` when the note is about another copy, made by a version that notes one key.
+/// The epoch keys in a note about the copy of this moment; `None`: the note is about another copy, since a version that notes one key made
+/// this one.
 fn openers(noted: &str, copied_at: Timestamp) -> Result<Option<BTreeSet<KeyId>>, CatalogueError> {
     let mut words = noted.split_whitespace();
     if words.next() != Some(&copied_at.as_microsecond().to_string()) {

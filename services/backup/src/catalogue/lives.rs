@@ -1,4 +1,4 @@
-//! Which lives of Devices have ended. Whatever is written for a Device is written in a transaction that asks here first.
+//! Which lives of Devices have ended. Every transaction that writes for a Device checks this first (`admit`).
 
 use jiff::Timestamp;
 use tsujiban_database::{Tx, on, transaction};
@@ -27,8 +27,8 @@ pub(super) async fn end_again(tx: &mut Tx, life: &DeviceUidHash, now: Timestamp)
     super::keys::changed(tx).await
 }
 
-/// Asks whether a transaction may write for a Device, or for nobody in particular. Fails with [`CatalogueError::LifeEnded`] when the
-/// Device was erased; as long as the transaction lasts it cannot be.
+/// Checks that a transaction may write for a Device; `None`: it writes for no Device in particular. Fails with
+/// [`CatalogueError::LifeEnded`] when the Device was erased; it cannot be erased while the transaction lasts.
 pub(super) async fn admit(tx: &mut Tx, life: Option<&DeviceUidHash>) -> Result<(), CatalogueError> {
     let Some(life) = life else { return Ok(()) };
     let ended = on!(tx.on(), c => row::flag(&sqlx::query(HAS_ENDED).bind(life.as_bytes()).fetch_one(c).await?, "ended"))?;
@@ -40,7 +40,8 @@ impl Catalogue {
         on!(self.database.reads(), p => row::flag(&sqlx::query(HAS_ENDED).bind(life.as_bytes()).fetch_one(p).await?, "ended"))
     }
 
-    /// Whether the device with a serial number was erased at a moment or later, while objects were there of devices that nothing describes.
+    /// Whether a device with this serial number was erased at a moment or later, while its group had objects of devices without a
+    /// description.
     pub async fn serial_erased_since(&self, serial_mac: &[u8], moment: Timestamp) -> Result<bool, CatalogueError> {
         let text = "SELECT EXISTS (SELECT 1 FROM tombstones WHERE life = $1 AND erased_at >= $2) AS erased";
         on!(self.database.reads(), p => {

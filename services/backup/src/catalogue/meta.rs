@@ -11,12 +11,12 @@ pub enum Meta {
     MasterKey,
     /// The result of the newest canary, as JSON.
     Canary,
-    /// There when groups and keys were restored and the rebuild that has to follow is not done.
+    /// Set from the restore of groups and keys until the rebuild that has to follow is done.
     RebuildDue,
     /// When database and key table were lost at the same time, in microseconds.
     KeysLost,
-    /// The epoch keys that open the key table's copy in the bucket, after the moment of that copy in microseconds: for a day after a
-    /// rotation there are two.
+    /// The time of the key table's copy in the bucket in microseconds, and the epoch keys that open it: for a day after a rotation there
+    /// are two.
     CopiedEpochs,
     /// How far the scrub is, as JSON.
     Scrub,

@@ -9,7 +9,7 @@ use super::CatalogueError;
 
 type Read<T> = Result<T, CatalogueError>;
 
-/// SQLite keeps in any column what was written there, whatever the column's type.
+/// SQLite stores any value in any column, whatever the column's type: a value of another type is reported as corrupt.
 fn of_its_type<T>(column: &'static str, read: Result<T, sqlx::Error>) -> Read<T> {
     read.map_err(|error| match error {
         sqlx::Error::ColumnDecode { source, .. } => CatalogueError::Corrupt { column, value: source.to_string() },

@@ -26,7 +26,7 @@ pub struct SnapshotRow {
     /// A MAC over the lines that do not change by themselves.
     pub stable_mac: Vec<u8>,
     pub shrunk: bool,
-    /// Whether its object was found not to be what was stored.
+    /// Whether its object was found damaged.
     pub damaged: bool,
 }
 
@@ -50,7 +50,7 @@ impl SnapshotRow {
         })
     }
 
-    /// Inserts the row; one of the same id keeps what only the catalogue knows, and learns what the storage and the object say.
+    /// Inserts the row. A row of the same id takes what the storage and the object have, and keeps what only the catalogue has.
     async fn put(&self, tx: &mut Tx) -> Result<(), CatalogueError> {
         let text =
             "INSERT INTO snapshots (id, device, group_incarnation, version, driver, taken_at, seen_at, sightings, locked_until, bytes,
@@ -111,7 +111,7 @@ impl Catalogue {
         })
     }
 
-    /// The config that a device was seen with last, damaged or not.
+    /// The newest snapshot of a device, damaged or not.
     pub async fn newest_snapshot(&self, device: &IncarnationId) -> Result<Option<SnapshotRow>, CatalogueError> {
         let text = snapshots!("FROM snapshots WHERE device = $1 ORDER BY id DESC LIMIT 1");
         on!(self.database.reads(), p => {
@@ -133,7 +133,7 @@ impl Catalogue {
         })
     }
 
-    /// The size of the newest config of a device before a snapshot that is not itself under suspicion of having shrunk.
+    /// The size of a device's newest config before a snapshot, leaving out configs that are flagged as shrunk.
     pub async fn trusted_size(&self, device: &IncarnationId, before: &SnapshotId) -> Result<Option<u64>, CatalogueError> {
         let text = "SELECT bytes FROM snapshots WHERE device = $1 AND id < $2 AND NOT shrunk ORDER BY id DESC LIMIT 1";
         on!(self.database.reads(), p => {
@@ -174,7 +174,7 @@ impl Catalogue {
         })
     }
 
-    /// Notes that a stored config was seen again: it is there for longer, and no longer suspicious.
+    /// Notes that a device still has a stored config: its lock is prolonged, and it is no longer flagged as shrunk.
     pub async fn record_sighting(&self, id: &SnapshotId, locked_until: Timestamp, attempt: &NewAttempt) -> Result<(), CatalogueError> {
         let text = "UPDATE snapshots SET seen_at = $2, sightings = sightings + 1, shrunk = FALSE,
                  locked_until = CASE WHEN locked_until > $3 THEN locked_until ELSE $3 END
@@ -192,7 +192,7 @@ impl Catalogue {
         })
     }
 
-    /// Takes a snapshot that was found in the bucket into the catalogue.
+    /// Adds a snapshot that was found in the bucket to the catalogue.
     pub async fn adopt_snapshot(&self, snapshot: &SnapshotRow, object: &str) -> Result<(), CatalogueError> {
         let text = "DELETE FROM leftovers WHERE object = $1 AND version = $2";
         transaction!(self.database, tx => {
@@ -202,7 +202,7 @@ impl Catalogue {
         })
     }
 
-    /// Takes a snapshot whose object is damaged into the catalogue, so that it is listed. What is known of it stays.
+    /// Adds a snapshot whose object is damaged to the catalogue, so that it is listed. A row of the same id stays as it is.
     pub async fn list_damaged_snapshot(&self, snapshot: &SnapshotRow) -> Result<(), CatalogueError> {
         transaction!(self.database, tx => snapshot.add(tx).await)
     }
@@ -250,7 +250,7 @@ impl Catalogue {
         Ok(())
     }
 
-    /// Follows the storage, which says that a snapshot is locked for longer than was known.
+    /// Updates the lock and the last sighting of a snapshot that the storage locks for longer than the catalogue has.
     pub async fn follow_lock(&self, id: &SnapshotId, seen_at: Timestamp, locked_until: Timestamp) -> Result<(), CatalogueError> {
         let text = "UPDATE snapshots SET seen_at = CASE WHEN seen_at > $2 THEN seen_at ELSE $2 END,
                  locked_until = CASE WHEN locked_until > $3 THEN locked_until ELSE $3 END
@@ -262,7 +262,7 @@ impl Catalogue {
         Ok(())
     }
 
-    /// Takes a snapshot out of the catalogue, after its object has gone.
+    /// Deletes a snapshot from the catalogue, after its object was deleted.
     pub async fn forget_snapshot(&self, id: &SnapshotId) -> Result<(), CatalogueError> {
         transaction!(self.database, tx => {
             for text in ["DELETE FROM snapshots WHERE id = $1", "DELETE FROM damage WHERE snapshot = $1"] {
@@ -272,7 +272,7 @@ impl Catalogue {
         })
     }
 
-    /// Some ids of snapshots taken before a moment, after an id, in order.
+    /// At most `limit` snapshots taken before a moment, in the order of their ids, beginning after `after`.
     pub async fn snapshots_taken_before(
         &self,
         moment: Timestamp,

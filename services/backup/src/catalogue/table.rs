@@ -7,7 +7,7 @@ use super::{Catalogue, CatalogueError, GroupState, Meta, erasure, lives, row};
 use crate::keytable::Table;
 
 impl Catalogue {
-    /// All that the key table says, at one moment.
+    /// The whole key table of one generation: it is read again if it changed meanwhile.
     pub async fn table(&self) -> Result<Table, CatalogueError> {
         loop {
             let generation = self.key_table_state().await?.generation;
@@ -24,8 +24,8 @@ impl Catalogue {
         }
     }
 
-    /// Makes the key table what another one says, unless it has changed since `read`; and takes out what that one says is erased. With
-    /// `older` the database was behind, so that a rebuild of the rest is due from now on. `false`: read again.
+    /// Replaces the key table by another one, unless it has changed since generation `read`, and erases what the other one has as erased.
+    /// `older`: the database was older, so that a rebuild of its other rows is due from now on. `false`: read the table again.
     pub async fn replace_table(&self, read: u64, table: &Table, older: bool, now: Timestamp) -> Result<bool, CatalogueError> {
         let due = "INSERT INTO meta (name, value) VALUES ($1, 'yes') ON CONFLICT DO NOTHING";
         let known = "SELECT generation FROM key_table";
@@ -38,7 +38,7 @@ impl Catalogue {
                 erasure.put(tx).await?;
                 erasure::take_out(tx, &erasure.subject, now).await?;
             }
-            // what is erased first: its id may be another incarnation's now
+            // erased groups first: another incarnation may have their id now
             let (erased, present): (Vec<_>, Vec<_>) = table.groups.iter().partition(|group| group.state == GroupState::Erased);
             for group in erased {
                 erasure::take_group_out(tx, group).await?;

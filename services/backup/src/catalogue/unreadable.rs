@@ -1,4 +1,4 @@
-//! Rows that cannot be decoded. One of them hides no other row of a list: it is left out, remembered here, and named as damaged.
+//! Rows that cannot be decoded. Such a row hides no other row of a list: it is left out, remembered here, and reported as damaged.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,7 +30,7 @@ pub struct Unreadable {
     pub column: &'static str,
 }
 
-/// Rows that were left out since somebody asked, by their names.
+/// Rows that were left out since the last [`Catalogue::take_unreadable`], by their names.
 pub(super) type Noted = Arc<Mutex<BTreeMap<String, Unreadable>>>;
 
 impl Rows {
@@ -75,7 +75,7 @@ impl Rows {
     }
 }
 
-/// What names of rows begin with.
+/// The prefix of the names of damaged rows.
 pub const ROW: &str = "row ";
 
 impl Unreadable {
@@ -83,7 +83,7 @@ impl Unreadable {
         format!("{ROW}{} of table {}", self.key, self.table.name())
     }
 
-    /// What [`name`](Self::name) made a name of.
+    /// The table and the key in a name that [`name`](Self::name) made.
     pub fn of_name(name: &str) -> Option<(Rows, &str)> {
         let (key, table) = name.strip_prefix(ROW)?.rsplit_once(" of table ")?;
         Rows::ALL.into_iter().find(|known| known.name() == table).map(|table| (table, key))
@@ -118,12 +118,12 @@ impl Catalogue {
         Ok(readable)
     }
 
-    /// The rows that were left out since this was last asked.
+    /// The rows that were left out since the last call.
     pub fn take_unreadable(&self) -> Vec<Unreadable> {
         std::mem::take(&mut *self.unreadable.lock().unwrap_or_else(PoisonError::into_inner)).into_values().collect()
     }
 
-    /// Whose object a snapshot is, whatever else of its row cannot be decoded.
+    /// The group and the device of a snapshot, even if other columns of its row cannot be decoded.
     pub async fn place_of(&self, id: &SnapshotId) -> Result<Option<(IncarnationId, IncarnationId)>, CatalogueError> {
         let text = "SELECT group_incarnation, device FROM snapshots WHERE id = $1";
         on!(self.database.reads(), p => {
@@ -133,7 +133,7 @@ impl Catalogue {
         })
     }
 
-    /// Takes a row out that cannot be decoded, so that the snapshot can be taken in from its object.
+    /// Deletes a row that cannot be decoded, so that the snapshot can be adopted from its object.
     pub async fn drop_snapshot_row(&self, id: &SnapshotId) -> Result<(), CatalogueError> {
         transaction!(self.database, tx => {
             on!(tx.on(), c => sqlx::query("DELETE FROM snapshots WHERE id = $1").bind(id.as_str()).execute(c).await.map(drop))?;

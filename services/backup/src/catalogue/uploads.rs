@@ -1,5 +1,5 @@
-//! Uploads under way. A place is taken here before an object is put: while nothing can be written here, nothing is put either, and a
-//! try that failed half-way leaves a name under which the next one finds its object.
+//! Uploads under way. A row is written here before an object is put: so nothing is put while the database cannot be written, and after a
+//! try that failed half-way the next one finds the object by the row's id.
 
 use tsujiban_core::id::{IncarnationId, SnapshotId};
 use tsujiban_database::{Tx, on, transaction};
@@ -7,7 +7,7 @@ use tsujiban_database::{Tx, on, transaction};
 use super::{Catalogue, CatalogueError, lives, row};
 use crate::life::DeviceUidHash;
 
-/// The upload of a device has ended.
+/// Deletes the row of a device's upload, which has ended.
 pub(super) async fn end(tx: &mut Tx, device: &IncarnationId) -> Result<(), CatalogueError> {
     let text = "DELETE FROM uploads WHERE device = $1";
     on!(tx.on(), c => sqlx::query(text).bind(device.as_str()).execute(c).await.map(drop))?;
@@ -30,7 +30,7 @@ impl Catalogue {
         })
     }
 
-    /// The upload of a device that did not end.
+    /// The snapshot of a device's upload that did not end.
     pub async fn upload(&self, device: &IncarnationId) -> Result<Option<SnapshotId>, CatalogueError> {
         let text = "SELECT snapshot FROM uploads WHERE device = $1";
         on!(self.database.reads(), p => {

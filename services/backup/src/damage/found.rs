@@ -1,4 +1,5 @@
-//! What the service does about damage that it found: notes it, tells whoever reads outcomes, and records it in the operation history.
+//! What the service does about damage that it found: notes it, reports it with the outcomes of attempts, and records it in the operation
+//! history.
 
 use ring::digest::{SHA256, digest};
 use tsujiban_core::workload::Service;
@@ -26,8 +27,8 @@ impl Backup {
         Ok(is_new)
     }
 
-    /// The same of a snapshot in the catalogue. Its device is not freshly backed up until its config is stored anew, and whoever reads
-    /// outcomes of attempts learns that.
+    /// The same for a snapshot in the catalogue. Until its config is stored anew its device does not count as freshly backed up, which the
+    /// operator reads with the outcomes of attempts.
     pub(crate) async fn found_damaged_snapshot(&self, row: &SnapshotRow, damaged: &Damaged) -> Result<()> {
         let object = object::object_key(&row.group, &row.device, &row.id);
         if damaged.name != object_name(&object) {
@@ -41,8 +42,8 @@ impl Backup {
         Ok(())
     }
 
-    /// A device of which no attempt is known, as after the loss of a catalogue, has none that could be told again. Of one that nothing
-    /// describes none can be told.
+    /// Lets the operator read that a device's newest snapshot is damaged. Without an attempt, as after the loss of the catalogue, the last
+    /// sighting is noted as one. A device without a description has no outcomes.
     pub(crate) async fn tell_newest_damaged(&self, row: &SnapshotRow) -> Result<()> {
         if self.catalogue.device(&row.device).await?.is_none_or(|device| !device.is_described()) {
             return Ok(());
@@ -54,7 +55,7 @@ impl Backup {
         Ok(())
     }
 
-    /// Notes that something is what was stored, should it have been damaged. Answers whether it was.
+    /// Notes that something is sound, if it was noted as damaged. Answers whether it was.
     pub(crate) async fn found_sound(&self, name: &str) -> Result<bool> {
         let is_new = self.catalogue.note_healed(name, self.now()).await?;
         if is_new {
@@ -63,7 +64,7 @@ impl Backup {
         Ok(is_new)
     }
 
-    /// The same of a snapshot. One that was listed without having been read is taken in now: its row says hardly anything of it.
+    /// The same for a snapshot. One that was listed without having been read is adopted now, since its row lacks most values.
     pub(crate) async fn found_sound_snapshot(&self, row: &SnapshotRow) -> Result<()> {
         let key = object::object_key(&row.group, &row.device, &row.id);
         if row.driver.is_none() {
@@ -72,7 +73,7 @@ impl Backup {
         self.found_sound(&object_name(&key)).await.map(drop)
     }
 
-    /// Notes the last sighting of a snapshot as the attempt that it was.
+    /// Notes the last sighting of a snapshot as an attempt.
     async fn note_last_sighting(&self, row: &SnapshotRow) -> Result<()> {
         let Some(group) = self.catalogue.group(&row.group).await? else { return Ok(()) };
         let Ok(group) = self.open_group(group).await else { return Ok(()) };
@@ -119,7 +120,7 @@ async fn observe(history: &History, group: &str, operation: Operation) -> Result
     history.observe(group, operation).await.map_err(Error::Refused)
 }
 
-/// The entry that something was found damaged or sound again. Whenever it is sent, it has the same id.
+/// The entry that something was found damaged or sound again. It has the same id whenever it is sent.
 fn entry(row: &DamageRow, reason: &str, at: jiff::Timestamp) -> Operation {
     let id = digest(&SHA256, format!("{reason} {} {}", row.found_at.as_microsecond(), row.name).as_bytes());
     let mut operation = Operation {

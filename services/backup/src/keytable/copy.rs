@@ -1,5 +1,5 @@
-//! The copy of the key table as it lies in the bucket: one unlocked object, sealed by the epoch key, or by a key of its own that every epoch
-//! key opens while several of them wrap.
+//! The copy of the key table as it lies in the bucket: one unlocked object, sealed by the epoch key, or by a key of its own that every
+//! epoch key wraps while several of them are in use.
 
 use std::collections::BTreeSet;
 
@@ -27,9 +27,9 @@ const CLASS: &str = "key table";
 struct CopyHeader {
     environment: EnvironmentName,
     master: KeyId,
-    /// The newest epoch key that opens it. Without a key of its own it seals the copy itself, as in versions before 0.2, which open it then.
+    /// The newest epoch key that opens the copy. Without `key` it seals the copy itself, which versions before 0.2 need to open it.
     epoch: KeyId,
-    /// How new it is: known also to a service that cannot open it.
+    /// The table's generation, which a service can read without opening the copy.
     #[serde(default)]
     generation: Option<u64>,
     /// The key that seals it, and its wrappings.
@@ -102,7 +102,7 @@ pub enum Found {
     Damaged(String),
     /// It belongs to another environment, or to another master key.
     Foreign(String),
-    /// None of the epoch keys that are here opens it.
+    /// None of the mounted epoch keys opens it.
     Unopened {
         generation: Option<u64>,
         error: KeyError,
@@ -132,8 +132,8 @@ impl Backup {
         Ok(self.open_copy(&object))
     }
 
-    /// Where the newest version of the copy is missing or cannot be used, another one may be there that can: the newest such one is put again.
-    /// Whether one was found that needs an epoch key which is not mounted is answered, too.
+    /// Searches all versions of the copy when the newest is missing or cannot be used, and puts the usable one of the highest generation
+    /// again. If none is usable, answers one that needs an epoch key which is not mounted.
     pub(crate) async fn salvage_copy(&self) -> Result<Option<Found>, StoreError> {
         let (mut best, mut unopened) = (None::<(Read, Bytes)>, None);
         for entry in tsujiban_objects::list_all(&*self.store, OBJECT).await? {

@@ -1,4 +1,4 @@
-//! What a key table says, and what of two of them holds. Pure.
+//! The content of a key table, and the merge of two. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +22,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// Whether both say the same, however often they were changed for that.
+    /// Whether both have the same content, whatever their generations.
     pub fn says_the_same(&self, other: &Self) -> bool {
         let sorted = |table: &Self| {
             let Self { mut groups, mut keys, mut lives, mut erasures, .. } = table.clone();
@@ -35,16 +35,16 @@ impl Table {
         sorted(self) == sorted(other)
     }
 
-    /// Whether it has keys that another one lacks, or that may open here and not there.
+    /// Whether it has a key or a wrapping that another one lacks.
     pub fn has_keys_beside(&self, other: &Self) -> bool {
         self.keys.iter().any(|row| !other.keys.contains(row))
     }
 
-    /// Of two tables, such as the database's and that of its copy, what holds. Whatever their generations:
+    /// Merges two tables, such as the database's and that of its copy. Whatever their generations:
     ///
     /// - what is erased in either is erased, and its key is in neither;
-    /// - a key that only one of them has is kept: without a record of an erasure it is missing by damage in the other;
-    /// - of two different wrappings the one that opens is kept, of two that open, or do not, that of the newer table.
+    /// - a key that only one of them has is kept: without a record of an erasure the other one lost it by damage;
+    /// - of two different wrappings the one that opens is kept; if both open, or neither does, that of the newer table.
     #[must_use]
     pub fn merge(&self, other: &Self, opens: impl Fn(&KeyRow) -> bool) -> Self {
         let (newer, older) = if other.generation > self.generation { (other, self) } else { (self, other) };
@@ -65,7 +65,7 @@ impl Table {
                 None => drop(newer_keys.insert(id, rows)),
                 Some(known) if known.iter().any(|row| opens(row)) => {}
                 Some(known) if rows.iter().any(|row| opens(row)) => *known = rows,
-                // neither opens now: what one of them has may open when its epoch key comes back
+                // neither opens now: an older table's wrapping may open when its epoch key is restored
                 Some(known) => {
                     let epochs: BTreeSet<&KeyId> = known.iter().map(|row| &row.wrapped.epoch).collect();
                     let others: Vec<_> = rows.into_iter().filter(|row| !epochs.contains(&row.wrapped.epoch)).collect();
@@ -86,7 +86,7 @@ impl Table {
         merged
     }
 
-    /// Leaves out what is past its time and `newer` has forgotten: it does not come back from an older table.
+    /// Drops records that are past their time and that `newer` has forgotten, so that an older table does not restore them.
     pub fn leave_out_forgotten(&mut self, newer: &Self, now: Timestamp) {
         self.lives.retain(|(life, at)| now.duration_since(*at) < REMEMBERED || newer.lives.iter().any(|(known, _)| known == life));
         self.erasures.retain(|row| {
@@ -99,7 +99,8 @@ impl Table {
         });
     }
 
-    /// What a version that recorded no erasures of devices erased: whatever this table has a key for and a newer one of that version has not.
+    /// The erasures of a version that did not record them: devices that have a key in this table and none in the newer one, which that
+    /// version wrote.
     pub fn erased_without_record(&self, newer: &Self, at: Timestamp) -> Vec<ErasureRow> {
         let kept: BTreeSet<&IncarnationId> = newer.keys.iter().map(|row| &row.subject).collect();
         let gone = self.keys.iter().filter(|row| row.subject != row.group && !kept.contains(&row.subject));
@@ -107,7 +108,7 @@ impl Table {
     }
 }
 
-/// An incarnation that is erased in either is erased. Of two incarnations with data of one group the newer table's is the group's.
+/// An incarnation that is erased in either is erased. If both have an incarnation of one group with data, that of the newer table is kept.
 fn merged_groups(newer: &Table, older: &Table) -> Vec<GroupRow> {
     let mut groups: BTreeMap<&IncarnationId, &GroupRow> = newer.groups.iter().map(|row| (&row.incarnation, row)).collect();
     for row in &older.groups {

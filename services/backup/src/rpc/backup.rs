@@ -53,7 +53,7 @@ impl BackupService for Api {
             firmware: parse::label(&header.firmware)?,
             config: upload::config(&mut stream).await?,
         };
-        // on its own: a caller that hangs up must not leave an object that is in no catalogue
+        // in a task of its own: a caller that disconnects must not leave an object that is in no catalogue
         let (backup, group) = (Arc::clone(&self.0), scope.group().clone());
         let taken_in = tokio::spawn(async move {
             let taken_in = backup.store_config(&scope, fetched).await;
@@ -164,7 +164,7 @@ impl BackupService for Api {
     async fn rebuild_catalogue(&self, _: Request<RebuildCatalogueRequest>) -> Answer<Self::RebuildCatalogueStream> {
         let (sender, stream) = answers();
         let backup = Arc::clone(&self.0);
-        // it runs to its end even when nobody looks on
+        // it runs to its end even if the caller disconnects
         tokio::spawn(async move {
             let result = async {
                 let mut rebuild = Rebuild::begin(&backup, Reads::Everything).await?;
@@ -180,7 +180,7 @@ impl BackupService for Api {
     }
 }
 
-/// Whether secrets are shown: only by a call that the access layer gave leave to.
+/// Whether secrets are shown: only if the access layer allowed this call to reveal them.
 fn secrets<T>(request: &Request<T>, reveal: bool) -> Result<Secrets, ServiceError> {
     if !reveal {
         return Ok(Secrets::Hidden);

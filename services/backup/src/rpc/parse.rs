@@ -1,4 +1,4 @@
-//! From the wire into types that are known to be good.
+//! Parses the fields of requests into checked types.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -63,7 +63,7 @@ pub fn host_key(key: &str) -> Parsed<String> {
     }
 }
 
-/// What a device says about itself.
+/// The model or firmware that a device reports.
 pub fn label(text: &str) -> Parsed<String> {
     if text.chars().count() > MAX_LABEL {
         return Err(invalid(format!("model and firmware have at most {MAX_LABEL} characters")));
@@ -78,7 +78,7 @@ pub fn message(text: &str) -> Parsed<String> {
     Ok(one_line(text))
 }
 
-/// How many to answer: 0 stands for the default.
+/// The size of a page: 0 means the default.
 pub fn page_size(asked: u32, default: u32) -> Parsed<u32> {
     match asked {
         0 => Ok(default),

@@ -4,20 +4,20 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-/// However much there is to read, others get their turn in between.
+/// The shortest wait, so that other work runs in between, however much there is to read.
 const SHORTEST: Duration = Duration::from_millis(5);
-/// However little there is to read, a new installation soon knows that all is sound.
+/// The longest wait, so that a new installation soon has a whole scrub, however little there is to read.
 const LONGEST: Duration = Duration::from_secs(1);
-/// Rounds follow each other this slowly at least, so that one is not over before it has begun.
+/// How often it is checked whether the next round has to begin.
 const IDLE: Duration = Duration::from_mins(1);
 
-/// How long a round may take: two follow each other within the period, so that what was read first in one and last in the next was still
-/// read within it.
+/// How long a round may take: two fit into the period, so that an object that is read first in one and last in the next is still read
+/// within it.
 pub fn round(period: SignedDuration) -> SignedDuration {
     period / 2
 }
 
-/// How long to wait before the next object when so many are left of a round that has to end at `end`.
+/// How long to wait before the next object when `left` objects remain of a round that has to end at `end`.
 pub fn before_next(left: u64, now: Timestamp, end: Timestamp) -> Duration {
     let time = Duration::try_from(end.duration_since(now)).unwrap_or_default();
     let objects = u32::try_from(left.max(1)).unwrap_or(u32::MAX);

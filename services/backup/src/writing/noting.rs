@@ -1,11 +1,11 @@
-//! Notes of every put whether the storage took it.
+//! Notes for every put whether the storage accepted it.
 
 use async_trait::async_trait;
 use tsujiban_core::error::chain;
 use tsujiban_objects::{AfterPut, LockUntil, StoreError, Version};
 use tsujiban_service::writing::{Resource, WriteState};
 
-/// Notes whether the storage takes objects. That one is there already (`put_new`) is an answer, too.
+/// Notes whether the storage accepts objects. It is called for `put`, not for `put_new`.
 pub(crate) struct Noting(pub WriteState);
 
 #[async_trait]

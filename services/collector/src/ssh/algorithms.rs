@@ -4,7 +4,7 @@ use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PublicKey};
 use russh::{Preferred, cipher, kex, mac};
 use tsujiban_api::device::Algorithms;
 
-/// The modern ones; RFC 9142 allows the NIST curves, which many routers speak and the library leaves out.
+/// Added to the modern algorithms: RFC 9142 allows the NIST curves, which many routers support and the library leaves out by default.
 const NIST_KEX: [kex::Name; 3] = [kex::ECDH_SHA2_NISTP256, kex::ECDH_SHA2_NISTP384, kex::ECDH_SHA2_NISTP521];
 const LEGACY_KEX: [kex::Name; 3] = [kex::DH_G14_SHA1, kex::DH_GEX_SHA1, kex::DH_G1_SHA1];
 const LEGACY_CIPHERS: [cipher::Name; 3] = [cipher::AES_256_CBC, cipher::AES_192_CBC, cipher::AES_128_CBC];
@@ -14,7 +14,7 @@ const RSA: [Algorithm; 2] = [Algorithm::Rsa { hash: Some(HashAlg::Sha512) }, Alg
 /// RSA with SHA-1.
 const OLD_RSA: Algorithm = Algorithm::Rsa { hash: None };
 
-/// What to offer. When a key is expected, only its own type is, so that the device shows that one of its keys.
+/// The algorithms to offer. When a host key is expected, only its type is offered, so that the device presents that one of its keys.
 pub(super) fn preferred(algorithms: Algorithms, expected: Option<&PublicKey>) -> Preferred {
     let legacy = algorithms == Algorithms::Legacy;
     let with = |old: &[kex::Name]| {
@@ -45,7 +45,7 @@ fn is_of(key: &PublicKey, algorithm: &Algorithm) -> bool {
     }
 }
 
-/// Whether the device has a key of the expected type after all, and can only sign with it in a way that is too old.
+/// Whether the device has a key of the expected type, but offers it only with signatures that are too old (RSA with SHA-1).
 pub(super) fn only_too_old(expected: &PublicKey, offered: &[&str]) -> bool {
     expected.algorithm().is_rsa() && offered.contains(&OLD_RSA.as_str())
 }
