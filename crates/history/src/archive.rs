@@ -1,4 +1,4 @@
-//! The signature on parts of the archive. Parts are in the bucket beside the root lists; they restore a lost database and are not given to auditors.
+//! The signature on parts of the archive. Parts are in the bucket beside the root lists. They restore a lost database; auditors get none.
 
 use crate::{EnvironmentOrigin, Hash, SigningKey, VerifierKey};
 
@@ -14,7 +14,7 @@ pub fn is_signed(key: &VerifierKey, environment: &EnvironmentOrigin, digest: &Ha
     key.verify(&message(environment, digest), signature)
 }
 
-/// Begins with a line that no signed note and no gap begins with.
+/// The signed message. Domain separation: no signed note and no gap begins with its first line.
 fn message(environment: &EnvironmentOrigin, digest: &Hash) -> Vec<u8> {
     format!("tsujiban.dev history archive\n{environment}\n{digest}\n").into_bytes()
 }

@@ -1,15 +1,15 @@
-//! Signed heads of logs, as C2SP tlog-checkpoint has them: origin, size, root.
+//! Signed heads of logs, as C2SP tlog-checkpoint defines them: origin, size, root.
 
 use crate::note::{self, InvalidKey, NoteError};
 use crate::{Hash, SigningKey, TreeHead, VerifierKey, decimal};
 
-/// How far a log had come.
+/// The head of one log at one time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// Which log: of ours, the text of an [`Origin`](crate::Origin).
+    /// The log's name. Our logs use the text of an [`Origin`](crate::Origin).
     pub origin: String,
     pub head: TreeHead,
-    /// Lines that others may add. Ours have none.
+    /// Optional further lines (C2SP). Our checkpoints have none.
     pub extensions: Vec<String>,
 }
 
@@ -39,7 +39,7 @@ impl Checkpoint {
         text
     }
 
-    /// The signed note, under the origin as the key's name.
+    /// The signed note. Its key name is the origin.
     pub fn sign(&self, key: &SigningKey) -> Result<String, CheckpointError> {
         let text = self.text();
         if Self::parse(&text).as_ref() != Some(self) {
@@ -48,7 +48,7 @@ impl Checkpoint {
         Ok(note::sign(&text, key, &self.origin.parse()?)?)
     }
 
-    /// The checkpoint of `origin` in a note that `key` has signed. The key's name is what the signature line has to name; see
+    /// The checkpoint of `origin` in a note that `key` has signed. The signature line has to contain the key's name; see
     /// [`VerifierKey::for_origin`] for the key of an environment.
     pub fn open(signed: &[u8], key: &VerifierKey, origin: &str) -> Result<Self, CheckpointError> {
         let checkpoint = Self::parse(note::open(signed, key)?).ok_or(CheckpointError::Malformed)?;
@@ -58,7 +58,7 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// From the text of a note, whose signature is another matter.
+    /// Parses the text of a note. Does not verify the signature.
     fn parse(text: &str) -> Option<Self> {
         let mut lines = text.strip_suffix('\n')?.split('\n');
         let origin = lines.next().filter(|line| !line.is_empty())?.to_owned();

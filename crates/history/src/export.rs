@@ -4,8 +4,8 @@
 //! 1. [`Header`]: the log, the verifier key, the tree's size, the range `first` to before `end`, and `left`: the hashes of the
 //!    whole subtrees that span the entries before `first`, so that one pass over the lines gives the root.
 //! 2. [`entry_line`] for every leaf of the range, without gaps. An entry whose day has expired has no opening and no body.
-//!    Before the entries of a subtree of which some are damaged where they are stored: [`Damage`], a signed statement of it.
-//! 3. [`Outside`]: gaps and retentions elsewhere in the log, with proofs of inclusion: they say why a body is missing.
+//!    Before the entries of a subtree that has damaged entries in storage: [`Damage`], a signed statement of this damage.
+//! 3. [`Outside`]: gaps and retentions outside of the range, with proofs of inclusion: they explain missing bodies.
 //! 4. [`Growth`]: proofs of consistency between other sizes and this one, when they are asked for.
 //! 5. [`Footer`]: `right`, the hashes that span the entries from `end` on, and the signed checkpoint.
 //!
@@ -37,7 +37,7 @@ pub struct Header {
     tsujiban_history_export: u8,
     pub log: String,
     pub origin: String,
-    /// For reading only: who verifies brings the key.
+    /// For information only: the auditor provides the key for the verification.
     pub key: String,
     pub size: u64,
     pub first: u64,
@@ -102,7 +102,7 @@ impl Header {
         to_line(self)
     }
 
-    /// Of a line without its line break. Only what [`Header::line`] writes; what it says is not checked.
+    /// Parses a line without its line break. Accepts only what [`Header::line`] writes; does not check the values.
     pub fn parse(line: &[u8]) -> Option<Self> {
         from_line(line).filter(|header: &Self| header.tsujiban_history_export == FORMAT)
     }
@@ -136,7 +136,7 @@ impl Footer {
 }
 
 impl<'a> Line<'a> {
-    /// Of a line without its line break. Only what is written here is read.
+    /// Parses a line without its line break. Accepts only lines that this module writes.
     pub fn parse(line: &'a [u8]) -> Option<Self> {
         if line.starts_with(b"{\"sequence\":") {
             EntryLine::parse(line).map(Self::Entry)

@@ -1,4 +1,4 @@
-//! Ids of 16 bytes, which say nothing about what they name. Their text is 32 lower-case hexadecimal digits.
+//! Opaque ids of 16 bytes. Their text is 32 lower-case hexadecimal digits.
 
 use std::fmt;
 use std::str::FromStr;

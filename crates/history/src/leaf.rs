@@ -1,4 +1,4 @@
-//! The leaf of an entry in the tree: its number, the key of its day and a commitment to its body. It contains no data of a customer.
+//! The leaf of an entry in the tree: its number, the id of its day key and a commitment to its body. It contains no customer data.
 
 mod commitment;
 mod records;
@@ -12,12 +12,12 @@ const VERSION: u8 = 1;
 const ENTRY: u8 = 1;
 const GAP: u8 = 2;
 const RETENTION: u8 = 3;
-/// How long the leaf of an operation is.
+/// The length of an operation's leaf, in bytes.
 pub const ENTRY_LENGTH: usize = 58;
-/// The most bytes that the JSON of a gap or a retention has.
+/// The maximum length of the JSON of a gap or a retention, in bytes.
 pub const MAX_RECORD: usize = 4096;
 
-/// One leaf. Its bytes are the entry of C2SP tlog-tiles, and there is one sequence of bytes for each leaf.
+/// One leaf. Its bytes are the entry of C2SP tlog-tiles. The encoding is canonical: each leaf has exactly one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leaf {
     /// The number of the entry in its log, from 0.
@@ -31,7 +31,7 @@ pub enum Content {
     Entry { key: DayKeyId, commitment: Commitment },
     /// Staff declared that entries were lost.
     Gap(Gap),
-    /// A day went, as it had to.
+    /// A day expired lawfully: its key and bodies are destroyed.
     Retention(Retention),
 }
 

@@ -1,7 +1,7 @@
 //! The tamper-evident operation history (C5), without any I/O: the entries, the Merkle tree over all entries of a log, the signed
 //! statements, the exports, and the offline verification by an auditor.
 //!
-//! Nothing here knows tokio, tonic, a database or Kubernetes. Time, randomness, keys and stored hashes arrive as arguments.
+//! Nothing here depends on tokio, tonic, a database or Kubernetes. Callers pass time, randomness, keys and stored hashes.
 
 pub mod archive;
 pub mod checkpoint;

@@ -18,7 +18,7 @@ pub use verify::{NotProven, root_from_inclusion, verify_consistency, verify_incl
 
 use serde::{Deserialize, Serialize};
 
-/// How many entries a log has, and the hash that stands for all of them.
+/// The number of entries of a log, and the root hash of its tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TreeHead {

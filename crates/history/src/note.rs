@@ -1,4 +1,4 @@
-//! Signed notes as C2SP signed-note has them: text, an empty line, and lines `— <key name> <base64 of key id and signature>`.
+//! Signed notes as C2SP signed-note defines them: text, an empty line, and lines `— <key name> <base64 of key id and signature>`.
 //! Ed25519 only. The text of a note can be read only after a signature on it was verified with a known key.
 
 mod key;

@@ -11,7 +11,7 @@ use crate::EntryId;
 
 /// The longest body, in bytes.
 pub const MAX_BODY: usize = 64 << 10;
-/// How long the text of a time is.
+/// The length of the text of a time, in bytes.
 const TIME: usize = 32;
 const FORM: &[u8; TIME] = b"0000-00-00T00:00:00.000000+00:00";
 
@@ -28,10 +28,10 @@ pub struct Operation {
     pub from: String,
     pub service: String,
     pub method: String,
-    /// What custom roles speak of, such as `snapshots`.
+    /// The function that custom roles refer to, such as `snapshots`.
     pub function: String,
     pub operation: Access,
-    /// What it was done to: free text, to be escaped where it is shown.
+    /// The object of the operation: free text, which callers escape when they show it.
     pub target: String,
     pub result: Outcome,
     /// The gRPC code's name, such as `PERMISSION_DENIED`.
@@ -46,15 +46,15 @@ pub struct Operation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Phase {
-    /// Written before a strict operation is done. Shown only where no outcome of the same id exists.
+    /// Written before a strict operation runs. Shown only if no outcome with the same id exists.
     Intent,
-    /// Written after it. Holds all fields of the intent.
+    /// Written after the operation. Contains all fields of the intent.
     Outcome,
-    /// A change that was found done, such as by kubectl.
+    /// A change that a service observed afterwards, such as one made with kubectl.
     Observed,
 }
 
-/// Who did it: an id, never a name. Names are resolved where the history is read.
+/// Who performed the operation: an id, never a name. Readers of the history resolve names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Actor {
@@ -68,12 +68,12 @@ pub enum ActorKind {
     Workload,
     Staff,
     Person,
-    /// Someone whom the apiserver knows.
+    /// A user that the apiserver knows.
     Kubernetes,
     Unknown,
 }
 
-/// What custom roles grant.
+/// The kind of access that custom roles grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Access {
@@ -90,9 +90,9 @@ pub enum Outcome {
     Allowed,
     Denied,
     Failed,
-    /// The service went away between intent and outcome.
+    /// The service stopped between intent and outcome.
     Unknown,
-    /// Of an intent whose outcome is still to come.
+    /// The result of an intent whose outcome is not written yet.
     Pending,
 }
 
@@ -139,13 +139,13 @@ impl Operation {
     /// The body that is stored, and that the leaf commits to.
     pub fn encode(&self) -> Result<Vec<u8>, InvalidOperation> {
         let json = serde_json::to_string(self).map_err(|_| InvalidOperation::Malformed)?;
-        // what a terminal obeys, or what turns the direction of writing, is written out: bodies are handed out as they are
+        // escapes terminal control characters and characters that change the writing direction: readers get bodies unchanged
         let body = escape_json(&json).into_bytes();
         if body.len() > MAX_BODY { Err(InvalidOperation::TooLong(body.len())) } else { Ok(body) }
     }
 
-    /// The text of the time in a stored body, which is where every body has it. Texts of times are in the order of the times.
-    /// Fast: nothing else is looked at.
+    /// The text of the time in a stored body, at its fixed position. The order of these texts is the order of the times.
+    /// Fast: parses nothing else.
     pub fn time_in(body: &[u8]) -> Option<[u8; TIME]> {
         let rest = body.strip_prefix(br#"{"id":""#)?.split_at_checked(32)?.1.strip_prefix(br#"","phase":""#)?;
         let mut phases = Phase::ALL.iter().map(|phase| phase.as_str().as_bytes());
@@ -155,7 +155,7 @@ impl Operation {
         (is_form && time.ends_with(b"+09:00")).then_some(*time)
     }
 
-    /// Takes only what [`Operation::encode`] writes.
+    /// Accepts only what [`Operation::encode`] writes.
     pub fn parse(body: &[u8]) -> Result<Self, InvalidOperation> {
         if body.len() > MAX_BODY {
             return Err(InvalidOperation::TooLong(body.len()));

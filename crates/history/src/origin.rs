@@ -16,7 +16,7 @@ const LONGEST_LABEL: usize = 63;
 pub struct OriginDomain(String);
 
 impl OriginDomain {
-    /// The one of logs whose installation was given none.
+    /// The domain of an installation for which none is configured.
     pub const DEFAULT: &'static str = "audit.tsujiban.dev";
 
     pub fn as_str(&self) -> &str {
@@ -58,7 +58,7 @@ impl fmt::Display for OriginDomain {
     }
 }
 
-/// The name of the key of an environment, `<domain>/<environment>`, below which its logs and root lists are named.
+/// The name of an environment's key, `<domain>/<environment>`. The names of its logs and root lists begin with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnvironmentOrigin {
     pub domain: OriginDomain,
@@ -71,7 +71,7 @@ impl EnvironmentOrigin {
         format!("{self}/roots")
     }
 
-    /// Whose root list it is, from its first line.
+    /// The environment of a root list, from the list's first line.
     pub fn of_roots(line: &str) -> Option<Self> {
         line.strip_suffix("/roots")?.parse().ok()
     }

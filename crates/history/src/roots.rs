@@ -1,5 +1,5 @@
-//! Root lists: signed notes with the sizes and roots of all logs, locked in object storage. Each has the hash of the one before, so that
-//! none can be left out or replaced unnoticed. They name logs by opaque ids.
+//! Root lists: signed notes with the sizes and roots of all logs, locked in object storage. Each has the hash of the previous list, so
+//! that a verifier detects an omitted or replaced list. They name logs by opaque ids.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
@@ -15,15 +15,15 @@ mod skipped;
 
 pub use skipped::Skipped;
 
-/// Begins the line with the numbers that are skipped. No log id begins so.
+/// The prefix of the line with the skipped numbers. No log id begins with it.
 const SKIPPED: &str = "skipped ";
 
-/// What is in a list.
+/// Which logs a list contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     /// Every log.
     Full,
-    /// The logs that have grown since the list before.
+    /// The logs that have grown since the previous list.
     Changed,
 }
 
@@ -34,10 +34,9 @@ pub struct RootList {
     pub number: u64,
     pub time: JstTime,
     pub scope: Scope,
-    /// SHA-256 of the text of the newest list before that is not skipped; of nothing for the first.
+    /// SHA-256 of the text of the newest earlier list that is not skipped; for the first list, of the empty text.
     pub previous: Hash,
-    /// Numbers whose objects are not lists of this chain: staff declared that they are missing, damaged or somebody else's. Empty but in
-    /// full lists.
+    /// Numbers whose objects are not lists of this chain: staff declared them missing, damaged or foreign. Empty except in full lists.
     pub skipped: Skipped,
     pub roots: BTreeMap<LogId, TreeHead>,
 }
@@ -58,7 +57,7 @@ impl RootList {
         format!("roots/{number:012}")
     }
 
-    /// What is signed.
+    /// The text that is signed.
     pub fn text(&self) -> String {
         let scope = if self.scope == Scope::Full { "full" } else { "changed" };
         let origin = self.environment.roots();
@@ -73,7 +72,7 @@ impl RootList {
         text
     }
 
-    /// What the next list has to name as `previous`.
+    /// The hash that the next list has to have as `previous`.
     pub fn digest(&self) -> Hash {
         sha256(self.text().as_bytes())
     }
@@ -93,7 +92,7 @@ impl RootList {
         list.ok_or(RootListError::Malformed)
     }
 
-    /// Takes only what [`RootList::text`] writes.
+    /// Accepts only what [`RootList::text`] writes.
     fn parse(text: &str) -> Option<Self> {
         let mut lines = text.strip_suffix('\n')?.split('\n');
         let environment = EnvironmentOrigin::of_roots(lines.next()?)?;
@@ -130,10 +129,10 @@ impl RootList {
     }
 }
 
-/// How many of the last lists a chain remembers: a list that skips more of them than this is not held to what came before.
+/// How many of the last lists a chain retains: a list that skips all of these is not checked against an earlier list.
 const REMEMBERED: usize = 64;
 
-/// Follows lists from one to the next.
+/// Checks that each list continues the previous one.
 #[derive(Debug, Clone, Default)]
 pub struct Chain {
     links: VecDeque<Link>,
@@ -162,30 +161,30 @@ impl Chain {
         Self::default()
     }
 
-    /// After a list that is known to hold, such as the newest one in the bucket.
+    /// A chain that continues after a list that is known to be valid, such as the newest one in the bucket.
     pub fn after(list: &RootList) -> Self {
         let mut chain = Self::default();
         chain.take(list);
         chain
     }
 
-    /// The number that the next list has to have, unless it skips that one. `None` if any may come.
+    /// The number that the next list has to have, unless that list skips this number. `None` if the chain accepts any number.
     pub fn next(&self) -> Option<u64> {
         self.links.back().map(|link| self.skipped.next_after(link.number))
     }
 
-    /// Whether a list said that this number is skipped.
+    /// Whether a list skipped this number.
     pub fn skips(&self, number: u64) -> bool {
         self.skipped.contains(number)
     }
 
-    /// Whether lists said so of each of these numbers.
+    /// Whether lists skipped all of these numbers.
     pub fn skips_all(&self, numbers: &RangeInclusive<u64>) -> bool {
         self.skipped.contains_all(numbers)
     }
 
-    /// Goes on to `list`, whether it fits or not. A list may skip numbers, also those of lists that came before it: it then follows the
-    /// newest one that it does not skip.
+    /// Advances to `list`, even if it does not continue the chain. A list may skip numbers, including those of earlier lists: it then has
+    /// to continue the newest list that it does not skip.
     pub fn follow(&mut self, list: &RootList) -> Result<(), BrokenChain> {
         self.skipped.extend(&list.skipped);
         while self.links.pop_back_if(|link| list.skipped.contains(link.number)).is_some() {}
@@ -202,7 +201,7 @@ impl Chain {
         if list.time < link.time { Err(BrokenChain::Time { before }) } else { Ok(()) }
     }
 
-    /// Goes on to a list that cannot be read any more, and of which it is known from elsewhere when it was put and what its digest was.
+    /// Advances to a list that is no longer readable, but whose time and digest the caller has from another source.
     pub fn pass(&mut self, number: u64, time: JstTime, digest: Hash) {
         if self.links.len() >= REMEMBERED {
             self.links.pop_front();

@@ -42,8 +42,8 @@ impl TileId {
         Self::of(level, node.index >> (HEIGHT - height), size)
     }
 
-    /// Where a node's own hash is stored, if it is one that tiles store: its level is a multiple of eight. The tile's number
-    /// in its level, and the place in the tile.
+    /// Where tiles store a node's own hash: the tile's level, its number in that level, and the position in the tile. `None` for
+    /// a node whose level is not a multiple of eight: tiles do not store it.
     pub fn place(node: Node) -> Option<(u8, u64, u8)> {
         let place = u8::try_from(node.index & 0xff).ok()?;
         node.level.is_multiple_of(HEIGHT).then_some((node.level / HEIGHT, node.index >> HEIGHT, place))

@@ -1,9 +1,9 @@
-//! The offline verifier. It trusts the key that the auditor provides. It believes nothing in an export, a checkpoint or a root list
+//! The offline verifier. It trusts the key that the auditor provides. It trusts nothing in an export, a checkpoint or a root list
 //! before it has verified that this key has signed it.
 //!
-//! It answers one of four: intact; lawfully expired (which days); DAMAGED (which entries: the log's key has signed that they are damaged where
-//! they are stored, and the rest is unchanged); TAMPERED (where, and why). A gap that staff declared is
-//! named beside the answer, whatever the answer is. When the files are not enough for an answer, there is an error instead.
+//! The verdict is one of four: intact; lawfully expired (which days); DAMAGED (which entries: the log's key has signed that they are
+//! damaged in storage, and the rest is unchanged); TAMPERED (where, and why). The report names every gap that staff declared, whatever
+//! the verdict. If the files do not suffice for a verdict, the result is an error.
 
 mod bodies;
 mod damage;
@@ -27,10 +27,10 @@ use crate::{Checkpoint, Hash, Origin, VerifierKey};
 use heads::{Head, Source};
 use report::Findings;
 
-/// How many objects that are no lists a list may skip.
+/// For how many missing or invalid lists the verifier waits until it knows whether a later list skips them.
 const MOST_UNLISTED: usize = 1024;
 
-/// Why there is no answer.
+/// Why there is no verdict.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     #[error("the export cannot be read")]
@@ -46,7 +46,7 @@ pub enum VerifyError {
     Unconnected { name: String, size: u64 },
 }
 
-/// Gathers what an auditor has, and verifies an export against it.
+/// Collects the checkpoints, root lists and proofs that an auditor has, and verifies an export against them.
 #[derive(Debug)]
 pub struct Verifier {
     environment_key: VerifierKey,
@@ -58,14 +58,14 @@ pub struct Verifier {
     chain: Chain,
     lists: u64,
     is_listed: bool,
-    /// What is wrong with objects that are no lists, or that are not there, and their numbers: a list may say that they are skipped.
+    /// Missing and invalid lists: their numbers, and what is wrong. They become findings unless a later list skips them.
     unlisted: Vec<(Option<RangeInclusive<u64>>, Location, Flaw)>,
     findings: Findings,
 }
 
 impl Verifier {
-    /// `key` is that of the environment, or of the one log; `origin` says which log the export has to be of; `now` judges
-    /// whether a day has expired.
+    /// `key` is the key of the environment, or of the one log; the export has to be of the log `origin`; `now` decides whether a
+    /// day has expired.
     pub fn new(key: VerifierKey, origin: Origin, now: Timestamp) -> Result<Self, InvalidKey> {
         Ok(Self {
             key: key.for_origin(&origin.to_string())?,
@@ -82,7 +82,7 @@ impl Verifier {
         })
     }
 
-    /// A checkpoint that the auditor has from earlier. `name` is what the answer calls it.
+    /// Adds a checkpoint that the auditor has retained. The report calls it `name`.
     pub fn add_checkpoint(&mut self, name: &str, signed: &[u8]) -> Result<(), VerifyError> {
         let wanted = self.origin.to_string();
         match Checkpoint::open(signed, &self.key, &wanted) {
@@ -100,12 +100,12 @@ impl Verifier {
         Ok(())
     }
 
-    /// A proof of consistency between the size of a checkpoint and that of the export. It need not be trusted.
+    /// Adds a proof of consistency between the sizes of a checkpoint and of the export. The proof need not be trusted.
     pub fn add_growth(&mut self, from: u64, proof: Vec<Hash>) {
         self.growths.push((from, proof));
     }
 
-    /// The next root list. Lists come in the order of their numbers, without gaps, from whichever number on.
+    /// Adds the next root list. Callers add lists in the order of their numbers, without gaps, starting with any number.
     pub fn add_list(&mut self, name: &str, signed: &[u8]) -> Result<(), VerifyError> {
         self.lists = self.lists.saturating_add(1);
         let place = || Location::List { name: name.to_owned() };
@@ -137,7 +137,7 @@ impl Verifier {
         Ok(())
     }
 
-    /// Reads the export once, in memory that does not grow with it.
+    /// Reads the export once. Memory does not grow with the size of the export.
     pub fn verify(mut self, export: impl BufRead) -> Result<Report, VerifyError> {
         for (numbers, place, flaw) in std::mem::take(&mut self.unlisted) {
             if !numbers.is_some_and(|numbers| self.chain.skips_all(&numbers)) {
@@ -155,7 +155,7 @@ impl Verifier {
         }
     }
 
-    /// The log that a checkpoint is of, if the auditor's key has signed it, but for another log.
+    /// The origin of a checkpoint that the auditor's key has signed, but for another log.
     fn other_log(&self, signed: &[u8]) -> Option<String> {
         let text = std::str::from_utf8(signed).ok()?;
         let origin = text.lines().next().filter(|origin| *origin != self.origin.to_string())?;

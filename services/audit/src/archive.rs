@@ -1,8 +1,8 @@
 //! The archive: the entries of every log and the wrapped keys of their days, in the bucket beside the root lists. A database that is lost,
-//! or older than the lists, comes back from there ([`crate::rebuild`]).
+//! or older than the lists, is restored from it ([`crate::rebuild`]).
 //!
-//! With each root list goes one part, put before it, with what is new in the logs of the list. What it holds is as sealed as in the database.
-//! Parts are signed by the key of the root lists, so that what somebody else puts there is told from them.
+//! Before each root list the service puts one part with the new entries of the list's logs. Bodies in a part are sealed as in the database.
+//! The key of the root lists signs the parts, so that foreign objects are detected.
 
 mod awaited;
 mod collect;
@@ -19,16 +19,16 @@ pub(crate) use self::record::{Batch, lock_day};
 
 use jiff::SignedDuration;
 
-/// Where parts lie, and sets of keys.
+/// The prefixes of the objects of parts, and of sets of keys.
 pub(crate) const PARTS: &str = "archive/";
 pub(crate) const KEYS: &str = "day-keys/";
 
-/// For how long nobody can delete a part: as long as the list with which it was put.
+/// How long the lock on a part lasts: as long as the lock on its root list.
 pub(crate) const LOCKED: SignedDuration = crate::roots::LOCKED;
-/// So long before its lock ends, what a part holds is put once more.
+/// How long before the lock on a part ends its content is put again.
 pub(crate) const REPEATED_BEFORE: SignedDuration = SignedDuration::from_hours(24 * 25);
 
-/// The name of a part: the number of its list, and a digest, so that a part whose list was never put stands in nobody's way.
+/// The name of a part: the number of its list, and a digest, so that a part whose list was never put blocks no other part.
 pub(crate) fn part_name(number: u64, digest: &tsujiban_history::Hash) -> String {
     let digest = digest.as_bytes().first_chunk::<8>().copied().unwrap_or_default();
     format!("{PARTS}{number:012}-{}", hex::encode(digest))

@@ -20,7 +20,7 @@ impl DayKey {
         Self { day, id, mac: DayMac::new(&key.mac("history openings", b"")), key }
     }
 
-    /// Seals the body of one entry of a log. It opens as that one and as no other.
+    /// Seals the body of one entry of a log. It cannot be opened as the body of another entry.
     pub fn seal(&self, log: &LogId, sequence: u64, body: &[u8], random: &dyn Random) -> Result<Vec<u8>, SealingError> {
         self.key.seal(Context { class: "history entry", record: &record(log, sequence) }, body, random)
     }
@@ -30,12 +30,12 @@ impl DayKey {
     }
 }
 
-/// Whose key it is, as its wrapping says.
+/// The subject to which a key's wrapping binds the key.
 pub fn subject(log: &LogId, day: Day) -> String {
     format!("history {log} {day}")
 }
 
-/// A day's key id as keys have it.
+/// A day's key id, as the type that the keyring uses.
 pub fn key_id(id: DayKeyId) -> KeyId {
     id.into()
 }

@@ -1,7 +1,7 @@
-//! What callers ask who keep entries until they need not: is an entry there, and does a root list in the bucket cover it?
+//! Whether an entry is in the database, and whether a root list in the bucket covers it. Callers retain an entry until it is covered.
 //!
-//! An answer counts only while the history is sound. A database that was replaced by an older copy of itself, and lacks nothing that a root
-//! list knows, is sound: what it lacks is `Unknown` here, and comes back from those who added it.
+//! An answer is valid only while the history is sound. A database that was replaced by an older copy of itself, but has all entries that
+//! the root lists cover, is sound: entries that it lacks are `Unknown` here, and their callers add them again.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,7 +13,7 @@ use crate::owner::Owner;
 use crate::seals;
 use crate::service::Audit;
 
-/// How many ids are asked for at once at most.
+/// The most ids that one call may ask for.
 pub const MOST: usize = 1000;
 
 /// How safe an entry is.
@@ -21,13 +21,13 @@ pub const MOST: usize = 1000;
 pub enum Coverage {
     /// The newest root list that names its log has a size beyond it.
     Covered,
-    /// It is there, or its log is refused.
+    /// It is in the database and not covered yet, or its log is refused.
     Pending,
-    /// It is not there, or what it says is damaged before it was archived.
+    /// It is not in the database, or its body was damaged before it was archived.
     Unknown,
 }
 
-/// The same of all the entries of a group that were asked for.
+/// How safe the entries are that a call asked for in one group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupCoverage {
     /// The group was erased.
@@ -42,18 +42,18 @@ struct Lives {
     is_erased: bool,
     /// Its size in the newest root list that names it.
     listed: u64,
-    /// Whether a seal says that it is theirs.
+    /// Whether a seal proves that it is the group's.
     is_sealed: bool,
 }
 
 impl Audit {
-    /// How safe entries are, by groups and ids, in the order in which they are asked for.
+    /// How safe entries are, by groups and ids, in the order of `asked`.
     pub async fn coverage(&self, asked: &[(Owner, Vec<[u8; 16]>)]) -> Result<Vec<GroupCoverage>> {
         self.engine.sound()?;
         let mut owners: Vec<&Owner> = asked.iter().map(|(owner, _)| owner).collect();
         owners.sort_unstable();
         owners.dedup();
-        // the sizes first: an entry that a list covers meanwhile is covered at the next question
+        // the sizes first: an entry that a list covers meanwhile is reported as covered at the next call
         let lives = self.lives(&owners).await?;
         let place = |owner: &Owner| owners.binary_search(&owner).unwrap_or_default();
         let groups = lives.iter().flat_map(|(owner, logs)| logs.iter().map(|log| (log.number, place(owner)))).collect();
@@ -68,10 +68,10 @@ impl Audit {
         let answers = asked.iter().map(|(owner, ids)| {
             let logs = lives.get(owner).map(Vec::as_slice).unwrap_or_default();
             let entries = ids.iter().map(|id| match found.get(&(place(owner), *id)) {
-                // what a log says that does not hold together is not believed: who has an entry keeps it
+                // the rows of an inconsistent log are not trusted: callers have to retain their entries
                 _ if logs.iter().any(|lives| !lives.is_sealed || refused.contains_key(&lives.number)) => Coverage::Pending,
                 None => Coverage::Unknown,
-                // its body is damaged, and whoever adds it once more brings it back
+                // its body is damaged, and is restored when its caller adds the entry again
                 Some((log, sequence)) if self.waiting.has(*log, *sequence) => Coverage::Unknown,
                 Some((log, sequence)) if logs.iter().any(|lives| lives.number == *log && *sequence < lives.listed) => Coverage::Covered,
                 Some(_) => Coverage::Pending,
@@ -79,12 +79,12 @@ impl Audit {
             GroupCoverage { is_erased: logs.last().is_some_and(|newest| newest.is_erased && newest.is_sealed), entries: entries.collect() }
         });
         let answers = answers.collect();
-        // it may have turned out meanwhile that this is not the newest history
+        // a comparison may have found meanwhile that this is not the newest history
         self.engine.sound()?;
         Ok(answers)
     }
 
-    /// Puts back what the archive has of rows that are gone: else their entries would be added again, and be there twice once the rows are back.
+    /// Restores missing rows from the archive: otherwise callers would add their entries again, and restored rows would be duplicates.
     async fn fill_holes(&self, logs: &[i64]) -> Result<bool> {
         let mut came_back = false;
         for number in logs {

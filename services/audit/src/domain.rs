@@ -1,5 +1,5 @@
-//! The domain that begins the names of logs, root lists and the key. The first start fixes it: what was signed under one name is not found
-//! under another. The root lists have it, and the database, which has it before there is a list.
+//! The domain that begins the names of logs, root lists and the key. The first start fixes it: a signature under one name is not valid
+//! under another one. The root lists contain the domain, and so does the database, even before the first list exists.
 
 use tsujiban_database::{Database, on};
 use tsujiban_history::OriginDomain;
@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 
 const META: &str = "origin domain";
 
-/// Whether it is the one that this database has. One from before the domain was a value, which has a key and no domain, has the default.
+/// Fails if the database has another domain. A database with a key and no domain is from before the domain was configurable: the default.
 pub async fn check(database: &Database, own: &OriginDomain, has_key: bool) -> Result<()> {
     match stored(database).await? {
         Some(fixed) => must_equal(&fixed, own),
@@ -17,7 +17,7 @@ pub async fn check(database: &Database, own: &OriginDomain, has_key: bool) -> Re
     }
 }
 
-/// Fixes it. What a root list is signed under takes the place of what the database has; else the first of several processes fixes it.
+/// Stores the domain. A domain under which a root list is signed replaces the stored one; otherwise the first of several processes wins.
 pub async fn fix(database: &Database, own: &OriginDomain, is_listed: bool) -> Result<()> {
     const PUT: &str = "INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING";
     const REPLACE: &str = "INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";

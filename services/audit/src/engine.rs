@@ -1,8 +1,8 @@
-//! The engine: takes entries of many callers at the same time and makes one history of them.
+//! The engine: accepts entries of many callers at the same time and appends them to the logs of one history.
 //!
-//! One task, the sequencer, decides about the order. It takes whatever waits, seals bodies and grows trees in memory, and writes all of it in
-//! one transaction; nobody is answered before that is durable. With SQLite, whose only writer it is, it prepares the next batch meanwhile.
-//! With PostgreSQL there may be several: each locks the logs of its batch first, and looks whether they are as it remembers them.
+//! One task, the sequencer, decides about the order. It takes all waiting requests, seals bodies and grows trees in memory, and writes all
+//! of it in one transaction; no caller gets an answer before that is durable. With SQLite, whose only writer it is, it prepares the next
+//! batch meanwhile. With PostgreSQL there may be several sequencers: each first locks the logs of its batch and updates its cache.
 
 pub mod cache;
 mod error;
@@ -43,12 +43,12 @@ pub use self::refused::{Refused, RefusedLogs};
 pub use self::rows::{Conn, GoneDay, KeyRow};
 pub use self::sequencer_state::edge;
 
-/// How many calls wait at most.
+/// The most calls that may wait.
 const QUEUE: usize = 16_384;
-/// How many KiB of bodies wait at most; what comes on top is refused.
+/// The most KiB of bodies that may wait; calls beyond that are refused.
 const QUEUE_KIB: usize = 64 * 1024;
 
-/// What a body is about, as far as the engine has to know.
+/// The phase of a body's operation, which the engine needs to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     Intent,
@@ -60,7 +60,7 @@ pub enum Phase {
 #[derive(Debug, Clone)]
 pub struct Addition {
     pub owner: Owner,
-    /// Makes a repeated entry one.
+    /// Identifies the entry: an addition with the same id is a duplicate.
     pub id: [u8; 16],
     /// The operation's id, the same for its intent and its outcome.
     pub operation: [u8; 16],
@@ -71,13 +71,13 @@ pub struct Addition {
 }
 
 impl Addition {
-    /// What this service observed by itself. Id and time are the operation's own: the scrub holds the columns to what the body says.
+    /// An observation of this service itself. Id and time are the operation's own, since the scrub compares the columns with the body.
     pub fn observed(owner: Owner, operation: &Operation) -> Result<Self, InvalidOperation> {
         let (id, time) = (*operation.id.as_bytes(), operation.time.timestamp());
         Ok(Self { owner, id, operation: id, phase: Phase::Observed, time, body: operation.encode()? })
     }
 
-    /// The id of the entry that ends what this intent begins, as callers give it.
+    /// The id of the outcome of this intent, as callers compute it.
     fn ended_by(&self) -> Option<[u8; 16]> {
         (self.phase == Phase::Intent).then(|| entry_id(&self.operation, wire::Phase::Outcome))
     }
@@ -87,29 +87,29 @@ impl Addition {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Added {
     pub sequence: u64,
-    /// Whether it was there already.
+    /// Whether the log had it already.
     pub is_duplicate: bool,
 }
 
-/// Whether the history may go on.
+/// Whether the history may be written to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Standing {
     #[default]
     Sound,
-    /// It is older than, or another one than, what lies in the bucket. Says what was found.
+    /// It is older than the history in the bucket, or differs from it. Describes what was found.
     Forked(Arc<str>),
 }
 
-/// What the engine is made of.
+/// The parts of the engine.
 #[derive(Clone)]
 pub struct EngineParts {
     pub database: Database,
     pub keyring: Arc<Keyring>,
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
-    /// SQLite: the folder of the database, where the mark of the newest entry lies, too.
+    /// SQLite: the folder of the database and of the mark file.
     pub folder: Option<PathBuf>,
-    /// Told when the database cannot be written.
+    /// Receives failures to write to the database.
     pub writing: WriteState,
 }
 
@@ -121,11 +121,11 @@ pub struct Engine {
     standing: Arc<RwLock<Standing>>,
     refused: Refused,
     lost_tail: Arc<AtomicBool>,
-    /// Until when entries make no log for a group, in microseconds since 1970.
+    /// Until when entries of a group without a log are refused, in microseconds since 1970.
     holding: Arc<AtomicI64>,
 }
 
-/// What somebody wants to have written, and where the answer goes.
+/// The work that a caller requests, and the channel for the answer.
 struct Request {
     work: Work,
     answer: oneshot::Sender<Result<Vec<Added>, EngineError>>,
@@ -135,31 +135,31 @@ struct Request {
 enum Work {
     Append(Vec<Addition>),
     Statement(Statement),
-    /// Entries that were here before, and were lost.
+    /// Restores entries that the log had and that were lost.
     Restore {
         log: i64,
         entries: Vec<Restored>,
         hashes: Option<RestoredHashes>,
     },
-    /// A log for an incarnation of a group that has none.
+    /// Makes a log for an incarnation of a group that has none.
     Make {
         owner: Owner,
         incarnation: String,
     },
-    /// A log that was here before, and was lost.
+    /// Restores a log that existed and was lost.
     Adopt(Adopted),
-    /// What is remembered of logs is read again: somebody else changed it.
+    /// Invalidates the cached logs, since other code changed them in the database.
     Forget,
 }
 
-/// A log that comes back under its id. Whose it was is known of the platform's own log only.
+/// A log that is restored under its id. Its group is known only if it is the platform's own log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Adopted {
     pub id: LogId,
     pub is_platform: bool,
 }
 
-/// An entry that comes back as it was.
+/// An entry that is restored as it was.
 #[derive(Debug, Clone)]
 pub struct Restored {
     pub sequence: u64,
@@ -171,22 +171,22 @@ pub struct Restored {
     pub sealed: Option<Vec<u8>>,
 }
 
-/// The hashes above entries that do not lead to them, since some are lost or wrong.
+/// The hashes above entries from which they cannot be computed, since some are lost or wrong.
 #[derive(Debug, Clone)]
 pub struct RestoredHashes {
-    /// The tree up to the last of the entries.
+    /// The edge of the tree after the last of the entries.
     pub edge: Range,
-    /// What tiles store.
+    /// The hashes that tiles store.
     pub nodes: Vec<(Node, Hash)>,
 }
 
-/// A leaf that holds no customer data: a gap or a retention.
+/// A leaf without customer data: a gap or a retention.
 pub struct Statement {
     /// The number of the log.
     pub log: i64,
-    /// The leaf for its place in the log.
+    /// Makes the leaf for its sequence number.
     pub leaf: Box<dyn Fn(u64) -> Result<Leaf, InvalidLeaf> + Send + Sync>,
-    /// For a retention: the day that goes with it.
+    /// For a retention: the day that is destroyed with it.
     pub gone: Option<GoneDay>,
     /// Whether it may be written while the history is read-only.
     pub lawful: bool,
@@ -207,7 +207,7 @@ impl Engine {
         Ok(Self { requests: sender, room, standing, refused, lost_tail: Arc::new(AtomicBool::new(lost_tail)), holding })
     }
 
-    /// Adds entries, all or none, and answers when they are durable: in the order in which they were given.
+    /// Adds entries, all or none. Returns when they are durable; the results are in the order of `additions`.
     pub async fn append(&self, additions: Vec<Addition>) -> Result<Vec<Added>, EngineError> {
         if let Some(long) = additions.iter().map(|addition| addition.body.len()).find(|length| *length > MAX_BODY) {
             return Err(EngineError::TooLarge(long));
@@ -225,47 +225,47 @@ impl Engine {
         added.first().copied().ok_or(EngineError::Stopped)
     }
 
-    /// Brings entries of one log back behind those that are there, also while the history is read-only. Whoever calls has proven that they
-    /// were there. Answers how many were missing.
+    /// Appends lost entries to a log again, also while the history is read-only. The caller has proven that the log had them. Returns how
+    /// many were missing.
     pub async fn restore(&self, log: i64, entries: Vec<Restored>) -> Result<usize, EngineError> {
         Ok(self.send(Work::Restore { log, entries, hashes: None }, None).await?.len())
     }
 
-    /// The same for entries of which the tree does not follow: it goes on from the hashes that are given, unless it has come further.
+    /// The same for entries from which the tree cannot be computed: the tree continues from `hashes`, unless it is already larger.
     pub async fn restore_below(&self, log: i64, entries: Vec<Restored>, hashes: RestoredHashes) -> Result<usize, EngineError> {
         Ok(self.send(Work::Restore { log, entries, hashes: Some(hashes) }, None).await?.len())
     }
 
-    /// Makes a log for an incarnation of a group whose newest log is of one that was erased, or that has none. Answers the log's number in
-    /// the database: that of the newest log, if its group was not erased.
+    /// Makes a log for an incarnation of a group that has no log, or only logs of erased incarnations. Returns the log's number in the
+    /// database: the number of the existing log, if the group has one that was not erased.
     pub async fn make_log(&self, owner: Owner, incarnation: String) -> Result<i64, EngineError> {
         self.sound()?;
         let added = self.send(Work::Make { owner, incarnation }, None).await?;
         added.first().map(|made| made.sequence.cast_signed()).ok_or(EngineError::Stopped)
     }
 
-    /// Makes a log under the id that it had. Answers its number in the database, also when it is there already.
+    /// Makes a lost log again under its id. Returns its number in the database, also when the log exists already.
     pub async fn adopt(&self, log: Adopted) -> Result<i64, EngineError> {
         let added = self.send(Work::Adopt(log), None).await?;
         added.first().map(|made| made.sequence.cast_signed()).ok_or(EngineError::Stopped)
     }
 
-    /// Heads or rows were mended in the database: what is remembered of logs and of ids is read again.
+    /// Invalidates the cached logs and ids, after heads or rows were mended in the database.
     pub async fn forget(&self) -> Result<(), EngineError> {
         self.send(Work::Forget, None).await.map(drop)
     }
 
-    /// Entries of a group without a log are refused until then: its log may have come back, and nobody has said yet that it is the group's.
+    /// Refuses entries of groups without a log until then: a group's log may be restored but not yet claimed for the group.
     pub fn hold_new_logs(&self, until: Timestamp) {
         self.holding.store(until.as_microsecond(), Ordering::Relaxed);
     }
 
-    /// Whether entries that were acknowledged are not in the database, as the mark beside it says.
+    /// Whether the database lacks acknowledged entries, according to the mark file.
     pub fn lost_tail(&self) -> bool {
         self.lost_tail.load(Ordering::Relaxed)
     }
 
-    /// Staff have declared that they are lost.
+    /// Resets `lost_tail`: the history was checked as a whole, or staff have declared the loss.
     pub fn tail_is_given_up(&self) {
         self.lost_tail.store(false, Ordering::Relaxed);
     }
@@ -278,12 +278,12 @@ impl Engine {
         *self.standing.write().unwrap_or_else(PoisonError::into_inner) = standing;
     }
 
-    /// The logs to which nothing is added, though the history is sound.
+    /// The logs that accept no entries although the history is sound.
     pub fn refused(&self) -> &Refused {
         &self.refused
     }
 
-    /// Nothing, or the reason why the history is read-only.
+    /// Fails with the reason if the history is read-only.
     pub fn sound(&self) -> Result<(), EngineError> {
         match self.standing() {
             Standing::Sound => Ok(()),

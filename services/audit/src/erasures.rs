@@ -1,5 +1,5 @@
-//! Which groups were erased, in the bucket: else a lost volume would forget it, and the ids of erased groups would be free at once. Each fact is
-//! sealed under the master key in an object of its own, so that nothing there says which log was a group's, or how a group was called.
+//! Which groups were erased, in the bucket: otherwise a lost volume would free the ids of erased groups at once. Each erasure is sealed
+//! under the master key in its own object, so that the bucket reveals neither the log nor the id of a group.
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -20,12 +20,12 @@ use crate::service::Audit;
 
 const PREFIX: &str = "erasures/";
 const CLASS: &str = "history erasure in the bucket";
-/// So long before the lock ends, what is still needed is put once more.
+/// How long before its lock ends an erasure that is still needed is put again.
 const AGAIN_BEFORE: SignedDuration = SignedDuration::from_hours(24 * 25);
-/// Begins the names in table meta that say when the erasure of a log was put.
+/// The prefix of the names in table meta under which the time is stored when the erasure of a log was put.
 const META: &str = "erasure of log ";
 
-/// That the group of a log was erased.
+/// The record that the group of a log was erased.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Erasure {
@@ -37,14 +37,14 @@ struct Erasure {
     put: Timestamp,
 }
 
-/// Whether it has to be put: not while a copy is locked for long enough.
+/// Whether the erasure has to be put: not while a copy is locked for long enough.
 fn is_due(put: Option<&str>, now: Timestamp) -> bool {
     let put = put.and_then(|put| put.parse::<Timestamp>().ok());
     put.is_none_or(|put| now.duration_since(put) >= BUCKET_LOCK - AGAIN_BEFORE)
 }
 
 impl Audit {
-    /// Puts the erasures into the bucket that are not there, of groups of whose history some days are left.
+    /// Puts missing erasures into the bucket, for groups of whose history some days are left.
     pub(crate) fn archive_erasures(&self) -> BoxFuture<'_, Result<()>> {
         const OF: &str = "SELECT l.number, l.log_id, l.group_id, l.incarnation, l.ended_at, s.seal, m.value FROM logs l
              LEFT JOIN log_seals s ON s.log = l.number LEFT JOIN meta m ON m.name = $1 || CAST(l.number AS TEXT)
@@ -84,13 +84,13 @@ impl Audit {
         format!("{} {name}", self.environment.environment).into_bytes()
     }
 
-    /// Takes from the bucket which groups were erased: logs that came back get their groups, and stay erased. An erasure that is in the bucket
-    /// counts, whatever this database says.
+    /// Reads from the bucket which groups were erased: restored logs get their groups, and stay erased. An erasure in the bucket takes
+    /// precedence over this database.
     pub(crate) fn recall_erasures(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
             let mut objects: Vec<(String, Version)> = Vec::new();
             for entry in list_all(&*self.store, PREFIX).await?.into_iter().filter(|entry| !entry.delete_marker) {
-                // the first version: what came after it is not ours
+                // the first version: this service did not put the later ones
                 match objects.last_mut().filter(|(name, _)| *name == entry.key) {
                     Some((_, version)) => *version = entry.version,
                     None => objects.push((entry.key, entry.version)),
@@ -130,7 +130,7 @@ impl Audit {
             return Ok(());
         }
         let ended = erasure.ended.as_microsecond();
-        // first this: there is one log of a group that was not erased
+        // first the erasure: a group may have only one log that is not erased
         let done = on!(self.database.writes(), p => sqlx::query(ERASE).bind(log.number).bind(ended).execute(p).await.map(|done| done.rows_affected()))?;
         if is_unclaimed {
             self.take_claimed(&erasure.group, erasure.incarnation.as_ref(), &log).await?;

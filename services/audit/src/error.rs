@@ -1,4 +1,4 @@
-//! What can go wrong, and what a caller is told of it.
+//! Errors, and how they are reported to callers.
 
 use tsujiban_core::error::chain;
 use tsujiban_core::id::KeyId;
@@ -12,13 +12,13 @@ pub use tsujiban_service::history::LOG_REFUSED;
 
 use crate::engine::EngineError;
 
-/// The reason of a refusal to write to a history that is not the newest one.
+/// The reason for refusing to write to a history that is not the newest one.
 pub const HISTORY_FORKED: &str = "HISTORY_FORKED";
 
 /// What to do about a database that is malformed.
 pub const WAY_OUT: &str = "stop the service, keep a copy of history.db, history.db-wal and history.db-shm, and delete the three: the history comes back from the bucket; on PostgreSQL restore the newest backup";
 
-/// Why the database cannot be written, and what to do, for people.
+/// Why the database cannot be written, and what to do about it, for people.
 pub fn why_unwritable(error: &sqlx::Error) -> String {
     tsujiban_database::why_unwritable(error, WAY_OUT)
 }
@@ -49,7 +49,7 @@ pub enum Error {
          (--origin-domain, TSUJIBAN_ORIGIN_DOMAIN, value audit.originDomain of the chart)"
     )]
     OtherDomain { fixed: OriginDomain, own: OriginDomain },
-    /// The database does not hold together.
+    /// The database is inconsistent.
     #[error("the history's database is damaged: {0}")]
     Damaged(String),
 }
@@ -81,14 +81,14 @@ impl Error {
     }
 }
 
-/// How a failure is told: its kind, its reason, and what to do.
+/// How a failure is reported: its kind, its reason, and what to do.
 type Told = (Kind, &'static str, &'static str);
 
 const INTERNAL: Told = (Kind::Internal, "INTERNAL", "the service's log says more");
 
 fn of_database(error: &sqlx::Error) -> Told {
     match Class::of(error) {
-        // whether it was written is not known: the same ids may be sent again
+        // it is unknown whether the entries were written: callers may send the same ids again
         Class::Conflict | Class::Unavailable => (Kind::Unavailable, "DATABASE", "try again later with the same ids"),
         class @ (Class::Full | Class::Replaced) => (Kind::Unavailable, "DATABASE", class.advice(WAY_OUT)),
         Class::Damaged => (Kind::DataLoss, "DAMAGED", WAY_OUT),

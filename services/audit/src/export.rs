@@ -1,5 +1,5 @@
-//! A log as a file: for the verifier, or for a spreadsheet. It is read while it is sent, a bundle at a time. What is damaged is written as
-//! damaged, in statements that the log's key signs, and the rest is there as ever.
+//! A log as a file: for the verifier, or for a spreadsheet. It is read while it is sent, a bundle at a time. Statements that the log's key
+//! signs declare damaged entries; all other entries are exported as usual.
 
 mod damage;
 mod outcomes;
@@ -24,19 +24,19 @@ const PORTION: u32 = 256;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// For the verifier: every leaf of the span, what opens it, and what proves it.
+    /// For the verifier: every leaf of the span, with its opening, body and proofs.
     JsonLines,
     /// For a spreadsheet: operations.
     Csv,
 }
 
-/// An export on its way: of the log as it was when it began.
+/// An export in progress, of the log as it was when the export began.
 pub struct Export {
     log: Log,
     format: Format,
     first: u64,
     end: u64,
-    /// How many entries behind it no list covers.
+    /// How many entries after `end` no root list covers yet.
     uncovered: u64,
     at: Step,
     keys: DayKeys,
@@ -53,8 +53,8 @@ enum Step {
 }
 
 impl Export {
-    /// Of the entries that were appended in a span of time; the end is not included. Where entries are lost, the span is widened to what the
-    /// tree can still prove.
+    /// Begins an export of the entries that were appended in a span of time; the end is not included. If entries are lost, widens the span
+    /// until the tree can prove it.
     pub async fn begin(audit: &Audit, log: Log, (from, to): (Option<Timestamp>, Option<Timestamp>), format: Format) -> Result<Self> {
         let newest = log.size();
         let log = audit.covered(&log).await?;
@@ -76,7 +76,7 @@ impl Export {
         Ok(Self { log, format, first: span.start, end: span.end, uncovered, at: Step::Head, keys, outcomes })
     }
 
-    /// How many entries had been appended behind its last one that no root list covers yet.
+    /// How many entries had been appended after its last one that no root list covers yet.
     pub const fn uncovered(&self) -> u64 {
         self.uncovered
     }
@@ -192,7 +192,7 @@ impl Export {
             let leaf = audit.leaf(&self.log, sequence).await?;
             let leaf = Leaf::parse(&leaf).map_err(|error| Error::Damaged(format!("entry {sequence}: {error}")))?;
             if matches!(leaf.content, tsujiban_history::leaf::Content::Entry { .. }) {
-                // the column says what the leaf does not
+                // the column marks it as a gap or a retention, but its leaf is an operation
                 continue;
             }
             let proof = audit.prove_inclusion(&self.log, sequence, self.log.size()).await?;

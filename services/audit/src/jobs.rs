@@ -1,5 +1,5 @@
-//! What happens by itself: root lists, keys that follow the mounted epoch keys, days that go, a look at the clock, at whether something can be
-//! written, and at whether the database holds together.
+//! Periodic jobs: put root lists, rewrap keys with the mounted epoch keys, destroy expired days, scrub, and check the clock, whether the
+//! database can be written, and whether it is intact.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ const KEYS: Duration = Duration::from_secs(30);
 const ROOTS: Duration = Duration::from_mins(1);
 const CLOCK: Duration = Duration::from_secs(30);
 const RETENTION: Duration = Duration::from_mins(10);
-/// After a failure of the scrub.
+/// The pause after a failure of the scrub.
 const SCRUB: Duration = Duration::from_mins(1);
 
 /// Runs all jobs until `stop` is cancelled.
@@ -38,7 +38,7 @@ pub async fn run(audit: Arc<Audit>, own: History, keys: KeyArgs, scrub: Scrub, h
         ROOTS
     });
     let retention = repeat(&stop, || async {
-        // a history that is not the newest one does not change
+        // a history that is not the newest one must not change
         if audit.engine.standing() == Standing::Sound {
             report("retention", audit.expire().await.map_err(|error| chain(&error)));
         }

@@ -1,4 +1,4 @@
-//! The audit service as its own ledger: what is done to it goes into the history that it keeps.
+//! The audit service as its own ledger: operations on it are recorded in its own history.
 
 use async_trait::async_trait;
 use tsujiban_proto::audit::v1::{CoveredRequest, CoveredResponse, NewEntry};
@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::rpc;
 use crate::service::Audit;
 
-/// The audit service records what is done to itself in its own history.
+/// The audit service records operations on itself in its own history.
 #[async_trait]
 impl Ledger for Audit {
     async fn append(&self, entries: Vec<NewEntry>) -> Result<(), ServiceError> {
@@ -19,7 +19,7 @@ impl Ledger for Audit {
         let additions = entries.into_iter().map(rpc::addition).collect::<Result<Vec<_>>>()?;
         let intents = additions.iter().all(|addition| addition.phase == Phase::Intent);
         if way_back && intents {
-            // it cannot be in the history before the gap: it comes right behind it
+            // the intent cannot be added before the gap: it is held, and added right after it
             if self.engine.standing() != Standing::Sound {
                 self.hold(additions);
                 return Ok(());

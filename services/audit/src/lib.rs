@@ -1,4 +1,4 @@
-//! The audit service: the operation history of every group, which nobody can alter (C5).
+//! The audit service: the tamper-evident operation history of every group (C5).
 
 pub mod archive;
 pub mod bodies;

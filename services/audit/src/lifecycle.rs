@@ -1,5 +1,5 @@
-//! The life of a group in the history. Its log comes with its preparation or its first entry. When it is erased its days go as they pass,
-//! the last one after 365 days (table 2), and so long its id is not free: nobody inherits another's history.
+//! The lifecycle of a group in the history. Its log is made when it is prepared or at its first entry. After it is erased its days expire
+//! one by one, the last one after 365 days (table 2). Until then its id is not free, so that no other group inherits its history.
 
 use jiff::Timestamp;
 use tonic::Status;
@@ -40,9 +40,9 @@ pub struct Group {
     pub state: GroupState,
     pub made_at: Timestamp,
     pub ended_at: Option<Timestamp>,
-    /// When its last day goes; `None` when there is none left.
+    /// When its last day expires; `None` when there is none left.
     pub last_until: Option<Timestamp>,
-    /// Whether a seal says that the log is this group's. Else nothing is done with it, and it is in no report.
+    /// Whether a seal proves that the log is this group's. If not, calls on it fail, and no report contains it.
     pub is_sealed: bool,
 }
 
@@ -59,8 +59,8 @@ impl Holder for Audit {
     type Export = Snapshot;
     type Import = Import;
 
-    /// The incarnation is the living one, or the one that another service has minted and the caller expects, or a new one. A log that came back
-    /// from the bucket becomes the group's that expects it.
+    /// The incarnation is the living one, or the one that another service has minted and the caller expects, or a new one. A log that was
+    /// restored from the bucket is assigned to the group that expects it.
     async fn prepare(&self, scope: &GroupScope, expected: Option<&IncarnationId>, expected_log: &str) -> Result<Prepared> {
         let id = scope.group();
         if !expected_log.is_empty() {
@@ -102,7 +102,7 @@ impl Holder for Audit {
         import.end(self).await
     }
 
-    /// Its days go as they pass.
+    /// Marks the group as erased. Its days stay until they expire.
     async fn erase_group(&self, scope: &GroupScope, incarnation: &IncarnationId, by: Eraser) -> Result<Left> {
         let group = self.incarnation(scope.group(), incarnation).await?;
         if by == Eraser::Staff && group.state == GroupState::Living {
@@ -156,7 +156,7 @@ impl Audit {
                 self.set_state(group.number, "living", None).await?;
                 return Ok((incarnation.clone(), false));
             }
-            // an entry came first
+            // the log was made by an entry, before the group was prepared
             let incarnation = self.expected_or_new(expected)?;
             self.adopt(group.number, &incarnation).await?;
             return Ok((incarnation, true));
@@ -169,7 +169,7 @@ impl Audit {
         }
         let incarnation = self.expected_or_new(expected)?;
         let number = self.engine.make_log(Owner::Group(id.clone()), incarnation.to_string()).await?;
-        // somebody else may have been faster
+        // another call may have made the log first, with another incarnation
         let made = self.sealed_groups(id).await?.into_iter().find(|group| group.number == number);
         let made = made.and_then(|group| group.incarnation).ok_or_else(|| Error::Damaged(format!("log {number} was not made")))?;
         check_expected(id, expected, &made)?;
@@ -177,7 +177,7 @@ impl Audit {
         Ok((made, created))
     }
 
-    /// Gives the log that the caller expects to the group, if it came back from the bucket and is nobody's. A group that has a log keeps it.
+    /// Assigns the expected log to the group, if it was restored from the bucket and is unclaimed. A group that has a log keeps that one.
     async fn claim(&self, id: &GroupId, incarnation: Option<&IncarnationId>, log: LogId) -> Result<()> {
         let Some(found) = self.log_by_id(&log).await? else { return Ok(()) };
         if !found.is_sealed {
@@ -199,8 +199,8 @@ impl Audit {
         Ok(())
     }
 
-    /// Gives a log back to the group for which it was sealed, when its row names another one; the log that has the group's name meanwhile gets
-    /// that other one, until its own group is named. With PostgreSQL the service may not change whose a log is.
+    /// Assigns a log to the group for which it was sealed, if its row names another group. The log that has the group's name meanwhile gets
+    /// that other name, until its own group is prepared. With PostgreSQL the service has no right to change the group of a log.
     async fn take_back(&self, id: &GroupId, log: &Log) -> Result<()> {
         const SEAL: &str = "SELECT seal FROM log_seals WHERE log = $1";
         const HOLDER: &str =
@@ -225,14 +225,14 @@ impl Audit {
                 if seals::is_sealed(&self.keyring, *number, &holder_id, &log.owner, seal.as_deref()) {
                     healed.push(*number); // the two were exchanged
                 }
-                // a name that no group can have
+                // a temporary name that no group can have
                 sqlx::query(NAME).bind("~").bind(number).execute(&mut *c).await?;
             }
             sqlx::query(NAME).bind(id.as_str()).bind(log.number).execute(&mut *c).await?;
             if let Some((number, ..)) = holder {
                 sqlx::query(NAME).bind(log.owner.clone()).bind(number).execute(&mut *c).await?;
             }
-            // the scrub may never see it: it is recorded with what heals it, or not at all
+            // the scrub may never see this damage, so it is recorded in the transaction that heals it
             for number in healed {
                 sqlx::query(scrub::PUT_HEALED_HEAD).bind(number).bind(seals::NOT_SEALED).bind(now_us).execute(&mut *c).await?;
             }
@@ -264,7 +264,7 @@ impl Audit {
         })
     }
 
-    /// What the history holds of one group, or of all.
+    /// The incarnations of one group, or of all groups, in the history.
     pub async fn groups(&self, of: Option<&GroupId>) -> Result<Vec<Group>> {
         const GROUPS: &str = "SELECT l.number, l.group_id, l.incarnation, l.state, l.made_at, l.ended_at,
                 (SELECT MAX(k.day) FROM day_keys k WHERE k.log = l.number), l.log_id, s.seal
@@ -273,7 +273,7 @@ impl Audit {
         let rows: Vec<Row> = on!(self.database.reads(), p => sqlx::query_as(GROUPS).bind(of).fetch_all(p).await)?;
         let groups = rows.into_iter().map(|row| self.group(row));
         if of.is_empty() {
-            // a row that cannot be read keeps nobody from hearing of the others
+            // an unreadable row must not hide the other groups
             return Ok(groups
                 .filter_map(|group| group.inspect_err(|error| tracing::error!(%error, "a group is in no report")).ok())
                 .collect());
@@ -281,7 +281,7 @@ impl Audit {
         groups.collect()
     }
 
-    /// The incarnations of a group, all of which are sealed as its own: where groups were exchanged nothing is made, kept or erased.
+    /// The incarnations of a group. Fails if one is not sealed as the group's: if rows were exchanged, nothing is made, kept or erased.
     async fn sealed_groups(&self, id: &GroupId) -> Result<Vec<Group>> {
         let groups = self.groups(Some(id)).await?;
         groups.iter().try_for_each(Group::must_be_sealed)?;
@@ -309,7 +309,7 @@ impl Audit {
         })
     }
 
-    /// An incarnation of this very group, whatever became of it. Refuses one whose log is sealed as another group's.
+    /// An incarnation of this group, in any state. Fails if its log is not sealed as the group's.
     pub async fn incarnation(&self, id: &GroupId, incarnation: &IncarnationId) -> Result<Group> {
         let found = self.groups(Some(id)).await?.into_iter().find(|group| group.incarnation.as_ref() == Some(incarnation));
         let found = found.ok_or_else(|| lifecycle::no_incarnation(id, incarnation))?;
@@ -341,7 +341,7 @@ impl Audit {
     }
 }
 
-/// The namespace's annotation, if there is one, must name the incarnation that has the history.
+/// The incarnation that the namespace's annotation names, if any, must be the one that has the history.
 fn check_expected(group: &GroupId, expected: Option<&IncarnationId>, present: &IncarnationId) -> Result<()> {
     match expected.filter(|expected| *expected != present) {
         Some(expected) => Err(lifecycle::other_incarnation(Service::Audit, group, expected, Some(present)).into()),
@@ -363,7 +363,7 @@ fn integrity(integrity: Integrity) -> wire::Integrity {
     }
 }
 
-/// Logs of groups that were never prepared are no incarnations yet.
+/// `None` for the log of a group that was never prepared: it has no incarnation yet.
 fn report(group: &Group) -> Option<wire::GroupReport> {
     let state = match group.state {
         GroupState::Living => wire::GroupState::Living,

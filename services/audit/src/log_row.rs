@@ -3,7 +3,7 @@
 /// Number, id, group, size, peaks, day and seal.
 pub(crate) type LogTuple = (i64, Vec<u8>, String, i64, Vec<u8>, i64, Option<Vec<u8>>);
 
-/// A statement that reads logs. One without a head is damaged: it has its id in place of peaks, which is none, and is never taken for no log.
+/// A query for logs. A log without a head gets its id as peaks, which are invalid, so that it is reported as damaged and not as missing.
 macro_rules! logs {
     ($rest:literal) => {
         concat!(

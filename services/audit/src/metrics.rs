@@ -1,4 +1,4 @@
-//! What is measured. No label names a group.
+//! The service's metrics. No label names a group.
 
 use prometheus::{Gauge, IntCounter, IntGauge, Registry};
 

@@ -1,4 +1,4 @@
-//! Whose history a log is.
+//! The owner of a log.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ pub enum Owner {
 }
 
 impl Owner {
-    /// As it stands in the database and in requests: the group's id, and nothing for the platform.
+    /// The text in the database and in requests: the group's id, or the empty text for the platform.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Platform => "",
@@ -35,10 +35,10 @@ impl fmt::Display for Owner {
     }
 }
 
-/// Begins the group of a log whose group is not known. No group id begins so.
+/// The prefix of the owner of a log whose group is not known. No group id begins with it.
 pub const UNCLAIMED: char = '?';
 
-/// In place of the group of a log whose group is not known.
+/// The owner of a log whose group is not known.
 pub fn unclaimed(log: &LogId) -> String {
     format!("{UNCLAIMED}{log}")
 }

@@ -1,4 +1,4 @@
-//! The audit service as a program: its arguments, and what it is made of.
+//! The audit service as a program: its arguments and parts.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -95,7 +95,7 @@ impl Program for Audit {
 
     async fn run(self: Arc<Self>, args: AuditArgs, tasks: Tasks) -> Result<(), Box<dyn Error + Send + Sync>> {
         let Tasks { server, keys, scrub, history, health, stop } = tasks;
-        // whatever is logged: an auditor needs it
+        // printed at every log level: an auditor needs it
         println!("{}", self.verifier());
         let scrub = Scrub::new(scrub.scrub_days).healing_from(self.clone());
         let tiles = tokio::spawn(show_tiles(Arc::clone(&self), server, args.tiles_listen, stop.clone()));
@@ -107,7 +107,7 @@ impl Program for Audit {
     }
 }
 
-/// Why the logs' tiles are not shown.
+/// Why the logs' tiles are not served.
 #[derive(Debug, thiserror::Error)]
 enum TilesError {
     #[error("TLS cannot be served")]
@@ -120,9 +120,9 @@ enum TilesError {
     },
 }
 
-/// Shows logs under the same certificate as the service, on a port of their own.
+/// Serves logs under the same certificate as the service, on their own port.
 async fn show_tiles(audit: Arc<Audit>, server: ServerArgs, address: SocketAddr, stop: CancellationToken) -> Result<(), TilesError> {
-    // the server's own one is the one that is measured
+    // an unused registry: the server already measures this certificate
     let certificate = Certificate::new(&server.tls_dir, &Registry::new())?;
     certificate.wait(&stop).await;
     if stop.is_cancelled() {

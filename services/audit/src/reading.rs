@@ -1,4 +1,4 @@
-//! What is read of the logs: their heads, their tiles, their entries.
+//! Reads logs: their heads, tiles and entries.
 
 mod bundle;
 mod keys;
@@ -38,7 +38,7 @@ pub struct Log {
     pub edge: Range,
     /// The day of its newest entry.
     pub day: Day,
-    /// Whether a seal says that it is the owner's.
+    /// Whether a seal proves that it is the owner's.
     pub is_sealed: bool,
 }
 
@@ -53,7 +53,7 @@ impl Log {
 }
 
 impl Audit {
-    /// The log of an owner's newest incarnation; `None` before its first entry. Refuses one that is not sealed as the owner's.
+    /// The log of an owner's newest incarnation; `None` before its first entry. Fails if the log is not sealed as the owner's.
     pub async fn log_of(&self, owner: &Owner) -> Result<Option<Log>> {
         const OF: &str = logs!("WHERE l.group_id = $1 ORDER BY l.number DESC LIMIT 1");
         let row: Option<LogTuple> = on!(self.database.reads(), p => sqlx::query_as(OF).bind(owner.as_str()).fetch_optional(p).await)?;
@@ -64,7 +64,7 @@ impl Audit {
         }
     }
 
-    /// The same, for whoever cannot do without.
+    /// Like [`Audit::log_of`], but fails if there is no log.
     pub async fn some_log_of(&self, owner: &Owner) -> Result<Log> {
         let none = || Error::refuse(Kind::NotFound, "NO_HISTORY", format!("{owner} has no history yet"));
         self.log_of(owner).await?.ok_or_else(none)

@@ -1,8 +1,8 @@
-//! Brings back from the archive what the root lists say and this database lacks: everything after a lost volume, the newest entries after an
-//! older one, and rows that are gone.
+//! Restores from the archive what the root lists cover and this database lacks: everything after the volume was lost, the newest entries
+//! after an older volume was restored, and missing rows.
 //!
-//! Parts are signed by this service and hold what it had. Whether all of it together is the history, the lists say: nothing is written to
-//! before that was checked.
+//! This service signed the parts, with the entries that it had. Only the root lists prove that all of it together is the history: no log
+//! accepts entries before that is checked.
 
 mod keys;
 mod mend;
@@ -23,33 +23,33 @@ use crate::engine::{Adopted, RefusedLogs, Restored, RestoredHashes};
 use crate::error::{Error, Result};
 use crate::service::Audit;
 
-/// How many entries one transaction brings back.
+/// How many entries one transaction restores.
 const PORTION: usize = 2048;
-/// How often it is said how far it has come.
+/// How often progress is logged.
 const PROGRESS: Duration = Duration::from_secs(10);
-/// How long entries of groups without a log wait until the operator has said which of the logs is the group's. After that they get a new log, and
-/// what came back stays nobody's: an operator that is away for a night must not lead to that.
+/// How long entries of groups without a log are refused, until the operator has claimed the group's log. After that the group gets a new
+/// log, and its restored log stays unclaimed: this must not happen if the operator is down for a night.
 pub(crate) const CLAIMS: SignedDuration = SignedDuration::from_hours(24);
 const CLAIMED_AT: &str = "logs are claimed until";
 
-/// What came back.
+/// What was restored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rebuilt {
     pub logs: u64,
     pub entries: u64,
-    /// Entries whose leaf came back and whose body did not.
+    /// Entries whose leaf was restored and whose body was not.
     pub without_body: u64,
     pub parts: u64,
     pub damaged_parts: u64,
-    /// The numbers of lists of which every part was read.
+    /// The numbers of lists whose parts were all read.
     pub read: BTreeSet<u64>,
 }
 
-/// A log as far as it is here.
+/// A log as it is in this database.
 struct Here {
     number: i64,
     end: u64,
-    /// Its head cannot be read, so nothing can be put behind it.
+    /// Its head cannot be read, so nothing can be appended.
     is_damaged: bool,
 }
 
@@ -57,21 +57,21 @@ struct Rebuild<'a> {
     audit: &'a Audit,
     generations: HashMap<LogId, u32>,
     here: HashMap<LogId, Here>,
-    /// Keys that were looked at.
+    /// Keys that were processed.
     keys: HashSet<(LogId, i64, String)>,
-    /// Keys of logs that are not there yet: parts from before a gap hold keys, and no entries that are taken.
+    /// Keys of logs that do not exist yet: parts from before a gap have keys, but no entries that are restored.
     later: Vec<KeyCopy>,
-    /// Whether sections were passed over since what stands before them was not there yet.
+    /// Whether sections were skipped since the entries before them were not restored yet.
     has_holes: bool,
-    /// Whether what stands before them does not come any more: sections with the hashes above them are put behind the hole.
+    /// Whether the entries before them cannot be restored: sections with the hashes above them are appended after the hole.
     past_holes: bool,
     done: Rebuilt,
     told: std::time::Instant,
 }
 
 impl Audit {
-    /// Brings back what the lists name and is not here; and all that the archive has if a list cannot be read that may name more. Damaged parts
-    /// are named, and passed over.
+    /// Restores what the lists name and this database lacks, and all that the archive has if an unreadable list may name more. Reports and
+    /// skips damaged parts.
     pub(crate) async fn rebuild(&self, wanted: &BTreeMap<LogId, TreeHead>, lacks_list: bool) -> Result<Rebuilt> {
         self.mend_heads(&self.log_numbers().await?).await?;
         let mut lacking = lacks_list;
@@ -81,7 +81,7 @@ impl Audit {
         let mut done = Rebuilt::default();
         if lacking {
             done = self.rebuild_from_parts().await?;
-            // rows that stood behind a hole are part of their log again
+            // rows after a filled hole belong to their log again
             self.mend_heads(&self.log_numbers().await?).await?;
         }
         for log in self.readable_logs().await? {
@@ -90,7 +90,7 @@ impl Audit {
         Ok(done)
     }
 
-    /// The same for the logs that are refused: the others are written to meanwhile.
+    /// Like [`Audit::rebuild`], for the refused logs: the other logs accept entries meanwhile.
     pub(crate) async fn bring_back(&self, refused: &RefusedLogs, wanted: &BTreeMap<LogId, TreeHead>) -> Result<()> {
         let numbers: Vec<i64> = refused.keys().copied().collect();
         self.mend_heads(&numbers).await?;
@@ -105,7 +105,7 @@ impl Audit {
         if lacking {
             self.rebuild_from_parts().await?;
         }
-        // rows that stood behind a hole are part of their log again
+        // rows after a filled hole belong to their log again
         self.mend_heads(&numbers).await?;
         for number in &numbers {
             if let Ok(Some(log)) = self.log_by_number(*number).await {
@@ -150,7 +150,7 @@ impl Audit {
             if !rebuild.has_holes || rebuild.past_holes && rebuild.done.entries == before {
                 break;
             }
-            // what was put once more lies behind what follows it
+            // repeated entries are in a later part than the entries that follow them
             rebuild.past_holes = rebuild.done.entries == before;
         }
         for found in self.archived_keys().await? {
@@ -179,7 +179,7 @@ impl Audit {
         Ok(done)
     }
 
-    /// Logs came back whose groups are not known: entries of groups without a log wait for a while.
+    /// Refuses entries of groups without a log for [`CLAIMS`], since the groups of restored logs are not known.
     pub(crate) async fn hold_for_claims(&self) -> Result<()> {
         let until = self.now().checked_add(CLAIMS).unwrap_or(Timestamp::MAX);
         self.put_meta(CLAIMED_AT, until.to_string()).await?;
@@ -187,7 +187,7 @@ impl Audit {
         Ok(())
     }
 
-    /// At start: logs that came back wait for the operator, also over a restart.
+    /// At start: refuses such entries until the stored time, so that restored logs wait for the operator across restarts.
     pub(crate) async fn recall_claims(&self) -> Result<()> {
         if let Some(until) = self.meta(CLAIMED_AT).await?.and_then(|until| until.parse().ok()) {
             self.engine.hold_new_logs(until);
@@ -224,7 +224,7 @@ impl<'a> Rebuild<'a> {
         self.audit.record(&batch).await
     }
 
-    /// Puts behind a log what is missing. Answers what the archive has of it, once it is here.
+    /// Appends missing entries to a log. Returns the archived span once the database has all of its entries.
     fn section(&mut self, mut section: Section) -> BoxFuture<'_, Result<Option<Span>>> {
         Box::pin(async move {
             let here = self.here(&section).await?;
@@ -252,14 +252,14 @@ impl<'a> Rebuild<'a> {
                         let hashes = RestoredHashes { edge, nodes };
                         self.audit.engine.restore_below(number, entries, hashes).await?
                     }
-                    // a later section has the hashes
+                    // a later section has the missing edge
                     Some(Above { edge: None, .. }) => {
                         self.has_holes = true;
                         0
                     }
                 };
                 self.done.entries += u64::try_from(came_back).unwrap_or_default();
-                // another replica may have brought some of them back
+                // another replica may have restored some of them
                 let gone = || Error::Damaged(format!("log {log} is gone"));
                 let size = self.audit.log_by_number(number).await?.ok_or_else(gone)?.size();
                 self.here.insert(log, Here { number, end: size, is_damaged: false });
@@ -268,7 +268,7 @@ impl<'a> Rebuild<'a> {
         })
     }
 
-    /// The entries of a section from `end` on, but for those that the database had lost. What has expired comes without its body.
+    /// The entries of a section from `end` on, without those that the database had lost. Expired entries have no body.
     fn missing_entries(&mut self, section: Section, end: u64) -> Vec<Restored> {
         let now = self.audit.now();
         let mut missing = Vec::new();
@@ -284,7 +284,7 @@ impl<'a> Rebuild<'a> {
         missing
     }
 
-    /// Puts entries behind the last one of a log, up to the first that was lost: another part may have that. Answers how many were missing.
+    /// Appends entries to a log, up to the first lost one, which another part may have. Returns how many were missing.
     async fn put_behind(&mut self, log: i64, wanted: std::ops::Range<u64>, mut entries: Vec<Restored>) -> Result<usize> {
         let count = wanted.clone().zip(&entries).take_while(|(sequence, entry)| *sequence == entry.sequence).count();
         self.has_holes |= u64::try_from(count).unwrap_or_default() < wanted.end - wanted.start;

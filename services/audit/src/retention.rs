@@ -1,8 +1,8 @@
-//! The end of a day (C5): what was done on day D is readable to the end of D+365, and unreadable from 00:00 JST of D+366. Its key and its
-//! bodies are destroyed, and a leaf says so; leaves and tree stay, so that every proof still holds.
+//! The expiry of a day (C5): entries of day D are readable to the end of D+365, and unreadable from 00:00 JST of D+366. The day's key and
+//! bodies are destroyed, and a leaf records this; leaves and tree stay, so that every proof is still valid.
 //!
-//! Columns decide nothing here: a key is of the day under which it was wrapped, and of the entries whose leaves name it. What contradicts that is
-//! not destroyed, and counts as overdue.
+//! Columns decide nothing here: a key belongs to the day for which it was wrapped, and to the entries whose leaves name it. Rows that
+//! contradict this are not destroyed, and count as overdue.
 
 mod extent;
 
@@ -22,13 +22,13 @@ use crate::reading::Log;
 use crate::service::Audit;
 use crate::signing::NO_LOG;
 
-/// How many days of logs are looked for at once, and how many of them are destroyed at the same time.
+/// How many days of logs are read at once, and how many of them are destroyed at the same time.
 const AT_ONCE: i64 = 1000;
 const TOGETHER: usize = 32;
-/// How many entries that name another day than their keys are healed for one day.
+/// How many entries whose rows name another day than their keys are healed for one day.
 const STRAYS: i64 = 100;
 
-/// A log's day that is to go.
+/// A log's day that is to be destroyed.
 #[derive(Debug)]
 struct Due {
     log: i64,
@@ -38,7 +38,7 @@ struct Due {
 }
 
 impl Audit {
-    /// Destroys what has expired by this service's clock and by the database's. Answers how many days of logs went.
+    /// Destroys the days that have expired by both this service's clock and the database's. Returns how many days of logs it destroyed.
     pub async fn expire(&self) -> Result<u64> {
         let newest = Day::newest_expired(self.now()).min(self.newest_expired_there().await?);
         let (mut gone, mut after) = (0, (i64::MIN, i64::MIN));
@@ -50,7 +50,7 @@ impl Audit {
             while let Some(done) = destroyed.next().await {
                 match done {
                     Ok(()) => gone += 1,
-                    // nothing is stated in it until it holds together again; the others' days go
+                    // a refused log accepts no retention until it is consistent again; days of other logs are destroyed
                     Err(Error::Engine(EngineError::LogRefused { .. })) => {}
                     Err(error @ (Error::Damaged(_) | Error::Key(_))) => {
                         tracing::error!(error = chain(&error), "an expired day is not destroyed: what is stored of it contradicts itself");
@@ -60,7 +60,7 @@ impl Audit {
             }
         }
         if gone > 0 {
-            // what was deleted must not be found in the database's log
+            // deleted data must not stay in the database's write-ahead log
             self.database.flush_log().await?;
             self.metrics.expired_days.inc_by(gone);
             tracing::info!(days = gone, "expired days of logs were destroyed");
@@ -69,7 +69,7 @@ impl Audit {
         Ok(gone)
     }
 
-    /// The newest day that has expired by the database's own clock, which guards the rest.
+    /// The newest day that has expired by the database's own clock, which protects all later days.
     async fn newest_expired_there(&self) -> Result<Day> {
         let today: i64 = match self.database.reads() {
             Backend::Sqlite(p) => {
@@ -92,13 +92,13 @@ impl Audit {
             let key = DayKeyId::from_bytes(key.try_into().map_err(|_| damaged())?);
             Ok(Due { log, day: Day::from_number(day).ok_or_else(damaged)?, key, first: first.cast_unsigned() })
         };
-        // one that cannot be read is overdue, and stops no other
+        // a day whose row cannot be read stays overdue, and does not block other days
         let readable = |row: Row| due(row).inspect_err(|error: &Error| tracing::error!(%error, "an expired day is not destroyed")).ok();
         let last = rows.last().map(|(day, log, ..)| (*day, *log));
         Ok((rows.into_iter().filter_map(readable).collect(), last))
     }
 
-    /// How many days of logs are still there though they have expired: none, unless something is in the way.
+    /// How many days of logs have expired and are not destroyed: none, unless something prevents it.
     async fn overdue(&self) -> Result<i64> {
         const COUNT: &str = "SELECT COUNT(*) FROM day_keys WHERE day <= $1 AND log <> $2 AND superseded_at IS NULL";
         let newest = Day::newest_expired(self.now()).number();
@@ -119,7 +119,7 @@ impl Audit {
         Ok(())
     }
 
-    /// Whether the key is of the day that its row says: it was wrapped for that day and opens for no other.
+    /// Fails unless the key is of the day in its row: it was wrapped for that day and opens for no other.
     async fn must_be_of_its_day(&self, log: &Log, due: &Due) -> Result<()> {
         const OF: &str = "SELECT epoch, wrapped FROM day_keys WHERE log = $1 AND day = $2";
         let rows: Vec<(String, Vec<u8>)> =
@@ -133,11 +133,11 @@ impl Audit {
         }
     }
 
-    /// PostgreSQL destroys the bodies of all rows that say this day. Those of other days that say so are healed first: what they have to be is
-    /// read before them, and stays.
+    /// PostgreSQL destroys the bodies of all rows with this day. Rows of other days that wrongly have it are healed first: the healed rows
+    /// take precedence, and stay.
     async fn keep_strays(&self, log: &Log, due: &Due, own: std::ops::Range<u64>) -> Result<()> {
         if let Backend::Sqlite(_) = self.database.reads() {
-            // there only the rows of a span go
+            // SQLite destroys only the rows of the span
             return Ok(());
         }
         for sequence in self.strays(due, &own).await? {

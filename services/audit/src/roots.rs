@@ -1,7 +1,7 @@
-//! Root lists in the bucket: how far every log has come, signed, chained, and locked for 400 days. What is older than they say, or other
-//! than they say, is not the history: it is not written to.
+//! Root lists in the bucket: the head of every log, signed, chained, and locked for 400 days. A database that is older than the lists, or
+//! differs from them, is not the history: it becomes read-only.
 //!
-//! A history that is read-only stays so, also across restarts, until a check of all of it finds that it is what the lists say.
+//! A read-only history stays read-only, also across restarts, until a check of all of it finds that it agrees with the lists.
 
 mod check;
 mod compare;
@@ -28,10 +28,10 @@ use crate::engine::Standing;
 use crate::error::{Error, Result};
 use crate::service::Audit;
 
-/// For how long nobody can delete a list: longer than any entry can be read.
+/// How long a list is locked against deletion: longer than any entry is readable.
 pub const LOCKED: SignedDuration = BUCKET_LOCK;
 
-/// A list that this database knows.
+/// A list that this database has recorded.
 #[derive(Debug, Clone)]
 pub struct ListRow {
     pub number: u64,
@@ -50,19 +50,19 @@ impl ListRow {
     }
 }
 
-/// What reads everything and did not suffice is not begun anew before this time has passed.
+/// How long to wait before an unsuccessful recovery, which reads everything, is tried again.
 const AGAIN_AFTER: SignedDuration = SignedDuration::from_mins(10);
 
 impl Audit {
-    /// Lets what a damaged list said be said again by the next one, unless one has done so. Answers whether that is so already.
+    /// Makes the next list repeat the content of a damaged one, unless a list has done so. Returns whether a list has done so already.
     pub(crate) async fn repeat_list(&self, number: u64) -> bool {
         let mut listing = self.listing.lock().await;
         listing.repeat(number);
         listing.skipped.contains(number) && !listing.damaged.contains(&number)
     }
 
-    /// Compares the history with the newest list, and lists what has changed. Once a minute. A read-only history is brought back from the
-    /// archive, checked as a whole, and goes on if it is what the lists say.
+    /// Compares the history with the newest list, and lists what has changed. Runs once a minute. Restores a read-only history from the
+    /// archive, checks it as a whole, and makes it writable again if it agrees with the lists.
     pub async fn follow_roots(&self) -> Result<()> {
         let mut listing = self.listing.lock().await;
         self.recall_refused().await?;
@@ -86,24 +86,24 @@ impl Audit {
         Ok(())
     }
 
-    /// The comparison at start, before anybody is answered: every log with the newest full list and those after it, and with itself. A log that
-    /// does not hold together is refused alone; where it is doubted which history is the newest, all of it is read-only.
+    /// The comparison at start, before the service answers calls: checks every log against the newest full list and those after it, and for
+    /// consistency. Refuses only the inconsistent logs; if it is uncertain which history is the newest, all of it becomes read-only.
     pub async fn compare_at_start(&self) -> Result<()> {
         let mut listing = self.listing.lock().await;
         self.bring_newest_keys().await?;
         match self.compare_all(&mut listing).await {
-            // what is damaged keeps nobody from reading the rest
+            // damage must not prevent callers from reading the rest
             Err(Error::Damaged(what)) => self.turn_read_only(&what).await,
             compared => compared,
         }
     }
 
-    /// The newest list that this database knows.
+    /// The newest list that this database has recorded.
     async fn known(&self) -> Result<Option<ListRow>> {
         self.known_before(u64::MAX).await
     }
 
-    /// The newest list that this database knows before a number.
+    /// The newest list that this database has recorded before a number.
     async fn known_before(&self, number: u64) -> Result<Option<ListRow>> {
         const NEWEST: &str = "SELECT number, hash, at FROM root_lists WHERE number < $1 ORDER BY number DESC LIMIT 1";
         let before = i64::try_from(number).unwrap_or(i64::MAX);

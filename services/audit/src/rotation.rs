@@ -1,5 +1,5 @@
-//! Day keys follow the epoch keys: when one was added everything is wrapped by it, and a day later the wrappings by the one before go. From
-//! then on a copy of the database from before opens nothing that was destroyed since.
+//! Day keys follow the epoch keys: a new epoch key wraps all of them, and a day later the wrappings by the previous one are deleted. From
+//! then on, an older copy of the database opens nothing that was destroyed since.
 
 use std::collections::BTreeMap;
 
@@ -32,12 +32,13 @@ struct Wrapped {
 pub struct Rotated {
     pub rewrapped: u64,
     pub retired: u64,
-    /// Keys that no epoch key here opens.
+    /// Keys that no mounted epoch key opens.
     pub unopened: u64,
 }
 
 impl Audit {
-    /// Takes the epoch keys that are mounted now, wraps what they do not wrap yet, and drops what was superseded a day ago.
+    /// Loads the epoch keys that are mounted now, wraps the keys that the newest one does not wrap yet, and deletes wrappings that were
+    /// superseded a day ago.
     pub async fn rotate_keys(&self, mounted: &[SealedEpochKey]) -> Result<Rotated> {
         self.keyring.replace_epochs(mounted)?;
         let epoch = self.keyring.newest_epoch()?;
@@ -58,7 +59,7 @@ impl Audit {
             rotated.rewrapped += u64::try_from(rows.len()).unwrap_or_default();
             self.put(&rows, now).await?;
         }
-        // what the bucket has under the old epoch key goes with it: the keys have to be there under the newest one first
+        // copies in the bucket become useless with the old epoch key: put the keys there under the newest one first
         match self.archive_keys(epoch.id()).await {
             Ok(true) => rotated.retired = self.retire(epoch.id()).await?,
             Ok(false) => {}
@@ -74,7 +75,7 @@ impl Audit {
         Ok(rotated)
     }
 
-    /// The epoch keys that some key is still wrapped by.
+    /// The epoch keys that still wrap a key.
     pub async fn epochs_in_use(&self) -> Result<Vec<String>> {
         const USED: &str = "SELECT DISTINCT epoch FROM day_keys ORDER BY epoch";
         let mut epochs: Vec<String> = on!(self.database.reads(), p => sqlx::query_scalar(USED).fetch_all(p).await)?;
@@ -92,7 +93,7 @@ impl Audit {
         self.keyring.rewrap(&id, &key.subject, &key.wrappings, epoch, &self.random)
     }
 
-    /// All wrappings of some keys that this epoch key does not wrap, by day and log.
+    /// Keys that this epoch key does not wrap, with all of their wrappings, by day and log.
     async fn not_under(&self, epoch: &EpochKey, after: (i64, i64)) -> Result<BTreeMap<(i64, i64), Wrapped>> {
         const OF: &str = "SELECT k.day, k.log, k.key_id, k.first, k.epoch, k.wrapped, l.log_id
              FROM day_keys k LEFT JOIN logs l ON l.number = k.log
@@ -117,13 +118,13 @@ impl Audit {
             key.wrappings.push(wrapping);
         }
         if cut && keys.len() > 1 {
-            // the last one may have more wrappings
+            // the last key may have more wrappings
             keys.pop_last();
         }
         Ok(keys)
     }
 
-    /// Puts new wrappings beside the old ones. A key that was destroyed meanwhile stays destroyed.
+    /// Stores new wrappings beside the old ones. A key that was destroyed meanwhile stays destroyed.
     async fn put(&self, rows: &[(Wrapped, WrappedKey)], now: Timestamp) -> Result<()> {
         const SUPERSEDE: &str = "UPDATE day_keys SET superseded_at = $3 WHERE day = $1 AND log = $2 AND superseded_at IS NULL";
         const PUT: &str = "INSERT INTO day_keys (day, log, epoch, key_id, first, wrapped, superseded_at)

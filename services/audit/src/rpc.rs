@@ -1,4 +1,4 @@
-//! The contracts: requests are checked and turned into what the service understands, and what it says into answers.
+//! The gRPC contracts: checks requests and converts them to the service's types, and converts its results to responses.
 
 mod audit;
 mod operation;

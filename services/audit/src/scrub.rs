@@ -1,5 +1,5 @@
-//! Reads again all that is stored of the history, newest first, and says what is damaged before anybody needs it. What follows from what is
-//! intact, or has a copy elsewhere, is healed. How far it has come is in the database, so that a restart costs nothing.
+//! Reads the whole stored history again, newest first, and reports damage before a reader needs the data. Heals what can be computed from
+//! intact data or has a copy elsewhere. Stores its progress in the database, so that it resumes after a restart.
 
 mod damages;
 mod heal;
@@ -25,14 +25,14 @@ use crate::reading::Stored;
 use crate::service::Audit;
 use crate::signing::NO_LOG;
 
-/// Whoever has copies of entries. What it gives is not trusted: bodies and the tree vouch for it, or it is not taken.
+/// A source of copies of entries. Its copies are not trusted: a copy is used only if its body or the tree proves it.
 #[async_trait]
 pub trait EntrySource: Send + Sync {
-    /// Entries of a log as they were appended. Those that it does not have are left out.
+    /// Entries of a log as they were appended, without those that the source lacks.
     async fn entries(&self, log: &LogId, sequences: &[u64]) -> Result<Vec<Stored>>;
 }
 
-/// What a step did.
+/// The result of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// It read a part again, and so many parts are left that have to be read until a time.
@@ -41,21 +41,21 @@ pub enum Step {
     Idle,
 }
 
-/// A scrub that goes on forever, a step at a time.
+/// A scrub that never ends, a step at a time.
 pub struct Scrub {
-    /// Within which everything is read again.
+    /// The time within which everything is read again.
     period: SignedDuration,
     source: Option<Arc<dyn EntrySource>>,
     queue: VecDeque<Pass>,
     until: Timestamp,
 }
 
-/// The reading of one log, or of what belongs to no log.
+/// One pass over a log, or over the data that belongs to no log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Pass {
     log: i64,
     began_at: i64,
-    /// Before which entry, or root list, it goes on.
+    /// The entry, or root list, before which the pass continues.
     before: u64,
 }
 
@@ -102,7 +102,7 @@ impl Scrub {
 }
 
 impl Audit {
-    /// The passes that are on their way, and those that are to begin: the newest logs first, and before them what belongs to none.
+    /// The passes in progress and those that are due: first the data that belongs to no log, then the newest logs.
     async fn scrubs_due(&self, period: SignedDuration) -> Result<VecDeque<Pass>> {
         const OF: &str = "SELECT h.log, h.size, s.began_at, s.before FROM heads h LEFT JOIN scrubs s ON s.log = h.log ORDER BY h.log DESC";
         const SHARED: &str = "SELECT s.began_at, s.before FROM scrubs s WHERE s.log = $1";
@@ -111,7 +111,7 @@ impl Audit {
         let now = self.now();
         let logs: Vec<Row> = on!(self.database.reads(), p => sqlx::query_as(OF).fetch_all(p).await)?;
         let shared: Option<(i64, i64)> = on!(self.database.reads(), p => sqlx::query_as(SHARED).bind(NO_LOG).fetch_optional(p).await)?;
-        // it has no entry 0 of its own: one more than the newest list, so that a pass without lists is one, too
+        // lists begin with number 1: starting one past the newest list makes a pass also when there are no lists
         let lists: i64 = on!(self.database.reads(), p => sqlx::query_scalar(LISTS).fetch_one(p).await)?;
         let shared = (NO_LOG, lists, shared.map(|(began_at, _)| began_at), shared.map(|(_, before)| before));
         let pass = |(log, size, began_at, before): Row| {
@@ -126,7 +126,7 @@ impl Audit {
         Ok(std::iter::once(shared).chain(logs).filter_map(pass).collect())
     }
 
-    /// Remembers how far a pass has come.
+    /// Stores the progress of a pass.
     async fn save_scrub(&self, pass: Pass, is_whole: bool) -> Result<()> {
         const PUT: &str = "INSERT INTO scrubs (log, began_at, before, whole_at) VALUES ($1, $2, $3, $4)
              ON CONFLICT (log) DO UPDATE SET began_at = excluded.began_at, before = excluded.before,

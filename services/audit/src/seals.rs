@@ -1,5 +1,5 @@
-//! Whose a log is. Leaves, bodies and keys name the id of their log; that the log is a group's says only its row. A digest that nobody makes
-//! without the master key stands beside it, so that groups cannot be exchanged, and nobody reads or writes the history of another one.
+//! Seals that bind logs to their owners. Leaves, bodies and keys name the id of their log, but only the log's row names its group. The seal
+//! beside the row is a MAC under the master key, so that rows cannot be exchanged to read or write the history of another group.
 
 mod logs;
 
@@ -16,16 +16,16 @@ pub fn seal(keyring: &Keyring, number: i64, log: &LogId, owner: &str) -> [u8; 32
     keyring.mac(LABEL, &[number.to_be_bytes().as_slice(), log.as_bytes(), owner.as_bytes()].concat())
 }
 
-/// Whether what stands beside the row of a log is its seal. A log that is nobody's has none yet: no group can read or write it.
+/// Whether the seal of a log is valid. An unclaimed log needs none yet, since no group can read or write it.
 pub fn is_sealed(keyring: &Keyring, number: i64, log: &LogId, owner: &str, found: Option<&[u8]>) -> bool {
     if owner.starts_with(UNCLAIMED) {
         return true;
     }
-    // whoever can compare digests by time has the database anyway
+    // need not be constant-time: only an attacker who already has the database could time this comparison
     found == Some(seal(keyring, number, log, owner).as_slice())
 }
 
-/// The same of an id as it is stored. What is none is no log of anybody.
+/// Like [`is_sealed`], with an id as it is stored. `false` for an invalid id.
 pub fn is_sealed_row(keyring: &Keyring, number: i64, log: &[u8], owner: &str, found: Option<&[u8]>) -> bool {
     <[u8; 16]>::try_from(log).is_ok_and(|log| is_sealed(keyring, number, &LogId::from_bytes(log), owner, found))
 }

@@ -1,4 +1,4 @@
-//! The service: what it is made of, and what several calls need.
+//! The service: its parts, and what several calls need.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -22,7 +22,7 @@ use crate::rebuild::MissingKeys;
 use crate::roots::Listing;
 use crate::signing::{self, KeySources};
 
-/// What the service is made of. Whatever it knows of the world comes from here.
+/// The parts of the service. All of its outside dependencies are here.
 #[derive(Clone)]
 pub struct Parts {
     pub clock: Arc<dyn Clock>,
@@ -37,7 +37,7 @@ pub struct Parts {
     pub writing: WriteState,
 }
 
-/// How many intents to declare a gap wait for one at most.
+/// The most intents to declare a gap that are held until a gap is declared.
 const HELD: usize = 64;
 
 /// The service.
@@ -55,16 +55,17 @@ pub struct Audit {
     verifier: VerifierKey,
     /// Held while root lists are compared or written, and while a gap is declared.
     pub(crate) listing: tokio::sync::Mutex<Listing>,
-    /// Intents to declare a gap, until there is a place for them.
+    /// Intents to declare a gap, held until they can be added.
     held: Mutex<Vec<Addition>>,
     /// Entries whose bodies are damaged and not archived yet.
     pub(crate) waiting: Waiting,
     missing_keys: Mutex<MissingKeys>,
-    /// Where what is done to this service is recorded, for its keys.
+    /// The history client that records operations on this service, for the epoch keys of its spool.
     own: OnceLock<History>,
 }
 
-/// The history's tables. In PostgreSQL functions of them say what the service's role may do: it may add, and neither change nor remove an entry.
+/// The history's tables. In PostgreSQL their functions grant the service's role its rights: it may add entries, and neither change nor
+/// remove them.
 pub static SCHEMA: Schema = Schema {
     sqlite: sqlx::migrate!("migrations/sqlite"),
     postgres: sqlx::migrate!("migrations/postgres"),
@@ -74,7 +75,7 @@ pub static SCHEMA: Schema = Schema {
 };
 
 impl Audit {
-    /// Opens the signing key and starts the engine, read-only if it was so before. The tables are there already.
+    /// Opens the signing key and starts the engine, read-only if it was so before. The tables exist already.
     pub async fn open(parts: Parts) -> Result<Arc<Self>> {
         let Parts { clock, random, store, database, folder, keyring, environment, metrics, writing } = parts;
         let sources = KeySources { database: &database, store: &store, keyring: &keyring, random: &random, environment: &environment };
@@ -117,15 +118,15 @@ impl Audit {
         Ok(Arc::new(audit))
     }
 
-    /// Puts the signing key into the bucket once more before the lock of its copy ends.
+    /// Puts the signing key into the bucket again before the lock of its copy ends.
     pub(crate) async fn keep_signing_key(&self) -> Result<()> {
         let Self { database, store, keyring, random, environment, .. } = self;
         signing::keep_in_bucket(KeySources { database, store, keyring, random, environment }, self.now()).await
     }
 
-    /// Says where what is done to this service is recorded. Its spool needs epoch keys, too.
+    /// Sets the history client that records operations on this service. Its spool needs epoch keys, too.
     pub fn record_in(&self, own: History) {
-        let _ = self.own.set(own); // said once
+        let _ = self.own.set(own); // set only once
     }
 
     pub(crate) fn own(&self) -> Option<&History> {
@@ -140,7 +141,7 @@ impl Audit {
         std::mem::take(&mut *self.held.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Keeps entries about a gap until it is declared.
+    /// Holds entries about a gap until it is declared.
     pub(crate) fn hold(&self, additions: Vec<Addition>) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         held.extend(additions);
@@ -149,25 +150,25 @@ impl Audit {
         held.drain(..excess);
     }
 
-    /// Adds entries. Those that are there already bring back what is damaged of them.
+    /// Adds entries. Repeated entries restore their damaged bodies.
     pub(crate) async fn append_all(&self, additions: Vec<Addition>) -> Result<Vec<Added>> {
         let again = (!self.waiting.is_empty()).then(|| additions.clone());
         let added = self.engine.append(additions).await?;
         if let Some(again) = again
             && let Err(error) = self.bring_bodies(&again, &added).await
         {
-            // they are there all the same, and are asked for again
+            // the entries exist nevertheless, and callers are asked for them again
             tracing::error!(error = chain(&error), "bodies that were added once more could not be put beside the damaged ones");
         }
         Ok(added)
     }
 
-    /// Tries to write to the database; or answers why that fails.
+    /// Tries to write to the database, and returns why that fails.
     pub async fn try_write(&self) -> Result<(), String> {
         self.database.try_write(self.now().as_microsecond()).await.map_err(|error| why_unwritable(&error))
     }
 
-    /// Whether the database holds together, by reading all of it; what was found is in the state of writing.
+    /// Reads the whole database to check its integrity. Stores the result in the state of writing.
     pub async fn check_database(&self) -> Result<()> {
         let found = self.database.damage().await?;
         match found.first() {
@@ -180,7 +181,7 @@ impl Audit {
         Ok(())
     }
 
-    /// Whether something can be added, for the operator: also not while the history is read-only.
+    /// Whether entries can be added, for the operator: they cannot while the history is read-only.
     pub(crate) fn writing_report(&self) -> Writing {
         let report = self.writing.report();
         match self.engine.standing() {
@@ -192,7 +193,7 @@ impl Audit {
         }
     }
 
-    /// The same for one log: `None` when it takes what the service takes.
+    /// The same for one log: `None` unless it is refused.
     pub(crate) fn refusal_of(&self, log: i64) -> Option<Writing> {
         let why = self.engine.refused().why(log)?;
         let reason = format!("nothing is added to this history, and all others go on: {why}; see docs/history.md for the way back");
@@ -203,7 +204,7 @@ impl Audit {
         self.clock.now()
     }
 
-    /// Whose signature checkpoints, root lists and gaps carry.
+    /// The key whose signature checkpoints, root lists and gaps have.
     pub fn verifier(&self) -> &VerifierKey {
         &self.verifier
     }
@@ -212,7 +213,7 @@ impl Audit {
         Origin { environment: self.environment.clone(), log }
     }
 
-    /// Signs how far a log has come.
+    /// Signs a head of a log.
     pub fn sign(&self, log: LogId, head: TreeHead) -> Result<String> {
         Ok(Checkpoint::new(&self.origin(log), head).sign(&self.key)?)
     }

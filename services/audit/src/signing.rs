@@ -1,5 +1,6 @@
-//! The key that signs checkpoints, root lists and gaps: made once for an environment. It lies in the database, sealed like a day of a log that
-//! never ends, and in the bucket, sealed under the master key. No other key takes its place as long as there are lists that it signed.
+//! The key that signs checkpoints, root lists and gaps: made once for an environment. It is in the database, sealed with a data key that is
+//! wrapped like a day key but never expires, and in the bucket, sealed under the master key. No other key replaces it while lists that it
+//! signed exist.
 
 mod bucket;
 mod choice;
@@ -29,7 +30,7 @@ const CONTEXT: Context<'_> = Context { class: "history signing key", record: b""
 /// The secret bytes of the key.
 type Seed = Zeroizing<[u8; 32]>;
 
-/// Where the key may be, and what opens it.
+/// Where the key may be stored, and what opens it.
 #[derive(Clone, Copy)]
 pub struct KeySources<'a> {
     pub database: &'a Database,
@@ -39,8 +40,8 @@ pub struct KeySources<'a> {
     pub environment: &'a EnvironmentOrigin,
 }
 
-/// Opens the key that signed the newest root list, or makes one when there is neither a key nor a list. It is in both sources afterwards, and
-/// the domain of its names is fixed.
+/// Opens the key that signed the newest root list, or makes one if there is neither a key nor a list. Afterwards it is in both the database
+/// and the bucket, and the domain of its names is fixed.
 pub async fn open(sources: KeySources<'_>, now: Timestamp) -> Result<SigningKey> {
     let own = &sources.environment.domain;
     let stored_here = stored(sources.database).await?;
@@ -68,7 +69,7 @@ pub async fn open(sources: KeySources<'_>, now: Timestamp) -> Result<SigningKey>
         Choice::Refuse => return Err(Error::NoSigningKey { master: sources.keyring.master_id() }),
     };
     let seed = seed.ok_or_else(|| Error::Damaged("the signing key is gone".to_owned()))?;
-    // before the key: a key without a domain is of a time when there was one domain
+    // before the key: a key without a domain would mean that it is from before the domain was configurable
     domain::fix(sources.database, own, is_listed).await?;
     if stored_here.is_none() {
         keep_here(sources, &seed, now).await?;
@@ -77,15 +78,15 @@ pub async fn open(sources: KeySources<'_>, now: Timestamp) -> Result<SigningKey>
     key_of(&seed)
 }
 
-/// Puts the key into the bucket once more before the lock of its copy ends.
+/// Puts the key into the bucket again before the lock of its copy ends.
 pub async fn keep_in_bucket(sources: KeySources<'_>, now: Timestamp) -> Result<()> {
     let Some(stored) = stored(sources.database).await? else { return Ok(()) };
-    // a key that only the bucket has is not copied over by what does not open
+    // a key in the database that does not open must not replace the one in the bucket
     let Ok(seed) = unsealed(sources.keyring, &stored) else { return Ok(()) };
     Copies::read(sources).await?.keep(sources, &seed, now).await
 }
 
-/// What auditors get of it.
+/// The public key, which auditors get.
 pub fn verifier(key: &SigningKey, environment: &EnvironmentOrigin) -> Result<VerifierKey> {
     let name = environment.to_string().parse();
     Ok(key.verifier(name.map_err(|_| Error::Damaged(format!("environment {environment} gives no name of a key")))?))
@@ -95,7 +96,7 @@ fn key_of(seed: &Seed) -> Result<SigningKey> {
     SigningKey::from_seed(seed).map_err(|_| Error::Damaged("the signing key is none".to_owned()))
 }
 
-/// The sealed key and the wrappings of what seals it.
+/// The sealed key, and the id and wrappings of the data key that seals it.
 type Stored = (Vec<u8>, KeyId, Vec<WrappedKey>);
 
 fn unsealed(keyring: &Keyring, (sealed, key_id, wrappings): &Stored) -> Result<Seed> {
@@ -112,14 +113,14 @@ async fn stored(database: &Database) -> Result<Option<Stored>> {
     let Some(sealed) = sealed else { return Ok(None) };
     let rows: Vec<(String, Vec<u8>, Vec<u8>)> =
         on!(database.reads(), p => sqlx::query_as(KEYS).bind(NO_DAY).bind(NO_LOG).fetch_all(p).await)?;
-    // what is damaged opens nothing
+    // a damaged id or key does not open
     let id = rows.first().and_then(|(_, id, _)| <[u8; 16]>::try_from(id.as_slice()).ok()).unwrap_or_default();
     let wrapping = |(epoch, _, bytes): (String, Vec<u8>, Vec<u8>)| Some(WrappedKey { epoch: epoch.parse().ok()?, bytes });
     let sealed = hex::decode(sealed).unwrap_or_default();
     Ok(Some((sealed, KeyId::from_bytes(id), rows.into_iter().filter_map(wrapping).collect())))
 }
 
-/// Puts the key into the database. Of several processes that do so at the same time one succeeds, with the same key.
+/// Stores the key in the database. Of several processes that do so at the same time one succeeds, with the same key.
 async fn keep_here(sources: KeySources<'_>, seed: &Seed, now: Timestamp) -> Result<()> {
     let new = sources.keyring.new_data_key(SUBJECT, sources.random, now)?;
     let sealed = hex::encode(new.key.seal(CONTEXT, &**seed, sources.random)?);

@@ -1,8 +1,8 @@
-//! A log as it goes into the tenant snapshot, and back. Bodies stay sealed under the keys of their days, and those wrapped by the epoch keys: a
-//! snapshot brings nothing back that was destroyed.
+//! Exports a log into the tenant snapshot, and imports it. Bodies stay sealed under their day keys, and those wrapped by the epoch keys: a
+//! snapshot restores nothing that was destroyed.
 //!
-//! Coming back means that a log which is older than the snapshot grows to what it was. It grows by nothing that this service has not signed:
-//! the checkpoint at the end vouches for every leaf before it.
+//! An import appends the entries that a log lacks, if it is older than the snapshot. It appends only what this service has signed: the
+//! checkpoint at the end proves every leaf before it.
 
 use std::collections::BTreeMap;
 
@@ -21,9 +21,9 @@ use crate::seals;
 use crate::service::Audit;
 
 const PORTION: u64 = 256;
-/// The longest line: a sealed body of 64 KiB in hexadecimal digits, and what stands around it.
+/// The longest line: a sealed body of 64 KiB in hexadecimal digits, and the fields around it.
 const MAX_LINE: usize = 160 * 1024;
-/// How many entries come back at once at most.
+/// The most entries that are restored at once.
 const AT_ONCE: usize = 256;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -63,7 +63,7 @@ struct EntryLine {
     sealed: Option<String>,
 }
 
-/// A snapshot on its way out.
+/// An export in progress.
 pub struct Snapshot {
     log: Log,
     next: Option<u64>,
@@ -123,7 +123,7 @@ impl Snapshot {
     }
 }
 
-/// A snapshot on its way back.
+/// An import in progress.
 pub struct Import {
     log: Log,
     waiting: Vec<u8>,
@@ -170,7 +170,7 @@ impl Import {
                     }
                 }
             }
-            // one that is here is not needed
+            // an entry that the log has is not needed
             Line::Lost { sequence } if self.size.is_some() && sequence < self.log.size() => {}
             Line::Lost { sequence } if self.size.is_some() => return Err(lost(sequence)),
             Line::End { checkpoint } if self.size.is_some() && self.checkpoint.is_none() => self.checkpoint = Some(checkpoint),
@@ -179,7 +179,7 @@ impl Import {
         Ok(())
     }
 
-    /// Takes back what is missing, if the checkpoint vouches for it. Answers how many entries that were.
+    /// Restores the missing entries, if the checkpoint proves them. Returns how many.
     pub async fn end(self, audit: &Audit) -> Result<u64> {
         let origin = audit.origin(self.log.id).to_string();
         let key = audit.verifier().for_origin(&origin).map_err(|_| not_ours())?;
@@ -226,7 +226,7 @@ impl Import {
     }
 }
 
-/// A wrapping comes back beside those that are there.
+/// Restores a wrapping beside the existing ones.
 async fn put_key(audit: &Audit, log: i64, key: &Line) -> Result<()> {
     const PUT: &str = "INSERT INTO day_keys (day, log, epoch, key_id, first, wrapped, superseded_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING";

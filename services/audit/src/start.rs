@@ -1,4 +1,4 @@
-//! Whether this service, this database, this bucket and these keys belong together. They do, or it does not start (C12, C21).
+//! Checks that this service, this database, this bucket and these keys belong together. If not, the service does not start (C12, C21).
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// Whether it may work in a moment, without anybody doing anything.
+    /// Whether a retry may succeed without anyone fixing anything.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Store(StoreError::Unreachable { .. }) | Self::History(Error::Store(StoreError::Unreachable { .. })) => true,
@@ -38,7 +38,7 @@ impl StartError {
     }
 }
 
-/// Checks everything, makes the service, and compares the history with the newest root list. An older history is served, and not written to.
+/// Checks everything, makes the service, and compares the history with the newest root list. An older history is served read-only.
 pub async fn start(parts: Parts, allowed_regions: &[String]) -> Result<Arc<Audit>, StartError> {
     parts.store.facts().await?.must_suit(allowed_regions)?;
     parts.database.make_room().await?;

@@ -1,28 +1,29 @@
-//! Whether the clock follows a precise source (C20), as the kernel says. The history's times are worth no more than that. It is measured, and
-//! reported to the operator, which makes it a condition of Tenants; and it is no reason to refuse calls: what happened must be recorded, also with a poor clock.
+//! Whether the clock follows a precise source (C20), as the kernel reports it. The history's times are only as precise as the clock. The
+//! state is a metric, and is reported to the operator, which makes it a condition of Tenants. It is no reason to refuse calls: operations
+//! must be recorded even with an imprecise clock.
 
 use jiff::SignedDuration;
 use rtime_clock::adjtime::{Timex, adjtimex};
 
 use crate::metrics::Metrics;
 
-/// The kernel's state of a clock that nobody disciplines, and the bits of its status (`linux/timex.h`).
+/// The kernel's state of a clock that is not synchronised, and the bits of its status (`linux/timex.h`).
 const TIME_ERROR: i32 = 5;
 const STA_UNSYNC: i32 = 0x0040;
 const STA_NANO: i32 = 0x2000;
 
-/// What the kernel says of the clock.
+/// The state of the clock in the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Synchronisation {
     pub synchronised: bool,
-    /// How far it is from its source.
+    /// The offset of the clock from its source.
     pub offset: SignedDuration,
-    /// How far it may be off at most.
+    /// The maximum error of the clock.
     pub max_error: SignedDuration,
 }
 
 impl Synchronisation {
-    /// Asks the kernel, and changes nothing.
+    /// Reads the state from the kernel, and changes nothing.
     pub fn read() -> std::io::Result<Self> {
         let mut timex = Timex::new();
         let state = adjtimex(&mut timex)?;

@@ -1,5 +1,5 @@
-//! Logs as C2SP tlog-tiles has them, over HTTP: `/<log id>/checkpoint`, `/<log id>/tile/...`. Read-only, and without customer data: leaves are
-//! sequences, key ids and commitments. Who knows no log id learns none.
+//! Serves logs as C2SP tlog-tiles defines, over HTTP: `/<log id>/checkpoint`, `/<log id>/tile/...`. Read-only, and without customer data:
+//! leaves are sequences, key ids and commitments. Clients cannot discover log ids.
 
 use std::sync::Arc;
 
@@ -23,13 +23,13 @@ use crate::service::Audit;
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
 const NEVER: &str = "no-store";
 
-/// What a path stands for.
+/// The content at a path.
 enum Found {
     Text(String),
     Bytes(Vec<u8>),
 }
 
-/// Serves until `shutdown` is cancelled. `tls` is asked for anew for each connection, so that a renewed certificate is used.
+/// Serves until `shutdown` is cancelled. Each connection reads `tls` again, so that a renewed certificate is used.
 pub async fn serve(audit: Arc<Audit>, listener: TcpListener, tls: TlsAcceptor, shutdown: CancellationToken) {
     let shown = move |request: Request<()>| {
         let audit = Arc::clone(&audit);
@@ -38,7 +38,7 @@ pub async fn serve(audit: Arc<Audit>, listener: TcpListener, tls: TlsAcceptor, s
     http::serve(listener, Some(tls), Serving::files("tiles"), shutdown, shown).await;
 }
 
-/// The answer to a request, whose body is not looked at.
+/// The answer to a request. Ignores the request's body.
 pub async fn answer(audit: &Audit, method: &Method, path: &str) -> Response<Full<Bytes>> {
     if method != Method::GET && method != Method::HEAD {
         return text(StatusCode::METHOD_NOT_ALLOWED, "there is only GET\n");
@@ -73,7 +73,7 @@ async fn find(audit: &Audit, path: &str) -> Result<Option<Found>> {
     }
 }
 
-/// Whether the log has come as far as a tile.
+/// Whether the log is large enough for a tile.
 fn within(log: &Log, wanted: TileId) -> bool {
     TileId::of(wanted.level, wanted.index, log.size()).is_some_and(|there| there.width >= wanted.width)
 }

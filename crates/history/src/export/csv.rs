@@ -1,4 +1,4 @@
-//! CSV as RFC 4180 has it, for spreadsheets: UTF-8 with a byte order mark, so that Japanese is read as such.
+//! CSV as RFC 4180 defines it, for spreadsheets: UTF-8 with a byte order mark, so that they decode Japanese correctly.
 
 use crate::show::escape_line;
 use crate::{Day, Operation};
@@ -69,14 +69,14 @@ fn row(rows: &mut String, cells: &[&str; COLUMNS]) {
     rows.push_str("\r\n");
 }
 
-/// One cell, as text that no spreadsheet takes for a formula or a row of its own.
+/// One cell, escaped so that no spreadsheet reads it as a formula or as another row.
 fn cell(text: &str) -> String {
     let mut text = escape_line(text);
     if let Some((end, _)) = text.char_indices().nth(MAX_CELL) {
         text.truncate(end);
         text.push_str(CUT);
     }
-    // the wide forms, too: a spreadsheet in Japanese reads them as the narrow ones
+    // the full-width forms, too: a Japanese spreadsheet reads them as the half-width ones
     let formula = text.trim_start().starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']);
     if formula {
         text.insert(0, '\'');

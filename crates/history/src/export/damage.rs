@@ -1,5 +1,5 @@
-//! A signed statement of the service which entries are damaged in its storage, so that an auditor can tell them from entries that somebody
-//! removed from the file.
+//! The service's signed statement of which entries are damaged in its storage, so that an auditor can tell them from entries that an
+//! attacker removed from the file.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,13 +9,13 @@ use crate::merkle::Node;
 use crate::tile::{WIDTH, whole_root};
 use crate::{Hash, Origin, SigningKey, VerifierKey};
 
-/// What of an entry is lost.
+/// Which piece of an entry is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Loss {
-    /// Its leaf, and so everything: the export has no line for it.
+    /// The leaf, and with it the whole entry: the export has no line for the entry.
     Entry,
-    /// Its body. Its leaf is in the export.
+    /// Only the body. The leaf is in the export.
     Body,
 }
 
@@ -26,7 +26,7 @@ pub struct LostEntry {
     pub loss: Loss,
 }
 
-/// What a statement of damage says. It stands before the lines of its entries.
+/// The content of a statement of damage. The statement precedes the lines of its entries.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnsignedDamage {
     /// The first entry of one whole subtree, and the one past its last.
@@ -36,7 +36,7 @@ pub struct UnsignedDamage {
     pub size: u64,
     /// The hash of the subtree, as the tree has it.
     pub hash: Hash,
-    /// The hash of each leaf of the subtree, `None` for one that is lost. Of one without the others the tree proves nothing, so that the
+    /// The hash of each leaf of the subtree, `None` for a lost leaf. Without the lost leaves the tree cannot prove the other ones, so the
     /// signature has to.
     pub leaves: Vec<Option<Hash>>,
     /// In the order of their sequences.
@@ -66,7 +66,7 @@ impl UnsignedDamage {
         Damage { unsigned: self, signature }
     }
 
-    /// Whether some leaf is lost, so that the leaves do not lead to the hash of the subtree.
+    /// Whether a leaf is lost, so that the subtree's hash cannot be computed from the leaves.
     pub fn is_open(&self) -> bool {
         self.leaves.contains(&None)
     }
@@ -75,7 +75,7 @@ impl UnsignedDamage {
         (self.damaged..self.end).contains(&sequence)
     }
 
-    /// The hash of the leaf of an entry; `None` for one that is lost or stands elsewhere.
+    /// The hash of an entry's leaf; `None` if the leaf is lost or the entry is outside of the subtree.
     pub fn leaf(&self, sequence: u64) -> Option<Hash> {
         let at = usize::try_from(sequence.checked_sub(self.damaged)?).ok()?;
         self.leaves.get(at).copied().flatten()
@@ -100,7 +100,7 @@ impl UnsignedDamage {
         if agrees && leads { Ok(()) } else { Err(InvalidDamage::Contradiction) }
     }
 
-    /// Begins with a line that nothing else of ours begins with.
+    /// The signed message. Domain separation: no other message that we sign begins with its first line.
     fn message(&self, origin: &Origin) -> Vec<u8> {
         let mut message = format!("tsujiban.dev history damage\n{origin}\n").into_bytes();
         // numbers and hashes only: this cannot fail
@@ -114,7 +114,7 @@ impl Damage {
         super::to_line(self)
     }
 
-    /// Whether it says something that can be, and whether the key of the log has signed it.
+    /// Verifies that the statement is consistent and that the log's key has signed it.
     pub fn verify(&self, key: &VerifierKey, origin: &Origin) -> Result<(), InvalidDamage> {
         self.unsigned.check()?;
         let signature = STANDARD.decode(&self.signature).map_err(|_| InvalidDamage::Signature)?;

@@ -8,13 +8,13 @@ use crate::merkle::leaf_hash;
 use crate::operation::MAX_BODY;
 use crate::{Hash, decimal};
 
-/// The longest line, line break included: the longest body, and room for what stands around it.
+/// The longest line, line break included: the longest body, and room for the fields before it.
 pub const MAX_LINE: usize = MAX_BODY + (16 << 10);
-/// How many hexadecimal digits of a leaf's hash stand beside it.
+/// How many hexadecimal digits of the leaf's hash a line has as its check.
 pub(super) const CHECK: usize = 16;
 const OPENING: usize = 44;
 
-/// What is shown of an entry that has not expired.
+/// The exported content of an entry that has not expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Opened<'a> {
     pub opening: Opening,
@@ -29,7 +29,7 @@ pub struct EntryLine<'a> {
     leaf: LeafBytes,
     /// Computed from the leaf.
     pub hash: Hash,
-    /// Whether the check that stands in the line is that of the leaf.
+    /// Whether the line's check matches the leaf's hash.
     pub is_sound: bool,
     pub opened: Option<Opened<'a>>,
 }
@@ -56,8 +56,8 @@ pub fn entry_line(lines: &mut Vec<u8>, sequence: u64, leaf: &[u8], opened: Optio
 }
 
 impl<'a> EntryLine<'a> {
-    /// Of a line without its line break. Takes only what [`entry_line`] writes, save that the body may be anything: the
-    /// leaf's commitment says what it has to be.
+    /// Parses a line without its line break. Accepts only what [`entry_line`] writes, but with any bytes as the body: the leaf's
+    /// commitment verifies the body.
     pub fn parse(line: &'a [u8]) -> Option<Self> {
         let rest = line.strip_prefix(b"{\"sequence\":")?;
         let (sequence, rest) = until(rest, b',')?;
@@ -84,7 +84,7 @@ impl<'a> EntryLine<'a> {
 
 impl LeafBytes {
     fn decode(text: &[u8]) -> Option<Self> {
-        // 58 bytes are 80 characters, of which the engine estimates 60
+        // 58 bytes are 80 characters of base64, for which the decoder demands room for 60 bytes
         let mut bytes = [0; ENTRY_LENGTH + 2];
         match STANDARD.decode_slice(text, &mut bytes) {
             Ok(ENTRY_LENGTH) => bytes.first_chunk().copied().map(Self::Entry),

@@ -4,16 +4,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::hmac::{HMAC_SHA256, Key, sign, verify};
 
-/// HMAC-SHA256 of a body under its opening. Says nothing about the body to those without the opening.
+/// HMAC-SHA256 of a body under its opening. Without the opening it reveals nothing about the body.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Commitment([u8; 32]);
 
-/// The key of one commitment. Shown to whoever may read the entry, so that they can check it without being able to guess
-/// at other entries.
+/// The key of one commitment. Readers of the entry get it: they can verify this entry, and cannot guess the bodies of other
+/// entries.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Opening([u8; 32]);
 
-/// The key from which the openings of one log's JST day come. It goes when the day expires.
+/// The key from which the openings of one log's JST day are derived. It is destroyed when the day expires.
 #[derive(Clone)]
 pub struct DayMac(Key);
 

@@ -7,12 +7,12 @@ use tsujiban_core::history::{Day, JstTime};
 use super::{InvalidLeaf, MAX_RECORD};
 use crate::{DayKeyId, Hash, Origin, SigningKey, TreeHead, VerifierKey};
 
-/// That a JST day expired (C5) and its key and bodies were destroyed. Appended before they are.
+/// Records that a JST day expired (C5) and that its key and bodies are destroyed. Appended before they are destroyed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Retention {
     pub day: Day,
-    /// The key that went. Its entries are all those whose leaf names it.
+    /// The destroyed key. The day's entries are all those whose leaf names this key.
     pub key: DayKeyId,
     /// The first and the last entry under the key, and how many there are.
     pub first: u64,
@@ -20,7 +20,7 @@ pub struct Retention {
     pub count: u64,
 }
 
-/// That staff went on with an older state after a loss: entries that the bucket's newest root counts are not here.
+/// Records that staff resumed from an older state after a loss: the log lacks entries that the bucket's newest root covers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
     #[serde(flatten)]
@@ -29,12 +29,12 @@ pub struct Gap {
     signature: String,
 }
 
-/// What a gap says.
+/// The content of a gap.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnsignedGap {
-    /// The largest size at which this log goes through the roots in the bucket; 0 where it goes through none.
+    /// The largest size at which this log agrees with a root in the bucket; 0 if it agrees with none.
     pub agreed: u64,
-    /// The newest head of the log that the bucket knows. Entries from `agreed` to before its size may have been lost.
+    /// The log's newest head in the bucket. Entries from `agreed` to before its size may have been lost.
     pub newest: TreeHead,
     /// Since when the service had refused to write.
     pub since: JstTime,
@@ -42,10 +42,10 @@ pub struct UnsignedGap {
     pub by: String,
     /// SHA-256 of the reason that was given. The reason is in the entry that follows.
     pub reason: Hash,
-    /// Entries that stand before the gap and whose rows were damaged when it was declared.
+    /// Entries before the gap whose rows were damaged when it was declared.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub damaged: Vec<Span>,
-    /// Root lists that were not in the bucket, or not lists of this environment: what became of each.
+    /// Root lists that were missing in the bucket, damaged, or not lists of this environment.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lists: Vec<LostLists>,
 }
@@ -67,14 +67,14 @@ pub struct LostLists {
     pub was: ListLoss,
 }
 
-/// What was found in the place of a root list.
+/// Why a root list is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ListLoss {
     Missing,
     /// It cannot be read, or does not hold.
     Damaged,
-    /// It is whole, but not a list that goes on with the ones before.
+    /// It is whole, but does not continue the chain of the earlier lists.
     Foreign,
 }
 
@@ -83,14 +83,14 @@ pub enum ListLoss {
 pub struct InvalidGap;
 
 impl UnsignedGap {
-    /// Signs the gap for one place of one log. Fails if who declared it has an id that no leaf has room for.
+    /// Signs the gap for one sequence number of one log. Fails if the id of who declared it is too long for a leaf.
     pub fn sign(self, key: &SigningKey, origin: &Origin, sequence: u64) -> Result<Gap, InvalidLeaf> {
         let signature = STANDARD.encode(key.sign(&self.message(origin, sequence)));
         let gap = Gap { unsigned: self, signature };
         if parse(&encode(&gap)).as_ref() == Some(&gap) { Ok(gap) } else { Err(InvalidLeaf::Record) }
     }
 
-    /// Begins with a line that no signed note of ours begins with.
+    /// The signed message. Domain separation: no signed note of ours begins with its first line.
     fn message(&self, origin: &Origin, sequence: u64) -> Vec<u8> {
         let mut message = format!("tsujiban.dev history gap\n{origin}\n{sequence}\n").into_bytes();
         message.extend_from_slice(&encode(self));
@@ -110,7 +110,7 @@ pub(super) fn encode<T: Serialize>(record: &T) -> Vec<u8> {
     serde_json::to_vec(record).unwrap_or_default()
 }
 
-/// Takes only what [`encode`] writes.
+/// Accepts only what [`encode`] writes.
 pub(super) fn parse<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     let record = if bytes.len() <= MAX_RECORD { serde_json::from_slice(bytes).ok() } else { None };
     record.filter(|record| encode(record) == bytes)

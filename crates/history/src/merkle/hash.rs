@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
-/// 32 bytes of SHA-256. Their text is base64, of which each hash has one.
+/// 32 bytes of SHA-256. Their text is canonical base64: each hash has exactly one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Hash([u8; 32]);
@@ -46,7 +46,7 @@ impl fmt::Debug for Hash {
 impl FromStr for Hash {
     type Err = InvalidHash;
     fn from_str(text: &str) -> Result<Self, InvalidHash> {
-        // the engine takes padded text without stray bits only
+        // the decoder accepts only padded text without trailing bits
         let bytes = STANDARD.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
         bytes.map(Self).ok_or_else(|| InvalidHash(text.chars().take(60).collect()))
     }
@@ -73,7 +73,7 @@ pub fn sha256(bytes: &[u8]) -> Hash {
 
 /// `SHA-256(0x00 || entry)`
 pub fn leaf_hash(entry: &[u8]) -> Hash {
-    // entries are 58 bytes, save for the few that carry JSON; one call on the stack is twice as fast as a context
+    // entries are 58 bytes, except the few that contain JSON; one digest of a stack buffer is twice as fast as a digest context
     let mut short = [0; 64];
     match short.get_mut(1..=entry.len()) {
         Some(place) => {

@@ -1,4 +1,4 @@
-/// The largest tree: what a database's signed 64-bit column holds.
+/// The largest tree size: the maximum of a database's signed 64-bit column.
 pub const MAX_SIZE: u64 = i64::MAX.unsigned_abs();
 
 /// A whole subtree: `level` 0 is a leaf; at level l, number i spans the entries from `i << l` to before `(i + 1) << l`.
@@ -29,7 +29,7 @@ impl Node {
     }
 
     /// The fewest whole subtrees that together span the entries from `begin` to before `end`, from left to right: at most two
-    /// of each level. None when there are no such entries.
+    /// of each level. Empty when there are no such entries.
     pub fn cover(begin: u64, end: u64) -> Vec<Self> {
         let mut nodes = Vec::new();
         let mut begin = begin;
@@ -42,7 +42,7 @@ impl Node {
     }
 }
 
-/// `value << by`, unless bits would fall off or the result is larger than a tree.
+/// `value << by`; `None` if bits would be lost or the result is larger than [`MAX_SIZE`].
 fn shift(value: u64, by: u8) -> Option<u64> {
     let shifted = value.checked_shl(by.into())?;
     (shifted >> by == value && shifted <= MAX_SIZE).then_some(shifted)

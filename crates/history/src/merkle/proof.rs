@@ -1,6 +1,6 @@
 use super::{Hash, MAX_SIZE, Node, node_hash};
 
-/// Whoever has the hashes of whole subtrees, such as stored tiles.
+/// A source of the hashes of whole subtrees, such as stored tiles.
 pub trait HashReader {
     type Error: std::error::Error;
     fn read(&self, node: Node) -> Result<Hash, Self::Error>;
@@ -16,15 +16,15 @@ pub enum ProofError<E: std::error::Error> {
     Read(#[source] E),
 }
 
-/// A stretch of entries whose Merkle tree hash is one element of a proof.
+/// Entries from the first number to before the second, whose Merkle tree hash is one element of a proof.
 type Part = (u64, u64);
 
-/// The nodes that [`prove_inclusion`] will read. None where there is no such entry.
+/// The nodes that [`prove_inclusion`] will read. Empty if there is no such entry.
 pub fn inclusion_nodes(index: u64, size: u64) -> Vec<Node> {
     inclusion_parts(index, size).map(nodes).unwrap_or_default()
 }
 
-/// The nodes that [`prove_consistency`] will read. None where there is no such growth.
+/// The nodes that [`prove_consistency`] will read. Empty if a tree cannot grow from `old` to `new`.
 pub fn consistency_nodes(old: u64, new: u64) -> Vec<Node> {
     consistency_parts(old, new).map(nodes).unwrap_or_default()
 }
@@ -82,7 +82,7 @@ fn consistency_parts(old: u64, new: u64) -> Option<Vec<Part>> {
             begin = middle;
         }
     }
-    // the old tree itself is known to whoever verifies
+    // a verifier already has the root of the old tree itself
     if begin != 0 {
         parts.push((begin, end));
     }

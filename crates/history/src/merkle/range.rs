@@ -1,7 +1,7 @@
 use super::{Hash, MAX_SIZE, Node, leaf_hash, node_hash};
 
 /// A compact range: the entries from `begin` to before `end`, as the hashes of the fewest whole subtrees that span them.
-/// One that begins at 0 is a tree's right edge, from which it grows and which gives its root.
+/// A range that begins at 0 is a tree's right edge: it suffices to append entries and to compute the root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Range {
     begin: u64,
@@ -57,8 +57,8 @@ impl Range {
         self.append_hash(leaf_hash(entry), |_, _| ())
     }
 
-    /// Appends the hash of one entry. `completed` is told of every subtree that is whole now, from the leaf upwards: those
-    /// with a level that is a multiple of eight are what tiles store.
+    /// Appends the hash of one entry. Calls `completed` for every subtree that becomes whole, from the leaf upwards: tiles store
+    /// those whose level is a multiple of eight.
     pub fn append_hash(&mut self, leaf: Hash, completed: impl FnMut(Node, Hash)) -> Result<(), RangeError> {
         if self.end >= MAX_SIZE {
             return Err(RangeError::Full);
@@ -73,7 +73,7 @@ impl Range {
         self.join_telling(next, |_, _| ())
     }
 
-    /// The same. `completed` is told of the subtrees that the range is given as, and of every one that they make whole.
+    /// Like [`Range::join`]. Calls `completed` for each subtree of `next`, and for every subtree that becomes whole.
     pub fn join_telling(&mut self, next: &Self, mut completed: impl FnMut(Node, Hash)) -> Result<(), RangeError> {
         if next.begin != self.end {
             return Err(RangeError::Apart { end: self.end, begin: next.begin });

@@ -1,6 +1,6 @@
 use super::{Hash, MAX_SIZE, TreeHead, node_hash};
 
-/// Why a proof proves nothing.
+/// Why a proof is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotProven {
     #[error("a tree of {size} entries has no entry {index}")]
@@ -39,12 +39,12 @@ pub fn root_from_inclusion(index: u64, size: u64, leaf: Hash, proof: &[Hash]) ->
     if last == 0 { Ok(hash) } else { Err(NotProven::TooShort) }
 }
 
-/// That the entry with hash `leaf` is number `index` of the log whose head is `head`.
+/// Verifies that the entry with hash `leaf` is number `index` of the log whose head is `head`.
 pub fn verify_inclusion(index: u64, leaf: Hash, proof: &[Hash], head: TreeHead) -> Result<(), NotProven> {
     is_root(root_from_inclusion(index, head.size, leaf, proof)?, head)
 }
 
-/// That the log of `new` begins with the log of `old` (RFC 9162, section 2.1.4.2).
+/// Verifies that the log of `new` begins with the log of `old` (RFC 9162, section 2.1.4.2).
 pub fn verify_consistency(old: TreeHead, new: TreeHead, proof: &[Hash]) -> Result<(), NotProven> {
     if old.size > new.size || new.size > MAX_SIZE {
         return Err(NotProven::NoSuchTree { old: old.size, new: new.size });
@@ -58,7 +58,7 @@ pub fn verify_consistency(old: TreeHead, new: TreeHead, proof: &[Hash]) -> Resul
     while at & 1 == 1 {
         (at, last) = (at >> 1, last >> 1);
     }
-    // an old tree that is one whole subtree is the first element itself
+    // if the old tree is one whole subtree, its root is the first element, and the proof omits it
     let mut rest = proof.iter();
     let first = if old.size.is_power_of_two() { old.root } else { *rest.next().ok_or(NotProven::TooShort)? };
     let (mut old_hash, mut new_hash) = (first, first);

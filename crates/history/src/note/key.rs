@@ -7,10 +7,10 @@ use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 
 use crate::merkle::sha256;
 
-/// The type of signature that stands in key ids and encoded keys: Ed25519.
+/// The signature type in key ids and encoded keys: Ed25519.
 const TYPE: u8 = 1;
 
-/// Whom a signature line names: not empty, without spaces, control characters and `+`.
+/// The key name in a signature line: not empty, without spaces, control characters and `+`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyName(String);
 
@@ -48,7 +48,7 @@ impl fmt::Display for KeyName {
     }
 }
 
-/// The private key of an environment. Each log and the root lists are signed under their origin as the key's name.
+/// The private key of an environment. A signature on a checkpoint or a root list has the origin of that log or list as its key name.
 pub struct SigningKey(Ed25519KeyPair);
 
 impl SigningKey {
@@ -57,7 +57,7 @@ impl SigningKey {
         Ed25519KeyPair::from_seed_unchecked(seed).map(Self).map_err(|_| InvalidKey::Verifier)
     }
 
-    /// What auditors get of this key.
+    /// The public key, which auditors get.
     pub fn verifier(&self, name: KeyName) -> VerifierKey {
         let mut public = [0; 32];
         public.iter_mut().zip(self.0.public_key().as_ref()).for_each(|(to, from)| *to = *from);
@@ -95,7 +95,7 @@ impl VerifierKey {
         hash.as_bytes().first_chunk().copied().unwrap_or_default()
     }
 
-    /// The same key for what an environment's key signs: `origin` is the key's name itself, or lies below it.
+    /// The same key under the name `origin`, which has to be the key's own name or a path below it: an environment's key signs for these.
     pub fn for_origin(&self, origin: &str) -> Result<Self, InvalidKey> {
         let below = origin.strip_prefix(self.name.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         if !below {

@@ -30,7 +30,7 @@ pub fn sign(text: &str, key: &SigningKey, name: &KeyName) -> Result<String, Note
     Ok(format!("{text}\n— {name} {signature}\n"))
 }
 
-/// The text of a note that `key` has signed. Signatures of other keys are passed over; a wrong one of this key is an error.
+/// The text of a note that `key` has signed. Skips signatures of other keys; an invalid signature of this key is an error.
 pub fn open<'a>(note: &'a [u8], key: &VerifierKey) -> Result<&'a str, NoteError> {
     if note.len() > MAX_NOTE {
         return Err(NoteError::TooLong);
@@ -39,7 +39,7 @@ pub fn open<'a>(note: &'a [u8], key: &VerifierKey) -> Result<&'a str, NoteError>
     if has_control(note) {
         return Err(NoteError::Malformed);
     }
-    // the last empty line parts text and signatures; the text keeps its final newline
+    // the last empty line separates text and signatures; the text includes its final newline
     let end = note.rfind("\n\n").ok_or(NoteError::Malformed)? + 1;
     let (text, signatures) = note.split_at_checked(end).ok_or(NoteError::Malformed)?;
     let signatures = signatures.strip_prefix('\n').and_then(|lines| lines.strip_suffix('\n')).ok_or(NoteError::Malformed)?;

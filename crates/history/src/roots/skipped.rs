@@ -7,7 +7,7 @@ use crate::decimal;
 /// More ranges than any list has.
 const MOST: usize = 1000;
 
-/// Numbers of root lists, as ranges: `6-7,5000`. There is one text for each set.
+/// Numbers of root lists, as ranges: `6-7,5000`. The text is canonical: each set has exactly one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Skipped(Vec<(u64, u64)>);
 

@@ -1,4 +1,4 @@
-/// The longest entry: its length stands in 16 bits.
+/// The longest entry: its length is encoded in 16 bits.
 pub const MAX_ENTRY: usize = 0xffff;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -4,7 +4,7 @@ use std::str::FromStr;
 use super::{TileId, WIDTH};
 use crate::decimal;
 
-/// What a log's prefix is followed by in a URL.
+/// The part of a URL after the log's prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Path {
     Checkpoint,
@@ -22,7 +22,7 @@ pub enum Path {
 pub struct InvalidPath(String);
 
 impl Path {
-    /// The bundle with the entries that the tile of level 0 with the same number hashes.
+    /// The bundle with the entries whose hashes are in the tile of level 0 with the same number.
     pub fn entries(index: u64, size: u64) -> Option<Self> {
         TileId::of(0, index, size).map(|tile| Self::Entries { index, width: tile.width })
     }
@@ -74,7 +74,7 @@ fn parse(text: &str) -> Option<Path> {
         None => (rest, WIDTH),
         Some((index, width)) => (index, u16::try_from(decimal::parse(width)?).ok().filter(|width| (1..WIDTH).contains(width))?),
     };
-    // what is not exactly what Display writes is refused by the caller
+    // the caller rejects every text that Display does not write
     let index = index.chars().filter(char::is_ascii_digit).collect::<String>().parse().ok()?;
     if level == "entries" {
         return Some(Path::Entries { index, width });

@@ -30,7 +30,7 @@ pub fn parse_tile(tile: TileId, bytes: &[u8]) -> Result<Vec<Hash>, InvalidTile> 
     Ok(hashes.iter().copied().map(Hash::from_bytes).collect())
 }
 
-/// Tiles that were fetched. Gives the hash of every subtree that they hold, also between the levels that tiles store.
+/// Fetched tiles. Computes the hash of every subtree within them, also at levels that tiles do not store.
 #[derive(Debug, Clone, Default)]
 pub struct TileSet(BTreeMap<(u8, u64), Vec<Hash>>);
 
@@ -39,7 +39,7 @@ impl TileSet {
         Self::default()
     }
 
-    /// A tile that is here already stays if it is the wider one.
+    /// Replaces a tile that is already in the set only by a wider one.
     pub fn insert(&mut self, level: u8, index: u64, hashes: Vec<Hash>) {
         let tile = self.0.entry((level, index)).or_default();
         if hashes.len() > tile.len() {
@@ -47,7 +47,7 @@ impl TileSet {
         }
     }
 
-    /// Takes up a hash that became known as a log grew, if it is one that tiles store. Says in which tile.
+    /// Stores the hash of a subtree that became whole as a log grew, if tiles store this node. Returns the tile's level and number.
     pub fn store(&mut self, node: Node, hash: Hash) -> Option<(u8, u64)> {
         let (level, index, place) = TileId::place(node)?;
         let tile = self.0.entry((level, index)).or_default();
@@ -66,7 +66,7 @@ impl HashReader for TileSet {
     fn read(&self, node: Node) -> Result<Hash, MissingTile> {
         let (level, height) = (node.level / HEIGHT, node.level % HEIGHT);
         let tile = self.get(level, node.index >> (HEIGHT - height)).ok_or(MissingTile { node })?;
-        // within the tile, a node at this height is every (256 >> height)-th
+        // a whole tile has 256 >> height nodes at this height, each above 1 << height hashes of the tile
         let within = node.index & u64::from((WIDTH >> height) - 1);
         let begin = usize::try_from(within << height).map_err(|_| MissingTile { node })?;
         let hashes = tile.get(begin..begin + (1 << height)).ok_or(MissingTile { node })?;

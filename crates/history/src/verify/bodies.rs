@@ -14,19 +14,19 @@ use crate::{DayKeyId, JstTime, Operation};
 /// More days than any log has: 179 years of them.
 const MOST_KEYS: usize = 1 << 16;
 
-/// What the range has under one key.
+/// The entries of the range under one key.
 #[derive(Debug, Clone, Copy)]
 struct Entries {
     first: u64,
     last: u64,
     count: u64,
-    /// The first and the last one without a body, and how many there are.
+    /// The first and the last entry without a body, and how many there are.
     missing: Option<(u64, u64, u64)>,
-    /// The latest time of an operation before the first of them: none of them can be of an earlier day.
+    /// The latest time of an operation before `first`: no entry under this key can be of an earlier day.
     after: Option<[u8; 32]>,
 }
 
-/// The entries of the range by the keys of their days. Entries of one day stand together, so the newest key is at hand.
+/// The entries of the range by their day keys. Entries of one day are adjacent, so the newest key is outside of the map.
 #[derive(Debug, Default)]
 pub(super) struct Bodies {
     keys: BTreeMap<DayKeyId, Entries>,
@@ -36,7 +36,7 @@ pub(super) struct Bodies {
     latest: Option<[u8; 32]>,
 }
 
-/// What is known of the body of an entry.
+/// The state of an entry's body.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Body<'a> {
     Here(&'a [u8]),
@@ -46,7 +46,7 @@ pub(super) enum Body<'a> {
 }
 
 impl Bodies {
-    /// Returns whether there still are not more keys than any log has.
+    /// Returns `false` if there are more keys than any log has.
     pub(super) fn count(&mut self, sequence: u64, key: DayKeyId, body: Body<'_>) -> bool {
         let after = self.latest;
         let has_body = !matches!(body, Body::Missing);
@@ -72,12 +72,12 @@ impl Bodies {
         true
     }
 
-    /// When the first and the last of what was read was done.
+    /// The earliest and the latest time in the bodies that were read.
     pub(super) fn times(&self) -> Option<(JstTime, JstTime)> {
         Some((time(self.earliest?)?, time(self.latest?)?))
     }
 
-    /// The days that are gone as they have to be. `retentions` are those whose inclusion is proven, with their places.
+    /// The days that expired lawfully. `retentions` are those whose inclusion is proven, with their sequence numbers.
     pub(super) fn judge(mut self, retentions: &[(u64, Retention)], judge: &Judge<'_>, findings: &mut Findings) -> Vec<Day> {
         if let Some((key, entries)) = self.newest.take() {
             self.keys.insert(key, entries);
@@ -117,14 +117,14 @@ fn time(text: [u8; 32]) -> Option<JstTime> {
     std::str::from_utf8(&text).ok()?.parse().ok()
 }
 
-/// What retentions are held to.
+/// What retentions are checked against.
 pub(super) struct Judge<'a> {
     pub now: Timestamp,
     /// The exported range, of which all entries were read.
     pub first: u64,
     pub end: u64,
     pub listed: &'a Listed,
-    /// Entries of the range of which nothing is left but a signed statement.
+    /// Entries of the range whose leaves are lost, according to a signed statement.
     pub lost: &'a Lost,
 }
 
@@ -141,7 +141,7 @@ impl Judge<'_> {
         let is_counted = if lost == 0 {
             entries.is_some_and(|found| (found.first, found.last, found.count) == (first, last, count))
         } else {
-            // those that are lost may have been of this day
+            // the lost entries may have been of this day
             let found = entries.map_or(0, |found| found.count);
             let has =
                 |sequence, is_at: fn(&Entries) -> u64| self.lost.has(sequence) || entries.is_some_and(|found| is_at(found) == sequence);

@@ -1,4 +1,4 @@
-//! Entries that are damaged in the service's storage, by a statement that the log's key has signed.
+//! Entries that are damaged in the service's storage, according to a statement that the log's key has signed.
 
 use super::report::DamagedEntry;
 use crate::export::{Loss, UnsignedDamage};
@@ -6,8 +6,8 @@ use crate::export::{Loss, UnsignedDamage};
 /// How many damaged entries are named. The rest is counted.
 const NAMED: usize = 50;
 
-/// Entries of which nothing is left, as spans from one to before another, in order. Those that follow each other are one span, and a log
-/// whose every second entry is lost has 256 statements for 65,536 entries: what is kept is small beside what was read.
+/// Lost entries, as spans from one number to before another, in order. Adjacent entries are one span. Even if every second entry is lost,
+/// 65,536 entries have 256 statements: these spans are small compared with the lines that were read.
 #[derive(Debug, Default)]
 pub(super) struct Lost(Vec<(u64, u64)>);
 
@@ -30,7 +30,7 @@ impl Lost {
     }
 }
 
-/// What the export says of damage, as far as it was read.
+/// The damage that the lines read so far state.
 #[derive(Debug, Default)]
 pub(super) struct Damages {
     /// The statement whose entries are being read.
@@ -38,12 +38,12 @@ pub(super) struct Damages {
     pub lost: Lost,
     pub named: Vec<DamagedEntry>,
     pub count: u64,
-    /// Subtrees of which some leaf is lost: no size within is known.
+    /// Subtrees with a lost leaf: no root is known for the sizes within them.
     pub open: Vec<(u64, u64)>,
 }
 
 impl Damages {
-    /// Takes a statement whose signature holds, and which the next entries are of.
+    /// Begins a statement whose signature is verified. The next entries belong to it.
     pub(super) fn begin(&mut self, statement: UnsignedDamage) {
         for lost in &statement.lost {
             self.count = self.count.saturating_add(1);
@@ -60,12 +60,12 @@ impl Damages {
         self.at = Some(statement);
     }
 
-    /// The statement that an entry is of.
+    /// The current statement, if the entry belongs to it.
     pub(super) fn of(&self, sequence: u64) -> Option<&UnsignedDamage> {
         self.at.as_ref().filter(|statement| statement.contains(sequence))
     }
 
-    /// The next entry that can have a line, from one on.
+    /// The first entry from `sequence` on that can have a line.
     pub(super) fn skip_lost(&self, mut sequence: u64) -> u64 {
         while self.of(sequence).is_some_and(|statement| statement.leaf(sequence).is_none()) {
             sequence = sequence.saturating_add(1);

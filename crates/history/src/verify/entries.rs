@@ -97,7 +97,7 @@ struct Reading {
 }
 
 impl Reading {
-    /// `None` if nothing can be said about the lines that follow.
+    /// `None` if the lines after this header cannot be verified.
     fn begin(header: &Header, verifier: &mut Verifier) -> Option<Self> {
         let place = || Location::Line { line: 1, entry: None };
         if header.origin != verifier.origin.to_string() || header.log != verifier.origin.log.to_string() {
@@ -135,7 +135,7 @@ impl Reading {
         (self.expected < self.read.end).then_some(self.expected)
     }
 
-    /// A line could not be read: it takes the place of the entry that has to stand there.
+    /// Counts a line that could not be parsed as the entry that has to be there.
     fn lost(&mut self) {
         if self.expected < self.read.end {
             self.read.is_whole = false;
@@ -143,13 +143,13 @@ impl Reading {
         }
     }
 
-    /// Goes on behind an entry, and behind those that are lost.
+    /// Advances past an entry, and past the lost entries after it.
     fn pass(&mut self, sequence: u64) {
         self.expected = self.read.damages.skip_lost(sequence.saturating_add(1));
         self.close();
     }
 
-    /// Once all entries of a statement were read: its hash stands for them where some are lost.
+    /// Ends a statement whose entries were all read. If some are lost, appends the hash of their subtree instead of their hashes.
     fn close(&mut self) {
         let Some(statement) = self.read.damages.at.take_if(|statement| statement.end <= self.expected) else { return };
         if self.read.is_whole && statement.is_open() {
@@ -204,7 +204,7 @@ impl Reading {
         self.read.entries = self.read.entries.saturating_add(1);
         let place = Location::Entry { sequence };
         if !entry.is_sound {
-            // the line is damaged: more cannot be said of it, and its hash leads nowhere
+            // the line is damaged: nothing else of it can be checked, and its hash does not lead to the root
             self.read.is_whole = false;
             findings.add(place, Flaw::Check);
             self.pass(sequence);

@@ -39,11 +39,11 @@ impl Source {
     }
 }
 
-/// Heads in the order of their sizes, against which a tree is held while it grows.
+/// Heads in the order of their sizes, with which a growing tree is compared.
 #[derive(Debug)]
 pub(super) struct Heads {
     known: Vec<Head>,
-    /// Whether the export agrees with each. `None` where it does not say.
+    /// Whether the export agrees with each head. `None` if the two could not be compared.
     agrees: Vec<Option<bool>>,
     next: usize,
 }
@@ -73,7 +73,7 @@ impl Heads {
         }
     }
 
-    /// Held to the head of the whole log, to the empty log, and to proofs that the log grew from or to a head.
+    /// Compares the remaining heads with the head of the whole log, with the empty log, and by proofs that the log grew from or to a head.
     pub(super) fn connect(&mut self, whole: TreeHead, growths: &[(u64, Vec<Hash>)]) {
         for (head, agrees) in self.known.iter().zip(&mut self.agrees).filter(|(_, agrees)| agrees.is_none()) {
             let known = head.head;
@@ -89,7 +89,7 @@ impl Heads {
         }
     }
 
-    /// The last size below `size` at which the export agrees with a head: what comes before it is sound.
+    /// The last size below `size` at which the export agrees with a head: all entries before it are unchanged.
     pub(super) fn sound_before(&self, size: u64) -> u64 {
         let agreeing = self.known.iter().zip(&self.agrees).filter(|(head, agrees)| **agrees == Some(true) && head.head.size < size);
         agreeing.map(|(head, _)| head.head.size).max().unwrap_or(0)
@@ -100,8 +100,8 @@ impl Heads {
         self.known.iter().zip(&self.agrees).find(|(_, agrees)| **agrees == Some(false)).map(|(head, _)| head.head.size)
     }
 
-    /// Judges the heads, given the head of the export. Returns how many it says nothing of: those of sizes within subtrees that are `open`, of
-    /// which an entry is lost, are among them.
+    /// Judges the heads, given the head of the export. Returns how many heads could not be compared with the export, including those whose
+    /// size is within an `open` subtree, which has a lost entry.
     pub(super) fn judge(
         &self,
         whole: TreeHead,
@@ -133,7 +133,7 @@ impl Heads {
                 newest = Some(head);
             }
         }
-        // a list's head may lie outside of the range, but not the newest of them
+        // the head of a list may be outside of the range, but not the head of the newest list
         let listed = self.known.iter().zip(&self.agrees).filter(|(head, _)| matches!(head.source, Source::List { .. }));
         let connected = listed.filter(|(_, agrees)| **agrees == Some(true)).map(|(head, _)| head.head.size).max();
         match newest {
@@ -144,18 +144,18 @@ impl Heads {
         }
     }
 
-    /// A gap, and the number of the first list that shows the newest head of the log that was lost.
+    /// A gap, and the number of the first list that has the newest head of the lost log.
     fn with_newest<'a>(&self, gap: &'a mut DeclaredGap) -> (&'a mut DeclaredGap, Option<u64>) {
         let newest = self.known.iter().filter(|known| known.head == gap.newest).filter_map(|known| known.source.number()).min();
         (gap, newest)
     }
 
-    /// The heads of lists through which the log goes, in the order of the lists; and what is wrong with that order.
+    /// The heads of lists that agree with the log, in the order of the lists. Adds a finding for each error in that order.
     pub(super) fn listed(&self, whole: TreeHead, gaps: &[DeclaredGap], findings: &mut Findings) -> Listed {
         let mut lists: Vec<(u64, JstTime, u64, bool, &Source)> = Vec::new();
         for (head, agrees) in self.known.iter().zip(&self.agrees) {
             let size = head.head.size;
-            // a larger log than the exported one is another one, or a newer one
+            // a head larger than the exported log does not agree: it is of another log or of a newer state
             let agrees = agrees.or((size > whole.size).then_some(false));
             if let (Source::List { number, time, .. }, Some(agrees)) = (&head.source, agrees) {
                 lists.push((*number, *time, size, agrees, &head.source));
@@ -184,8 +184,8 @@ impl Heads {
     }
 }
 
-/// Whether a head is of entries that a gap says are lost. Lists show the lost log growing up to its newest head, in list
-/// `newest`, and never again after it.
+/// Whether a head covers entries that a gap declares lost. Lists show the lost log growing up to its newest head, in list
+/// `newest`, and never again after that list.
 fn is_lost(head: &Head, gap: &DeclaredGap, newest: Option<u64>) -> bool {
     let TreeHead { size, root } = head.head;
     let is_within = gap.agreed < size && size <= gap.newest.size && (size < gap.newest.size || root == gap.newest.root);
@@ -200,7 +200,7 @@ struct Agreed {
     size: u64,
 }
 
-/// What root lists say about the time at which entries were there. Sizes and times grow from list to list.
+/// What root lists prove about the time at which entries existed. Sizes and times grow from list to list.
 #[derive(Debug)]
 pub(super) struct Listed(Vec<Agreed>);
 

@@ -10,7 +10,7 @@ use crate::leaf::{Content, Gap, Retention};
 use crate::merkle::Range;
 use crate::{Checkpoint, Hash, TreeHead};
 
-/// What an export says, of which nothing is proven yet.
+/// The content of an export, before anything is proven.
 pub(super) struct Read {
     pub size: u64,
     pub first: u64,
@@ -24,12 +24,12 @@ pub(super) struct Read {
     pub bodies: Bodies,
     /// The gaps and retentions of the range.
     pub records: Vec<(u64, Content)>,
-    /// Those from elsewhere, and the roots to which their proofs lead.
+    /// Gaps and retentions outside of the range, and the roots to which their proofs lead.
     pub outside: Vec<(u64, Content, Hash)>,
     pub damages: Damages,
 }
 
-/// Of an export whose first line says nothing.
+/// The report on an export whose first line is not usable.
 pub(super) fn without_export(verifier: Verifier) -> Report {
     Report {
         verdict: verifier.findings.verdict(Vec::new(), 0),
@@ -57,11 +57,11 @@ pub(super) fn export(mut read: Read, footer: Option<&Footer>, mut verifier: Veri
     let times = read.bodies.times();
     let (mut gaps, retentions) = records(&mut read, head, &mut verifier);
     let (mut unconnected, mut expired) = (0, Vec::new());
-    // of entries that do not lead to the signed root nothing more can be said
+    // nothing more can be verified about entries that do not lead to the signed root
     if let Some(head) = head.filter(|_| read.is_whole) {
         read.heads.connect(head, &verifier.growths);
         unconnected = match read.heads.judge(head, &open, &mut gaps, &mut verifier.findings) {
-            // what was altered is said, whatever else is open
+            // findings are reported even if a head cannot be compared
             Err(error) if verifier.findings.is_empty() => return Err(error),
             Err(_) => 0,
             Ok(unconnected) => unconnected,
@@ -71,7 +71,7 @@ pub(super) fn export(mut read: Read, footer: Option<&Footer>, mut verifier: Veri
         expired = read.bodies.judge(&retentions, &judge, &mut verifier.findings);
     }
     if verifier.findings.is_empty() && (head.is_none() || !read.is_whole) {
-        // nothing leads here; if something did, it would not be called intact
+        // unreachable as far as we know; but without a verified root the verdict must not be intact
         verifier.findings.add(Location::Head, Flaw::Cut);
     }
     Ok(Report {
@@ -91,7 +91,7 @@ pub(super) fn export(mut read: Read, footer: Option<&Footer>, mut verifier: Veri
     })
 }
 
-/// The head that the key has signed, if it is that of this export.
+/// The head that the key has signed, if it is the head of this export.
 fn signed_head(read: &Read, footer: &Footer, verifier: &mut Verifier) -> Option<TreeHead> {
     match Checkpoint::open(footer.checkpoint.as_bytes(), &verifier.key, &verifier.origin.to_string()) {
         Ok(checkpoint) if checkpoint.head.size == read.size => Some(checkpoint.head),
@@ -106,7 +106,7 @@ fn signed_head(read: &Read, footer: &Footer, verifier: &mut Verifier) -> Option<
     }
 }
 
-/// Whether all entries lead to the signed root. Where they do not, what the auditor brought narrows the place.
+/// Checks that all entries lead to the signed root. If they do not, the auditor's heads narrow down where they differ.
 fn hold_to_root(read: &mut Read, footer: &Footer, head: TreeHead, verifier: &mut Verifier) {
     if !read.is_whole || whole_root(&read.tree, read.end, read.size, &footer.right) == Some(head.root) {
         return;
@@ -116,7 +116,7 @@ fn hold_to_root(read: &mut Read, footer: &Footer, head: TreeHead, verifier: &mut
     verifier.findings.add(Location::Entries { from: read.heads.sound_before(to), to }, Flaw::OtherRoot);
 }
 
-/// The gaps and retentions that are in the log, in order.
+/// The gaps and retentions that are proven to be in the log, in order.
 fn records(read: &mut Read, head: Option<TreeHead>, verifier: &mut Verifier) -> (Vec<DeclaredGap>, Vec<(u64, Retention)>) {
     let mut all = std::mem::take(&mut read.records);
     for (sequence, content, root) in std::mem::take(&mut read.outside) {
@@ -152,7 +152,7 @@ fn declared(sequence: u64, gap: &Gap) -> DeclaredGap {
     }
 }
 
-/// The root to which the entries lead, once the hashes of those after them are there.
+/// The root that follows from the entries before `end` and from `right`, the hashes of the subtrees after them.
 fn whole_root(tree: &Range, end: u64, size: u64, right: &[Hash]) -> Option<Hash> {
     let mut tree = tree.clone();
     tree.join(&Range::from_hashes(end, size, right).ok()?).ok()?;

@@ -12,46 +12,46 @@ use crate::{Hash, TreeHead};
 /// How many findings are named. The rest is counted.
 const NAMED: usize = 50;
 
-/// What the verifier has to say.
+/// The verifier's result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     pub verdict: Verdict,
-    /// The log, and how far it had come when it was exported. `None` where no checkpoint of the export holds.
+    /// The log's head when it was exported. `None` if the checkpoint of the export is not valid.
     pub head: Option<TreeHead>,
     /// The range of the export.
     pub first: u64,
     pub end: u64,
-    /// How many entries were read, and of how many of them the body.
+    /// How many entries were read, and how many bodies.
     pub entries: u64,
     pub bodies: u64,
-    /// How many checkpoints and lists the log was held to, and how many of their heads lie outside of the range.
+    /// How many heads of checkpoints and lists the auditor provided, and how many of them could not be compared with the export.
     pub heads: u64,
     pub unconnected: u64,
     pub lists: u64,
     /// The gaps that staff declared, whatever the verdict.
     pub gaps: Vec<DeclaredGap>,
-    /// The first entries of which the log's key has signed that they are damaged, and how many there are.
+    /// The first entries that signed statements declare damaged, and how many there are.
     pub damaged: Vec<DamagedEntry>,
     pub damaged_count: u64,
-    /// When the first and the last of what was read was done, by the bodies.
+    /// The earliest and the latest time in the bodies that were read.
     pub times: Option<(JstTime, JstTime)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     Intact,
-    /// Nothing was altered; bodies of these days are gone, as they have to be.
+    /// Nothing was altered; bodies of these days expired lawfully.
     Expired(Vec<Day>),
-    /// Nothing was altered but what the service says that it cannot read any more; bodies of these days are gone, as they have to be.
+    /// Nothing was altered except entries that the service has signed as damaged; bodies of these days expired lawfully.
     Damaged(Vec<Day>),
     Tampered {
         findings: Vec<Finding>,
-        /// How many more there are.
+        /// How many more findings there are.
         more: u64,
     },
 }
 
-/// Where, and what.
+/// Where something is wrong, and what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     pub place: Location,
@@ -60,7 +60,7 @@ pub struct Finding {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
-    /// A line of the export, from 1; and the entry that has to stand there, if one has to.
+    /// A line of the export, counted from 1, and the entry that has to be there, if one has to.
     Line {
         line: u64,
         entry: Option<u64>,
@@ -75,7 +75,7 @@ pub enum Location {
     },
     /// The checkpoint in the export.
     Head,
-    /// One that the auditor brought.
+    /// A checkpoint that the auditor provided.
     Checkpoint {
         name: String,
     },
@@ -172,13 +172,13 @@ pub struct DamagedEntry {
 pub struct DeclaredGap {
     /// The entry that declares it.
     pub sequence: u64,
-    /// From here to before `newest.size`, entries were lost or exchanged for others.
+    /// From this entry to before `newest.size`, entries were lost or replaced by others.
     pub agreed: u64,
     pub newest: TreeHead,
     pub since: JstTime,
     pub by: String,
     pub reason: Hash,
-    /// How many of the brought heads are of entries that were lost.
+    /// How many of the auditor's heads cover lost entries.
     pub excuses: u64,
 }
 

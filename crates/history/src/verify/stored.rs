@@ -4,15 +4,15 @@ use crate::merkle::{Node, Range, leaf_hash};
 use crate::tile::{Path, TileId, WIDTH, parse_bundle, parse_tile};
 use crate::{Hash, Leaf, TreeHead};
 
-/// Whoever has the tiles and the bundles of a log.
+/// A source of the tiles and the bundles of a log.
 pub trait TileSource {
     type Error;
     fn tile(&mut self, tile: TileId) -> Result<Vec<u8>, Self::Error>;
-    /// The entries that the tile of level 0 with this number and width hashes.
+    /// The entries whose hashes are in the tile of level 0 with this number and width.
     fn bundle(&mut self, index: u64, width: u16) -> Result<Vec<u8>, Self::Error>;
 }
 
-/// The first thing that is wrong.
+/// The first flaw that was found.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoredFlaw {
     #[error("{path} is cut, too long or not made of entries")]
@@ -42,7 +42,7 @@ pub fn verify_stored<S: TileSource>(source: &mut S, head: TreeHead) -> Result<Re
     }
     let leads_to_root = walk.tree.root() == Some(head.root);
     if let Some(sequence) = walk.differing {
-        // entries that lead to the root are right, and then the tile is not
+        // entries that lead to the root are right, so the tile is wrong
         let tile = TileId::of(0, sequence / u64::from(WIDTH), head.size).filter(|_| leads_to_root);
         let entry = StoredFlaw::Entry { sequence, size: head.size };
         return Ok(Err(tile.map_or(entry, |tile| StoredFlaw::Hash { tile, place: sequence % u64::from(WIDTH) })));
@@ -65,11 +65,11 @@ pub fn verify_stored<S: TileSource>(source: &mut S, head: TreeHead) -> Result<Re
 
 struct Walk {
     tree: Range,
-    /// The first entry whose hash is another one in its tile.
+    /// The first entry whose hash differs from the one in its tile.
     differing: Option<u64>,
-    /// The first one that says that it belongs elsewhere, or says nothing that is known.
+    /// The first entry whose leaf has another sequence number or cannot be parsed.
     misplaced: Option<u64>,
-    /// What tiles of levels above 0 have to hold, level by level.
+    /// The hashes that tiles of levels above 0 have to contain, level by level.
     stored: Vec<Vec<Hash>>,
 }
 
@@ -90,7 +90,7 @@ impl Walk {
                 stored.iter_mut().skip(level - 1).take(1).for_each(|hashes| hashes.push(hash));
             }
         };
-        // no tree that TileId knows is full
+        // cannot fail: no tree of a size that TileId accepts is full
         let _ = self.tree.append_hash(hash, above);
     }
 

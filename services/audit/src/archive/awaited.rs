@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 /// How long the archive waits for a body. Callers ask once a minute.
 const WAITS: SignedDuration = SignedDuration::from_mins(5);
 
-/// Entries whose bodies are waited for, by log and number, and since when.
+/// Entries for whose bodies the archive waits, by log and number, and since when.
 #[derive(Debug, Default)]
 pub(crate) struct Waiting(Mutex<BTreeMap<(i64, u64), Timestamp>>);
 
@@ -25,8 +25,8 @@ impl Waiting {
         self.all().contains_key(&(log, sequence))
     }
 
-    /// Takes up which bodies of a span are damaged now. Answers the first one that is still waited for; those for which that was long enough are
-    /// given up.
+    /// Records which bodies of a span are damaged now. Returns the first one for which the archive still waits; it gives up those for which
+    /// it has waited for [`WAITS`].
     pub(super) fn note(&self, log: i64, end: u64, damaged: &[u64], now: Timestamp) -> Option<u64> {
         let mut all = self.all();
         let since = |sequence: u64| all.get(&(log, sequence)).copied().unwrap_or(now);

@@ -1,4 +1,4 @@
-//! What goes to the archive with the next root list, and how far the list may name each log.
+//! What goes to the archive with the next root list, and at which size the list may name each log.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -13,11 +13,11 @@ use crate::owner::Owner;
 use crate::reading::Log;
 use crate::service::Audit;
 
-/// How many bytes of entries one part takes: it is held in memory as a whole.
+/// How many bytes of entries one part may have: the whole part is in memory.
 const PART_BYTES: usize = 8 * 1024 * 1024;
 /// How many entries are read at once.
 const PORTION: i64 = 512;
-/// How many spans are looked at for being put once more.
+/// How many spans with ending locks are read at once, to put them again.
 const SPANS: i64 = 200;
 
 /// What the next list and its part are made of.
@@ -26,13 +26,13 @@ pub(crate) struct Collected {
     pub part: Part,
     pub roots: BTreeMap<LogId, TreeHead>,
     pub spans: Vec<Span>,
-    /// Whether there is more than the part took.
+    /// Whether entries are left that did not fit into the part.
     pub is_cut: bool,
-    /// Logs whose rows do not lead to their heads. Nothing more of them is archived or listed until they are healed, or their damage is declared.
+    /// Logs whose rows do not lead to their heads. They are archived and listed no further until they are healed or declared damaged.
     pub faulty: Vec<LogId>,
 }
 
-/// Entries of a log in the archive, as this database notes them.
+/// Entries of a log in the archive, as this database records them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {
     pub log: i64,
@@ -44,7 +44,7 @@ pub(crate) struct Span {
     pub replaces: Option<i64>,
 }
 
-/// A log, and how far it is known in the bucket.
+/// A log, and the sizes at which it is listed and archived in the bucket.
 struct Due {
     log: Log,
     is_platform: bool,
@@ -56,13 +56,13 @@ struct Due {
 type DueRow = (i64, Vec<u8>, String, i64, Vec<u8>, i64, i64, i64, i64, Option<Vec<u8>>);
 type EntryRow = (i64, i64, i64, i64, Option<Vec<u8>>, Vec<u8>, Option<Vec<u8>>);
 
-/// How far a list may name a log: no further than its entries are archived, but for what was named before.
+/// The size at which a list may name a log: the archived size, or the size that an earlier list named if that is larger.
 fn named(listed: u64, archived: u64, size: u64) -> u64 {
     listed.max(archived).min(size)
 }
 
 impl Audit {
-    /// What the next list says, and what is archived before it. Logs in `known_faulty` are not tried to be healed again.
+    /// Collects the content of the next list and of the part before it. Does not try again to heal the logs in `known_faulty`.
     pub(crate) async fn collect(&self, number: u64, is_full: bool, known_faulty: &BTreeSet<LogId>) -> Result<Collected> {
         let mut collected =
             Collected { part: Part { number, put_us: self.now().as_microsecond(), ..Part::default() }, ..Collected::default() };
@@ -80,7 +80,7 @@ impl Audit {
                 };
                 let cut = self.wait_for_bodies(&due.log, due.listed, &mut section).await?;
                 waits = !cut.is_empty();
-                // the others have the room for which there is nothing now
+                // the other logs may use the room that the cut entries took
                 room = cut.iter().map(ArchivedEntry::weight).fold(room, usize::saturating_add);
                 archived = section.end();
                 if !section.entries.is_empty() {
@@ -102,7 +102,7 @@ impl Audit {
         Ok(collected)
     }
 
-    /// What comes next of a log; `None`, and no room is taken, when its entries do not lead to its head and were not healed.
+    /// The next section of a log; `None`, and no room is taken, when its entries do not lead to its head and could not be healed.
     async fn sound_section(&self, due: &Due, room: &mut usize, known_faulty: &BTreeSet<LogId>) -> Result<Option<Section>> {
         let (log, room_before) = (&due.log, *room);
         let section = self.next_section(due, room).await?;
@@ -127,7 +127,7 @@ impl Audit {
         Ok(section(due, entries, false))
     }
 
-    /// The head of a log at a size; `None` when the log is damaged there: the others are listed all the same.
+    /// The head of a log at a size; `None` when the log is damaged there, so that the list can still name the other logs.
     async fn head_at(&self, log: &Log, size: u64) -> Result<Option<TreeHead>> {
         if size == log.size() {
             return Ok(Some(log.head()));
@@ -162,8 +162,8 @@ impl Audit {
         Ok(())
     }
 
-    /// The leaves of what the newest part holds, before everything else: a part that is damaged later costs bodies and no leaf, so that
-    /// what follows it still comes back.
+    /// Repeats the leaves of the newest part, before all other sections: if that part is damaged later, bodies are lost but no leaf, so
+    /// that the entries after it can still be restored.
     async fn repeat_newest(&self, collected: &mut Collected) -> Result<()> {
         const NEWEST: &str = "SELECT log, newest_first, size FROM archived
              WHERE newest_number = (SELECT MAX(newest_number) FROM archived) AND newest_number > 0 ORDER BY log";
@@ -185,13 +185,13 @@ impl Audit {
         Ok(())
     }
 
-    /// Puts once more what lies under locks that end soon.
+    /// Adds again the spans whose locks end soon.
     async fn repeat(&self, collected: &mut Collected, room: &mut usize) -> Result<()> {
         const ENDING: &str = "SELECT log, lock_day, first, past FROM archived_spans WHERE lock_day <= $1 ORDER BY lock_day, log LIMIT $2";
         let soon = self.now().checked_add(REPEATED_BEFORE).map_or(i64::MAX, |soon| Day::of(soon).number());
         let ending: Vec<(i64, i64, i64, i64)> =
             on!(self.database.reads(), p => sqlx::query_as(ENDING).bind(soon).bind(SPANS).fetch_all(p).await)?;
-        // one span of a log at a time: those of a day become one row
+        // only adjacent spans of a log: those that are locked until the same day become one row
         let mut taken: HashMap<i64, u64> = HashMap::new();
         for (number, lock_day, first, past) in ending {
             let (first, past) = (first.cast_unsigned(), past.cast_unsigned());
@@ -235,7 +235,7 @@ impl Audit {
         row.map(|row| self.due_of(row)).transpose()
     }
 
-    /// Entries as they are in the database, in portions, until there is no room, and as they were healed. A place without a row is an entry
+    /// Entries as they are in the database or as they were healed, read in portions until there is no room. A missing row becomes an entry
     /// without a leaf.
     async fn archived_rows(&self, log: &Log, span: std::ops::Range<u64>, room: &mut usize) -> Result<Vec<ArchivedEntry>> {
         const OF: &str = "SELECT sequence, day, time_us, appended_us, id, leaf, sealed FROM entries
@@ -280,12 +280,12 @@ impl Audit {
             .bind(log.number).bind(span.start.cast_signed()).bind(span.end.cast_signed()).fetch_all(p).await)?)
     }
 
-    /// Whether the log with these entries as its last ones has the head that it has. Rows whose damage staff have declared are believed.
+    /// Whether the head of the log follows from these entries as its last ones. Rows whose damage staff have declared are accepted.
     async fn section_leads_to_head(&self, log: &Log, section: &Section) -> Result<bool> {
         Ok(self.edge_behind(log, section).await?.as_ref() == Some(&log.edge) || !self.declared_damage(log).await?.is_empty())
     }
 
-    /// The hashes above a section of a log with lost or wrong entries; `None` where they follow from its entries all the same.
+    /// The hashes above a section of a log with lost or wrong entries; `None` if they still follow from the section's entries.
     async fn above(&self, log: &Log, section: &Section) -> Result<Option<Above>> {
         let has_lost = section.entries.iter().any(|entry| entry.leaf.is_empty());
         if !has_lost && self.declared_damage(log).await?.is_empty() {
@@ -305,7 +305,7 @@ impl Audit {
         Ok(Some(Above { edge, nodes }))
     }
 
-    /// The tree up to an entry; `None` where damage hides it.
+    /// The edge of the tree at a size; `None` if damage makes it unknown.
     async fn edge_at(&self, log: &Log, size: u64) -> Result<Option<Range>> {
         if size == log.size() {
             return Ok(Some(log.edge.clone()));
@@ -317,7 +317,7 @@ impl Audit {
         }
     }
 
-    /// The tree as it follows from a section's entries.
+    /// The edge of the tree after a section, computed from the section's entries.
     async fn edge_behind(&self, log: &Log, section: &Section) -> Result<Option<Range>> {
         let mut edge = self.edge_at(log, section.first).await?;
         for entry in &section.entries {

@@ -1,5 +1,5 @@
-//! All keys of days as they are wrapped now, in the bucket: put anew when another epoch key wraps them, for what the parts hold dies with
-//! the epoch key that wrapped it.
+//! All day keys as they are wrapped now, in the bucket. The service puts them again when another epoch key wraps them: the copies in the
+//! parts become useless when the epoch key that wrapped them is destroyed.
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
@@ -14,14 +14,14 @@ use crate::error::{Error, Result};
 use crate::service::Audit;
 use crate::signing::NO_LOG;
 
-/// What is known of the newest set: its epoch key and when it was put.
+/// The name in table meta of the newest set's epoch key and of the time when the set was put.
 const SET: &str = "day keys in the bucket";
 const LOCKED: SignedDuration = SignedDuration::from_hours(24 * 100);
 const ANEW_AFTER: SignedDuration = SignedDuration::from_hours(24 * 75);
-/// How many keys lie in one object.
+/// How many keys one object has.
 const AT_ONCE: i64 = 20_000;
 
-/// Whether the set has to be put anew.
+/// Whether the set has to be put again.
 fn is_due(set: Option<&str>, epoch: &KeyId, now: Timestamp) -> bool {
     let put =
         set.and_then(|set| set.split_once(' ')).filter(|(of, _)| *of == epoch.as_str()).and_then(|(_, at)| at.parse::<Timestamp>().ok());
@@ -29,8 +29,8 @@ fn is_due(set: Option<&str>, epoch: &KeyId, now: Timestamp) -> bool {
 }
 
 impl Audit {
-    /// Puts all keys into the bucket as the newest epoch key wraps them, unless that was done. Answers whether they lie there: not while the
-    /// history is read-only, which may lack some.
+    /// Puts all keys into the bucket as the newest epoch key wraps them, unless they are there. Returns whether they are there: `false`
+    /// while the history is read-only, since it may lack keys.
     pub(crate) async fn archive_keys(&self, epoch: &KeyId) -> Result<bool> {
         const OF: &str = "SELECT k.day, k.log, l.log_id, k.key_id, k.first, k.wrapped FROM day_keys k JOIN logs l ON l.number = k.log
              WHERE k.epoch = $1 AND k.log <> $2 AND (k.day, k.log) > ($3, $4) ORDER BY k.day, k.log LIMIT $5";

@@ -1,4 +1,4 @@
-//! One object of the archive as bytes. Numbers are big-endian; what has no fixed length begins with its length.
+//! One object of the archive as bytes. Numbers are big-endian; fields of variable length begin with their length.
 
 use jiff::Timestamp;
 use tsujiban_history::archive::{SIGNATURE_LENGTH, is_signed, sign};
@@ -10,20 +10,20 @@ use crate::reading::Stored;
 /// The first bytes of every part.
 const MAGIC: &[u8; 16] = b"tsujiban part 1\n";
 
-/// What lies in one object.
+/// The content of one object.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Part {
-    /// The number of the list with which it was put.
+    /// The number of the list before which it was put.
     pub number: u64,
     /// When it was put, in microseconds since 1970.
     pub put_us: i64,
-    /// The logs that were begun anew: only sections of this generation count.
+    /// The logs that were archived again from their first entry: only sections of this generation are valid.
     pub generations: Vec<(LogId, u32)>,
     pub sections: Vec<Section>,
     pub keys: Vec<KeyCopy>,
 }
 
-/// Entries of one log that follow each other.
+/// Consecutive entries of one log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Section {
     pub log: LogId,
@@ -33,20 +33,20 @@ pub struct Section {
     /// Whether the same entries are in an older part, too.
     pub repeated: bool,
     pub entries: Vec<ArchivedEntry>,
-    /// Only where the tree does not follow from the entries.
+    /// Only if the tree cannot be computed from the entries.
     pub above: Option<Above>,
 }
 
-/// The hashes above entries of which some are lost, or are not those that the log had.
+/// The hashes above entries of which some are lost or wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Above {
-    /// The tree up to the end of the section; `None` when that cannot be known there.
+    /// The edge of the tree at the end of the section; `None` if it is unknown there.
     pub edge: Option<Range>,
-    /// The stored hashes of whole tiles in which entries of the section lie.
+    /// The stored hashes of whole tiles that contain entries of the section.
     pub nodes: Vec<(Node, Hash)>,
 }
 
-/// An entry as it is in the database. One that the database had lost has no leaf.
+/// An entry as it is in the database. An entry that the database had lost has no leaf.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArchivedEntry {
     pub day: i64,
@@ -98,12 +98,12 @@ impl Section {
 }
 
 impl ArchivedEntry {
-    /// Whether all of it is here that may be: the body, unless it has none or its day has expired.
+    /// Whether the body is here, unless the entry has none or its day has expired.
     pub fn is_whole(&self, now: Timestamp) -> bool {
         self.sealed.is_some() || self.id.is_none() || Day::from_number(self.day).is_none_or(|day| day.is_expired(now))
     }
 
-    /// As a row in the place with this number.
+    /// Converts the entry to the row with this number.
     pub(crate) fn into_stored(self, sequence: u64) -> Stored {
         let Self { day, time_us, appended_us, id, leaf, sealed } = self;
         Stored { sequence, day: Day::from_number(day), time_us, appended_us, leaf, id: id.map(|id| id.to_vec()), sealed }
@@ -164,7 +164,7 @@ impl Part {
         out.0
     }
 
-    /// Takes only what [`encode`](Self::encode) gave for this environment.
+    /// Accepts only what [`encode`](Self::encode) wrote for this environment.
     pub fn open(bytes: &[u8], key: &VerifierKey, environment: &EnvironmentOrigin) -> Result<Self, PartError> {
         if !bytes.starts_with(MAGIC) {
             return Err(PartError::Format);
@@ -218,7 +218,7 @@ impl Writer {
         }
     }
 
-    /// What is there has at least one byte.
+    /// Writes `None` as no bytes: a value has at least one byte.
     fn option(&mut self, bytes: Option<&[u8]>) {
         self.bytes(bytes.unwrap_or_default());
     }
@@ -248,7 +248,7 @@ impl<'a> Reader<'a> {
         Some(section)
     }
 
-    /// An edge has a hash at least, for a section has an entry.
+    /// No hashes mean that the edge is unknown: a section has an entry, so that its edge has a hash.
     fn above(&mut self, end: u64) -> Option<Above> {
         let edge = self.many(Self::hash)?;
         let edge = if edge.is_empty() { None } else { Some(Range::from_hashes(0, end, &edge).ok()?) };
@@ -288,7 +288,7 @@ impl<'a> Reader<'a> {
 
     fn many<T>(&mut self, mut one: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
         let count = self.u32()?;
-        // nothing is reserved for what is only claimed
+        // reserves no memory for `count`, which may be larger than what follows
         (0..count).map(|_| one(self)).collect()
     }
 
@@ -318,7 +318,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What was written as an option.
+/// Reads what [`Writer::option`] wrote.
 fn there(bytes: &[u8]) -> Option<&[u8]> {
     (!bytes.is_empty()).then_some(bytes)
 }

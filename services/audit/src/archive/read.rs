@@ -20,21 +20,21 @@ use crate::service::Audit;
 /// An object of the archive.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Found {
-    /// The number of the list with which it was put; 0 for keys.
+    /// The number of the list before which it was put; 0 for keys.
     pub number: u64,
     pub name: String,
-    /// The first version: what came after it is not ours.
+    /// The first version: this service did not put the later ones.
     pub version: Version,
 }
 
-/// How many parts are fetched ahead of the one that is looked at. Each has some 8 MiB at most.
+/// How many parts are fetched ahead of the one that is processed. Each has some 8 MiB at most.
 const AHEAD: usize = 8;
 
-/// An object, and the part in it; in words why it cannot be used.
+/// An object, and the part in it, or the reason in words why it cannot be used.
 type Opened = (Found, std::result::Result<Part, String>);
 
 impl Audit {
-    /// Reads parts in their order, several ahead of the one that is taken.
+    /// Reads parts in their order, and fetches several ahead.
     pub(crate) fn read_parts(&self, found: Vec<Found>) -> BoxStream<'_, Result<Opened>> {
         let opened = move |found: Found| async move {
             let part = self.read_part(&found).await?;
@@ -77,7 +77,7 @@ impl Audit {
         }
     }
 
-    /// A part; in words why it cannot be used. What is not signed by this service, or not what its name says, is not used.
+    /// A part, or the reason in words why it cannot be used: this service did not sign it, or it does not match its name.
     pub(crate) fn read_part<'a>(&'a self, found: &'a Found) -> BoxFuture<'a, Result<Result<Part, String>>> {
         Box::pin(async move {
             let bytes = match self.store.get(&found.name, Some(&found.version)).await {
@@ -94,7 +94,7 @@ impl Audit {
     }
 }
 
-/// The copies in the archive, for the scrub: the newest parts first, until every entry that is wanted is there with its body.
+/// The copies in the archive, for the scrub: reads the newest parts first, until it has every wanted entry with its body.
 #[async_trait]
 impl EntrySource for Audit {
     async fn entries(&self, log: &LogId, sequences: &[u64]) -> Result<Vec<Stored>> {
@@ -126,7 +126,7 @@ fn numbered(section: Section) -> impl Iterator<Item = (u64, ArchivedEntry)> {
     (section.first..).zip(section.entries)
 }
 
-/// Sets of keys belong to no list. `None` for the name of something else.
+/// 0, since sets of keys belong to no list. `None` if the object is no set of keys.
 fn no_number(name: &str) -> Option<u64> {
     let (put, _) = name.strip_prefix(KEYS)?.split_once('-')?;
     put.bytes().all(|byte| byte.is_ascii_digit()).then_some(0)

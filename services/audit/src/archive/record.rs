@@ -1,4 +1,4 @@
-//! Puts parts, and notes in the database what lies in the archive.
+//! Puts parts, and records in the database what the archive contains.
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -13,7 +13,7 @@ use super::{Part, part_name};
 use crate::error::{Error, Result};
 use crate::service::Audit;
 
-/// A part that was put, and what it holds.
+/// A part that was put, and the spans in it.
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub name: String,
@@ -29,14 +29,14 @@ impl Audit {
         let bytes = part.encode(&self.key, &self.environment);
         let name = part_name(part.number, &sha256(&bytes));
         match self.store.put_new(&name, Bytes::from(bytes), Some(until)).await {
-            // the same bytes under the same digest: an answer was lost
+            // the same bytes under the same digest: the answer to an earlier put was lost
             Ok(_) | Err(StoreError::AlreadyExists { .. }) => {}
             Err(error) => return Err(error.into()),
         }
         Ok(Batch { name, number: part.number, put_us: part.put_us, lock_day: Day::of(until.time()).number(), spans })
     }
 
-    /// Notes how far each log is archived, and until when the locks hold.
+    /// Records the archived size of each log, and until when the locks last.
     pub(crate) fn record<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             const PART: &str = "INSERT INTO archive_parts (name, number, put_us) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
@@ -71,7 +71,7 @@ impl Audit {
         })
     }
 
-    /// A log goes on as another one than the archive has: it is archived anew from its first entry. Lists name it as it is now.
+    /// Archives a log again from its first entry, since it no longer continues the log in the archive. Lists name it as it is now.
     pub(crate) fn archive_anew(&self, log: i64, size: u64) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
             const ANEW: &str = "INSERT INTO archived (log, size, generation, newest_first, newest_number) VALUES ($1, 0, 1, 0, 0)
@@ -88,7 +88,7 @@ impl Audit {
     }
 }
 
-/// The day on which the lock of a part ends that was put at this time.
+/// The day on which the lock ends on a part that was put at this time.
 pub(crate) fn lock_day(put_us: i64) -> i64 {
     let put = Timestamp::from_microsecond(put_us).unwrap_or(Timestamp::UNIX_EPOCH);
     put.checked_add(super::LOCKED).map_or(0, |until| Day::of(until).number())

@@ -1,5 +1,5 @@
-//! Bodies that are damaged before they lie in the archive. Whoever added such an entry still keeps it: the archive waits for it, and it is asked
-//! for by the answer that it is not known.
+//! Bodies that are damaged before they are archived. The caller that added such an entry still has it: the archive waits for it, and the
+//! service reports the entry as unknown, so that the caller adds it again.
 
 use std::collections::BTreeSet;
 
@@ -13,8 +13,8 @@ use crate::reading::{Bundle, DayKeys, KeyState, Log, Rows, Slot, Stored, Wrong, 
 use crate::service::Audit;
 
 impl Audit {
-    /// Cuts what comes next of a log before the first body that is waited for, and answers what was cut off. What a list has named before is not
-    /// waited for: nobody keeps it any more.
+    /// Cuts the next section of a log before the first body for which the archive waits, and returns the entries that were cut off. Does
+    /// not wait for entries that a list has named before: their callers have deleted them.
     pub(super) async fn wait_for_bodies(&self, log: &Log, listed: u64, section: &mut Section) -> Result<Vec<ArchivedEntry>> {
         let mut keys = DayKeys::default();
         let rows: Vec<Stored> =
@@ -31,7 +31,7 @@ impl Audit {
         Ok(section.entries.split_off(usize::try_from(first - section.first).unwrap_or(section.entries.len())))
     }
 
-    /// Puts bodies that are waited for and were added once more beside the damaged ones.
+    /// Stores the bodies for which the archive waits, and which were now added again, as healed copies of the damaged ones.
     pub(crate) async fn bring_bodies(&self, additions: &[Addition], added: &[Added]) -> Result<()> {
         for (addition, added) in additions.iter().zip(added).filter(|(_, added)| added.is_duplicate) {
             let Some(log) = self.log_of(&addition.owner).await? else { continue };

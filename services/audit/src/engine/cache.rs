@@ -1,10 +1,10 @@
-//! A map that forgets what has not been used for long.
+//! A map that evicts keys that have not been used for long.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// Holds at least the `capacity` keys that were used last, and at most twice as many. Forgetting costs nothing: there is a young half and
-/// an old one, what is used moves into the young one, and when that is full the old one is dropped whole.
+/// Holds at least the `capacity` keys that were used last, and at most twice as many. Eviction is cheap: there is a young half and an old
+/// one, a used key moves into the young one, and when that is full the old one is dropped as a whole.
 #[derive(Debug)]
 pub struct Cache<K, V> {
     young: HashMap<K, V>,
@@ -21,7 +21,7 @@ impl<K: Hash + Eq + Clone, V> Cache<K, V> {
         self.young.contains_key(key) || self.old.contains_key(key)
     }
 
-    /// What the key stands for, which is not forgotten next.
+    /// The value of the key. Moves it into the young half.
     pub fn get(&mut self, key: &K) -> Option<&mut V> {
         if !self.young.contains_key(key) {
             let value = self.old.remove(key)?;

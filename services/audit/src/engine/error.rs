@@ -23,15 +23,15 @@ pub enum EngineError {
     TooLarge(usize),
     #[error("log {0} is not what the database said when it was written; the database is damaged")]
     Damaged(i64),
-    /// Whose the log is was changed.
+    /// The owner of the log was changed in the database.
     #[error("{0}")]
     OtherOwner(Arc<str>),
-    /// What is stored of the log does not hold together. The others go on.
+    /// The stored log is inconsistent. The other logs accept entries.
     #[error("nothing is added to {owner}'s history: {why}")]
     LogRefused { owner: Arc<str>, why: Arc<str> },
     #[error("the statement to be added is not a valid leaf; this is a bug")]
     NoLeaf(#[from] InvalidLeaf),
-    /// The group's log may be one of those that came back from the bucket.
+    /// The group's log may be one of those that were restored from the bucket.
     #[error("the history came back from the bucket, and the operator has not said yet which log is the group's")]
     Unclaimed,
     #[error("the engine has stopped")]

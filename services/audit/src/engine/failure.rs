@@ -1,4 +1,4 @@
-//! What becomes of a batch that was not written. Pure.
+//! What to do with a batch that was not written. Pure.
 
 use tsujiban_database::Class;
 
@@ -7,14 +7,14 @@ use super::EngineError;
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// All who wait are told.
+    /// Answer all requests with the error.
     Refuse,
-    /// One of the requests may be the cause: the first so many are tried without the others, and then the others.
+    /// One of the requests may be the cause: try the first so many without the others, and then the others.
     Split(usize),
 }
 
-/// Halves a batch that failed because of what is in it, until the cause is alone and is refused alone. Where the database itself is in the
-/// way, half of the batch would fail as well.
+/// Halves a batch that failed because of its content, until the request that is the cause is alone and is refused alone. Does not split
+/// when the database itself failed: half of the batch would fail as well.
 pub fn next(error: &EngineError, requests: usize) -> Next {
     let is_of_a_request = match error {
         EngineError::Database(error) => Class::of(error) == Class::Rejected,

@@ -1,4 +1,4 @@
-//! What the engine reads of the database.
+//! The engine's reads from the database.
 
 use tsujiban_core::id::KeyId;
 use tsujiban_database::{Backend, on};
@@ -10,7 +10,7 @@ use crate::log_row::{LogTuple, logs};
 
 type Read<T> = Result<T, sqlx::Error>;
 
-/// A log as it stands in the database.
+/// A log as it is in the database.
 #[derive(Debug, Clone)]
 pub struct LoadedLog {
     pub number: i64,
@@ -53,7 +53,7 @@ fn log((number, log_id, group, size, peaks, day, seal): LogTuple) -> LoadedLog {
     LoadedLog { number, log_id, group, size, peaks, day, seal }
 }
 
-/// The newest log of each of these owners that has one.
+/// The newest log of each of these owners, if it has one.
 pub async fn newest_logs(conn: &mut Conn<'_>, owners: &[&str]) -> Read<Vec<LoadedLog>> {
     static OF: Statement = Statement::new(
         logs!("WHERE NOT EXISTS (SELECT 1 FROM logs n WHERE n.group_id = l.group_id AND n.number > l.number) AND l.group_id IN (VALUES"),
@@ -69,7 +69,7 @@ pub async fn logs(conn: &mut Conn<'_>, numbers: &[i64]) -> Read<Vec<LoadedLog>> 
     Ok(get!(conn, OF, LogTuple, numbers, |q, number| q.bind(*number)).into_iter().map(log).collect())
 }
 
-/// Size, peaks and day of these logs, in ascending order, which nobody else changes before the end of the transaction. PostgreSQL only.
+/// Locks the heads of these logs until the end of the transaction, in ascending order. Returns size, peaks and day. PostgreSQL only.
 pub async fn lock_heads(conn: &mut Conn<'_>, numbers: &[i64]) -> Read<Vec<(i64, i64, Vec<u8>, i64)>> {
     static OF: Statement = Statement::new("SELECT log, size, peaks, day FROM heads WHERE log IN (VALUES", 1, ") ORDER BY log FOR UPDATE");
     Ok(get!(conn, OF, (i64, i64, Vec<u8>, i64), numbers, |q, number| q.bind(*number)))
@@ -84,7 +84,7 @@ pub async fn day_keys(conn: &mut Conn<'_>, days: &[(i64, i64)]) -> Read<Vec<Load
     );
     let found = get!(conn, OF, (i64, i64, String, Vec<u8>, Vec<u8>), days, |q, (day, log)| q.bind(*day).bind(*log));
     let key = |(day, log, epoch, key_id, bytes): (i64, i64, String, Vec<u8>, Vec<u8>)| {
-        // an epoch that is no id opens nothing
+        // no epoch key has an invalid id
         let epoch = epoch.parse::<KeyId>().ok()?;
         Some(LoadedKey { day, log, key_id, wrapped: WrappedKey { epoch, bytes } })
     };
@@ -97,7 +97,7 @@ pub async fn by_id(conn: &mut Conn<'_>, segment: i64, log: i64, id: &[u8; 16]) -
         .bind(segment).bind(id.to_vec()).bind(log).fetch_optional(&mut **c).await)
 }
 
-/// The same for several ids and segments at once. PostgreSQL only.
+/// Like [`by_id`], for several ids and segments at once. PostgreSQL only.
 pub async fn by_ids(conn: &mut Conn<'_>, segments: &[i64], ids: Vec<Vec<u8>>) -> Read<Vec<(i64, Vec<u8>, i64, i64)>> {
     let Backend::Postgres(c) = conn else { return Ok(Vec::new()) };
     sqlx::query_as("SELECT log, id, sequence, appended_us FROM entries WHERE segment = ANY($1) AND id = ANY($2)")
@@ -107,7 +107,7 @@ pub async fn by_ids(conn: &mut Conn<'_>, segments: &[i64], ids: Vec<Vec<u8>>) ->
         .await
 }
 
-/// Waits until nobody else makes logs, and lets nobody before the end of the transaction. PostgreSQL only.
+/// Locks the making of logs until the end of the transaction. Waits for other transactions that hold the lock. PostgreSQL only.
 pub async fn lock_making(conn: &mut Conn<'_>) -> Read<()> {
     if let Backend::Postgres(c) = conn {
         sqlx::query("SELECT pg_advisory_xact_lock(7239847301)").execute(&mut **c).await?;
@@ -141,7 +141,7 @@ pub async fn open_intents(conn: &mut Conn<'_>) -> Read<Vec<(i64, Vec<u8>)>> {
     on!(conn, c => sqlx::query_as("SELECT log, operation FROM intents").fetch_all(&mut **c).await)
 }
 
-/// How many entries there are. SQLite only, whose row numbers have no holes.
+/// How many entries there are. SQLite only, since its row numbers have no holes.
 pub async fn newest_row(conn: &mut Conn<'_>) -> Read<i64> {
     let Backend::Sqlite(c) = conn else { return Ok(0) };
     sqlx::query_scalar("SELECT COALESCE(MAX(rowid), 0) FROM entries").fetch_one(&mut **c).await

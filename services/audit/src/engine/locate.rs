@@ -10,14 +10,14 @@ use super::load;
 use super::rows::Conn;
 use super::statement::{Statement, portions};
 
-/// For how long callers may ask for an entry: longer than anybody adds one again, and as long as a caller may have been away.
+/// For how many days callers may ask for an entry: longer than callers add one again, and as long as a caller may be unavailable.
 const ASKED_FOR_DAYS: i64 = 8;
 const DAY_US: i64 = 24 * 60 * 60 * 1_000_000;
 
-/// An id, and the caller's number for the group in whose history it is looked for.
+/// The caller's number for the group in whose history the id is looked up, and the id.
 pub(crate) type Wanted = (usize, [u8; 16]);
 
-/// Where these entries of the past days are: log and sequence. `groups` says which group's history each log holds.
+/// Where these entries of the past days are: log and sequence. `groups` has the caller's number of the group of each log.
 pub(crate) async fn locate(
     database: &Database,
     groups: &HashMap<i64, usize>,
@@ -65,7 +65,7 @@ pub(crate) async fn locate(
     Ok(found)
 }
 
-/// The segments with entries of the past days, the newest first: nearly everything that is asked for is in that one.
+/// The segments with entries of the past days, the newest first: nearly all wanted entries are in that one.
 fn recent(segments: &[(i64, i64)], now: Timestamp) -> Vec<i64> {
     let since_us = now.as_microsecond() - ASKED_FOR_DAYS * DAY_US;
     // a segment ends where the next one begins

@@ -1,5 +1,5 @@
-//! A mark beside an SQLite database: how many entries were acknowledged. It is not needed to go on, and so not waited for; but a database
-//! that has fewer has lost its tail, such as when its log was cut.
+//! A mark file beside an SQLite database: how many entries were acknowledged. Writes to it are not synced, since the service works without
+//! it; but a database that has fewer entries has lost its tail, for example because its write-ahead log was truncated.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -8,14 +8,14 @@ use std::path::Path;
 
 use tsujiban_history::merkle::sha256;
 
-/// The file with the mark. It is also what keeps a second process from the database.
+/// The file with the mark. The lock on it also keeps a second process from the database.
 #[derive(Debug)]
 pub struct Mark(File);
 
 const LENGTH: usize = 40;
 
 impl Mark {
-    /// Opens it, or makes it. Fails when another process has it.
+    /// Opens the file, or creates it. Fails when another process has locked it.
     pub fn open(folder: &Path) -> io::Result<Self> {
         let file = File::options().create(true).truncate(false).read(true).write(true).open(folder.join("history.mark"))?;
         match file.try_lock() {
@@ -27,7 +27,7 @@ impl Mark {
         }
     }
 
-    /// How many entries were acknowledged. A mark that is torn says nothing.
+    /// How many entries were acknowledged. `None` if the mark is torn.
     pub fn read(&self) -> io::Result<Option<u64>> {
         let mut bytes = [0; LENGTH];
         match self.0.read_exact_at(&mut bytes, 0) {

@@ -1,4 +1,4 @@
-//! From what callers want to what is written: everything that happens in memory.
+//! Turns requests into rows: everything that happens in memory.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -25,12 +25,12 @@ pub struct Prepared {
 /// What may be written.
 pub struct May {
     pub standing: Standing,
-    /// Logs to which nothing is added.
+    /// Logs that accept no entries.
     pub refused: Arc<RefusedLogs>,
 }
 
 impl May {
-    /// Why a log takes nothing; `None` when it does.
+    /// Why a log accepts no entries; `None` if it accepts them.
     fn refuses(&self, number: i64, owner: &dyn fmt::Display) -> Option<EngineError> {
         let why = self.refused.get(&number)?.clone();
         Some(EngineError::LogRefused { owner: owner.to_string().into(), why })
@@ -38,7 +38,7 @@ impl May {
 }
 
 impl SequencerState {
-    /// Decides what each request gets, and grows the trees. `before` are the ids of the batch that is being written.
+    /// Decides the answer to each request, and grows the trees. `before` are the ids of the batch that is being written.
     pub async fn prepare(
         &mut self,
         random: &dyn Random,
@@ -104,7 +104,7 @@ impl SequencerState {
                         answers.push(Err(error));
                         continue;
                     }
-                    // who states what is no leaf is refused alone: the others of the batch would take it for a word about theirs
+                    // refuses only the request with the invalid leaf: else the other requests of the batch would get this error, too
                     answers.push(match self.state(statement, (now_us, today), &mut rows, &mut touched) {
                         Err(EngineError::NoLeaf(error)) => Err(error.into()),
                         stated => Ok(vec![stated?]),
@@ -134,7 +134,7 @@ impl SequencerState {
                 day: log.day.number(),
             });
         }
-        // logs without an entry have a head, too
+        // new logs without an entry get a head, too
         for made in &rows.logs {
             if self.logs.get(&made.number).is_none_or(|log| log.edge.end() == 0) {
                 rows.heads.push(HeadRow { log: made.number, size: 0, peaks: Vec::new(), day: 0 });
@@ -143,7 +143,7 @@ impl SequencerState {
         Ok(Prepared { rows, answers, ids })
     }
 
-    /// Adds what is no operation: a gap, or that a day has gone.
+    /// Adds a leaf that is no operation: a gap or a retention.
     fn state(
         &mut self,
         statement: &super::Statement,
@@ -224,7 +224,7 @@ impl SequencerState {
         Ok(sequence)
     }
 
-    /// Puts entries back behind the last one, and answers those that were not there.
+    /// Appends lost entries after the last one, and returns those that were missing.
     fn restore(
         &mut self,
         number: i64,
@@ -270,11 +270,11 @@ impl SequencerState {
         Ok(added)
     }
 
-    /// The segment of the next entry. PostgreSQL's are days: several writers cannot count together.
+    /// The segment of the next entry. With PostgreSQL segments are days, since several writers have no common counter.
     fn segment(&mut self, rows: &mut Rows, now_us: i64, today: Day) -> i64 {
         match &mut self.memory {
             Writers::Single { recent, segment, began_us, in_segment, .. } => {
-                // a segment never holds an id that may be added again
+                // an id may be added again after 48 hours: the segment that has it must end before that
                 if *in_segment == SEGMENT || now_us - *began_us > REMEMBERED_US {
                     (*segment, *began_us, *in_segment) = (*segment + 1, now_us, 0);
                     recent.begin(*segment, now_us, now_us - REMEMBERED_US);
@@ -289,7 +289,7 @@ impl SequencerState {
 }
 
 impl LogState {
-    /// Adds a leaf, and to `nodes` what it completes.
+    /// Adds a leaf, and adds to `nodes` the stored nodes that it completes.
     fn push(&mut self, number: i64, leaf: &[u8], nodes: &mut Vec<(i64, Node, Hash)>, touched: &mut Vec<i64>) -> Result<(), EngineError> {
         let stored = |node: Node, hash: Hash| {
             if node.level > 0 && node.level.is_multiple_of(HEIGHT) {
@@ -301,7 +301,7 @@ impl LogState {
         Ok(())
     }
 
-    /// Its head is written with the batch.
+    /// Marks the log, so that its head is written with the batch.
     fn touch(&mut self, number: i64, touched: &mut Vec<i64>) {
         if !std::mem::replace(&mut self.touched, true) {
             touched.push(number);

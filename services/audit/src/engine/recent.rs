@@ -1,14 +1,14 @@
-//! Which ids were there in the past 48 hours: asked for every entry, and nearly always answered without the database.
+//! Which ids were added in the past 48 hours: looked up for every entry, and nearly always without the database.
 
 use std::collections::VecDeque;
 
-/// How many ids are one segment. An index of them fits into the page cache, so that random ids cost no more than others.
+/// How many ids a segment has. An index of so many fits into the page cache, so that random ids cost no more than sequential ones.
 pub const SEGMENT: u64 = 65_536;
-/// With 16 bits an id and 8 of them set, under one id in 1,000 is looked for in vain.
+/// With 16 bits per id and 8 of them set, fewer than one look-up in 1,000 is a false positive.
 const WORDS: usize = 65_536 * 16 / 64;
 const MASK: u64 = 65_536 * 16 - 1;
 
-/// For each segment a Bloom filter: an id that it does not have is not in the segment.
+/// A Bloom filter for each segment: an id that is not in the filter is not in the segment.
 #[derive(Debug, Default)]
 pub struct Recent(VecDeque<Filter>);
 
@@ -20,7 +20,7 @@ struct Filter {
 }
 
 impl Recent {
-    /// Begins a segment, and forgets those that were followed by another one before this time.
+    /// Begins a segment, and drops the segments that ended before `forget_before_us`.
     pub fn begin(&mut self, segment: i64, began_us: i64, forget_before_us: i64) {
         while self.0.get(1).is_some_and(|second| second.began_us < forget_before_us) {
             self.0.pop_front();
@@ -28,7 +28,7 @@ impl Recent {
         self.0.push_back(Filter { segment, began_us, bits: vec![0; WORDS] });
     }
 
-    /// Notes an id of the newest segment.
+    /// Adds an id to the newest segment.
     pub fn note(&mut self, log: i64, id: &[u8; 16]) {
         if let Some(filter) = self.0.back_mut() {
             for (word, bit) in places(log, id) {
@@ -47,7 +47,7 @@ impl Recent {
     }
 }
 
-/// Ids may be chosen by anybody, so they are mixed; a collision costs a look-up and nothing else.
+/// The bits of an id. Callers choose ids freely, so ids are mixed; a collision only costs a look-up.
 fn places(log: i64, id: &[u8; 16]) -> [(usize, u64); 8] {
     let (high, low) = (u128::from_be_bytes(*id) >> 64, u128::from_be_bytes(*id));
     let narrow = |wide: u128| u64::try_from(wide & u128::from(u64::MAX)).unwrap_or_default();

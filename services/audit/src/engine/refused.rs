@@ -1,9 +1,9 @@
-//! Logs to which nothing is added, since what is stored of them does not hold together. All other logs go on.
+//! Logs that accept no entries, since what is stored of them is inconsistent. All other logs accept entries.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// Such logs by their numbers in the database, each with what was found.
+/// Refused logs by their numbers in the database, each with the reason.
 pub type RefusedLogs = BTreeMap<i64, Arc<str>>;
 
 /// The logs that are refused now. Clones share them.

@@ -1,4 +1,4 @@
-//! What a batch writes, and how: all of it in one transaction.
+//! The rows that a batch writes, all in one transaction.
 
 use sqlx::{PgConnection, SqliteConnection};
 use tsujiban_database::{Backend, on};
@@ -10,23 +10,23 @@ use super::statement::{Statement, portions};
 /// A connection of either database.
 pub type Conn<'a> = Backend<&'a mut SqliteConnection, &'a mut PgConnection>;
 
-/// What a batch adds.
+/// The rows that a batch adds.
 #[derive(Debug, Default)]
 pub struct Rows {
     pub logs: Vec<LogRow>,
     pub segments: Vec<(i64, i64)>,
     pub keys: Vec<KeyRow>,
     pub entries: Vec<EntryRow>,
-    /// Entries that come back. What is there already stays as it is: a head may have been lost that its rows outlived.
+    /// Entries that are restored. Existing rows stay as they are: a log may have lost its head but not its rows.
     pub restored: Vec<EntryRow>,
     pub heads: Vec<HeadRow>,
     /// Roots of whole subtrees that tiles store, above the leaves.
     pub nodes: Vec<(i64, Node, Hash)>,
     pub restored_nodes: Vec<(i64, Node, Hash)>,
-    /// Intents, and the operations that came to an end.
+    /// Intents that began, and operations that ended.
     pub begun: Vec<(i64, [u8; 16], i64)>,
     pub ended: Vec<(i64, [u8; 16])>,
-    /// Days whose keys and bodies go: log, day, first and last sequence.
+    /// Days whose keys and bodies are destroyed: log, day, first and last sequence.
     pub gone: Vec<GoneDay>,
 }
 
@@ -37,7 +37,7 @@ pub struct LogRow {
     pub group: String,
     pub incarnation: Option<String>,
     pub made_at: i64,
-    /// That it is this group's.
+    /// Proves that the log is this group's.
     pub seal: Option<[u8; 32]>,
 }
 

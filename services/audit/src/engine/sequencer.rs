@@ -28,10 +28,10 @@ use crate::error::why_unwritable;
 /// How many entries one batch has at most, and how many bytes of bodies.
 const BATCH: usize = 4096;
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
-/// After a failure the database gets a moment, and callers their answer, before the next try.
+/// The pause after a failure before the next try, in which the database can recover and callers get their answers.
 const REST: Duration = Duration::from_millis(50);
 
-/// What others say of what may be written.
+/// What other tasks decide about what may be written.
 pub(super) struct Shared {
     pub standing: Arc<RwLock<Standing>>,
     pub refused: Refused,
@@ -42,19 +42,19 @@ pub(super) struct Sequencer {
     parts: EngineParts,
     shared: Shared,
     known: SequencerState,
-    /// Something failed: what is known may never have been written, and is read again before the next batch.
+    /// Something failed: the cached state may never have been written, and is read again before the next batch.
     is_stale: bool,
-    /// Batches that come before what waits in the queue: parts of one that failed.
+    /// Batches to write before the requests in the queue: parts of a batch that failed.
     parts_of_failed: VecDeque<Vec<Request>>,
     target: Target,
 }
 
-/// Where it writes.
+/// The database to which it writes.
 enum Target {
     Sqlite {
         database: Database,
         readers: SqlitePool,
-        /// `None`: the next one has to be taken from the pool.
+        /// `None` if a new connection has to be taken from the pool.
         reader: Option<PoolConnection<Sqlite>>,
         mark: Mark,
         entries: u64,
@@ -62,11 +62,11 @@ enum Target {
     Postgres(PgPool),
 }
 
-/// What became of a batch.
+/// The result of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Landed {
     Written,
-    /// Not written; so many parts of it come next.
+    /// Not written; so many parts of it are queued as the next batches.
     Failed(usize),
 }
 
@@ -117,7 +117,7 @@ impl Sequencer {
         Self { parts, shared, known, is_stale: false, parts_of_failed: VecDeque::new(), target }
     }
 
-    /// Works until nobody can ask any more.
+    /// Works until all senders of requests are dropped.
     pub async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let mut flight: Option<InFlightBatch> = None;
         while let Some(batch) = self.next_batch(&mut requests, &mut flight).await {
@@ -131,8 +131,8 @@ impl Sequencer {
         }
     }
 
-    /// What is to be written next: parts of a batch that failed, or what waits. Answers those whose batch is written meanwhile. `None`: nobody
-    /// can ask any more, and everything is answered.
+    /// The next batch: parts of a batch that failed, or waiting requests. Meanwhile answers the requests whose batch gets written. `None`
+    /// when all senders are dropped and every request is answered.
     async fn next_batch(&mut self, requests: &mut mpsc::Receiver<Request>, flight: &mut Option<InFlightBatch>) -> Option<Vec<Request>> {
         loop {
             if let Some(batch) = self.parts_of_failed.pop_front() {
@@ -159,11 +159,11 @@ impl Sequencer {
         }
     }
 
-    /// SQLite: prepares a batch while the one before is being written, and begins to write it when that is done.
+    /// SQLite: prepares a batch while the previous one is being written, and begins to write it when that is done.
     async fn submit(&mut self, batch: Vec<Request>, mut before: Option<InFlightBatch>) -> Option<InFlightBatch> {
         let now = self.parts.clock.now();
         if before.is_some() && !self.known.covers(&batch, Day::of(now)) {
-            // what has to be read may be what is being written
+            // the rows to read may be those that are being written
             if let Landed::Failed(parts) = self.settle(before.take()?).await {
                 self.parts_of_failed.insert(parts, batch);
                 return None;
@@ -173,7 +173,7 @@ impl Sequencer {
         if let Some(before) = before
             && let Landed::Failed(parts) = self.settle(before).await
         {
-            // it was built on what was never written, and comes after it
+            // this batch was built on state that was never written; it is prepared again after that state's batch
             self.parts_of_failed.insert(parts, batch);
             return None;
         }
@@ -192,7 +192,7 @@ impl Sequencer {
     }
 
     async fn prepare_alone(&mut self, batch: &[Request], now: Timestamp, before: Option<&Ids>) -> Result<Prepared, EngineError> {
-        // rows came back past this: their ids are remembered, too
+        // other code has restored rows: their ids have to be read, too
         if self.is_stale || batch.iter().any(|request| matches!(request.work, Work::Forget)) {
             self.read_again(now).await?;
         }
@@ -204,7 +204,7 @@ impl Sequencer {
         self.known.prepare(&self.parts.random, &mut conn, batch, (&failed, before), (now, &may), rows).await
     }
 
-    /// Waits for a batch, and answers.
+    /// Waits until a batch is written, and answers its requests.
     async fn settle(&mut self, mut flight: InFlightBatch) -> Landed {
         let written = joined((&mut flight.writing).await);
         self.complete(flight, written).await
@@ -228,7 +228,7 @@ impl Sequencer {
         }
     }
 
-    /// Splits a batch that was not written, or tells those who wait. Answers how many parts of it come next.
+    /// Splits a batch that was not written, or answers its requests with the error. Returns how many parts of it are queued.
     async fn fail(&mut self, mut batch: Vec<Request>, error: &EngineError) -> usize {
         self.is_stale = true;
         if let EngineError::Database(cause) = error
@@ -255,14 +255,14 @@ impl Sequencer {
         }
     }
 
-    /// Forgets everything, and reads again what cannot be done without.
+    /// Drops the cached state, and reads again what an only writer needs from the beginning.
     async fn read_again(&mut self, now: Timestamp) -> Result<(), EngineError> {
         let memory = match &mut self.target {
             Target::Postgres(_) => Writers::Shared,
             Target::Sqlite { readers, reader, entries, .. } => {
                 let (memory, rows) = match read_all(readers, reader, now).await {
                     Ok(read) => read,
-                    // the connection may be what failed: the second time it is another one
+                    // the connection may have failed: the second try uses another one
                     Err(_) => read_all(readers, reader, now).await?,
                 };
                 if rows < *entries {
@@ -270,7 +270,7 @@ impl Sequencer {
                     tracing::error!(lost, "the history is read-only");
                     *self.shared.standing.write().unwrap_or_else(PoisonError::into_inner) = Standing::Forked(lost.into());
                 }
-                // a batch whose answer was lost is there
+                // the database may have a batch whose commit was not confirmed
                 *entries = rows.max(*entries);
                 memory
             }
@@ -324,7 +324,7 @@ fn joined(written: Result<Result<(), sqlx::Error>, tokio::task::JoinError>) -> R
     written.map_err(|_| EngineError::Stopped)?.map_err(EngineError::from)
 }
 
-/// What an only writer has to know, and how many entries there are: on the connection that is held, which is thrown away when that fails.
+/// Reads what an only writer needs, and how many entries there are. Uses the held connection, and closes it when that fails.
 async fn read_all(
     readers: &SqlitePool,
     reader: &mut Option<PoolConnection<Sqlite>>,
@@ -343,12 +343,12 @@ async fn read_all(
     read
 }
 
-/// What an only writer has to know from the beginning.
+/// Reads what an only writer needs from the beginning.
 async fn recollect(conn: &mut Conn<'_>, now: Timestamp) -> Result<Writers, EngineError> {
     let next_number = load::newest_number(conn).await? + 1;
     let segments = load::segments(conn).await?;
     let oldest = now.as_microsecond() - REMEMBERED_US;
-    // a segment counts when the one after it began in the past 48 hours
+    // a segment is needed when the next one began in the past 48 hours
     let skip = segments.iter().skip(1).take_while(|(_, began)| *began < oldest).count();
     let mut recent = Recent::default();
     let (mut segment, mut began_us, mut in_segment) = (-1, now.as_microsecond(), SEGMENT);
@@ -367,7 +367,7 @@ async fn recollect(conn: &mut Conn<'_>, now: Timestamp) -> Result<Writers, Engin
     Ok(Writers::Single { recent, segment, began_us, in_segment, next_number, open })
 }
 
-/// Whatever waits, within the bounds of a batch.
+/// All waiting requests, within the limits of a batch.
 fn gather(first: Request, waiting: &mut mpsc::Receiver<Request>) -> Vec<Request> {
     let (mut entries, mut bytes) = weight(&first);
     let mut batch = vec![first];

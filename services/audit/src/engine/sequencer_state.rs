@@ -1,4 +1,4 @@
-//! What the sequencer knows of logs, their keys and the ids in them, and how it comes to know it. All of it can be read again.
+//! The sequencer's cache of logs, their keys and the ids in them, and how it is filled. All of it can be read again.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -20,38 +20,38 @@ use crate::seals;
 
 /// For how long an id is remembered.
 pub const REMEMBERED_US: i64 = 48 * 60 * 60 * 1_000_000;
-/// How many logs are kept in memory: at least so many, and at most twice.
+/// How many logs are cached: at least so many, and at most twice as many.
 const LOGS: usize = 32_768;
 
-/// What is known of a log that is written to.
+/// The cached state of a log.
 pub struct LogState {
     pub log_id: LogId,
     pub edge: Range,
-    /// The day of the newest entry: a log's days never go back.
+    /// The day of the newest entry: a log's days never decrease.
     pub day: Day,
     pub key: Option<DayKey>,
     pub(super) touched: bool,
 }
 
-/// Which database it is, as far as it changes what is known.
+/// Whether there are other writers, which decides what can be cached.
 pub enum Writers {
-    /// Nobody else writes: which ids were there is known.
+    /// There is no other writer, so the ids in the database are cached.
     Single { recent: Recent, segment: i64, began_us: i64, in_segment: u64, next_number: i64, open: HashSet<(i64, [u8; 16])> },
-    /// Others write, too: they are asked for everything.
+    /// There are other writers, so every batch reads from the database.
     Shared,
 }
 
-/// What the sequencer remembers.
+/// The sequencer's cache.
 pub struct SequencerState {
     pub owners: Cache<Owner, i64>,
     pub logs: Cache<i64, LogState>,
     pub memory: Writers,
-    /// Logs that the batch wanted made, and those that it wanted back.
+    /// Logs that the batch requested to make, and logs that it requested to restore.
     pub(super) made: HashMap<Owner, i64>,
     pub(super) adopted: HashMap<LogId, i64>,
-    /// Logs whose rows do not say whose they are, or how far they have come: nothing is added to them.
+    /// Logs whose rows do not prove their owner, or whose heads cannot be read: they accept no entries.
     refused: HashMap<i64, EngineError>,
-    /// Until when entries make no log for a group, in microseconds since 1970.
+    /// Until when entries of a group without a log are refused, in microseconds since 1970.
     holding: Arc<AtomicI64>,
 }
 
@@ -83,8 +83,8 @@ impl SequencerState {
         })
     }
 
-    /// Reads the logs and keys that a batch needs and that are not known, and makes those that are not there. Logs whose keys cannot be had
-    /// are answered with the reason.
+    /// Reads the logs and keys that a batch needs and that are not cached, and makes those that do not exist. Returns the logs that accept
+    /// no entries, each with the reason.
     pub async fn learn(
         &mut self,
         parts: &EngineParts,
@@ -120,7 +120,7 @@ impl SequencerState {
         }));
         let lost: Vec<i64> = numbers.iter().copied().filter(|number| !self.logs.contains(number)).collect();
         for log in load::logs(conn, &lost).await? {
-            // nobody else's entries wait for a log whose head cannot be read
+            // a log whose head cannot be read must not fail the entries of other logs
             if let Err(error) = self.take(&log) {
                 self.refused.insert(log.number, error);
             }
@@ -145,7 +145,7 @@ impl SequencerState {
         let names: Vec<&str> = unknown.iter().map(|owner| owner.as_str()).collect();
         let mut found = load::newest_logs(conn, &names).await?;
         if matches!(self.memory, Writers::Shared) && found.len() < names.len() {
-            // whoever makes a log waits for others who do, and looks again
+            // waits for other replicas that make logs, and reads again
             load::lock_making(conn).await?;
             found = load::newest_logs(conn, &names).await?;
         }
@@ -214,7 +214,7 @@ impl SequencerState {
         }
     }
 
-    /// The logs that a batch wants back. One whose group is not known is nobody's until somebody claims it.
+    /// Restores the logs that a batch requests. A log whose group is not known is unclaimed until the operator claims it for a group.
     async fn adopt_logs(
         &mut self,
         parts: &EngineParts,
@@ -233,11 +233,11 @@ impl SequencerState {
             let number = if let Some(number) = load::by_log_id(conn, id.as_bytes()).await? {
                 number
             } else {
-                // there is one log of the platform
+                // the platform has only one log
                 let is_platform = *is_platform && load::present(conn, Owner::Platform.as_str()).await?.is_none();
                 let group = if is_platform { Owner::Platform.as_str().to_owned() } else { unclaimed(id) };
                 let number = self.next_number(conn, rows).await?;
-                // a log that is nobody's is sealed when it is claimed
+                // an unclaimed log is sealed when it is claimed
                 let seal = is_platform.then(|| seals::seal(&parts.keyring, number, id, &group));
                 rows.logs.push(LogRow { number, log_id: *id.as_bytes(), group, incarnation: None, made_at: now.as_microsecond(), seal });
                 self.begin_log(number, *id);
@@ -248,7 +248,7 @@ impl SequencerState {
         Ok(())
     }
 
-    /// The logs that a batch wants made, where there is none of a group that was not erased.
+    /// Makes the logs that a batch requests, unless the group has a log that was not erased.
     async fn make_logs(
         &mut self,
         parts: &EngineParts,
@@ -276,7 +276,7 @@ impl SequencerState {
         Ok(())
     }
 
-    /// PostgreSQL: nobody else writes to these logs before the end of the transaction. What others wrote meanwhile is taken over.
+    /// PostgreSQL: locks these logs until the end of the transaction, and updates the cache with what other replicas wrote meanwhile.
     async fn lock(&mut self, conn: &mut Conn<'_>, numbers: &[i64]) -> Result<(), EngineError> {
         let mut numbers = numbers.to_vec();
         numbers.sort_unstable();
@@ -341,7 +341,7 @@ impl SequencerState {
         Ok(failed)
     }
 
-    /// The ids of a batch, and those of the outcomes of its intents: an intent that is added again may come behind its outcome.
+    /// The ids of a batch, and those of the outcomes of its intents: an intent that is added again may come after its outcome.
     pub(super) fn named(&mut self, requests: &[Request]) -> Vec<(i64, [u8; 16])> {
         let mut named = Vec::new();
         for addition in additions(requests) {
@@ -391,14 +391,14 @@ impl SequencerState {
     }
 }
 
-/// The right edge of a tree, from what is stored of it.
+/// The right edge of a tree, from the stored peaks.
 pub fn edge(size: i64, peaks: &[u8]) -> Option<Range> {
     let (peaks, rest) = peaks.as_chunks::<32>();
     let peaks: Vec<Hash> = peaks.iter().copied().map(Hash::from_bytes).collect();
     if rest.is_empty() { Range::from_hashes(0, size.cast_unsigned(), &peaks).ok() } else { None }
 }
 
-/// Before any entry.
+/// The day of a log without entries.
 fn first_day() -> Day {
     Day::of(Timestamp::UNIX_EPOCH)
 }
@@ -431,7 +431,7 @@ fn make(
     Ok((DayKey::new(day, id, made.key), made.wrappings.into_iter().map(row).collect()))
 }
 
-/// Opens a day's key by whichever of its wrappings has its epoch key here.
+/// Opens a day's key with any of its wrappings whose epoch key is mounted.
 fn open(keyring: &Keyring, log_id: &LogId, day: Day, wrappings: &[LoadedKey]) -> Result<DayKey, EngineError> {
     let first = wrappings.first().ok_or(KeyError::Destroyed)?;
     let id = DayKeyId::from_bytes(first.key_id.as_slice().try_into().map_err(|_| EngineError::Damaged(first.log))?);

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use tsujiban_database::Backend;
 
-/// How many rows one statement writes at most.
+/// The most rows that one statement has.
 const MOST: usize = 256;
 /// 1, 2, 4, ... 256.
 const SIZES: usize = 9;
@@ -15,7 +15,7 @@ pub struct Statement {
     before: &'static str,
     columns: usize,
     after: &'static str,
-    /// SQLite: `?`. It looks for numbered ones one by one, which for thousands of them takes longer than the writing.
+    /// SQLite: `?`. It searches for numbered parameters linearly, which for thousands of them takes longer than the writing.
     plain: [OnceLock<String>; SIZES],
     /// PostgreSQL: `$1`.
     numbered: [OnceLock<String>; SIZES],
@@ -56,7 +56,7 @@ impl Statement {
     }
 }
 
-/// The sizes of the portions in which so many rows are written: powers of two, so that there are few texts.
+/// The sizes of the portions for so many rows: powers of two, so that there are few texts.
 pub fn portions(mut rows: usize) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         let portion = if rows >= MOST { MOST } else { rows.checked_ilog2().map(|power| 1 << power)? };

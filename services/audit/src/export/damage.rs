@@ -1,4 +1,4 @@
-//! What of a bundle an export states to be damaged, and how far an export has to reach so that the tree proves what is left.
+//! Which entries of a bundle an export declares damaged, and how far an export has to extend so that the tree proves the remaining ones.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::reading::{Bundle, DayKeys, Found, KeyState, Log, Slot, Wrong};
 use crate::service::Audit;
 
-/// The statements about the entries of a span, in their order. Fails where an epoch key is missing: then nothing is damaged.
+/// The statements about the entries of a span, in their order. Fails if an epoch key is not mounted: then the bodies are not damaged.
 pub(super) fn statements(log: &Log, bundle: &Bundle, span: Range<u64>, keys: &DayKeys) -> Result<Vec<UnsignedDamage>> {
     let mut statements = Vec::new();
     for subtree in bundle.subtrees.iter().filter(|subtree| subtree.begin < span.end && span.start < subtree.end) {
@@ -51,7 +51,7 @@ fn loss(log: &Log, slot: &Slot, keys: &DayKeys) -> Result<Option<LostEntry>> {
 }
 
 impl Audit {
-    /// Widens a span so that all that lies before and behind it has hashes that are known, and gaps and retentions elsewhere can be proven.
+    /// Widens a span until the hashes before and after it are known, and gaps and retentions outside of it can be proven.
     pub(crate) async fn provable_span(&self, log: &Log, span: Range<u64>) -> Result<Range<u64>> {
         let mut span = span;
         for sequence in self.records_outside(log, &span).await? {
@@ -66,7 +66,7 @@ impl Audit {
         Ok(start.min(span.start)..end.max(span.end))
     }
 
-    /// The edge of the subtree with lost leaves in whose middle an entry stands; the entry itself where there is none.
+    /// The edge of the subtree with lost leaves within which `at` is; `at` itself if there is none.
     async fn edge_of_loss(&self, log: &Log, at: u64, edge: impl Fn(Range<u64>) -> u64) -> Result<u64> {
         if at >= log.size() || self.leaves(log, Bundle::of(at)).await.is_ok() {
             return Ok(at);
@@ -90,7 +90,7 @@ impl Audit {
         Ok(rows.into_iter().map(i64::cast_unsigned).collect())
     }
 
-    /// A span whose entries and surroundings lead to the head of the log. Hashes that do not are made anew from the leaves.
+    /// Widens a span until its entries and the hashes around it lead to the head of the log. Recomputes wrong hashes from the leaves.
     pub(crate) async fn mended_span(&self, log: &Log, span: Range<u64>) -> Result<Range<u64>> {
         let provable = self.provable_span(log, span.clone()).await?;
         if self.leads_to_head(log, &provable).await? {
@@ -99,7 +99,7 @@ impl Audit {
         let healed = self.mend_nodes(log).await?;
         tracing::warn!(log = %log.id, healed, "hashes of the tree were damaged; they were made anew from the leaves");
         let provable = self.provable_span(log, span).await?;
-        // where hashes outside of the span do not lead to the head, nothing outside of it is left to hashes
+        // if the hashes outside of the span still do not lead to the head, export the whole log instead of using them
         Ok(if self.leads_to_head(log, &provable).await? { provable } else { 0..log.size() })
     }
 

@@ -1,4 +1,4 @@
-//! Which operations have an outcome, as far as an export looks ahead of what it writes.
+//! Which operations have an outcome, as far as an export reads ahead of what it writes.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -8,21 +8,21 @@ use crate::error::Result;
 use crate::reading::{DayKeys, Log};
 use crate::service::Audit;
 
-/// How far an export looks ahead for the outcome of an intent.
+/// How many entries an export reads ahead for the outcome of an intent.
 const AHEAD: u64 = 4_096;
-/// How many outcomes are remembered at most: those of all that is looked ahead at.
+/// How many outcomes are retained at most: more than there can be in the entries that are read ahead.
 const REMEMBERED: usize = 8_192;
 
 #[derive(Debug, Default)]
 pub(super) struct Outcomes {
     ended: HashSet<EntryId>,
     order: VecDeque<EntryId>,
-    /// Up to where entries were looked at.
+    /// One past the last entry that was read.
     seen: u64,
 }
 
 impl Outcomes {
-    /// Looks at the entries behind `next` that were not looked at yet, and at those that lie before it.
+    /// Reads the entries after `next` that were not read yet, and, on the first call, the last ones before it.
     pub(super) async fn look_ahead(&mut self, audit: &Audit, log: &Log, next: u64, keys: &mut DayKeys) -> Result<()> {
         let until = next.saturating_add(AHEAD).min(log.size());
         let from = self.seen.max(next.saturating_sub(256));

@@ -1,4 +1,4 @@
-//! The entries over which the tree has one hash of level 8, held to that hash; those at the end, which are fewer, to the peaks of the tree.
+//! The entries below one hash of level 8, compared with that hash. The last entries, which are fewer, are compared with the tree's peaks.
 
 use std::ops::Range;
 
@@ -18,15 +18,15 @@ pub const ENTRIES: u64 = 256;
 /// The level of the node over a whole bundle.
 const LEVEL: u8 = 8;
 
-/// A part of a bundle of which the tree has the hash.
+/// A part of a bundle over which the tree has a hash.
 #[derive(Debug, Clone)]
 pub struct Subtree {
     pub node: Node,
     pub begin: u64,
     pub end: u64,
-    /// `None` when it is not known any more.
+    /// `None` when it is lost.
     pub hash: Option<Hash>,
-    /// The hash that the database has is another one than that of the leaves, which are right.
+    /// The hash in the database differs from the hash of the leaves, which are right.
     pub is_other: bool,
 }
 
@@ -62,7 +62,7 @@ impl Bundle {
         self.slots.get(at(begin)..at(end)).unwrap_or_default()
     }
 
-    /// The keys that its leaves name, and that are not there though their days have not expired.
+    /// The keys that the leaves name, and that are missing although their days have not expired.
     pub fn missing_keys(&self) -> impl Iterator<Item = DayKeyId> {
         let leaves = self.slots.iter().filter(|slot| slot.wrong == Some(Wrong::Key)).filter_map(|slot| slot.leaf.as_deref());
         leaves.filter_map(|leaf| match Leaf::parse(leaf).ok()?.content {
@@ -71,12 +71,12 @@ impl Bundle {
         })
     }
 
-    /// Whether leaves of a subtree are lost, so that they do not lead to its hash.
+    /// Whether leaves of a subtree are lost, so that its hash cannot be computed from them.
     pub fn is_open(&self, subtree: &Subtree) -> bool {
         self.between(subtree.begin, subtree.end).iter().any(|slot| slot.leaf.is_none())
     }
 
-    /// Whether a slot is what it says: by its body, or by the tree, which says nothing where a leaf beside it is lost.
+    /// Whether the body or the tree proves a slot. The tree proves nothing in a subtree with a lost leaf.
     pub fn is_proven(&self, slot: &Slot) -> bool {
         let mut subtrees = self.subtrees.iter().filter(|subtree| subtree.holds(slot.sequence));
         slot.is_authentic() || (slot.wrong.is_none() && !subtrees.any(|subtree| self.is_open(subtree)))
@@ -96,7 +96,7 @@ impl Bundle {
 }
 
 impl Audit {
-    /// Reads a bundle and says what is wrong with it.
+    /// Reads a bundle and checks it.
     pub(crate) async fn examine(&self, log: &Log, index: u64, keys: &mut DayKeys) -> Result<Bundle> {
         let Range { start: begin, end } = Bundle::span(index, log.size());
         let rows = self.rows(log.number, begin, end).await?;
@@ -111,7 +111,7 @@ impl Audit {
         Ok(bundle)
     }
 
-    /// The parts of a bundle with the hashes that are stored of them.
+    /// The parts of a bundle with their stored hashes.
     pub(crate) async fn subtrees(&self, log: &Log, index: u64) -> Result<Vec<Subtree>> {
         let Range { start: begin, end } = Bundle::span(index, log.size());
         let subtree = |node: Node, hash| {
@@ -126,7 +126,7 @@ impl Audit {
         Ok(peaks.filter(|(node, _)| node.level < LEVEL).map(|(node, hash)| subtree(node, Some(hash))).collect())
     }
 
-    /// Decides who is right where leaves do not lead to the hash that is stored.
+    /// Decides whether the leaves or the stored hash are right if they do not agree.
     async fn hold_to_tree(&self, log: &Log, bundle: &mut Bundle, at: usize) -> Result<()> {
         let Some(Subtree { node, begin, end, hash: stored, .. }) = bundle.subtrees.get(at).cloned() else { return Ok(()) };
         let computed = hashes(bundle.between(begin, end)).and_then(root);
@@ -141,12 +141,12 @@ impl Audit {
                     Some(stored) => node.level < LEVEL || self.leads_up(log, node, stored).await?,
                     None => false,
                 };
-                // what the head says is shown and stated; nothing is healed by it, for the head may be what is wrong
+                // the head's hash is shown and stated, but not used to heal anything, since the head may be wrong
                 (if is_right { stored } else { peak(log, node) }, false)
             }
         };
         if computed.is_some() && computed != right {
-            // nothing says which of them it is: those that nothing else vouches for are not known any more
+            // it is unknown which leaves are wrong: all that are not authentic by themselves count as lost
             for slot in bundle.slots.iter_mut().filter(|slot| (begin..end).contains(&slot.sequence) && !slot.is_authentic()) {
                 slot.leaf = None;
                 slot.wrong.get_or_insert(Wrong::Unproven);
@@ -158,7 +158,7 @@ impl Audit {
         Ok(())
     }
 
-    /// Whether a hash of level 8 leads to the next hash above it that is stored: another slot, which says the same.
+    /// Whether a hash of level 8 leads to the next stored hash above it, which is another row that confirms it.
     pub(crate) async fn leads_up(&self, log: &Log, node: Node, hash: Hash) -> Result<bool> {
         if node.level != LEVEL {
             return Ok(false);
@@ -183,7 +183,7 @@ impl Audit {
     }
 }
 
-/// The hash of a node that is a peak of the tree: the head of the log has it, too.
+/// The hash of a node that is a peak of the tree, from the head of the log.
 fn peak(log: &Log, node: Node) -> Option<Hash> {
     Node::cover(0, log.size()).into_iter().zip(log.edge.hashes()).find(|(peak, _)| *peak == node).map(|(_, hash)| hash)
 }

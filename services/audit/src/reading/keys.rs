@@ -1,5 +1,5 @@
-//! The keys of days, by the ids that leaves name. Which day a key is of is bound to it by its wrapping, so that an entry's day is that of the
-//! key that opens it, whatever the columns of its row say.
+//! The day keys, by the ids that leaves name. The wrapping binds a key to its day, so that an entry's day is that of the key that opens it,
+//! regardless of the columns of its row.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -16,26 +16,26 @@ use crate::bodies::{self, DayKey};
 use crate::error::Result;
 use crate::service::Audit;
 
-/// What is known of the key that a leaf names.
+/// The state of the key that a leaf names.
 #[derive(Debug, Clone)]
 pub enum KeyState {
     Open(Box<DayKey>),
-    /// Its day has expired: what it seals is not shown, whether it is destroyed already or not.
+    /// Its day has expired: the bodies that it seals are not shown, even if they are not destroyed yet.
     Expired(Day),
-    /// It is not there, or none of its wrappings opens, and nothing says that its day went.
+    /// It is missing, or none of its wrappings opens, and no retention of its day exists.
     Missing,
     /// It is wrapped by an epoch key that is not mounted: nothing of it is lost.
     NotMounted(KeyId),
 }
 
-/// Keys of days that one call needs. They are not kept longer: what is destroyed is destroyed.
+/// Day keys that one call needs. They are not retained longer, so that a destroyed key is not used.
 #[derive(Debug, Default)]
 pub struct DayKeys {
     states: HashMap<(i64, DayKeyId), KeyState>,
-    /// Days whose keys were read, and logs of which all keys were.
+    /// Days whose keys were read, and logs whose keys were all read.
     days: HashSet<(i64, Day)>,
     logs: HashSet<i64>,
-    /// The retentions of a log, by the keys that went.
+    /// The retentions of a log, by the destroyed keys.
     gone: HashMap<i64, HashMap<DayKeyId, (Leaf, Day)>>,
 }
 
@@ -44,7 +44,7 @@ impl DayKeys {
         self.states.get(&(log, id)).unwrap_or(&KeyState::Missing)
     }
 
-    /// Those of a log that can be used.
+    /// The keys of a log that can be used.
     pub fn open(&self, log: i64) -> impl Iterator<Item = &DayKey> {
         self.states.iter().filter_map(move |((of, _), state)| match state {
             KeyState::Open(key) if *of == log => Some(key.as_ref()),
@@ -58,7 +58,7 @@ impl DayKeys {
 }
 
 impl Audit {
-    /// Looks for the keys that leaves name. The days are where they are looked for first.
+    /// Reads the keys that leaves name. Looks among the keys of the given days first.
     pub(crate) async fn find_keys(&self, log: &Log, wanted: &[(Option<DayKeyId>, Option<Day>)], keys: &mut DayKeys) -> Result<()> {
         for (id, day) in wanted {
             if id.is_some_and(|id| keys.has(log.number, id)) {
@@ -86,7 +86,7 @@ impl Audit {
             on!(self.database.reads(), p => sqlx::query_as(OF).bind(log.number).bind(from).bind(to).fetch_all(p).await)?;
         let mut wrappings: BTreeMap<(i64, DayKeyId), Vec<WrappedKey>> = BTreeMap::new();
         for (day, epoch, id, bytes) in rows {
-            // what is no id opens nothing
+            // no key has an invalid id
             let Ok(id) = id.try_into().map(DayKeyId::from_bytes) else { continue };
             let of_day = wrappings.entry((day, id)).or_default();
             of_day.extend(epoch.parse::<KeyId>().ok().map(|epoch| WrappedKey { epoch, bytes }));
@@ -95,7 +95,7 @@ impl Audit {
             let Some(day) = Day::from_number(day) else { continue };
             let state = self.state_of(log, day, id, &wrapped);
             let known = keys.states.entry((log.number, id)).or_insert(KeyState::Missing);
-            // of two rows with the same id the one that opens is the right one
+            // of two rows with the same id, the one whose wrapping opens is right
             if matches!(known, KeyState::Missing | KeyState::NotMounted(_)) {
                 *known = state;
             }
@@ -112,7 +112,7 @@ impl Audit {
         }
     }
 
-    /// The day of a key that was destroyed, if a retention that is in the tree says so and the day has expired.
+    /// The day of a destroyed key, if a retention in the tree names the key and the day has expired.
     async fn gone(&self, log: &Log, id: DayKeyId, keys: &mut DayKeys) -> Result<Option<Day>> {
         if let Entry::Vacant(vacant) = keys.gone.entry(log.number) {
             vacant.insert(self.retentions(log).await?);

@@ -1,4 +1,4 @@
-//! Operations, newest first. What is shown, and whether it fits a filter, is decided by what bodies say: columns of rows are not signed.
+//! Operations, newest first. Only bodies decide what is shown and what fits a filter: columns of rows are not signed.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -13,9 +13,9 @@ use super::slot::{Found, Slot, Wrong};
 use crate::error::Result;
 use crate::service::Audit;
 
-/// How many entries are looked at for one page at most.
+/// The most entries that are read for one page.
 const LOOKED_AT: u64 = 5_000;
-/// How many entries behind a page are looked through for outcomes of its intents.
+/// How many entries after a page are searched for outcomes of its intents.
 const LOOKED_AHEAD: u64 = 1_024;
 /// How many bytes of entries make a page full: an answer of a service has 4 MiB at most. The last entry of a page may go over it.
 const FULL: usize = 2 << 20;
@@ -24,7 +24,7 @@ const NAMED: usize = 1_000;
 /// By how much the clocks of services may differ: an operation's time may be that much later than its entry's.
 const SKEW_US: i64 = 60 * 60 * 1_000_000;
 
-/// What is wanted.
+/// Which operations a caller wants.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     pub from: Option<Timestamp>,
@@ -38,11 +38,11 @@ pub struct Filter {
     pub intents: bool,
 }
 
-/// An operation and where it stands.
+/// An operation and its place in the log.
 #[derive(Debug, Clone)]
 pub struct Listed {
     pub sequence: u64,
-    /// As the row says. It is shown, and nothing is decided by it.
+    /// From the row. It is only shown: nothing depends on it.
     pub appended_us: i64,
     pub operation: Operation,
 }
@@ -50,14 +50,14 @@ pub struct Listed {
 #[derive(Debug, Clone, Default)]
 pub struct Page {
     pub entries: Vec<Listed>,
-    /// Before which entry to go on.
+    /// The next page has the entries before this one.
     pub next: Option<u64>,
-    /// What is damaged among the entries that were looked at.
+    /// The damaged ones among the entries that were read.
     pub damaged: BTreeMap<u64, Wrong>,
 }
 
 impl Audit {
-    /// Operations before an entry, newest first. A page may be short: how much is looked at for one is bounded.
+    /// Operations before an entry, newest first. A page may be short, since the number of entries that are read for it is bounded.
     pub async fn list(&self, log: &Log, filter: &Filter, before: Option<u64>, size: usize) -> Result<Page> {
         let mut keys = DayKeys::default();
         let mut page = Page::default();
@@ -84,7 +84,7 @@ impl Audit {
                 }
                 let Ok(Some(mut operation)) = read else { continue };
                 if operation.phase == Phase::Intent && !ended.contains(&operation.id) {
-                    // an intent that was lost and sent again stands behind its outcome
+                    // an intent that was lost and sent again is after its outcome
                     let from = slot.sequence.saturating_sub(LOOKED_AHEAD).min(known_from);
                     ended.extend(self.outcomes(log, from..known_from.min(slot.sequence), &mut keys).await?);
                     known_from = from;
@@ -106,7 +106,7 @@ impl Audit {
         Ok(page)
     }
 
-    /// The operations of which some entries are the outcomes.
+    /// The operations whose outcomes are in a span of entries.
     pub(crate) async fn outcomes(&self, log: &Log, span: std::ops::Range<u64>, keys: &mut DayKeys) -> Result<HashSet<EntryId>> {
         let mut ended = HashSet::new();
         let mut at = span.start;
@@ -124,15 +124,15 @@ fn body_length(slot: &Slot) -> usize {
     if let Found::Body { body, .. } = &slot.found { body.len() } else { 0 }
 }
 
-/// The operation of a slot; `None` for what has none, or none that may be shown. What was sealed as a body and is no operation is damaged.
+/// The operation of a slot; `None` if it has none, or none that may be shown. A sealed body that is no operation is damaged.
 pub(crate) fn operation(slot: &Slot) -> Option<std::result::Result<Operation, Wrong>> {
     let Found::Body { body, .. } = &slot.found else { return None };
     Some(Operation::parse(body).map_err(|_| Wrong::Unreadable))
 }
 
 impl Filter {
-    /// Whether nothing that is wanted stands here or before: an entry that is what it says was recorded on an earlier day than the span
-    /// begins, or its day and so all days before it have expired.
+    /// Whether no wanted operation is at this slot or before it: a proven entry was recorded before the first day of the span, or its day,
+    /// and so all days before it, have expired.
     fn is_before(&self, bundle: &Bundle, slot: &Slot) -> bool {
         match slot.found {
             Found::Expired(_) => bundle.is_proven(slot),
@@ -141,7 +141,7 @@ impl Filter {
         }
     }
 
-    /// The first day on which something may have been recorded that is wanted.
+    /// The first day on which a wanted operation may have been recorded.
     fn first_day(&self) -> Option<Day> {
         let from = self.from?.as_microsecond().saturating_sub(SKEW_US);
         Timestamp::from_microsecond(from).ok().map(Day::of)

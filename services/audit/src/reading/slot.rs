@@ -1,4 +1,4 @@
-//! What is found in the slot of an entry. Pure: rows and keys come as arguments.
+//! The content of an entry's slot. Pure: rows and keys are arguments.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,26 +11,26 @@ use super::keys::{DayKeys, KeyState};
 use super::stored::{Rows, Stored};
 use crate::bodies::DayKey;
 
-/// What is wrong with an entry where it is stored.
+/// What is wrong with a stored entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Wrong {
     /// There is no row in its slot.
     Missing,
-    /// The row cannot be read, or is of nothing that this log has.
+    /// The row cannot be read, or is no entry of this log.
     Unreadable,
-    /// The leaf is another one than its body has, from which it was made anew.
+    /// The stored leaf differs from the leaf of the body, from which it was made again.
     Leaf,
-    /// The body is not there, or is another one than the leaf commits to.
+    /// The body is missing, or is not the one to which the leaf commits.
     Body,
-    /// The key of its day is not there, though the day has not expired.
+    /// The key of its day is missing, although the day has not expired.
     Key,
     /// The key of its day is wrapped by an epoch key that is not mounted.
     NotMounted,
-    /// Its row stands in the slot of another entry.
+    /// Its row is in the slot of another entry.
     Misplaced,
     /// Its times or its day are not those of its body and its key.
     Columns,
-    /// It does not lead to what the tree says, and nothing else vouches for it.
+    /// It does not lead to the hash in the tree, and its body does not prove it.
     Unproven,
 }
 
@@ -67,7 +67,7 @@ impl fmt::Display for Wrong {
     }
 }
 
-/// What is left of an entry's content.
+/// The content of an entry that could be read.
 #[derive(Debug)]
 pub enum Found {
     /// The body, to which the leaf commits, and which was sealed for this slot of this log.
@@ -86,16 +86,16 @@ pub enum Found {
 #[derive(Debug)]
 pub struct Slot {
     pub sequence: u64,
-    /// `None` when it is lost.
+    /// `None` if it is lost.
     pub leaf: Option<Vec<u8>>,
     pub found: Found,
     pub wrong: Option<Wrong>,
-    /// As the columns say.
+    /// The row that was read.
     pub stored: Option<Stored>,
 }
 
 impl Slot {
-    /// Whether its leaf is known to be right without the tree.
+    /// Whether its body proves the leaf, without the tree.
     pub fn is_authentic(&self) -> bool {
         matches!(self.found, Found::Body { .. })
     }
@@ -105,8 +105,8 @@ impl Slot {
     }
 }
 
-/// Gives each slot from `begin` to before `end` its row: the one that stands there, unless its leaf says that it belongs to another slot
-/// which has none of its own. `true`: it stood elsewhere.
+/// Assigns a row to each slot from `begin` to before `end`: the row that is stored there, unless its leaf belongs to another slot that has
+/// no row. `true`: the row was stored in another slot.
 pub fn assign(begin: u64, end: u64, rows: Vec<Stored>) -> BTreeMap<u64, (Stored, bool)> {
     let place_of = |row: &Stored| Leaf::parse(&row.leaf).ok().map(|leaf| leaf.sequence).filter(|at| (begin..end).contains(at));
     let (fitting, other): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| place_of(row) == Some(row.sequence));
@@ -124,7 +124,7 @@ pub fn assign(begin: u64, end: u64, rows: Vec<Stored>) -> BTreeMap<u64, (Stored,
     slots
 }
 
-/// The slots of some entries, whose keys were looked for.
+/// The slots of some entries, whose keys were read before.
 pub fn judge_all((log, id): (i64, &LogId), (begin, end): (u64, u64), rows: Rows, keys: &DayKeys) -> Vec<Slot> {
     let mut rows_by_place = assign(begin, end, rows.rows);
     let slot = |sequence| match rows_by_place.remove(&sequence) {
@@ -141,7 +141,7 @@ pub fn judge_all((log, id): (i64, &LogId), (begin, end): (u64, u64), rows: Rows,
     slots
 }
 
-/// The days of a log never go back: what says that it is of an expired day and stands behind an entry of a later one is not what it says.
+/// The days of a log never decrease: an entry that names the key of an expired day after an entry of a later day is not authentic.
 fn reject_old_behind_new(slots: &mut [Slot]) {
     let mut newest = None;
     for slot in slots {
@@ -182,7 +182,7 @@ fn judge(log: i64, id: &LogId, sequence: u64, row: Stored, keys: &DayKeys) -> Sl
             }
         }
         _ => {
-            // a body that opens says what the leaf has to be
+            // the leaf follows from a body that opens
             if let Some((opened, body)) = opened_by(log, id, sequence, &row, keys) {
                 slot.leaf = Some(leaf_of(opened, sequence, &body));
                 slot.wrong = Some(Wrong::Leaf);
@@ -193,7 +193,7 @@ fn judge(log: i64, id: &LogId, sequence: u64, row: Stored, keys: &DayKeys) -> Sl
     Slot { stored: Some(row), ..slot }
 }
 
-/// The body, by whichever key of the log opens it for this slot.
+/// The body, opened for this slot with any key of the log.
 fn opened_by<'a>(log: i64, id: &LogId, sequence: u64, row: &Stored, keys: &'a DayKeys) -> Option<(&'a DayKey, Zeroizing<Vec<u8>>)> {
     let sealed = row.sealed.as_ref()?;
     let open = |key: &'a DayKey| Some((key, key.open(id, sequence, sealed).ok()?));
@@ -210,13 +210,13 @@ fn leaf_of(key: &DayKey, sequence: u64, body: &[u8]) -> Vec<u8> {
     Leaf::entry(sequence, key.id, key.mac.opening(sequence).commit(body)).encode()
 }
 
-/// Whether the columns are those of the body and of its key.
+/// `Wrong::Columns` unless the columns match the body and its key.
 fn columns(row: &Stored, day: Day, body: &[u8]) -> Option<Wrong> {
     let time = Operation::time_in(body).and_then(|time| std::str::from_utf8(&time).ok()?.parse::<JstTime>().ok());
     let time_us = time.map(|time| time.timestamp().as_microsecond());
     let is_time = time_us.is_none_or(|time| time == row.time_us);
     let appended = jiff::Timestamp::from_microsecond(row.appended_us).ok().map(Day::of);
-    // an entry has the day of the one before while a clock is behind that had been ahead
+    // an entry gets the day of the previous entry while the clock is behind it, because the clock had been ahead before
     let is_day = row.day == Some(day) && appended.is_some_and(|appended| appended <= day && day <= appended.plus(1));
     (!(is_time && is_day && row.id.is_some())).then_some(Wrong::Columns)
 }

@@ -1,5 +1,5 @@
-//! Which entries a span of time has. The day on which an entry was recorded is bound to it by its key; the time within that day stands in a
-//! column that is not signed, so that it may widen a span and never narrow it.
+//! Which entries a span of time has. An entry's key binds it to the day on which it was recorded; the time within that day is in a column
+//! that is not signed, so it may widen a span and never narrow it.
 
 use jiff::Timestamp;
 use tsujiban_database::on;
@@ -13,12 +13,12 @@ use super::slot::{Found, Slot};
 use crate::error::Result;
 use crate::service::Audit;
 
-/// How often a search is begun anew that ran into what contradicts itself.
+/// How often a search starts again after it found days that contradict each other.
 const TRIES: u32 = 8;
 
 impl Audit {
-    /// The first entry that was recorded at a time or later. Earlier ones are taken for later ones where nothing says when they were recorded,
-    /// and where they were done at the time or later.
+    /// The first entry that was recorded at a time or later. Includes earlier entries of which it is unknown when they were recorded, or
+    /// whose operation was done at the time or later.
     pub async fn first_since(&self, log: &Log, time: Timestamp) -> Result<u64> {
         const SINCE: &str = "SELECT MIN(sequence) FROM entries WHERE log = $1 AND sequence >= $2 AND sequence < $3 AND appended_us >= $4";
         let (day, mut keys) = (Day::of(time), DayKeys::default());
@@ -32,8 +32,8 @@ impl Audit {
         Ok(done.into_iter().min().map_or(by_column, |done| done.min(by_column)))
     }
 
-    /// One past the last entry that was recorded before a time. Later ones are taken for earlier ones where nothing says when they were
-    /// recorded, and where they were done before the time.
+    /// One past the last entry that was recorded before a time. Includes later entries of which it is unknown when they were recorded, or
+    /// whose operation was done before the time.
     pub async fn end_before(&self, log: &Log, time: Timestamp) -> Result<u64> {
         const BEFORE: &str = "SELECT MAX(sequence) FROM entries WHERE log = $1 AND sequence >= $2 AND sequence < $3 AND appended_us < $4";
         let (day, mut keys) = (Day::of(time), DayKeys::default());
@@ -47,7 +47,7 @@ impl Audit {
         Ok(done.into_iter().max().map_or(by_column, |last| last + 1))
     }
 
-    /// Goes on behind entries of which nothing says when they were recorded, as far as their bundle goes.
+    /// Skips entries of which it is unknown when they were recorded, up to the end of their bundle.
     async fn behind_undated(&self, log: &Log, from: u64, keys: &mut DayKeys) -> Result<u64> {
         if from >= log.size() {
             return Ok(from);
@@ -68,7 +68,7 @@ impl Audit {
         Ok(edge.map(i64::cast_unsigned))
     }
 
-    /// The first and the last entry of a span of which something holds.
+    /// The first and the last entry of each bundle of a span for which `holds` is true.
     async fn any(&self, log: &Log, span: std::ops::Range<u64>, keys: &mut DayKeys, holds: impl Fn(&Slot) -> bool) -> Result<Vec<u64>> {
         let (mut found, mut at) = (Vec::new(), span.start);
         while at < span.end {
@@ -80,7 +80,7 @@ impl Audit {
         Ok(found)
     }
 
-    /// The first entry that was recorded on a day or later: a search by halves, whose end is looked at once more.
+    /// The first entry that was recorded on a day or later: a binary search, whose result is checked against the entries before it.
     async fn first_of(&self, log: &Log, day: Day, keys: &mut DayKeys) -> Result<u64> {
         let mut end = log.size();
         for _ in 0..TRIES {
@@ -90,7 +90,7 @@ impl Audit {
                 match self.recorded(log, middle..high, keys).await? {
                     Some((_, found)) if found >= day => high = middle,
                     Some((at, _)) => low = at + 1,
-                    // what nobody can date is taken for later
+                    // entries of unknown days count as later
                     None => high = middle,
                 }
             }
@@ -103,13 +103,13 @@ impl Audit {
         Ok(0)
     }
 
-    /// The first entry of a span, within its first bundle, of which it is known on which day it was recorded.
+    /// The first entry of a span, within its first bundle, whose day of recording is known.
     async fn recorded(&self, log: &Log, span: std::ops::Range<u64>, keys: &mut DayKeys) -> Result<Option<(u64, Day)>> {
         let bundle = self.examine(log, Bundle::of(span.start), keys).await?;
         Ok(bundle.between(span.start, span.end).iter().find_map(|slot| recorded(&bundle, slot)))
     }
 
-    /// The last one, which its own body vouches for.
+    /// The last such entry whose body proves its leaf.
     async fn recorded_last(&self, log: &Log, span: std::ops::Range<u64>, keys: &mut DayKeys) -> Result<Option<(u64, Day)>> {
         if span.is_empty() {
             return Ok(None);
@@ -127,8 +127,8 @@ fn recorded(bundle: &Bundle, slot: &Slot) -> Option<(u64, Day)> {
     }
 }
 
-/// Whether something holds of when it was done, as far as is known: of what is damaged, everything may. Gaps, retentions and what has expired
-/// are dated by their columns alone.
+/// Whether `holds` may be true of the time of the operation: for a damaged entry it always may. Gaps, retentions and expired entries are
+/// dated by their columns alone.
 fn may_be_done(slot: &Slot, holds: impl Fn(Timestamp) -> bool) -> bool {
     match slot.found {
         Found::Record | Found::Expired(_) => false,

@@ -1,4 +1,4 @@
-//! Rows of entries, those that were healed before those that were damaged.
+//! Rows of entries. A healed row takes precedence over the damaged one.
 
 use tsujiban_database::{Backend, is_unavailable, on};
 use tsujiban_history::leaf::Content;
@@ -11,19 +11,19 @@ use crate::service::Audit;
 #[derive(Debug, Clone)]
 pub struct Stored {
     pub sequence: u64,
-    /// `None` for what is no day.
+    /// `None` if the column has no valid day.
     pub day: Option<Day>,
     pub time_us: i64,
     pub appended_us: i64,
     pub leaf: Vec<u8>,
-    /// Which makes a repeated entry one; a gap and a retention have none.
+    /// By which duplicates are detected; a gap and a retention have none.
     pub id: Option<Vec<u8>>,
-    /// Not there for a gap, a retention, and a day that went.
+    /// `None` for a gap, a retention, and a destroyed day.
     pub sealed: Option<Vec<u8>>,
 }
 
 impl Stored {
-    /// Which key it speaks of, and the day on which to look for it first.
+    /// The key that the leaf names, and the day among whose keys to look first.
     pub(crate) fn key(&self) -> (Option<DayKeyId>, Option<Day>) {
         let id = match Leaf::parse(&self.leaf) {
             Ok(Leaf { content: Content::Entry { key, .. }, .. }) => Some(key),
@@ -35,7 +35,7 @@ impl Stored {
 
 type Row = (i64, i64, i64, i64, Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>);
 
-/// The rows of some entries in their order, and the entries of which the database cannot give the row.
+/// The rows of some entries in their order, and the entries whose rows the database cannot read.
 #[derive(Debug, Default)]
 pub struct Rows {
     pub rows: Vec<Stored>,
@@ -48,12 +48,12 @@ const HEALED: &str = "SELECT sequence, day, time_us, appended_us, leaf, id, seal
      WHERE log = $1 AND sequence >= $2 AND sequence < $3 ORDER BY sequence";
 
 impl Audit {
-    /// Entries from one on, up to so many slots, in their order. Slots without a row are left out.
+    /// The rows of up to `limit` slots from `from` on, in their order. Skips slots without a row.
     pub async fn entries(&self, log: i64, from: u64, limit: u32) -> Result<Vec<Stored>> {
         Ok(self.rows(log, from, from.saturating_add(limit.into())).await?.rows)
     }
 
-    /// The rows of entries from `first` to before `end`. Where the database cannot read them together, it is asked for each.
+    /// The rows of entries from `first` to before `end`. If the database cannot read them together, reads them one by one.
     pub(crate) async fn rows(&self, log: i64, first: u64, end: u64) -> Result<Rows> {
         let mut rows = match self.read(ENTRIES, log, first, end).await {
             Ok(rows) => Rows { rows, unreadable: Vec::new() },
@@ -83,15 +83,15 @@ impl Audit {
     }
 
     async fn read(&self, query: &'static str, log: i64, first: u64, end: u64) -> Result<Vec<Stored>, sqlx::Error> {
-        // sequences are what a signed column holds
+        // no sequence exceeds a signed column
         let end = i64::try_from(end).unwrap_or(i64::MAX);
         let rows: Vec<Row> = on!(self.database.reads(), p => sqlx::query_as(query)
             .bind(log).bind(first.cast_signed()).bind(end).fetch_all(p).await)?;
         Ok(rows.into_iter().map(stored).collect())
     }
 
-    /// Puts a row back that is gone, where its id is looked for when it is sent again: the engine has to forget what it remembers after that.
-    /// Answers whether there was none.
+    /// Inserts a missing row again, in the segment in which its id is looked up when it is sent again: callers have to call
+    /// `Engine::forget` afterwards. Returns whether the row was missing.
     pub(crate) async fn put_back(&self, log: i64, entry: &Stored) -> Result<bool> {
         const PUT: &str = "INSERT INTO entries (log, sequence, day, time_us, appended_us, segment, id, leaf, sealed)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING";
@@ -117,7 +117,7 @@ impl Audit {
         Ok(put > 0)
     }
 
-    /// Puts an entry as it has to be beside one that is damaged.
+    /// Stores the right form of an entry beside the damaged row.
     pub(crate) async fn put_healed(&self, log: i64, entry: &Stored) -> Result<()> {
         const PUT: &str = "INSERT INTO healed_entries (log, sequence, day, time_us, appended_us, id, leaf, sealed, healed_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING";

@@ -1,5 +1,5 @@
-//! Tiles and proofs. What is stored are leaves and the roots of whole tiles; everything else follows from them. Leaves are held to what is
-//! stored above them before they leave the service, and made anew from their bodies where they are damaged.
+//! Tiles and proofs. The database has leaves and the roots of whole tiles; everything else is computed from them. Leaves are compared with
+//! the stored hashes above them before they leave the service, and made again from their bodies if they are damaged.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -60,13 +60,13 @@ impl Audit {
         prove_inclusion(&hashes, sequence, size).map_err(|error| unproven(log, &error))
     }
 
-    /// That the tree of one size grew into that of another one.
+    /// The proof that the tree of size `old` grew into the tree of size `new`.
     pub async fn prove_consistency(&self, log: &Log, old: u64, new: u64) -> Result<Vec<Hash>> {
         let hashes = self.node_hashes(log, &consistency_nodes(old, new), new).await?;
         prove_consistency(&hashes, old, new).map_err(|error| unproven(log, &error))
     }
 
-    /// The root that the log had at a size which it has reached, computed from its leaves.
+    /// The root that the log had at a size that it has reached, computed from its leaves.
     pub async fn root_at(&self, log: &Log, size: u64) -> Result<Hash> {
         if size == log.size() {
             return Ok(log.head().root);
@@ -82,7 +82,7 @@ impl Audit {
         nodes.iter().map(|node| hashes.read(*node).map_err(missing)).collect()
     }
 
-    /// Whether a leaf is in the tree, by the rows as they are: with those of its subtree it leads to a peak, or to the hash above its bundle.
+    /// Whether a leaf is in the tree, by the stored rows: the leaves of its subtree lead to a peak, or to the hash above its bundle.
     pub(crate) async fn is_in_tree(&self, log: &Log, sequence: u64, leaf: Hash) -> Result<bool> {
         let subtrees = self.subtrees(log, Bundle::of(sequence)).await?;
         let Some(subtree) = subtrees.into_iter().find(|subtree| subtree.holds(sequence)) else { return Ok(false) };
@@ -95,7 +95,7 @@ impl Audit {
         Ok(is_peak || self.leads_up(log, subtree.node, computed).await?)
     }
 
-    /// Hashes by their tiles; where one is damaged, each for itself.
+    /// Hashes of nodes, read from their tiles; those in a damaged tile are computed one by one.
     async fn node_hashes(&self, log: &Log, nodes: &[Node], size: u64) -> Result<Hashes> {
         let mut tiles = TileSet::new();
         for tile in tiles_of(nodes, size) {
@@ -116,11 +116,11 @@ impl Audit {
         Ok(Hashes(known))
     }
 
-    /// The hash of a node below which something is damaged, if it is known all the same.
+    /// The hash of a node above damaged entries, if it can be computed nevertheless.
     async fn hash_of(&self, log: &Log, node: Node) -> Result<Hash> {
         let damaged = || Error::Damaged(format!("entries {:?} to before {:?} of log {}", node.begin(), node.end(), log.id));
         if node.level > 8 {
-            // only the hash over each bundle may be another one than its row's
+            // of these, only the hash over each bundle may differ from its row
             let mut hashes = Vec::new();
             for index in node.index << (node.level - 8)..(node.index + 1) << (node.level - 8) {
                 let bundle = self.examine(log, index, &mut DayKeys::default()).await?;
@@ -132,7 +132,7 @@ impl Audit {
         bundle.hash(node).ok_or_else(damaged)
     }
 
-    /// All leaves of a bundle as the log is now.
+    /// All leaves of a bundle of the log at its current size.
     pub(crate) async fn leaves(&self, log: &Log, index: u64) -> Result<Vec<Vec<u8>>> {
         if let Some(leaves) = self.stored_leaves(log, Bundle::span(index, log.size())).await? {
             let mut hashes = leaves.iter().map(|leaf| leaf_hash(leaf));
@@ -151,7 +151,7 @@ impl Audit {
         }
     }
 
-    /// Leaves as they are stored, or were healed, if there is one for each place.
+    /// Leaves as they are stored or were healed; `None` unless there is one for each sequence number.
     async fn stored_leaves(&self, log: &Log, Range { start, end }: Range<u64>) -> Result<Option<Vec<Vec<u8>>>> {
         const OF: &str = "SELECT sequence, leaf FROM entries WHERE log = $1 AND sequence >= $2 AND sequence < $3";
         const HEALED: &str = "SELECT sequence, leaf FROM healed_entries WHERE log = $1 AND sequence >= $2 AND sequence < $3";
@@ -169,7 +169,7 @@ impl Audit {
         Ok(is_whole.then(|| leaves.into_values().collect()))
     }
 
-    /// Hashes of whole subtrees of one level of tiles, above the leaves, each in its place.
+    /// Hashes of whole subtrees of one level of tiles above the leaves; `None` for a missing one.
     pub(crate) async fn nodes(&self, log: i64, level: u8, numbers: Range<u64>) -> Result<Vec<Option<Hash>>> {
         const OF: &str = "SELECT number, hash FROM nodes WHERE log = $1 AND level = $2 AND number >= $3 AND number < $4";
         const HEALED: &str = "SELECT number, hash FROM healed_nodes WHERE log = $1 AND level = $2 AND number >= $3 AND number < $4";

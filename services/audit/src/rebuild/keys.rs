@@ -1,4 +1,4 @@
-//! Brings back keys of days whose rows are gone.
+//! Restores day keys whose rows are missing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,11 +19,11 @@ use crate::reading::{DayKeys, KeyState};
 use crate::scrub::{Damaged, Kind};
 use crate::service::Audit;
 
-/// How often keys are looked for while the scrub reads.
+/// How often missing keys are looked for while the scrub reads.
 const LOOKED_FOR: SignedDuration = SignedDuration::from_mins(10);
 
 impl Audit {
-    /// At start, before a log whose newest day lost its key gets another one for the same day.
+    /// Restores missing keys of the newest days. Called at start, before an entry makes another key for the same day.
     pub(crate) async fn bring_newest_keys(&self) -> Result<()> {
         const WITHOUT: &str = "SELECT h.log FROM heads h JOIN logs l ON l.number = h.log
              WHERE h.size > 0 AND l.state <> 'erased' AND NOT EXISTS (SELECT 1 FROM day_keys k WHERE k.log = h.log AND k.day = h.day)";
@@ -31,7 +31,7 @@ impl Audit {
         let logs: Vec<i64> = on!(self.database.reads(), p => sqlx::query_scalar(WITHOUT).fetch_all(p).await)?;
         let (mut wanted, mut oldest) = (BTreeSet::new(), None);
         for number in logs {
-            // what is damaged besides is told when all is compared
+            // the comparison at start reports the damage
             let Ok(Some(log)) = self.log_by_number(number).await else { continue };
             let newest: Option<(i64, Vec<u8>)> =
                 on!(self.database.reads(), p => sqlx::query_as(NEWEST).bind(number).fetch_optional(p).await)?;
@@ -49,8 +49,8 @@ impl Audit {
         self.bring_keys(wanted, oldest).await.map(drop)
     }
 
-    /// Those that the scrub found missing: all in one go once everything has been read, and before that where it is urgent, every ten minutes at
-    /// most, since each look may read all of the archive. Logs of which some came back are read again at once.
+    /// Restores keys that the scrub found missing: all together once everything has been read, and urgent ones before that, at most every
+    /// ten minutes, since each search may read the whole archive. The scrub reads logs with restored keys again at once.
     pub(crate) async fn bring_missing_keys(&self, all_is_read: bool) -> Result<()> {
         const AGAIN: &str = "UPDATE scrubs SET began_at = 0, before = 0 WHERE log = (SELECT number FROM logs WHERE log_id = $1)";
         let wanted = {
@@ -68,8 +68,8 @@ impl Audit {
         Ok(())
     }
 
-    /// Looks for these keys in the bucket: in the sets of all keys first, then in the parts, the newest first, none of which was put before `since`.
-    /// Those that are not there are looked for once. Answers of which logs some came back.
+    /// Searches the bucket for these keys: first the sets of all keys, then the parts that were put since `since`, the newest first.
+    /// Searches only once for keys that are not there. Returns the logs of which it restored keys.
     async fn bring_keys(&self, mut wanted: BTreeSet<(LogId, DayKeyId)>, since: Option<Day>) -> Result<BTreeSet<LogId>> {
         wanted.retain(|key| !self.missing_keys().in_vain.contains(key));
         if wanted.is_empty() {
@@ -120,8 +120,8 @@ impl Rebuild<'_> {
         Ok(came_back)
     }
 
-    /// Takes the keys that an epoch key here opens, and answers how many were not here. A day that has expired stays unreadable, and one that has got
-    /// another key keeps that.
+    /// Restores the keys that a mounted epoch key opens, and returns how many were missing. Does not restore keys of expired days, or of
+    /// days that have got another key.
     pub(super) fn keys(&mut self, copies: Vec<KeyCopy>) -> BoxFuture<'_, Result<u64>> {
         Box::pin(async move {
             const PUT: &str = "INSERT INTO day_keys (day, log, epoch, key_id, first, wrapped, superseded_at)

@@ -1,4 +1,4 @@
-//! Heads and rows that are gone or do not fit, from what is still here and from the archive.
+//! Repairs missing or wrong heads and missing rows, from the remaining rows and from the archive.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,14 +16,13 @@ use crate::service::Audit;
 const PORTION: u64 = 4096;
 
 impl Audit {
-    /// Computes the heads of logs anew from their leaves where they are not there or are not theirs. Whether they are the right ones, the lists
-    /// say.
+    /// Computes missing or wrong heads of logs from their leaves. The comparison with the root lists then checks them.
     pub(super) async fn mend_heads(&self, numbers: &[i64]) -> Result<()> {
         let mut mended = false;
         for number in numbers {
             mended |= self.mend_head(*number).await?;
         }
-        // once for all: what is remembered of ids is read again
+        // once for all logs, since it reads the cached ids again
         if mended { Ok(self.engine.forget().await?) } else { Ok(()) }
     }
 
@@ -43,7 +42,7 @@ impl Audit {
         }
         let (edge, day) = self.edge_of_rows(number).await?;
         let size: Option<i64> = on!(self.database.reads(), p => sqlx::query_scalar(SIZE).bind(number).fetch_optional(p).await)?;
-        // a head never goes back; what is missing of its rows is another matter
+        // a head never becomes smaller; missing rows are restored elsewhere
         if size.is_some_and(|size| edge.end() < size.cast_unsigned()) || log.is_some_and(|log| edge == log.edge) {
             return Ok(false);
         }
@@ -54,7 +53,7 @@ impl Audit {
         Ok(true)
     }
 
-    /// The tree of a log's rows, healed ones included, up to the first that is missing or not the one of its place, and the day of the last.
+    /// The edge of the tree of a log's rows, healed ones included, up to the first missing or misplaced row, and the day of the last.
     async fn edge_of_rows(&self, number: i64) -> Result<(Range, i64)> {
         const DAY: &str = "SELECT COALESCE(MAX(day), $3) FROM entries WHERE log = $1 AND sequence < $2";
         let mut edge = Range::empty(0);
@@ -76,7 +75,7 @@ impl Audit {
         Ok((edge, day))
     }
 
-    /// Puts back rows of a log that are gone, and answers whether some came back. Rows that are there and wrong are not touched.
+    /// Restores missing rows of a log, and returns whether it restored any. Does not change wrong rows.
     pub(crate) async fn mend_rows(&self, log: &Log) -> Result<bool> {
         const COUNT: &str = "SELECT COUNT(*) FROM (SELECT sequence FROM entries WHERE log = $1
              UNION SELECT sequence FROM healed_entries WHERE log = $1) AS there";

@@ -1,19 +1,19 @@
-//! Which keys of days are looked for.
+//! Which day keys are searched in the bucket.
 
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use tsujiban_history::{DayKeyId, LogId};
 
-/// Keys of days that are missing.
+/// Missing day keys.
 #[derive(Debug, Default)]
 pub(crate) struct MissingKeys {
-    /// Those that the scrub found since they were looked for last.
+    /// The ones that the scrub found since the last search.
     pub(super) wanted: BTreeSet<(LogId, DayKeyId)>,
-    /// Whether some are of the newest day of their log: the next entry would give that day another key.
+    /// Whether some are of the newest day of their log: the next entry would make another key for that day.
     pub(super) is_urgent: bool,
     pub(super) looked_at: Option<Timestamp>,
-    /// Those that are not in the bucket either. They are looked for again after the next start.
+    /// The ones that are not in the bucket either. They are searched again after the next start.
     pub(super) in_vain: BTreeSet<(LogId, DayKeyId)>,
 }
 

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::reading::{Bundle, DayKeys, Log};
 use crate::service::Audit;
 
-/// The first and the last entry under a key, and how many there are: between them lie gaps and retentions of other days.
+/// The first and the last entry under a key, and how many there are: between them there may be gaps, and retentions of other days.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Extent {
     pub first: u64,
@@ -16,7 +16,7 @@ pub(super) struct Extent {
     pub count: u64,
 }
 
-/// What has been seen of a key's entries, which follow each other.
+/// The entries of a key that were read so far. They are adjacent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Seen {
     key: DayKeyId,
@@ -30,7 +30,7 @@ impl Seen {
         Self { key, extent: None, is_over: false }
     }
 
-    /// Takes in the next entry, in either direction, and the key that it names. What names none, or is lost, says nothing.
+    /// Adds the next entry, in either direction, and the key that it names. Ignores entries that name none or are lost.
     fn take(&mut self, sequence: u64, named: Option<DayKeyId>) {
         let Some(named) = named.filter(|_| !self.is_over) else { return };
         if named != self.key {
@@ -45,7 +45,7 @@ impl Seen {
 }
 
 impl Audit {
-    /// The entries under a key of a log. Where they begin is said by a column: when there are none, the leaves are asked.
+    /// The entries under a key of a log. A column has the first one: if none is there, searches the leaves.
     pub(super) async fn extent(&self, log: &Log, key: DayKeyId, first: u64) -> Result<Extent> {
         if let Some(extent) = self.extent_around(log, key, first).await? {
             return Ok(extent);
@@ -54,12 +54,12 @@ impl Audit {
             Some(first) => self.extent_around(log, key, first).await?,
             None => None,
         };
-        // a key whose first entry was refused has none
+        // a key whose first entry was refused has no entries
         let first = first.min(log.size());
         Ok(found.unwrap_or(Extent { first, last: first, count: 0 }))
     }
 
-    /// The entries under a key that follow each other at a place.
+    /// The adjacent entries under a key around `at`.
     async fn extent_around(&self, log: &Log, key: DayKeyId, at: u64) -> Result<Option<Extent>> {
         let mut seen = Seen::nothing(key);
         let mut next = at;

@@ -1,5 +1,5 @@
-//! Whether the database holds together: heads with tiles, tiles with leaves. Cheap for every log at start, and as a whole before a read-only
-//! history goes on.
+//! Whether the database is consistent: heads with tiles, tiles with leaves. A cheap check of every log at start, and a complete check
+//! before a read-only history becomes writable.
 
 use std::collections::BTreeMap;
 use std::ops::Range as Span;
@@ -19,8 +19,7 @@ use crate::service::Audit;
 const PORTION: u32 = 4096;
 
 impl Audit {
-    /// The logs whose heads are not those of their tiles, or which have fewer or more rows than their heads say. Reads as much of each log as
-    /// one proof does.
+    /// The logs whose heads do not match their tiles or their number of rows. Reads as much of each log as one proof does.
     pub(super) async fn inconsistent_logs(&self) -> Result<RefusedLogs> {
         let mut inconsistent = RefusedLogs::new();
         for number in self.log_numbers().await? {
@@ -40,9 +39,9 @@ impl Audit {
         Ok(on!(self.database.reads(), p => sqlx::query_scalar(ALL).fetch_all(p).await)?)
     }
 
-    /// Whether a log has the head of its tiles, and as many rows as its head says, in words.
+    /// Describes in words why a log's head does not match its tiles or its number of rows; `None` if it does.
     pub(crate) async fn inconsistency(&self, log: &Log) -> Result<Option<String>> {
-        // in one statement: others may append meanwhile
+        // in one statement, since other writers may append meanwhile
         const NEWEST: &str = "SELECT h.size, (SELECT MAX(e.sequence) FROM entries e WHERE e.log = h.log) FROM heads h WHERE h.log = $1";
         let (size, newest): (i64, Option<i64>) =
             on!(self.database.reads(), p => sqlx::query_as(NEWEST).bind(log.number).fetch_one(p).await)?;
@@ -66,8 +65,8 @@ impl Audit {
         Ok(edge.root().unwrap_or(Hash::EMPTY))
     }
 
-    /// Reads every leaf and every node of every log that can be read, and heals what can be healed. Answers in words what of which log is
-    /// damaged and was not declared.
+    /// Reads every leaf and every node of every readable log, and heals what can be healed. Returns the logs with damage that was not
+    /// declared, each with a description.
     pub(super) async fn damaged_logs(&self) -> Result<RefusedLogs> {
         let mut damaged = RefusedLogs::new();
         for log in self.readable_logs().await? {
@@ -118,8 +117,8 @@ impl Audit {
         Ok(self.declared_damage(log).await?.iter().any(|span| span.start < tile.end && tile.start < span.end))
     }
 
-    /// The spans of a log that do not lead to its head, as whole tiles: a tile that is whole is held to its stored hash, the last one to the
-    /// last hashes of the head. The whole log when none of them says why its tiles do not lead to its head.
+    /// The spans of a log that do not lead to its head, as whole tiles: a whole tile is compared with its stored hash, the last one with
+    /// the last hashes of the head. The whole log if its tiles do not lead to its head although every one is sound.
     pub(super) async fn damaged_spans(&self, log: &Log) -> Result<Vec<Span<u64>>> {
         let (mut edge, mut damaged, mut upper) = (Some(Range::empty(0)), Vec::<Span<u64>>::new(), Vec::new());
         let (mut from, size) = (0, log.size());
@@ -137,7 +136,7 @@ impl Audit {
                 let joined = edge.as_mut().zip(tile.hashes).map(|(edge, tile)| edge.join_telling(&tile, completed));
                 match joined {
                     Some(joined) => joined.map_err(|error| Error::Damaged(error.to_string()))?,
-                    // of what is lost with its hash nothing follows above it
+                    // if a tile and its hash are both lost, the hashes above them cannot be computed
                     None => edge = None,
                 }
             }
@@ -158,7 +157,7 @@ impl Audit {
         Ok(damaged)
     }
 
-    /// The tiles of some entries, each with what is known of its hashes, and whether its leaves are those.
+    /// The tiles of some entries, each with its known hashes, and whether its leaves match them.
     async fn judged_tiles(&self, log: &Log, span: Span<u64>) -> Result<Vec<(Tile, bool)>> {
         let width = u64::from(WIDTH);
         let leaves = self.leaf_rows(log.number, span.start, span.end).await?;
@@ -192,7 +191,7 @@ impl Audit {
         Ok(leaves.into_iter().collect())
     }
 
-    /// The hashes of some subtrees that are there.
+    /// The hashes of those subtrees that are stored.
     async fn stored_nodes(&self, log: i64, level: u8, from: u64, past: u64) -> Result<Vec<(u64, Hash)>> {
         let hashes = self.nodes(log, level, from..past).await?;
         Ok((from..past).zip(hashes).filter_map(|(number, hash)| Some((number, hash?))).collect())
@@ -206,7 +205,7 @@ struct Tile {
     hashes: Option<Range>,
 }
 
-/// Whether the leaves of a tile are those that it had; the hashes above it count where leaves are lost.
+/// Whether the leaves of a tile match its known hashes, which replace the computed ones if leaves are lost or wrong.
 fn judge_tile(span: Span<u64>, leaves: &[(u64, Vec<u8>)], known: &[Hash]) -> (Tile, bool) {
     let computed = tile_of(span.start, span.end, leaves);
     let is_sound = computed.as_ref().is_some_and(|tile| tile.hashes().eq(known.iter().copied()));
@@ -214,7 +213,7 @@ fn judge_tile(span: Span<u64>, leaves: &[(u64, Vec<u8>)], known: &[Hash]) -> (Ti
     (Tile { span, hashes }, is_sound)
 }
 
-/// The tree of a tile; `None` when a leaf is not there, or is not the one of its place.
+/// The tree of a tile; `None` if a leaf is missing or misplaced.
 fn tile_of(first: u64, end: u64, leaves: &[(u64, Vec<u8>)]) -> Option<Range> {
     let mut tile = Range::empty(first);
     for (sequence, leaf) in leaves {
@@ -226,7 +225,7 @@ fn tile_of(first: u64, end: u64, leaves: &[(u64, Vec<u8>)]) -> Option<Range> {
     (tile.end() == end).then_some(tile)
 }
 
-/// Whether a signed gap names a damaged span. One that was declared while its last tile grew names all of that tile.
+/// Whether a signed gap names a damaged span. A gap that was declared while the last tile was still growing names all of that tile.
 fn is_declared(span: &Span<u64>, declared: &[Span<u64>]) -> bool {
     declared.iter().any(|known| known.start <= span.start && span.end <= known.end.next_multiple_of(u64::from(WIDTH)))
 }

@@ -1,4 +1,4 @@
-//! Is this history the newest one?
+//! Whether this history is the newest one.
 
 use futures::future::BoxFuture;
 use std::collections::BTreeMap;
@@ -15,21 +15,21 @@ use crate::error::{Error, Result};
 use crate::reading::Log;
 use crate::service::Audit;
 
-/// What of the newest state in the bucket is not so here.
+/// How this database differs from the newest state in the bucket.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
-    /// It is doubted whether this is the newest history: why, in words.
+    /// Why it is uncertain whether this is the newest history, in words.
     pub whole: Option<String>,
-    /// Logs of which what is stored does not hold together.
+    /// Logs that are inconsistent in this database.
     pub logs: RefusedLogs,
 }
 
-/// How a log is not what a list says.
+/// How a log differs from a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Lack {
-    /// The log here holds together, and is another one or a shorter one: the whole history may be older, or somebody else's.
+    /// The log here is consistent, but differs or is shorter: the whole history may be older, or a different one.
     Other(String),
-    /// What is stored of the log with this number is damaged.
+    /// The log with this number is damaged in this database.
     Damaged(i64, String),
 }
 
@@ -42,7 +42,7 @@ impl fmt::Display for Lack {
 }
 
 impl Faults {
-    /// Takes in how a log is not what the lists say, in words that `tell` makes of it.
+    /// Adds a log's difference from the lists. `tell` makes the fault's text from it.
     fn take(&mut self, lack: Lack, tell: impl Fn(&str) -> String) {
         match lack {
             Lack::Other(what) => drop(self.whole.get_or_insert(tell(&what))),
@@ -52,7 +52,7 @@ impl Faults {
 }
 
 impl Audit {
-    /// Whether what has come to the bucket since the last look is so. If not, the history turns read-only.
+    /// Compares the history with the lists that are new in the bucket. Refuses damaged logs, and makes a differing history read-only.
     pub(super) async fn compare(&self, listing: &mut Listing) -> Result<()> {
         let Faults { whole, logs } = self.new_faults(listing).await?;
         self.refuse(logs).await?;
@@ -62,7 +62,7 @@ impl Audit {
         }
     }
 
-    /// Whether all that the bucket says of the logs is so. If not, the history turns read-only, or the logs are refused that are damaged.
+    /// Compares the history with all current lists in the bucket. Refuses damaged logs, and makes a differing history read-only.
     pub(super) async fn compare_all(&self, listing: &mut Listing) -> Result<()> {
         let survey = self.survey().await?;
         (listing.skipped, listing.damaged) = (survey.skipped(), survey.damaged.clone());
@@ -73,14 +73,14 @@ impl Audit {
         }
         self.note_all(&survey).await?;
         if let Standing::Forked(fault) = self.engine.standing() {
-            // what was found before is checked as a whole first
+            // an earlier fault stays until the history was checked as a whole
             self.turn_read_only(&fault).await?;
         }
         Ok(())
     }
 
-    /// A read-only history: brings back what the archive has, checks all of it, and lets it go on if it is what the lists say, but for the logs
-    /// that are damaged.
+    /// Recovers a read-only history: restores entries from the archive, checks the whole history, and makes it writable if it agrees with
+    /// the lists. Refuses the logs that are still damaged.
     pub(super) async fn recover(&self, listing: &mut Listing) -> Result<()> {
         let mut survey = self.survey().await?;
         let heads = survey.heads();
@@ -113,7 +113,7 @@ impl Audit {
         if lost_tail { self.tell_of_lost_tail(&was).await } else { Ok(()) }
     }
 
-    /// What of the newest state in the bucket is not so.
+    /// How this database differs from the newest state in the bucket.
     async fn faults(&self, survey: &Survey, heads: &BTreeMap<LogId, Vec<TreeHead>>) -> Result<Faults> {
         let mut faults = Faults { whole: survey.fault(), logs: self.inconsistent_logs().await? };
         for (log, heads) in heads {
@@ -126,7 +126,7 @@ impl Audit {
         Ok(faults)
     }
 
-    /// What has come since, and whether the newest list that is known is still there.
+    /// How this database differs from lists that are new in the bucket. Also checks that the newest recorded list is still there.
     async fn new_faults(&self, listing: &mut Listing) -> Result<Faults> {
         let whole = |fault: String| Ok(Faults { whole: Some(fault), ..Faults::default() });
         let mut faults = Faults::default();
@@ -146,7 +146,7 @@ impl Audit {
                         return whole(format!("root list {number} in the bucket is another one than this database knows"));
                     }
                     Ok(list) => chain = Chain::after(&list),
-                    // what it said is known here: the next full list says it again
+                    // the database has what this list said: the next full list repeats it
                     Err(lost) if lost.was == ListLoss::Damaged && lost.is_certain => {
                         chain.pass(number, JstTime::new(known.at), known.hash);
                         listing.repeat(number);
@@ -180,7 +180,7 @@ impl Audit {
             if faults.whole.is_some() {
                 return Ok(faults);
             }
-            // another replica wrote it, or this one, and was stopped before it could note it
+            // another replica put the list, or this one did and was stopped before it recorded it
             self.note(&list).await?;
         }
         if covered_over > 0 && self.metrics.covered_over.get() == 0 {
@@ -193,7 +193,7 @@ impl Audit {
         Ok(faults)
     }
 
-    /// How a log is not what a head says; `None` when it is. One that does not even hold together says nothing of the others.
+    /// How a log differs from a head; `None` if it agrees. An inconsistent log proves nothing about the rest of the history.
     pub(crate) async fn lack(&self, log: LogId, head: TreeHead) -> Result<Option<Lack>> {
         let Some(number) = self.number_of(&log).await? else {
             return Ok(Some(Lack::Other(format!("log {log} has {} entries there and is not here", head.size))));
@@ -215,7 +215,7 @@ impl Audit {
             damaged => return Ok(damaged),
         };
         if self.engine.refused().why(number).is_some() {
-            // nothing of it is believed anyway
+            // a refused log is not trusted anyway
             return Ok(Some(Lack::Damaged(number, difference)));
         }
         let fault = self.inconsistency(&here).await?;
@@ -230,7 +230,7 @@ impl Audit {
         match self.root_at(here, head.size).await {
             Ok(root) if root == head.root => Ok(None),
             Ok(_) => Ok(Some(Lack::Other(format!("log {log} has other entries there among its first {}", head.size)))),
-            // of a tile whose damage staff have declared nothing can be computed until it is whole
+            // the root within a tile with declared damage cannot be computed until the tile is whole
             Err(Error::Damaged(_)) if self.is_declared_at(here, head.size).await? => Ok(None),
             Err(Error::Damaged(what)) => {
                 Ok(Some(Lack::Damaged(here.number, format!("log {log} is damaged among its first {}: {what}", head.size))))
@@ -254,7 +254,7 @@ impl Audit {
         })
     }
 
-    /// Notes that a list lies in the bucket.
+    /// Records in the database that a list is in the bucket.
     pub(super) async fn note(&self, list: &RootList) -> Result<()> {
         const LIST: &str = "INSERT INTO root_lists (number, hash, day, is_full, at) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING";
         const LOG: &str = "INSERT INTO listed (log, size) SELECT number, $2 FROM logs WHERE log_id = $1

@@ -1,5 +1,5 @@
-//! How far a log is covered by a root list in the bucket. Nothing is signed for auditors beyond it: what is not listed may be lost with the
-//! volume, and whoever held a checkpoint of it would call the history that goes on tampered with.
+//! The size up to which a root list in the bucket covers a log. The service signs nothing beyond it for auditors: unlisted entries may be
+//! lost with the volume, and an auditor with a checkpoint that covers them would then find the restored history tampered with.
 
 use tsujiban_core::error::chain;
 use tsujiban_database::on;
@@ -11,7 +11,7 @@ use crate::reading::Log;
 use crate::service::Audit;
 
 impl Audit {
-    /// The log as far as it is covered. Puts a list first when there is more; when that cannot be done, as far as the newest list goes.
+    /// The log at its covered size. If the log is larger, puts a list first; if that fails, returns it at the size in the newest list.
     pub async fn covered(&self, log: &Log) -> Result<Log> {
         if self.listed_size(log).await? < log.size()
             && self.engine.standing() == Standing::Sound
@@ -22,7 +22,7 @@ impl Audit {
         self.listed(log).await
     }
 
-    /// The log as far as the newest list that names it goes.
+    /// The log at its size in the newest list that names it.
     pub async fn listed(&self, log: &Log) -> Result<Log> {
         let size = self.listed_size(log).await?.min(log.size());
         if size == log.size() {
@@ -35,7 +35,7 @@ impl Audit {
 
     async fn cover(&self, log: &Log) -> Result<()> {
         let mut listing = self.listing.lock().await;
-        // several callers that wait need one list
+        // one list suffices for all callers that waited for the lock
         if self.listed_size(log).await? >= log.size() {
             return Ok(());
         }

@@ -1,5 +1,5 @@
-//! The lawful way back after a real loss: staff say what happened, each log that lacks something says so itself in a signed leaf, what is no
-//! root list is skipped by a signed one, and the history goes on.
+//! The lawful recovery after a real loss: staff state what happened, each log that lacks entries gets a signed leaf that declares it, a
+//! signed root list skips the lost ones, and the history becomes writable again.
 
 mod explain;
 
@@ -19,17 +19,17 @@ use crate::owner::Owner;
 use crate::reading::Log;
 use crate::service::Audit;
 
-/// How many damaged spans and lost ranges of lists one gap names: a leaf has no room for more. What is beyond is named as one span.
+/// How many damaged spans and lost ranges of lists one gap names: a leaf has no room for more. Any further ones are merged into one span.
 const NAMED: usize = 24;
 
-/// Which logs go on.
+/// For which logs the gap is declared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GapScope {
     All,
     Of(Owner),
 }
 
-/// What a gap of a log has to say.
+/// What a gap of a log has to declare.
 struct Loss {
     log: Log,
     agreed: u64,
@@ -38,9 +38,8 @@ struct Loss {
 }
 
 impl Audit {
-    /// Brings back what the archive has. Then appends a gap to each log that still lacks something or has damaged rows, puts a list of all
-    /// roots that skips what is no list, and lets the history go on when no log lacks anything any more. Answers how many gaps there are now
-    /// that were not there before.
+    /// Restores what the archive has. Then appends a gap to each log that still lacks entries or has damaged rows, puts a list of all
+    /// roots that skips the lost lists, and makes the history writable once every loss is declared. Returns how many gaps it appended.
     pub fn declare_gap<'a>(&'a self, scope: &'a GapScope, reason: &'a str, by: &'a str) -> BoxFuture<'a, Result<u64>> {
         Box::pin(async move {
             let mut listing = self.listing.lock().await;
@@ -115,7 +114,7 @@ impl Audit {
             return Err(no_gap("what is damaged is of other histories than the one that is named: there is no gap to declare in it"));
         }
         self.set_refused(refused).await?;
-        // from here on the lists say what is here
+        // from here on the lists name the logs as they are in this database
         self.publish_behind(survey.lists.last(), survey.skipped(), listing).await?;
         if !is_sound() {
             self.recall_erasures().await?;
@@ -126,8 +125,8 @@ impl Audit {
         Ok(count)
     }
 
-    /// What each log lacks of the newest head in the bucket, and which of its rows are damaged. A log that is not here begins anew under its
-    /// id.
+    /// What each log lacks of the newest head in the bucket, and which of its rows are damaged. A missing log is made again, empty, under
+    /// its id.
     async fn losses(&self, heads: &BTreeMap<LogId, Vec<TreeHead>>) -> Result<Vec<Loss>> {
         let mut losses = Vec::new();
         for (id, heads) in heads {
@@ -138,7 +137,7 @@ impl Audit {
             let log = match self.log_by_id(id).await {
                 Ok(Some(log)) => log,
                 Ok(None) => self.begin_anew(*id).await?,
-                // a log whose head cannot be read has no place for a gap: it stays refused
+                // no gap can be appended to a log whose head cannot be read: it stays refused
                 Err(Error::Damaged(_)) => continue,
                 Err(error) => return Err(error),
             };
@@ -185,7 +184,7 @@ impl Audit {
         Ok(())
     }
 
-    /// Whether the newest entry of a log is a gap that says all of this already: a declaration that was cut short goes on.
+    /// Whether the newest entry of a log is a gap that already declares all of this, so that an interrupted declaration can resume.
     async fn has_gap_to(&self, loss: &Loss) -> Result<bool> {
         let Some(last) = loss.log.size().checked_sub(1) else { return Ok(false) };
         let entry = self.entries(loss.log.number, last, 1).await?.pop();
@@ -194,7 +193,7 @@ impl Audit {
         Ok(leaf.is_some_and(|leaf| matches!(leaf.content, Content::Gap(gap) if says(&gap.unsigned))))
     }
 
-    /// The largest size at which a log goes through the roots in the bucket, as far as is known here.
+    /// The largest size at which a log agrees with the roots in the bucket, as far as is known here.
     async fn agreed(&self, log: &Log, heads: &[TreeHead]) -> Result<u64> {
         const LISTED: &str = "SELECT size FROM listed WHERE log = $1";
         for head in heads {
@@ -209,7 +208,7 @@ impl Audit {
         }
         let smallest = heads.iter().map(|head| head.size).min().unwrap_or_default();
         let listed: Option<i64> = on!(self.database.reads(), p => sqlx::query_scalar(LISTED).bind(log.number).fetch_optional(p).await)?;
-        // what is listed here was so before the lists that were looked at
+        // a size in table `listed` agreed with a list older than these heads
         Ok(listed.map_or(0, i64::cast_unsigned).min(log.size()).min(smallest.saturating_sub(1)))
     }
 }

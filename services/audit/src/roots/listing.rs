@@ -1,4 +1,4 @@
-//! What is kept of the lists between looks at them, and where they lie.
+//! The state of the lists between comparisons, and their prefix in the bucket.
 
 use std::collections::BTreeSet;
 
@@ -7,28 +7,28 @@ use tsujiban_history::LogId;
 use tsujiban_history::roots::Skipped;
 
 pub(crate) const PREFIX: &str = "roots/";
-/// How many ranges of numbers lists skip for lists that are damaged at most. More than any bucket has, and far fewer than a list has room for.
+/// The most ranges of numbers that lists skip because of damaged lists. More than any bucket has, and far fewer than fit into a list.
 pub(super) const MOST_SKIPPED: usize = 500;
 
-/// What is kept of the lists between looks at them. Whoever holds it is alone in comparing, putting lists and declaring gaps.
+/// The state of the lists between comparisons. Its lock is held while comparing, putting lists and declaring gaps.
 #[derive(Debug, Default)]
 pub struct Listing {
-    /// Numbers that a signed list says are not lists of this chain.
+    /// Numbers that a signed list skips as not being lists of this chain, or that the next list is to skip.
     pub(super) skipped: Skipped,
-    /// Lists that are damaged in the bucket and that this database knows: the next list is a full one, which says again what they said.
+    /// Lists that are damaged in the bucket and that this database has recorded: the next list is a full one, which repeats their content.
     pub(super) damaged: BTreeSet<u64>,
-    /// When the archive was last asked for all that is missing.
+    /// When a rebuild from the archive was last tried.
     pub(super) rebuilt_at: Option<Timestamp>,
-    /// Whether it was looked up in the bucket which groups were erased.
+    /// Whether the erasures in the bucket were read.
     pub(super) knows_erasures: bool,
-    /// When the logs that are refused were last healed as far as that was possible.
+    /// When healing the refused logs was last tried.
     pub(super) readmitted_at: Option<Timestamp>,
     /// Logs that are left out of lists, since their entries do not lead to their heads.
     pub(super) faulty: BTreeSet<LogId>,
 }
 
 impl Listing {
-    /// Lets the next list be a full one that skips a damaged one. One that is skipped already needs none.
+    /// Makes the next list a full one that skips the damaged list, unless that is skipped already.
     pub(super) fn repeat(&mut self, number: u64) {
         if !self.skipped.contains(number) && self.skipped.ranges().count() < MOST_SKIPPED {
             self.skipped.insert(number);

@@ -1,4 +1,4 @@
-//! Root lists that are gone from the bucket before their locks have ended.
+//! Root lists that are missing in the bucket although their locks have not ended.
 
 use std::collections::BTreeSet;
 
@@ -10,12 +10,12 @@ use super::{LOCKED, PREFIX};
 use crate::error::Result;
 use crate::service::Audit;
 
-/// How many ranges of missing lists one gap states. The rest stays damage.
+/// How many ranges of missing lists one gap declares. The rest stays damage.
 const STATED: usize = 256;
 
 impl Audit {
-    /// Adds the lists to a survey that this database noted, that are locked still, and that are gone, so that a gap and the list behind it state
-    /// them: the survey itself begins with the newest full list, and looks at none before that.
+    /// Adds the missing lists to a survey that this database has recorded and that are still locked, so that a gap and the list after it
+    /// declare them: the survey itself begins with the newest full list.
     pub(super) async fn survey_missing(&self, survey: &mut Survey) -> Result<()> {
         let (mut ranges, mut next) = (0, None);
         for number in self.missing_lists().await? {
@@ -50,7 +50,7 @@ impl Audit {
         }
     }
 
-    /// Whether a signed list says that nothing of this number counts.
+    /// Whether a signed list skips this number.
     pub(crate) async fn is_skipped(&self, number: u64) -> bool {
         let listing = self.listing.lock().await;
         listing.skipped.contains(number) && !listing.damaged.contains(&number)

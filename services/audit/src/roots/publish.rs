@@ -1,4 +1,4 @@
-//! The next list, and the part of the archive that goes before it.
+//! Puts the next list, and the part of the archive before it.
 
 use std::collections::BTreeSet;
 
@@ -17,21 +17,21 @@ use crate::archive::{Batch, Collected};
 use crate::error::{Error, Result};
 use crate::service::Audit;
 
-/// What the first list names as the one before.
+/// The `previous` hash of the first list.
 const NONE_BEFORE: Hash = Hash::EMPTY;
 
-/// Where a list stands.
+/// The position of a list in the chain.
 struct ListPosition {
     number: u64,
     previous: Hash,
-    /// A list is not older than the one before, whatever the clock says.
+    /// The time of the previous list: a list is not older than that, whatever the clock says.
     not_before: Option<Timestamp>,
     skipped: Skipped,
 }
 
 impl Audit {
-    /// Puts lists of what has changed, or of everything once a day and when one is damaged: as many as it takes until they say all. None
-    /// when nothing has changed.
+    /// Puts lists of the changed logs, or of all logs once a day and when a list is damaged: as many as needed to cover everything. Puts
+    /// none when nothing has changed.
     pub(super) async fn publish(&self, listing: &mut Listing) -> Result<()> {
         loop {
             let (known, day) = (self.known().await?, JstTime::new(self.now()).day().number());
@@ -49,7 +49,7 @@ impl Audit {
         }
     }
 
-    /// Puts a list of all logs that goes on behind `last`, and skips what staff have declared to be no lists. Then whatever there is more.
+    /// Puts a list of all logs that follows `last`, and skips the lists that staff have declared lost. Then puts further lists if needed.
     pub(super) async fn publish_behind(&self, last: Option<&RootList>, skipped: Skipped, listing: &mut Listing) -> Result<()> {
         let known = self.known().await?;
         let newest = known.as_ref().map_or(0, |known| known.number).max(last.map_or(0, |list| list.number));
@@ -77,7 +77,7 @@ impl Audit {
         listing.faulty = faulty.into_iter().collect();
         self.metrics.unlisted_logs.set(i64::try_from(listing.faulty.len()).unwrap_or(i64::MAX));
         if is_full && !listing.faulty.is_empty() {
-            // else nothing would say any more how far they had come
+            // else no list that a survey reads would name the heads of these logs any more
             let heads = newest(&self.survey().await?.heads());
             roots.extend(heads.into_iter().filter(|(log, _)| listing.faulty.contains(log)));
         }
@@ -101,7 +101,7 @@ impl Audit {
         let batch: Option<Batch> = if part.is_empty() { None } else { Some(self.put_part(&part, spans, until).await?) };
         match self.store.put_new(&RootList::object_name(list.number), Bytes::from(signed), Some(until)).await {
             Ok(_) => {}
-            // an answer was lost, or another replica was faster: the next comparison takes up what is there
+            // an answer was lost, or another replica was faster: the next comparison reads and records that list
             Err(StoreError::AlreadyExists { .. }) => return Ok(Progress::Overtaken),
             Err(error) => return Err(error.into()),
         }
@@ -114,7 +114,7 @@ impl Audit {
         Ok(if is_cut { Progress::More } else { Progress::All })
     }
 
-    /// The newest list that is known here and not skipped: the one that the next list follows.
+    /// The newest recorded list that is not skipped: the one that the next list follows.
     async fn newest_but(&self, skipped: &Skipped) -> Result<Option<ListRow>> {
         let mut newest = self.known().await?;
         while let Some(number) = newest.as_ref().map(|known| known.number).filter(|number| skipped.contains(*number)) {
@@ -133,8 +133,8 @@ impl Audit {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Progress {
     All,
-    /// There is more than one list takes.
+    /// More entries are left than fit into the part of one list.
     More,
-    /// Somebody else put a list of this number.
+    /// Another process put a list with this number.
     Overtaken,
 }

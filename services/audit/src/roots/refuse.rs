@@ -1,5 +1,5 @@
-//! Logs to which nothing is added, since what is stored of them does not hold together and could not be healed: all others go on. Which ones
-//! is remembered in the database, so that a restart forgets none of them.
+//! Logs that accept no entries, since they are inconsistent and could not be healed: all other logs accept entries. The database records
+//! the refused logs, so that they stay refused after a restart.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -16,16 +16,16 @@ use crate::service::Audit;
 const REFUSED: &str = "refused logs";
 
 impl Audit {
-    /// What was found before is still so, until it is checked. Another replica may have found it.
+    /// Reads the refused logs from the database, since they stay refused until they are checked. Another replica may have refused them.
     pub(crate) async fn recall_refused(&self) -> Result<()> {
         let remembered = self.meta(REFUSED).await?.unwrap_or_else(|| "{}".to_owned());
-        // what is no such list hides nothing: the comparison at start finds what does not hold together
+        // if this value is damaged, no fault stays hidden: the comparison at start finds inconsistent logs
         let logs: BTreeMap<i64, String> = serde_json::from_str(&remembered).unwrap_or_default();
         self.show_refused(logs.into_iter().map(|(log, why)| (log, why.into())).collect());
         Ok(())
     }
 
-    /// Adds nothing more to these logs.
+    /// Refuses entries to these logs, too.
     pub(super) async fn refuse(&self, found: RefusedLogs) -> Result<()> {
         let known = self.engine.refused().all();
         if found.keys().all(|log| known.contains_key(log)) {
@@ -45,7 +45,7 @@ impl Audit {
         self.set_refused(logs).await
     }
 
-    /// These logs are refused, and no others.
+    /// Refuses entries to exactly these logs.
     pub(super) async fn set_refused(&self, logs: RefusedLogs) -> Result<()> {
         let known = self.engine.refused().all();
         if *known == logs {
@@ -66,7 +66,7 @@ impl Audit {
         self.engine.refused().set(logs);
     }
 
-    /// Heals the logs that are refused from what is left of them and from the archive, and lets those go on that hold together again.
+    /// Heals the refused logs from their remaining rows and from the archive, and readmits those that are consistent again.
     pub(super) async fn readmit(&self, listing: &mut Listing) -> Result<()> {
         let (refused, now) = (self.engine.refused().all(), self.now());
         if refused.is_empty() || listing.readmitted_at.is_some_and(|at| now.duration_since(at) < AGAIN_AFTER) {
@@ -84,11 +84,11 @@ impl Audit {
         self.set_refused(left).await
     }
 
-    /// What is still wrong with a log, in words, once everything was healed that can be.
+    /// Heals a log, and describes in words what is still wrong with it.
     async fn log_fault(&self, number: i64, heads: &BTreeMap<LogId, Vec<TreeHead>>) -> Result<Option<String>> {
         let log = match self.log_by_number(number).await {
             Ok(Some(log)) => log,
-            // it was there when it was refused
+            // the log existed when it was refused
             Ok(None) => return Ok(None),
             Err(Error::Damaged(what)) => return Ok(Some(what)),
             Err(error) => return Err(error),
@@ -102,7 +102,7 @@ impl Audit {
         Ok(self.inconsistency(&log).await?.or(damage))
     }
 
-    /// What is damaged of a log and was not declared, in words, once everything was healed that can be.
+    /// Heals a log, and describes in words the damage that is left and not declared.
     pub(super) async fn healed_damage(&self, log: &Log) -> Result<Option<String>> {
         let damaged = self.undeclared_spans(log).await?;
         if damaged.is_empty() {

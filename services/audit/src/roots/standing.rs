@@ -1,4 +1,4 @@
-//! Whether the history may be written to, remembered in the database: a restart forgets no fault.
+//! Whether the history may be written to. Stored in the database, so that a restart does not clear a fault.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ const SINCE: &str = "read-only since";
 const BECAUSE: &str = "read-only because";
 
 impl Audit {
-    /// Nothing is written any more, for this reason.
+    /// Makes the history read-only, for this reason.
     pub(super) async fn turn_read_only(&self, fault: &str) -> Result<()> {
         let before = self.engine.standing();
         self.engine.set_standing(Standing::Forked(fault.into()));
@@ -27,7 +27,7 @@ impl Audit {
         self.put_meta(BECAUSE, fault.to_owned()).await
     }
 
-    /// The whole state was checked, or staff have declared what is lost.
+    /// Makes the history writable: the whole state was checked, or staff have declared what is lost.
     pub(super) async fn turn_sound(&self) -> Result<()> {
         self.put_meta(BECAUSE, String::new()).await?;
         self.engine.tail_is_given_up();
@@ -36,7 +36,7 @@ impl Audit {
         Ok(())
     }
 
-    /// At start: what was found before is still so, until it is checked.
+    /// At start: restores a stored fault, which stays until the history is checked.
     pub(crate) async fn recall_standing(&self) -> Result<()> {
         if let (Some(fault), Standing::Sound) = (self.fault_remembered().await?, self.engine.standing()) {
             self.engine.set_standing(Standing::Forked(Arc::from(fault)));

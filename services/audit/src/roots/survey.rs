@@ -1,4 +1,4 @@
-//! What lies in the bucket under `roots/`: the lists since the newest full one, and what is no list of ours.
+//! The objects in the bucket under `roots/`: the lists since the newest full one, and objects that are not lists of this service.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -14,31 +14,31 @@ use super::{ListRow, NotedRow};
 use crate::error::Result;
 use crate::service::Audit;
 
-/// How many lists are looked at for the newest full one, which is put every day.
+/// How many lists are searched for the newest full one, which is put every day.
 const MOST: usize = 16_384;
 const AT_ONCE: usize = 16;
 
-/// A list as it lies in the bucket.
+/// A list's object in the bucket.
 #[derive(Debug, Clone)]
 pub(crate) struct Lying {
     pub number: u64,
     pub key: String,
-    /// The first version: what came after it is not ours. `None` where there are only delete markers.
+    /// The first version: this service did not put the later ones. `None` if there are only delete markers.
     pub version: Option<Version>,
     /// How many versions and delete markers there are.
     pub objects: usize,
 }
 
-/// What the lists say.
+/// The lists in the bucket, and what is wrong with them.
 #[derive(Debug, Default)]
 pub(crate) struct Survey {
     /// The newest full list and those after it, in their order.
     pub lists: Vec<RootList>,
-    /// Lists that are damaged in the bucket, and that this database has noted: it knows all that they said, and the next full list says it again.
+    /// Lists that are damaged in the bucket and recorded in this database: it has all of their content, and the next full list repeats it.
     pub damaged: BTreeSet<u64>,
-    /// What stands in the place of other lists.
+    /// Why the other lists are lost.
     pub lost: BTreeMap<u64, ListLoss>,
-    /// How the lists that can be read do not fit, in words.
+    /// Why the readable lists are no chain, in words.
     pub broken: Option<String>,
 }
 
@@ -68,12 +68,12 @@ impl Survey {
         heads
     }
 
-    /// Whether lists that this database does not know are damaged, as after a lost volume: they may name more than the others.
+    /// Whether lists that this database has not recorded are damaged, as after a lost volume: they may name more than the other lists.
     pub fn lacks_lists(&self) -> bool {
         self.lost.values().any(|was| *was == ListLoss::Damaged)
     }
 
-    /// Does without damaged lists whose parts of the archive were read, and have all that was new in them. What follows them is signed as well.
+    /// Accepts damaged lists whose archive parts were read, since these have all that was new in them. Later lists are signed as well.
     pub fn bridge(&mut self, parts: &BTreeSet<u64>) {
         let bridged: Vec<u64> = self
             .lost
@@ -88,7 +88,7 @@ impl Survey {
         }
     }
 
-    /// The numbers that the newest full list skips, and those of what is no list or cannot be read any more.
+    /// The numbers that the newest full list skips, and those of lost and damaged lists.
     pub fn skipped(&self) -> Skipped {
         let mut skipped = self.lists.first().map(|list| list.skipped.clone()).unwrap_or_default();
         self.lost.keys().for_each(|number| skipped.insert(*number));
@@ -96,7 +96,7 @@ impl Survey {
         skipped
     }
 
-    /// What stands in the place of lists, as a gap names it.
+    /// The lost lists, as a gap names them.
     pub fn lost_lists(&self) -> Vec<LostLists> {
         let mut ranges: Vec<LostLists> = Vec::new();
         for (number, was) in &self.lost {
@@ -109,10 +109,10 @@ impl Survey {
     }
 }
 
-/// What was read of one number.
+/// The list with a number, or why it is lost.
 type Opened = (u64, Result<RootList, Lost>);
 
-/// From what lies there and what this database knows to what the lists say. `opened` begins with the newest full list, in order.
+/// Judges the lists in the bucket against those that this database has recorded. `opened` begins with the newest full list, in order.
 fn judge(opened: Vec<Opened>, noted: &BTreeMap<u64, ListRow>) -> Survey {
     let known = noted.last_key_value().map(|(_, known)| known);
     let mut survey = Survey::default();
@@ -129,7 +129,7 @@ fn judge(opened: Vec<Opened>, noted: &BTreeMap<u64, ListRow>) -> Survey {
                     survey.broken.get_or_insert(format!("root list {number} in the bucket is another one than this database knows"));
                 }
                 let followed = chain.follow(&list);
-                // of what cannot be read it is not known what follows it
+                // it is unknown which list follows an unreadable one
                 let is_after_lost = number.checked_sub(1).is_some_and(|before| survey.lost.contains_key(&before));
                 survey.lost.retain(|lost, _| !list.skipped.contains(*lost));
                 survey.damaged.retain(|damaged| !list.skipped.contains(*damaged));
@@ -143,7 +143,7 @@ fn judge(opened: Vec<Opened>, noted: &BTreeMap<u64, ListRow>) -> Survey {
                     chain.pass(number, JstTime::new(noted.at), noted.hash);
                     survey.damaged.insert(number);
                 } else if !chain.skips(number) {
-                    // what this service put, or what stands before one that it put, was a list once
+                    // an object that this service put, or that precedes one that it put, was a list
                     let was_ours = known.is_some_and(|known| number <= known.number) || newest_good.is_some_and(|good| number < good);
                     let was = if loss == ListLoss::Damaged && !was_ours { ListLoss::Foreign } else { loss };
                     survey.lost.insert(number, was);
@@ -151,7 +151,7 @@ fn judge(opened: Vec<Opened>, noted: &BTreeMap<u64, ListRow>) -> Survey {
             }
         }
     }
-    // lists that this database knows, and that are not there
+    // lists that this database has recorded and that are missing
     if let Some(known) = known {
         let from = chain.next().unwrap_or(known.number);
         missing(&mut survey, &chain, from..known.number.saturating_add(1));
@@ -173,7 +173,7 @@ fn missing(survey: &mut Survey, chain: &Chain, numbers: std::ops::Range<u64>) {
 }
 
 impl Audit {
-    /// Reads the lists since the newest full one. Damaged ones are named, and stop nothing.
+    /// Reads the lists since the newest full one. Reports damaged lists, and continues with the others.
     pub(crate) async fn survey(&self) -> Result<Survey> {
         const FULL: &str = "SELECT MAX(number) FROM root_lists WHERE is_full";
         let known = self.known().await?;
@@ -181,7 +181,7 @@ impl Audit {
         let opened = match full.map(i64::cast_unsigned) {
             Some(full) => match self.since_full(full.saturating_sub(1)).await? {
                 Some(opened) => opened,
-                // the newest full list that is known here is not there: an older one may be
+                // the newest recorded full list is missing: an older one may exist
                 None => self.since_full(0).await?.unwrap_or_default(),
             },
             None => self.since_full(0).await?.unwrap_or_default(),
@@ -202,15 +202,15 @@ impl Audit {
         Ok(survey)
     }
 
-    /// The lists from a number on that this database knows.
+    /// The recorded lists from a number on.
     async fn noted_since(&self, first: u64) -> Result<BTreeMap<u64, ListRow>> {
         const SINCE: &str = "SELECT number, hash, at FROM root_lists WHERE number >= $1";
         let rows: Vec<NotedRow> = on!(self.database.reads(), p => sqlx::query_as(SINCE).bind(first.cast_signed()).fetch_all(p).await)?;
-        // one that cannot be read is not known: the list in the bucket has to speak for itself
+        // an unreadable row counts as not recorded: only the list in the bucket is used
         Ok(rows.into_iter().filter_map(|row| ListRow::from_row(row).ok()).map(|known| (known.number, known)).collect())
     }
 
-    /// The lists after a number, from the newest full one on; `None` when none of them is full and there may be older ones.
+    /// The lists after a number, from the newest full one on; `None` if none of them is full and there may be older ones.
     async fn since_full(&self, after: u64) -> Result<Option<Vec<Opened>>> {
         let lying = Vec::from(self.lying_after(after).await?);
         let mut opened: Vec<Opened> = Vec::new();
@@ -246,12 +246,12 @@ impl Audit {
         Ok((lying.number, list))
     }
 
-    /// The lists in the bucket after one, in their order: the newest of them when there are very many.
+    /// The lists in the bucket after a number, in their order: at most the newest [`MOST`].
     pub(super) async fn lying_after(&self, number: u64) -> Result<VecDeque<Lying>> {
         self.lying_between(number, u64::MAX).await
     }
 
-    /// The same up to another one, which is not among them.
+    /// The same, up to before another number.
     pub(crate) async fn lying_between(&self, number: u64, before: u64) -> Result<VecDeque<Lying>> {
         let mut from = (number > 0).then(|| Cursor { key: RootList::object_name(number), version: None });
         let mut lists: VecDeque<Lying> = VecDeque::new();
@@ -274,7 +274,7 @@ impl Audit {
                 let Some(lying) = lists.back_mut() else { continue };
                 lying.objects += 1;
                 if !entry.delete_marker {
-                    // versions of one object come from new to old
+                    // the storage lists versions of one object from new to old
                     lying.version = Some(entry.version);
                 }
             }
@@ -285,7 +285,7 @@ impl Audit {
         }
     }
 
-    /// A list from the bucket; what became of it when it is not one of ours. Of an object without a version that is named, the first one.
+    /// A list from the bucket, or why it is lost. Without a version, reads the first one.
     pub(crate) async fn fetch(&self, key: &str, version: Option<&Version>) -> Result<Result<RootList, Lost>> {
         let bytes = match self.store.get(key, version).await {
             Ok(bytes) => bytes,
@@ -293,7 +293,7 @@ impl Audit {
                 return Ok(Err(Lost { was: ListLoss::Missing, is_certain: true, why: format!("{key} is not in the bucket") }));
             }
             Err(error @ StoreError::Unreachable { .. }) => return Err(error.into()),
-            // whatever else the storage says, the list cannot be read
+            // with any other storage error the list is unreadable
             Err(error) => {
                 let is_certain = matches!(error, StoreError::Damaged { .. });
                 return Ok(Err(Lost { was: ListLoss::Damaged, is_certain, why: chain(&error) }));
@@ -308,11 +308,11 @@ impl Audit {
     }
 }
 
-/// What became of a list.
+/// Why a list is lost.
 #[derive(Debug, Clone)]
 pub(crate) struct Lost {
     pub was: ListLoss,
-    /// What lies there was read, or is damaged for certain; else the storage did not give it.
+    /// The object was read, or is damaged for certain; else the storage could not return it.
     pub is_certain: bool,
     pub why: String,
 }

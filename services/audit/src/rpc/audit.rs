@@ -33,7 +33,7 @@ type Answer<T> = Result<Response<T>, Status>;
 
 const MOST: usize = 256;
 
-/// Whose history a call wants: the caller has to be allowed to touch that group.
+/// The owner of the history that a call is about. Fails if the caller may not access that group.
 fn owner<T>(request: &Request<T>, group: &str) -> Done<Owner> {
     let caller = Caller::of(request)?;
     match parse::owner(group)? {
@@ -145,14 +145,14 @@ impl AuditService for Api {
         };
         let reason = parse::reason(&request.get_ref().reason)?.to_owned();
         let audit = Arc::clone(&self.0);
-        // on its own: what was begun is finished, also when the caller hangs up
+        // in its own task, so that the declaration is completed even if the caller disconnects
         let declared = tokio::spawn(async move { audit.declare_gap(&scope, &reason, caller.id()).await }).await;
         let logs = declared.map_err(|_| Status::internal("the gap could not be declared; the service's log says more"))??;
         Ok(Response::new(DeclareGapResponse { logs }))
     }
 }
 
-/// The entries that are asked for.
+/// The entries that a request asks for.
 pub fn asked(logs: &[LogEntries]) -> Done<Vec<(Owner, Vec<[u8; 16]>)>> {
     let count: usize = logs.iter().map(|log| log.ids.len()).sum();
     if !(1..=covered::MOST).contains(&count) || logs.len() > covered::MOST {
@@ -165,7 +165,7 @@ pub fn asked(logs: &[LogEntries]) -> Done<Vec<(Owner, Vec<[u8; 16]>)>> {
     logs.iter().map(log).collect()
 }
 
-/// How safe they are, on the wire.
+/// Converts the coverage of a group's entries to the wire type.
 pub fn coverage(group: &GroupCoverage) -> LogCoverage {
     let entry = |coverage: &covered::Coverage| match coverage {
         covered::Coverage::Covered => Coverage::Covered.into(),
@@ -175,7 +175,7 @@ pub fn coverage(group: &GroupCoverage) -> LogCoverage {
     LogCoverage { is_erased: group.is_erased, entries: group.entries.iter().map(entry).collect() }
 }
 
-/// An entry as the engine takes it.
+/// Converts an entry to the engine's type.
 pub fn addition(entry: NewEntry) -> Done<Addition> {
     let owner = parse::owner(&entry.group)?;
     let id = parse::id(&entry.id, "id of an entry")?;

@@ -9,7 +9,7 @@ use tsujiban_proto::time::to_wire;
 use super::parse;
 use crate::error::{Error, Result};
 
-/// Checks that everything is there. Texts are kept as they are: they are escaped where they are shown.
+/// Checks that all fields are set. Texts stay unchanged: they are escaped when they are shown.
 pub fn from_wire(operation: wire::Operation) -> Result<Operation> {
     let missing = |what: &str| Error::invalid(format!("the operation has no {what}"));
     let id = EntryId::from_bytes(parse::id(&operation.id, "id of the operation")?);

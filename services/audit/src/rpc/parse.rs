@@ -1,4 +1,4 @@
-//! From the wire into types that are known to be good.
+//! Parses values from the wire into valid types.
 
 use jiff::Timestamp;
 use tsujiban_proto::time::from_wire;
@@ -31,7 +31,7 @@ pub fn filter(text: String) -> Result<Option<String>> {
     Ok(Some(text).filter(|text| !text.is_empty()))
 }
 
-/// How many to answer: 0 stands for the default.
+/// How many entries to return: 0 stands for the default.
 pub fn page_size(asked: u32) -> Result<usize> {
     match asked {
         0 => Ok(100),
@@ -40,7 +40,7 @@ pub fn page_size(asked: u32) -> Result<usize> {
     }
 }
 
-/// Before which entry a page goes on.
+/// The entry before which a page continues.
 pub fn page_token(token: &str) -> Result<Option<u64>> {
     if token.is_empty() {
         return Ok(None);

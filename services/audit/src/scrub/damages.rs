@@ -1,4 +1,4 @@
-//! What is known to be damaged: one row for each thing, from when it is found to when the history says that it was healed.
+//! Known damage: one row for each damaged thing, from when it is found until the history records that it was healed.
 
 use tsujiban_database::on;
 
@@ -6,14 +6,14 @@ use crate::error::Result;
 use crate::reading::{Bundle, Slot, Wrong};
 use crate::service::Audit;
 
-/// How many runs of entries are told apart.
+/// How many runs of entries are recorded separately.
 const RUNS: usize = 64;
 
-/// Notes a damaged head that was healed at once, in the transaction that healed it: log, what was wrong, and when.
+/// Records a damaged head that was healed at once, in the transaction that healed it: log, what was wrong, and when.
 pub(crate) const PUT_HEALED_HEAD: &str = "INSERT INTO damages (log, place, kind, first, beyond, wrong, found_at, healed_at, is_recorded)
      VALUES ($1, 'head', 'head', 0, 1, $2, $3, $3, FALSE) ON CONFLICT (log, place) DO UPDATE SET healed_at = excluded.healed_at";
 
-/// Of which kind a damaged thing is.
+/// The kind of a damaged thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Entries,
@@ -48,13 +48,13 @@ pub(crate) struct Damaged {
 }
 
 impl Damaged {
-    /// Entries that follow each other and have the same fault.
+    /// Adjacent entries with the same fault.
     fn entries((first, beyond, wrong): (u64, u64, Wrong)) -> Self {
         let place = if beyond - first == 1 { format!("entry {first}") } else { format!("entries {first} to {}", beyond - 1) };
         Self { place, first, beyond, wrong: wrong.as_str().to_owned() }
     }
 
-    /// Entries with the same fault, those that follow each other as one thing. Of very many runs the rest is one.
+    /// Entries with the same fault, each run of adjacent ones as one thing. Runs beyond [`RUNS`] are merged into the last one.
     pub fn runs(sequences: impl IntoIterator<Item = u64>, wrong: Wrong) -> Vec<Self> {
         let mut runs = runs(sequences.into_iter().map(|sequence| (sequence, wrong)));
         let beyond = runs.last().map(|(_, beyond, _)| *beyond);
@@ -65,13 +65,13 @@ impl Damaged {
         runs.into_iter().map(Self::entries).collect()
     }
 
-    /// Something that is no entry and no list.
+    /// A thing that is neither an entry nor a list.
     pub fn thing(place: String, wrong: &str) -> Self {
         Self { place, first: 0, beyond: 1, wrong: wrong.to_owned() }
     }
 }
 
-/// Runs of entries that follow each other and have the same fault: the first one, and the one past the last.
+/// Runs of adjacent entries with the same fault: the first entry, and the one past the last.
 fn runs(found: impl Iterator<Item = (u64, Wrong)>) -> Vec<(u64, u64, Wrong)> {
     let mut runs: Vec<(u64, u64, Wrong)> = Vec::new();
     for (sequence, wrong) in found {
@@ -83,15 +83,14 @@ fn runs(found: impl Iterator<Item = (u64, Wrong)>) -> Vec<(u64, u64, Wrong)> {
     runs
 }
 
-/// The damaged entries of a bundle: those that follow each other and have the same fault are one thing. An epoch key that is not mounted
-/// damages nothing.
+/// The damaged entries of a bundle, each run of adjacent ones with the same fault as one thing. A missing epoch key is no damage.
 pub(super) fn entries(bundle: &Bundle) -> Vec<Damaged> {
     let damaged = |slot: &Slot| Some((slot.sequence, slot.wrong.filter(|wrong| *wrong != Wrong::NotMounted)?));
     runs(bundle.slots.iter().filter_map(damaged)).into_iter().map(Damaged::entries).collect()
 }
 
 impl Audit {
-    /// Takes up what was found among all things of a kind in some span: what is new is damaged, and what is not among it any more is healed.
+    /// Records all damage of a kind that was found in a span: adds new damage, and marks known damage that was not found again as healed.
     pub(crate) async fn note_damage(&self, log: i64, kind: Kind, (begin, end): (u64, u64), found: &[Damaged]) -> Result<()> {
         const KNOWN: &str = "SELECT place FROM damages WHERE log = $1 AND kind = $2 AND first >= $3 AND first < $4 AND healed_at IS NULL";
         let known: Vec<String> = on!(self.database.reads(), p => sqlx::query_scalar(KNOWN)
@@ -137,7 +136,7 @@ impl Audit {
         Ok(())
     }
 
-    /// Takes up something that was found damaged and healed at once.
+    /// Records damage that was found and healed at once.
     pub(crate) async fn note_healed(&self, log: i64, kind: Kind, damaged: &Damaged) -> Result<()> {
         self.note_found(log, kind, damaged).await?;
         self.note_sound(log, damaged.place.clone()).await

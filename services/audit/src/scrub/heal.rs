@@ -1,5 +1,5 @@
-//! Heals entries: from what is left of them, and from copies. What is healed lies beside what is damaged, which never changes; a row that
-//! is gone comes back in its own place.
+//! Heals entries: from their own intact data, and from copies. A healed row is stored beside the damaged one, which never changes; a
+//! missing row is inserted again.
 
 use jiff::Timestamp;
 use tsujiban_history::merkle::leaf_hash;
@@ -11,7 +11,7 @@ use crate::reading::{Bundle, DayKeys, Found, Log, Rows, Slot, Stored, Wrong, jud
 use crate::service::Audit;
 
 impl Audit {
-    /// Heals what can be healed of a bundle. Answers how many entries those were.
+    /// Heals the entries of a bundle that can be healed. Returns how many.
     pub(super) async fn heal(&self, log: &Log, bundle: &Bundle, source: Option<&dyn EntrySource>, keys: &mut DayKeys) -> Result<u64> {
         let mut healed: Vec<Stored> = bundle.slots.iter().filter(|slot| slot.wrong.is_some()).filter_map(from_itself).collect();
         if let Some(source) = source {
@@ -68,7 +68,7 @@ fn from_itself(slot: &Slot) -> Option<Stored> {
     let (Found::Body { body, day, .. }, Some(row), Some(leaf)) = (&slot.found, &slot.stored, &slot.leaf) else { return None };
     let time = std::str::from_utf8(&Operation::time_in(body)?).ok()?.parse::<JstTime>().ok()?.timestamp();
     let appended = Timestamp::from_microsecond(row.appended_us).ok().filter(|appended| Day::of(*appended) == *day);
-    // of when it was recorded nothing is left but the day
+    // only the day of recording is still known
     let appended = appended.unwrap_or_else(|| if Day::of(time) == *day { time } else { day.starts() });
     Some(Stored {
         sequence: slot.sequence,
@@ -76,7 +76,7 @@ fn from_itself(slot: &Slot) -> Option<Stored> {
         time_us: time.as_microsecond(),
         appended_us: appended.as_microsecond(),
         leaf: leaf.clone(),
-        // whatever its id was, it is not sent again
+        // a lost id is replaced: callers do not add this entry again
         id: row.id.clone().or_else(|| leaf_hash(leaf).as_bytes().first_chunk::<16>().map(|id| id.to_vec())),
         sealed: row.sealed.clone(),
     })

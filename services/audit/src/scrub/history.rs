@@ -1,4 +1,4 @@
-//! What was found damaged, and healed, as entries of the history: of the group whose log it is, or the platform's.
+//! Records found and healed damage as entries of the history: in the log of the group whose log it is, or in the platform's.
 
 use std::collections::BTreeMap;
 
@@ -15,10 +15,10 @@ use crate::signing::NO_LOG;
 
 /// How many things are recorded at once.
 const AT_ONCE: i64 = 100;
-/// How long the description of a fault is at most, in characters.
+/// The maximum length of the description of a fault, in characters.
 const WRONG: usize = 1_000;
 
-/// A damaged thing of which the history does not say all.
+/// A damaged thing that the history has not recorded completely.
 struct Unrecorded {
     log: i64,
     place: String,
@@ -29,7 +29,7 @@ struct Unrecorded {
 }
 
 impl Audit {
-    /// Records what was found and what was healed since the last time. While the history takes nothing it is recorded later.
+    /// Records the damage that was found or healed since the last time. While the history is read-only, it is recorded later.
     pub(super) async fn record_damage(&self) -> Result<()> {
         const OF: &str = "SELECT log, place, wrong, found_at, healed_at, is_recorded FROM damages
              WHERE NOT is_recorded OR healed_at IS NOT NULL ORDER BY found_at, log, place LIMIT $1";
@@ -44,7 +44,7 @@ impl Audit {
             let damage = Unrecorded { log, place, wrong, found_at, healed_at, is_recorded };
             let additions = self.entries_about(&damage).await?;
             match self.engine.append(additions).await {
-                // it is recorded once the log takes entries again
+                // it is recorded once the log accepts entries again
                 Err(EngineError::LogRefused { .. }) => continue,
                 done => drop(done?),
             }
@@ -69,7 +69,7 @@ impl Audit {
         Ok(additions)
     }
 
-    /// In whose history damage of a log is recorded: its owner's, as long as it is the log that is written to.
+    /// In whose history damage of a log is recorded: in its owner's if this is the newest log and accepts entries, else in the platform's.
     async fn recorded_in(&self, number: i64) -> Result<(Owner, String)> {
         if number == NO_LOG {
             return Ok((Owner::Platform, String::new()));
@@ -88,7 +88,7 @@ impl Audit {
 
     fn entry_about(&self, damage: &Unrecorded, owner: &Owner, log_id: &str, healed_at: Option<i64>) -> Result<Addition> {
         let Unrecorded { log, place, wrong, found_at, .. } = damage;
-        // the same damage, found at the same time, is one entry however often it is sent
+        // the id follows from the damage and its time, so that a repeated addition is a duplicate
         let name = sha256(format!("{log} {place} {found_at} {}", healed_at.unwrap_or_default()).as_bytes());
         let id = name.as_bytes().first_chunk::<16>().copied().unwrap_or_default();
         let mut detail = BTreeMap::from([("wrong".to_owned(), wrong.chars().take(WRONG).collect::<String>())]);

@@ -1,4 +1,4 @@
-//! What the scrub knows, for the operator and for metrics.
+//! The findings of the scrub, for the operator and for metrics.
 
 use std::collections::HashMap;
 
@@ -12,18 +12,18 @@ use crate::signing::NO_LOG;
 /// How many damaged things are named.
 const NAMED: i64 = 10;
 
-/// Whether what is stored of a log, or of none, is intact.
+/// Whether the stored data of a log, or the data that belongs to no log, is intact.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Integrity {
-    /// Names of what is damaged: the first ones.
+    /// The first names of damaged things.
     pub damaged: Vec<String>,
     pub damaged_count: u64,
-    /// Everything was read again at this time or later; `None` until one whole scrub was seen.
+    /// Everything was read again at this time or later; `None` until one pass is complete.
     pub checked_at: Option<Timestamp>,
 }
 
 impl Audit {
-    /// What is known of each log, and under number 0 of what belongs to none.
+    /// The integrity of each log, and under number 0 of the data that belongs to no log.
     pub async fn integrity(&self) -> Result<HashMap<i64, Integrity>> {
         const CHECKED: &str = "SELECT log, whole_at FROM scrubs WHERE whole_at IS NOT NULL";
         const COUNTS: &str = "SELECT log, CAST(SUM(beyond - first) AS BIGINT) FROM damages WHERE healed_at IS NULL GROUP BY log";
@@ -42,7 +42,7 @@ impl Audit {
         Ok(known)
     }
 
-    /// What is known of what belongs to no group: the platform's own log, and what belongs to no log.
+    /// The integrity of the data that belongs to no group: the platform's own log, and the data that belongs to no log.
     pub async fn shared_integrity(&self, known: &HashMap<i64, Integrity>) -> Result<Integrity> {
         const OWN: &str = "SELECT MAX(number) FROM logs WHERE group_id = ''";
         let mut shared = known.get(&NO_LOG).cloned().unwrap_or_default();
@@ -57,7 +57,7 @@ impl Audit {
         Ok(shared)
     }
 
-    /// Shows how the scrub stands. What was never read again counts from when its log was made.
+    /// Updates the scrub's metrics. A log that was never read again counts from when it was made.
     pub(super) async fn show_scrub(&self) -> Result<()> {
         const DAMAGED: &str = "SELECT CAST(COALESCE(SUM(beyond - first), 0) AS BIGINT) FROM damages WHERE healed_at IS NULL";
         const OLDEST: &str = "SELECT MIN(COALESCE(s.whole_at, l.made_at)) FROM logs l LEFT JOIN scrubs s ON s.log = l.number";

@@ -1,4 +1,4 @@
-//! One log: its bundles from the newest to the oldest, then what there is one of.
+//! Scrubs one log: its bundles from the newest to the oldest, then its upper hashes, head and keys.
 
 use tsujiban_core::id::KeyId;
 use tsujiban_database::on;
@@ -15,12 +15,12 @@ use crate::service::Audit;
 use crate::signing::{NO_LOG, SUBJECT};
 
 impl Audit {
-    /// Reads the bundle before an entry again. Answers before which entry to go on.
+    /// Reads the bundle before an entry again. Returns the entry before which to continue.
     pub(super) async fn scrub_log(&self, number: i64, before: u64, source: Option<&dyn EntrySource>) -> Result<u64> {
         let log = match self.log_by_number(number).await {
             Ok(Some(log)) => log,
             Ok(None) => return Ok(0),
-            // nothing can be held to a head that cannot be read; the other logs are read all the same
+            // without a readable head nothing can be checked; the other logs are still read
             Err(Error::Damaged(_)) => {
                 let head = Damaged::thing("head".to_owned(), "it cannot be read");
                 self.note_damage(number, Kind::Head, (0, 1), &[head]).await?;
@@ -40,7 +40,7 @@ impl Audit {
         Ok(begin)
     }
 
-    /// Heals what can be healed of some entries, from what is left of them and from the archive.
+    /// Heals the entries of a span that can be healed, from their own intact data and from the archive.
     pub(crate) async fn heal_span(&self, log: &Log, span: std::ops::Range<u64>) -> Result<()> {
         let Some(last) = span.end.checked_sub(1) else { return Ok(()) };
         for index in Bundle::of(span.start)..=Bundle::of(last) {
@@ -68,7 +68,7 @@ impl Audit {
         Ok(bundle.begin)
     }
 
-    /// What is left once all bundles were read.
+    /// Checks the upper hashes, the head and the keys, once all bundles were read.
     async fn scrub_whole(&self, log: &Log) -> Result<()> {
         for name in self.mend_upper(log).await? {
             self.note_healed(log.number, Kind::Hash, &hash(name)).await?;
@@ -80,7 +80,7 @@ impl Audit {
         self.scrub_keys(log.number, Some(&log.id)).await
     }
 
-    /// Every wrapping of the keys of a log, each for itself: one that does not open is not missed while another one does.
+    /// Checks every wrapping of the keys of a log separately: readers do not notice a damaged one while another one opens.
     pub(super) async fn scrub_keys(&self, number: i64, log: Option<&LogId>) -> Result<()> {
         const OF: &str = "SELECT day, epoch, key_id, wrapped FROM day_keys WHERE log = $1 ORDER BY day";
         let rows: Vec<(i64, String, Vec<u8>, Vec<u8>)> =
@@ -101,7 +101,7 @@ impl Audit {
             let opens = id.and_then(|id| {
                 let wrapped = WrappedKey { epoch: epoch.parse::<KeyId>().map_err(|_| ())?, bytes };
                 match self.keyring.unwrap(&id.into(), &subject, [&wrapped]) {
-                    // an epoch key that is not mounted is another matter
+                    // a wrapping is not damaged because its epoch key is not mounted
                     Ok(_) | Err(KeyError::EpochMissing(_)) => Ok(()),
                     Err(_) => Err(()),
                 }

@@ -1,4 +1,4 @@
-//! Hashes of the tree above the leaves, which follow from what is below them.
+//! Repairs hashes of the tree above the leaves, which can be computed from the hashes below them.
 
 use tsujiban_database::on;
 use tsujiban_history::merkle::Hash;
@@ -9,7 +9,7 @@ use crate::reading::{Bundle, DayKeys, Log, root};
 use crate::service::Audit;
 
 impl Audit {
-    /// Makes hashes that are damaged or missing anew from what is below them. Answers how many those were.
+    /// Computes damaged or missing hashes again from the hashes below them. Returns how many.
     pub(crate) async fn mend_nodes(&self, log: &Log) -> Result<u64> {
         let mut healed = 0;
         for index in 0..log.size() >> HEIGHT {
@@ -19,7 +19,7 @@ impl Audit {
         Ok(healed + u64::try_from(self.mend_upper(log).await?.len()).unwrap_or_default())
     }
 
-    /// The hash over one bundle. Answers its name if it was damaged.
+    /// Repairs the hash over one bundle. Returns its name if it was damaged.
     pub(crate) async fn mend_bundle(&self, log: &Log, index: u64, bundle: &Bundle) -> Result<Option<(u8, u64)>> {
         let other = bundle.subtrees.iter().find(|subtree| subtree.is_other && subtree.node.level == HEIGHT);
         let Some(hash) = other.and_then(|subtree| subtree.hash) else { return Ok(None) };
@@ -27,7 +27,7 @@ impl Audit {
         Ok(Some((1, index)))
     }
 
-    /// The hashes above those, which are right by now. Answers the names of those that were damaged.
+    /// Repairs the hashes above the bundles' hashes, which are right by now. Returns the names of those that were damaged.
     pub(crate) async fn mend_upper(&self, log: &Log) -> Result<Vec<(u8, u64)>> {
         let (mut healed, width) = (Vec::new(), u64::from(WIDTH));
         for level in 2..=7_u8 {

@@ -1,4 +1,4 @@
-//! How fast the scrub goes. Pure.
+//! The pace of the scrub. Pure.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use jiff::{SignedDuration, Timestamp};
 
 /// How many entries a step reads at most.
 pub const PART: u64 = 256;
-/// However late it is, it works a fifth of the time at most: callers come first.
+/// The scrub rests at least four times as long as a step took, even if it is late: callers come first.
 const RESTS: u32 = 4;
-/// However little there is to read, a new installation soon knows that all is sound.
+/// The longest rest between steps, even if there is little to read, so that a new installation is checked soon.
 const LONGEST: Duration = Duration::from_secs(1);
-/// How long it rests when nothing is due: then it looks again, for logs that are new, too.
+/// How long the scrub rests when nothing is due. Then it checks again, also for new logs.
 pub const IDLE: Duration = Duration::from_mins(1);
 
 /// Whether a log is to be read.
@@ -21,8 +21,7 @@ pub enum Due {
     Begin,
 }
 
-/// A pass begins half a period after the one before began and has the other half to come to its end, so that nothing is unread for longer
-/// than a period.
+/// A pass begins half a period after the previous one began and has the other half to finish, so that everything is read within a period.
 pub fn due(began: Option<Timestamp>, before: Option<u64>, (now, period): (Timestamp, SignedDuration)) -> Due {
     match (began, before) {
         (Some(_), Some(before)) if before > 0 => Due::GoOn,
@@ -31,7 +30,7 @@ pub fn due(began: Option<Timestamp>, before: Option<u64>, (now, period): (Timest
     }
 }
 
-/// How long to rest after a step that took so long, where so many are left until a time.
+/// How long to rest after a step that took `took`, with `left` steps to do in the `remaining` time.
 pub fn rest(left: u64, remaining: SignedDuration, took: Duration) -> Duration {
     let remaining = Duration::try_from(remaining).unwrap_or_default();
     let steps = u32::try_from(left.max(1)).unwrap_or(u32::MAX);

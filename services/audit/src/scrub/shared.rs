@@ -1,4 +1,4 @@
-//! What belongs to no log: the database itself, the signing key, the root lists in the bucket.
+//! Scrubs the data that belongs to no log: the database itself, the signing key, the root lists in the bucket.
 
 use std::collections::VecDeque;
 
@@ -20,7 +20,8 @@ const LISTS: u64 = 16;
 const NAMED: usize = 10;
 
 impl Audit {
-    /// Reads root lists before one again, and with the oldest of them the rest. Answers before which list to go on.
+    /// Reads root lists before a number again, and after the oldest ones the database and the signing key. Returns the number to continue
+    /// before.
     pub(super) async fn scrub_shared(&self, before: u64) -> Result<u64> {
         let first = before.saturating_sub(LISTS).max(1);
         let lists = self.noted_lists(first, before).await?;
@@ -47,8 +48,8 @@ impl Audit {
         Ok(rows.into_iter().map(|(number, hash, at)| (number.cast_unsigned(), hash, at)).collect())
     }
 
-    /// What is wrong with a root list in the bucket, of which the first version counts. One whose lock has ended may be gone, and of one that a
-    /// gap stated it is known.
+    /// What is wrong with a root list in the bucket, whose first version counts. It may be missing if its lock has ended or a gap has
+    /// declared it missing.
     async fn scrub_list(&self, number: u64, hash: Vec<u8>, at: i64, version: Option<&Version>) -> Result<Option<String>> {
         self.metrics.scrub_checked.inc();
         let hash = hash.try_into().map(Hash::from_bytes).ok();
@@ -65,13 +66,13 @@ impl Audit {
         })
     }
 
-    /// What is wrong with a damaged list, until a newer full one says what it said.
+    /// What is wrong with a damaged list, until a newer full list repeats its content.
     async fn unless_repeated(&self, number: u64, wrong: String) -> Option<String> {
         (!self.repeat_list(number).await).then_some(wrong)
     }
 
-    /// SQLite compares its indexes with its tables; the check of the database that decides about readiness has just done so, or does so next.
-    /// PostgreSQL has no such check that a service may run: there every row is read, by its index, when its log is.
+    /// SQLite compares its indexes with its tables; the database check that decides about readiness has just done so, or does so next. With
+    /// PostgreSQL a service may not run such a check: there the scrub of each log reads every row, by its index.
     async fn scrub_database(&self) -> Result<()> {
         let found = self.database.damage().await?;
         self.metrics.scrub_checked.inc();

@@ -1,4 +1,4 @@
-//! The logs of the database and their seals: sealed once, and held back where a seal names another owner.
+//! The seals of the logs in the database: seals them once, and holds back new logs if a seal does not match.
 
 use jiff::Timestamp;
 use tsujiban_database::on;
@@ -9,11 +9,11 @@ use crate::error::{Error, Result};
 use crate::rebuild::CLAIMS;
 use crate::service::Audit;
 
-/// Says in table meta that logs from before there were seals have theirs.
+/// The name in table meta that marks logs from before there were seals as sealed.
 const META: &str = "logs are sealed";
 
 impl Audit {
-    /// Seals the logs that were made before there were seals: once, when there are none. Where some are gone later, their logs are refused.
+    /// Seals the logs that were made before there were seals, once, when there are no seals. Logs that lose their seals later are refused.
     pub(crate) async fn seal_logs(&self) -> Result<()> {
         const DONE: &str = "SELECT (SELECT COUNT(*) FROM meta WHERE name = $1) + (SELECT COUNT(*) FROM log_seals)";
         const LOGS: &str = "SELECT number, log_id, group_id FROM logs";
@@ -35,7 +35,7 @@ impl Audit {
         })
     }
 
-    /// Where a log names another owner than its seal, its owner has none: nobody gets another log before the operator has said which is whose.
+    /// If a log names another owner than its seal, its real owner has no log: no new log is made before the operator has claimed the logs.
     pub(crate) async fn hold_for_owners(&self) -> Result<()> {
         const LOGS: &str = "SELECT l.number, l.log_id, l.group_id, k.seal FROM logs l LEFT JOIN log_seals k ON k.log = l.number";
         type Row = (i64, Vec<u8>, String, Option<Vec<u8>>);

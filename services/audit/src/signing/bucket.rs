@@ -1,5 +1,5 @@
-//! The signing key in the bucket: sealed under the master key, locked, and put once more before the lock ends. Who has bucket and master key
-//! could sign; lists that are locked and checkpoints that are kept elsewhere still show what was signed before.
+//! The signing key in the bucket: sealed under the master key, locked, and put again before the lock ends. An attacker with the bucket and
+//! the master key could sign; locked lists and checkpoints that auditors retain still prove what was signed before.
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
@@ -17,9 +17,9 @@ use crate::error::{Error, Result};
 use crate::{domain, roots};
 
 const PREFIX: &str = "signing-key/";
-/// So long before the lock ends the key is put once more.
+/// How long before its lock ends the key is put again.
 const AGAIN_BEFORE: SignedDuration = SignedDuration::from_hours(24 * 60);
-/// How many of the newest lists are asked whose signature they carry.
+/// How many of the newest lists are checked for the key that signed them.
 const ASKED: usize = 256;
 const CLASS: &str = "history signing key in the bucket";
 
@@ -51,7 +51,7 @@ impl Copies {
         let mut found: Vec<(u64, String, Version)> = Vec::new();
         for entry in tsujiban_objects::list_all(&**sources.store, PREFIX).await?.into_iter().filter(|entry| !entry.delete_marker) {
             let Some(number) = entry.key.strip_prefix(PREFIX).and_then(|digits| digits.parse().ok()) else { continue };
-            // the first version: what came after it is not ours
+            // the first version: this service did not put the later ones
             found.retain(|(other, ..)| *other != number);
             found.push((number, entry.key, entry.version));
         }
@@ -75,18 +75,18 @@ impl Copies {
         self.seeds().next()
     }
 
-    /// Those that open, the newest first.
+    /// The keys of the copies that open, the newest first.
     fn seeds(&self) -> impl Iterator<Item = &Seed> {
         self.0.iter().filter_map(|copy| copy.opened.as_ref().map(|(seed, _)| seed))
     }
 
-    /// The seed of the copy with this place among those that open.
+    /// The key of the copy at this position among those that open.
     pub fn seed(&self, at: usize) -> Option<Seed> {
         self.seeds().nth(at).cloned()
     }
 
-    /// Whose signature the newest list carries that is signed by a key that is here. A list that such a key signed under another domain is a
-    /// refusal: its logs have that domain in their names.
+    /// Which available key has signed the newest list that any of them has signed. Fails if it signed that list under another domain: the
+    /// names of its logs contain that domain.
     pub async fn signer(&self, sources: KeySources<'_>, here: Option<&Seed>) -> Result<Signer> {
         let mut keys = Vec::new();
         let copies = self.seeds().enumerate().map(|(at, seed)| (Signer::Bucket(at), seed));
@@ -129,7 +129,7 @@ impl Copies {
         Ok(Signer::Nobody)
     }
 
-    /// Makes a key. Of several processes that do so at the same time one puts its key into the bucket, and the others take that one.
+    /// Makes a key. Of several processes that do so at the same time one puts its key into the bucket, and the others use that one.
     pub async fn make(&self, sources: KeySources<'_>, now: Timestamp) -> Result<Seed> {
         let mut seed = Zeroizing::new([0; 32]);
         sources.random.fill(&mut *seed)?;
@@ -144,25 +144,25 @@ impl Copies {
         }
     }
 
-    /// Puts the key once more unless a copy of it is locked for long enough.
+    /// Puts the key again unless a copy of it is locked for long enough.
     pub async fn keep(&self, sources: KeySources<'_>, seed: &Seed, now: Timestamp) -> Result<()> {
         let is_kept = |copy: &Copy| {
             copy.opened.as_ref().is_some_and(|(there, put)| **there == **seed && now.duration_since(*put) < BUCKET_LOCK - AGAIN_BEFORE)
         };
-        // a key that was just made is there already
+        // `make` has already put a key that was just made
         if self.0.iter().any(is_kept) || (self.0.is_empty() && Self::read(sources).await?.0.iter().any(is_kept)) {
             return Ok(());
         }
         let next = self.0.first().map_or(1, |copy| copy.number.saturating_add(1));
         match put(sources, next, seed, now).await {
-            // another replica does so, too
+            // another replica has put it at the same time
             Ok(()) | Err(Error::Store(StoreError::AlreadyExists { .. })) => Ok(()),
             Err(error) => Err(error),
         }
     }
 }
 
-/// Whose list it says it is.
+/// The origin that a list names, not verified.
 fn named_in(list: &[u8]) -> Option<EnvironmentOrigin> {
     EnvironmentOrigin::of_roots(std::str::from_utf8(list).ok()?.lines().next()?)
 }

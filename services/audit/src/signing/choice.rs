@@ -1,14 +1,14 @@
 //! Which key signs from now on.
 
-/// Whose signature the newest root list carries, of the keys that are here.
+/// Which of the available keys has signed the newest root list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Signer {
     /// There is no list.
     NoLists,
-    /// None of them is signed by a key that is here.
+    /// None of the available keys has signed a list.
     Nobody,
     Database,
-    /// The copy in the bucket with this place.
+    /// The copy in the bucket at this position.
     Bucket(usize),
 }
 
@@ -18,7 +18,7 @@ pub(super) enum Choice {
     Bucket(usize),
     /// This is the first start.
     New,
-    /// Lists are there, and no key that signed one: another key would make them somebody else's.
+    /// There are lists, but no key that signed one: with another key they would be foreign.
     Refuse,
 }
 
@@ -26,7 +26,7 @@ pub(super) fn choose(has_database: bool, has_bucket: bool, signer: Signer) -> Ch
     match signer {
         Signer::Database => Choice::Database,
         Signer::Bucket(at) => Choice::Bucket(at),
-        // the lists are not those of this database: the comparison says so, and the history is read
+        // the lists are not of this database: the comparison reports it, and the history stays readable
         Signer::Nobody | Signer::NoLists if has_database => Choice::Database,
         Signer::Nobody => Choice::Refuse,
         Signer::NoLists if has_bucket => Choice::Bucket(0),

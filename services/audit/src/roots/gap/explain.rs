@@ -1,4 +1,4 @@
-//! What was declared and found, as entries of the history.
+//! Records declarations and findings as entries of the history.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::reading::Log;
 use crate::service::Audit;
 
 impl Audit {
-    /// The reason of a gap, in the entry that follows it. Logs whose group is not known yet are named in the platform's.
+    /// Records the reason of a gap in the entry after it. The entry in the platform's log names the logs whose group is not known yet.
     pub(super) async fn explain(&self, logs: &[Log], lists: &[LostLists], reason: &str, by: &str) -> Result<()> {
         let mut owners: Vec<Owner> = logs.iter().filter_map(|log| Owner::parse(&log.owner).ok()).collect();
         let unclaimed: Vec<String> = logs.iter().filter(|log| Owner::parse(&log.owner).is_err()).map(|log| log.id.to_string()).collect();
@@ -40,7 +40,7 @@ impl Audit {
         Ok(())
     }
 
-    /// Adds an entry; one of a log that is refused waits until a gap of that log is declared.
+    /// Adds an entry, or holds it until a gap of its log is declared if the log is refused.
     async fn append_or_hold(&self, addition: Addition) -> Result<()> {
         match self.engine.append(vec![addition.clone()]).await {
             Err(EngineError::LogRefused { .. }) => self.hold(vec![addition]),
@@ -49,7 +49,7 @@ impl Audit {
         Ok(())
     }
 
-    /// That acknowledged entries newer than the newest list were not there at start. Callers have kept them, and send them again.
+    /// Records that acknowledged entries newer than the newest list were missing at start. Callers have retained them, and add them again.
     pub(in crate::roots) async fn tell_of_lost_tail(&self, was: &str) -> Result<()> {
         let actor = Actor { kind: ActorKind::Workload, id: "audit".to_owned() };
         let detail = BTreeMap::from([("found".to_owned(), was.to_owned())]);
