@@ -301,7 +301,8 @@ impl Sequencer {
         let Target::Postgres(pool) = &self.target else { return Err(EngineError::Stopped) };
         let mut tx: Transaction<'_, Postgres> = pool.begin().await?;
         let mut conn: Conn<'_> = Backend::Postgres(&mut *tx);
-        // after the locks: two writers' times must not cross
+        // before `learn` locks the logs' rows: a writer that waits for the lock appends with an earlier time than the entry before. Days do
+        // not go back, since each log keeps its newest one
         let now = self.parts.clock.now();
         let may = self.shared.may();
         let mut rows = Rows::default();
