@@ -16,13 +16,13 @@ use tsujiban_core::id::GroupId;
 
 /// Whose history.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Whose {
+pub enum HistoryOwner {
     /// Operations that belong to no group.
     Platform,
     Group(GroupId),
 }
 
-impl Whose {
+impl HistoryOwner {
     /// Its name in the contract.
     fn on_the_wire(&self) -> String {
         match self {
@@ -33,7 +33,7 @@ impl Whose {
 }
 
 /// `the history of group acme`
-impl fmt::Display for Whose {
+impl fmt::Display for HistoryOwner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Platform => f.write_str("the platform's own history"),

@@ -20,7 +20,7 @@ pub const STALLED: Duration = Duration::from_secs(45);
 /// How often the caches are checked.
 pub const LOOK: Duration = Duration::from_secs(5);
 /// After a stall of this length a restart may help.
-const HOPELESS: Duration = Duration::from_mins(10);
+const RESTART_AFTER: Duration = Duration::from_mins(10);
 
 /// More waiting changes than this count as high load.
 const BUSY: usize = 20;
@@ -148,7 +148,7 @@ impl Watchdog {
     /// kind succeed: that object would hang again.
     pub fn liveness_failed(&self, now: Instant) -> bool {
         let state = self.state();
-        let long_ago = |then: Instant| now.duration_since(then) >= HOPELESS;
+        let long_ago = |then: Instant| now.duration_since(then) >= RESTART_AFTER;
         state.since.is_some_and(long_ago) && state.kinds.values().any(|kind| long_ago(kind.succeeded) || long_ago(kind.observe))
             || state.looked.is_some_and(long_ago)
     }

@@ -11,14 +11,14 @@ use super::Output;
 use crate::audit::gap::{Reason, Scope};
 use crate::audit::reading::Form;
 use crate::audit::span::{EmptySpan, Since, Span, Until};
-use crate::audit::{Whose, export, list};
+use crate::audit::{HistoryOwner, export, list};
 
 #[derive(Debug, Subcommand)]
 pub enum Audit {
     /// List what was done, newest first.
     List {
         #[command(flatten)]
-        whose: WhoseArgs,
+        whose: HistoryOwnerArgs,
         #[command(flatten)]
         wanted: Box<ListArgs>,
         #[command(flatten)]
@@ -27,7 +27,7 @@ pub enum Audit {
     /// Write a history to a file or to standard output, oldest first: all of it, or what was recorded in a span of time.
     Export {
         #[command(flatten)]
-        whose: WhoseArgs,
+        whose: HistoryOwnerArgs,
         #[command(flatten)]
         wanted: ExportArgs,
     },
@@ -69,7 +69,7 @@ pub enum Audit {
 /// Whose history.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
-pub struct WhoseArgs {
+pub struct HistoryOwnerArgs {
     /// The group's id.
     group: Option<GroupId>,
     /// The platform's own history: what belongs to no group.
@@ -77,8 +77,8 @@ pub struct WhoseArgs {
     platform: bool,
 }
 
-impl From<WhoseArgs> for Whose {
-    fn from(args: WhoseArgs) -> Self {
+impl From<HistoryOwnerArgs> for HistoryOwner {
+    fn from(args: HistoryOwnerArgs) -> Self {
         args.group.map_or(Self::Platform, Self::Group)
     }
 }
@@ -99,7 +99,7 @@ pub struct ScopeArgs {
 
 impl From<ScopeArgs> for Scope {
     fn from(args: ScopeArgs) -> Self {
-        if args.all { Self::All } else { Self::One(args.group.map_or(Whose::Platform, Whose::Group)) }
+        if args.all { Self::All } else { Self::One(args.group.map_or(HistoryOwner::Platform, HistoryOwner::Group)) }
     }
 }
 
@@ -116,7 +116,7 @@ struct SpanArgs {
 
 /// What came of something.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Came {
+enum OutcomeArg {
     /// It was done.
     Allowed,
     /// It was refused.
@@ -142,7 +142,7 @@ pub struct ListArgs {
     target: Option<String>,
     /// Only what ended like this.
     #[arg(long, value_enum, value_name = "RESULT")]
-    result: Option<Came>,
+    result: Option<OutcomeArg>,
     /// Also what was recorded before a call did anything, where it is known what came of it.
     #[arg(long)]
     intents: bool,
@@ -162,10 +162,10 @@ impl TryFrom<ListArgs> for list::Wanted {
             target: args.target.unwrap_or_default(),
             result: match args.result {
                 None => Outcome::Unspecified,
-                Some(Came::Allowed) => Outcome::Allowed,
-                Some(Came::Denied) => Outcome::Denied,
-                Some(Came::Failed) => Outcome::Failed,
-                Some(Came::Unknown) => Outcome::Unknown,
+                Some(OutcomeArg::Allowed) => Outcome::Allowed,
+                Some(OutcomeArg::Denied) => Outcome::Denied,
+                Some(OutcomeArg::Failed) => Outcome::Failed,
+                Some(OutcomeArg::Unknown) => Outcome::Unknown,
             },
             intents: args.intents,
             limit: args.limit,
@@ -233,9 +233,9 @@ mod tests {
 
     #[test]
     fn whose_history_is_always_said() {
-        for (line, wanted) in [("list acme", Whose::Group("acme".parse().unwrap())), ("list --platform", Whose::Platform)] {
+        for (line, wanted) in [("list acme", HistoryOwner::Group("acme".parse().unwrap())), ("list --platform", HistoryOwner::Platform)] {
             let Ok(Audit::List { whose, .. }) = parse(line) else { panic!("{line}") };
-            assert_eq!(Whose::from(whose), wanted);
+            assert_eq!(HistoryOwner::from(whose), wanted);
         }
         let Ok(Audit::DeclareGap { scope, .. }) = parse("declare-gap --all --reason fire") else { panic!("not a gap") };
         assert_eq!(Scope::from(scope), Scope::All);

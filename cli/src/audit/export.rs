@@ -7,7 +7,7 @@ use tokio_stream::StreamExt;
 use tsujiban_proto::audit::v1::{ExportEntriesRequest, ExportFormat};
 use tsujiban_proto::time::to_wire;
 
-use super::Whose;
+use super::HistoryOwner;
 use super::reading::{Form, Incomplete, Read, Reading};
 use super::span::Span;
 use crate::exit::{ExitCode, Verdict};
@@ -58,7 +58,7 @@ enum Sink {
 /// Streams a history into a file, which appears only when it is complete, or to standard output. Ends early when `interrupted` does.
 pub async fn export(
     service: &HistoryService,
-    whose: &Whose,
+    whose: &HistoryOwner,
     wanted: &Wanted,
     interrupted: impl Future<Output = ()>,
 ) -> Result<Answer, Failure> {
@@ -145,7 +145,7 @@ async fn copy(service: &HistoryService, request: ExportEntriesRequest, form: For
 }
 
 /// Says what was written, and how to verify it.
-fn summary(whose: &Whose, wanted: &Wanted, read: &Read, uncovered: u64) -> String {
+fn summary(whose: &HistoryOwner, wanted: &Wanted, read: &Read, uncovered: u64) -> String {
     let file = wanted.output.as_ref().map(|path| escape_line(&path.to_string_lossy()));
     let to = file.as_ref().map(|file| format!(" to {file}")).unwrap_or_default();
     let mut wrote = format!("Wrote {} entries ({}) of {whose}{to}.\n", read.entries, bytes(read.bytes));

@@ -8,7 +8,7 @@ use tsujiban_core::id::GroupId;
 use tsujiban_proto::audit::v1::DeclareGapRequest;
 use tsujiban_proto::audit::v1::declare_gap_request::Scope as Wire;
 
-use super::Whose;
+use super::HistoryOwner;
 use crate::confirm::confirm;
 use crate::failure::Failure;
 use crate::output::{Answer, Format};
@@ -20,7 +20,7 @@ const LONGEST: usize = 1000;
 /// The histories that are resumed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
-    One(Whose),
+    One(HistoryOwner),
     /// All histories with missing entries.
     All,
 }
@@ -52,8 +52,8 @@ impl Scope {
     fn word(&self) -> &str {
         match self {
             Self::All => "all",
-            Self::One(Whose::Platform) => "platform",
-            Self::One(Whose::Group(group)) => GroupId::as_str(group),
+            Self::One(HistoryOwner::Platform) => "platform",
+            Self::One(HistoryOwner::Group(group)) => GroupId::as_str(group),
         }
     }
 }
@@ -115,9 +115,9 @@ mod tests {
 
     #[test]
     fn what_is_given_up_is_said_before() {
-        let acme = Scope::One(Whose::Group("acme".parse().unwrap()));
+        let acme = Scope::One(HistoryOwner::Group("acme".parse().unwrap()));
         assert!(announcement(&acme).contains("that the history of group acme is known to have had"), "{}", announcement(&acme));
-        assert_eq!((acme.word(), Scope::One(Whose::Platform).word(), Scope::All.word()), ("acme", "platform", "all"));
+        assert_eq!((acme.word(), Scope::One(HistoryOwner::Platform).word(), Scope::All.word()), ("acme", "platform", "all"));
         assert!(text(&acme, 1).contains("--all") && !text(&Scope::All, 2).contains("--all"));
     }
 }

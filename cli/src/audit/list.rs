@@ -1,10 +1,10 @@
 //! `tsujiban audit list`.
 
 use serde::Serialize;
-use tsujiban_proto::audit::v1::{DamagedEntry, ListEntriesRequest, Result as Came};
+use tsujiban_proto::audit::v1::{DamagedEntry, ListEntriesRequest, Result as OutcomeArg};
 use tsujiban_proto::time::to_wire;
 
-use super::Whose;
+use super::HistoryOwner;
 use super::entry::{EntryView, table};
 use super::span::Span;
 use crate::exit::Verdict;
@@ -26,7 +26,7 @@ pub struct Wanted {
     pub function: String,
     pub target: String,
     /// Unspecified: any result.
-    pub result: Came,
+    pub result: OutcomeArg,
     /// Also intents whose outcome is shown.
     pub intents: bool,
     /// At most this many.
@@ -50,7 +50,7 @@ struct Found {
 }
 
 /// Lists what happened, newest first.
-pub async fn list(service: &HistoryService, whose: &Whose, wanted: &Wanted, format: Format) -> Result<Answer, Failure> {
+pub async fn list(service: &HistoryService, whose: &HistoryOwner, wanted: &Wanted, format: Format) -> Result<Answer, Failure> {
     let found = search(service, whose, wanted).await?;
     let verdict = if found.damaged.is_empty() { Verdict::Good } else { Verdict::Damaged };
     let answer = Answer::new(format, &found, |found| {
@@ -89,7 +89,7 @@ fn damage(damaged: &[DamagedView]) -> String {
     )
 }
 
-async fn search(service: &HistoryService, whose: &Whose, wanted: &Wanted) -> Result<Found, Failure> {
+async fn search(service: &HistoryService, whose: &HistoryOwner, wanted: &Wanted) -> Result<Found, Failure> {
     let mut request = ListEntriesRequest {
         group: whose.on_the_wire(),
         from: wanted.span.from.map(to_wire),

@@ -63,9 +63,9 @@ impl Class {
         matches!(self, Self::Full | Self::Unavailable | Self::Replaced | Self::Damaged)
     }
 
-    /// What people can do about a database that cannot be written. `way_out` is the advice for damage, which differs from service to
+    /// What people can do about a database that cannot be written. `damage_advice` is the advice for damage, which differs from service to
     /// service.
-    pub const fn advice(self, way_out: &'static str) -> &'static str {
+    pub const fn advice(self, damage_advice: &'static str) -> &'static str {
         match self {
             Self::Full => "its disk is full: make the volume larger or free space on it; the service goes on by itself",
             Self::Conflict | Self::Unavailable => {
@@ -74,15 +74,15 @@ impl Class {
             Self::Replaced => {
                 "its file was removed or replaced while the service ran: bring the newest file back with its -wal, if there is one, and restart the pod"
             }
-            Self::Damaged => way_out,
+            Self::Damaged => damage_advice,
             Self::Rejected | Self::Other => "it refuses what the service writes: look at the service's log",
         }
     }
 }
 
 /// Why a database cannot be written, and what to do, for people.
-pub fn why_unwritable(error: &sqlx::Error, way_out: &'static str) -> String {
-    format!("the database cannot be written ({error}): {}", Class::of(error).advice(way_out))
+pub fn why_unwritable(error: &sqlx::Error, damage_advice: &'static str) -> String {
+    format!("the database cannot be written ({error}): {}", Class::of(error).advice(damage_advice))
 }
 
 /// By SQLite's result code, which may be an extended one: its low byte is the primary code (<https://www.sqlite.org/rescode.html>).

@@ -85,7 +85,7 @@ impl Database {
         }
     }
 
-    /// The pool for single statements that write. To read and then write, use a [`transaction!`](crate::transaction).
+    /// The pool for single statements that write. To read and then write, use a [`transaction!`](macro@crate::transaction).
     pub fn writes(&self) -> Backend<&SqlitePool, &PgPool> {
         match &self.0 {
             Backend::Sqlite(sqlite) => {

@@ -39,7 +39,7 @@ impl Tx {
 
 impl Database {
     /// Begins a serializable transaction. SQLite runs one at a time; PostgreSQL runs several, and fails one that read what another one
-    /// changed ([`is_conflict`]). [`transaction!`](crate::transaction) retries by itself.
+    /// changed ([`is_conflict`]). [`transaction!`](macro@crate::transaction) retries by itself.
     pub async fn begin(&self) -> Result<Tx, sqlx::Error> {
         // before a connection is taken: a caller that waits for its turn leaves the connections to others
         let turn = self.turn().await;
@@ -84,7 +84,7 @@ macro_rules! transaction {
     }};
 }
 
-/// The tries of a [`transaction!`](crate::transaction).
+/// The tries of a [`transaction!`](macro@crate::transaction).
 #[derive(Debug)]
 pub struct Tries<'a> {
     database: &'a Database,
@@ -115,14 +115,14 @@ impl<'a> Tries<'a> {
         if !in_the_way || self.left == 0 {
             return Some(done);
         }
-        tokio::time::sleep(some_of(self.pause)).await;
+        tokio::time::sleep(jittered(self.pause)).await;
         self.pause = LONGEST_PAUSE.min(self.pause * 2);
         None
     }
 }
 
 /// A random time between half of the pause and all of it, so that transactions that conflicted do not conflict again.
-fn some_of(pause: Duration) -> Duration {
+fn jittered(pause: Duration) -> Duration {
     let chance = RandomState::new().build_hasher().finish() & 0xff;
     pause / 2 + pause.mul_f64(f64::from(u8::try_from(chance).unwrap_or_default()) / 512.0)
 }

@@ -148,7 +148,7 @@ impl Shared {
     }
 
     /// Checks that the caller may touch what the first message names, and returns the whole request body.
-    async fn look_into(
+    async fn authorize_subject(
         &self,
         method: &Method,
         (identity, caller): (&Identity, &Caller),
@@ -239,7 +239,7 @@ where
         Ok(admitted) => admitted,
         Err(Refused { status, group }) => return Ok(call.refuse(&status, group.as_ref())),
     };
-    let body = match shared.look_into(method, (&identity, &caller), body, &mut call).await {
+    let body = match shared.authorize_subject(method, (&identity, &caller), body, &mut call).await {
         Ok(body) => body,
         Err(Refused { status, group }) => return Ok(call.refuse(&status, group.as_ref())),
     };

@@ -178,11 +178,11 @@ impl History {
         if self.0.refusals.judge(&actor, now) == Verdict::Recorded {
             self.offer(group, operation);
         }
-        self.tell_left_out(now);
+        self.report_left_out(now);
     }
 
     /// Records in the platform's own history how many refusals are not in the history.
-    fn tell_left_out(&self, now: Timestamp) {
+    fn report_left_out(&self, now: Timestamp) {
         let Some(left_out) = self.0.refusals.to_tell(now) else { return };
         let Ok(id) = self.id() else { return };
         let mut operation = Operation { id: id.to_vec(), time: Some(to_wire(now)), ..Operation::default() };

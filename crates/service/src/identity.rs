@@ -13,7 +13,7 @@ use tsujiban_core::workload::{Service, Workload};
 use tsujiban_proto::error::{Kind, ServiceError};
 
 pub use self::apiserver::KubeAuthenticator;
-pub use self::persons::{Person, Persons, Wish, WithPersons};
+pub use self::persons::{PermissionRequest, Person, Persons, WithPersons};
 
 /// Answers who a token belongs to and what they may do. Every error is a refusal.
 #[async_trait]
@@ -25,7 +25,7 @@ pub trait Authenticator: Send + Sync + 'static {
     async fn allowed(&self, identity: &Identity, function: &str, verb: &str) -> Result<bool, ServiceError>;
 
     /// Whether the identity, which is a person, may do what they wish in a group. By default, for authenticators without persons: never.
-    async fn permitted(&self, _identity: &Identity, _wish: Wish<'_>) -> Result<bool, ServiceError> {
+    async fn permitted(&self, _identity: &Identity, _wish: PermissionRequest<'_>) -> Result<bool, ServiceError> {
         Ok(false)
     }
 }

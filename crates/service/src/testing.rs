@@ -33,7 +33,7 @@ use tsujiban_sealing::{Keyring, MasterKey, SealedEpochKey, SystemRandom};
 
 use crate::access::{Access, Guard};
 use crate::history::ClientArgs;
-use crate::identity::{Authenticator, Identity, Person, Persons, Principal, User, Wish};
+use crate::identity::{Authenticator, Identity, PermissionRequest, Person, Persons, Principal, User};
 use crate::server::grpc;
 use crate::tls::Certificate;
 
@@ -139,7 +139,7 @@ impl Persons for KnownPersons {
         self.0.get(token).map(|(person, _)| person.clone()).ok_or_else(unknown)
     }
 
-    async fn allowed(&self, person: &Person, wish: Wish<'_>) -> Result<bool, ServiceError> {
+    async fn allowed(&self, person: &Person, wish: PermissionRequest<'_>) -> Result<bool, ServiceError> {
         let known = self.0.values().find(|(known, _)| known == person);
         Ok(known.is_some_and(|(_, permissions)| {
             permissions.iter().any(|(function, operation)| function == wish.function && *operation == wish.operation)

@@ -26,7 +26,7 @@ pub use call::Call;
 pub use crash::{Aim, Crash};
 pub use layer::FaultLayer;
 pub use plan::{EventFault, Fault, Plan};
-pub use service::MortalBackup;
+pub use service::CrashableBackup;
 
 /// How many answers to one read are remembered, to be returned again when they are old.
 const REMEMBERED: usize = 8;

@@ -54,9 +54,9 @@ struct State {
     specs: HashMap<String, Recorded>,
     deletions: HashSet<String>,
     /// Objects whose running reconcile will still ask what is recorded.
-    attended: HashSet<String>,
+    being_reconciled: HashSet<String>,
     /// Whether the last attempt to send succeeded.
-    is_flowing: bool,
+    last_send_succeeded: bool,
 }
 
 /// Holds the observations that are to be recorded.
@@ -71,7 +71,7 @@ pub struct Journal {
 
 impl Journal {
     pub fn new(is_kept: bool) -> Self {
-        let state = Mutex::new(State { is_flowing: true, ..State::default() });
+        let state = Mutex::new(State { last_send_succeeded: true, ..State::default() });
         Self { is_kept, state, more: Notify::new(), acknowledged: watch::Sender::new(0) }
     }
 
@@ -95,13 +95,13 @@ impl Journal {
     /// Notes that a running reconcile of an object will ask what is recorded, so that an acknowledgement need not queue the object.
     pub fn begin_reconcile(&self, uid: &str) {
         if self.is_kept {
-            self.state().attended.insert(uid.to_owned());
+            self.state().being_reconciled.insert(uid.to_owned());
         }
     }
 
     /// Notes that the reconcile has asked.
     pub fn end_reconcile(&self, uid: &str) {
-        self.state().attended.remove(uid);
+        self.state().being_reconciled.remove(uid);
     }
 
     /// The newest recorded spec of an object: the one in its status, or one that was acknowledged since.
@@ -129,7 +129,7 @@ impl Journal {
         let mut state = self.state();
         state.specs.remove(uid);
         state.deletions.remove(uid);
-        state.attended.remove(uid);
+        state.being_reconciled.remove(uid);
     }
 
     /// Whether an observation of a group is not acknowledged yet.
@@ -153,7 +153,8 @@ impl Journal {
 
     fn is_expected(&self, uid: &str) -> bool {
         let state = self.state();
-        state.is_flowing && [Subject::Spec, Subject::Deletion].into_iter().any(|what| state.places.contains_key(&(uid.to_owned(), what)))
+        state.last_send_succeeded
+            && [Subject::Spec, Subject::Deletion].into_iter().any(|what| state.places.contains_key(&(uid.to_owned(), what)))
     }
 
     /// Waits until an observation is added.
@@ -193,8 +194,8 @@ impl Journal {
             }
         }
         state.sent.clear();
-        state.is_flowing = true;
-        let alone = taken.iter().map(|(_, waiting)| waiting).filter(|waiting| !state.attended.contains(&waiting.uid)).collect();
+        state.last_send_succeeded = true;
+        let alone = taken.iter().map(|(_, waiting)| waiting).filter(|waiting| !state.being_reconciled.contains(&waiting.uid)).collect();
         drop(state);
         self.acknowledged.send_modify(|count| *count += 1);
         alone
@@ -204,7 +205,7 @@ impl Journal {
     pub(super) fn give_back(&self) {
         let mut state = self.state();
         state.sent.clear();
-        state.is_flowing = false;
+        state.last_send_succeeded = false;
         drop(state);
         self.acknowledged.send_modify(|count| *count += 1); // wakes the reconciles that wait
     }

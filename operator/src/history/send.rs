@@ -142,7 +142,7 @@ impl Sender {
             );
         }
         for (_, waiting) in &mut taken {
-            if (looked.is_err() || !self.stamps.are_believed(waiting.stamped_at))
+            if (looked.is_err() || !self.stamps.are_trusted(waiting.stamped_at))
                 && let Some(operation) = &mut waiting.entry.operation
             {
                 operation.actor = Some(actor(None));

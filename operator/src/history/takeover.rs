@@ -32,7 +32,7 @@ const LOOK: Duration = Duration::from_secs(2);
 
 /// A Site that the annotation lists as recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-struct NotedSite {
+struct AnnotatedSite {
     uid: String,
     #[serde(rename = "gen")]
     generation: i64,
@@ -45,7 +45,7 @@ struct Notes {
     group: GroupId,
     /// The uid of the namespace.
     uid: Option<String>,
-    sites: BTreeMap<String, NotedSite>,
+    sites: BTreeMap<String, AnnotatedSite>,
 }
 
 impl Notes {
@@ -79,7 +79,7 @@ enum Presence {
 }
 
 /// `live` is the Site that has the name now.
-fn presence(site: &NotedSite, live: Option<&Site>) -> Presence {
+fn presence(site: &AnnotatedSite, live: Option<&Site>) -> Presence {
     match live.filter(|live| live.metadata.uid.as_ref() == Some(&site.uid)) {
         None => Presence::Gone,
         Some(live) if live.recorded_in_status().is_some() => Presence::Reported,
@@ -187,14 +187,14 @@ async fn noted(client: &Client) -> Result<Vec<Notes>, ApplyError> {
     Ok(listed.items.iter().filter_map(Notes::of).collect())
 }
 
-async fn exists(client: &Client, notes: &Notes, name: &str, site: &NotedSite) -> Result<bool, ApplyError> {
+async fn exists(client: &Client, notes: &Notes, name: &str, site: &AnnotatedSite) -> Result<bool, ApplyError> {
     let namespace = names::namespace(&notes.group);
     let api: Api<Site> = Api::namespaced(client.clone(), &namespace);
     let found = api.get_metadata_opt(name).await.map_err(failed::<Site>("read", Some(&namespace), name))?;
     Ok(found.is_some_and(|found| found.metadata.uid.as_ref() == Some(&site.uid)))
 }
 
-fn deletion(notes: &Notes, name: &str, site: &NotedSite) -> Observation {
+fn deletion(notes: &Notes, name: &str, site: &AnnotatedSite) -> Observation {
     Observation {
         kind: Kind::Site,
         group: notes.group.clone(),
@@ -241,7 +241,7 @@ mod tests {
     #[test]
     fn what_operators_before_noted_is_read() {
         let text = r#"{"hq":{"uid":"u1","gen":12,"digest":"digest 12"}}"#;
-        let noted = NotedSite { uid: "u1".into(), generation: 12, digest: "digest 12".into() };
+        let noted = AnnotatedSite { uid: "u1".into(), generation: 12, digest: "digest 12".into() };
         let sites = BTreeMap::from([("hq".to_owned(), noted)]);
         let wanted = Notes { group: "acme".parse().unwrap(), uid: Some("n1".into()), sites };
         assert_eq!(Notes::of(&namespace("tn-acme", "acme", text)), Some(wanted.clone()));
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn what_becomes_of_a_site_that_is_noted() {
-        let noted = NotedSite { uid: "u1".into(), generation: 1, digest: "d".into() };
+        let noted = AnnotatedSite { uid: "u1".into(), generation: 1, digest: "d".into() };
         assert_eq!(presence(&noted, None), Presence::Gone);
         assert_eq!(presence(&noted, Some(&site("u2", None))), Presence::Gone, "another one has its name");
         assert_eq!(presence(&noted, Some(&site("u1", None))), Presence::Unreported);

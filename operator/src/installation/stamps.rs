@@ -112,7 +112,7 @@ impl Stamps {
 
     /// Whether to trust the stamp of a change made at `changed_at`, by the apiserver's clock. Call it only after a check that followed the
     /// change.
-    pub fn are_believed(&self, changed_at: Option<Timestamp>) -> bool {
+    pub fn are_trusted(&self, changed_at: Option<Timestamp>) -> bool {
         match &*self.lock() {
             Observation::Standing(period) => self.are_made && changed_at.is_some_and(|at| at >= period.since),
             Observation::Nothing | Observation::Broken => false,
@@ -134,7 +134,7 @@ mod tests {
 
     /// Whether changes of these seconds are believed.
     fn believed<const N: usize>(stamps: &Stamps, seconds: [i64; N]) -> [bool; N] {
-        seconds.map(|second| stamps.are_believed(Some(at(second))))
+        seconds.map(|second| stamps.are_trusted(Some(at(second))))
     }
 
     #[test]
@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(believed(&stamps, [500]), [false], "nobody has looked");
         stamps.look(Some(&[sight("p", 1, 100), sight("b", 1, 101)]), at(1000));
         assert_eq!(believed(&stamps, [99, 105, 111, 999]), [false, false, true, true]);
-        assert!(!stamps.are_believed(None), "nobody knows when it was changed");
+        assert!(!stamps.are_trusted(None), "nobody knows when it was changed");
         let off = Stamps::new(false);
         off.look(Some(&[sight("p", 1, 100), sight("b", 1, 101)]), at(1000));
         assert_eq!(believed(&off, [999]), [false], "the chart has nobody stamp");

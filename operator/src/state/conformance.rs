@@ -93,7 +93,7 @@ impl AccessReviewCache {
     }
 
     /// Whether questions are left.
-    pub fn has_time(&self, now: Timestamp) -> bool {
+    pub fn has_budget(&self, now: Timestamp) -> bool {
         self.lock().pace(now).has_some(now)
     }
 
@@ -216,8 +216,8 @@ mod tests {
     #[test]
     fn questions_are_left_until_they_are_asked() {
         let book = AccessReviewCache::default();
-        assert!(book.has_time(at(0)) && book.take_turn("big", 1, at(0), 2000) && !book.has_time(at(0)));
-        assert!(!book.has_time(at(4)) && book.has_time(at(6)));
+        assert!(book.has_budget(at(0)) && book.take_turn("big", 1, at(0), 2000) && !book.has_budget(at(0)));
+        assert!(!book.has_budget(at(4)) && book.has_budget(at(6)));
     }
 
     #[test]

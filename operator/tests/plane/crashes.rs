@@ -12,7 +12,7 @@ use futures::future::join_all;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use tsujiban_plane::Access;
-use tsujiban_plane::fault::{Aim, Crash, Faults, Mode, MortalBackup, Sent};
+use tsujiban_plane::fault::{Aim, Crash, CrashableBackup, Faults, Mode, Sent};
 use tsujiban_plane::history::History;
 use tsujiban_plane::wait::until;
 use tsujiban_proto::access::v1::Operation as Verb;
@@ -102,7 +102,7 @@ impl<'a> Machine<'a> {
     async fn new(world: &'a World, history: &History) -> Self {
         let audit = history.serve().await.unwrap();
         let crash = Crash::default();
-        let endpoint = MortalBackup { backup: world.backup.clone(), crash: crash.clone() }.serve().await.unwrap();
+        let endpoint = CrashableBackup { backup: world.backup.clone(), crash: crash.clone() }.serve().await.unwrap();
         let access = world.plane.operator().await.unwrap();
         let faults = Faults::new(Mode::Crash(crash.clone()));
         let mut machine = Self { world, access, endpoint, audit, crash, faults, operator: None, sent: Vec::new(), cuts: 0 };

@@ -37,7 +37,7 @@ pub struct GroupCoverage {
 
 /// A log of a group.
 #[derive(Debug)]
-struct Lives {
+struct OwnerLogs {
     number: i64,
     is_erased: bool,
     /// Its size in the newest root list that names it.
@@ -96,7 +96,7 @@ impl Audit {
     }
 
     /// The logs of these owners, from old to new.
-    async fn lives(&self, owners: &[&Owner]) -> Result<HashMap<Owner, Vec<Lives>>> {
+    async fn lives(&self, owners: &[&Owner]) -> Result<HashMap<Owner, Vec<OwnerLogs>>> {
         type Row = (i64, String, i64, Vec<u8>, Option<Vec<u8>>);
         const OF: &str = "SELECT l.number, l.state, COALESCE(s.size, 0), l.log_id, k.seal FROM logs l
              LEFT JOIN listed s ON s.log = l.number LEFT JOIN log_seals k ON k.log = l.number
@@ -106,7 +106,7 @@ impl Audit {
             let rows: Vec<Row> = on!(self.database.reads(), p => sqlx::query_as(OF).bind(owner.as_str()).fetch_all(p).await)?;
             let log = |(number, state, listed, id, seal): Row| {
                 let is_sealed = seals::is_sealed_row(&self.keyring, number, &id, owner.as_str(), seal.as_deref());
-                Lives { number, is_erased: state == "erased", listed: listed.cast_unsigned(), is_sealed }
+                OwnerLogs { number, is_erased: state == "erased", listed: listed.cast_unsigned(), is_sealed }
             };
             lives.insert((*owner).clone(), rows.into_iter().map(log).collect());
         }

@@ -46,7 +46,7 @@ pub struct Rebuilt {
 }
 
 /// A log as it is in this database.
-struct Here {
+struct LocalLog {
     number: i64,
     end: u64,
     /// Its head cannot be read, so nothing can be appended.
@@ -56,7 +56,7 @@ struct Here {
 struct Rebuild<'a> {
     audit: &'a Audit,
     generations: HashMap<LogId, u32>,
-    here: HashMap<LogId, Here>,
+    here: HashMap<LogId, LocalLog>,
     /// Keys that were processed.
     keys: HashSet<(LogId, i64, String)>,
     /// Keys of logs that do not exist yet: parts from before a gap have keys, but no entries that are restored.
@@ -247,7 +247,7 @@ impl<'a> Rebuild<'a> {
             if follows && past > end {
                 let entries = self.missing_entries(section, end);
                 let came_back = match above {
-                    None => self.put_behind(number, end..past, entries).await?,
+                    None => self.append_restored(number, end..past, entries).await?,
                     Some(Above { edge: Some(edge), nodes }) => {
                         let hashes = RestoredHashes { edge, nodes };
                         self.audit.engine.restore_below(number, entries, hashes).await?
@@ -262,7 +262,7 @@ impl<'a> Rebuild<'a> {
                 // another replica may have restored some of them
                 let gone = || Error::Damaged(format!("log {log} is gone"));
                 let size = self.audit.log_by_number(number).await?.ok_or_else(gone)?.size();
-                self.here.insert(log, Here { number, end: size, is_damaged: false });
+                self.here.insert(log, LocalLog { number, end: size, is_damaged: false });
             }
             Ok(self.here.get(&log).is_some_and(|here| here.end >= past).then_some(span))
         })
@@ -285,7 +285,7 @@ impl<'a> Rebuild<'a> {
     }
 
     /// Appends entries to a log, up to the first lost one, which another part may have. Returns how many were missing.
-    async fn put_behind(&mut self, log: i64, wanted: std::ops::Range<u64>, mut entries: Vec<Restored>) -> Result<usize> {
+    async fn append_restored(&mut self, log: i64, wanted: std::ops::Range<u64>, mut entries: Vec<Restored>) -> Result<usize> {
         let count = wanted.clone().zip(&entries).take_while(|(sequence, entry)| *sequence == entry.sequence).count();
         self.has_holes |= u64::try_from(count).unwrap_or_default() < wanted.end - wanted.start;
         entries.truncate(count);
@@ -297,17 +297,17 @@ impl<'a> Rebuild<'a> {
         Ok(came_back)
     }
 
-    async fn here(&mut self, section: &Section) -> Result<&Here> {
+    async fn here(&mut self, section: &Section) -> Result<&LocalLog> {
         let log = section.log;
         if !self.here.contains_key(&log) {
             let here = match self.audit.log_by_id(&log).await {
-                Ok(Some(log)) => Here { number: log.number, end: log.size(), is_damaged: false },
+                Ok(Some(log)) => LocalLog { number: log.number, end: log.size(), is_damaged: false },
                 Ok(None) => {
                     let number = self.audit.engine.adopt(Adopted { id: log, is_platform: section.is_platform }).await?;
                     self.done.logs += 1;
-                    Here { number, end: 0, is_damaged: false }
+                    LocalLog { number, end: 0, is_damaged: false }
                 }
-                Err(Error::Damaged(_)) => Here { number: 0, end: 0, is_damaged: true },
+                Err(Error::Damaged(_)) => LocalLog { number: 0, end: 0, is_damaged: true },
                 Err(error) => return Err(error),
             };
             self.here.insert(log, here);
@@ -315,7 +315,7 @@ impl<'a> Rebuild<'a> {
         self.here.get(&log).ok_or_else(|| Error::Damaged(format!("log {log} is gone")))
     }
 
-    async fn is_here(&self, log: &LogId) -> Result<bool> {
+    async fn has_local_log(&self, log: &LogId) -> Result<bool> {
         if self.here.contains_key(log) {
             return Ok(true);
         }

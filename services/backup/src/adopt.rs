@@ -7,7 +7,7 @@ use tsujiban_objects::{Entry, Head, StoreError};
 use tsujiban_sealing::KeyError;
 
 use crate::catalogue::{CatalogueError, DeviceRow, GroupState, LeftoverRow, SnapshotRow};
-use crate::damage::{Damaged, Whose, object_name};
+use crate::damage::{DamageScope, Damaged, object_name};
 use crate::device::{Details, Named, OpenGroup, open_device};
 use crate::error::{Error, Result};
 use crate::object::{self, Header, ObjectIds, Opened};
@@ -173,7 +173,7 @@ impl Backup {
             tracing::warn!(object = entry.key, "an object was never locked and cannot be opened: this service did not put it");
             return Ok(Adopted::Foreign);
         }
-        let mut whose = Whose { group: Some(ids.group.clone()), device: Some(ids.device.clone()), snapshot: None };
+        let mut whose = DamageScope { group: Some(ids.group.clone()), device: Some(ids.device.clone()), snapshot: None };
         if damaged.name == object_name(&entry.key) {
             whose.snapshot = Some(ids.snapshot.clone());
         }
@@ -181,12 +181,12 @@ impl Backup {
         Ok(Adopted::Damaged(damaged))
     }
 
-    /// Adds a damaged snapshot to the catalogue, if the catalogue has its device or can add it (`know_device`).
+    /// Adds a damaged snapshot to the catalogue, if the catalogue has its device or can add it (`ensure_device_row`).
     pub(crate) async fn list_damaged(&self, entry: &Entry, ids: &ObjectIds) -> Result<()> {
         if self.catalogue.has_snapshot(&ids.snapshot).await? {
             return Ok(());
         }
-        if !self.know_device(entry, ids).await? {
+        if !self.ensure_device_row(entry, ids).await? {
             return Ok(());
         }
         let head = match self.store.head(&entry.key, Some(&entry.version)).await {
@@ -212,12 +212,12 @@ impl Backup {
             damaged: true,
         };
         self.catalogue.list_damaged_snapshot(&row).await?;
-        self.tell_newest_damaged(&row).await
+        self.republish_newest_damaged(&row).await
     }
 
     /// Whether the catalogue has the device of a damaged object; if not, adds it without a description, by the object's clear header.
     /// `false`: its group is not known, or the header cannot be read.
-    async fn know_device(&self, entry: &Entry, ids: &ObjectIds) -> Result<bool> {
+    async fn ensure_device_row(&self, entry: &Entry, ids: &ObjectIds) -> Result<bool> {
         if self.catalogue.has_device(&ids.device).await? {
             return Ok(true);
         }

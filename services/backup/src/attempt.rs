@@ -10,7 +10,7 @@ use tsujiban_service::caller::GroupScope;
 use uuid::Uuid;
 
 use crate::catalogue::{AttemptRow, CatalogueError, DeviceRow, NewAttempt, SnapshotRow};
-use crate::damage::{Damaged, Whose};
+use crate::damage::{DamageScope, Damaged};
 use crate::device::{Declared, Details, Device, OpenGroup, open_device};
 use crate::error::{Error, Result};
 use crate::service::Backup;
@@ -40,7 +40,7 @@ impl Backup {
     /// Notes an attempt that stored nothing. A repeated call notes nothing again.
     pub async fn record_attempt(&self, scope: &GroupScope, failed: Failed) -> Result<()> {
         let recorded = self.record_for(scope, &failed).await;
-        self.or_tombstoned(&failed.device.life, recorded).await
+        self.prefer_life_ended(&failed.device.life, recorded).await
     }
 
     async fn record_for(&self, scope: &GroupScope, failed: &Failed) -> Result<()> {
@@ -105,7 +105,7 @@ impl Backup {
                 Ok(outcome) => outcomes.push(outcome),
                 // a damaged one must not hide the others
                 Err(Error::Damaged(damaged)) => {
-                    let whose = Whose { group: Some(group.incarnation().clone()), ..Whose::default() };
+                    let whose = DamageScope { group: Some(group.incarnation().clone()), ..DamageScope::default() };
                     self.found_damaged(&damaged, &whose).await?;
                 }
                 Err(error) => return Err(error),

@@ -49,7 +49,7 @@ pub fn key_name(id: &KeyId, subject: &IncarnationId) -> String {
 
 /// The group, device and snapshot that damage belongs to. With none of them it concerns all groups.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Whose {
+pub struct DamageScope {
     pub group: Option<IncarnationId>,
     pub device: Option<IncarnationId>,
     pub snapshot: Option<SnapshotId>,

@@ -9,7 +9,7 @@ use tsujiban_objects::{LockUntil, StoreError, list_all};
 use tsujiban_sealing::Context;
 
 use crate::catalogue::{ERASURES_KEPT, ErasureRow, GroupRow, GroupState};
-use crate::damage::{Damaged, Whose, object_name};
+use crate::damage::{DamageScope, Damaged, object_name};
 use crate::envelope;
 use crate::error::Result;
 use crate::object::ObjectError;
@@ -94,7 +94,7 @@ impl Backup {
                     let (state, id_free_at) = (GroupState::Erased, Some(id_free_at));
                     groups.push(GroupRow { incarnation, group, state, key_id, prepared_at, ended_at, id_free_at });
                 }
-                Err(damaged) => drop(self.found_damaged(&damaged, &Whose::default()).await?),
+                Err(damaged) => drop(self.found_damaged(&damaged, &DamageScope::default()).await?),
             }
         }
         Ok(self.catalogue.take_in_erasures(&devices, &groups).await?)

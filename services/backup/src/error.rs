@@ -12,7 +12,7 @@ use crate::damage::Damaged;
 use crate::object::ObjectError;
 
 /// What to do about a database that is malformed.
-pub const WAY_OUT: &str = "stop the service, keep a copy of catalogue.db, catalogue.db-wal and catalogue.db-shm, and delete the three: the catalogue comes back from the bucket; on PostgreSQL restore the newest backup";
+pub const DAMAGE_ADVICE: &str = "stop the service, keep a copy of catalogue.db, catalogue.db-wal and catalogue.db-shm, and delete the three: the catalogue comes back from the bucket; on PostgreSQL restore the newest backup";
 
 /// Why a call could not be answered.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +88,7 @@ impl From<Error> for ServiceError {
         }
         tracing::error!(reason, error = %chain, "a call failed");
         let advice = match kind {
-            Kind::DataLoss if matches!(error, Error::Catalogue(_)) => WAY_OUT,
+            Kind::DataLoss if matches!(error, Error::Catalogue(_)) => DAMAGE_ADVICE,
             Kind::DataLoss => "nothing was deleted; tell the platform's staff, who find what to do in docs/recovery.md",
             Kind::Unavailable => "nothing was stored; try again later",
             _ => "the service's log says more",

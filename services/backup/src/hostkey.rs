@@ -40,7 +40,7 @@ impl Backup {
             Ok(())
         };
         let pinned = self.try_change_device(&group, device, pin).await.map(drop);
-        self.or_tombstoned(&declared.life, pinned).await
+        self.prefer_life_ended(&declared.life, pinned).await
     }
 
     /// Replaces the pinned key; an empty one lets the next contact pin.

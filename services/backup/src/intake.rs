@@ -47,7 +47,7 @@ impl Backup {
             Error::refuse(Kind::Invalid, "NOT_WHOLE", format!("the config is not whole, so it is not stored: {defect}; fetch it again"))
         })?;
         let stored = self.take_in_whole(scope, &fetched).await;
-        self.or_tombstoned(&fetched.device.life, stored).await
+        self.prefer_life_ended(&fetched.device.life, stored).await
     }
 
     async fn take_in_whole(&self, scope: &GroupScope, fetched: &Fetched) -> Result<Stored> {

@@ -12,7 +12,7 @@ use tsujiban_core::id::{GroupId, IncarnationId, SnapshotId};
 use tsujiban_objects::list_all;
 
 use crate::catalogue::{CatalogueError, GroupState, Meta};
-use crate::damage::{Damaged, KEY_TABLE, Whose, object_name};
+use crate::damage::{DamageScope, Damaged, KEY_TABLE, object_name};
 use crate::error::Result;
 use crate::life::REMEMBERED;
 use crate::object::{PREFIX, ids_of_key};
@@ -31,7 +31,7 @@ impl Backup {
             "it was lost with the database, and its copy in the bucket {why}: what was stored before cannot be opened until a copy of it is \
              brought back"
         );
-        self.found_damaged(&Damaged::key_table(detail), &Whose::default()).await.map(drop)
+        self.found_damaged(&Damaged::key_table(detail), &DamageScope::default()).await.map(drop)
     }
 
     /// Whether an incarnation that the catalogue does not know may be one whose row was lost with the keys.
@@ -52,7 +52,7 @@ impl Backup {
     }
 
     /// Adds an incarnation that the operator names as a group's, with a new key.
-    pub(crate) async fn take_on(&self, group: &GroupId, incarnation: &IncarnationId) -> Result<()> {
+    pub(crate) async fn adopt_incarnation(&self, group: &GroupId, incarnation: &IncarnationId) -> Result<()> {
         tracing::warn!(%group, %incarnation, "a group whose keys are lost was named by the operator; it goes on with a new key");
         self.begin_group(group, incarnation).await
     }
@@ -77,13 +77,13 @@ impl Backup {
         if is_lost {
             self.list_unlisted().await?;
         }
-        if self.keys_came_back.swap(false, Ordering::SeqCst)
+        if self.keys_restored.swap(false, Ordering::SeqCst)
             && let Err(error) = self.read_damaged_again().await
         {
-            self.keys_came_back.store(true, Ordering::SeqCst);
+            self.keys_restored.store(true, Ordering::SeqCst);
             return Err(error);
         }
-        if is_lost && !self.has_nobodys_objects().await? {
+        if is_lost && !self.has_objects_of_unknown_groups().await? {
             self.found_sound(KEY_TABLE).await?;
             is_lost = false;
         }
@@ -110,7 +110,7 @@ impl Backup {
         }
     }
 
-    async fn has_nobodys_objects(&self) -> Result<bool> {
+    async fn has_objects_of_unknown_groups(&self) -> Result<bool> {
         let present = self.present_groups().await?;
         let unlisted = self.catalogue.unlisted_damage().await?;
         Ok(unlisted.iter().filter_map(|row| row.group.as_ref()).any(|group| !present.contains(group)))

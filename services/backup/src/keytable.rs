@@ -92,8 +92,8 @@ impl Backup {
             }
             compared.was_older = read.table.generation > here.generation;
             if self.catalogue.replace_table(here.generation, &merged, compared.was_older, self.now()).await? {
-                if merged.has_keys_beside(&here) {
-                    self.keys_came_back.store(true, Ordering::SeqCst);
+                if merged.has_keys_missing_in(&here) {
+                    self.keys_restored.store(true, Ordering::SeqCst);
                 }
                 self.catalogue.flush_log().await?;
                 tracing::warn!(

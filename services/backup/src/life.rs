@@ -52,7 +52,7 @@ impl Backup {
     }
 
     /// Replaces the error by its cause: a call whose Device is erased meanwhile may fail on a missing row or key first.
-    pub(crate) async fn or_tombstoned<T: Send>(&self, life: &DeviceUidHash, result: Result<T>) -> Result<T> {
+    pub(crate) async fn prefer_life_ended<T: Send>(&self, life: &DeviceUidHash, result: Result<T>) -> Result<T> {
         if let Err(Error::Catalogue(CatalogueError::Gone) | Error::Key(KeyError::Destroyed)) = &result {
             self.check_alive(life).await?;
         }

@@ -51,7 +51,7 @@ impl Holder for Backup {
         if let Some(expected) = expected
             && self.was_lost(expected).await?
         {
-            self.take_on(id, expected).await?;
+            self.adopt_incarnation(id, expected).await?;
             return Ok(prepared(expected.clone(), false));
         }
         check_expected(id, expected, None)?;

@@ -12,7 +12,7 @@ use tsujiban_service::caller::GroupScope;
 use zeroize::Zeroizing;
 
 use crate::catalogue::{CatalogueError, Rows, SnapshotRow};
-use crate::damage::{Damaged, Whose};
+use crate::damage::{DamageScope, Damaged};
 use crate::device::{Details, OpenGroup, open_device};
 use crate::error::{Error, Result};
 use crate::object::{self, Opened};
@@ -109,7 +109,7 @@ impl Backup {
         match open_device(group, row) {
             Ok(device) => Ok(Some(device.details)),
             Err(Error::Damaged(damaged)) => {
-                let whose = Whose { group: Some(group.incarnation().clone()), device: Some(device.clone()), snapshot: None };
+                let whose = DamageScope { group: Some(group.incarnation().clone()), device: Some(device.clone()), snapshot: None };
                 self.found_damaged(&damaged, &whose).await?;
                 Ok(None)
             }

@@ -231,6 +231,6 @@ impl Backup {
     }
 }
 
-fn whose(ids: &ObjectIds) -> crate::damage::Whose {
-    crate::damage::Whose { group: Some(ids.group.clone()), device: Some(ids.device.clone()), snapshot: Some(ids.snapshot.clone()) }
+fn whose(ids: &ObjectIds) -> crate::damage::DamageScope {
+    crate::damage::DamageScope { group: Some(ids.group.clone()), device: Some(ids.device.clone()), snapshot: Some(ids.snapshot.clone()) }
 }

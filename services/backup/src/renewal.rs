@@ -4,7 +4,7 @@
 use tsujiban_sealing::{DataKey, KeyError};
 
 use crate::catalogue::{CatalogueError, DeviceRow};
-use crate::damage::{Damaged, Whose};
+use crate::damage::{DamageScope, Damaged};
 use crate::device::{Device, OpenGroup};
 use crate::error::{Error, Result};
 use crate::keys;
@@ -32,7 +32,7 @@ impl Backup {
     async fn renew_key(&self, group: &OpenGroup, device: Device, damaged: &Damaged) -> Result<(Device, DataKey)> {
         let subject = &device.row.incarnation;
         let (key_id, wrappings) = keys::new_data_key(&self.keyring, (group.incarnation(), subject), &self.random, self.now())?;
-        let whose = Whose { group: Some(group.incarnation().clone()), device: Some(subject.clone()), snapshot: None };
+        let whose = DamageScope { group: Some(group.incarnation().clone()), device: Some(subject.clone()), snapshot: None };
         // before the renewal: after it only the scrub would read these snapshots again
         self.check_snapshots_of(group.incarnation(), subject).await?;
         self.found_damaged(damaged, &whose).await?;

@@ -5,7 +5,7 @@ use tsujiban_core::id::{IncarnationId, SnapshotId};
 use tsujiban_objects::{Entry, list_all};
 
 use crate::catalogue::{ROW, Rows, Unreadable};
-use crate::damage::{Damaged, Whose};
+use crate::damage::{DamageScope, Damaged};
 use crate::error::Result;
 use crate::object::{self, ObjectIds};
 use crate::service::Backup;
@@ -15,7 +15,7 @@ impl Backup {
     pub(crate) async fn note_unreadable(&self) -> Result<()> {
         for row in self.catalogue.take_unreadable() {
             let damaged = Damaged { name: row.name(), detail: format!("its column {} cannot be read", row.column) };
-            self.found_damaged(&damaged, &Whose { group: row.group, device: row.device, snapshot: None }).await?;
+            self.found_damaged(&damaged, &DamageScope { group: row.group, device: row.device, snapshot: None }).await?;
         }
         Ok(())
     }

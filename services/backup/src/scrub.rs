@@ -15,7 +15,7 @@ use tsujiban_objects::{LockUntil, Version, list_all};
 use tsujiban_sealing::KeyError;
 
 use crate::catalogue::{CatalogueError, Meta, SnapshotRow};
-use crate::damage::{DATABASE, Damaged, Whose, object_name};
+use crate::damage::{DATABASE, DamageScope, Damaged, object_name};
 use crate::error::{Error, Result};
 use crate::marker::MARKER;
 use crate::metrics;
@@ -173,7 +173,7 @@ impl Backup {
         if wrong.is_empty() {
             return self.found_sound(DATABASE).await.map(drop);
         }
-        self.found_damaged(&Damaged::database(wrong.join("; ")), &Whose::default()).await.map(drop)
+        self.found_damaged(&Damaged::database(wrong.join("; ")), &DamageScope::default()).await.map(drop)
     }
 
     async fn begin_round(&self, whole: Option<Timestamp>) -> Result<Progress> {

@@ -54,7 +54,7 @@ pub struct Backup {
     /// Held while catalogue and bucket are compared. The time of the last comparison since the start: nothing expires before the first.
     pub(crate) compared: Mutex<Option<Timestamp>>,
     /// Whether a comparison restored keys since damaged snapshots were last read again.
-    pub(crate) keys_came_back: AtomicBool,
+    pub(crate) keys_restored: AtomicBool,
 }
 
 impl Backup {
@@ -75,7 +75,7 @@ impl Backup {
             turns,
             copying: Mutex::default(),
             compared: Mutex::default(),
-            keys_came_back: AtomicBool::default(),
+            keys_restored: AtomicBool::default(),
         }
     }
 

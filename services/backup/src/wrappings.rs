@@ -4,7 +4,7 @@ use tsujiban_core::id::{IncarnationId, KeyId};
 use tsujiban_sealing::KeyError;
 
 use crate::catalogue::KeyRow;
-use crate::damage::{Damaged, Whose, key_name};
+use crate::damage::{DamageScope, Damaged, key_name};
 use crate::error::Result;
 use crate::keys;
 use crate::service::Backup;
@@ -100,7 +100,7 @@ impl Backup {
         if !self.catalogue.is_damaged(&damaged.name).await? {
             self.check_snapshots_of(&row.group, &row.subject).await?;
         }
-        self.found_damaged(&damaged, &Whose { group: Some(row.group.clone()), device, snapshot: None }).await.map(drop)
+        self.found_damaged(&damaged, &DamageScope { group: Some(row.group.clone()), device, snapshot: None }).await.map(drop)
     }
 
     /// Reads the newest snapshots of a device again, since its key has been found damaged or sound. A scrub reads the others.

@@ -8,7 +8,7 @@ use tsujiban_service::writing::Resource;
 
 pub(crate) use self::noting::Noting;
 use crate::catalogue::CatalogueError;
-use crate::error::{Error, Result, WAY_OUT};
+use crate::error::{DAMAGE_ADVICE, Error, Result};
 use crate::service::Backup;
 
 impl Backup {
@@ -16,7 +16,7 @@ impl Backup {
     /// written.
     pub async fn try_write(&self) -> Result<(), String> {
         let written = self.catalogue.database().try_write(self.now().as_microsecond()).await;
-        written.map_err(|error| why_unwritable(&error, WAY_OUT))?;
+        written.map_err(|error| why_unwritable(&error, DAMAGE_ADVICE))?;
         if !self.writing.storage_works() {
             // the store notes the result itself
             let _ = self.try_put().await;
@@ -34,7 +34,7 @@ impl Backup {
             None => self.writing.works(Resource::Integrity),
             Some(first) => {
                 tracing::error!(found = found.len(), first, "the database is malformed");
-                self.writing.fails(Resource::Integrity, format!("the database is malformed ({first}): {WAY_OUT}"));
+                self.writing.fails(Resource::Integrity, format!("the database is malformed ({first}): {DAMAGE_ADVICE}"));
             }
         }
         Ok(())
@@ -43,7 +43,7 @@ impl Backup {
     /// Refuses a call while the service cannot write, before the call puts an object that would be in no catalogue.
     pub(crate) fn check_writing(&self) -> Result<(), ServiceError> {
         if let Err(error) = self.catalogue.database().check_files() {
-            self.writing.fails(Resource::Database, why_unwritable(&error, WAY_OUT));
+            self.writing.fails(Resource::Database, why_unwritable(&error, DAMAGE_ADVICE));
         }
         self.writing.check()
     }
@@ -53,7 +53,7 @@ impl Backup {
         if let Error::Catalogue(CatalogueError::Database(error)) = error
             && Class::of(error).is_of_the_database()
         {
-            self.writing.fails(Resource::Database, why_unwritable(error, WAY_OUT));
+            self.writing.fails(Resource::Database, why_unwritable(error, DAMAGE_ADVICE));
         }
     }
 }

@@ -49,13 +49,13 @@ impl Target {
             algorithms: connection.algorithms,
             host_key: connection.host_key.clone(),
             secret,
-            device: acquaintance(device),
+            device: prompt_policy(device),
         }))
     }
 }
 
 /// A device is known while its last attempt succeeded; after a failure it counts as new, so that its prompt is waited for.
-fn acquaintance(device: &Device) -> PromptPolicy {
+fn prompt_policy(device: &Device) -> PromptPolicy {
     let last = device.status.as_ref().and_then(|status| status.last_attempt.as_ref()).map(|attempt| attempt.result.as_str());
     match last {
         Some("Changed" | "Unchanged") => PromptPolicy::Known,

@@ -8,7 +8,7 @@ use tsujiban_api::names;
 use super::{Wanted, key, owner_key};
 
 /// Subjects that include everybody, or nearly.
-const CROWDS: [&str; 4] = ["system:authenticated", "system:unauthenticated", "system:serviceaccounts", "system:anonymous"];
+const EVERYBODY: [&str; 4] = ["system:authenticated", "system:unauthenticated", "system:serviceaccounts", "system:anonymous"];
 
 pub fn judge(bindings: &[RoleBinding], wanted: &Wanted) -> Result<String, Vec<String>> {
     let owners: BTreeSet<String> = wanted.owners.iter().map(owner_key).collect();
@@ -61,7 +61,7 @@ fn who(subject: &Subject, owners: &BTreeSet<String>, wanted: &Wanted) -> Option<
         Some("an owner, who holds tsujiban-tenant-owner already")
     } else if wanted.others.contains(&key) {
         Some("an owner of another group")
-    } else if CROWDS.contains(&subject.name.as_str()) || accounts_of_group.is_some() {
+    } else if EVERYBODY.contains(&subject.name.as_str()) || accounts_of_group.is_some() {
         Some("which is everybody of a kind")
     } else if is_account && subject.namespace.as_ref().is_some_and(|namespace| namespace.starts_with("tn-")) {
         Some("an account of a group")

@@ -65,12 +65,12 @@ fn faults(name: &str, ours: bool, spec: &NetworkPolicySpec, wanted: &Wanted) -> 
 fn is_open(peers: Option<&[NetworkPolicyPeer]>) -> bool {
     match peers {
         None | Some([]) => true,
-        Some(peers) => !peers.iter().all(is_nobody),
+        Some(peers) => !peers.iter().all(matches_no_pod),
     }
 }
 
 /// The selector that matches no pod, which the operator's closed rules use.
-fn is_nobody(peer: &NetworkPolicyPeer) -> bool {
+fn matches_no_pod(peer: &NetworkPolicyPeer) -> bool {
     let selector = peer.pod_selector.as_ref().filter(|_| peer.namespace_selector.is_none() && peer.ip_block.is_none());
     selector.and_then(|selector| selector.match_expressions.as_ref()).is_some_and(|expressions| {
         expressions.iter().any(|expression| expression.key == "tsujiban.dev/none" && expression.operator == "In")

@@ -29,12 +29,12 @@ pub fn consistency_nodes(old: u64, new: u64) -> Vec<Node> {
     consistency_parts(old, new).map(nodes).unwrap_or_default()
 }
 
-/// PATH(m, D[n]) of RFC 6962, section 2.1.1: at most 63 hashes, the leaf's sibling first.
+/// PATH(m, D\[n\]) of RFC 6962, section 2.1.1: at most 63 hashes, the leaf's sibling first.
 pub fn prove_inclusion<R: HashReader>(reader: &R, index: u64, size: u64) -> Result<Vec<Hash>, ProofError<R::Error>> {
     read(reader, inclusion_parts(index, size).ok_or(ProofError::NoSuchEntry { index, size })?)
 }
 
-/// PROOF(m, D[n]) of RFC 6962, section 2.1.2. Empty where there is nothing to prove: from size 0, and from a size to itself.
+/// PROOF(m, D\[n\]) of RFC 6962, section 2.1.2. Empty where there is nothing to prove: from size 0, and from a size to itself.
 pub fn prove_consistency<R: HashReader>(reader: &R, old: u64, new: u64) -> Result<Vec<Hash>, ProofError<R::Error>> {
     read(reader, consistency_parts(old, new).ok_or(ProofError::NoSuchTree { old, new })?)
 }

@@ -70,11 +70,11 @@ impl Range {
 
     /// Appends the range that follows this one.
     pub fn join(&mut self, next: &Self) -> Result<(), RangeError> {
-        self.join_telling(next, |_, _| ())
+        self.join_with(next, |_, _| ())
     }
 
     /// Like [`Range::join`]. Calls `completed` for each subtree of `next`, and for every subtree that becomes whole.
-    pub fn join_telling(&mut self, next: &Self, mut completed: impl FnMut(Node, Hash)) -> Result<(), RangeError> {
+    pub fn join_with(&mut self, next: &Self, mut completed: impl FnMut(Node, Hash)) -> Result<(), RangeError> {
         if next.begin != self.end {
             return Err(RangeError::Apart { end: self.end, begin: next.begin });
         }

@@ -7,7 +7,7 @@ use tsujiban_proto::error::{Kind, ServiceError};
 use super::methods::Method;
 use super::subject::Subject;
 use crate::caller::{self, Caller};
-use crate::identity::{Authenticator, Identity, Principal, Wish};
+use crate::identity::{Authenticator, Identity, PermissionRequest, Principal};
 
 /// Passes when the method's rule lets the identity call: workloads by name, staff by their right. A person passes where a request names
 /// a group, and is asked for their right in it by [`decide_in`].
@@ -51,7 +51,7 @@ pub(super) async fn decide_in(
     authenticator: &dyn Authenticator,
 ) -> Result<(), ServiceError> {
     let Principal::Person { .. } = identity.principal else { return Ok(()) };
-    let wish = Wish { group, function: &method.rule.function, operation: method.rule.operation() };
+    let wish = PermissionRequest { group, function: &method.rule.function, operation: method.rule.operation() };
     if authenticator.permitted(identity, wish).await? {
         return Ok(());
     }

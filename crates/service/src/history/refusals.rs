@@ -8,9 +8,9 @@ use jiff::{SignedDuration, Timestamp};
 use prometheus::{IntCounter, Registry};
 
 /// For all unknown callers together: a burst of `at_once`, and then one more each time `every` has passed. At most 8,700 a day.
-const NOBODY: Allowance = Allowance { at_once: 30, every: SignedDuration::from_secs(10) };
+const UNKNOWN_CALLERS: Allowance = Allowance { at_once: 30, every: SignedDuration::from_secs(10) };
 /// For each known caller.
-const SOMEBODY: Allowance = Allowance { at_once: 60, every: SignedDuration::from_secs(1) };
+const PER_KNOWN_CALLER: Allowance = Allowance { at_once: 60, every: SignedDuration::from_secs(1) };
 /// How many known callers have an allowance of their own. Further ones share that of unknown callers.
 const KNOWN: usize = 4096;
 /// How often the number of left-out refusals is recorded.
@@ -67,9 +67,9 @@ impl Refusals {
         let has_room = state.known.len() < KNOWN || state.known.contains_key(actor);
         let passes = if !actor.is_empty() && (has_room || state.make_room(now)) {
             let bucket = state.known.entry(actor.to_owned()).or_insert(Bucket { whole: now });
-            bucket.take(SOMEBODY, now)
+            bucket.take(PER_KNOWN_CALLER, now)
         } else {
-            state.nobody.get_or_insert(Bucket { whole: now }).take(NOBODY, now)
+            state.nobody.get_or_insert(Bucket { whole: now }).take(UNKNOWN_CALLERS, now)
         };
         drop(state);
         if passes {

@@ -5,7 +5,7 @@
 //! when everything in it has arrived. No more than one batch is read back into memory.
 //!
 //! Entries that have arrived are kept in other files until a root list covers them ([`Keeper`]). Entries that their log does not accept for
-//! now wait in others ([`Apart`]).
+//! now wait in others ([`BlockedEntries`]).
 
 mod apart;
 mod damage;
@@ -34,7 +34,7 @@ use tsujiban_proto::audit::v1::NewEntry;
 use tsujiban_proto::error::{Kind as ErrorKind, ServiceError};
 use tsujiban_sealing::{Keyring, Random};
 
-use self::apart::Apart;
+use self::apart::BlockedEntries;
 pub(crate) use self::damage::Loss;
 pub(crate) use self::drain::Drain;
 use self::frame::{CallId, Kind};
@@ -166,7 +166,7 @@ impl Spool {
         let name = Name { service, spool: key.id().to_string() };
         let (files, kept) = KeptFiles::open(dir, key.clone(), limit / KEPT).map_err(unusable)?;
         let keeper = Keeper::new(Box::new(files), kept, limit / KEPT, registry)?;
-        let apart = Apart::open(dir, key.clone(), limit / KEPT).map_err(unusable)?;
+        let apart = BlockedEntries::open(dir, key.clone(), limit / KEPT).map_err(unusable)?;
         metrics.apart.set(i64::try_from(apart.entries()).unwrap_or(i64::MAX));
         let beginning = Succession::look(dir, &name.spool);
         let reported = BTreeSet::new();

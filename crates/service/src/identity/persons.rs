@@ -19,7 +19,7 @@ pub struct Person {
 
 /// What a person wants to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wish<'a> {
+pub struct PermissionRequest<'a> {
     pub group: &'a GroupId,
     pub function: &'a str,
     pub operation: Operation,
@@ -35,7 +35,7 @@ pub trait Persons: Send + Sync + 'static {
     async fn authenticate(&self, token: &str) -> Result<Person, ServiceError>;
 
     /// Whether the person's roles in the group let them do it.
-    async fn allowed(&self, person: &Person, wish: Wish<'_>) -> Result<bool, ServiceError>;
+    async fn allowed(&self, person: &Person, wish: PermissionRequest<'_>) -> Result<bool, ServiceError>;
 }
 
 /// Authenticates workloads and staff by another authenticator, and persons besides.
@@ -68,7 +68,7 @@ impl<P: Persons> Authenticator for WithPersons<P> {
         }
     }
 
-    async fn permitted(&self, identity: &Identity, wish: Wish<'_>) -> Result<bool, ServiceError> {
+    async fn permitted(&self, identity: &Identity, wish: PermissionRequest<'_>) -> Result<bool, ServiceError> {
         match &identity.principal {
             Principal::Person { account, groups } if groups.contains(wish.group) => {
                 self.persons.allowed(&Person { account: account.clone(), groups: groups.clone() }, wish).await

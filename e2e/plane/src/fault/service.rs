@@ -17,12 +17,12 @@ use crate::backup::Backup;
 
 /// Serves a stand-in. What it does for a group counts as a write of that group.
 #[derive(Clone)]
-pub struct MortalBackup {
+pub struct CrashableBackup {
     pub backup: Backup,
     pub crash: Crash,
 }
 
-impl MortalBackup {
+impl CrashableBackup {
     /// Serves without TLS on a free port of loopback, and answers its address.
     pub async fn serve(&self) -> std::io::Result<String> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -47,7 +47,7 @@ impl MortalBackup {
 }
 
 #[tonic::async_trait]
-impl LifecycleService for MortalBackup {
+impl LifecycleService for CrashableBackup {
     type ExportStream = <Backup as LifecycleService>::ExportStream;
 
     async fn prepare(&self, request: Request<PrepareRequest>) -> Result<Response<PrepareResponse>, Status> {

@@ -37,7 +37,7 @@ pub enum Owner {
     /// It exists, and the namespace was made for it.
     Alive,
     /// It exists, but the namespace was made for an earlier one.
-    Stranger,
+    NotOfNamespace,
     Leaving(DeletionPolicy),
 }
 
@@ -123,15 +123,15 @@ async fn gather(
     let tenant = tenants.get_opt(group).await.map_err(failed::<Tenant>("read", None, group))?;
     let namespace = live_namespace(&context.shared.client, &id.group).await?;
     let namespaces: Api<Namespace> = Api::all(context.shared.client.clone());
-    let tenant_is_so = match &tenant {
+    let tenant_is_current = match &tenant {
         Some(tenant) => is_current(&tenants, tenant).await?,
         None => is_absent(&tenants, group).await?,
     };
-    let namespace_is_so = match &namespace {
+    let namespace_is_current = match &namespace {
         Some(namespace) => is_current(&namespaces, namespace).await?,
         None => is_absent(&namespaces, &id.namespace).await?,
     };
-    if !tenant_is_so || !namespace_is_so {
+    if !tenant_is_current || !namespace_is_current {
         return Err(DeleteError::Outdated);
     }
     let made_for = namespace.as_ref().and_then(|namespace| namespace.labels().get(names::LABEL_TENANT_UID).cloned());
@@ -139,7 +139,7 @@ async fn gather(
         None => Owner::Absent,
         Some(tenant) if tenant.metadata.deletion_timestamp.is_some() => Owner::Leaving(tenant.spec.deletion_policy),
         Some(tenant) if tenant.uid() == made_for => Owner::Alive,
-        Some(_) => Owner::Stranger,
+        Some(_) => Owner::NotOfNamespace,
     };
     let is_standing = namespace.as_ref().is_some_and(|namespace| !is_terminating(namespace));
     let evidence = Evidence {
@@ -171,8 +171,13 @@ mod tests {
     /// C24: a device's data goes with the Device, and with nothing less than its own deletion.
     #[test]
     fn every_combination() {
-        let owners =
-            [Owner::Absent, Owner::Alive, Owner::Stranger, Owner::Leaving(DeletionPolicy::Retain), Owner::Leaving(DeletionPolicy::Erase)];
+        let owners = [
+            Owner::Absent,
+            Owner::Alive,
+            Owner::NotOfNamespace,
+            Owner::Leaving(DeletionPolicy::Retain),
+            Owner::Leaving(DeletionPolicy::Erase),
+        ];
         let (mut erased, mut kept_data) = (Vec::new(), Vec::new());
         for owner in owners {
             for namespace in [NamespaceState::Standing, NamespaceState::Terminating] {

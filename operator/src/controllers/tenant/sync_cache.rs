@@ -158,16 +158,16 @@ struct TenantEntry {
     /// Objects that were observed since the last full reconcile began and that differ from the entry.
     news: Vec<(ObjectKey, ObservedVersion)>,
     /// Something changed that is not in `news`; the entry is invalid.
-    is_doubted: bool,
+    is_invalid: bool,
 }
 
 impl TenantEntry {
     fn is_quiet(&self) -> bool {
-        self.news.is_empty() && !self.is_doubted
+        self.news.is_empty() && !self.is_invalid
     }
 }
 
-/// How many differing objects are kept. One more only sets `is_doubted`: either makes the entry invalid.
+/// How many differing objects are kept. One more only sets `is_invalid`: either makes the entry invalid.
 const NEWS: usize = 64;
 
 #[derive(Debug, Default)]
@@ -226,7 +226,7 @@ impl SyncCache {
         if page.news.len() < NEWS {
             page.news.push((place, seen));
         } else {
-            page.is_doubted = true;
+            page.is_invalid = true;
         }
         true
     }
@@ -240,7 +240,7 @@ impl SyncCache {
     /// Has a group reconciled in full again, for example because one of its objects was deleted.
     pub fn invalidate(&self, group: &str) {
         if let Some(page) = self.state().pages.get_mut(group) {
-            page.is_doubted = true;
+            page.is_invalid = true;
         }
     }
 
@@ -269,7 +269,7 @@ impl SyncCache {
             let Some(entry) = &page.entry else { continue };
             let mut of_kind = entry.known.iter().filter(|(place, known)| place.kind == kind && known.version <= at);
             if of_kind.any(|(place, _)| !seen.contains(&(group.clone(), place.clone()))) {
-                page.is_doubted = true;
+                page.is_invalid = true;
                 doubted.push(group.clone());
             }
         }

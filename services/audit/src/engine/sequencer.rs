@@ -99,7 +99,7 @@ impl Sequencer {
                     let lost = format!("{marked} entries were acknowledged and the database has {entries}: its tail was lost");
                     *shared.standing.write().unwrap_or_else(PoisonError::into_inner) = Standing::Forked(lost.into());
                 }
-                let memory = recollect(&mut Backend::Sqlite(&mut *reader), parts.clock.now()).await?;
+                let memory = load_writer_state(&mut Backend::Sqlite(&mut *reader), parts.clock.now()).await?;
                 let (database, readers) = (parts.database.clone(), readers.clone());
                 let target = Target::Sqlite { database, readers, reader: Some(reader), mark, entries };
                 Ok(Self::new(parts, shared, memory, target))
@@ -336,7 +336,7 @@ async fn read_all(
         None => readers.acquire().await?,
     };
     let mut conn: Conn<'_> = Backend::Sqlite(&mut *held);
-    let read = async { Ok((recollect(&mut conn, now).await?, load::newest_row(&mut conn).await?.cast_unsigned())) }.await;
+    let read = async { Ok((load_writer_state(&mut conn, now).await?, load::newest_row(&mut conn).await?.cast_unsigned())) }.await;
     match &read {
         Ok(_) => *reader = Some(held),
         Err(_) => held.close_on_drop(),
@@ -345,7 +345,7 @@ async fn read_all(
 }
 
 /// Reads what an only writer needs from the beginning.
-async fn recollect(conn: &mut Conn<'_>, now: Timestamp) -> Result<Writers, EngineError> {
+async fn load_writer_state(conn: &mut Conn<'_>, now: Timestamp) -> Result<Writers, EngineError> {
     let next_number = load::newest_number(conn).await? + 1;
     let segments = load::segments(conn).await?;
     let oldest = now.as_microsecond() - REMEMBERED_US;

@@ -71,7 +71,7 @@ impl Audit {
     /// Searches the bucket for these keys: first the sets of all keys, then the parts that were put since `since`, the newest first.
     /// Searches only once for keys that are not there. Returns the logs of which it restored keys.
     async fn bring_keys(&self, mut wanted: BTreeSet<(LogId, DayKeyId)>, since: Option<Day>) -> Result<BTreeSet<LogId>> {
-        wanted.retain(|key| !self.missing_keys().in_vain.contains(key));
+        wanted.retain(|key| !self.missing_keys().not_in_bucket.contains(key));
         if wanted.is_empty() {
             return Ok(BTreeSet::new());
         }
@@ -92,7 +92,7 @@ impl Audit {
         for (log, key) in &wanted {
             tracing::error!(%log, key = hex::encode(key.as_bytes()), "the key of a day is not in the bucket, or no epoch key here opens it");
         }
-        self.missing_keys().in_vain.extend(wanted);
+        self.missing_keys().not_in_bucket.extend(wanted);
         Ok(came_back)
     }
 }
@@ -133,7 +133,7 @@ impl Rebuild<'_> {
             for copy in copies {
                 let Some(day) = Day::from_number(copy.day).filter(|day| !day.is_expired(now)) else { continue };
                 let Ok(epoch) = copy.epoch.parse::<KeyId>() else { continue };
-                if !self.is_here(&copy.log).await? {
+                if !self.has_local_log(&copy.log).await? {
                     self.later.push(copy);
                     continue;
                 }

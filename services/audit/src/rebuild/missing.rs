@@ -14,13 +14,13 @@ pub(crate) struct MissingKeys {
     pub(super) is_urgent: bool,
     pub(super) looked_at: Option<Timestamp>,
     /// The ones that are not in the bucket either. They are searched again after the next start.
-    pub(super) in_vain: BTreeSet<(LogId, DayKeyId)>,
+    pub(super) not_in_bucket: BTreeSet<(LogId, DayKeyId)>,
 }
 
 impl MissingKeys {
     pub fn note(&mut self, log: LogId, keys: impl Iterator<Item = DayKeyId>, is_newest_day: bool) {
         let count = self.wanted.len();
-        self.wanted.extend(keys.map(|key| (log, key)).filter(|key| !self.in_vain.contains(key)));
+        self.wanted.extend(keys.map(|key| (log, key)).filter(|key| !self.not_in_bucket.contains(key)));
         self.is_urgent |= is_newest_day && self.wanted.len() > count;
     }
 }

@@ -133,7 +133,7 @@ impl Audit {
                         upper.push((node, hash));
                     }
                 };
-                let joined = edge.as_mut().zip(tile.hashes).map(|(edge, tile)| edge.join_telling(&tile, completed));
+                let joined = edge.as_mut().zip(tile.hashes).map(|(edge, tile)| edge.join_with(&tile, completed));
                 match joined {
                     Some(joined) => joined.map_err(|error| Error::Damaged(error.to_string()))?,
                     // if a tile and its hash are both lost, the hashes above them cannot be computed

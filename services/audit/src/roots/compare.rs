@@ -110,7 +110,7 @@ impl Audit {
         self.turn_sound().await?;
         listing.rebuilt_at = None;
         tracing::warn!(was = &*was, "all of the history was checked: it is what the bucket says, and goes on");
-        if lost_tail { self.tell_of_lost_tail(&was).await } else { Ok(()) }
+        if lost_tail { self.record_lost_tail(&was).await } else { Ok(()) }
     }
 
     /// How this database differs from the newest state in the bucket.
@@ -132,7 +132,7 @@ impl Audit {
         let mut faults = Faults::default();
         let known = self.known().await?;
         let number = known.as_ref().map_or(0, |known| known.number);
-        let lying = self.lying_after(number.saturating_sub(1)).await?;
+        let lying = self.list_objects_after(number.saturating_sub(1)).await?;
         let mut covered_over = 0;
         let mut chain = Chain::new();
         if let Some(known) = &known {

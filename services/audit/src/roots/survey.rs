@@ -20,7 +20,7 @@ const AT_ONCE: usize = 16;
 
 /// A list's object in the bucket.
 #[derive(Debug, Clone)]
-pub(crate) struct Lying {
+pub(crate) struct ListObject {
     pub number: u64,
     pub key: String,
     /// The first version: this service did not put the later ones. `None` if there are only delete markers.
@@ -212,13 +212,13 @@ impl Audit {
 
     /// The lists after a number, from the newest full one on; `None` if none of them is full and there may be older ones.
     async fn since_full(&self, after: u64) -> Result<Option<Vec<Opened>>> {
-        let lying = Vec::from(self.lying_after(after).await?);
+        let lying = Vec::from(self.list_objects_after(after).await?);
         let mut opened: Vec<Opened> = Vec::new();
         let mut has_full = false;
         for chunk in lying.rchunks(AT_ONCE) {
             let mut reading = Vec::new();
             for lying in chunk {
-                reading.push(self.open_lying(lying));
+                reading.push(self.open_list_object(lying));
             }
             for read in futures::future::join_all(reading).await.into_iter().rev() {
                 let read = read?;
@@ -236,7 +236,7 @@ impl Audit {
         Ok((has_full || after == 0).then_some(opened))
     }
 
-    async fn open_lying(&self, lying: &Lying) -> Result<Opened> {
+    async fn open_list_object(&self, lying: &ListObject) -> Result<Opened> {
         let list = match self.fetch(&lying.key, lying.version.as_ref()).await? {
             Ok(list) if list.number != lying.number => {
                 Err(Lost { was: ListLoss::Damaged, is_certain: true, why: format!("{} is list {}", lying.key, list.number) })
@@ -247,14 +247,14 @@ impl Audit {
     }
 
     /// The lists in the bucket after a number, in their order: at most the newest [`MOST`].
-    pub(super) async fn lying_after(&self, number: u64) -> Result<VecDeque<Lying>> {
+    pub(super) async fn list_objects_after(&self, number: u64) -> Result<VecDeque<ListObject>> {
         self.lying_between(number, u64::MAX).await
     }
 
     /// The same, up to before another number.
-    pub(crate) async fn lying_between(&self, number: u64, before: u64) -> Result<VecDeque<Lying>> {
+    pub(crate) async fn lying_between(&self, number: u64, before: u64) -> Result<VecDeque<ListObject>> {
         let mut from = (number > 0).then(|| Cursor { key: RootList::object_name(number), version: None });
-        let mut lists: VecDeque<Lying> = VecDeque::new();
+        let mut lists: VecDeque<ListObject> = VecDeque::new();
         loop {
             let page = self.store.list(PREFIX, from).await?;
             for entry in page.entries {
@@ -269,7 +269,7 @@ impl Audit {
                     if lists.len() == MOST {
                         lists.pop_front();
                     }
-                    lists.push_back(Lying { number: found, key: entry.key.clone(), version: None, objects: 0 });
+                    lists.push_back(ListObject { number: found, key: entry.key.clone(), version: None, objects: 0 });
                 }
                 let Some(lying) = lists.back_mut() else { continue };
                 lying.objects += 1;

@@ -7,7 +7,7 @@ use tsujiban_core::id::{IncarnationId, SnapshotId};
 use tsujiban_database::{Columns, on, transaction};
 
 use super::{Catalogue, CatalogueError, row};
-use crate::damage::{Damaged, Whose};
+use crate::damage::{DamageScope, Damaged};
 
 /// How many names of damaged things are reported.
 const TOLD: usize = 10;
@@ -51,7 +51,7 @@ const SHOW_AGAIN: &str = "UPDATE attempts SET cursor = (SELECT MAX(cursor) + 1 F
 
 impl Catalogue {
     /// Notes that something is damaged. `false`: it was already noted.
-    pub async fn note_damage(&self, damaged: &Damaged, whose: &Whose, now: Timestamp) -> Result<bool, CatalogueError> {
+    pub async fn note_damage(&self, damaged: &Damaged, whose: &DamageScope, now: Timestamp) -> Result<bool, CatalogueError> {
         let known = "SELECT EXISTS (SELECT 1 FROM damage WHERE name = $1 AND healed_at IS NULL) AS known";
         let text = "INSERT INTO damage (name, group_incarnation, device, snapshot, detail, found_at, healed_at, recorded)
              VALUES ($1, $2, $3, $4, $5, $6, NULL, FALSE)

@@ -81,7 +81,7 @@ impl Catalogue {
             });
             let mut all = None;
             for device in devices {
-                let erased = take_out(tx, &device, now).await?;
+                let erased = erase_device_rows(tx, &device, now).await?;
                 let (_, sum) = all.get_or_insert((device, Erased::default()));
                 sum.add(erased);
             }
@@ -96,7 +96,7 @@ impl Catalogue {
 
     /// Erases one incarnation of a device, whose serial number was erased before the catalogue knew it.
     pub async fn erase_incarnation(&self, device: &IncarnationId, now: Timestamp) -> Result<(), CatalogueError> {
-        let erased: Result<_, CatalogueError> = transaction!(self.database, tx => take_out(tx, device, now).await.map(drop));
+        let erased: Result<_, CatalogueError> = transaction!(self.database, tx => erase_device_rows(tx, device, now).await.map(drop));
         erased?;
         self.flush_log().await
     }
@@ -109,7 +109,7 @@ impl Catalogue {
     /// Erases a whole group, whose state is `erased` from now on.
     pub async fn erase_group(&self, group: &GroupRow) -> Result<Erased, CatalogueError> {
         let erased: Result<_, CatalogueError> = transaction!(self.database, tx => {
-            let erased = take_group_out(tx, group).await?;
+            let erased = erase_group_rows(tx, group).await?;
             super::keys::changed(tx).await?;
             Ok(erased)
         });
@@ -210,7 +210,7 @@ async fn record(tx: &mut Tx, device: &IncarnationId, now: Timestamp) -> Result<(
 }
 
 /// Deletes a device with its key and rows, records the erasure, and notes its objects as leftovers.
-pub(super) async fn take_out(tx: &mut Tx, device: &IncarnationId, now: Timestamp) -> Result<Erased, CatalogueError> {
+pub(super) async fn erase_device_rows(tx: &mut Tx, device: &IncarnationId, now: Timestamp) -> Result<Erased, CatalogueError> {
     let erased = leave_objects(tx, "device", device).await?;
     record(tx, device, now).await?;
     let statements = [
@@ -227,7 +227,7 @@ pub(super) async fn take_out(tx: &mut Tx, device: &IncarnationId, now: Timestamp
 }
 
 /// The same for a whole group, whose state is `erased` from now on.
-pub(super) async fn take_group_out(tx: &mut Tx, group: &GroupRow) -> Result<Erased, CatalogueError> {
+pub(super) async fn erase_group_rows(tx: &mut Tx, group: &GroupRow) -> Result<Erased, CatalogueError> {
     let erased = leave_objects(tx, "group", &group.incarnation).await?;
     let statements = [
         "DELETE FROM keys WHERE group_incarnation = $1",

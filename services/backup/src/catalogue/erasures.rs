@@ -115,7 +115,7 @@ impl Catalogue {
                 device.put(tx).await?;
             }
             for group in groups {
-                erasure::take_group_out(tx, group).await?;
+                erasure::erase_group_rows(tx, group).await?;
             }
             for subject in devices.iter().map(|device| &device.subject).chain(groups.iter().map(|group| &group.incarnation)) {
                 on!(tx.on(), c => sqlx::query(text).bind(subject.as_str()).execute(c).await.map(drop))?;

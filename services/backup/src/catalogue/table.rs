@@ -36,12 +36,12 @@ impl Catalogue {
             }
             for erasure in &table.erasures {
                 erasure.put(tx).await?;
-                erasure::take_out(tx, &erasure.subject, now).await?;
+                erasure::erase_device_rows(tx, &erasure.subject, now).await?;
             }
             // erased groups first: another incarnation may have their id now
             let (erased, present): (Vec<_>, Vec<_>) = table.groups.iter().partition(|group| group.state == GroupState::Erased);
             for group in erased {
-                erasure::take_group_out(tx, group).await?;
+                erasure::erase_group_rows(tx, group).await?;
             }
             for group in present {
                 group.put(tx).await?;

@@ -8,7 +8,7 @@ use tsujiban_proto::audit::v1::{Actor, ActorKind, Operation, Result as AuditResu
 use tsujiban_proto::time::to_wire;
 use tsujiban_service::history::History;
 
-use super::{Damaged, Whose, object_name};
+use super::{DamageScope, Damaged, object_name};
 use crate::catalogue::{DamageRow, NewAttempt, SnapshotRow};
 use crate::error::{Error, Result};
 use crate::object;
@@ -19,7 +19,7 @@ const BATCH: u32 = 100;
 
 impl Backup {
     /// Notes that something is damaged. Answers whether that is new.
-    pub(crate) async fn found_damaged(&self, damaged: &Damaged, whose: &Whose) -> Result<bool> {
+    pub(crate) async fn found_damaged(&self, damaged: &Damaged, whose: &DamageScope) -> Result<bool> {
         let is_new = self.catalogue.note_damage(damaged, whose, self.now()).await?;
         if is_new {
             tracing::error!(name = damaged.name, detail = damaged.detail, "damage was found; what it concerns is refused by name");
@@ -32,19 +32,19 @@ impl Backup {
     pub(crate) async fn found_damaged_snapshot(&self, row: &SnapshotRow, damaged: &Damaged) -> Result<()> {
         let object = object::object_key(&row.group, &row.device, &row.id);
         if damaged.name != object_name(&object) {
-            let whose = Whose { group: Some(row.group.clone()), device: Some(row.device.clone()), snapshot: None };
+            let whose = DamageScope { group: Some(row.group.clone()), device: Some(row.device.clone()), snapshot: None };
             return self.found_damaged(damaged, &whose).await.map(drop);
         }
-        let whose = Whose { group: Some(row.group.clone()), device: Some(row.device.clone()), snapshot: Some(row.id.clone()) };
+        let whose = DamageScope { group: Some(row.group.clone()), device: Some(row.device.clone()), snapshot: Some(row.id.clone()) };
         if self.found_damaged(damaged, &whose).await? {
-            self.tell_newest_damaged(row).await?;
+            self.republish_newest_damaged(row).await?;
         }
         Ok(())
     }
 
     /// Lets the operator read that a device's newest snapshot is damaged. Without an attempt, as after the loss of the catalogue, the last
     /// sighting is noted as one. A device without a description has no outcomes.
-    pub(crate) async fn tell_newest_damaged(&self, row: &SnapshotRow) -> Result<()> {
+    pub(crate) async fn republish_newest_damaged(&self, row: &SnapshotRow) -> Result<()> {
         if self.catalogue.device(&row.device).await?.is_none_or(|device| !device.is_described()) {
             return Ok(());
         }

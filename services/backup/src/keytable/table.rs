@@ -36,7 +36,7 @@ impl Table {
     }
 
     /// Whether it has a key or a wrapping that another one lacks.
-    pub fn has_keys_beside(&self, other: &Self) -> bool {
+    pub fn has_keys_missing_in(&self, other: &Self) -> bool {
         self.keys.iter().any(|row| !other.keys.contains(row))
     }
 

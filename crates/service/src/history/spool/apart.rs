@@ -24,7 +24,7 @@ const PIECE_ENTRIES: usize = 256;
 const PIECE_BYTES: usize = 1024 * 1024;
 
 /// The entries that wait, by their groups.
-pub(super) struct Apart {
+pub(super) struct BlockedEntries {
     dir: PathBuf,
     key: SpoolKey,
     /// How many bytes all waiting entries may take.
@@ -53,7 +53,7 @@ pub(super) struct Piece {
     pub position: u64,
 }
 
-impl Apart {
+impl BlockedEntries {
     /// Loads the entries that an earlier process left. A copy of a damaged file is kept aside.
     pub(super) fn open(dir: &Path, key: SpoolKey, bound: u64) -> io::Result<Self> {
         let mut groups = BTreeMap::new();

@@ -14,7 +14,7 @@ use tsujiban_proto::audit::v1::NewEntry;
 use tsujiban_proto::error::{Kind as ErrorKind, ServiceError};
 use tsujiban_proto::time::from_wire;
 
-use super::apart::Apart;
+use super::apart::BlockedEntries;
 use super::damage::{self, Loss};
 use super::frame::{CALL_BYTES, Frame, Kind};
 use super::reader::Reader;
@@ -36,7 +36,7 @@ const WORTH_ROTATING: u64 = 64 * 1024;
 pub(crate) struct Drain {
     spool: Spool,
     keeper: Keeper,
-    apart: Arc<Mutex<Apart>>,
+    apart: Arc<Mutex<BlockedEntries>>,
     position: ReadPosition,
 }
 
@@ -63,7 +63,7 @@ struct Batch {
 }
 
 impl Drain {
-    pub(super) fn new(spool: Spool, keeper: Keeper, apart: Apart) -> Self {
+    pub(super) fn new(spool: Spool, keeper: Keeper, apart: BlockedEntries) -> Self {
         Self { spool, keeper, apart: Arc::new(Mutex::new(apart)), position: ReadPosition::default() }
     }
 
@@ -147,12 +147,15 @@ impl Drain {
         Ok(has_moved)
     }
 
-    fn apart(&self) -> MutexGuard<'_, Apart> {
+    fn apart(&self) -> MutexGuard<'_, BlockedEntries> {
         self.apart.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs work that waits for the disk on the entries that wait apart.
-    async fn with_apart<T: Send + 'static>(&self, work: impl FnOnce(&mut Apart) -> io::Result<T> + Send + 'static) -> Result<T, Failure> {
+    async fn with_apart<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut BlockedEntries) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, Failure> {
         let apart = Arc::clone(&self.apart);
         let work = move || work(&mut apart.lock().unwrap_or_else(PoisonError::into_inner));
         spawn_blocking(work).await.map_err(Failure::of)?.map_err(Failure::of)

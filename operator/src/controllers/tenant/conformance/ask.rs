@@ -37,7 +37,7 @@ pub fn expected(access: &Access) -> Answer {
 
 /// Waiting changes come first; after them, all groups are checked at a steady pace.
 pub fn may_ask(context: &TenantContext, now: Timestamp) -> bool {
-    !context.shared.metrics.watchdog.is_busy() && context.access_reviews.has_time(now)
+    !context.shared.metrics.watchdog.is_busy() && context.access_reviews.has_budget(now)
 }
 
 /// The deviations of a group's owners, asked now if it is the group's turn. `None` when it is not and nothing is known.

@@ -50,7 +50,7 @@ impl Audit {
     }
 
     /// Records that acknowledged entries newer than the newest list were missing at start. Callers have retained them, and add them again.
-    pub(in crate::roots) async fn tell_of_lost_tail(&self, was: &str) -> Result<()> {
+    pub(in crate::roots) async fn record_lost_tail(&self, was: &str) -> Result<()> {
         let actor = Actor { kind: ActorKind::Workload, id: "audit".to_owned() };
         let detail = BTreeMap::from([("found".to_owned(), was.to_owned())]);
         let observed = self.observation("Start", Owner::Platform, actor, detail)?;
