@@ -6,12 +6,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tsujiban_api::names;
-use tsujiban_core::id::{GroupId, IncarnationId, SnapshotId};
+use tsujiban_core::id::{GroupId, IncarnationId};
 
 pub use self::audit::Audit;
 use crate::exit::exit_codes_help;
 use crate::output::Format;
 use crate::service::StaffName;
+use crate::snapshots::Choice;
 
 /// Look after the groups whose devices Tsujiban backs up.
 #[derive(Debug, Parser)]
@@ -81,7 +82,7 @@ pub enum Command {
         #[arg(long, value_name = "GROUP")]
         as_group: Vec<String>,
         /// The language of titles and results.
-        #[arg(long, value_enum, default_value_t, value_name = "LANGUAGE")]
+        #[arg(long, visible_alias = "lang", value_enum, default_value_t, value_name = "LANGUAGE")]
         language: Language,
         #[command(flatten)]
         output: Output,
@@ -92,8 +93,8 @@ pub enum Command {
     /// List the functions: what can be done, by which right, and how it comes into the operation history.
     Functions {
         /// The language of titles.
-        #[arg(long, value_enum, default_value_t, value_name = "LANGUAGE")]
-        lang: Language,
+        #[arg(long, visible_alias = "lang", value_enum, default_value_t, value_name = "LANGUAGE")]
+        language: Language,
         #[command(flatten)]
         output: Output,
     },
@@ -141,7 +142,8 @@ pub enum Snapshots {
     /// Print a config. Its secrets are hidden.
     Show {
         group: GroupId,
-        id: SnapshotId,
+        /// Its id or the first digits of it; a device's name or serial number for the newest of that device; or latest.
+        snapshot: Choice,
         /// Show the secrets too. Needs the right to reveal, and an operation history that records it.
         #[arg(long)]
         reveal: bool,
@@ -149,11 +151,14 @@ pub enum Snapshots {
         output: Output,
     },
     /// Compare two configs. Their secrets are hidden.
+    #[command(override_usage = "tsujiban snapshots diff [OPTIONS] <GROUP> (<OLD> <NEW> | --device <DEVICE>)")]
     Diff {
         group: GroupId,
+        /// The older snapshot: its id or the first digits of it.
         #[arg(requires = "new", required_unless_present = "device", conflicts_with = "device")]
-        old: Option<SnapshotId>,
-        new: Option<SnapshotId>,
+        old: Option<Choice>,
+        /// The newer snapshot, in the same way, or latest.
+        new: Option<Choice>,
         /// Compare the two newest snapshots of this device: its name or serial number.
         #[arg(long)]
         device: Option<String>,
@@ -164,10 +169,12 @@ pub enum Snapshots {
         output: Output,
     },
     /// Read snapshots back from the storage and check them. Exit code 3: one is damaged.
+    #[command(override_usage = "tsujiban snapshots verify [OPTIONS] <GROUP> (<SNAPSHOT> | --all)")]
     Verify {
         group: GroupId,
+        /// Its id or the first digits of it; a device's name or serial number for the newest of that device; or latest.
         #[arg(required_unless_present = "all", conflicts_with = "all")]
-        id: Option<SnapshotId>,
+        snapshot: Option<Choice>,
         /// All snapshots of the group.
         #[arg(long)]
         all: bool,
@@ -177,8 +184,9 @@ pub enum Snapshots {
     /// Write a whole config to a file that only you can read. Needs the right to reveal, and an operation history that records it.
     Restore {
         group: GroupId,
-        id: SnapshotId,
-        /// The file to write.
+        /// Its id or the first digits of it; a device's name or serial number for the newest of that device; or latest.
+        snapshot: Choice,
+        /// The file to write; - for standard output.
         #[arg(long, value_name = "FILE")]
         output: PathBuf,
         /// Replace the file if it exists.
@@ -188,7 +196,8 @@ pub enum Snapshots {
     /// Confirm that a snapshot flagged as shrunk is what the device should have.
     Acknowledge {
         group: GroupId,
-        id: SnapshotId,
+        /// Its id or the first digits of it.
+        snapshot: Choice,
         #[command(flatten)]
         output: Output,
     },
@@ -291,6 +300,26 @@ mod tests {
             let cli = parse(line).unwrap();
             let Command::Snapshots(Snapshots::List { output, .. }) = cli.command else { panic!("{line}") };
             assert_eq!(output.or(cli.output), wanted, "{line}");
+        }
+    }
+
+    #[test]
+    fn languages_have_one_option() {
+        for (line, wanted) in
+            [("functions --lang ja", Language::Ja), ("functions --language ja", Language::Ja), ("functions", Language::En)]
+        {
+            let cli = parse(&format!("tsujiban {line}")).unwrap();
+            let Command::Functions { language, .. } = cli.command else { panic!("{line}") };
+            assert_eq!(language, wanted, "{line}");
+        }
+        parse("tsujiban conformance acme --lang ja").unwrap();
+    }
+
+    #[test]
+    fn what_is_missing_is_said_with_its_alternative() {
+        for (line, alternative) in [("verify acme", "(<SNAPSHOT> | --all)"), ("diff acme", "(<OLD> <NEW> | --device <DEVICE>)")] {
+            let error = parse(&format!("tsujiban snapshots {line}")).unwrap_err().to_string();
+            assert!(error.contains(alternative), "{error}");
         }
     }
 

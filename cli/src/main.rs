@@ -30,6 +30,7 @@ use crate::exit::Verdict;
 use crate::failure::{Failure, explain};
 use crate::output::{Answer, AnswerError};
 use crate::service::{HistoryService, Service};
+use crate::snapshots::resolve;
 
 #[global_allocator]
 static ALLOC: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -77,7 +78,7 @@ async fn run(cli: Cli) -> Result<Answer, Failure> {
             conformance::check(&cluster().await?, &tenant, &as_group, language.into(), output.or(outer)).await
         }
         Command::Audit(command) => audit(command, &cli.global, outer).await,
-        Command::Functions { lang, output } => functions::list(lang.into(), output.or(outer)),
+        Command::Functions { language, output } => functions::list(language.into(), output.or(outer)),
         Command::Hostkeys(Hostkeys::Show { group, device, output }) => {
             let cluster = cluster().await?;
             hostkeys::show(&cluster, &service(&cluster).await?, &group, &device, output.or(outer)).await
@@ -122,15 +123,29 @@ async fn audit(command: Audit, global: &args::Global, outer: args::Output) -> Re
 async fn snapshots(service: &Service, command: Snapshots, outer: args::Output) -> Result<Answer, Failure> {
     match command {
         Snapshots::List { group, device, output } => snapshots::list(service, &group, device.as_deref(), output.or(outer)).await,
-        Snapshots::Show { group, id, reveal, output } => snapshots::show(service, &group, &id, reveal, output.or(outer)).await,
+        Snapshots::Show { group, snapshot, reveal, output } => {
+            let id = resolve(service, &group, &snapshot).await?;
+            snapshots::show(service, &group, &id, reveal, output.or(outer)).await
+        }
         Snapshots::Diff { group, old: Some(old), new: Some(new), reveal, output, .. } => {
+            let (old, new) = (resolve(service, &group, &old).await?, resolve(service, &group, &new).await?);
             snapshots::diff(service, &group, (&old, &new), reveal, output.or(outer)).await
         }
         Snapshots::Diff { group, device, reveal, output, .. } => {
             snapshots::diff_newest(service, &group, &device.unwrap_or_default(), reveal, output.or(outer)).await
         }
-        Snapshots::Verify { group, id, output, .. } => snapshots::verify(service, &group, id.as_ref(), output.or(outer)).await,
-        Snapshots::Restore { group, id, output, force } => snapshots::restore::restore(service, &group, &id, &output, force).await,
-        Snapshots::Acknowledge { group, id, output } => snapshots::acknowledge(service, &group, &id, output.or(outer)).await,
+        Snapshots::Verify { group, snapshot: None, output, .. } => snapshots::verify(service, &group, None, output.or(outer)).await,
+        Snapshots::Verify { group, snapshot: Some(snapshot), output, .. } => {
+            let id = resolve(service, &group, &snapshot).await?;
+            snapshots::verify(service, &group, Some(&id), output.or(outer)).await
+        }
+        Snapshots::Restore { group, snapshot, output, force } => {
+            let id = resolve(service, &group, &snapshot).await?;
+            snapshots::restore::restore(service, &group, &id, &output, force).await
+        }
+        Snapshots::Acknowledge { group, snapshot, output } => {
+            let id = resolve(service, &group, &snapshot).await?;
+            snapshots::acknowledge(service, &group, &id, output.or(outer)).await
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! `tsujiban snapshots`.
 
+mod choice;
 pub mod content;
 pub mod restore;
 mod verify;
@@ -8,6 +9,7 @@ use serde::Serialize;
 use tsujiban_core::id::{GroupId, SnapshotId};
 use tsujiban_proto::backup::v1::{AcknowledgeSnapshotRequest, DiffSnapshotsRequest, GetSnapshotRequest, ListSnapshotsRequest};
 
+pub use self::choice::{Choice, resolve};
 use self::content::ContentError;
 pub use self::verify::verify;
 use crate::exit::ExitCode;

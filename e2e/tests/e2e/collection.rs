@@ -37,6 +37,10 @@ async fn a_change_is_a_new_snapshot_and_no_change_is_none() -> Result<()> {
     assert!(diff.out.contains("東京 changed by a test"), "{}", diff.out);
     let shown = stage.tsujiban(&["snapshots", "show", "collection", &new]).await?.ok()?;
     assert!(shown.out.contains("<redacted>") && shown.out.contains("hostname"), "{}", shown.out);
+    for name in ["core-1", "COL-1", "latest", new.get(..12).context("a short id")?] {
+        let named = stage.tsujiban(&["snapshots", "show", "collection", name]).await?.ok()?;
+        assert_eq!(named.out, shown.out, "named as {name}");
+    }
     let verified = stage.tsujiban(&["snapshots", "verify", "collection", &new]).await?.ok()?;
     assert!(!verified.out.contains("false"), "{}", verified.out);
     group.erase().await

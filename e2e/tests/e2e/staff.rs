@@ -34,6 +34,8 @@ async fn a_config_and_the_catalogue_come_back() -> Result<()> {
     assert!(config.contains("restored-secret") && config.ends_with("end\n"), "{config}");
     assert_eq!(u64::try_from(config.len()).ok(), snapshots[0]["bytes"].as_u64());
     assert_eq!(fs::metadata(&file)?.permissions().mode() & 0o777, 0o600);
+    let printed = stage.tsujiban_as("tests", &["snapshots", "restore", "restored", id, "--output", "-"]).await?.ok()?;
+    assert_eq!(printed.out, config);
     let again = stage.tsujiban_as("tests", &["snapshots", "restore", "restored", id, "--output", &target]).await?;
     assert_ne!(again.code, 0, "an existing file is not overwritten");
     // staff without the right to reveal

@@ -45,8 +45,23 @@ pub enum Unusable {
     NoProof { secret: String },
     #[error("key {key} of secret {secret} is not text")]
     NotText { secret: String, key: &'static str },
-    #[error("key ssh-privatekey of secret {secret} is not a private key in OpenSSH format without a passphrase")]
-    NotAKey { secret: String },
+    #[error("key ssh-privatekey of secret {secret} {fault}")]
+    Key { secret: String, fault: KeyFault },
+}
+
+/// Why a text is no private key that can be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KeyFault {
+    #[error("is encrypted with a passphrase; remove that with: ssh-keygen -p -f FILE")]
+    Encrypted,
+    #[error("is a public key; put the private one there, from the file without .pub")]
+    Public,
+    #[error(
+        "has lost its line breaks; create the secret from the file, with kubectl create secret generic ... --from-file=ssh-privatekey=FILE"
+    )]
+    OneLine,
+    #[error("is not a private key in OpenSSH or PEM format")]
+    NotAKey,
 }
 
 impl Step for Unusable {
@@ -74,23 +89,65 @@ pub fn read(name: &str, secret: Secret) -> Result<Credentials, Unusable> {
     if found != CREDENTIALS_TYPE {
         return Err(Unusable::Type { secret: secret_name(), found });
     }
-    let username = username?.filter(|name| !name.is_empty()).ok_or_else(|| Unusable::NoUsername { secret: secret_name() })?;
+    let username = username?.map(|name| without_newline(&name)).filter(|name| !name.is_empty());
+    let username = username.ok_or_else(|| Unusable::NoUsername { secret: secret_name() })?;
     let proof = match (key?, password?) {
         (Some(key), _) => {
-            let key = russh::keys::decode_secret_key(&key, None).map_err(|_| Unusable::NotAKey { secret: secret_name() })?;
+            let key = private_key(&key).map_err(|fault| Unusable::Key { secret: secret_name(), fault })?;
             Proof::Key(Arc::new(key))
         }
-        (None, Some(password)) => Proof::Password(Arc::new(password)),
+        (None, Some(password)) => match without_newline(&password) {
+            empty if empty.is_empty() => return Err(Unusable::NoProof { secret: secret_name() }),
+            password => Proof::Password(Arc::new(password)),
+        },
         (None, None) => return Err(Unusable::NoProof { secret: secret_name() }),
     };
     Ok(Credentials { username: username.to_string(), proof })
 }
 
+/// A text without the one newline with which editors end a file. More than one may be meant.
+fn without_newline(text: &str) -> Zeroizing<String> {
+    let line = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
+    Zeroizing::new(line.to_owned())
+}
+
+/// Reads a private key as editors and copies through Windows leave it: with a byte order mark, indented, or with CRLF.
+fn private_key(text: &str) -> Result<PrivateKey, KeyFault> {
+    let mut plain = Zeroizing::new(String::with_capacity(text.len() + 1));
+    let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim).filter(|line| !line.is_empty());
+    let mut count = 0_usize;
+    for line in lines {
+        plain.push_str(line);
+        plain.push('\n');
+        count = count.saturating_add(1);
+    }
+    match russh::keys::decode_secret_key(&plain, None) {
+        Ok(key) => Ok(key),
+        Err(russh::keys::Error::KeyIsEncrypted) => Err(KeyFault::Encrypted),
+        Err(_) if plain.contains("ENCRYPTED") => Err(KeyFault::Encrypted),
+        Err(_) if ["ssh-", "ecdsa-", "sk-", "-----BEGIN PUBLIC"].iter().any(|start| plain.starts_with(start)) => Err(KeyFault::Public),
+        Err(_) if count == 1 && plain.starts_with("-----BEGIN") => Err(KeyFault::OneLine),
+        Err(_) => Err(KeyFault::NotAKey),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use k8s_openapi::ByteString;
+    use russh::keys::ssh_key::private::Ed25519Keypair;
 
     use super::*;
+
+    /// Made by `ssh-keygen -t ed25519 -N passphrase`, and used nowhere.
+    const ENCRYPTED: &str = "\
+-----BEGIN OPENSSH PRIVATE KEY-----\n\
+b3BlbnNzaC1rZXktdjEAAAAACmFlczI1Ni1jdHIAAAAGYmNyeXB0AAAAGAAAABDOHvo3tA\n\
+WsJr5uU6gv2eVzAAAAEAAAAAEAAAAzAAAAC3NzaC1lZDI1NTE5AAAAIB1c4Ajz+RbfNDXJ\n\
+/xT+dU1xxGx4jsotKbTz7KKIgMYJAAAAkOJYjS3gUXUVFtjjdGDByQWTBxHfFylZd2kmsO\n\
+baV1hwIi2AFW0qKY3sQVZJqRTk69ZoWRlgBg0qO+WB3j+fBmc9CCrDLxha2nbaIYSiwL0v\n\
+qAlVzgyRzf8CmuKokk651AJepZwQqb7nXZBeqF1YvXfwbgbH8monYBBt0THHb4kH2Q6DES\n\
+GCQFLF1d5OF1no4w==\n\
+-----END OPENSSH PRIVATE KEY-----\n\n";
 
     fn secret(type_: &str, data: &[(&str, &str)]) -> Secret {
         let data = data.iter().map(|(key, value)| ((*key).to_owned(), ByteString(value.as_bytes().to_vec()))).collect();
@@ -111,9 +168,51 @@ mod tests {
             (secret(CREDENTIALS_TYPE, &[("password", "hunter2")]), "no key username"),
             (secret(CREDENTIALS_TYPE, &[("username", "backup")]), "neither password nor ssh-privatekey"),
             (secret(CREDENTIALS_TYPE, &[("username", "backup"), ("ssh-privatekey", "hunter2")]), "not a private key"),
+            (secret(CREDENTIALS_TYPE, &[("username", "\n"), ("password", "hunter2")]), "no key username"),
+            (secret(CREDENTIALS_TYPE, &[("username", "backup"), ("password", "\n")]), "neither password nor ssh-privatekey"),
+            (secret(CREDENTIALS_TYPE, &[("username", "backup"), ("ssh-privatekey", "ssh-ed25519 AAAAC3 hunter2\n")]), "is a public key"),
+            (
+                secret(
+                    CREDENTIALS_TYPE,
+                    &[
+                        ("username", "backup"),
+                        ("ssh-privatekey", "-----BEGIN OPENSSH PRIVATE KEY----- b3Bl -----END OPENSSH PRIVATE KEY-----"),
+                    ],
+                ),
+                "lost its line breaks",
+            ),
         ] {
             let error = read("login", secret).unwrap_err().to_string();
             assert!(error.contains(says) && !error.contains("hunter2"), "{error}");
         }
+    }
+
+    /// Any editor ends a file with a newline, and `kubectl create secret --from-file` takes it into the Secret.
+    #[test]
+    fn one_newline_at_the_end_belongs_to_the_file() {
+        for (given, wanted) in [
+            ("hunter2", "hunter2"),
+            ("hunter2\n", "hunter2"),
+            ("hunter2\r\n", "hunter2"),
+            ("hunter2\n\n", "hunter2\n"),
+            (" hunter2 ", " hunter2 "),
+        ] {
+            let login = read("login", secret(CREDENTIALS_TYPE, &[("username", "backup\n"), ("password", given)])).unwrap();
+            let Proof::Password(password) = login.proof else { panic!("no password") };
+            assert_eq!((login.username.as_str(), password.as_str()), ("backup", wanted), "{given:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_read_as_copies_leave_it() {
+        let key = PrivateKey::from(Ed25519Keypair::from_seed(&[1; 32]));
+        let text = key.to_openssh(russh::keys::ssh_key::LineEnding::LF).unwrap().to_string();
+        let indented = format!("  {}", text.replace('\n', "\n  "));
+        for copy in [text.clone(), text.replace('\n', "\r\n"), format!("\u{feff}{text}"), indented, text.trim_end().to_owned()] {
+            assert_eq!(private_key(&copy).unwrap().public_key(), key.public_key(), "{copy:?}");
+        }
+        assert_eq!(private_key(&text.replace('\n', " ")).unwrap_err(), KeyFault::OneLine);
+        assert_eq!(private_key(&key.public_key().to_openssh().unwrap()).unwrap_err(), KeyFault::Public);
+        assert_eq!(private_key(ENCRYPTED).unwrap_err(), KeyFault::Encrypted);
     }
 }
