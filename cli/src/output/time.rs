@@ -1,12 +1,11 @@
 //! Points in time and amounts, as people read them.
 
 use jiff::Timestamp;
-use jiff::tz::{Offset, TimeZone};
+use tsujiban_core::history::shown;
 
 /// A time in JST, as RFC 3339 to the second. Empty when there is none.
 pub fn jst(time: Option<Timestamp>) -> String {
-    const JST: Offset = Offset::constant(9);
-    time.map(|time| time.to_zoned(TimeZone::fixed(JST)).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()).unwrap_or_default()
+    time.map(shown).unwrap_or_default()
 }
 
 /// An amount of bytes with at most one decimal, in steps of 1,000.

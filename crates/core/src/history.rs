@@ -13,6 +13,11 @@ use crate::commitments::HISTORY;
 /// Japan Standard Time, which has no daylight saving time.
 pub const JST: Offset = Offset::constant(9);
 
+/// A time in JST for people to read, as RFC 3339 to the second.
+pub fn shown(time: Timestamp) -> String {
+    format!("{:.0}+09:00", JST.to_datetime(time))
+}
+
 /// C5: how long objects of the history are locked in its bucket: longer than any entry can be read, and a month to put them once more.
 pub const BUCKET_LOCK: SignedDuration = SignedDuration::from_hours(400 * 24);
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use tsujiban_core::config::{self, Secrets};
 use tsujiban_core::driver::Driver;
+use tsujiban_core::history::shown;
 use tsujiban_core::id::{IncarnationId, SnapshotId};
 use tsujiban_objects::{StoreError, Version};
 use tsujiban_proto::error::Kind;
@@ -148,7 +149,7 @@ impl Backup {
         }
         let (before, after) = (self.open_snapshot(&old.row).await?, self.open_snapshot(&new.row).await?);
         let name = |listed: &Listed| listed.details.as_ref().map_or_else(|| "?".to_owned(), |details| details.name.to_string());
-        let title = |listed: &Listed| format!("{} {} {}", name(listed), listed.row.id, listed.row.taken_at);
+        let title = |listed: &Listed| format!("{} {} {}", name(listed), listed.row.id, shown(listed.row.taken_at));
         known(&before, old.row.id.as_str())?;
         Ok(config::diff(known(&after, new.row.id.as_str())?, (&title(&old), &before.config), (&title(&new), &after.config), secrets))
     }

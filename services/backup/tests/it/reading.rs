@@ -32,6 +32,7 @@ async fn secrets_are_hidden_unless_revealed() {
         let shown = String::from_utf8(stage.get(token, "acme", &old, false).await.unwrap()).unwrap();
         assert!(shown.contains("password <redacted>") && shown.contains("hostname one") && !shown.contains("hunter2"), "{shown}");
         let shown = diff(&stage, token, &old, &new, false).await.unwrap();
+        assert_eq!(shown.lines().take(2).filter(|header| header.ends_with("+09:00")).count(), 2, "{shown}");
         assert!(shown.contains("-hostname one") && shown.contains("+password <redacted>") && !shown.contains("hunter2"), "{shown}");
     }
     assert_eq!(stage.get(NO_REVEAL, "acme", &old, true).await.unwrap_err().code(), Code::PermissionDenied);
