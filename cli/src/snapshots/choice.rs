@@ -4,11 +4,12 @@ use std::str::FromStr;
 
 use tsujiban_core::id::{GroupId, SnapshotId};
 use tsujiban_proto::backup::v1::ListSnapshotsRequest;
+use tsujiban_proto::error::Kind;
 
 use crate::exit::ExitCode;
 use crate::failure::Failure;
 use crate::output::view::Snapshot;
-use crate::service::Service;
+use crate::service::{CallError, Service};
 
 /// The word for the newest snapshot of a group.
 const LATEST: &str = "latest";
@@ -37,7 +38,7 @@ pub enum ChoiceError {
     #[error("group {group} has no snapshots yet; take some with: tsujiban backup now {group}")]
     None { group: GroupId },
     #[error(
-        "group {group} has no device {text:?} with a snapshot, and no snapshot whose id begins so; look with: tsujiban snapshots list {group}"
+        "group {group} has no device {text:?} with a snapshot, and no snapshot whose id begins with that; look with: tsujiban snapshots list {group}"
     )]
     Unknown { group: GroupId, text: String },
     #[error("{count} snapshots of group {group} have an id that begins with {text}; give more digits")]
@@ -85,11 +86,14 @@ pub async fn resolve(service: &Service, group: &GroupId, choice: &Choice) -> Res
     }
 }
 
-/// The newest snapshot of a device, or with an empty text of the group.
+/// The newest snapshot of a device, or with an empty text of the group. `None` if the group has none, or no such device.
 async fn newest(service: &Service, group: &GroupId, device: &str) -> Result<Option<SnapshotId>, Failure> {
     let request = ListSnapshotsRequest { group: group.to_string(), device: device.to_owned(), page_size: 1, page_token: String::new() };
-    let page = service.backup().list_snapshots(service.request(request).await?).await?.into_inner();
-    Ok(page.snapshots.into_iter().next().and_then(|snapshot| snapshot.id.parse().ok()))
+    match service.backup().list_snapshots(service.request(request).await?).await.map_err(CallError::from) {
+        Ok(page) => Ok(page.into_inner().snapshots.into_iter().next().and_then(|snapshot| snapshot.id.parse().ok())),
+        Err(error) if error.kind == Kind::NotFound && !device.is_empty() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn is_beginning(text: &str) -> bool {
