@@ -123,12 +123,12 @@ mod tests {
     use std::collections::HashMap;
 
     use tsujiban_proto::access::v1::Operation as Does;
-    use tsujiban_proto::audit::v1::{Actor, Operation, Phase, Result as OutcomeArg};
+    use tsujiban_proto::audit::v1::{Actor, Operation, Phase, Result as AuditResult};
     use tsujiban_proto::time::to_wire;
 
     use super::*;
 
-    fn entry(sequence: u64, target: &str, result: OutcomeArg) -> Entry {
+    fn entry(sequence: u64, target: &str, result: AuditResult) -> Entry {
         let time = Some(to_wire("2026-11-26T00:30:00.123456Z".parse().unwrap()));
         let operation = Operation {
             id: vec![0xab; 16],
@@ -142,8 +142,8 @@ mod tests {
             operation: Does::View.into(),
             target: target.into(),
             result: result.into(),
-            code: if result == OutcomeArg::Allowed { "OK" } else { "PERMISSION_DENIED" }.into(),
-            reason: if result == OutcomeArg::Denied { "MISSING_RIGHT" } else { "" }.into(),
+            code: if result == AuditResult::Allowed { "OK" } else { "PERMISSION_DENIED" }.into(),
+            reason: if result == AuditResult::Denied { "MISSING_RIGHT" } else { "" }.into(),
             duration_us: 1200,
             request_id: "r-1".into(),
             trace_id: String::new(),
@@ -156,9 +156,9 @@ mod tests {
     #[test]
     fn what_callers_wrote_is_shown_and_not_obeyed() {
         let entries = [
-            entry(12, "\x1b[2J\u{202e}core", OutcomeArg::Allowed),
-            entry(9, &"東".repeat(40), OutcomeArg::Denied),
-            entry(8, "", OutcomeArg::Failed),
+            entry(12, "\x1b[2J\u{202e}core", AuditResult::Allowed),
+            entry(9, &"東".repeat(40), AuditResult::Denied),
+            entry(8, "", AuditResult::Failed),
         ];
         let entries = entries.map(EntryView::from);
         insta::assert_snapshot!(table(&entries), @r"
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn programs_read_the_words_of_the_history() {
-        insta::assert_json_snapshot!(EntryView::from(entry(12, "core-1", OutcomeArg::Unknown)), @r#"
+        insta::assert_json_snapshot!(EntryView::from(entry(12, "core-1", AuditResult::Unknown)), @r#"
         {
           "sequence": 12,
           "appendedAt": "2026-11-26T00:30:00.123456Z",

@@ -1,7 +1,7 @@
 //! `tsujiban audit list`.
 
 use serde::Serialize;
-use tsujiban_proto::audit::v1::{DamagedEntry, ListEntriesRequest, Result as OutcomeArg};
+use tsujiban_proto::audit::v1::{DamagedEntry, ListEntriesRequest, Result as AuditResult};
 use tsujiban_proto::time::to_wire;
 
 use super::HistoryOwner;
@@ -26,7 +26,7 @@ pub struct Wanted {
     pub function: String,
     pub target: String,
     /// Unspecified: any result.
-    pub result: OutcomeArg,
+    pub result: AuditResult,
     /// Also intents whose outcome is shown.
     pub intents: bool,
     /// At most this many.

@@ -14,7 +14,7 @@ use tsujiban_core::clock::{Clock, ManualClock};
 use tsujiban_database::Database;
 use tsujiban_objects::{Memory, Objects as _, list_all};
 use tsujiban_proto::access::v1::Operation as Does;
-use tsujiban_proto::audit::v1::{Actor, ActorKind, NewEntry, Operation, Phase, Result as OutcomeArg};
+use tsujiban_proto::audit::v1::{Actor, ActorKind, NewEntry, Operation, Phase, Result as AuditResult};
 use tsujiban_proto::time::to_wire;
 use tsujiban_sealing::{Keyring, MasterKey, SealedEpochKey, SystemRandom};
 use tsujiban_service::testing::{InProcess, KnownCallers, serve_in_process};
@@ -104,7 +104,7 @@ impl World {
             function: "snapshots".into(),
             operation: Does::View.into(),
             target: target.into(),
-            result: OutcomeArg::Allowed.into(),
+            result: AuditResult::Allowed.into(),
             code: "OK".into(),
             ..Operation::default()
         }
@@ -199,7 +199,7 @@ async fn a_list_holds_what_is_looked_for_and_nothing_else() {
     world.clock.advance(SignedDuration::from_hours(24));
     let by_taro = Operation { actor: Some(Actor { kind: ActorKind::Staff.into(), id: "taro".into() }), ..world.operation("his") };
     let keys = Operation { function: "hostkeys".into(), ..world.operation("key") };
-    let denied = Operation { result: OutcomeArg::Denied.into(), code: "PERMISSION_DENIED".into(), ..world.operation("no") };
+    let denied = Operation { result: AuditResult::Denied.into(), code: "PERMISSION_DENIED".into(), ..world.operation("no") };
     process.append([by_taro, keys, denied]).await;
 
     let all = || everything(100);
@@ -210,7 +210,7 @@ async fn a_list_holds_what_is_looked_for_and_nothing_else() {
         (list::Wanted { actor: "taro".into(), ..all() }, vec!["his"]),
         (list::Wanted { function: "hostkeys".into(), ..all() }, vec!["key"]),
         (list::Wanted { target: "morning".into(), ..all() }, vec!["morning"]),
-        (list::Wanted { result: OutcomeArg::Denied, ..all() }, vec!["no"]),
+        (list::Wanted { result: AuditResult::Denied, ..all() }, vec!["no"]),
         (list::Wanted { span: span(None, Some("2026-11-26")), ..all() }, vec!["morning"]),
         (list::Wanted { span: span(Some("2026-11-27"), None), ..all() }, vec!["no", "key", "his"]),
         (list::Wanted { span: span(Some("2026-11-26T09:00:01+09:00"), None), ..all() }, vec!["no", "key", "his"]),

@@ -67,21 +67,15 @@ impl FromStr for Choice {
 
 /// Asks the service for the id of the snapshot that is meant, unless it is an id already.
 pub async fn resolve(service: &Service, group: &GroupId, choice: &Choice) -> Result<SnapshotId, Failure> {
-    let missing = |text: Option<&str>| match text {
-        None => ChoiceError::None { group: group.clone() },
-        Some(text) => ChoiceError::Unknown { group: group.clone(), text: text.to_owned() },
-    };
     match choice {
         Choice::Id(id) => Ok(id.clone()),
-        Choice::Latest => Ok(newest(service, group, "").await?.ok_or_else(|| missing(None))?),
+        Choice::Latest => Ok(newest(service, group, "").await?.ok_or_else(|| ChoiceError::None { group: group.clone() })?),
         Choice::Named(text) => {
             if let Some(id) = newest(service, group, text).await? {
                 return Ok(id);
             }
-            if !is_beginning(text) {
-                return Err(missing(Some(text)).into());
-            }
-            Ok(begins_with(group, text, &super::all(service, group, None).await?)?)
+            let snapshots = if is_beginning(text) { super::all(service, group, None).await? } else { Vec::new() };
+            Ok(begins_with(group, text, &snapshots)?)
         }
     }
 }

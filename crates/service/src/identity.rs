@@ -25,7 +25,7 @@ pub trait Authenticator: Send + Sync + 'static {
     async fn allowed(&self, identity: &Identity, function: &str, verb: &str) -> Result<bool, ServiceError>;
 
     /// Whether the identity, which is a person, may do what they wish in a group. By default, for authenticators without persons: never.
-    async fn permitted(&self, _identity: &Identity, _wish: PermissionRequest<'_>) -> Result<bool, ServiceError> {
+    async fn permitted(&self, _identity: &Identity, _permission: PermissionRequest<'_>) -> Result<bool, ServiceError> {
         Ok(false)
     }
 }

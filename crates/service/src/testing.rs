@@ -139,10 +139,10 @@ impl Persons for KnownPersons {
         self.0.get(token).map(|(person, _)| person.clone()).ok_or_else(unknown)
     }
 
-    async fn allowed(&self, person: &Person, wish: PermissionRequest<'_>) -> Result<bool, ServiceError> {
+    async fn allowed(&self, person: &Person, permission: PermissionRequest<'_>) -> Result<bool, ServiceError> {
         let known = self.0.values().find(|(known, _)| known == person);
         Ok(known.is_some_and(|(_, permissions)| {
-            permissions.iter().any(|(function, operation)| function == wish.function && *operation == wish.operation)
+            permissions.iter().any(|(function, operation)| function == permission.function && *operation == permission.operation)
         }))
     }
 }

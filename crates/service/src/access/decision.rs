@@ -51,14 +51,14 @@ pub(super) async fn decide_in(
     authenticator: &dyn Authenticator,
 ) -> Result<(), ServiceError> {
     let Principal::Person { .. } = identity.principal else { return Ok(()) };
-    let wish = PermissionRequest { group, function: &method.rule.function, operation: method.rule.operation() };
-    if authenticator.permitted(identity, wish).await? {
+    let permission = PermissionRequest { group, function: &method.rule.function, operation: method.rule.operation() };
+    if authenticator.permitted(identity, permission).await? {
         return Ok(());
     }
     let message = format!(
         "your roles in group {group} do not let you {} {}; ask an administrator of the group",
-        wish.operation.word(),
-        wish.function
+        permission.operation.word(),
+        permission.function
     );
     Err(ServiceError::new(Kind::Denied, "MISSING_PERMISSION", message))
 }

@@ -31,7 +31,7 @@ pub(super) struct Refusals {
 
 #[derive(Debug, Default)]
 struct State {
-    nobody: Option<Bucket>,
+    unknown: Option<Bucket>,
     known: HashMap<String, Bucket>,
     left_out: u64,
     told: Option<Timestamp>,
@@ -69,7 +69,7 @@ impl Refusals {
             let bucket = state.known.entry(actor.to_owned()).or_insert(Bucket { whole: now });
             bucket.take(PER_KNOWN_CALLER, now)
         } else {
-            state.nobody.get_or_insert(Bucket { whole: now }).take(UNKNOWN_CALLERS, now)
+            state.unknown.get_or_insert(Bucket { whole: now }).take(UNKNOWN_CALLERS, now)
         };
         drop(state);
         if passes {

@@ -35,7 +35,7 @@ pub trait Persons: Send + Sync + 'static {
     async fn authenticate(&self, token: &str) -> Result<Person, ServiceError>;
 
     /// Whether the person's roles in the group let them do it.
-    async fn allowed(&self, person: &Person, wish: PermissionRequest<'_>) -> Result<bool, ServiceError>;
+    async fn allowed(&self, person: &Person, permission: PermissionRequest<'_>) -> Result<bool, ServiceError>;
 }
 
 /// Authenticates workloads and staff by another authenticator, and persons besides.
@@ -68,10 +68,10 @@ impl<P: Persons> Authenticator for WithPersons<P> {
         }
     }
 
-    async fn permitted(&self, identity: &Identity, wish: PermissionRequest<'_>) -> Result<bool, ServiceError> {
+    async fn permitted(&self, identity: &Identity, permission: PermissionRequest<'_>) -> Result<bool, ServiceError> {
         match &identity.principal {
-            Principal::Person { account, groups } if groups.contains(wish.group) => {
-                self.persons.allowed(&Person { account: account.clone(), groups: groups.clone() }, wish).await
+            Principal::Person { account, groups } if groups.contains(permission.group) => {
+                self.persons.allowed(&Person { account: account.clone(), groups: groups.clone() }, permission).await
             }
             _ => Ok(false),
         }
